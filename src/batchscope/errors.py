@@ -1,0 +1,65 @@
+"""Every error that batchscope raises on purpose.
+
+```
+BatchscopeError
+├── UsageError            the command or call cannot be carried out as written
+│   ├── TaskError         the user's task breaks a rule, or could not be loaded
+│   ├── TargetError       the target, budget or current recipe makes no sense
+│   ├── ProfileError      a hardware profile is truncated or of another schema
+│   └── StoreError        a results folder cannot be read, written or shared
+└── OutOfMemory           one step did not fit; carries the micro-batch size
+```
+
+A message says what happened, the numbers that were seen, and what to change. The command line prints it and ends with
+`exit_status`; a traceback appears only under `--debug`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BatchscopeError",
+    "OutOfMemory",
+    "ProfileError",
+    "StoreError",
+    "TargetError",
+    "TaskError",
+    "UsageError",
+]
+
+
+class BatchscopeError(Exception):
+    """Root of the tree; `exit_status` is what the command line ends with."""
+
+    exit_status: int = 2
+
+
+class UsageError(BatchscopeError):
+    """The command or call cannot be carried out as it is written."""
+
+
+class TaskError(UsageError):
+    """The user's task breaks a rule of the protocol, or could not be loaded."""
+
+
+class TargetError(UsageError):
+    """The target, the budget or the current recipe makes no sense for this task."""
+
+
+class ProfileError(UsageError):
+    """A hardware profile is truncated, of another schema, or holds impossible numbers."""
+
+
+class StoreError(UsageError):
+    """A results folder cannot be read, cannot be written, or belongs to another question."""
+
+
+class OutOfMemory(BatchscopeError):
+    """One training step did not fit into the device's memory.
+
+    Attributes:
+        micro_batch_size: the size of the step that did not fit, in examples.
+    """
+
+    def __init__(self, message: str, *, micro_batch_size: int) -> None:
+        super().__init__(message)
+        self.micro_batch_size = micro_batch_size

@@ -1,0 +1,124 @@
+"""When a run is over: the course of a run, and the rules that end it early. Numbers only, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .records import RunStatus, Target
+
+__all__ = ["BehindRule", "History", "StallRule", "StopRule"]
+
+
+@dataclass
+class History:
+    """The evaluations of one run so far, and what they say about its target."""
+
+    target: Target
+    steps: list[int] = field(default_factory=list)
+    train_losses: list[float | None] = field(default_factory=list)
+    metrics: list[Mapping[str, float]] = field(default_factory=list)
+    best_index: int = 0
+
+    def add(self, step: int, train_loss: float | None, metrics: Mapping[str, float]) -> None:
+        """Append one evaluation."""
+        self.steps.append(step)
+        self.train_losses.append(train_loss)
+        self.metrics.append(metrics)
+        if self._better(self.values[-1], self.values[self.best_index]):
+            self.best_index = len(self.steps) - 1
+
+    def _better(self, value: float, other: float) -> bool:
+        if not math.isfinite(other):
+            return math.isfinite(value)
+        return value < other if self.target.mode == "min" else value > other
+
+    @property
+    def values(self) -> list[float]:
+        """The target metric at each evaluation; NaN where it is missing."""
+        return [m.get(self.target.metric, math.nan) for m in self.metrics]
+
+    @property
+    def reached(self) -> bool:
+        """Whether the last evaluation is at the target or beyond, after at least one step."""
+        return len(self.steps) > 1 and self.target.met_by(self.values[-1])
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss left the range of numbers."""
+        loss = self.train_losses[-1]
+        return (loss is not None and not math.isfinite(loss)) or not math.isfinite(self.values[-1])
+
+    @property
+    def steps_to_target(self) -> float | None:
+        """The first passage, interpolated in log steps between the evaluation that met the target and the one before."""
+        if not self.reached:
+            return None
+        after, before = self.steps[-1], self.steps[-2]
+        value, previous = self.values[-1], self.values[-2]
+        if before < 1 or not math.isfinite(previous) or value == previous:
+            return float(after)
+        share = min(1.0, max(0.0, (previous - self.target.value) / (previous - value)))
+        return math.exp(math.log(before) + share * (math.log(after) - math.log(before)))
+
+
+StopRule = Callable[[History], RunStatus | None]
+"""Asked after each evaluation; a status ends the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StallRule:
+    """Ends a run whose metric has not improved for a share of its length.
+
+    It is called overfitting when the training loss fell meanwhile, else stalling (Prechelt 1998 measures the same with
+    fixed strips; a share of the run's length needs no unit).
+    """
+
+    patience: float
+    least_steps: int = 50
+    overfit_fall: float = 0.7
+
+    def __call__(self, history: History) -> RunStatus | None:
+        step, best = history.steps[-1], history.steps[history.best_index]
+        if step - best < max(self.least_steps, self.patience * step):
+            return None
+        before, now = history.train_losses[history.best_index], history.train_losses[-1]
+        fell = before is not None and now is not None and now < self.overfit_fall * before
+        return RunStatus.OVERFIT if fell else RunStatus.STALLED
+
+
+@dataclass(frozen=True, kw_only=True)
+class BehindRule:
+    """Ends a run that lags behind a finished one in time.
+
+    Both curves are compared on the same clock (steps times step time). The lag is this run's time divided by the time at
+    which the reference was first as good as this run's best. The run ends when the lag stays above `factor` for
+    `patience` evaluations after `from_share` of the reference's length, or when it has taken `factor` times that length.
+    """
+
+    reference: Sequence[tuple[float, float]]
+    """Time and target metric of the finished run's evaluations, up to its target."""
+    step_time: float
+    factor: float
+    from_share: float = 0.35
+    patience: int = 3
+
+    def __call__(self, history: History) -> RunStatus | None:
+        length = self.reference[-1][0]
+        now = history.steps[-1] * self.step_time
+        if now >= self.factor * length:
+            return RunStatus.BEHIND
+        recent = range(max(1, len(history.steps) - self.patience), len(history.steps))
+        if now < self.from_share * length or len(recent) < self.patience:
+            return None
+        lags = [self.lag(history, index) for index in recent]
+        return RunStatus.BEHIND if min(lags) > self.factor else None
+
+    def lag(self, history: History, index: int = -1) -> float:
+        """This run's time at an evaluation ÷ the reference's time when it was first as good as this run's best until then."""
+        values = [v for v in history.values[: index + 1 or None] if math.isfinite(v)]
+        smaller = history.target.mode == "min"
+        best = min(values) if smaller else max(values)
+        as_good = next((t for t, v in self.reference if t > 0 and (v <= best if smaller else v >= best)), self.reference[-1][0])
+        return history.steps[index] * self.step_time / as_good
