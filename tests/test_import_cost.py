@@ -1,0 +1,36 @@
+"""The reasoning half imports without torch, and `import batchscope` imports next to nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+REFUSE_TORCH = """
+import sys
+sys.modules["torch"] = None  # any import of torch now raises ImportError
+"""
+
+
+def run_python(script: str) -> None:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_package_imports_neither_torch_nor_numpy() -> None:
+    run_python("import sys, batchscope; assert not {'torch', 'numpy', 'scipy', 'plotly'} & set(sys.modules)")
+
+
+@pytest.mark.parametrize(
+    "module", ["count", "errors", "fits", "plan", "records", "report", "search", "stopping", "store"]
+)
+def test_imports_without_torch(module: str) -> None:
+    if importlib.util.find_spec(f"batchscope.{module}") is None:
+        pytest.skip(f"batchscope.{module} is not there yet")
+    run_python(f"{REFUSE_TORCH}\nimport batchscope.{module}")
+
+
+def test_public_records_work_without_torch() -> None:
+    run_python(f"{REFUSE_TORCH}\nimport batchscope\nassert batchscope.Target.parse('val_loss<=0.1').met_by(0.1)")
