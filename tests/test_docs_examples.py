@@ -1,0 +1,85 @@
+"""The documents do not lie: their Python runs, their commands and options exist, their links lead somewhere.
+
+A fenced `python` block is run, the blocks of one document in order and in one namespace. A block whose first line is
+`# not run: REASON` is only compiled.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`(batchscope [^`]+)`")
+LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)[^)]*\)")
+
+document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def find_commands(text: str) -> list[list[str]]:
+    """Every `batchscope ...` command of a document, as words; prompts, comments and pipes are left out."""
+    shell = [block[2] for block in FENCE.finditer(text) if block[1] in ("bash", "console", "sh")]
+    lines = [line.removeprefix("$ ") for block in shell for line in block.replace("\\\n", " ").splitlines()]
+    lines += INLINE.findall(FENCE.sub("", text))
+    commands = (part.strip() for line in lines for part in re.split(r"&&|\|\s|;", line))
+    return [words[1:] for command in commands if (words := _split(command))[:1] == ["batchscope"]]
+
+
+def _split(command: str) -> list[str]:
+    try:
+        return shlex.split(command, comments=True)
+    except ValueError:  # an apostrophe in the output that a console block shows
+        return []
+
+
+@cache
+def read_help(*command: str) -> str:
+    """What `batchscope COMMAND --help` prints."""
+    call = [sys.executable, "-m", "batchscope.cli", *command, "--help"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@document
+def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for block in FENCE.finditer(path.read_text(encoding="utf-8")):
+        if block[1] == "python":
+            code = compile(block[2], f"{path.name}: block at character {block.start()}", "exec")
+            if not block[2].startswith("# not run:"):
+                exec(code, namespace)
+
+
+@document
+def test_commands_exist(path: Path) -> None:
+    if importlib.util.find_spec("batchscope.cli") is None:
+        pytest.skip("batchscope.cli is not there yet")
+    for name, *words in find_commands(path.read_text(encoding="utf-8")):
+        if name.startswith("-"):
+            continue
+        assert re.search(rf"^\W*{re.escape(name)}\s", read_help(), re.MULTILINE), f"batchscope {name} is not a command"
+        for option in (word.partition("=")[0] for word in words if word.startswith("--")):
+            assert re.search(rf"{option}\b", read_help(name)), f"batchscope {name} has no option {option}"
+
+
+@document
+def test_links_lead_somewhere(path: Path) -> None:
+    targets = LINK.findall(path.read_text(encoding="utf-8"))
+    assert not [target for target in targets if not (path.parent / target).exists()]
+
+
+def test_commands_are_found() -> None:
+    text = "Try `batchscope count --examples 5`.\n"
+    text += "```bash\n$ pip install . && batchscope find digits \\\n  --seed 1 # x\n```\n"
+    assert find_commands(text) == [["find", "digits", "--seed", "1"], ["count", "--examples", "5"]]
