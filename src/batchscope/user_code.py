@@ -1,0 +1,55 @@
+"""Calling what the user wrote: an exception in there becomes one message that names it and the line."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .device import is_out_of_memory
+from .errors import BatchscopeError, TaskError
+
+__all__ = ["explained"]
+
+_PACKAGE = Path(__file__).parent
+
+
+@contextmanager
+def explained(what: str, advice: str = "") -> Generator[None]:
+    """Turn an exception of user code into a `TaskError` that names it; the original is its cause.
+
+    batchscope's own errors and a lack of memory pass through.
+
+    Args:
+        what: what was called, for example `loss(model, batch)`.
+        advice: what to change, appended to the message.
+    """
+    try:
+        yield
+    except BatchscopeError:
+        raise
+    except (Exception, SystemExit) as error:
+        if is_out_of_memory(error):
+            raise
+        said = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+        message = f"{what} raised {type(error).__name__}{f': {said}' if said else ''}{_where(error)}"
+        raise TaskError(f"{message}; {advice}" if advice else message) from error
+
+
+def _where(error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({Path(error.filename).name}, line {error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if not _foreign(Path(f.filename))]
+    if not theirs:
+        return ""
+    return f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno}: {theirs[-1].line})"
+
+
+def _foreign(path: Path) -> bool:
+    """Whether a file is not the user's: of this package outside `tasks`, the standard library, or site-packages."""
+    if path.is_relative_to(_PACKAGE):
+        return not path.is_relative_to(_PACKAGE / "tasks")
+    library = Path(traceback.__file__).parent
+    return "site-packages" in path.parts or str(path).startswith("<") or path.is_relative_to(library)
