@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -91,8 +90,7 @@ class _Run:
     def until_stopped(self, stop_rules: Sequence[StopRule]) -> RunResult:
         config, device = self.config, self.workload.device
         self._evaluate(0, train_loss=None)
-        parts = config.grad_accum_steps * config.world_size
-        batches = self.workload.micro_batches(config.batch_size, parts, config.seed + _DATA_SEED_OFFSET)
+        batches = self.workload.micro_batches(config.batch_size, self._parts, config.seed + _DATA_SEED_OFFSET)
         due, step = 1, 0
         loss_sum, loss_steps = torch.zeros((), device=device.torch_device), 0
         started = device.clock()
@@ -114,9 +112,7 @@ class _Run:
     def _step(self, step: int, micro_batches: list[Batch]) -> torch.Tensor:
         config = self.config
         self._schedule(step)
-        groups, probe = max(((p.groups(step, config.batch_size), p) for p in self.probes), key=lambda g: g[0], default=(0, None))
-        if probe is not None and groups > 1:
-            micro_batches = [part for batch in micro_batches for part in cut(batch, groups // len(micro_batches))]
+        probes = [probe for probe in self.probes if self._groups(probe, step)]
         loss_sum = torch.zeros((), device=self.workload.device.torch_device)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer.zero_grad(set_to_none=True)
@@ -124,12 +120,22 @@ class _Run:
             loss = self.workload.loss(self.model, batch) / len(micro_batches)
             loss.backward()
             loss_sum += loss.detach()
-            if probe is not None and groups > 1:
+            for probe in probes:
                 probe.after_micro_batch(parameters)
-        if probe is not None and groups > 1 and (row := probe.after_step(step, config.batch_size)) is not None:
-            self.on_row(row)
+        for probe in probes:
+            if (row := probe.after_step(step, config.batch_size)) is not None:
+                self.on_row(row)
         self.optimizer.step()
         return loss_sum
+
+    def _parts(self, step: int) -> int:
+        """Micro-batches of a step: the configuration's, or as many as the probe that wants most."""
+        least = self.config.grad_accum_steps * self.config.world_size
+        return max([least, *(self._groups(probe, step) for probe in self.probes)])
+
+    def _groups(self, probe: Probe, step: int) -> int:
+        config = self.config
+        return probe.groups(step, config.batch_size, config.grad_accum_steps * config.world_size)
 
     def _schedule(self, step: int) -> None:
         config = self.config
@@ -193,18 +199,3 @@ def schedule_factor(schedule: str, step: int, total: int, warmup: int = 0) -> fl
     if schedule == "cosine":
         return 0.5 * (1.0 + math.cos(math.pi * progress))
     return 1.0
-
-
-def cut(batch: Batch, parts: int) -> list[Batch]:
-    """A batch cut along the first dimension of its tensors into `parts` equal parts."""
-    if parts <= 1:
-        return [batch]
-    if isinstance(batch, torch.Tensor):
-        return list(batch.tensor_split(parts))
-    if isinstance(batch, dict):
-        pieces: list[Any] = [cut(value, parts) for value in batch.values()]
-        return [dict(zip(batch, piece, strict=True)) for piece in zip(*pieces, strict=True)]
-    if isinstance(batch, list | tuple):
-        pieces = [cut(value, parts) for value in batch]
-        return [type(batch)(piece) for piece in zip(*pieces, strict=True)]
-    raise TypeError(f"a batch of type {type(batch).__name__} cannot be cut into micro-batches")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
@@ -92,31 +93,27 @@ class Workload:
         items = [self._data[i] for i in indices.tolist()]
         return to_device((self._collate or default_collate)(items), self.device.torch_device)
 
-    def micro_batches(self, batch_size: int, parts: int, seed: int) -> Iterator[list[Batch]]:
-        """For each step of an endless run, its batch cut into `parts` equal micro-batches.
+    def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Iterator[list[Batch]]:
+        """For each step of an endless run, its batch as `parts` equal micro-batches, each collated by itself.
 
         The order of the examples depends on `seed` alone: a stream of seeded permutations without gaps, so that every
         step has exactly `batch_size` examples and runs of different batch size see the same examples in the same order.
+        `parts` may differ from step to step (a function of the 0-based step, which a loader with workers asks ahead).
         """
-        size = batch_size // parts
+        parts_of = parts if callable(parts) else lambda step: parts
         if self._tensors is not None:
-            stream = index_stream(self.examples, batch_size, seed)
-            for indices in stream:
-                yield [self.batch(indices[j * size : (j + 1) * size]) for j in range(parts)]
-            return
+            for step, indices in enumerate(index_stream(self.examples, batch_size, seed)):
+                yield [self.batch(part) for part in indices.split(batch_size // parts_of(step))]
         loader = DataLoader(
             self._data,
-            batch_sampler=_MicroSampler(self.examples, batch_size, size, seed),
+            batch_sampler=_MicroSampler(self.examples, batch_size, parts_of, seed),
             num_workers=self.loader_workers,
             collate_fn=self._collate,
             generator=torch.Generator().manual_seed(seed),
         )
-        step: list[Batch] = []
-        for batch in loader:
-            step.append(to_device(batch, self.device.torch_device))
-            if len(step) == parts:
-                yield step
-                step = []
+        batches = iter(loader)
+        for step in itertools.count():
+            yield [to_device(next(batches), self.device.torch_device) for _ in range(parts_of(step))]
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The task's metrics of a model, in evaluation mode without gradients; the mode is put back."""
@@ -191,12 +188,12 @@ def index_stream(examples: int, batch_size: int, seed: int) -> Iterator[Tensor]:
 
 
 class _MicroSampler:
-    def __init__(self, examples: int, batch_size: int, micro_batch_size: int, seed: int) -> None:
-        self.examples, self.batch_size, self.micro_batch_size, self.seed = examples, batch_size, micro_batch_size, seed
+    def __init__(self, examples: int, batch_size: int, parts_of: Callable[[int], int], seed: int) -> None:
+        self.examples, self.batch_size, self.parts_of, self.seed = examples, batch_size, parts_of, seed
 
     def __iter__(self) -> Iterator[list[int]]:
-        for indices in index_stream(self.examples, self.batch_size, self.seed):
-            for part in indices.split(self.micro_batch_size):
+        for step, indices in enumerate(index_stream(self.examples, self.batch_size, self.seed)):
+            for part in indices.split(self.batch_size // self.parts_of(step)):
                 yield part.tolist()
 
 

@@ -13,14 +13,23 @@ __all__ = ["Probe"]
 
 
 class Probe(Protocol):
-    """Reads gradients inside a training run, and never changes them.
+    """Reads gradients inside one training run, and never changes them.
 
-    In a step for which `groups` is above 1, the loop cuts the batch into that many equal micro-batches; the gradient of
-    the step stays the mean over the batch.
+    In a step for which `groups` is not 0, the loop draws the batch as that many equal micro-batches (more, where
+    another probe wants more); the gradient of the step stays the mean over the batch.
     """
 
-    def groups(self, step: int, batch_size: int) -> int:
-        """Micro-batches wanted in this step (0-based); 0 leaves the step alone."""
+    def groups(self, step: int, batch_size: int, parts: int) -> int:
+        """Micro-batches wanted in a step; 0 leaves it alone.
+
+        Args:
+            step: 0-based. The answer may depend on the arguments only: a loader with workers asks ahead of time.
+            batch_size: examples of the step.
+            parts: micro-batches that the configuration cuts every step into (accumulation times devices).
+
+        Returns:
+            0, or a number that divides `batch_size` and is a multiple of `parts`.
+        """
         ...
 
     def after_micro_batch(self, parameters: Sequence[nn.Parameter]) -> None:

