@@ -1,28 +1,39 @@
-"""The seam to the hardware: where tensors live, how time is read, how a lack of memory is recognised."""
+"""The seam to the hardware: where tensors live, how time and memory are read, how a lack of memory is recognised."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from .errors import UsageError
+from .live_bytes import LiveBytes
 
-__all__ = ["Device", "is_out_of_memory", "pick"]
+__all__ = ["Device", "MemoryWatch", "is_out_of_memory", "pick"]
 
 _MEMORY_MESSAGES = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",
+    "out of memory",  # CUDA, HIP, MPS and XPU allocators, and "CUDA error: out of memory" of the driver
+    "can't allocate memory",  # the CPU allocator on Linux
+    "cannot allocate memory",  # errno ENOMEM in a shared memory or pinned allocation
+    "not enough memory",  # the CPU allocator on Windows and macOS
     "defaultcpuallocator",
     "cublas_status_alloc_failed",
+    "cublas_status_not_initialized",  # cuBLAS makes its workspace when it is first used
     "cudnn_status_alloc_failed",
     "unable to find a valid cudnn algorithm",
+    "cusolver_status_alloc_failed",
+    "hipblas_status_alloc_failed",
     "hiperroroutofmemory",
     "ur_result_error_out_of_device_memory",
+    "ur_result_error_out_of_host_memory",
 )
 
 
@@ -32,6 +43,41 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     message = str(error).lower()
     return isinstance(error, RuntimeError) and any(part in message for part in _MEMORY_MESSAGES)
+
+
+class MemoryWatch(Protocol):
+    """Reads how much memory a stretch of work needs, in bytes above what was taken when the watch began."""
+
+    def peak_bytes(self) -> int:
+        """The most bytes alive at once since the watch began or was restarted."""
+        ...
+
+    def restart(self) -> None:
+        """Forget the peak so far."""
+        ...
+
+
+@dataclass(frozen=True)
+class _AllocatorWatch:
+    torch_device: torch.device
+    already_taken: int
+
+    def peak_bytes(self) -> int:
+        return torch.accelerator.max_memory_allocated(self.torch_device) - self.already_taken
+
+    def restart(self) -> None:
+        torch.accelerator.reset_peak_memory_stats(self.torch_device)
+
+
+@dataclass(frozen=True)
+class _CountedWatch:
+    counter: LiveBytes
+
+    def peak_bytes(self) -> int:
+        return self.counter.peak
+
+    def restart(self) -> None:
+        self.counter.restart()
 
 
 @dataclass(frozen=True)
@@ -47,6 +93,11 @@ class Device:
             return torch.cuda.get_device_name(self.torch_device)
         return f"{platform.processor() or platform.machine()} CPU" if self.torch_device.type == "cpu" else str(self.torch_device)
 
+    @property
+    def keeps_peak(self) -> bool:
+        """Whether the device's allocator records its own peak; elsewhere living tensors are counted."""
+        return self.torch_device.type in ("cuda", "xpu")
+
     def synchronize(self) -> None:
         """Wait until all work handed to the device is done."""
         if self.torch_device.type != "cpu":
@@ -58,10 +109,45 @@ class Device:
         return time.perf_counter()
 
     def capacity_bytes(self) -> int:
-        """All the memory that a process could use on the device."""
-        if self.torch_device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self.torch_device)[1])
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        """All the memory that a process could use on the device, were it alone there."""
+        if self.keeps_peak:
+            return int(torch.accelerator.get_memory_info(self.torch_device)[1])
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return min([physical, *_control_group_bytes("memory.max", "memory.limit_in_bytes")])
+
+    def free_bytes(self) -> int:
+        """The memory that this process could take now: other processes' share is gone, our allocator's cache is not."""
+        if self.keeps_peak:
+            cached = torch.accelerator.memory_reserved(self.torch_device) - torch.accelerator.memory_allocated(self.torch_device)
+            return int(torch.accelerator.get_memory_info(self.torch_device)[0]) + cached
+        free = _available_bytes() or self.capacity_bytes()
+        used = _control_group_bytes("memory.current", "memory.usage_in_bytes")
+        return min([free, *(self.capacity_bytes() - taken for taken in used)])
+
+    @contextmanager
+    def memory_watch(self, present: Iterable[Tensor] = ()) -> Iterator[MemoryWatch]:
+        """Watch the peak memory of the work inside.
+
+        Args:
+            present: tensors made before that belong to the work (weights, optimizer state, the batch).
+
+        Yields:
+            The watch. Its figure is the allocator's where the device keeps one, else bytes of living tensors.
+        """
+        if self.keeps_peak:
+            self.synchronize()
+            ours = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in present}.values())
+            watch = _AllocatorWatch(self.torch_device, torch.accelerator.memory_allocated(self.torch_device) - ours)
+            watch.restart()
+            yield watch
+            return
+        with LiveBytes(present) as counter:
+            yield _CountedWatch(counter)
+
+    def release(self) -> None:
+        """Give cached memory back, so that the next reading does not see the last one's leftovers."""
+        if self.keeps_peak:
+            torch.accelerator.empty_cache()
 
 
 def pick(name: str | None = None) -> Device:
@@ -80,3 +166,22 @@ def pick(name: str | None = None) -> Device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {name!r} cannot be used here: {reason}; try --device cpu") from error
     return Device(device)
+
+
+def _available_bytes() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _control_group_bytes(*names: str) -> list[int]:
+    """What a container's memory files say, of version 2 or 1; nothing outside a container or where no limit is set."""
+    values = []
+    for path in (Path("/sys/fs/cgroup") / names[0], Path("/sys/fs/cgroup/memory") / names[1]):
+        try:
+            values.append(int(path.read_text()))
+        except (OSError, ValueError):
+            continue
+    return values

@@ -1,0 +1,1 @@
+"""Fits of what was measured: NumPy and SciPy only, no torch."""
