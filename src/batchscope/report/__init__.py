@@ -1,0 +1,30 @@
+"""The page: one self-contained HTML file from a plan and its runs, without torch or network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..records import Plan
+
+if TYPE_CHECKING:
+    from ..store import StoredRun
+
+__all__ = ["build"]
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> str:
+    """Build the page.
+
+    Args:
+        plan: the answer; whatever it lacks becomes a sentence on the page.
+        runs: the runs behind it, finished or not, in the order in which they were started.
+
+    Returns:
+        HTML that opens offline, about 5 MB, of which all but a little is the chart library.
+
+    Cost: about a second for 200 runs.
+    """
+    from .page import render
+
+    return render(plan, runs)

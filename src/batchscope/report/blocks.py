@@ -1,0 +1,156 @@
+"""What a section of the page consists of: plain records that the template draws and escapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+__all__ = [
+    "Block",
+    "Code",
+    "Column",
+    "Facts",
+    "Figure",
+    "Json",
+    "Key",
+    "Option",
+    "Row",
+    "Section",
+    "Switch",
+    "Table",
+    "Tagged",
+    "Text",
+]
+
+Json = dict[str, Any]
+"""A part of a chart's description, in JSON types; the one place where `Any` stands for what Plotly accepts."""
+
+Mark = Literal["line", "dash", "dot", "band", "disc", "small", "open", "arrow", "cross"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """Paragraphs; `tone` is `lead` for what must be read first and `note` for what may be skipped."""
+
+    paragraphs: tuple[str, ...]
+    tone: Literal["", "lead", "note", "status"] = ""
+    badge: str = ""
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values."""
+
+    pairs: tuple[tuple[str, str], ...]
+    kind: ClassVar[str] = "facts"
+
+
+@dataclass(frozen=True)
+class Column:
+    """The head of a table's column."""
+
+    label: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; it scrolls in its own box when it is wider than the screen."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+    emphasised: int | None = None
+    """The row to set in bold."""
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """Statements, each with a tag that says where it comes from, and its source."""
+
+    items: tuple[tuple[str, str, str], ...]
+    kind: ClassVar[str] = "tagged"
+
+
+@dataclass(frozen=True)
+class Code:
+    """A program to copy."""
+
+    text: str
+    kind: ClassVar[str] = "code"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of a figure's legend, drawn beside the chart and never over it."""
+
+    mark: Mark
+    colour: str
+    label: str
+    group: str = ""
+    """The traces' `legendgroup` that this entry shows and hides; empty: the entry only explains."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One position of a switch: the values of every trace, and what changes in the layout."""
+
+    label: str
+    data: tuple[tuple[float | None, ...], ...]
+    layout: Json
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Exchanges one axis of all traces."""
+
+    axis: Literal["x", "y"]
+    label: str
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with the sentence that says what to conclude from it."""
+
+    name: str
+    """Unique on the page; letters and hyphens."""
+    title: str
+    """What the vertical axis shows."""
+    data: tuple[Json, ...]
+    layout: Json
+    caption: str
+    keys: tuple[Key, ...] = ()
+    switches: tuple[Switch, ...] = ()
+    kind: ClassVar[str] = "figure"
+
+    def drawing(self) -> Json:
+        """What the page's script draws from."""
+        switches = [
+            {"axis": switch.axis, "options": [{"data": o.data, "layout": o.layout} for o in switch.options]}
+            for switch in self.switches
+        ]
+        return {"data": self.data, "layout": self.layout, "switches": switches}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Figures beside one another where the screen is wide enough, with a caption each."""
+
+    figures: tuple[Figure, ...]
+    kind: ClassVar[str] = "row"
+
+
+Block = Text | Facts | Table | Tagged | Code | Figure | Row
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with its heading."""
+
+    name: str
+    """The anchor; letters and hyphens."""
+    title: str
+    blocks: tuple[Block, ...]
+    folded: bool = False

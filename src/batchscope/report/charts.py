@@ -1,0 +1,232 @@
+"""The chart parts that the page uses, as Plotly's JSON. Colours are names of the page's style."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from .blocks import Json
+from .wording import bytes_, number
+
+__all__ = [
+    "BAND",
+    "CENSORED",
+    "CURRENT",
+    "LINE",
+    "MARKED",
+    "RECIPE",
+    "PointMark",
+    "band",
+    "batch_axis",
+    "finite",
+    "horizontal",
+    "layout",
+    "line",
+    "log_axis",
+    "memory_axis",
+    "points",
+    "safe",
+    "value_axis",
+    "vertical",
+]
+
+LINE, BAND = "var(--line)", "var(--band)"
+RECIPE, CURRENT, MARKED, CENSORED = "var(--recipe)", "var(--current)", "var(--marked)", "var(--censored)"
+
+PointMark = Literal["disc", "small", "open", "arrow", "cross"]
+
+_SYMBOLS: dict[PointMark, str] = {
+    "disc": "circle",
+    "small": "circle",
+    "open": "circle-open",
+    "arrow": "triangle-up-open",
+    "cross": "x-thin-open",
+}
+_SIZES: dict[PointMark, int] = {"disc": 9, "small": 6, "open": 9, "arrow": 9, "cross": 8}
+_MOST_LABELS = 8
+
+
+def safe(text: object) -> str:
+    """A user's text as Plotly must be given it: Plotly reads some HTML tags, entities and line breaks."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "% {")
+
+
+def finite(values: Iterable[float | None]) -> list[float | None]:
+    """JSON has no NaN and no infinity; five significant digits draw the same chart at half the size."""
+    return [None if v is None or not math.isfinite(v) else float(f"{v:.5g}") for v in values]
+
+
+def line(x: Sequence[float], y: Sequence[float | None], *, colour: str = LINE) -> Json:
+    """A line through points."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": finite(x),
+        "y": finite(y),
+        "line": {"color": colour, "width": 2},
+        "hoverinfo": "skip",
+    }
+
+
+def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], *, colour: str = BAND) -> Json:
+    """The area between two curves."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": finite([*x, *reversed(x)]),
+        "y": finite([*low, *reversed(high)]),
+        "fill": "toself",
+        "fillcolor": colour,
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+    }
+
+
+def points(
+    x: Sequence[float],
+    y: Sequence[float | None],
+    hover: Sequence[str],
+    *,
+    mark: PointMark = "disc",
+    colour: str = LINE,
+) -> Json:
+    """Markers; `hover` are texts that have been through `safe`."""
+    size = _SIZES[mark]
+    edge = {"color": "var(--page)", "width": 1} if mark in ("disc", "small") else {"color": colour, "width": 1.5}
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": finite(x),
+        "y": finite(y),
+        "text": list(hover),
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"symbol": _SYMBOLS[mark], "size": size, "color": colour, "line": edge},
+    }
+
+
+def vertical(
+    x: float, colour: str, *, dash: str = "solid", low: float | None = None, high: float | None = None
+) -> list[Json]:
+    """A line at one batch size, with its interval as a shaded strip behind the data."""
+    shapes: list[Json] = []
+    if low is not None and high is not None and math.isfinite(low) and math.isfinite(high) and low < high:
+        strip = {"type": "rect", "xref": "x", "yref": "paper", "x0": low, "x1": high, "y0": 0, "y1": 1}
+        shapes.append({**strip, "fillcolor": colour, "opacity": 0.13, "line": {"width": 0}, "layer": "below"})
+    at = {"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1, "layer": "between"}
+    return [*shapes, {**at, "line": {"color": colour, "width": 2, "dash": dash}}]
+
+
+def horizontal(y: float, colour: str, *, dash: str = "dash") -> Json:
+    """A line at one value, across the chart."""
+    at = {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": y, "y1": y, "layer": "between"}
+    return {**at, "line": {"color": colour, "width": 1.5, "dash": dash}}
+
+
+def batch_axis(sizes: Iterable[float], title: str = "batch size (log scale)", labels: int = _MOST_LABELS) -> Json:
+    """A log axis with a tick at every power of two, of which at most `labels` have a label."""
+    inside = [s for s in sizes if s > 0 and math.isfinite(s)]
+    low, high = min(inside, default=1.0), max(inside, default=1.0)
+    first, last = math.floor(math.log2(low) + 1e-9), math.ceil(math.log2(high) - 1e-9)
+    every = max(1, math.ceil((last - first + 1) / labels))
+    powers = range(first, last + 1)
+    texts = [number(2.0**p) if p < 0 else f"{2**p}" for p in powers]
+    return {
+        **_axis(title),
+        "type": "log",
+        "tickmode": "array",
+        "tickvals": [2.0**p for p in powers],
+        "ticktext": [text if (i % every) == 0 else "" for i, text in enumerate(texts)],
+        "range": _padded(math.log10(low), math.log10(high), least=0.1),
+    }
+
+
+def log_axis(
+    values: Iterable[float | None],
+    format: Callable[[float], str] = number,
+    title: str = "",
+    labels: int = _MOST_LABELS,
+) -> Json:
+    """A log axis whose ticks are at most `labels` round numbers: 1, 2 and 5 times powers of ten if there is room."""
+    inside = [v for v in values if v is not None and v > 0 and math.isfinite(v)]
+    low, high = math.log10(min(inside, default=1.0)), math.log10(max(inside, default=1.0))
+    lower, upper = _padded(low, high, least=0.08)
+    return {
+        **_axis(title),
+        "type": "log",
+        "range": [lower, upper],
+        **_ticks(_round_values(lower, upper, labels), format),
+    }
+
+
+def memory_axis(values: Sequence[float]) -> Json:
+    """A log axis in bytes with ticks at powers of two."""
+    axis = batch_axis(values, "", 6)
+    labelled = zip(axis["tickvals"], axis["ticktext"], strict=True)
+    return {**axis, "ticktext": [bytes_(v) if text else "" for v, text in labelled]}
+
+
+def value_axis(values: Iterable[float | None], format: Callable[[float], str] = number, title: str = "") -> Json:
+    """A linear axis from zero."""
+    top = max((v for v in values if v is not None and math.isfinite(v)), default=1.0) or 1.0
+    step = 10.0 ** math.floor(math.log10(top / 2))
+    step *= next(m for m in (1, 2, 5, 10) if top / (step * m) <= 5)
+    ticks = [i * step for i in range(math.ceil(top * 1.08 / step) + 1)]
+    return {**_axis(title), "type": "linear", "range": [0, top * 1.1], **_ticks(ticks, format)}
+
+
+def layout(x: Json, y: Json, *, shapes: Sequence[Json] = (), height: int = 340) -> Json:
+    """The frame of every chart: transparent, without decoration."""
+    return {
+        "height": height,
+        "margin": {"l": 6, "r": 14, "t": 10, "b": 6},
+        "xaxis": x,
+        "yaxis": y,
+        "shapes": list(shapes),
+        "showlegend": False,
+        "hovermode": "closest",
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 12, "color": "var(--muted)"},
+        "hoverlabel": {
+            "bgcolor": "var(--surface)",
+            "bordercolor": "var(--rule)",
+            "font": {"color": "var(--text)", "size": 12},
+            "align": "left",
+        },
+    }
+
+
+def _axis(title: str) -> Json:
+    return {
+        "title": {"text": title, "standoff": 10},
+        "automargin": True,
+        "gridcolor": "var(--grid)",
+        "linecolor": "var(--rule)",
+        "zeroline": False,
+        "ticks": "",
+        "tickangle": 0,
+    }
+
+
+def _ticks(values: Sequence[float], format: Callable[[float], str]) -> Json:
+    return {"tickmode": "array", "tickvals": list(values), "ticktext": [format(v) for v in values]}
+
+
+def _round_values(lower: float, upper: float, most: int) -> list[float]:
+    decades = range(math.floor(lower), math.ceil(upper) + 1)
+    for mantissas in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [m * 10.0**d for d in decades for m in mantissas if lower <= math.log10(m * 10.0**d) <= upper]
+        if len(ticks) <= most:
+            break
+    else:
+        ticks = ticks[:: math.ceil(len(ticks) / most)]
+    if len(ticks) >= 2:
+        return ticks
+    ends = [10.0 ** (lower + (upper - lower) * share) for share in (0.1, 0.5, 0.9)]
+    return sorted({float(f"{v:.2g}") for v in ends})
+
+
+def _padded(low: float, high: float, *, least: float) -> list[float]:
+    pad = max(least, 0.04 * (high - low))
+    return [low - pad, high + pad]

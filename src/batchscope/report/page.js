@@ -1,0 +1,68 @@
+"use strict";
+(() => {
+  const named = /^var\((--[a-z0-9-]+)\)$/;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const touch = matchMedia("(pointer: coarse)");
+  const drawn = new Map();
+
+  // Colours in a drawing are names of the page's style; the style changes with light and dark.
+  const painted = (value, style) => {
+    if (typeof value === "string") {
+      const name = named.exec(value);
+      return name ? style.getPropertyValue(name[1]).trim() : value;
+    }
+    if (Array.isArray(value)) {
+      return typeof value[0] === "number" ? value : value.map((one) => painted(one, style));
+    }
+    if (value && typeof value === "object") {
+      return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, painted(one, style)]));
+    }
+    return value;
+  };
+
+  const draw = (figure) => {
+    const state = drawn.get(figure) || { hidden: new Set(), chosen: {}, source: JSON.parse(figure.querySelector("script").textContent) };
+    drawn.set(figure, state);
+    const { data, layout } = painted({ data: state.source.data, layout: state.source.layout }, getComputedStyle(document.documentElement));
+    for (const { axis, options } of state.source.switches) {
+      const option = options[state.chosen[axis] || 0];
+      const change = painted(option.layout, getComputedStyle(document.documentElement));
+      Object.assign(layout, change);
+      data.forEach((trace, i) => { trace[axis] = option.data[i]; });
+    }
+    data.forEach((trace) => { trace.visible = !state.hidden.has(trace.legendgroup); });
+    layout.dragmode = touch.matches ? false : "zoom";
+    const settings = { responsive: true, displayModeBar: false, doubleClick: "reset" };
+    Plotly.react(figure.querySelector(".plot"), data, layout, settings);
+  };
+
+  const clicked = (figure, button) => {
+    const state = drawn.get(figure);
+    if (!state) return;
+    if (button.dataset.group) {
+      const shown = button.getAttribute("aria-pressed") === "true";
+      state.hidden[shown ? "add" : "delete"](button.dataset.group);
+      button.setAttribute("aria-pressed", String(!shown));
+    } else {
+      state.chosen[button.dataset.axis] = Number(button.dataset.option);
+      for (const other of button.parentElement.querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === button));
+    }
+    draw(figure);
+  };
+
+  const figures = [...document.querySelectorAll("figure")];
+  const watch = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (isIntersecting) { watch.unobserve(target); draw(target); }
+    }
+  }, { rootMargin: "800px" });
+  for (const figure of figures) {
+    watch.observe(figure);
+    figure.addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (button) clicked(figure, button);
+    });
+  }
+  dark.addEventListener("change", () => drawn.forEach((_, figure) => draw(figure)));
+  addEventListener("beforeprint", () => figures.filter((figure) => !drawn.has(figure)).forEach(draw));
+})();

@@ -1,0 +1,113 @@
+"""From sections to HTML: the order of the page, the template, and the scripts that it may run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+import plotly.offline  # pyright: ignore[reportMissingTypeStubs]
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ..records import Plan
+from .blocks import Section
+from .sections import (
+    alternatives,
+    environment,
+    evidence,
+    hardware,
+    how_to_apply,
+    learning_rate,
+    loss_curves,
+    noise_scale,
+    notes,
+    recipe,
+    runs_table,
+    search_cost,
+    steps_and_examples,
+    time_to_target,
+)
+
+if TYPE_CHECKING:
+    from ..store import StoredRun
+
+__all__ = ["SECTIONS", "render"]
+
+SECTIONS: tuple[Callable[[Plan, Sequence[StoredRun]], Section], ...] = (
+    recipe.build,
+    alternatives.build,
+    time_to_target.build,
+    steps_and_examples.build,
+    learning_rate.build,
+    hardware.build,
+    loss_curves.build,
+    noise_scale.build,
+    runs_table.build,
+    evidence.build,
+    how_to_apply.build,
+    search_cost.build,
+    environment.build,
+    notes.build,
+)
+"""The page from top to bottom."""
+
+
+_ALLOWED = "img-src data: blob:; style-src 'unsafe-inline';"
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|µs|ms|s|min|h|days|B|[KMGTP]iB|×)(?!\w))")
+
+
+def render(plan: Plan, runs: Sequence[StoredRun]) -> str:
+    """The page as text; see `batchscope.report.build`."""
+    templates = _templates()
+    library, drawing = _chart_library(), _source("page.js")
+    return templates.get_template("page.html.j2").render(
+        plan=plan,
+        sections=[build(plan, runs) for build in SECTIONS],
+        style=Markup(_source("page.css")),
+        scripts=[Markup(library), Markup(drawing)],
+        policy=f"default-src 'none'; {_ALLOWED} script-src {_hash(library)} {_hash(drawing)}",
+    )
+
+
+def tight(text: str) -> str:
+    r"""A number is not parted from its unit at the end of a line.
+
+    >>> tight("1.9 s (1.7–2.3), 5 % of it")
+    '1.9\xa0s (1.7–2.3), 5\xa0% of it'
+    """
+    return _UNIT.sub("\N{NO-BREAK SPACE}", text)
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("batchscope", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["tight"] = tight
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment
+
+
+def _source(name: str) -> str:
+    environment = _templates()
+    loader = cast(PackageLoader, environment.loader)
+    return loader.get_source(environment, name)[0]
+
+
+@cache
+def _chart_library() -> str:
+    get: Any = cast(Any, plotly.offline).get_plotlyjs
+    return str(get())
+
+
+def _hash(script: str) -> str:
+    """What the browser compares a script with: a script that is not ours, an injected one included, never runs."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

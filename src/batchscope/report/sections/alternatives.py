@@ -1,0 +1,63 @@
+"""The recipes that are better for another purpose, beside the recommended and the current one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...records import Plan, Predicted, Recipe
+from ..blocks import Block, Column, Section, Table, Text
+from ..wording import bytes_, count, duration, number, with_interval
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+COLUMNS = (
+    Column("why"),
+    Column("batch size", numeric=True),
+    Column("rate", numeric=True),
+    Column("time", numeric=True),
+    Column("steps", numeric=True),
+    Column("examples", numeric=True),
+    Column("memory", numeric=True),
+    Column("micro × accum.", numeric=True),
+)
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
+    """One row a recipe."""
+    found = rows(plan)
+    if plan.recipe is None and not found:
+        blocks: tuple[Block, ...] = (Text(("Without a recommendation there is nothing to compare.",)),)
+    elif not plan.alternatives:
+        blocks = (Text(("The search names no other recipe.",)),)
+        blocks += (Table(COLUMNS, found, emphasised=0),) if len(found) > 1 else ()
+    else:
+        what = "Each is the best for what it is named after; times and memory with their 90 % intervals."
+        blocks = (Table(COLUMNS, found, emphasised=0 if plan.recipe else None), Text((what,), tone="note"))
+    return Section("alternatives", "Alternatives", blocks)
+
+
+def rows(plan: Plan) -> tuple[tuple[str, ...], ...]:
+    """The recommended recipe, the current one, then the alternatives."""
+    found = [row("recommended", plan.recipe, plan.predicted)] if plan.recipe else []
+    if plan.current is not None and plan.current != plan.recipe:
+        found.append(row("current", plan.current, plan.current_predicted))
+    return tuple(found + [row(a.why, a.recipe, a.predicted) for a in plan.alternatives])
+
+
+def row(why: str, recipe: Recipe, predicted: Predicted | None) -> tuple[str, ...]:
+    """One recipe in words."""
+    parts = f"{count(recipe.micro_batch_size)} × {count(recipe.grad_accum_steps)}"
+    parts += f" × {count(recipe.world_size)} devices" if recipe.world_size > 1 else ""
+    setting = (why, count(recipe.batch_size), number(recipe.lr))
+    if predicted is None:
+        return (*setting, "not predicted", "", "", "", parts)
+    return (
+        *setting,
+        with_interval(predicted.time_to_target_s, duration),
+        number(predicted.steps_to_target.value),
+        number(predicted.examples_to_target.value),
+        with_interval(predicted.peak_memory_bytes, bytes_),
+        parts,
+    )

@@ -1,0 +1,31 @@
+"""What the recommendation rests on, each statement with its tag."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...records import Plan
+from ..blocks import Section, Tagged, Text
+from ..wording import joined, plural
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+TAGS = ("measured", "fitted", "literature", "assumption")
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
+    """The list, the strongest kind first."""
+    if not plan.evidence:
+        return Section("evidence", "Evidence", (Text(("The plan names no evidence.",)),))
+    ordered = sorted(plan.evidence, key=lambda e: TAGS.index(e.tag))
+    kinds = [plural(n, f"{tag} statement") for tag in TAGS if (n := sum(e.tag == tag for e in ordered))]
+    return Section(
+        "evidence",
+        "Evidence",
+        (
+            Text((f"{joined(kinds)}.",), tone="note"),
+            Tagged(tuple((e.statement, e.tag, e.source) for e in ordered)),
+        ),
+    )

@@ -1,0 +1,161 @@
+"""Step time, throughput and memory against micro-batch size: what the hardware makes of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...records import Bench, Estimate, Plan
+from ..blocks import Figure, Json, Key, Row, Section, Text
+from ..charts import (
+    CENSORED,
+    MARKED,
+    RECIPE,
+    batch_axis,
+    horizontal,
+    layout,
+    line,
+    log_axis,
+    memory_axis,
+    points,
+    value_axis,
+    vertical,
+)
+from ..outcomes import interpolated
+from ..wording import bytes_, count, duration, number, percent, times, with_interval
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+TITLE = "Step time, throughput and memory"
+
+
+class Hardware(NamedTuple):
+    """Everything that the three figures and their captions need."""
+
+    times: tuple[tuple[int, float], ...]
+    """Micro-batch size and seconds of a step."""
+    memory: tuple[tuple[int, float], ...]
+    """Micro-batch size and peak bytes."""
+    limit: int | None
+    largest: int
+    verified: bool
+    memory_bound: bool
+    knee: Estimate
+    micro: int | None
+    """The recipe's micro-batch size."""
+
+    @property
+    def throughput(self) -> tuple[tuple[int, float], ...]:
+        """Micro-batch size and examples a second."""
+        return tuple((b, b / s) for b, s in self.times if s > 0)
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
+    """Three figures side by side, or those that there are numbers for."""
+    if plan.bench is None:
+        return Section("hardware", TITLE, (Text(("The hardware was not measured: nothing to draw.",)),))
+    data = collect(plan, plan.bench)
+    figures = (draw_step_time(data), draw_throughput(data)) if data.times else ()
+    figures += (draw_memory(data),) if data.memory else ()
+    missing: list[str] = []
+    if not data.times:
+        missing.append("No step time was measured.")
+    if not data.memory:
+        missing.append("Peak memory was not measured on this device.")
+    notes = (Text((*missing, *plan.bench.notes), tone="note"),) if missing or plan.bench.notes else ()
+    where = f"Measured on {plan.bench.profile.name}." if plan.bench.profile.name else ""
+    head = (Text((where,), tone="note"),) if where and figures else ()
+    return Section("hardware", TITLE, (*head, *((Row(figures),) if figures else ()), *notes))
+
+
+def collect(plan: Plan, bench: Bench) -> Hardware:
+    """The readings in order of size."""
+    return Hardware(
+        tuple(sorted((b, s) for b, s in bench.profile.step_time_s if s > 0)),
+        tuple(sorted((b, m) for b, m in bench.profile.peak_memory_bytes if m > 0)),
+        bench.limit_bytes if bench.limit_bytes is not None else bench.profile.capacity_bytes,
+        bench.largest_micro_batch_size,
+        bench.largest_verified,
+        bench.memory_bound,
+        plan.measured.hardware_knee,
+        plan.recipe.micro_batch_size if plan.recipe is not None else None,
+    )
+
+
+def draw_step_time(data: Hardware) -> Figure:
+    """Seconds of a step."""
+    (small, fast), (large, slow) = data.times[0], data.times[-1]
+    if len(data.times) == 1:
+        said = f"A step of {count(small)} examples takes {duration(fast)}; one reading cannot tell its fixed cost."
+    else:
+        said = f"{count(large // max(1, small))} times the examples take {times(slow / fast)} the time: "
+        said += f"{duration(fast)} for a step of {count(small)}, {duration(slow)} for {count(large)}."
+    if data.knee.value is not None:
+        said += f" Fixed and per-example cost are equal at the knee, {with_interval(data.knee, number)} examples."
+    axis = log_axis([s for _, s in data.times], duration)
+    return _draw("step-time", "time of a step (log scale)", data, data.times, axis, duration, said)
+
+
+def draw_throughput(data: Hardware) -> Figure:
+    """Examples a second."""
+    best_size, best = max(data.throughput, key=lambda pair: pair[1])
+    enough = next(b for b, rate in data.throughput if rate >= 0.9 * best)
+    said = f"Up to {number(best)} examples/s, at {count(best_size)}; "
+    said += f"from about {count(enough)} on, throughput is within 10 % of that."
+    if data.micro is not None:
+        here = data.micro / interpolated([float(b) for b, _ in data.times], [s for _, s in data.times], data.micro)
+        said += f" The recipe's micro-batch of {count(data.micro)} gets about {percent(min(1.0, here / best))} of it."
+    axis = value_axis([rate for _, rate in data.throughput])
+    return _draw("throughput", "examples per second", data, data.throughput, axis, _rate, said)
+
+
+def draw_memory(data: Hardware) -> Figure:
+    """Peak memory against the limit."""
+    checked = "verified by one real step" if data.verified else "predicted, not tried"
+    said = f"The largest micro-batch is {count(data.largest)} ({checked})"
+    said += "; memory sets it." if data.memory_bound else "; memory does not set it."
+    last_size, last = data.memory[-1]
+    if data.limit is not None:
+        said += f" A step of {count(last_size)} needs {bytes_(last)} of {bytes_(data.limit)}."
+    close = data.limit is not None and data.limit <= 30 * last
+    values = [m for _, m in data.memory] + ([float(data.limit)] if close and data.limit is not None else [])
+    axis = memory_axis(values)
+    figure = _draw("memory", "peak memory (log scale)", data, data.memory, axis, bytes_, said, knee=False)
+    if not close or data.limit is None:
+        return figure
+    figure.layout["shapes"].append(horizontal(data.limit, CENSORED))
+    keys = (*figure.keys, Key("dash", CENSORED, f"limit {bytes_(data.limit)}"))
+    return Figure(figure.name, figure.title, figure.data, figure.layout, figure.caption, keys)
+
+
+def _rate(x: float) -> str:
+    return f"{number(x)} examples/s"
+
+
+def _draw(
+    name: str,
+    title: str,
+    data: Hardware,
+    readings: Sequence[tuple[int, float]],
+    axis: Json,
+    format: Callable[[float], str],
+    caption: str,
+    *,
+    knee: bool = True,
+) -> Figure:
+    x, y = [float(b) for b, _ in readings], [v for _, v in readings]
+    texts = [f"micro-batch size {count(b)}<br>{format(v)}" for b, v in readings]
+    traces = (line(x, y), points(x, y, texts))
+    shapes: list[Json] = []
+    keys: list[Key] = []
+    sizes = list(x)
+    if knee and data.knee.value is not None:
+        shapes += vertical(data.knee.value, MARKED, dash="dash", low=data.knee.low, high=data.knee.high)
+        keys.append(Key("dash", MARKED, "hardware knee"))
+    if data.micro is not None:
+        shapes += vertical(data.micro, RECIPE)
+        sizes.append(data.micro)
+        keys.append(Key("line", RECIPE, f"recipe's micro-batch: {count(data.micro)}"))
+    frame = layout(batch_axis(sizes, "micro-batch size (log scale)", 5), axis, shapes=shapes, height=280)
+    return Figure(name, title, traces, frame, caption, tuple(keys))

@@ -1,0 +1,120 @@
+"""The recipe as plain PyTorch, to copy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...records import Plan, Recipe, Target
+from ..blocks import Code, Section, Text
+from ..wording import count, plural
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+TITLE = "How to apply it"
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
+    """The program, with what it leaves to the reader."""
+    if plan.recipe is None:
+        return Section("apply", TITLE, (Text(("Without a recommendation there is nothing to apply.",)),))
+    notes = ["The names model, train_data, make_optimizer, loss and evaluate stand for those of the task."]
+    if plan.recipe.world_size > 1:
+        notes.append(
+            f"Run it in {plural(plan.recipe.world_size, 'process', 'processes')}, one a device: wrap the model in "
+            "DistributedDataParallel and give the loader a DistributedSampler instead of shuffle=True."
+        )
+    return Section("apply", TITLE, (Text(tuple(notes)), Code(program(plan, plan.recipe))))
+
+
+def program(plan: Plan, recipe: Recipe) -> str:
+    """Python that trains with the recipe until the target, the end of patience, or the last step."""
+    parts = [_loader(recipe), _optimizer(recipe), _schedule(recipe), _loop(plan, recipe)]
+    return "\n".join(part for part in parts if part)
+
+
+def last_step(plan: Plan, recipe: Recipe) -> int:
+    """Where training ends at the latest.
+
+    A decaying rate fixes the length; with a constant one a run may go on to the upper end of the predicted interval.
+    """
+    if recipe.schedule != "constant" or plan.predicted is None:
+        return recipe.steps
+    return max(recipe.steps, math.ceil(plan.predicted.steps_to_target.high or 0))
+
+
+def _loader(recipe: Recipe) -> str:
+    lines = ["from torch.utils.data import DataLoader", ""]
+    if recipe.grad_accum_steps == 1 and recipe.world_size == 1:
+        lines.append(f"loader = DataLoader(train_data, batch_size={recipe.batch_size}, shuffle=True, drop_last=True)")
+    else:
+        micro, parts, devices = recipe.micro_batch_size, recipe.grad_accum_steps, recipe.world_size
+        factors = f"{micro} * {parts}" + (f" * {devices}" if devices > 1 else "")
+        lines.append(f"ACCUMULATE = {parts}  # batch size {recipe.batch_size} = {factors}")
+        lines.append(f"loader = DataLoader(train_data, batch_size={micro}, shuffle=True, drop_last=True)")
+    return "\n".join(lines)
+
+
+def _optimizer(recipe: Recipe) -> str:
+    lines = [f"optimizer = make_optimizer(model.parameters(), lr={recipe.lr:.4g})"]
+    if recipe.optimizer_changes:
+        lines.append("for group in optimizer.param_groups:")
+        lines += [f"    group[{str(key)!r}] = {_literal(value)}" for key, value in recipe.optimizer_changes.items()]
+    return "\n".join(lines)
+
+
+def _literal(value: object) -> str:
+    """A setting as Python; JSON has lists where optimizers want tuples."""
+    return repr(tuple(value)) if isinstance(value, list) else repr(value)
+
+
+def _schedule(recipe: Recipe) -> str:
+    if recipe.schedule == "constant" and not recipe.warmup_steps:
+        return ""
+    warm, total = recipe.warmup_steps, recipe.steps
+    progress = f"(step - {warm}) / {max(1, total - warm)}" if warm else f"step / {max(1, total)}"
+    after = {"linear": f"max(0.0, 1 - {progress})", "cosine": f"0.5 * (1 + math.cos(math.pi * min(1.0, {progress})))"}
+    factor = after.get(recipe.schedule, "1.0")
+    if warm:
+        factor = f"(step + 1) / {warm} if step < {warm} else {factor}"
+    lines = ["", "import math"] if recipe.schedule == "cosine" else [""]
+    lines += ["import torch", "", f"schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: {factor})"]
+    return "\n".join(lines)
+
+
+def _loop(plan: Plan, recipe: Recipe) -> str:
+    per_epoch = max(1, recipe.steps_per_epoch)
+    patience = max(1, math.ceil(recipe.early_stop.patience * per_epoch))
+    every = max(1, min(per_epoch, patience // 4))
+    target = plan.target or Target(metric="val_loss", value=-math.inf, mode="min")
+    smaller = target.mode == "min"
+    accumulated = recipe.grad_accum_steps > 1
+    scheduled = recipe.schedule != "constant" or recipe.warmup_steps > 0
+    reached = f" or value {'<=' if smaller else '>='} {target.value:.6g}" if plan.target is not None else ""
+    lines = [
+        "",
+        f"LAST_STEP = {last_step(plan, recipe)}  # about {count(recipe.steps)} expected; {count(per_epoch)} an epoch",
+        f"EVERY, PATIENCE = {every}, {patience}  # steps between evaluations, and without a better one",
+        "",
+        f"step, best, best_step, done = 0, float({('inf' if smaller else '-inf')!r}), 0, False",
+        "while not done:",
+        f"    for {'i, batch in enumerate(loader)' if accumulated else 'batch in loader'}:",
+        "        model.train()",
+        f"        {'(loss(model, batch) / ACCUMULATE).backward()' if accumulated else 'loss(model, batch).backward()'}",
+        *(("        if (i + 1) % ACCUMULATE:", "            continue") if accumulated else ()),
+        "        optimizer.step()",
+        "        optimizer.zero_grad()",
+        *(("        schedule.step()",) if scheduled else ()),
+        "        step += 1",
+        "        if step % EVERY == 0 or step >= LAST_STEP:",
+        "            model.eval()",
+        f"            value = evaluate(model)[{target.metric!r}]",
+        f"            if value {'<' if smaller else '>'} best:",
+        "                best, best_step = value, step  # keep a copy of the weights here",
+        f"            done = step >= LAST_STEP or step - best_step >= PATIENCE{reached}",
+        "            if done:",
+        "                break",
+    ]
+    return "\n".join(lines)

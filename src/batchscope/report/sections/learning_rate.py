@@ -1,0 +1,178 @@
+"""Learning rate against batch size: which rates were tried, how they ended, and the rule fitted through the best."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...records import Curve, Plan, RunStatus
+from ..blocks import Figure, Json, Key, Section, Text
+from ..charts import (
+    BAND,
+    CENSORED,
+    CURRENT,
+    LINE,
+    RECIPE,
+    PointMark,
+    band,
+    batch_axis,
+    layout,
+    line,
+    log_axis,
+    points,
+    vertical,
+)
+from ..outcomes import Outcome, best_by_size, curve_at, hover, outcomes
+from ..wording import count, number, plural, times
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+STEPS = (
+    (1.05, "within 5 % of the best at its size"),
+    (1.3, "5–30 % more steps"),
+    (2.0, "30–100 % more"),
+    (math.inf, "over twice as many"),
+)
+"""How far above the fewest steps at its batch size a run ended, in four classes."""
+
+
+class Tried(NamedTuple):
+    """A run, and its steps ÷ the fewest steps of any run at the same batch size."""
+
+    outcome: Outcome
+    ratio: float
+
+
+class Rates(NamedTuple):
+    """Everything that the figure and its caption need."""
+
+    curve: Curve | None
+    classes: tuple[tuple[Tried, ...], ...]
+    """The runs that reached the target, by the classes of `STEPS`."""
+    unreached: tuple[Outcome, ...]
+    diverged: tuple[Outcome, ...]
+    exponent: float | None
+    """Slope of the fitted line in log rate against log batch size, over the range drawn."""
+    recipe: tuple[int, float] | None
+    recipe_range: tuple[float, float] | None
+    """The fitted interval at the recipe's batch size."""
+    current: tuple[int, float] | None
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
+    """The figure, or why there is none."""
+    data = collect(plan, runs)
+    title = "Learning rate against batch size"
+    if data.curve is None and not (any(data.classes) or data.unreached or data.diverged):
+        return Section("rate", title, (Text(("No rate was tried for this target and none was fitted.",)),))
+    return Section("rate", title, (draw(data),))
+
+
+def collect(plan: Plan, runs: Sequence[StoredRun]) -> Rates:
+    """Class the runs by how far above the best at their batch size they ended."""
+    found = outcomes(plan, runs)
+    best = best_by_size(found)
+    tried = [Tried(o, o.steps / best[o.batch_size].steps) for o in found if o.reached]
+    limits = [0.0, *(limit for limit, _ in STEPS)]
+    classes = tuple(tuple(t for t in tried if lower < t.ratio <= upper) for lower, upper in itertools.pairwise(limits))
+    curve = plan.curves.lr if plan.curves is not None and plan.curves.lr.batch_size else None
+    recipe, current = plan.recipe, plan.current
+    interval = None
+    if curve is not None and recipe is not None:
+        low = curve_at(Curve(batch_size=curve.batch_size, value=curve.low, low=(), high=()), recipe.batch_size)
+        high = curve_at(Curve(batch_size=curve.batch_size, value=curve.high, low=(), high=()), recipe.batch_size)
+        interval = (low, high) if low is not None and high is not None else None
+    return Rates(
+        curve,
+        classes,
+        tuple(o for o in found if not o.reached and o.status is not RunStatus.DIVERGED),
+        tuple(o for o in found if not o.reached and o.status is RunStatus.DIVERGED),
+        exponent(curve),
+        (recipe.batch_size, recipe.lr) if recipe else None,
+        interval,
+        (current.batch_size, current.lr) if current else None,
+    )
+
+
+def exponent(curve: Curve | None) -> float | None:
+    """The slope between the ends of the fitted line, both axes logarithmic."""
+    if curve is None or len(curve.batch_size) < 2 or min(curve.value) <= 0:
+        return None
+    return math.log(curve.value[-1] / curve.value[0]) / math.log(curve.batch_size[-1] / curve.batch_size[0])
+
+
+def draw(data: Rates) -> Figure:
+    """The chart."""
+    traces: list[Json] = []
+    keys: list[Key] = []
+    everything = [t.outcome for c in data.classes for t in c] + [*data.unreached, *data.diverged]
+    sizes: list[float] = [o.batch_size for o in everything]
+    rates: list[float] = [o.lr for o in everything]
+    if (curve := data.curve) is not None:
+        traces += [band(curve.batch_size, curve.low, curve.high), line(curve.batch_size, curve.value)]
+        keys += [Key("line", LINE, "fitted"), Key("band", BAND, "90 % interval")]
+        sizes += curve.batch_size
+        rates += [*curve.value, *curve.low, *curve.high]
+    for i in reversed(range(len(STEPS))):
+        if data.classes[i]:
+            texts = [hover(t.outcome, f"{number(t.ratio)} × the fewest at this size") for t in data.classes[i]]
+            traces.append(_points([t.outcome for t in data.classes[i]], texts, "disc", f"var(--ramp-{i})"))
+    keys += [Key("disc", f"var(--ramp-{i})", STEPS[i][1]) for i in range(len(STEPS)) if data.classes[i]]
+    for runs, mark, colour, label in _without_target(data):
+        if runs:
+            traces.append(_points(runs, [hover(o) for o in runs], mark, colour))
+            keys.append(Key(mark, colour, label))
+    shapes: list[Json] = []
+    for at, colour, mark, label in (
+        (data.recipe, RECIPE, "line", "recommended"),
+        (data.current, CURRENT, "dash", "current"),
+    ):
+        if at is not None and not (label == "current" and at == data.recipe):
+            shapes += vertical(at[0], colour, dash="dash" if mark == "dash" else "solid")
+            sizes.append(at[0])
+            rates.append(at[1])
+            keys.append(
+                Key("dash" if mark == "dash" else "line", colour, f"{label}: {number(at[1])} at {count(at[0])}")
+            )
+    frame = layout(batch_axis(sizes), log_axis(rates), shapes=shapes, height=400)
+    return Figure("learning-rate", "learning rate (log scale)", tuple(traces), frame, conclude(data), tuple(keys))
+
+
+def _without_target(data: Rates) -> tuple[tuple[tuple[Outcome, ...], PointMark, str, str], ...]:
+    return (
+        (data.unreached, "open", CENSORED, "not reached, or stopped as too slow"),
+        (data.diverged, "cross", CURRENT, "diverged"),
+    )
+
+
+def _points(found: Sequence[Outcome], texts: Sequence[str], mark: PointMark, colour: str) -> Json:
+    return points([o.batch_size for o in found], [o.lr for o in found], texts, mark=mark, colour=colour)
+
+
+def conclude(data: Rates) -> str:
+    """What the figure says."""
+    said: list[str] = []
+    if data.curve is not None and data.exponent is not None:
+        first, last = data.curve.batch_size[0], data.curve.batch_size[-1]
+        doubling = 2**data.exponent
+        said.append(
+            f"From batch size {count(first)} to {count(last)} the fitted rate grows as batch size to the power "
+            f"{number(round(data.exponent, 2))}: {times(doubling)} for each doubling (1.41 would be the square-root rule, 2 the linear one)."
+        )
+    if data.recipe is not None and data.recipe_range is not None:
+        low, high = data.recipe_range
+        at, rate = data.recipe
+        said.append(
+            f"At the recommended {count(at)} the interval is {number(low)}–{number(high)}; the recipe has {number(rate)}."
+        )
+    if data.diverged:
+        lowest = min(data.diverged, key=lambda o: o.lr)
+        several = "all with rates of at least" if len(data.diverged) > 1 else "with rate"
+        said.append(f"{plural(len(data.diverged), 'run')} diverged, {several} {number(lowest.lr)}.")
+    reached = sum(len(c) for c in data.classes)
+    if not said:
+        said.append(f"{plural(reached, 'run')} reached the target; no rule could be fitted through them.")
+    return " ".join(said)

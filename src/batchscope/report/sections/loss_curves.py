@@ -1,0 +1,211 @@
+"""Every run's course, against steps, examples or seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...records import Plan, RunStatus
+from ..blocks import Figure, Json, Key, Option, Section, Switch, Text
+from ..charts import MARKED, finite, horizontal, layout, log_axis, safe
+from ..outcomes import outcomes
+from ..wording import count, duration, joined, number, plural
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+MOST_POINTS = 100
+COLOURS = 8
+"""How many colours the page's style has for batch sizes, from small to large."""
+
+
+class Course(NamedTuple):
+    """One run, thinned."""
+
+    id: str
+    batch_size: int
+    lr: float
+    status: str
+    steps: tuple[float, ...]
+    examples: tuple[float, ...]
+    seconds: tuple[float | None, ...]
+    metric: tuple[float | None, ...]
+    train_loss: tuple[float | None, ...]
+
+
+class Courses(NamedTuple):
+    """Everything that the figure and its caption need."""
+
+    runs: tuple[Course, ...]
+    metric: str
+    target: float | None
+    fewest_steps: Course | None
+    fewest_examples: Course | None
+    endings: dict[RunStatus, int]
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
+    """The figure, or why there is none."""
+    data = collect(plan, runs)
+    if not data.runs:
+        return Section("curves", "Loss curves", (Text(("No run has been evaluated after a step of training.",)),))
+    return Section("curves", "Loss curves", (draw(data),))
+
+
+def collect(plan: Plan, runs: Sequence[StoredRun]) -> Courses:
+    """Thin every run to at most `MOST_POINTS` evaluations; the start, at step 0, has no place on a log scale."""
+    metric = plan.target.metric if plan.target is not None else _shared_metric(runs)
+    courses = [course(run, metric) for run in runs]
+    drawn = {c.id: c for c in courses if any(v is not None for v in (*c.metric, *c.train_loss))}
+    reached = [o for o in outcomes(plan, runs) if o.reached and o.id in drawn]
+    endings: dict[RunStatus, int] = {}
+    for run in runs:
+        if run.result is not None:
+            endings[run.result.status] = endings.get(run.result.status, 0) + 1
+    return Courses(
+        tuple(sorted(drawn.values(), key=lambda c: c.batch_size)),
+        metric,
+        plan.target.value if plan.target is not None else None,
+        drawn[min(reached, key=lambda o: o.steps).id] if reached else None,
+        drawn[min(reached, key=lambda o: o.examples).id] if reached else None,
+        endings,
+    )
+
+
+def course(run: StoredRun, metric: str) -> Course:
+    """One run's evaluations after step 0, thinned evenly with the last kept."""
+    rows = [row for row in run.rows if row.get("kind") == "evaluation" and row.get("step", 0) > 0]
+    if len(rows) > MOST_POINTS:
+        chosen = sorted({round(i * (len(rows) - 1) / (MOST_POINTS - 1)) for i in range(MOST_POINTS)})
+        rows = [rows[i] for i in chosen]
+    return Course(
+        run.id,
+        run.config.batch_size,
+        run.config.lr,
+        run.result.status.value if run.result else "unfinished",
+        tuple(float(row["step"]) for row in rows),
+        tuple(float(row["examples"]) for row in rows),
+        tuple(finite([row.get("device_seconds")])[0] for row in rows),
+        tuple(_metric(row, metric) for row in rows),
+        tuple(finite([row.get("train_loss")])[0] for row in rows),
+    )
+
+
+def _metric(row: Mapping[str, Any], metric: str) -> float | None:
+    return finite([(row.get("metrics") or {}).get(metric)])[0]
+
+
+def _shared_metric(runs: Sequence[StoredRun]) -> str:
+    names = [
+        name for run in runs for row in run.rows for name in (row.get("metrics") or {}) if not name.startswith("test_")
+    ]
+    return "val_loss" if "val_loss" in names or not names else names[0]
+
+
+def draw(data: Courses) -> Figure:
+    """The chart: one trace a run, coloured by batch size; two switches exchange its axes."""
+    sizes = sorted({c.batch_size for c in data.runs})
+    colours = {b: f"var(--size-{_shade(i, len(sizes))})" for i, b in enumerate(sizes)}
+    width = 1.8 if len(data.runs) <= 30 else 1.0
+    traces = tuple(_trace(c, colours[c.batch_size], width) for c in data.runs)
+    keys = [Key("line", colours[b], f"batch size {count(b)}", f"b{b}") for b in sizes]
+    if data.target is not None:
+        keys.append(Key("dash", MARKED, f"target {number(data.target)}"))
+    across, up = _horizontal(data), _vertical(data)
+    first = {**across.options[0].layout, **up.options[0].layout}
+    frame = layout(first["xaxis"], first["yaxis"], shapes=first["shapes"], height=440)
+    switches = (across, up) if len(up.options) > 1 else (across,)
+    return Figure("loss-curves", "course of every run", traces, frame, conclude(data), tuple(keys), switches)
+
+
+def _shade(index: int, of: int) -> int:
+    return round(index * (COLOURS - 1) / (of - 1)) if of > 1 else COLOURS // 2
+
+
+def _trace(course: Course, colour: str, width: float) -> Json:
+    name = f"{safe(course.id)}<br>batch size {count(course.batch_size)}, rate {number(course.lr)}: {course.status}"
+    return {
+        "type": "scatter",
+        "mode": "lines" if len(course.steps) > 1 else "markers",
+        "x": [],
+        "y": [],
+        "name": name,
+        "legendgroup": f"b{course.batch_size}",
+        "line": {"color": colour, "width": width},
+        "marker": {"color": colour},
+        "opacity": 0.85,
+        "hovertemplate": "%{fullData.name}<br>%{y:.4g}<extra></extra>",
+    }
+
+
+def _horizontal(data: Courses) -> Switch:
+    axes: tuple[tuple[str, str, Callable[[Course], Sequence[float | None]], Callable[[float], str]], ...] = (
+        ("steps", "steps (log scale)", lambda c: c.steps, number),
+        ("examples", "examples read (log scale)", lambda c: c.examples, number),
+        ("seconds", "seconds of training where the search ran (log scale)", lambda c: c.seconds, duration),
+    )
+    options: list[Option] = []
+    for label, title, take, format in axes:
+        values = tuple(tuple(take(c)) for c in data.runs)
+        if any(v for run in values for v in run):
+            axis = log_axis([v for run in values for v in run], format, title, 6)
+            options.append(Option(label, values, {"xaxis": axis}))
+    return Switch("x", "against", tuple(options))
+
+
+def _vertical(data: Courses) -> Switch:
+    shapes = [horizontal(data.target, MARKED)] if data.target is not None else []
+    values = tuple(c.metric for c in data.runs)
+    losses = tuple(c.train_loss for c in data.runs)
+    options: list[Option] = []
+    if any(v is not None for run in values for v in run):
+        options.append(Option(data.metric, values, {"yaxis": _metric_axis(values, data.target), "shapes": shapes}))
+    if any(v is not None for run in losses for v in run):
+        options.append(Option("training loss", losses, {"yaxis": _metric_axis(losses, None), "shapes": []}))
+    return Switch(
+        "y", "of", tuple(options) or (Option(data.metric, values, {"yaxis": log_axis([]), "shapes": shapes}),)
+    )
+
+
+def _metric_axis(values: Sequence[Sequence[float | None]], target: float | None) -> Json:
+    """Logarithmic where all is positive and spans a factor of three; runs that blow up leave the chart at the top."""
+    firsts = [v for v in (next((v for v in run if v is not None), None) for run in values) if v is not None]
+    ceiling = 2 * max((abs(v) for v in firsts), default=1.0)
+    inside = [v for run in values for v in run if v is not None and abs(v) <= ceiling] + (
+        [target] if target is not None else []
+    )
+    low, high = min(inside, default=0.0), max(inside, default=1.0)
+    if low > 0 and high / low >= 3:
+        return log_axis(inside)
+    pad = 0.05 * (high - low) or 0.5
+    axis = {**log_axis([1.0]), "type": "linear", "tickmode": "auto", "tickvals": None, "ticktext": None}
+    return {**axis, "range": [low - pad, high + pad]}
+
+
+def conclude(data: Courses) -> str:
+    """What the figure says."""
+    most_first = sorted(data.endings.items(), key=lambda pair: -pair[1])
+    endings = [f"{plural(n, 'run')} {_VERBS[status]}" for status, n in most_first]
+    said = [f"{joined(endings)}." if endings else f"{plural(len(data.runs), 'run')}, none finished."]
+    fast, lean = data.fewest_steps, data.fewest_examples
+    if fast is not None and lean is not None:
+        quick = f"batch size {count(fast.batch_size)} at rate {number(fast.lr)}"
+        if fast.id == lean.id:
+            said.append(f"One run was the quickest both in steps and in examples: {quick}.")
+        else:
+            frugal = f"batch size {count(lean.batch_size)} at rate {number(lean.lr)}"
+            said.append(
+                f"In steps {quick} was the quickest, in examples {frugal}: the best depends on what a step costs."
+            )
+    return " ".join(said)
+
+
+_VERBS = {
+    RunStatus.REACHED: "reached the target",
+    RunStatus.OUT_OF_STEPS: "ran out of steps",
+    RunStatus.BEHIND: "stopped as too slow",
+    RunStatus.DIVERGED: "diverged",
+    RunStatus.STALLED: "stalled",
+    RunStatus.OVERFIT: "overfitted",
+    RunStatus.OUT_OF_TIME: "ran out of time",
+}

@@ -1,0 +1,157 @@
+"""The gradient noise scale along training, in blocks of steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...records import Estimate, Plan
+from ..blocks import Figure, Json, Key, Section, Text
+from ..charts import MARKED, RECIPE, horizontal, layout, line, log_axis, points, safe
+from ..wording import count, number, with_interval
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+TITLE = "Gradient noise scale along training"
+BLOCKS = 8
+LEAST_READINGS = 4
+"""Fewer readings than this make no block: the ratio of a few steps says nothing."""
+MOST_RUNS = 4
+
+
+class Block(NamedTuple):
+    """The block ratio of consecutive readings."""
+
+    step: float
+    """Geometric middle of the block's steps."""
+    readings: int
+    noise_scale: float | None
+    """Mean tr(Σ) ÷ mean ‖G‖²; `None` where the mean of ‖G‖² is not positive: larger than could be measured."""
+
+
+class Trail(NamedTuple):
+    """One run's blocks."""
+
+    id: str
+    batch_size: int
+    blocks: tuple[Block, ...]
+
+
+class NoiseScale(NamedTuple):
+    """Everything that the figure and its caption need."""
+
+    trails: tuple[Trail, ...]
+    whole: Estimate
+    recipe: int | None
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
+    """The figure, or why there is none."""
+    data = collect(plan, runs)
+    if not any(b.noise_scale is not None for t in data.trails for b in t.blocks):
+        return Section("noise", TITLE, (Text((why_not(data, runs),)),))
+    return Section("noise", TITLE, (draw(data),))
+
+
+def collect(plan: Plan, runs: Sequence[StoredRun]) -> NoiseScale:
+    """The runs with the most readings, cut into blocks."""
+    trails: list[tuple[int, Trail]] = []
+    for run in runs:
+        rows = [row for row in run.rows if row.get("kind") == "noise" and row.get("groups", 0) > 1]
+        if found := blocks(rows):
+            trails.append((len(rows), Trail(run.id, run.config.batch_size, found)))
+    chosen = sorted(trails, key=lambda pair: -pair[0])[:MOST_RUNS]
+    recipe = plan.recipe.batch_size if plan.recipe is not None else None
+    return NoiseScale(tuple(trail for _, trail in chosen), plan.measured.gradient_noise_scale, recipe)
+
+
+def blocks(rows: Sequence[Mapping[str, Any]]) -> tuple[Block, ...]:
+    """Cut the readings into blocks of equal number; average numerator and denominator apart, then divide.
+
+    With n groups of b examples, L the mean of the groups' squared gradient norms and T the squared norm of their mean:
+    ‖G‖² = (nT − L)/(n − 1) and tr(Σ) = b·n/(n − 1)·(L − T), both unbiased (McCandlish et al. 2018, appendix A.1).
+    """
+    readings = [reading for row in rows if (reading := _reading(row)) is not None]
+    number_of_blocks = min(BLOCKS, len(readings) // LEAST_READINGS)
+    found: list[Block] = []
+    for i in range(number_of_blocks):
+        part = readings[i * len(readings) // number_of_blocks : (i + 1) * len(readings) // number_of_blocks]
+        square = math.fsum(g for _, g, _ in part) / len(part)
+        trace = math.fsum(s for _, _, s in part) / len(part)
+        middle = math.exp(math.fsum(math.log(step) for step, _, _ in part) / len(part))
+        found.append(Block(middle, len(part), trace / square if square > 0 and trace > 0 else None))
+    return tuple(found)
+
+
+def _reading(row: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    n, size, mean_square, square_of_mean = (
+        row.get(name) for name in ("groups", "group_size", "mean_square_norm", "square_norm_of_mean")
+    )
+    if n is None or size is None or mean_square is None or square_of_mean is None or n < 2:
+        return None
+    if not (math.isfinite(mean_square) and math.isfinite(square_of_mean)):
+        return None
+    square = (n * square_of_mean - mean_square) / (n - 1)
+    trace = size * n / (n - 1) * (mean_square - square_of_mean)
+    return row["step"] + 1.0, square, trace
+
+
+def draw(data: NoiseScale) -> Figure:
+    """The chart."""
+    traces: list[Json] = []
+    keys: list[Key] = []
+    steps: list[float] = []
+    values: list[float] = []
+    for i, trail in enumerate(data.trails):
+        known = [(b.step, b.noise_scale, b.readings) for b in trail.blocks if b.noise_scale is not None]
+        if not known:
+            continue
+        colour = f"var(--series-{i})"
+        x, y = [step for step, _, _ in known], [value for _, value, _ in known]
+        head = f"{safe(trail.id)}<br>"
+        texts = [f"{head}{number(v)} examples<br>{count(n)} readings around step {count(s)}" for s, v, n in known]
+        traces += [line(x, y, colour=colour), points(x, y, texts, colour=colour)]
+        keys.append(Key("disc", colour, f"block ratios of a run at batch size {count(trail.batch_size)}"))
+        steps += x
+        values += y
+    shapes: list[Json] = []
+    if (whole := data.whole.value) is not None and whole > 0:
+        shapes.append(horizontal(whole, MARKED))
+        values.append(whole)
+        keys.append(Key("dash", MARKED, "whole run"))
+    if data.recipe is not None:
+        shapes.append(horizontal(data.recipe, RECIPE, dash="solid"))
+        values.append(data.recipe)
+        keys.append(Key("line", RECIPE, "recommended batch size"))
+    frame = layout(log_axis(steps, title="step (log scale)", labels=6), log_axis(values), shapes=shapes)
+    return Figure("noise-scale", "noise scale, examples (log scale)", tuple(traces), frame, conclude(data), tuple(keys))
+
+
+def conclude(data: NoiseScale) -> str:
+    """What the figure says."""
+    known = [b for b in data.trails[0].blocks if b.noise_scale is not None]
+    first, last = known[0].noise_scale or 0.0, known[-1].noise_scale or 0.0
+    said = f"The noise scale goes from {number(first)} examples early in training to {number(last)} at the end"
+    said += f" ({with_interval(data.whole, number)} over the whole run)." if data.whole.value is not None else "."
+    if data.recipe is not None:
+        if data.recipe < min(first, last) / 2:
+            said += f" The recommended {count(data.recipe)} is below it throughout: noise dominates each step."
+        elif data.recipe > max(first, last) * 2:
+            said += f" The recommended {count(data.recipe)} is above it throughout: the steps average out most of the noise."
+        else:
+            said += f" The recommended {count(data.recipe)} is of the same order."
+    open_blocks = sum(b.noise_scale is None for t in data.trails for b in t.blocks)
+    if open_blocks:
+        said += f" In {count(open_blocks)} further blocks it was larger than could be measured."
+    return f"{said} Each point is a block ratio, the mean tr(Σ) of a block of steps ÷ its mean ‖G‖²; points carry no interval."
+
+
+def why_not(data: NoiseScale, runs: Sequence[StoredRun]) -> str:
+    """Why there is nothing to draw."""
+    if not any(row.get("kind") == "noise" for run in runs for row in run.rows):
+        return "The gradient noise scale was not measured: it needs micro-batch groups of independent examples."
+    if data.trails:
+        return "The gradient was smaller than its noise in every block of steps: the noise scale is larger than could be measured."
+    return f"There are fewer than {LEAST_READINGS} readings of the gradient noise scale, too few for a block."

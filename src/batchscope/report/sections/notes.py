@@ -1,0 +1,29 @@
+"""What limits the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...records import Plan, PlanStatus
+from ..blocks import Section, Text
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+ALWAYS = (
+    "Intervals are 90 % intervals of the measurements and fits named in the evidence; what no measurement covers, such as "
+    "other data or another target, they do not cover either."
+)
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
+    """The plan's notes, and what its status implies."""
+    said = [*plan.notes]
+    if plan.status is PlanStatus.EXTRAPOLATED:
+        said.append("The recommended batch size lies outside those that were trained: make a run there first.")
+    if plan.recipe is not None and plan.verified is None:
+        said.append("The recipe itself was not run.")
+    if any(run.result is None for run in runs):
+        said.append("Some runs are unfinished; they appear in the loss curves only.")
+    return Section("notes", "Notes and limits", (Text((*said, ALWAYS)),))

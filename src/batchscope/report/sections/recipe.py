@@ -1,0 +1,82 @@
+"""The answer: status, the sentences to act on, and the numbers to set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...records import Plan, PlanStatus, Predicted, Recipe
+from ..blocks import Block, Facts, Section, Text
+from ..outcomes import outcomes
+from ..summary import batches_in_words, changes_in_words, schedule_in_words, summary
+from ..wording import bytes_, count, duration, number, plural, with_interval
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+STATUS_IN_WORDS = {
+    PlanStatus.OK: "a recommendation",
+    PlanStatus.KEEP_CURRENT: "keep the current recipe",
+    PlanStatus.MEMORY_BOUND: "limited by memory",
+    PlanStatus.EXTRAPOLATED: "extrapolated beyond the measurements",
+    PlanStatus.TARGET_NOT_REACHED: "target not reached",
+    PlanStatus.INSUFFICIENT_DATA: "not enough measurements",
+}
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
+    """The first thing on the page."""
+    sentences = summary(plan)
+    status = Text((plan.message,) if plan.message else (), tone="status", badge=f"{plan.status.value}")
+    if plan.recipe is None:
+        rest = tuple(s for s in sentences if s != plan.message)
+        blocks: tuple[Block, ...] = (status, Text((closest_approach(plan, runs), *rest)))
+        return Section("recipe", f"No recommendation: {STATUS_IN_WORDS[plan.status]}", blocks)
+    title = "Keep the current recipe" if plan.status is PlanStatus.KEEP_CURRENT else "The recipe"
+    lead, *rest = sentences
+    return Section(
+        "recipe",
+        title,
+        (Text((lead,), tone="lead"), status, Text(tuple(rest)), Facts(facts(plan.recipe, plan.predicted))),
+    )
+
+
+def facts(recipe: Recipe, predicted: Predicted | None) -> tuple[tuple[str, str], ...]:
+    """What to set and what to expect, as names and values."""
+    batches = batches_in_words(recipe)
+    pairs = [
+        ("batch size", count(recipe.batch_size) + (f" = {batches}" if batches else "")),
+        ("learning rate", f"{number(recipe.lr)}, {schedule_in_words(recipe)}"),
+        ("optimizer changes", changes_in_words(recipe) or "none"),
+        (
+            "length",
+            f"{plural(recipe.steps, 'step')}: {number(recipe.epochs)} epochs of {count(recipe.steps_per_epoch)}",
+        ),
+    ]
+    if predicted is not None:
+        pairs += [
+            ("time to target", with_interval(predicted.time_to_target_s, duration)),
+            ("steps to target", with_interval(predicted.steps_to_target)),
+            ("examples to target", with_interval(predicted.examples_to_target)),
+            ("time of a step", with_interval(predicted.step_time_s, duration)),
+            ("memory peak", with_interval(predicted.peak_memory_bytes, bytes_)),
+        ]
+    return tuple(pairs)
+
+
+def closest_approach(plan: Plan, runs: Sequence[StoredRun]) -> str:
+    """The run that came nearest to the target, in words."""
+    target = plan.target
+    if target is None:
+        return "There was no target to reach."
+    if reached := sum(o.reached for o in outcomes(plan, runs)):
+        return f"{plural(reached, 'run')} reached {target}; that is too little to decide on."
+    tried = [(run.result.best[target.metric], run) for run in runs if run.result and target.metric in run.result.best]
+    tried = [(value, run) for value, run in tried if math.isfinite(value)]
+    if not tried:
+        return f"No finished run has a value of {target.metric}."
+    value, nearest = (min if target.mode == "min" else max)(tried, key=lambda pair: pair[0])
+    where = f"batch size {count(nearest.config.batch_size)} and rate {number(nearest.config.lr)}"
+    step = nearest.result.best_step if nearest.result else 0
+    return f"The closest approach to {target} was {number(value)}, at step {count(step)} of a run with {where}."

@@ -1,0 +1,52 @@
+"""Every run in one line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...records import Plan
+from ..blocks import Column, Section, Table, Text
+from ..wording import count, duration, number, plural
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
+    """A table that can be unfolded."""
+    if not runs:
+        return Section("runs", "Runs", (Text(("No run was made.",)),))
+    metric = plan.target.metric if plan.target is not None else "val_loss"
+    columns = (
+        Column("run"),
+        Column("purpose"),
+        Column("batch size", numeric=True),
+        Column("rate", numeric=True),
+        Column("seed", numeric=True),
+        Column("ended"),
+        Column("steps", numeric=True),
+        Column("to target", numeric=True),
+        Column(f"best {metric}", numeric=True),
+        Column("trained for", numeric=True),
+    )
+    table = Table(columns, tuple(row(run, metric) for run in runs))
+    return Section("runs", f"All {plural(len(runs), 'run')}" if len(runs) > 1 else "The run", (table,), folded=True)
+
+
+def row(run: StoredRun, metric: str) -> tuple[str, ...]:
+    """One run in words."""
+    config, result = run.config, run.result
+    settings = (run.id, config.purpose, count(config.batch_size), number(config.lr), count(config.seed))
+    if result is None:
+        return (*settings, "unfinished", "", "", "", "")
+    best = result.best.get(metric)
+    return (
+        *settings,
+        result.status.value,
+        count(result.steps),
+        number(result.steps_to_target) if result.steps_to_target is not None else "",
+        number(best) if best is not None and math.isfinite(best) else "",
+        duration(result.device_seconds),
+    )

@@ -1,0 +1,41 @@
+"""What the search took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...records import Plan
+from ..blocks import Facts, Section, Text
+from ..wording import count, duration, number, plural, times
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
+    """The price in time, and what it is worth."""
+    cost = plan.search
+    pairs = [
+        ("took", duration(cost.seconds)),
+        ("training on the hardware of the answer", duration(cost.device_seconds)),
+        ("runs", count(cost.runs)),
+        ("examples read", number(cost.examples)),
+    ]
+    if cost.run_equivalents is None:
+        worth = "Without a predicted time to the target, the price cannot be put in runs at the recipe."
+    else:
+        pairs.append(("in runs at the recipe", number(cost.run_equivalents)))
+        worth = f"The search trained {times(cost.run_equivalents)} as long as one run at the recipe takes.{pays_after(plan)}"
+    return Section("cost", "What the search cost", (Text((worth,)), Facts(tuple(pairs))))
+
+
+def pays_after(plan: Plan) -> str:
+    """After how many runs the saving over the current recipe has paid for the search; empty where there is none."""
+    if plan.predicted is None or plan.current_predicted is None:
+        return ""
+    before, after = plan.current_predicted.time_to_target_s.value, plan.predicted.time_to_target_s.value
+    if before is None or after is None or before <= after:
+        return ""
+    return f" Against the current recipe it has paid for itself after {plural(math.ceil(plan.search.device_seconds / (before - after)), 'run')}."

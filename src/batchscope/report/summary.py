@@ -1,0 +1,137 @@
+"""The answer in words: the sentences that open the page and end the command in the terminal."""
+
+from __future__ import annotations
+
+from ..records import Plan, PlanStatus, Predicted, Recipe
+from .wording import bytes_, count, duration, joined, number, percent, plural, times, with_interval
+
+__all__ = ["batches_in_words", "changes_in_words", "difference", "expected_time", "schedule_in_words", "summary"]
+
+
+def summary(plan: Plan) -> list[str]:
+    """Sentences that a person can act on, the most important first; never empty.
+
+    With a recipe: what to set, when to stop, what to expect, how sure that is, and what it gains over the current recipe.
+    Without: why there is none, and what is known all the same.
+    """
+    if plan.recipe is None:
+        return _without_recipe(plan)
+    sentences = [_what_to_set(plan, plan.recipe), _when_to_stop(plan, plan.recipe), _what_to_expect(plan)]
+    sentences += [_how_sure(plan), _against_current(plan)]
+    return [s for s in sentences if s]
+
+
+def batches_in_words(recipe: Recipe) -> str:
+    """How a batch is put together: micro-batches, accumulation, devices; empty if it is a single one."""
+    if recipe.grad_accum_steps == 1 and recipe.world_size == 1:
+        return ""
+    micro = f"of {count(recipe.micro_batch_size)} examples"
+    parts = [f"{plural(recipe.grad_accum_steps, 'accumulated micro-batch', 'accumulated micro-batches')} {micro}"]
+    if recipe.grad_accum_steps == 1:
+        parts = [f"one micro-batch {micro}"]
+    if recipe.world_size > 1:
+        parts.append(f"on each of {count(recipe.world_size)} devices")
+    return " ".join(parts)
+
+
+def schedule_in_words(recipe: Recipe) -> str:
+    """The rate's course."""
+    course = "constant" if recipe.schedule == "constant" else f"falling to zero ({recipe.schedule})"
+    warm = f"after {plural(recipe.warmup_steps, 'step')} of linear warm-up" if recipe.warmup_steps else ""
+    return f"{course} {warm}".strip()
+
+
+def changes_in_words(recipe: Recipe) -> str:
+    """Further settings of the optimizer; empty if none changes."""
+    changes = [f"{key} = {value}" for key, value in recipe.optimizer_changes.items()]
+    return joined(changes) if changes else ""
+
+
+def expected_time(predicted: Predicted | None) -> str:
+    """Predicted time to the target with its interval."""
+    return with_interval(predicted.time_to_target_s, duration) if predicted else "not predicted"
+
+
+def difference(plan: Plan) -> float | None:
+    """How many times as much time (or as many examples) the current recipe takes as the recommended one."""
+    if plan.current_predicted is None or plan.predicted is None:
+        return None
+    examples = plan.objective == "examples"
+    pair = [p.examples_to_target if examples else p.time_to_target_s for p in (plan.current_predicted, plan.predicted)]
+    before, after = (estimate.value for estimate in pair)
+    return before / after if before and after else None
+
+
+def _what_to_set(plan: Plan, recipe: Recipe) -> str:
+    verb = "Keep training with" if plan.status is PlanStatus.KEEP_CURRENT else "Train with"
+    batches = batches_in_words(recipe)
+    size = f"batch size {count(recipe.batch_size)}" + (f" ({batches})" if batches else "")
+    rate = f"learning rate {number(recipe.lr)}"
+    course = "" if recipe.schedule == "constant" and not recipe.warmup_steps else f", {schedule_in_words(recipe)}"
+    changes = changes_in_words(recipe)
+    further = f", and set {changes} in the optimizer" if changes else ""
+    return f"{verb} {size} and {rate}{course}{further}."
+
+
+def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
+    length = f"about {plural(recipe.steps, 'step')} ({_epochs(recipe.epochs)})"
+    wait = f"or when nothing has improved for {_epochs(recipe.early_stop.patience)}"
+    if plan.target is None:
+        return f"Train for {length}, {wait}."
+    return f"Stop at the first evaluation with {plan.target}, expected after {length}, {wait}."
+
+
+def _what_to_expect(plan: Plan) -> str:
+    predicted = plan.predicted
+    if predicted is None:
+        return ""
+    goal = str(plan.target) if plan.target else "the end"
+    where = f" on {plan.bench.profile.name}" if plan.bench and plan.bench.profile.name else ""
+    memory = predicted.peak_memory_bytes
+    needs = f", with a memory peak of {with_interval(memory, bytes_)}" if memory.value is not None else ""
+    return f"Predicted time to {goal}{where}: {expected_time(predicted)}{needs}."
+
+
+def _how_sure(plan: Plan) -> str:
+    sure = ""
+    if plan.probability_within_5_percent is not None:
+        chance = percent(plan.probability_within_5_percent)
+        sure = f"It is within 5 % of the best recipe with a probability of {chance}. "
+    if plan.verified is None:
+        return f"{sure}No run was made at exactly this recipe: the numbers are predictions."
+    found = f"{plural(plan.verified.steps, 'step')}, {duration(plan.verified.time_s)}"
+    metric = f", {plan.target.metric} {number(plan.verified.metric)}" if plan.target else ""
+    return f"{sure}Verified by a run at exactly this recipe: {found}{metric}."
+
+
+def _against_current(plan: Plan) -> str:
+    current = plan.current
+    if current is None:
+        return ""
+    ratio, recipe = difference(plan), plan.recipe
+    same = recipe is not None and (current.batch_size, current.lr) == (recipe.batch_size, recipe.lr)
+    if same:
+        return "This is the current recipe."
+    was = f"batch size {count(current.batch_size)} with rate {number(current.lr)}"
+    if ratio is None:
+        return f"It replaces {was}, for which nothing could be predicted."
+    unit = "as many examples" if plan.objective == "examples" else "as long"
+    before = plan.current_predicted
+    took = expected_time(before)
+    if plan.objective == "examples" and before is not None:
+        took = f"{with_interval(before.examples_to_target)} examples"
+    return f"It replaces {was}, which is predicted to take {took}: {times(ratio)} {unit}."
+
+
+def _without_recipe(plan: Plan) -> list[str]:
+    sentences = [plan.message or "No recommendation can be given."]
+    if plan.target is not None:
+        sentences.append(f"The target was {plan.target}; {plural(plan.search.runs, 'run')} were made for it.")
+    largest = plan.measured.largest_micro_batch_size
+    if largest.value is not None:
+        sentences.append(f"The largest micro-batch size that fits is {count(largest.value)}.")
+    return sentences
+
+
+def _epochs(epochs: float) -> str:
+    return f"{number(epochs)} {'epoch' if epochs == 1 else 'epochs'}"

@@ -1,0 +1,158 @@
+"""Numbers as a person reads them; shared by the page and the terminal. Numbers only: no torch, no charts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from ..records import Estimate
+
+__all__ = ["bytes_", "count", "duration", "joined", "number", "percent", "plural", "times", "with_interval"]
+
+Format = Callable[[float], str]
+
+_TIME_UNITS = (("days", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
+_TIME_LIMITS = {"days": 172800.0, "h": 5400.0, "min": 90.0, "s": 0.9995, "ms": 0.9995e-3}
+"""From how many seconds on a unit is used; below 1.5 minutes seconds read better."""
+_BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def number(x: float | None) -> str:
+    """Three significant digits without padding, thousands separated.
+
+    >>> number(0.031623), number(1234567), number(12), number(2e-7), number(None)
+    ('0.0316', '1,230,000', '12', '2e-7', 'unknown')
+    """
+    if x is None or not math.isfinite(x):
+        return "unknown"
+    if x == 0:
+        return "0"
+    if not 1e-4 <= abs(x) < 1e9:
+        mantissa, exponent = f"{x:.2e}".split("e")
+        return f"{_trimmed(mantissa)}e{int(exponent)}"
+    rounded = float(f"{x:.3g}")
+    if abs(rounded) >= 100:
+        return f"{rounded:,.0f}"
+    return _trimmed(f"{rounded:.{2 - math.floor(math.log10(abs(rounded)))}f}")
+
+
+def count(x: float | None) -> str:
+    """An exact whole number, thousands separated.
+
+    >>> count(12345), count(99.6)
+    ('12,345', '100')
+    """
+    return "unknown" if x is None or not math.isfinite(x) else f"{round(x):,}"
+
+
+def plural(n: float, noun: str, several: str = "") -> str:
+    """A count with its noun.
+
+    >>> plural(1, "run"), plural(2, "run"), plural(2, "batch", "batches")
+    ('1 run', '2 runs', '2 batches')
+    """
+    return f"{count(n)} {noun if round(n) == 1 else several or noun + 's'}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time in the unit that leaves one to three digits before the point.
+
+    >>> [duration(s) for s in (0, 2.5e-5, 0.00134, 1.9, 83, 300, 7000, 2e5)]
+    ['0 s', '25 µs', '1.34 ms', '1.9 s', '83 s', '5 min', '1.94 h', '2.31 days']
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return "unknown"
+    if seconds == 0:
+        return "0 s"
+    name, unit = next((u for u in _TIME_UNITS if abs(seconds) >= _TIME_LIMITS.get(u[0], 0.0)), _TIME_UNITS[-1])
+    return f"{number(seconds / unit)} {name}"
+
+
+def bytes_(n: float | None) -> str:
+    """An amount of memory in binary units.
+
+    >>> bytes_(512), bytes_(1536), bytes_(8 * 1024**3)
+    ('512 B', '1.5 KiB', '8 GiB')
+    """
+    if n is None or not math.isfinite(n):
+        return "unknown"
+    power = 0
+    while abs(n) >= 999.5 and power < len(_BYTE_UNITS) - 1:
+        n, power = n / 1024, power + 1
+    return f"{number(n)} {_BYTE_UNITS[power]}"
+
+
+def percent(share: float | None) -> str:
+    """A share in whole per cent; never a 100 % or 0 % that is not one.
+
+    >>> percent(0.834), percent(0.998), percent(0.001), percent(1.0)
+    ('83 %', 'over 99 %', 'under 1 %', '100 %')
+    """
+    if share is None or not math.isfinite(share):
+        return "unknown"
+    if 0.995 <= share < 1:
+        return "over 99 %"
+    return "under 1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
+
+
+def times(ratio: float) -> str:
+    """A factor.
+
+    >>> times(3.34), times(0.5)
+    ('3.3 times', '0.5 times')
+    """
+    return f"{number(float(f'{ratio:.2g}'))} times"
+
+
+def with_interval(estimate: Estimate | None, format: Format = number) -> str:
+    """A value with its 90 % interval; a unit that all three share is written once.
+
+    >>> from batchscope.records import Estimate
+    >>> def e(*v): return Estimate(value=v[0], low=v[1], high=v[2], n=3, unit="s", method="")
+    >>> with_interval(e(1.9, 1.7, 2.3), duration), with_interval(e(85, 59, 130), duration)
+    ('1.9 s (1.7–2.3)', '85 s (59 s–2.17 min)')
+    >>> with_interval(e(40, 30, None)), with_interval(e(None, 30, None)), with_interval(e(None, None, None))
+    ('40 (at least 30)', 'at least 30', 'not measured')
+    """
+    if estimate is None:
+        return "not measured"
+    value, low, high = (None if x is None or not math.isfinite(x) else x for x in _ends(estimate))
+    if low is not None and high is not None:
+        interval = _range(format(low), format(high), format(value) if value is not None else None)
+    elif low is not None:
+        interval = f"at least {format(low)}"
+    elif high is not None:
+        interval = f"at most {format(high)}"
+    else:
+        interval = ""
+    if value is None:
+        return interval or "not measured"
+    if not interval or low == value == high:
+        return format(value)
+    return f"{format(value)} ({interval})"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Parts as a list in words.
+
+    >>> joined(["a"]), joined(["a", "b"]), joined(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _ends(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
+    return estimate.value, estimate.low, estimate.high
+
+
+def _range(low: str, high: str, value: str | None) -> str:
+    units = {text.partition(" ")[2] for text in (low, high, value) if text is not None}
+    if value is not None and len(units) == 1:
+        return f"{low.partition(' ')[0]}–{high.partition(' ')[0]}"
+    if len(units) == 1 or low.partition(" ")[2] == high.partition(" ")[2]:
+        return f"{low.partition(' ')[0]}–{high}"
+    return f"{low}–{high}"
+
+
+def _trimmed(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
