@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         TaskError,
         UsageError,
     )
+    from .loading import load_task
     from .records import Estimate, HardwareProfile, Plan, PlanStatus, Recipe, RunStatus, Target
     from .store import Store
     from .task import Task, task
@@ -47,6 +48,7 @@ __all__ = [
     "TaskError",
     "UsageError",
     "count",
+    "load_task",
     "task",
 ]
 
@@ -61,6 +63,7 @@ _NAMES_OF_MODULE = {
         "TaskError",
         "UsageError",
     ),
+    "loading": ("load_task",),
     "records": ("Estimate", "HardwareProfile", "Plan", "PlanStatus", "Recipe", "RunStatus", "Target"),
     "store": ("Store",),
     "task": ("Task", "task"),
