@@ -6,7 +6,7 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 from .device import Device, pick
 from .errors import TaskError
 from .task import Batch, Task
+from .user_code import explained
 
 __all__ = ["Workload", "mean_loss", "preserved_random_state"]
 
@@ -39,7 +40,9 @@ class Workload:
         independent: whether one example's gradient depends on that example alone; set by the preflight.
     """
 
-    def __init__(self, task: Task, *, name: str = "task", settings: Mapping[str, Any] | None = None, device: Device | None = None) -> None:
+    def __init__(
+        self, task: Task, *, name: str = "task", settings: Mapping[str, Any] | None = None, device: Device | None = None
+    ) -> None:
         self.task = task
         self.name = name
         self.settings = dict(settings or {})
@@ -48,7 +51,7 @@ class Workload:
         self._evaluate = getattr(task, "evaluate", None)
         self._collate: Callable[[list[Any]], Batch] | None = getattr(task, "collate", None)
         self._batch_size: Callable[[Batch], int] = getattr(task, "batch_size", None) or first_dimension
-        with preserved_random_state(0):
+        with preserved_random_state(0), explained("train_data()"):
             data = _sized(task.train_data())
         self._held_back: Dataset[Any] | None = None
         if self._evaluate is None:
@@ -61,6 +64,16 @@ class Workload:
         self.loader_workers = 0 if self._tensors is not None else _workers_for(data, self._collate or default_collate)
 
     @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The training data on the device, examples first; none where they come from a `DataLoader`."""
+        return self._tensors or ()
+
+    @property
+    def held_back(self) -> int:
+        """Training examples taken off to evaluate on, because the task has no `evaluate`."""
+        return 0 if self._held_back is None else len(cast(Sized, self._held_back))
+
+    @property
     def in_memory(self) -> bool:
         """Whether batches are cut from tensors in memory, without a `DataLoader`."""
         return self._tensors is not None
@@ -68,11 +81,13 @@ class Workload:
     def model(self, seed: int) -> nn.Module:
         """A fresh model on the device, in training mode, initialised from `seed`."""
         seed_everything(seed)
-        return self.task.model().to(self.device.torch_device).train()
+        with explained("model()"):
+            return self.task.model().to(self.device.torch_device).train()
 
     def optimizer(self, model: nn.Module, lr: float, changes: Mapping[str, Any] | None = None) -> Optimizer:
         """The task's optimizer over the model's parameters, `changes` set on every parameter group."""
-        optimizer = self.task.optimizer(model.parameters(), lr)
+        with explained("optimizer(params, lr)"):
+            optimizer = self.task.optimizer(model.parameters(), lr)
         for group in optimizer.param_groups:
             for key, value in (changes or {}).items():
                 group[key] = tuple(value) if isinstance(value, list) else value
@@ -80,11 +95,13 @@ class Workload:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The mean loss of a batch."""
-        return self.task.loss(model, batch)
+        with explained("loss(model, batch)"):
+            return self.task.loss(model, batch)
 
     def count(self, batch: Batch) -> int:
         """The number of examples in a batch."""
-        return self._batch_size(batch)
+        with explained("batch_size(batch)"):
+            return self._batch_size(batch)
 
     def batch(self, indices: Tensor) -> Batch:
         """The examples at `indices` (int64, one dimension), collated, on the device."""
@@ -122,7 +139,9 @@ class Workload:
         try:
             with torch.no_grad():
                 if self._evaluate is not None:
-                    return _checked_metrics(self._evaluate(model))
+                    with explained("evaluate(model)"):
+                        metrics = self._evaluate(model)
+                    return _checked_metrics(metrics)
                 assert self._held_back is not None
                 return {"val_loss": self._held_back_loss(model)}
         finally:
@@ -205,7 +224,7 @@ def seed_everything(seed: int) -> None:
 
 
 @contextmanager
-def preserved_random_state(seed: int) -> Iterator[None]:
+def preserved_random_state(seed: int) -> Generator[None]:
     """Seed every generator inside, and leave the caller's generators as they were."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
@@ -260,9 +279,10 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def _sized(data: Any) -> Dataset[Any]:
-    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+    mapped = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if not mapped or isinstance(data, IterableDataset):
         raise TaskError(
-            f"train_data() returned {type(data).__name__}, which has no length and no index: batch size can only be varied "
+            f"train_data() returned {type(data).__name__}, which can only be iterated: batch size can only be varied "
             "on a map-style data set (__len__ and __getitem__); for a stream, return a list of its first examples"
         )
     if len(data) < 2:
@@ -273,6 +293,11 @@ def _sized(data: Any) -> Dataset[Any]:
 def _hold_back(data: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any]]:
     examples = len(cast(Sized, data))
     held = max(1, min(_HELD_BACK_MOST, round(examples * _HELD_BACK_SHARE)))
+    if examples - held < 2:
+        raise TaskError(
+            f"train_data() has {examples} examples; without evaluate() one of them is held back, and too few are left: "
+            "give the task an evaluate(model) method, or more examples"
+        )
     order = torch.randperm(examples, generator=torch.Generator().manual_seed(0))
     return _subset(data, order[held:]), _subset(data, order[:held])
 
@@ -283,22 +308,30 @@ def _subset(data: Dataset[Any], indices: Tensor) -> Dataset[Any]:
 
 
 def _tensors_of(data: Dataset[Any]) -> tuple[Tensor, ...] | None:
-    return data.tensors if type(data) is TensorDataset else None
+    """The tensors of a `TensorDataset` or of a part of one (`random_split`); other types may compute their examples."""
+    if type(data) is TensorDataset:
+        return data.tensors
+    if type(data) is Subset and (whole := _tensors_of(data.dataset)) is not None:
+        return tuple(t[torch.as_tensor(data.indices)] for t in whole)
+    return None
 
 
 def _workers_for(data: Dataset[Any], collate: Callable[[list[Any]], Batch]) -> int:
     """No workers where an example costs less than the hand-over between processes (about 0.1 ms), else up to four."""
     probe = min(16, len(cast(Sized, data)))
-    collate([data[0]])
-    start = time.perf_counter()
-    collate([data[i] for i in range(probe)])
-    each = (time.perf_counter() - start) / probe
+    with explained("collating examples of train_data()"):
+        collate([data[0]])
+        start = time.perf_counter()
+        collate([data[i] for i in range(probe)])
+        each = (time.perf_counter() - start) / probe
     return 0 if each < 2e-4 else min(4, os.cpu_count() or 1)
 
 
 def _checked_metrics(metrics: Any) -> dict[str, float]:
     if not isinstance(metrics, Mapping) or not metrics:
-        raise TaskError(f"evaluate() returned {metrics!r}; it must return a dict of numbers, for example {{'val_loss': 0.3}}")
+        raise TaskError(
+            f"evaluate() returned {metrics!r}; it must return a dict of numbers, for example {{'val_loss': 0.3}}"
+        )
     checked: dict[str, float] = {}
     for key, value in metrics.items():
         try:
