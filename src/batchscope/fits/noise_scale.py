@@ -31,7 +31,7 @@ from scipy import stats
 
 from ..records import Estimate, Row
 
-__all__ = ["NoiseBlock", "estimate", "trace"]
+__all__ = ["NoiseBlock", "Readings", "estimate", "trace"]
 
 _METHOD = "micro-batch groups, sums divided; Fieller interval from second differences"
 _FEWEST = 5
@@ -53,6 +53,42 @@ class NoiseBlock:
     high: float | None
     n: int
     """Readings in the stretch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readings:
+    """What each row says by itself, unbiased and unclipped; all arrays have shape (readings,)."""
+
+    step: Array
+    examples: Array
+    """Examples seen before the step."""
+    weight: Array
+    """The batch size."""
+    trace: Array
+    """Estimates of tr(Σ)."""
+    square: Array
+    """Estimates of |G|²; many are negative where the noise scale exceeds the batch."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], *, examples: int | None = None) -> Readings:
+        """The noise rows among `rows`, in their order; `examples` as for `estimate`."""
+        keys = ("step", "examples", "groups", "group_size", "mean_square_norm", "square_norm_of_mean")
+        table = np.array([[float(row[key]) for key in keys] for row in rows if row["kind"] == "noise"])
+        step, seen, n, b, of_groups, of_mean = table.reshape(-1, len(keys)).T
+        batch = n * b
+        spread = (of_groups - of_mean) / (1 / b - 1 / batch)
+        share = 1 / examples if examples else 0.0
+        trace, square = spread * (1 - share), of_mean - spread / batch * (1 - batch * share)
+        return cls(step=step, examples=seen, weight=batch, trace=trace, square=square)
+
+    @property
+    def n(self) -> int:
+        """How many."""
+        return self.step.size
+
+    def part(self, index: NDArray[np.intp]) -> Readings:
+        """The readings at `index`."""
+        return Readings(**{name: column[index] for name, column in vars(self).items()})
 
 
 def estimate(rows: Sequence[Row], *, examples: int | None = None) -> Estimate:
@@ -87,8 +123,8 @@ def estimate(rows: Sequence[Row], *, examples: int | None = None) -> Estimate:
         >>> e.low < 128 < e.high
         True
     """
-    readings = _Readings.of(rows, examples)
-    value, low, high = readings.interval()
+    readings = Readings.of(rows, examples=examples)
+    value, low, high = _interval(readings)
     return Estimate(value=value, low=low, high=high, n=readings.n, unit="examples", method=_METHOD)
 
 
@@ -103,54 +139,29 @@ def trace(rows: Sequence[Row], *, examples: int | None = None, blocks: int = 8) 
     Returns:
         The stretches in the order of the run; empty where there are no noise rows.
     """
-    readings = _Readings.of(rows, examples)
+    readings = Readings.of(rows, examples=examples)
     count = max(1, min(blocks, readings.n // _FEWEST))
-    parts = [p for p in np.array_split(np.arange(readings.n), count) if p.size]
-    return tuple(readings.part(p).block() for p in parts)
+    parts = np.array_split(np.arange(readings.n), count)
+    return tuple(_block(readings.part(index)) for index in parts if index.size)
 
 
-@dataclass(frozen=True)
-class _Readings:
-    """Unbiased estimates of each row, multiplied by its weight; all arrays have shape (readings,)."""
+def _block(readings: Readings) -> NoiseBlock:
+    value, low, high = _interval(readings)
+    step, examples = float(readings.step.mean()), float(readings.examples.mean())
+    return NoiseBlock(step=step, examples=examples, value=value, low=low, high=high, n=readings.n)
 
-    step: Array
-    examples: Array
-    trace: Array
-    square: Array
 
-    @classmethod
-    def of(cls, rows: Sequence[Row], population: int | None) -> _Readings:
-        keys = ("step", "examples", "groups", "group_size", "mean_square_norm", "square_norm_of_mean")
-        table = np.array([[float(row[key]) for key in keys] for row in rows if row["kind"] == "noise"])
-        step, seen, n, b, of_groups, of_mean = table.reshape(-1, len(keys)).T
-        batch = n * b
-        spread = (of_groups - of_mean) / (1 / b - 1 / batch)
-        share = 1.0 / population if population else 0.0
-        traces, squares = spread * (1 - share), of_mean - spread / batch * (1 - batch * share)
-        return cls(step, seen, traces * batch, squares * batch)
-
-    @property
-    def n(self) -> int:
-        return self.step.size
-
-    def part(self, index: NDArray[np.intp]) -> _Readings:
-        return _Readings(self.step[index], self.examples[index], self.trace[index], self.square[index])
-
-    def block(self) -> NoiseBlock:
-        value, low, high = self.interval()
-        step, examples = float(self.step.mean()), float(self.examples.mean())
-        return NoiseBlock(step=step, examples=examples, value=value, low=low, high=high, n=self.n)
-
-    def interval(self) -> tuple[float | None, float | None, float | None]:
-        """The ratio of the sums and the two ends of its interval; `None` for what is open."""
-        numerator, denominator = float(self.trace.sum()), float(self.square.sum())
-        value = numerator / denominator if denominator > 0 else None
-        if self.n < _FEWEST:
-            return value, None, None
-        differences = np.stack([np.diff(self.trace, 2), np.diff(self.square, 2)])
-        covariance = differences @ differences.T / 6 * self.n / (self.n - 2)
-        t = float(stats.t.ppf(0.95, 18 / 35 * (self.n - 2)))
-        return value, *_fieller(numerator, max(denominator, 0.0), t**2 * covariance)
+def _interval(readings: Readings) -> tuple[float | None, float | None, float | None]:
+    """The ratio of the weighted sums and the two ends of its interval; `None` for what is open."""
+    terms = readings.weight * np.stack([readings.trace, readings.square])
+    numerator, denominator = map(float, terms.sum(axis=1))
+    value = numerator / denominator if denominator > 0 else None
+    if readings.n < _FEWEST:
+        return value, None, None
+    differences = np.diff(terms, 2)
+    covariance = differences @ differences.T / 6 * readings.n / (readings.n - 2)
+    t = float(stats.t.ppf(0.95, 18 / 35 * (readings.n - 2)))
+    return value, *_fieller(numerator, max(denominator, 0.0), t**2 * covariance)
 
 
 def _fieller(numerator: float, denominator: float, spread: Array) -> tuple[float | None, float | None]:
