@@ -311,7 +311,7 @@ def keep_current() -> Plan:
     return dataclasses.replace(
         ok(),
         status=PlanStatus.KEEP_CURRENT,
-        message="The best recipe found would be 3 % faster (−6 % to 11 %): less than the 5 % that a change must clearly gain.",
+        message="The best recipe found takes 0.97 times as long (0.89–1.06): less than a clear gain of 5 %.",
         recipe=same,
         current=same,
         current_predicted=predicted(128),
@@ -325,7 +325,7 @@ def not_reached() -> Plan:
     return dataclasses.replace(
         ok(),
         status=PlanStatus.TARGET_NOT_REACHED,
-        message="No run reached val_loss<=0.12 within the budget of 10 min. Give a larger --budget, or a target that the model can reach.",
+        message="No run reached val_loss<=0.12 within the budget of 10 min. Give a larger --budget, or another target.",
         recipe=None,
         probability_within_5_percent=None,
         predicted=None,

@@ -64,13 +64,14 @@ def render(plan: Plan, runs: Sequence[StoredRun]) -> str:
     """The page as text; see `batchscope.report.build`."""
     templates = _templates()
     library, drawing = _chart_library(), _source("page.js")
-    return templates.get_template("page.html.j2").render(
+    page = templates.get_template("page.html.j2").render(
         plan=plan,
         sections=[build(plan, runs) for build in SECTIONS],
         style=Markup(_source("page.css")),
         scripts=[Markup(library), Markup(drawing)],
         policy=f"default-src 'none'; {_ALLOWED} script-src {_hash(library)} {_hash(drawing)}",
     )
+    return page.strip() + "\n"
 
 
 def tight(text: str) -> str:

@@ -11,7 +11,7 @@ __all__ = ["batches_in_words", "changes_in_words", "difference", "expected_time"
 def summary(plan: Plan) -> list[str]:
     """Sentences that a person can act on, the most important first; never empty.
 
-    With a recipe: what to set, when to stop, what to expect, how sure that is, and what it gains over the current recipe.
+    With a recipe: what to set, when to stop, what to expect, how sure that is, and what it gains.
     Without: why there is none, and what is known all the same.
     """
     if plan.recipe is None:

@@ -20,7 +20,10 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     """The program, with what it leaves to the reader."""
     if plan.recipe is None:
         return Section("apply", TITLE, (Text(("Without a recommendation there is nothing to apply.",)),))
-    notes = ["The names model, train_data, make_optimizer, loss and evaluate stand for those of the task."]
+    notes = [
+        "The names model, train_data, make_optimizer, loss and evaluate stand for those of the task; "
+        "a batch must be moved to the model's device if the data are not there."
+    ]
     if plan.recipe.world_size > 1:
         notes.append(
             f"Run it in {plural(plan.recipe.world_size, 'process', 'processes')}, one a device: wrap the model in "
@@ -98,12 +101,13 @@ def _loop(plan: Plan, recipe: Recipe) -> str:
         f"LAST_STEP = {last_step(plan, recipe)}  # about {count(recipe.steps)} expected; {count(per_epoch)} an epoch",
         f"EVERY, PATIENCE = {every}, {patience}  # steps between evaluations, and without a better one",
         "",
+        *(("micro = 0",) if accumulated else ()),
         f"step, best, best_step, done = 0, float({('inf' if smaller else '-inf')!r}), 0, False",
         "while not done:",
-        f"    for {'i, batch in enumerate(loader)' if accumulated else 'batch in loader'}:",
+        "    for batch in loader:",
         "        model.train()",
         f"        {'(loss(model, batch) / ACCUMULATE).backward()' if accumulated else 'loss(model, batch).backward()'}",
-        *(("        if (i + 1) % ACCUMULATE:", "            continue") if accumulated else ()),
+        *(("        micro += 1", "        if micro % ACCUMULATE:", "            continue") if accumulated else ()),
         "        optimizer.step()",
         "        optimizer.zero_grad()",
         *(("        schedule.step()",) if scheduled else ()),

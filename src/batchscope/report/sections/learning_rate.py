@@ -157,17 +157,15 @@ def conclude(data: Rates) -> str:
     said: list[str] = []
     if data.curve is not None and data.exponent is not None:
         first, last = data.curve.batch_size[0], data.curve.batch_size[-1]
-        doubling = 2**data.exponent
         said.append(
             f"From batch size {count(first)} to {count(last)} the fitted rate grows as batch size to the power "
-            f"{number(round(data.exponent, 2))}: {times(doubling)} for each doubling (1.41 would be the square-root rule, 2 the linear one)."
+            f"{number(round(data.exponent, 2))}: {times(2**data.exponent)} for each doubling "
+            "(1.41 would be the square-root rule, 2 the linear one)."
         )
     if data.recipe is not None and data.recipe_range is not None:
-        low, high = data.recipe_range
         at, rate = data.recipe
-        said.append(
-            f"At the recommended {count(at)} the interval is {number(low)}–{number(high)}; the recipe has {number(rate)}."
-        )
+        interval = f"{number(data.recipe_range[0])}–{number(data.recipe_range[1])}"
+        said.append(f"At the recommended {count(at)} the interval is {interval}; the recipe has {number(rate)}.")
     if data.diverged:
         lowest = min(data.diverged, key=lambda o: o.lr)
         several = "all with rates of at least" if len(data.diverged) > 1 else "with rate"

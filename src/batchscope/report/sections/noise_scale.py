@@ -139,13 +139,14 @@ def conclude(data: NoiseScale) -> str:
         if data.recipe < min(first, last) / 2:
             said += f" The recommended {count(data.recipe)} is below it throughout: noise dominates each step."
         elif data.recipe > max(first, last) * 2:
-            said += f" The recommended {count(data.recipe)} is above it throughout: the steps average out most of the noise."
+            said += f" The recommended {count(data.recipe)} is above it throughout: steps average out most noise."
         else:
             said += f" The recommended {count(data.recipe)} is of the same order."
     open_blocks = sum(b.noise_scale is None for t in data.trails for b in t.blocks)
     if open_blocks:
         said += f" In {count(open_blocks)} further blocks it was larger than could be measured."
-    return f"{said} Each point is a block ratio, the mean tr(Σ) of a block of steps ÷ its mean ‖G‖²; points carry no interval."
+    ratio = "Each point is a block ratio, the mean tr(Σ) of a block of steps ÷ its mean ‖G‖²"
+    return f"{said} {ratio}; points carry no interval."
 
 
 def why_not(data: NoiseScale, runs: Sequence[StoredRun]) -> str:
@@ -153,5 +154,5 @@ def why_not(data: NoiseScale, runs: Sequence[StoredRun]) -> str:
     if not any(row.get("kind") == "noise" for run in runs for row in run.rows):
         return "The gradient noise scale was not measured: it needs micro-batch groups of independent examples."
     if data.trails:
-        return "The gradient was smaller than its noise in every block of steps: the noise scale is larger than could be measured."
+        return "In every block of steps the noise hid the gradient: the noise scale is larger than could be measured."
     return f"There are fewer than {LEAST_READINGS} readings of the gradient noise scale, too few for a block."

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from ...store import StoredRun
 
 ALWAYS = (
-    "Intervals are 90 % intervals of the measurements and fits named in the evidence; what no measurement covers, such as "
-    "other data or another target, they do not cover either."
+    "Intervals are 90 % intervals of the measurements and fits named in the evidence; what no measurement covers, "
+    "such as other data or another target, they do not cover either."
 )
 
 

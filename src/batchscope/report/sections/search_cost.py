@@ -27,7 +27,8 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         worth = "Without a predicted time to the target, the price cannot be put in runs at the recipe."
     else:
         pairs.append(("in runs at the recipe", number(cost.run_equivalents)))
-        worth = f"The search trained {times(cost.run_equivalents)} as long as one run at the recipe takes.{pays_after(plan)}"
+        worth = f"The search trained {times(cost.run_equivalents)} as long as one run at the recipe takes."
+        worth += pays_after(plan)
     return Section("cost", "What the search cost", (Text((worth,)), Facts(tuple(pairs))))
 
 
@@ -38,4 +39,5 @@ def pays_after(plan: Plan) -> str:
     before, after = plan.current_predicted.time_to_target_s.value, plan.predicted.time_to_target_s.value
     if before is None or after is None or before <= after:
         return ""
-    return f" Against the current recipe it has paid for itself after {plural(math.ceil(plan.search.device_seconds / (before - after)), 'run')}."
+    runs = math.ceil(plan.search.device_seconds / (before - after))
+    return f" Against the current recipe it has paid for itself after {plural(runs, 'run')}."

@@ -94,8 +94,8 @@ def draw_steps(data: Tradeoff) -> Figure:
         said = "A critical batch size could not be fitted, so it is open where a larger batch stops saving steps."
     else:
         said = (
-            f"Well below the critical batch size, {with_interval(data.critical, count)}, doubling the batch nearly halves "
-            "the steps; well above it, hardly a step is saved."
+            f"Well below the critical batch size, {with_interval(data.critical, count)}, doubling the batch nearly "
+            "halves the steps; well above it, hardly a step is saved."
         )
     if data.steps_ratio is not None and data.recipe is not None:
         said += f" The recipe's {count(data.recipe)} needs {times(data.steps_ratio)} the fewest steps drawn."

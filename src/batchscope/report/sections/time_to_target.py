@@ -154,7 +154,8 @@ def conclude(data: TimeToTarget) -> str:
         first, last = data.flat
         if first == last:
             said.append(
-                f"The fitted time is lowest at batch size {count(at)}, {duration(lowest)}; no other size drawn is within 5 % of it."
+                f"The fitted time is lowest at batch size {count(at)}, {duration(lowest)}; "
+                "no other size drawn is within 5 % of it."
             )
         else:
             said.append(

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from batchscope.records import Bench, Curve, HardwareProfile, Reading, RunStatus, Target
+from batchscope.report.outcomes import best_by_size, curve_at, interpolated, outcomes, step_time
+
+from . import plans
+
+
+def test_only_finished_runs_for_the_same_target_count() -> None:
+    other = Target(metric="val_loss", value=0.5, mode="min")
+    kept = plans.run(64)
+    unfinished = dataclasses.replace(plans.run(64), result=None)
+    found = outcomes(plans.ok(), (plans.run(64, target=None), plans.run(64, target=other), unfinished, kept))
+    assert [o.id for o in found] == [kept.id]
+    assert not outcomes(dataclasses.replace(plans.ok(), target=None), (kept,))
+
+
+def test_a_run_that_did_not_reach_the_target_counts_with_the_steps_it_made() -> None:
+    run = plans.run(64, status=RunStatus.BEHIND)
+    (outcome,) = outcomes(plans.ok(), (run,))
+    assert run.result is not None
+    assert (outcome.reached, outcome.steps, outcome.examples) == (False, run.result.steps, 64 * run.result.steps)
+
+
+def test_the_best_of_a_size_is_among_those_that_reached_the_target() -> None:
+    slow, fast, other = plans.run(64, 4.0), plans.run(64, 1.0), plans.run(128)
+    stopped = plans.run(64, 0.9, status=RunStatus.BEHIND)
+    best = best_by_size(outcomes(plans.ok(), (slow, other, stopped, fast)))
+    assert {size: o.id for size, o in best.items()} == {64: fast.id, 128: other.id}
+
+
+def test_step_time_is_the_bench_s_then_the_curves_then_unknown() -> None:
+    plan = plans.ok()
+    assert step_time(plan, 128) == pytest.approx(plans.step_time_at(128) * 1.02)
+    assert step_time(dataclasses.replace(plan, bench=None), 128) == pytest.approx(plans.step_time_at(128))
+    assert step_time(dataclasses.replace(plan, bench=None, curves=None), 128) is None
+
+
+def test_above_the_largest_micro_batch_accumulation_steps_follow_one_another() -> None:
+    readings = (Reading(micro_batch_size=32, step_time_s=0.010, gradient_time_s=0.008),)
+    bench = Bench(
+        profile=HardwareProfile(name="", step_time_s=((16, 0.006), (32, 0.010))),
+        readings=readings,
+        split=None,
+        largest_micro_batch_size=32,
+        largest_verified=True,
+    )
+    plan = dataclasses.replace(plans.ok(), bench=bench)
+    assert step_time(plan, 128) == pytest.approx(0.010 + 3 * 0.008)
+    assert step_time(plan, 24) == pytest.approx(0.008)
+    without = dataclasses.replace(bench, readings=())
+    assert step_time(dataclasses.replace(plan, bench=without), 128) == pytest.approx(4 * 0.010)
+
+
+def test_a_curve_is_read_on_logarithmic_scales_and_not_beyond_its_ends() -> None:
+    curve = Curve(batch_size=(10, 1000), value=(1.0, 100.0), low=(1.0, 1.0), high=(1.0, 1.0))
+    assert curve_at(curve, 100) == pytest.approx(10.0)
+    assert curve_at(curve, 5) is None
+    assert curve_at(curve, 2000) is None
+
+
+def test_interpolated() -> None:
+    assert interpolated([1, 3], [10, 20], 2) == 15
+    assert interpolated([1, 3], [10, 20], 0.5) == 10
+    assert interpolated([1, 3], [10, 20], 5) == 30
+    assert math.isclose(interpolated([4], [7], 100), 7)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import dataclasses
+
+from batchscope.records import EarlyStop, Plan, PlanStatus
+from batchscope.report.summary import summary
+
+from . import plans
+
+
+def text(plan: Plan) -> str:
+    return " ".join(summary(plan))
+
+
+def test_the_first_sentence_says_what_to_set() -> None:
+    assert summary(plans.ok())[0] == "Train with batch size 128 and learning rate 0.276."
+    assert summary(plans.keep_current())[0] == "Keep training with batch size 128 and learning rate 0.3."
+
+
+def test_accumulation_schedule_and_optimizer_changes_are_said() -> None:
+    recipe = dataclasses.replace(
+        plans.recipe(128, micro=32), schedule="cosine", warmup_steps=10, optimizer_changes={"betas": [0.9, 0.98]}
+    )
+    first = summary(dataclasses.replace(plans.ok(), recipe=recipe))[0]
+    assert "batch size 128 (4 accumulated micro-batches of 32 examples)" in first
+    assert "falling to zero (cosine) after 10 steps of linear warm-up" in first
+    assert "set betas = [0.9, 0.98] in the optimizer" in first
+
+
+def test_it_says_when_to_stop_what_to_expect_and_how_sure_it_is() -> None:
+    said = text(plans.ok())
+    assert "Stop at the first evaluation with val_loss<=0.12, expected after about 180 steps (16.4 epochs)" in said
+    assert "nothing has improved for 4 epochs" in said
+    assert "437 ms (380–503)" in said
+    assert "probability of 83 %" in said
+    assert "Verified by a run at exactly this recipe: 187 steps, 460 ms, val_loss 0.119." in said
+    assert "It replaces batch size 16 with rate 0.02, which is predicted to take 1.52 s (1.32–1.75): 3.5 times" in said
+
+
+def test_an_unverified_recipe_says_so() -> None:
+    assert "No run was made at exactly this recipe" in text(plans.keep_current())
+
+
+def test_the_gain_in_examples_is_in_examples() -> None:
+    said = text(dataclasses.replace(plans.ok(), objective="examples"))
+    assert "0.97 times as many examples" in said
+
+
+def test_one_epoch_is_singular() -> None:
+    recipe = dataclasses.replace(plans.recipe(), early_stop=EarlyStop(best_epoch=1.0, patience=1.0))
+    assert "for 1 epoch." in text(dataclasses.replace(plans.ok(), recipe=recipe))
+
+
+def test_without_a_recipe_the_reason_comes_first() -> None:
+    plan = plans.not_reached()
+    assert summary(plan)[0] == plan.message
+    assert summary(dataclasses.replace(plans.bare(), message=""))
+
+
+def test_every_status_and_every_missing_part_has_words() -> None:
+    for status in PlanStatus:
+        for change in ({"predicted": None}, {"target": None}, {"current_predicted": None}, {"bench": None}):
+            said = summary(dataclasses.replace(plans.ok(), status=status, **change))
+            assert all(sentence.endswith(".") for sentence in said)
