@@ -245,6 +245,21 @@ class Bench:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RateRange:
+    """A range test: the rate doubled every step until training broke."""
+
+    batch_size: int
+    ceiling_lr: float
+    """The rate at which the loss left its range, or the last one tried."""
+    broke: bool
+    normalised: bool
+    """Whether the size of an update is independent of the gradient's, as with Adam."""
+    lrs: tuple[float, ...]
+    losses: tuple[float | None, ...]
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class EarlyStop:
     best_epoch: float
     patience: float

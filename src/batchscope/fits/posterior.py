@@ -1,0 +1,109 @@
+"""Draws from a posterior of a handful of parameters: tempered particles, moved by an affine-invariant ensemble.
+
+Sources: tempering and resampling as in Del Moral, Doucet & Jasra (2006), section 3; the stretch move of Goodman & Weare
+(2010), equations 7 and 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["draw"]
+
+Array = NDArray[np.float64]
+
+_EFFECTIVE_SHARE = 0.5
+_STRETCH = 2.0
+
+
+def draw(
+    prior_mean: Array,
+    prior_sd: Array,
+    log_likelihood: Callable[[Array], Array],
+    *,
+    particles: int = 256,
+    moves: int = 24,
+    final_moves: int = 60,
+    seed: int = 0,
+) -> Array:
+    """Particles from `prior × likelihood`, the prior being independent normals.
+
+    The likelihood is raised to a power that grows from 0 to 1, each time as far as half of the particles stay effective;
+    after each rise the particles are resampled and moved.
+
+    Args:
+        prior_mean: shape (d,).
+        prior_sd: shape (d,), positive.
+        log_likelihood: maps (n, d) to (n,); may be -inf.
+        particles: number of particles, even.
+        moves: sweeps of the ensemble after each rise.
+        final_moves: sweeps at full power.
+        seed: the draws are a function of the arguments.
+
+    Returns:
+        Shape (particles, d).
+
+    Cost: about 10 rises, each of `moves` calls on all particles.
+    """
+    rng = np.random.default_rng(seed)
+    x = prior_mean + prior_sd * rng.standard_normal((particles, len(prior_mean)))
+    log_like, power = log_likelihood(x), 0.0
+
+    def log_prior(points: Array) -> Array:
+        return -0.5 * np.sum(((points - prior_mean) / prior_sd) ** 2, axis=1)
+
+    while power < 1.0:
+        rise = _largest_rise(log_like, 1.0 - power)
+        weights = np.exp(rise * (log_like - log_like.max()))
+        chosen = _systematic(weights / weights.sum(), rng)
+        x, log_like, power = x[chosen], log_like[chosen], power + rise
+        for _ in range(moves if power < 1.0 else final_moves):
+            x, log_like = _sweep(x, log_like, power, log_prior, log_likelihood, rng)
+    return x
+
+
+def _largest_rise(log_like: Array, most: float) -> float:
+    def effective(rise: float) -> float:
+        weights = np.exp(rise * (log_like - log_like.max()))
+        return float(weights.sum() ** 2 / (weights**2).sum())
+
+    enough = _EFFECTIVE_SHARE * len(log_like)
+    if effective(most) >= enough:
+        return most
+    low, high = 0.0, most
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if effective(middle) >= enough else (low, middle)
+    return max(low, 1e-4 * most)
+
+
+def _systematic(weights: Array, rng: np.random.Generator) -> NDArray[np.intp]:
+    positions = (rng.random() + np.arange(len(weights))) / len(weights)
+    return np.minimum(np.searchsorted(np.cumsum(weights), positions), len(weights) - 1)
+
+
+def _sweep(
+    x: Array,
+    log_like: Array,
+    power: float,
+    log_prior: Callable[[Array], Array],
+    log_likelihood: Callable[[Array], Array],
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
+    order = rng.permutation(len(x))
+    x, log_like = x[order].copy(), log_like[order].copy()
+    half, d = len(x) // 2, x.shape[1]
+    for own, other in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
+        count = len(x[own])
+        z = ((_STRETCH - 1) * rng.random(count) + 1) ** 2 / _STRETCH
+        anchor = x[other][rng.integers(len(x[other]), size=count)]
+        proposal = anchor + z[:, None] * (x[own] - anchor)
+        proposed = log_likelihood(proposal)
+        ratio = (d - 1) * np.log(z) + power * (proposed - log_like[own]) + log_prior(proposal) - log_prior(x[own])
+        accepted = np.log(rng.random(count)) < ratio
+        x[own] = np.where(accepted[:, None], proposal, x[own])
+        log_like[own] = np.where(accepted, proposed, log_like[own])
+    return x, log_like

@@ -1,0 +1,204 @@
+r"""Steps to target against batch size and learning rate: one joint law, its prior, and draws from its posterior.
+
+For a batch size B and a rate η,
+
+    log S(B, η) = log S*(B) + ψ(log η - log η*(B))
+    S*(B)       = S_min (1 + (B_c/B)^α)^(1/α)                    steps at the best rate
+    η*(B)       = η_max (1 + (B_c/B)^α)^(-a/α)                   the best rate
+    ψ(u)        = -log(x ((1 + 1/p) - x^p/p)),  x = e^u          what a rate other than the best costs
+
+`S*` with α = 1 is McCandlish et al. (2018), equation 2.11; α is the knee exponent. `η*` with α = a = 1 is their equation
+2.6. `ψ` generalises their equation 2.5, the progress of one step of size x times the best: with p = 1 it is 1/(x(2 - x)).
+It has three properties seen on real networks: steps fall as 1/η far below the best rate, whatever the batch size; the
+minimum is flat; and beyond x = (1 + p)^(1/p) no number of steps suffices. For optimizers that normalise the gradient
+(Adam), a ≈ 1/2 (Malladi et al. 2022); the prior on `a` says which, and the data correct it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_ndtr
+
+from ..records import Estimate
+from .posterior import draw
+
+__all__ = ["Observation", "Prior", "StepsPosterior", "fit"]
+
+Array = NDArray[np.float64]
+
+_WORST = np.log(50.0)
+"""log of what ψ reaches at the edge beyond which no number of steps suffices."""
+_WALL_SLOPE = 10.0
+_OUTLIERS = 0.03
+_LAG_SD = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What one run says about steps to target.
+
+    `reached`: the run needed `steps`. `lagging`: it was stopped early and would have needed about `steps`. `censored`: it
+    had not reached the target after `steps`. `diverged`: its rate is beyond what can work at this batch size.
+    """
+
+    batch_size: int
+    lr: float
+    steps: float
+    kind: Literal["reached", "lagging", "censored", "diverged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prior:
+    """Independent normals on (log S_min, log B_c, log α, log η_max, a, log p, log σ); σ is the spread of log S over seeds."""
+
+    log_steps_min: tuple[float, float] = (6.0, 3.0)
+    log_critical_batch_size: tuple[float, float] = (float(np.log(100.0)), float(np.log(5.0)))
+    log_alpha: tuple[float, float] = (float(np.log(1.25)), 0.35)
+    log_lr_max: tuple[float, float] = (-2.0, 3.0)
+    slope: tuple[float, float] = (0.8, 0.2)
+    log_shape: tuple[float, float] = (0.0, 0.5)
+    log_spread: tuple[float, float] = (float(np.log(0.12)), 0.4)
+
+    def arrays(self) -> tuple[Array, Array]:
+        """Means and standard deviations, each of shape (7,)."""
+        pairs = np.array(
+            [
+                self.log_steps_min,
+                self.log_critical_batch_size,
+                self.log_alpha,
+                self.log_lr_max,
+                self.slope,
+                self.log_shape,
+                self.log_spread,
+            ]
+        )
+        return pairs[:, 0], pairs[:, 1]
+
+    def with_critical_batch_size(self, value: float, factor: float) -> Prior:
+        """The prior after an independent hint `B_c ≈ value`, one standard deviation being the given factor."""
+        mean, sd = self.log_critical_batch_size
+        hint_sd = float(np.log(factor))
+        precision = sd**-2 + hint_sd**-2
+        updated = (mean * sd**-2 + float(np.log(value)) * hint_sd**-2) / precision
+        return replace(self, log_critical_batch_size=(updated, precision**-0.5))
+
+
+@dataclass(frozen=True)
+class StepsPosterior:
+    """Draws of the seven parameters; every prediction is made for each draw.
+
+    Attributes:
+        draws: shape (n, 7), columns as in `Prior`.
+        observations: how many runs stand behind them.
+    """
+
+    draws: Array
+    observations: int
+
+    def log_best_steps(self, batch_size: ArrayLike) -> Array:
+        """log S*(B); shape (n, *batch_size.shape)."""
+        draws, size = self._against(batch_size)
+        return draws[0] + _bend(draws, size)
+
+    def log_best_lr(self, batch_size: ArrayLike) -> Array:
+        """log η*(B); shape (n, *batch_size.shape)."""
+        draws, size = self._against(batch_size)
+        return draws[3] - draws[4] * _bend(draws, size)
+
+    def log_steps(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
+        """log S(B, η); shape (n, *broadcast shape)."""
+        size, rate = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
+        draws, _ = self._against(size)
+        return _log_steps(draws, size, np.log(rate))
+
+    @property
+    def spread(self) -> Array:
+        """Standard deviation of log S over seeds, for each draw."""
+        return np.exp(self.draws[:, 6])
+
+    def critical_batch_size(self) -> Estimate:
+        """B_c, in examples."""
+        return self._estimate(np.exp(self.draws[:, 1]), "examples")
+
+    def knee_exponent(self) -> Estimate:
+        """α."""
+        return self._estimate(np.exp(self.draws[:, 2]), "")
+
+    def _estimate(self, values: Array, unit: str) -> Estimate:
+        low, value, high = np.quantile(values, (0.05, 0.5, 0.95))
+        return Estimate(
+            value=float(value), low=float(low), high=float(high), n=self.observations, unit=unit,
+            method="posterior of the joint law of steps against batch size and rate: median, 90 % interval",
+        )
+
+    def _against(self, batch_size: ArrayLike) -> tuple[Array, Array]:
+        size = np.asarray(batch_size, float)
+        return self.draws.T.reshape(7, -1, *([1] * size.ndim)), size
+
+
+def fit(observations: Sequence[Observation], prior: Prior, *, particles: int = 256, seed: int = 0) -> StepsPosterior:
+    """Draws from the posterior of the joint law.
+
+    Errors are normal in log S with spread σ, more beyond the best rate where seeds differ most, and 3 % of the runs are
+    outliers; a censored run counts with the probability of needing more steps than it had.
+
+    Args:
+        observations: may be empty: the draws are then the prior's.
+        prior: beliefs before the runs.
+        particles: number of draws.
+        seed: the result is a function of the arguments.
+
+    Returns:
+        The posterior.
+
+    Cost: about 0.1 s. Valid when the schedule is constant and the target lies above what the rates tried can reach.
+    """
+    mean, sd = prior.arrays()
+    if not observations:
+        rng = np.random.default_rng(seed)
+        return StepsPosterior(mean + sd * rng.standard_normal((particles, len(mean))), 0)
+    size = np.array([o.batch_size for o in observations], float)
+    log_lr = np.log([o.lr for o in observations])
+    log_steps = np.log([max(o.steps, 0.5) for o in observations])
+    kind = np.array([o.kind for o in observations])
+
+    def log_likelihood(points: Array) -> Array:
+        draws = points.T[:, :, None]
+        predicted = _log_steps(draws, size, log_lr)
+        beyond = np.maximum(0.0, log_lr - (draws[3] - draws[4] * _bend(draws, size)))
+        spread = np.exp(draws[6]) * (1.0 + 1.5 * np.minimum(beyond, 2.0))
+        spread = np.where(kind == "lagging", np.hypot(spread, _LAG_SD), spread)
+        z = (log_steps - predicted) / spread
+        density = np.logaddexp(
+            np.log1p(-_OUTLIERS) - 0.5 * z**2 - np.log(spread), np.log(_OUTLIERS) - 0.5 * ((log_steps - predicted) / 1.5) ** 2 - np.log(1.5)
+        )
+        survival = np.logaddexp(np.log1p(-_OUTLIERS) + log_ndtr(-z), np.log(_OUTLIERS) - np.log(2))
+        edge = np.log1p(np.exp(draws[5])) / np.exp(draws[5])
+        too_high = np.logaddexp(np.log1p(-_OUTLIERS) + log_ndtr((beyond - 0.8 * edge) / 0.3), np.log(_OUTLIERS) - np.log(2))
+        exact = (kind == "reached") | (kind == "lagging")
+        return np.where(exact, density, np.where(kind == "diverged", too_high, survival)).sum(axis=1)
+
+    return StepsPosterior(draw(mean, sd, log_likelihood, particles=particles, seed=seed), len(observations))
+
+
+def _bend(draws: Array, size: Array) -> Array:
+    """(1/α) log(1 + (B_c/B)^α), without overflow."""
+    alpha = np.exp(draws[2])
+    return np.logaddexp(0.0, alpha * (draws[1] - np.log(size))) / alpha
+
+
+def _log_steps(draws: Array, size: Array, log_lr: Array) -> Array:
+    bend = _bend(draws, size)
+    return draws[0] + bend + _cost_of_rate(log_lr - (draws[3] - draws[4] * bend), np.exp(draws[5]))
+
+
+def _cost_of_rate(u: Array, p: Array) -> Array:
+    """ψ(u); where the rate is too high a steep wall, so that draws can find their way back."""
+    remaining = (1.0 + 1.0 / p) - np.exp(np.minimum(p * u, 50.0)) / p
+    wall = _WORST + _WALL_SLOPE * np.maximum(0.0, u - np.log1p(p) / p)
+    return np.where(remaining > np.exp(-_WORST), -u - np.log(np.maximum(remaining, np.exp(-_WORST))), wall)
