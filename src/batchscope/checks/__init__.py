@@ -1,0 +1,1 @@
+"""The single checks of the preflight, by what they look at."""
