@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,14 @@ class Device:
         """What the device calls itself."""
         if self.torch_device.type == "cuda":
             return torch.cuda.get_device_name(self.torch_device)
-        return f"{platform.processor() or platform.machine()} CPU" if self.torch_device.type == "cpu" else str(self.torch_device)
+        if self.torch_device.type == "cpu":
+            return f"{platform.processor() or platform.machine()} CPU"
+        return str(self.torch_device)
+
+    @property
+    def works_ahead(self) -> bool:
+        """Whether calls return before the device is done with them."""
+        return self.torch_device.type != "cpu"
 
     @property
     def keeps_peak(self) -> bool:
@@ -100,7 +107,7 @@ class Device:
 
     def synchronize(self) -> None:
         """Wait until all work handed to the device is done."""
-        if self.torch_device.type != "cpu":
+        if self.works_ahead:
             torch.accelerator.synchronize(self.torch_device)
 
     def clock(self) -> float:
@@ -118,14 +125,15 @@ class Device:
     def free_bytes(self) -> int:
         """The memory that this process could take now: other processes' share is gone, our allocator's cache is not."""
         if self.keeps_peak:
-            cached = torch.accelerator.memory_reserved(self.torch_device) - torch.accelerator.memory_allocated(self.torch_device)
+            reserved = torch.accelerator.memory_reserved(self.torch_device)
+            cached = reserved - torch.accelerator.memory_allocated(self.torch_device)
             return int(torch.accelerator.get_memory_info(self.torch_device)[0]) + cached
         free = _available_bytes() or self.capacity_bytes()
         used = _control_group_bytes("memory.current", "memory.usage_in_bytes")
         return min([free, *(self.capacity_bytes() - taken for taken in used)])
 
     @contextmanager
-    def memory_watch(self, present: Iterable[Tensor] = ()) -> Iterator[MemoryWatch]:
+    def memory_watch(self, present: Iterable[Tensor] = ()) -> Generator[MemoryWatch]:
         """Watch the peak memory of the work inside.
 
         Args:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["LiveBytes"]
+__all__ = ["LiveBytes", "unique_bytes"]
 
 
 class LiveBytes(TorchDispatchMode):
@@ -59,7 +59,7 @@ class LiveBytes(TorchDispatchMode):
             self._enter(part.untyped_storage())
 
     def _enter(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
+        key: int = storage._cdata  # pyright: ignore[reportPrivateUsage] - the storage's identity; its data pointer can move
         if key in self._storages:
             return
         nbytes = storage.nbytes()
@@ -89,6 +89,11 @@ class LiveBytes(TorchDispatchMode):
                 if isinstance(item, Tensor):
                     self.count(item)
         return result
+
+
+def unique_bytes(tensors: Iterable[Tensor]) -> int:
+    """The bytes of the storages behind some tensors, each counted once (tied weights share one)."""
+    return LiveBytes(tensors).live
 
 
 def _plain_parts(tensor: Tensor) -> list[Tensor]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,14 +12,15 @@ from torch import Tensor
 from .task import Batch
 from .workload import Workload
 
-__all__ = ["Trial", "unique_bytes"]
+__all__ = ["Trial", "tensors_in"]
 
 _RATE = 1e-4
 """Small enough that a few steps leave the weights where they were; time and memory do not depend on it."""
 
-_EXAMPLES_WEIGHED = 128
-_WEIGHING_S = 0.2
-_SAME_WEIGHT = 1.02
+_EXAMPLES_LOOKED_AT = 128
+_LOOKING_S = 0.2
+_LOADING_S = 0.5
+_SAME_SIZE = 1.02
 
 
 class Trial:
@@ -29,6 +31,7 @@ class Trial:
         seed: of the weights and of the order in which examples are drawn.
 
     Attributes:
+        loading_s: seconds to load one example in one process; 0 for tensors in memory.
         notes: what a reader should know of the examples that were used.
     """
 
@@ -36,38 +39,48 @@ class Trial:
         self.workload = workload
         self.model = workload.model(seed)
         self.optimizer = workload.optimizer(self.model, _RATE)
+        self.loading_s = 0.0
         self.notes: list[str] = []
         self._order = torch.Generator().manual_seed(seed)
-        self._heaviest: int | None = None
-        self._weighed = workload.in_memory
+        self._largest_example: int | None = None
+        if not workload.in_memory:
+            self._look_at_examples()
 
     def draw(self, size: int) -> Batch:
-        """A batch of `size` different training examples, drawn at random."""
-        return self.workload.batch(torch.randperm(self.workload.examples, generator=self._order)[:size])
+        """A batch of `size` training examples drawn at random.
 
-    def heaviest_batch(self, size: int) -> Batch:
-        """A batch that takes as much memory as any: where examples differ in length, the longest that was seen, repeated."""
-        if not self._weighed:
-            self._weighed = True
-            self._weigh()
-        if self._heaviest is None:
+        Different ones, unless loading them takes over half a second: then those that load in that time are repeated.
+        """
+        order = torch.randperm(self.workload.examples, generator=self._order)[:size]
+        loaded = size if self.loading_s * size <= _LOADING_S else max(1, int(_LOADING_S / self.loading_s))
+        batch = self.workload.batch(order[:loaded])
+        if loaded < size:
+            repeated = _repeated(batch, loaded, size)
+            return self.workload.batch(order) if repeated is None else repeated
+        return batch
+
+    def largest_batch(self, size: int) -> Batch:
+        """A batch that takes as much memory as any: where examples differ in size, the largest seen, repeated."""
+        if self._largest_example is None:
             return self.draw(size)
-        return self.workload.batch(torch.full((size,), self._heaviest))
+        batch = self.workload.batch(torch.tensor([self._largest_example]))
+        repeated = _repeated(batch, 1, size)
+        return self.workload.batch(torch.full((size,), self._largest_example)) if repeated is None else repeated
 
-    def _weigh(self) -> None:
-        indices = torch.randperm(self.workload.examples, generator=self._order)[:_EXAMPLES_WEIGHED]
-        weights: dict[int, int] = {}
+    def _look_at_examples(self) -> None:
+        nbytes: dict[int, int] = {}
         started = time.perf_counter()
-        for i in indices:
-            weights[int(i)] = sum(t.nbytes for t in self.tensors_of(self.workload.batch(i[None])))
-            if time.perf_counter() - started > _WEIGHING_S:
+        for i in torch.randperm(self.workload.examples, generator=self._order)[:_EXAMPLES_LOOKED_AT]:
+            nbytes[int(i)] = sum(t.nbytes for t in tensors_in(self.workload.batch(i[None])))
+            if time.perf_counter() - started > _LOOKING_S:
                 break
-        heaviest = max(weights, key=lambda i: weights[i])
-        if weights[heaviest] > _SAME_WEIGHT * min(weights.values()):
-            self._heaviest = heaviest
+        self.loading_s = (time.perf_counter() - started) / len(nbytes)
+        largest = max(nbytes, key=lambda i: nbytes[i])
+        if nbytes[largest] > _SAME_SIZE * min(nbytes.values()):
+            self._largest_example = largest
             self.notes.append(
-                f"examples differ in size: memory was measured with the largest of {len(weights)} drawn examples "
-                f"({weights[heaviest]} bytes); a longer one, if there is one, needs more"
+                f"examples differ in size: memory was measured with the largest of {len(nbytes)} that were drawn "
+                f"({nbytes[largest]} bytes); a larger one needs more"
             )
 
     def gradients(self, batch: Batch) -> None:
@@ -89,25 +102,35 @@ class Trial:
 
     def optimizer_state(self) -> Iterator[Tensor]:
         """Every tensor that the optimizer keeps between steps."""
-        return self.tensors_of(list(self.optimizer.state.values()))
+        return tensors_in(list(self.optimizer.state.values()))
 
     def lasting_tensors(self) -> list[Tensor]:
         """All that stays between steps: weights, gradients, optimizer state."""
         return [*self.weights(), *self.gradient_tensors(), *self.optimizer_state()]
 
-    def tensors_of(self, value: object) -> Iterator[Tensor]:
-        """Every tensor inside nested mappings, lists and tuples."""
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, Mapping):
-            for item in value.values():
-                yield from self.tensors_of(item)
-        elif isinstance(value, list | tuple):
-            for item in value:
-                yield from self.tensors_of(item)
+
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """Every tensor inside nested mappings, lists and tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)
 
 
-def unique_bytes(tensors: Iterable[Tensor]) -> int:
-    """The bytes of the storages behind some tensors, each counted once (tied weights share one)."""
-    dense = [t for t in tensors if t.layout is torch.strided]
-    return sum({t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in dense}.values())
+def _repeated(batch: Batch, count: int, size: int) -> Batch | None:
+    """A batch of `count` examples repeated up to `size`; `None` if it is not made of tensors of that length."""
+    if isinstance(batch, Tensor):
+        if batch.ndim == 0 or batch.shape[0] != count:
+            return None
+        return batch[torch.arange(size, device=batch.device) % count]
+    if isinstance(batch, Mapping):
+        values: list[Any] = [_repeated(value, count, size) for value in batch.values()]
+        return None if any(v is None for v in values) else dict(zip(batch, values, strict=True))
+    if isinstance(batch, list | tuple) and not hasattr(batch, "_fields"):
+        values = [_repeated(value, count, size) for value in batch]
+        return None if any(v is None for v in values) else type(batch)(values)
+    return None

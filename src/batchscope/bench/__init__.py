@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
 
 from ..errors import UsageError
-from ..records import Bench, HardwareProfile
+from ..records import Bench, HardwareProfile, Reading
 from ..workload import Workload
 from .capacity import measure_capacity
 from .throughput import grid, measure_step_times
@@ -59,7 +60,6 @@ def measure(
         workload,
         grid(capacity.smallest, capacity.largest_run),
         seed=seed,
-        seconds_per_size=budget / 64,
         budget_s=budget / 2,
         progress=progress,
     )
@@ -71,7 +71,7 @@ def measure(
     )
     return Bench(
         profile=profile,
-        readings=tuple(sorted([*capacity.readings, *times.readings], key=lambda r: r.micro_batch_size)),
+        readings=_merged(capacity.readings, times.readings),
         split=capacity.split,
         largest_micro_batch_size=capacity.largest,
         largest_verified=capacity.largest_run == capacity.largest,
@@ -81,3 +81,14 @@ def measure(
         device_seconds=capacity.device_seconds + times.device_seconds,
         notes=(*capacity.notes, *times.notes),
     )
+
+
+def _merged(memory: Iterable[Reading], times: Iterable[Reading]) -> tuple[Reading, ...]:
+    """One reading a size, in order of size."""
+    by_size = {reading.micro_batch_size: reading for reading in memory}
+    for reading in times:
+        known = by_size.get(reading.micro_batch_size, reading)
+        by_size[reading.micro_batch_size] = dataclasses.replace(
+            reading, peak_memory_bytes=known.peak_memory_bytes, memory_method=known.memory_method
+        )
+    return tuple(by_size[size] for size in sorted(by_size))

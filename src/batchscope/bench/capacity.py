@@ -1,4 +1,4 @@
-"""How much memory a training step needs, and the largest micro-batch that fits: predicted, then verified by running it."""
+"""How much memory a training step needs, and the largest micro-batch that fits: predicted, then verified by a step."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
 from ..device import is_out_of_memory
 from ..errors import BatchscopeError, TaskError, UsageError
-from ..fits.memory import MemoryModel, fit_memory
+from ..fits.memory import HEADROOM, MemoryModel, fit_memory
+from ..live_bytes import unique_bytes
 from ..records import MemorySplit, Reading
-from ..trial import Trial, unique_bytes
+from ..trial import Trial, tensors_in
 from ..workload import Workload, preserved_random_state
 
 __all__ = ["Capacity", "measure_capacity"]
 
-HEADROOM = 0.08
-"""Share of the limit kept free, for fragmentation and for what no counter sees."""
-
 _HOP = 4
 """The next size is at most this many times the largest that was run: further out, the line is not trusted."""
+
+_FAR_HOP = 16
+"""The same while memory that grew with the square of the size would still stay within the limit."""
 
 _CLOSE_ENOUGH = 1.01
 """Within this factor of the largest size that could fit, another step is not worth its time."""
 
 _SMALL_SIZES = (1, 2, 4)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _MOST_STEPS = 60
 
 
@@ -60,9 +62,10 @@ def measure_capacity(
 ) -> Capacity:
     """Find the largest micro-batch, of up to `top` examples, whose training step stays within `limit_bytes`.
 
-    Steps are run at sizes that grow by four at most; after each, the line through the readings says how far the next
-    may go, so that no step is tried that is expected to fail. A step is measured as the second micro-batch of an
-    accumulated step: gradients and optimizer state exist already, the most that any recipe needs.
+    Steps are run at sizes that grow by four at most (by sixteen where not even growth with the square of the size would
+    reach the limit); after each, the readings say how far the next may go, so that no step is tried that could fail. A
+    step is measured as the second micro-batch of an accumulated step: gradients and optimizer state exist already,
+    which is the most that any recipe needs.
 
     Args:
         workload: the task on its device.
@@ -79,7 +82,7 @@ def measure_capacity(
         UsageError: not even the smallest step fits.
         TaskError: a step fails for another reason at every small size.
 
-    Cost: about log4(top) + 2 training steps; the largest dominates.
+    Cost: about log16(top) + 3 training steps; the largest dominates.
     """
     with preserved_random_state(seed):
         runner = _Runner(workload, seed=seed, progress=progress or (lambda line: None))
@@ -93,10 +96,15 @@ def measure_capacity(
 @dataclass(frozen=True, kw_only=True)
 class _Step:
     size: int
-    peak: int
-    update_extra: int
-    """What the optimizer took beyond all that stays."""
+    gradient_peak: int
+    """Of the forward and backward pass."""
+    update_peak: int
+    """Of the optimizer's part."""
     seconds: float
+
+    @property
+    def peak(self) -> int:
+        return max(self.gradient_peak, self.update_peak)
 
 
 class _Runner:
@@ -106,19 +114,16 @@ class _Runner:
         self.workload, self.seed, self.progress = workload, seed, progress
         self.device_seconds = 0.0
         self.trial = Trial(workload, seed=seed)
-        self.weights = self.gradients = self.state = 0
+        self.weights = self.gradients = self.state = self.update_extra = 0
 
     def run(self, size: int) -> _Step | None:
         """One step at a size; `None` if the device ran out of memory, all of which is given back then."""
         self.progress(f"memory of a step of {size} examples")
-        started = self.workload.device.clock()
         try:
             return self._step(size)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        finally:
-            self.device_seconds += self.workload.device.clock() - started
         del self.trial  # the error and its frames are gone here, so this frees what the failed step held
         gc.collect()
         self.workload.device.release()
@@ -127,8 +132,8 @@ class _Runner:
 
     def _step(self, size: int) -> _Step:
         trial, device = self.trial, self.workload.device
-        batch = trial.heaviest_batch(size)
-        with device.memory_watch([*trial.lasting_tensors(), *trial.tensors_of(batch)]) as watch:
+        batch = trial.largest_batch(size)
+        with device.memory_watch([*trial.lasting_tensors(), *tensors_in(batch)]) as watch:
             started = device.clock()
             trial.optimizer.zero_grad(set_to_none=False)
             trial.gradients(batch)
@@ -137,11 +142,13 @@ class _Runner:
             trial.update()
             seconds = device.clock() - started
             update_peak = watch.peak_bytes()
+        self.device_seconds += seconds
         self.weights = unique_bytes(trial.weights())
         self.gradients = unique_bytes(trial.gradient_tensors())
         self.state = unique_bytes(trial.optimizer_state())
-        extra = update_peak - self.lasting - unique_bytes(trial.tensors_of(batch))
-        return _Step(size=size, peak=max(gradient_peak, update_peak), update_extra=max(0, extra), seconds=seconds)
+        batch_bytes = unique_bytes(tensors_in(batch))
+        self.update_extra = max(self.update_extra, update_peak - self.lasting - batch_bytes)
+        return _Step(size=size, gradient_peak=gradient_peak, update_peak=update_peak, seconds=seconds)
 
     @property
     def lasting(self) -> int:
@@ -150,18 +157,22 @@ class _Runner:
 
 
 def _smallest(runner: _Runner, *, top: int, limit_bytes: int) -> tuple[int, str]:
-    """The smallest size at which a step runs, and a note if that is not 1; leaves gradients and optimizer state made."""
+    """The smallest size at which a step runs, and a note if that is not 1.
+
+    That step makes the gradients and the optimizer state; it loads libraries too, so its time does not count.
+    """
     refusals: dict[int, Exception] = {}
     for size in (s for s in _SMALL_SIZES if s <= top):
         try:
             step = runner.run(size)
         except BatchscopeError:
             raise
-        except Exception as error:  # noqa: BLE001 - a model may refuse a size with any exception
+        except Exception as error:  # a model may refuse a size with any exception
             refusals[size] = error
             continue
         if step is None:
             raise _nothing_fits(size, "the device ran out of memory", limit_bytes)
+        runner.device_seconds = 0.0
         if not refusals:
             return size, ""
         refused, error = list(refusals.items())[-1]
@@ -195,14 +206,16 @@ class _Search:
 
     @property
     def model(self) -> MemoryModel:
-        points = [(step.size, float(step.peak)) for step in self.steps.values()]
-        return fit_memory(points, base_bytes=float(self.runner.lasting))
+        points = [(step.size, float(step.gradient_peak)) for step in self.steps.values()]
+        floor = max(step.update_peak for step in self.steps.values())
+        return fit_memory(points, base_bytes=float(self.runner.lasting), floor_bytes=float(floor))
 
     def grow(self, smallest: int) -> None:
         """Run steps at growing sizes until the largest that fits is known."""
         self.fails = self.top + 1
         if not self.holds(smallest):
-            seen = f"it needs {_mebibytes(self.steps[smallest].peak)}" if smallest in self.steps else "the device ran out of memory"
+            step = self.steps.get(smallest)
+            seen = f"it needs {_mebibytes(step.peak)}" if step else "the device ran out of memory"
             raise _nothing_fits(smallest, seen, self.limit_bytes)
         for _ in range(_MOST_STEPS):
             size = self.next_size()
@@ -218,7 +231,7 @@ class _Search:
         """Run a step; whether it stayed within the limit."""
         step = self.runner.run(size)
         if step is None:
-            self.notes.append(f"a step of {size} examples ran out of memory although it was expected to fit; smaller ones were tried")
+            self.notes.append(f"a step of {size} examples ran out of memory, though it was expected to fit")
         else:
             known = self.steps.get(size)
             self.steps[size] = step if known is None or step.peak > known.peak else known
@@ -228,37 +241,59 @@ class _Search:
         self.fits = max(self.fits, size)
         return True
 
+    @property
+    def reach(self) -> int:
+        """The largest size that is expected to fit, cannot reach the limit, and is not known to fail.
+
+        A step may lead into the upper half of the headroom in no case, and into the lower half only by surprise.
+        """
+        model = self.model
+        safe = model.largest_for(self.limit_bytes * (1.0 - HEADROOM / 2), most=self.top, cautious=True)
+        reach = min(safe, model.largest_for(self.usable_bytes, most=self.top))
+        if reach >= self.fails:
+            return max(self.fits, math.isqrt(self.fits * self.fails))
+        return max(reach, self.fits + 1) if reach <= self.fits and self.may_add_one() else reach
+
+    def may_add_one(self) -> bool:
+        """Whether one example more stays below the limit if half of what a step needs beyond `base` grows with size.
+
+        Asked where the readings prove nothing, so that a large constant part does not end the search at one example.
+        """
+        peak, base = self.steps[self.fits].peak, self.runner.lasting
+        return self.fits + 1 < self.fails and peak + (peak - base) / (2 * self.fits) <= self.limit_bytes
+
     def next_size(self) -> int | None:
         """The next size to run, or `None` when no larger one is worth a step or may be run."""
-        reach = min(self.top, self.model.largest_for(self.usable_bytes, most=self.top, cautious=True))
-        if reach >= self.fails:
-            reach = math.isqrt(self.fits * self.fails)
-        size = min(reach, _HOP * self.fits)
+        base = self.runner.lasting
+        far = base + (self.steps[self.fits].peak - base) * _FAR_HOP**2 <= self.usable_bytes
+        size = min(self.reach, (_FAR_HOP if far else _HOP) * self.fits)
         if size <= self.fits or (size < self.top and size <= self.fits * _CLOSE_ENOUGH):
             return None
-        last = self.steps[self.fits]
-        self.too_slow = last.seconds * size / last.size > self.longest_step_s
-        return None if self.too_slow else size
+        affordable = int(self.fits * self.longest_step_s / max(1e-9, self.steps[self.fits].seconds))
+        self.too_slow = affordable < min(size, 2 * self.fits)
+        return None if self.too_slow else min(size, affordable)
 
     def result(self, smallest: int) -> Capacity:
         """What was found, in records."""
         model, runner = self.model, self.runner
         largest = self.fits
         if self.too_slow:
-            largest = max(largest, min(self.fails - 1, model.largest_for(self.usable_bytes, most=self.top, cautious=True)))
+            largest = max(largest, self.reach)
         memory_bound = largest < self.top
         if largest > self.fits:
             self.notes.append(
-                f"a step of {largest} examples was not run, because it would take over {self.longest_step_s:.3g} s; its memory "
-                f"({_mebibytes(model.peak_bytes(largest))}) is predicted from steps of up to {self.fits} examples"
+                f"a step of {largest} examples was not run, because it may take over {self.longest_step_s:.3g} s; "
+                f"its memory ({_mebibytes(model.peak_bytes(largest))}) is predicted from steps of up to {self.fits}"
             )
         elif largest in self.predicted:
             self.notes.append(
                 f"a step of {largest} examples was predicted to need {_mebibytes(self.predicted[largest])} "
                 f"and needed {_mebibytes(self.steps[largest].peak)}"
             )
-        if any(isinstance(module, _BatchNorm) for module in runner.trial.model.modules()):
-            self.notes.append("BatchNorm normalises each micro-batch by itself: an accumulated batch is not the same as one large batch")
+        if any(isinstance(module, _BATCH_NORMS) for module in runner.trial.model.modules()):
+            self.notes.append(
+                "BatchNorm normalises each micro-batch by itself: an accumulated batch is not the same as one large one"
+            )
         method = "allocator peak" if runner.workload.device.keeps_peak else "bytes of living tensors"
         return Capacity(
             readings=tuple(
@@ -270,7 +305,7 @@ class _Search:
                 gradients=runner.gradients,
                 optimizer_state=runner.state,
                 activations_per_example=model.per_example_bytes,
-                optimizer_step_extra=max(step.update_extra for step in self.steps.values()),
+                optimizer_step_extra=runner.update_extra,
                 other=max(0, round(model.line_at_zero_bytes - model.base_bytes)),
             ),
             model=model,
@@ -286,7 +321,8 @@ class _Search:
 def _nothing_fits(size: int, seen: str, limit_bytes: int) -> UsageError:
     return UsageError(
         f"not even a training step of {size} example{'s' if size > 1 else ''} fits: {seen}, and of the limit of "
-        f"{_mebibytes(limit_bytes)} {HEADROOM:.0%} stay free; use a smaller model, a device with more memory, or raise --memory-limit"
+        f"{_mebibytes(limit_bytes)} {HEADROOM:.0%} stay free; use a smaller model or a device with more memory, "
+        "or raise --memory-limit"
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -17,10 +16,15 @@ from ..workload import Workload, preserved_random_state
 __all__ = ["Throughput", "grid", "measure_step_times"]
 
 SIZES = 6
-_WARM_UP_STEPS = 2
+_WARM_UP_STEPS = 1
+"""At each size, for what is set up per shape; the first size has one more."""
 _FEWEST_STEPS, _ENOUGH_STEPS, _MOST_STEPS = 3, 5, 8
+_LONG_S = 0.15
+"""Three steps are enough if they took this long together: what disturbs a step lasts milliseconds."""
 _STEADY = 0.05
-"""Five steps are enough once their median's relative error (MAD-based) is below this."""
+"""Five steps are enough once their median absolute deviation is below this share of their median."""
+_TIME_FOR_A_SIZE = 10
+"""In steps of the smallest size: larger sizes are timed in no more than five steps, because theirs cost more."""
 _LINEAR_FROM = 16
 """Beyond this many knees the step time is its line, and larger sizes are not timed."""
 _FEWEST_SIZES = 5
@@ -51,92 +55,94 @@ def measure_step_times(
     sizes: Sequence[int],
     *,
     seed: int = 0,
-    seconds_per_size: float = 0.25,
-    budget_s: float = 10.0,
+    budget_s: float = 8.0,
     progress: Callable[[str], None] | None = None,
 ) -> Throughput:
     """Time full training steps, and their gradient part, at each micro-batch size.
 
-    Each size: two warm-up steps, then up to eight timed ones on one batch of real examples, fewer once five agree or the
-    time for the size is used up; never fewer than three. The clock waits for the device. Fetching examples is not in
-    the step time; it is timed apart, and noted where it takes longer than the step.
+    Each size: a warm-up step, then three to eight timed ones on one batch of real examples, the fewer the longer they
+    take. The clock waits for the device. Fetching examples is not in the step time; it is timed apart, and noted where
+    it takes longer than the step.
 
     Args:
         workload: the task on its device.
-        sizes: increasing micro-batch sizes, examples; those that would not fit must have been left out.
+        sizes: increasing micro-batch sizes, examples; those that do not fit must have been left out.
         seed: of the weights and the batches; the caller's generators are left as they were.
-        seconds_per_size: time after which three steps of a size are enough.
         budget_s: no size is begun that is expected to exceed this in all.
         progress: receives a line before each size.
 
     Returns:
-        One reading a size (median, median absolute deviation), and the seconds of all steps, warm-up included.
+        One reading a size (median, median absolute deviation), and the seconds of all steps, warm-up included, except
+        for the very first step, in which libraries are loaded.
 
-    Cost: at most ten steps a size. Sizes stop early beyond 16 knees, where the time is a straight line.
+    Cost: four to nine steps a size. Ends beyond 16 knees, where the time is a straight line.
     """
     readings: list[Reading] = []
     notes: list[str] = []
     spent = 0.0
     with preserved_random_state(seed):
         trial = Trial(workload, seed=seed)
+        _timed_step(trial, trial.draw(sizes[0]))
         for size in sizes:
             if readings and (reason := _reason_to_stop(readings, size, budget_s - spent)):
                 notes.append(reason)
                 break
             if progress:
                 progress(f"time of a step of {size} examples")
-            fetched = time.perf_counter()
-            batch = trial.draw(size)
-            fetched = time.perf_counter() - fetched
-            reading, seconds = _time_size(trial, batch, size, seconds_per_size)
+            enough_s = _TIME_FOR_A_SIZE * (readings[0].step_time_s or 0.0) if readings else budget_s
+            reading, seconds = _time_size(trial, size, enough_s)
             spent += seconds
             readings.append(reading)
-            if not workload.in_memory and (note := _loading_note(workload, reading, fetched)):
-                notes.append(note)
+    notes += _loading_notes(trial, readings)
     return Throughput(readings=tuple(readings), device_seconds=spent, notes=tuple(notes))
 
 
-def _time_size(trial: Trial, batch: Batch, size: int, seconds_per_size: float) -> tuple[Reading, float]:
+def _time_size(trial: Trial, size: int, enough_s: float) -> tuple[Reading, float]:
     """The reading at one size, and the seconds that its steps took."""
+    batch = trial.draw(size)
     began = trial.workload.device.clock()
     for _ in range(_WARM_UP_STEPS):
         _timed_step(trial, batch)
-    steps: list[float] = []
-    gradient_parts: list[float] = []
-    while not _enough(steps, seconds_per_size):
-        gradient, whole = _timed_step(trial, batch)
-        steps.append(whole)
-        gradient_parts.append(gradient)
-    middle = median(steps)
+    steps: list[tuple[float, float]] = []
+    while not _enough([whole for _, whole in steps], enough_s):
+        steps.append(_timed_step(trial, batch))
+    spent = trial.workload.device.clock() - began
+    middle = median(whole for _, whole in steps)
     reading = Reading(
         micro_batch_size=size,
         step_time_s=middle,
-        step_time_mad_s=median(abs(s - middle) for s in steps),
+        step_time_mad_s=median(abs(whole - middle) for _, whole in steps),
         steps_timed=len(steps),
-        gradient_time_s=median(gradient_parts),
+        gradient_time_s=min(middle, median(gradient for gradient, _ in steps)),
     )
-    return reading, trial.workload.device.clock() - began
+    return reading, spent
 
 
 def _timed_step(trial: Trial, batch: Batch) -> tuple[float, float]:
-    """Seconds of the gradient part and of the whole step."""
-    clock = trial.workload.device.clock
-    started = clock()
+    """Seconds of the gradient part and of the whole step.
+
+    Where work is handed to the device ahead, looking at the clock in the middle of a step would slow it down: the
+    gradient part is then timed in a pass of its own.
+    """
+    device = trial.workload.device
+    started = device.clock()
     trial.optimizer.zero_grad(set_to_none=True)
     trial.gradients(batch)
-    middle = clock()
+    gradient = device.clock() - started
+    if device.works_ahead:
+        started = device.clock()
+        trial.optimizer.zero_grad(set_to_none=True)
+        trial.gradients(batch)
     trial.update()
-    return middle - started, clock() - started
+    return gradient, device.clock() - started
 
 
-def _enough(steps: Sequence[float], seconds_per_size: float) -> bool:
-    if len(steps) < _FEWEST_STEPS:
-        return False
-    if len(steps) >= _MOST_STEPS or sum(steps) >= seconds_per_size:
-        return True
+def _enough(steps: Sequence[float], enough_s: float) -> bool:
+    if len(steps) < _ENOUGH_STEPS:
+        return len(steps) >= _FEWEST_STEPS and sum(steps) >= _LONG_S
     middle = median(steps)
-    deviation = 1.4826 * median(abs(s - middle) for s in steps)
-    return len(steps) >= _ENOUGH_STEPS and deviation <= _STEADY * middle
+    steady = median(abs(s - middle) for s in steps) <= _STEADY * middle
+    return steady or len(steps) >= _MOST_STEPS or sum(steps) >= enough_s
 
 
 def _reason_to_stop(readings: Sequence[Reading], size: int, budget_s: float) -> str:
@@ -153,11 +159,14 @@ def _reason_to_stop(readings: Sequence[Reading], size: int, budget_s: float) -> 
     return ""
 
 
-def _loading_note(workload: Workload, reading: Reading, fetched_s: float) -> str:
-    workers = max(1, workload.loader_workers)
-    if reading.step_time_s is None or fetched_s / workers <= reading.step_time_s:
-        return ""
-    return (
-        f"loading a batch of {reading.micro_batch_size} takes {fetched_s / workers:.3g} s with {workers} worker"
-        f"{'s' if workers > 1 else ''}, longer than its training step of {reading.step_time_s:.3g} s"
-    )
+def _loading_notes(trial: Trial, readings: Sequence[Reading]) -> list[str]:
+    workers = max(1, trial.workload.loader_workers)
+    slow = [r for r in readings if r.step_time_s and trial.loading_s * r.micro_batch_size / workers > r.step_time_s]
+    if not slow:
+        return []
+    first = slow[0]
+    return [
+        f"loading an example takes {trial.loading_s:.3g} s in each of {workers} worker{'s' if workers > 1 else ''}: "
+        f"from {first.micro_batch_size} examples on, loading a batch takes longer than its training step "
+        f"({first.step_time_s:.3g} s) and sets the pace"
+    ]

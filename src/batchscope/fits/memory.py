@@ -15,8 +15,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["MemoryModel", "fit_memory"]
+__all__ = ["HEADROOM", "MemoryModel", "fit_memory"]
 
+HEADROOM = 0.08
+"""Share of a memory limit kept free, for fragmentation and for what no counter sees (an assumption)."""
+
+_READINGS_FOR_BEND = 3
 _ON_THE_SLOPE = 0.8
 """The last secant's share of the steepest slope that the model allows, from which readings count as off the floor."""
 
@@ -52,10 +56,10 @@ class MemoryModel:
         return max(self.floor_bytes, self.line_at_zero_bytes + self.per_example_bytes * micro_batch_size)
 
     def cautious_bytes(self, micro_batch_size: int) -> float:
-        """A peak that is not exceeded by any model in which memory grows in proportion, bends upward, or both.
+        """A peak that is not exceeded where memory grows in proportion, or bends upward as three readings show.
 
-        Used for the next size to run, so that no step is tried that could fail. Equal to `peak_bytes` where the
-        readings lie on one line off the floor.
+        From fewer than three readings it grows with the square of the size. Used for the next size to run, so that no
+        step is tried that could fail. Equal to `peak_bytes` where the readings lie on one line off the floor.
         """
         size, peak = self.points[-1]
         if micro_batch_size <= size:
@@ -64,7 +68,9 @@ class MemoryModel:
         bound = self.peak_bytes(micro_batch_size)
         if self.per_example_bytes < _ON_THE_SLOPE * proportional:
             bound = max(bound, peak + proportional * (micro_batch_size - size))
-        if self.bend_bytes and len(self.points) > 1:
+        if len(self.points) < _READINGS_FOR_BEND:
+            return max(bound, self.base_bytes + (peak - self.base_bytes) * (micro_batch_size / size) ** 2)
+        if self.bend_bytes:
             beyond = self.bend_bytes * (micro_batch_size - size) * (micro_batch_size - self.points[-2][0])
             bound = max(bound, peak + self.per_example_bytes * (micro_batch_size - size) + beyond)
         return bound
@@ -84,7 +90,9 @@ class MemoryModel:
         return fits
 
 
-def fit_memory(points: Sequence[tuple[int, float]], *, base_bytes: float | None = None) -> MemoryModel:
+def fit_memory(
+    points: Sequence[tuple[int, float]], *, base_bytes: float | None = None, floor_bytes: float | None = None
+) -> MemoryModel:
     """The model through the largest readings, which are the ones that decide what fits.
 
     The line is the secant of the two largest sizes, because counted peaks carry no noise and a median of older slopes
@@ -93,6 +101,8 @@ def fit_memory(points: Sequence[tuple[int, float]], *, base_bytes: float | None 
     Args:
         points: `(micro_batch_size, peak bytes)`, in any order, at least one.
         base_bytes: weights, gradients and optimizer state, where they are known; else the line's value at zero.
+        floor_bytes: peak of the optimizer's part, where it was read apart and `points` are those of the passes before
+            it; else the least reading.
 
     Returns:
         The model; its slope is never negative.
@@ -104,23 +114,22 @@ def fit_memory(points: Sequence[tuple[int, float]], *, base_bytes: float | None 
         raise ValueError("no memory reading to fit")
     if bad := [p for p in points if p[0] < 1 or not math.isfinite(p[1]) or p[1] <= 0]:
         raise ValueError(f"memory reading {bad[0]} is not a positive size with positive finite bytes")
-    ordered = tuple(sorted((int(size), float(peak)) for size, peak in points))
+    ordered = sorted((int(size), float(peak)) for size, peak in points)
     known = base_bytes if base_bytes is not None else 0.0
     before, last = ((0, known), ordered[0]) if len(ordered) == 1 else ordered[-2:]
     slope = max(0.0, (last[1] - before[1]) / (last[0] - before[0]))
     at_zero = last[1] - slope * last[0]
     base = base_bytes if base_bytes is not None else at_zero
-    anchored = ordered if base_bytes is None else ((0, base_bytes), *ordered)
     bend = 0.0
-    if len(anchored) > 2:
-        third = anchored[-3]
+    if len(ordered) >= _READINGS_FOR_BEND:
+        third = ordered[-3]
         earlier = (before[1] - third[1]) / (before[0] - third[0])
         bend = max(0.0, (slope - earlier) / (last[0] - third[0]))
     return MemoryModel(
         base_bytes=base,
         per_example_bytes=slope,
         line_at_zero_bytes=at_zero,
-        floor_bytes=min(peak for _, peak in ordered),
+        floor_bytes=min(peak for _, peak in ordered) if floor_bytes is None else floor_bytes,
         bend_bytes=bend,
-        points=ordered,
+        points=tuple(ordered),
     )

@@ -93,7 +93,9 @@ def accumulation(batch_size: int, largest_micro_batch_size: int) -> tuple[int, i
         (32, 3)
     """
     if batch_size < 1 or largest_micro_batch_size < 1:
-        raise ValueError(f"batch_size {batch_size} and largest micro-batch {largest_micro_batch_size} must be at least 1")
+        raise ValueError(
+            f"batch_size {batch_size} and largest micro-batch {largest_micro_batch_size} must be at least 1"
+        )
     parts = -(-batch_size // largest_micro_batch_size)
     while batch_size % parts:
         parts += 1
@@ -153,7 +155,8 @@ def _robust_line(sizes: Any, log_seconds: Any) -> tuple[float, float, Any]:
     ceiling = [math.log(last * reach), math.log(last / sizes[0] * reach)]
     starts = [(first / 2, last / sizes[-1] / 2), (first, last / sizes[-1] / 20), (first / 20, last / sizes[-1])]
     fits = [
-        least_squares(residuals, np.log(start), bounds=(floor, ceiling), loss="soft_l1", f_scale=0.05) for start in starts
+        least_squares(residuals, np.log(start), bounds=(floor, ceiling), loss="soft_l1", f_scale=0.05)
+        for start in starts
     ]
     best = min(fits, key=lambda fit: fit.cost)
     weights = 1.0 / np.sqrt(1.0 + (best.fun / 0.05) ** 2)
