@@ -111,15 +111,15 @@ def vertical(
     """A line at one batch size, with its interval as a shaded strip behind the data."""
     shapes: list[Json] = []
     if low is not None and high is not None and math.isfinite(low) and math.isfinite(high) and low < high:
-        strip = {"type": "rect", "xref": "x", "yref": "paper", "x0": low, "x1": high, "y0": 0, "y1": 1}
+        strip = {"type": "rect", "xref": "x", "yref": "y domain", "x0": low, "x1": high, "y0": 0, "y1": 1}
         shapes.append({**strip, "fillcolor": colour, "opacity": 0.13, "line": {"width": 0}, "layer": "below"})
-    at = {"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1, "layer": "between"}
+    at = {"type": "line", "xref": "x", "yref": "y domain", "x0": x, "x1": x, "y0": 0, "y1": 1, "layer": "between"}
     return [*shapes, {**at, "line": {"color": colour, "width": 2, "dash": dash}}]
 
 
 def horizontal(y: float, colour: str, *, dash: str = "dash") -> Json:
     """A line at one value, across the chart."""
-    at = {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": y, "y1": y, "layer": "between"}
+    at = {"type": "line", "xref": "x domain", "yref": "y", "x0": 0, "x1": 1, "y0": y, "y1": y, "layer": "between"}
     return {**at, "line": {"color": colour, "width": 1.5, "dash": dash}}
 
 
@@ -169,9 +169,7 @@ def memory_axis(values: Sequence[float]) -> Json:
 def value_axis(values: Iterable[float | None], format: Callable[[float], str] = number, title: str = "") -> Json:
     """A linear axis from zero."""
     top = max((v for v in values if v is not None and math.isfinite(v)), default=1.0) or 1.0
-    step = 10.0 ** math.floor(math.log10(top / 2))
-    step *= next(m for m in (1, 2, 5, 10) if top / (step * m) <= 5)
-    ticks = [i * step for i in range(math.ceil(top * 1.08 / step) + 1)]
+    ticks = _even_values(0.0, top * 1.1)
     return {**_axis(title), "type": "linear", "range": [0, top * 1.1], **_ticks(ticks, format)}
 
 
@@ -221,10 +219,15 @@ def _round_values(lower: float, upper: float, most: int) -> list[float]:
             break
     else:
         ticks = ticks[:: math.ceil(len(ticks) / most)]
-    if len(ticks) >= 2:
-        return ticks
-    ends = [10.0 ** (lower + (upper - lower) * share) for share in (0.1, 0.5, 0.9)]
-    return sorted({float(f"{v:.2g}") for v in ends})
+    return ticks if len(ticks) >= 3 else _even_values(10.0**lower, 10.0**upper)
+
+
+def _even_values(low: float, high: float) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten between two numbers, at most six of them."""
+    step = 10.0 ** math.floor(math.log10((high - low) / 5))
+    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= 5)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
 
 def _padded(low: float, high: float, *, least: float) -> list[float]:

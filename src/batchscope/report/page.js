@@ -51,18 +51,21 @@
   };
 
   const figures = [...document.querySelectorAll("figure")];
-  const watch = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) {
-      if (isIntersecting) { watch.unobserve(target); draw(target); }
-    }
-  }, { rootMargin: "800px" });
   for (const figure of figures) {
-    watch.observe(figure);
     figure.addEventListener("click", (event) => {
       const button = event.target.closest("button");
       if (button) clicked(figure, button);
     });
   }
+  // One after another from the top, so that the page can be read and scrolled meanwhile.
+  const waiting = [...figures];
+  const next = () => {
+    const figure = waiting.shift();
+    if (!figure) return;
+    if (!drawn.has(figure)) draw(figure);
+    setTimeout(next);
+  };
+  setTimeout(next);
   dark.addEventListener("change", () => drawn.forEach((_, figure) => draw(figure)));
   addEventListener("beforeprint", () => figures.filter((figure) => !drawn.has(figure)).forEach(draw));
 })();

@@ -111,7 +111,7 @@ def _against_current(plan: Plan) -> str:
     ratio, recipe = difference(plan), plan.recipe
     same = recipe is not None and (current.batch_size, current.lr) == (recipe.batch_size, recipe.lr)
     if same:
-        return "This is the current recipe."
+        return "" if plan.status is PlanStatus.KEEP_CURRENT else "This is the current recipe."
     was = f"batch size {count(current.batch_size)} with rate {number(current.lr)}"
     if ratio is None:
         return f"It replaces {was}, for which nothing could be predicted."
