@@ -8,9 +8,16 @@ import sys
 
 import pytest
 
-REFUSE_TORCH = """
+WITHOUT_TORCH = """
 import sys
-sys.modules["torch"] = None  # any import of torch now raises ImportError
+from importlib.abc import MetaPathFinder
+
+class NotInstalled(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
 """
 
 
@@ -29,8 +36,12 @@ def test_package_imports_neither_torch_nor_numpy() -> None:
 def test_imports_without_torch(module: str) -> None:
     if importlib.util.find_spec(f"batchscope.{module}") is None:
         pytest.skip(f"batchscope.{module} is not there yet")
-    run_python(f"{REFUSE_TORCH}\nimport batchscope.{module}")
+    run_python(f"{WITHOUT_TORCH}\nimport batchscope.{module}")
 
 
 def test_public_records_work_without_torch() -> None:
-    run_python(f"{REFUSE_TORCH}\nimport batchscope\nassert batchscope.Target.parse('val_loss<=0.1').met_by(0.1)")
+    run_python(f"{WITHOUT_TORCH}\nimport batchscope\nassert batchscope.Target.parse('val_loss<=0.1').met_by(0.1)")
+
+
+def test_torch_really_is_out_of_reach() -> None:
+    run_python(f"{WITHOUT_TORCH}\ntry: import torch\nexcept ModuleNotFoundError: pass\nelse: raise SystemExit(1)")
