@@ -44,6 +44,8 @@ _SYMBOLS: dict[PointMark, str] = {
     "cross": "x-thin-open",
 }
 _SIZES: dict[PointMark, int] = {"disc": 9, "small": 6, "open": 9, "arrow": 9, "cross": 8}
+_LEAST, _MOST = 1e-12, 1e18
+"""From edge to edge of any log axis: shapes that refer to the frame instead are drawn below the grid."""
 _MOST_LABELS = 8
 
 
@@ -111,15 +113,15 @@ def vertical(
     """A line at one batch size, with its interval as a shaded strip behind the data."""
     shapes: list[Json] = []
     if low is not None and high is not None and math.isfinite(low) and math.isfinite(high) and low < high:
-        strip = {"type": "rect", "xref": "x", "yref": "y domain", "x0": low, "x1": high, "y0": 0, "y1": 1}
+        strip = {"type": "rect", "xref": "x", "yref": "y", "x0": low, "x1": high, "y0": _LEAST, "y1": _MOST}
         shapes.append({**strip, "fillcolor": colour, "opacity": 0.13, "line": {"width": 0}, "layer": "below"})
-    at = {"type": "line", "xref": "x", "yref": "y domain", "x0": x, "x1": x, "y0": 0, "y1": 1, "layer": "between"}
+    at = {"type": "line", "xref": "x", "yref": "y", "x0": x, "x1": x, "y0": _LEAST, "y1": _MOST, "layer": "between"}
     return [*shapes, {**at, "line": {"color": colour, "width": 2, "dash": dash}}]
 
 
 def horizontal(y: float, colour: str, *, dash: str = "dash") -> Json:
     """A line at one value, across the chart."""
-    at = {"type": "line", "xref": "x domain", "yref": "y", "x0": 0, "x1": 1, "y0": y, "y1": y, "layer": "between"}
+    at = {"type": "line", "xref": "x", "yref": "y", "x0": _LEAST, "x1": _MOST, "y0": y, "y1": y, "layer": "between"}
     return {**at, "line": {"color": colour, "width": 1.5, "dash": dash}}
 
 
@@ -175,6 +177,10 @@ def value_axis(values: Iterable[float | None], format: Callable[[float], str] = 
 
 def layout(x: Json, y: Json, *, shapes: Sequence[Json] = (), height: int = 340) -> Json:
     """The frame of every chart: transparent, without decoration."""
+    if y["type"] == "linear":
+        bottom, top = y["range"]
+        ends = {_LEAST: bottom, _MOST: top}
+        shapes = [{**s, "y0": ends.get(s["y0"], s["y0"]), "y1": ends.get(s["y1"], s["y1"])} for s in shapes]
     return {
         "height": height,
         "margin": {"l": 6, "r": 14, "t": 10, "b": 6},

@@ -155,13 +155,14 @@ def _horizontal(data: Courses) -> Switch:
 
 def _vertical(data: Courses) -> Switch:
     shapes = [horizontal(data.target, MARKED)] if data.target is not None else []
+    hidden = [{**shape, "visible": False} for shape in shapes]  # Plotly keeps a shape that is merely left out
     values = tuple(c.metric for c in data.runs)
     losses = tuple(c.train_loss for c in data.runs)
     options: list[Option] = []
     if any(v is not None for run in values for v in run):
         options.append(Option(data.metric, values, {"yaxis": _metric_axis(values, data.target), "shapes": shapes}))
     if any(v is not None for run in losses for v in run):
-        options.append(Option("training loss", losses, {"yaxis": _metric_axis(losses, None), "shapes": []}))
+        options.append(Option("training loss", losses, {"yaxis": _metric_axis(losses, None), "shapes": hidden}))
     return Switch(
         "y", "of", tuple(options) or (Option(data.metric, values, {"yaxis": log_axis([]), "shapes": shapes}),)
     )
