@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +46,11 @@ def load_npz(
         beside = f"; in that folder stand {', '.join(there[:8])}" if there else ""
         raise TaskError(f"there is no file {path}{beside}; write --set path=FILE.npz")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             if missing := [name for name in required if name not in file.files]:
                 raise TaskError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(file.files) or 'no array'}")
             return {name: file[name] for name in (*required, *optional) if name in file.files}
-    except (ValueError, OSError, BadZipFile, AttributeError) as error:
+    except (ValueError, TypeError, OSError, EOFError, BadZipFile, zlib.error) as error:
         raise TaskError(
             f"{path} cannot be read as an .npz of plain arrays ({error}); write it with numpy.savez_compressed"
         ) from error

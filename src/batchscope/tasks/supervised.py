@@ -67,6 +67,7 @@ class SupervisedTask:
         """SGD with momentum, or AdamW."""
         return build_optimizer(self.optimizer_name, params, lr)
 
+    @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The metrics on the validation part and, where there is one, on the test part."""
         values: dict[str, float] = {}

@@ -68,6 +68,7 @@ class TextTask:
         """SGD with momentum, or AdamW."""
         return build_optimizer(self.optimizer_name, params, lr)
 
+    @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Mean loss and share of right predictions on the validation part and, where there is one, on the test part."""
         values: dict[str, float] = {}
