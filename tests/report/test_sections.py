@@ -212,7 +212,7 @@ class TestLossCurves:
         assert [o.label for o in across.options] == ["steps", "examples", "seconds"]
         assert [o.label for o in up.options] == ["val_loss", "training loss"]
         assert up.options[0].layout["shapes"]
-        assert not up.options[1].layout["shapes"][0]["visible"], "the target is no value of the training loss"
+        assert up.options[1].layout["shapes"][0]["opacity"] == 0, "the target is no value of the training loss"
 
     def test_the_fastest_in_steps_and_in_examples(self) -> None:
         data = loss_curves.collect(plans.ok(), plans.runs())

@@ -155,7 +155,7 @@ def _horizontal(data: Courses) -> Switch:
 
 def _vertical(data: Courses) -> Switch:
     shapes = [horizontal(data.target, MARKED)] if data.target is not None else []
-    hidden = [{**shape, "visible": False} for shape in shapes]  # Plotly keeps a shape that is merely left out
+    hidden = [{**shape, "opacity": 0} for shape in shapes]  # Plotly leaves a removed shape of this layer on screen
     values = tuple(c.metric for c in data.runs)
     losses = tuple(c.train_loss for c in data.runs)
     options: list[Option] = []
