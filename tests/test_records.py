@@ -147,7 +147,7 @@ def make_result(**changes: Any) -> dict[str, Any]:
     ("changes", "message"),
     [
         ({"status": "finished"}, "RunResult.status is 'finished', not one of reached, out-of-steps"),
-        ({"last": {"val_loss": None}}, "RunResult.last.val_loss is None, not float"),
+        ({"last": {"val_loss": "low"}}, "RunResult.last.val_loss is 'low', not float"),
         ({"best": [1.0]}, "RunResult.best is list, not an object"),
     ],
 )
@@ -155,6 +155,14 @@ def test_result_refusals(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as refusal:  # noqa: PT011 (the whole message is compared)
         decode(RunResult, make_result(**changes))
     assert str(refusal.value).startswith(message)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_the_result_of_a_diverged_run_can_be_read_back(number: float) -> None:
+    result = decode(RunResult, make_result(last={"val_loss": number, "val_accuracy": 0.1}))
+    again = decode(RunResult, json.loads(json.dumps(encode(result), allow_nan=False)))
+    assert math.isnan(again.last["val_loss"])
+    assert again.last["val_accuracy"] == 0.1
 
 
 def test_whole_numbers_serve_as_floats() -> None:

@@ -442,7 +442,9 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(data, Mapping):
             raise ValueError(f"{where} is {type(data).__name__}, not an object")
-        return {key: _decode(arguments[1], item, f"{where}.{key}") for key, item in data.items()}
+        missing = math.nan if arguments[1] is float else None  # encode writes null for a metric that is not finite
+        items = {key: missing if item is None else item for key, item in data.items()}
+        return {key: _decode(arguments[1], item, f"{where}.{key}") for key, item in items.items()}
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         try:
             return kind(data)

@@ -9,7 +9,7 @@ DIR/lock                          held by flock while a search is at work; it di
 ```
 
 A killed run leaves `config.json` and its rows, but no result: it is made again from its seed, its rows kept beside as
-`rows.interrupted.jsonl`. Finished runs are never repeated.
+`rows.interrupted-1.jsonl`, `-2` and so on. Finished runs are never repeated.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +31,17 @@ from typing import IO, Any
 from .errors import StoreError
 from .records import Record, Row, RunConfig, RunResult, decode, encode
 
-__all__ = ["RunWriter", "Store", "StoredRun", "read_json", "read_record", "read_runs", "run_id", "write_json", "write_text"]
+__all__ = [
+    "RunWriter",
+    "Store",
+    "StoredRun",
+    "read_json",
+    "read_record",
+    "read_runs",
+    "run_id",
+    "write_json",
+    "write_text",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +68,7 @@ class Store:
         question: what is asked, in JSON types; the folder then answers this question only.
 
     Raises:
-        StoreError: the folder cannot be written, is at work in another process, or holds the answer to another question.
+        StoreError: the folder cannot be written, is at work in another process, or answers another question.
     """
 
     def __init__(self, root: Path | str, question: Mapping[str, Any]) -> None:
@@ -75,18 +87,25 @@ class Store:
         if not path.exists():
             write_json(path, asked)
             return
-        if (stored := read_json(path)) != asked:
+        stored = read_json(path)
+        if not isinstance(stored, dict):
+            raise StoreError(
+                f"{path} is of another schema: it holds no object; remove {self.root}, or give another --out"
+            )
+        if stored != asked:
             differing = sorted(key for key in {*stored, *asked} if stored.get(key) != asked.get(key))
             key = differing[0]
             raise StoreError(
-                f"{self.root} holds the answer to another question: its {key} is {stored.get(key)!r}, now {asked.get(key)!r}; "
-                "give another --out, or remove the folder"
+                f"{self.root} holds the answer to another question: its {key} is {stored.get(key)!r}, now "
+                f"{asked.get(key)!r}; give another --out, or remove the folder"
             )
 
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -94,12 +113,25 @@ class Store:
         self._lock.close()
 
     def finished(self, config: RunConfig) -> StoredRun | None:
-        """The finished run of exactly this configuration, if there is one."""
+        """The finished run of exactly this configuration, if there is one.
+
+        Raises:
+            StoreError: a file of it is truncated, was edited, or is of another schema.
+        """
         folder = self.root / "runs" / run_id(config)
-        return _read_run(folder) if (folder / "result.json").exists() else None
+        if not (folder / "result.json").exists():
+            return None
+        run = _read_run(folder)
+        if encode(run.config) != encode(config):
+            raise StoreError(f"{folder / 'config.json'} is not what was run there; remove {folder} to run it again")
+        return run
 
     def start(self, config: RunConfig) -> RunWriter:
-        """Begin a run: its configuration is on disk when this returns."""
+        """Begin a run: its configuration is on disk when this returns.
+
+        Raises:
+            StoreError: the run is finished already, or its folder cannot be written.
+        """
         return RunWriter(self.root / "runs" / run_id(config), config)
 
     def runs(self) -> tuple[StoredRun, ...]:
@@ -122,31 +154,52 @@ class RunWriter:
     def __init__(self, folder: Path, config: RunConfig) -> None:
         self.folder, self.config, self.id = folder, config, folder.name
         self._rows: list[Row] = []
+        if (folder / "result.json").exists():
+            raise StoreError(f"{folder} holds a finished run, and finished runs are never repeated; remove it to do so")
         with _explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
             rows = folder / "rows.jsonl"
-            if rows.exists() and rows.stat().st_size:
-                os.replace(rows, folder / "rows.interrupted.jsonl")
+            if rows.is_file() and rows.stat().st_size:
+                names = (folder / f"rows.interrupted-{i}.jsonl" for i in itertools.count(1))
+                os.replace(rows, next(name for name in names if not name.exists()))
             if not (folder / "config.json").exists():
                 write_json(folder / "config.json", encode(config))
             self._file: IO[str] = open(rows, "w", encoding="utf-8")  # noqa: SIM115 - closed by finish or close
 
     def append(self, row: Row) -> None:
-        """Write one row."""
-        with _explained(self.folder):
-            self._file.write(_dumps(encode(row)) + "\n")
-            self._file.flush()
-        self._rows.append(row)
+        """Write one row.
+
+        Raises:
+            StoreError: the disk is full, or otherwise refuses; the run is closed, unfinished.
+        """
+        encoded = encode(row)
+        try:
+            with _explained(self.folder):
+                self._file.write(_dumps(encoded) + "\n")
+                self._file.flush()
+        except StoreError:
+            self.close()
+            raise
+        self._rows.append(encoded)
 
     def finish(self, result: RunResult) -> StoredRun:
-        """Write the result, which makes the run finished."""
+        """Write the result, which makes the run finished.
+
+        Returns:
+            The run as it will be read back: what JSON has no word for (NaN, infinities) has gone here already, so that
+            a resumed search sees what this one saw.
+
+        Raises:
+            StoreError: the disk is full, or otherwise refuses; the run stays unfinished.
+        """
         with _explained(self.folder):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
         result = replace(result, rows_sha256=_file_sha256(self.folder / "rows.jsonl"))
-        write_json(self.folder / "result.json", encode(result))
-        return StoredRun(id=self.id, config=self.config, rows=tuple(self._rows), result=result)
+        encoded = encode(result)
+        write_json(self.folder / "result.json", encoded)
+        return StoredRun(id=self.id, config=self.config, rows=tuple(self._rows), result=decode(RunResult, encoded))
 
     def close(self) -> None:
         """Leave the run unfinished; its rows stay."""
@@ -172,21 +225,27 @@ def _read_run(folder: Path) -> StoredRun:
     rows_path, result_path = folder / "rows.jsonl", folder / "result.json"
     result = read_record(result_path, RunResult) if result_path.exists() else None
     if result is not None and result.rows_sha256 != _file_sha256(rows_path):
-        raise StoreError(f"{rows_path} is not the file that the run wrote (its hash differs); remove {folder} to run it again")
+        raise StoreError(
+            f"{rows_path} is not the file that the run wrote (its hash differs); remove {folder} to run it again"
+        )
     rows = tuple(_read_rows(rows_path, finished=result is not None)) if rows_path.exists() else ()
     return StoredRun(id=folder.name, config=config, rows=rows, result=result)
 
 
 def _read_rows(path: Path, *, finished: bool) -> Iterator[Row]:
     with _explained(path):
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
+            row = json.loads(line)
+        except ValueError as error:
             if not finished and number == len(lines):
                 return
-            raise StoreError(f"{path} line {number} is not JSON ({error.msg}); remove {path.parent} to run it again") from None
+            message = f"{path} line {number} is not JSON ({error}); remove {path.parent} to run it again"
+            raise StoreError(message) from None
+        if not isinstance(row, dict):
+            raise StoreError(f"{path} line {number} is not an object; remove {path.parent} to run it again")
+        yield row
 
 
 def read_json(path: Path) -> Any:
@@ -196,13 +255,13 @@ def read_json(path: Path) -> Any:
         StoreError: the file is missing, cannot be read, or is truncated.
     """
     with _explained(path):
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return json.loads(content)
+    except ValueError as error:
         raise StoreError(
-            f"{path} is not whole JSON ({error.msg} at character {error.pos} of {len(text)}); it was truncated or edited: "
-            "remove it, or restore it"
+            f"{path} ({len(content)} bytes) is not whole JSON: {error}; it was truncated or edited: remove it, or "
+            "restore it"
         ) from None
 
 
@@ -216,7 +275,9 @@ def read_record(path: Path, cls: type[Record]) -> Record:
     try:
         return decode(cls, data)
     except ValueError as error:
-        raise StoreError(f"{path} is of another schema: {error}; it was written by another version, or edited") from None
+        raise StoreError(
+            f"{path} is of another schema: {error}; it was written by another version, or edited"
+        ) from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -239,11 +300,25 @@ def write_text(path: Path, text: str) -> None:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+_locks: weakref.WeakSet[IO[str]] = weakref.WeakSet()
+
+
+def _leave_locks_to_the_parent() -> None:
+    """In a forked child (a loader's worker): a lock lives as long as any copy of its file is open."""
+    for file in list(_locks):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
 
 
 def _locked(root: Path) -> IO[str]:
     file = open(root / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - held until Store.close
+    _locks.add(file)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -255,17 +330,15 @@ def _locked(root: Path) -> IO[str]:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        advice = {
-            errno.ENOSPC: "the disk is full: free some space and run the same command again, finished runs are kept",
-            errno.EDQUOT: "the disk quota is used up: free some space and run the same command again, finished runs are kept",
-            errno.ENOENT: "check the path",
-        }.get(error.errno or 0, "choose a folder that you may write with --out")
-        raise StoreError(f"{path}: {reason}; {advice}") from error
+        again = "free some space and run the same command again, finished runs are kept"
+        advice = {errno.ENOSPC: f"the disk is full: {again}", errno.EDQUOT: f"the disk quota is used up: {again}"}
+        otherwise = "check the path and its permissions, or give another --out"
+        raise StoreError(f"{path}: {reason}; {advice.get(error.errno or 0, otherwise)}") from error
 
 
 def _dumps(value: Any) -> str:
