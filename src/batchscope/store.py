@@ -35,6 +35,7 @@ __all__ = [
     "RunWriter",
     "Store",
     "StoredRun",
+    "free_folder",
     "read_json",
     "read_record",
     "read_runs",
@@ -148,6 +149,17 @@ class Store:
         return read_record(path, cls) if path.exists() else None
 
 
+def free_folder(base: Path, question: Mapping[str, Any]) -> Path:
+    """`base`, or `base-2`, `base-3`, ...: the first that is new or holds the answer to this question."""
+    asked, number = encode(question), 1
+    while True:
+        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        path = folder / "question.json"
+        if not path.exists() or read_json(path) == asked:
+            return folder
+        number += 1
+
+
 class RunWriter:
     """Writes one run; every row is on its way to the disk when `append` returns."""
 
@@ -192,10 +204,12 @@ class RunWriter:
         Raises:
             StoreError: the disk is full, or otherwise refuses; the run stays unfinished.
         """
-        with _explained(self.folder):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+        try:
+            with _explained(self.folder):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        finally:
+            self.close()
         result = replace(result, rows_sha256=_file_sha256(self.folder / "rows.jsonl"))
         encoded = encode(result)
         write_json(self.folder / "result.json", encoded)
