@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,9 +35,9 @@ def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     gradients = [None if p.grad is None else p.grad.clone() for p in parameters]
-    weights = [p.detach().clone() for p in parameters]
+    weights = {p: p.detach().clone() for p in parameters}
     rates: list[list[float]] = []
-    moved: list[float] = []
+    moved: list[list[float]] = []
     notes: list[str] = []
     for rate in (lr, lr / 2):
         optimizer = _made(workload, model, rate)
@@ -47,11 +47,14 @@ def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str
             p.grad = None if gradient is None else gradient.clone()
         with explained("optimizer.step()", "the training loop calls it without a closure"):
             optimizer.step()
-        moved.append(_distance(parameters, weights))
+        moved.append([_distance(group["params"], weights) for group in optimizer.param_groups])
         with torch.no_grad():
-            for p, weight in zip(parameters, weights, strict=True):
+            for p, weight in weights.items():
                 p.copy_(weight)
-    return notes + _check_rates(rates, lr) + _check_moves(moved, lr)
+    fixed = [i for i, (full, half) in enumerate(zip(*rates, strict=True)) if math.isclose(full, half, rel_tol=1e-6)]
+    notes += _check_rates(rates, fixed, lr)
+    _check_moves([math.hypot(*(d for i, d in enumerate(groups) if i not in fixed)) for groups in moved], lr)
+    return notes
 
 
 def _made(workload: Workload, model: nn.Module, lr: float) -> Any:
@@ -80,8 +83,7 @@ def _check_held(optimizer: Any, model: nn.Module) -> list[str]:
     return []
 
 
-def _check_rates(rates: Sequence[Sequence[float]], lr: float) -> list[str]:
-    fixed = [i for i, (full, half) in enumerate(zip(*rates, strict=True)) if math.isclose(full, half, rel_tol=1e-6)]
+def _check_rates(rates: Sequence[Sequence[float]], fixed: Sequence[int], lr: float) -> list[str]:
     if len(fixed) == len(rates[0]):
         raise TaskError(
             f"the optimizer ignores lr: asked for {lr:g} its rate is {rates[0][0]:g}, asked for {lr / 2:g} it is "
@@ -94,7 +96,7 @@ def _check_rates(rates: Sequence[Sequence[float]], lr: float) -> list[str]:
     return []
 
 
-def _check_moves(moved: Sequence[float], lr: float) -> list[str]:
+def _check_moves(moved: Sequence[float], lr: float) -> None:
     full, half = moved
     if full == 0.0:
         raise TaskError(f"a step of the optimizer at lr={lr:g} moved no parameter; {_HELD}")
@@ -103,9 +105,8 @@ def _check_moves(moved: Sequence[float], lr: float) -> list[str]:
             f"the optimizer ignores lr: a step at {lr:g} moves the weights by {full:.4g}, one at {lr / 2:g} by "
             f"{half:.4g}; use an optimizer whose step is set by lr (for Adafactor relative_step=False)"
         )
-    return []
 
 
-def _distance(parameters: Sequence[Tensor], weights: Sequence[Tensor]) -> float:
-    squares = [(p.detach() - weight).double().square().sum() for p, weight in zip(parameters, weights, strict=True)]
+def _distance(parameters: Sequence[nn.Parameter], weights: Mapping[nn.Parameter, Tensor]) -> float:
+    squares = [(p.detach() - weights[p]).double().square().sum() for p in parameters if p in weights]
     return math.sqrt(sum(float(square) for square in squares))
