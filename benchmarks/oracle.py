@@ -59,24 +59,44 @@ def _powers(low: int, high: int, factor: int = 2) -> tuple[int, ...]:
 
 TASKS = {
     "digits-sgd": OracleTask(
-        spec="digits", settings={"optimizer": "sgd"}, target="val_loss<=0.15", batch_sizes=_powers(4, 1024),
-        first_lr=0.32, first_steps=100,
+        spec="digits",
+        settings={"optimizer": "sgd"},
+        target="val_loss<=0.15",
+        batch_sizes=_powers(4, 1024),
+        first_lr=0.32,
+        first_steps=100,
     ),
     "digits-adamw": OracleTask(
-        spec="digits", settings={"optimizer": "adamw"}, target="val_loss<=0.15", batch_sizes=_powers(4, 1024),
-        first_lr=0.01, first_steps=100,
+        spec="digits",
+        settings={"optimizer": "adamw"},
+        target="val_loss<=0.15",
+        batch_sizes=_powers(4, 1024),
+        first_lr=0.01,
+        first_steps=100,
     ),
     "fashion-sgd": OracleTask(
-        spec="arrays", settings=_arrays("fashion_mnist", optimizer="sgd", hidden=128, depth=1), target="val_loss<=0.4",
-        batch_sizes=_powers(4, 16384, 4), first_lr=0.16, first_steps=400,
+        spec="arrays",
+        settings=_arrays("fashion_mnist", optimizer="sgd", hidden=128, depth=1),
+        target="val_loss<=0.4",
+        batch_sizes=_powers(4, 16384, 4),
+        first_lr=0.16,
+        first_steps=400,
     ),
     "letter-adamw": OracleTask(
-        spec="arrays", settings=_arrays("letter", optimizer="adamw", hidden=256, depth=1), target="val_loss<=0.3",
-        batch_sizes=_powers(4, 8192), first_lr=0.02, first_steps=300,
+        spec="arrays",
+        settings=_arrays("letter", optimizer="adamw", hidden=256, depth=1),
+        target="val_loss<=0.3",
+        batch_sizes=_powers(4, 8192),
+        first_lr=0.02,
+        first_steps=300,
     ),
     "bike-sgd": OracleTask(
-        spec="arrays", settings=_arrays("bike_sharing", optimizer="sgd", hidden=128, depth=2), target="val_loss<=0.2",
-        batch_sizes=_powers(4, 8192), first_lr=0.16, first_steps=400,
+        spec="arrays",
+        settings=_arrays("bike_sharing", optimizer="sgd", hidden=128, depth=2),
+        target="val_loss<=0.2",
+        batch_sizes=_powers(4, 8192),
+        first_lr=0.16,
+        first_steps=400,
     ),
 }
 
@@ -87,14 +107,21 @@ class Table:
     def __init__(self, name: str) -> None:
         self.name, self.task = name, TASKS[name]
         self.path = RESULTS / f"oracle-{name}.json"
-        self.data = json.loads(self.path.read_text()) if self.path.exists() else {"task": name, "cells": {}, "fresh": {}}
+        self.data = (
+            json.loads(self.path.read_text()) if self.path.exists() else {"task": name, "cells": {}, "fresh": {}}
+        )
         loaded = load_task(self.task.spec, self.task.settings)
         self.workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings)
 
     def run(self, batch_size: int, lr: float, seed: int, most_steps: int) -> float:
         """Steps to target of one run; infinite when it was censored."""
         config = RunConfig(
-            task=self.name, batch_size=batch_size, micro_batch_size=batch_size, lr=lr, seed=seed, max_steps=most_steps,
+            task=self.name,
+            batch_size=batch_size,
+            micro_batch_size=batch_size,
+            lr=lr,
+            seed=seed,
+            max_steps=most_steps,
             target=Target.parse(self.task.target),
         )
         result = train(self.workload, config)
@@ -126,7 +153,10 @@ class Table:
                     most = math.ceil(CENSOR * best)
             lr = min(column, key=column.__getitem__)
             steps = column[lr]
-            print(f"{self.name} B={batch_size}: {steps:.0f} steps at {lr:.3g}  {({f'{k:.3g}': round(v, 1) for k, v in sorted(column.items())})}", flush=True)
+            print(
+                f"{self.name} B={batch_size}: {steps:.0f} steps at {lr:.3g}  { ({f'{k:.3g}': round(v, 1) for k, v in sorted(column.items())}) }",
+                flush=True,
+            )
 
     def columns(self) -> dict[int, tuple[float, float]]:
         """For each batch size the best rate and its steps to target."""
@@ -148,7 +178,9 @@ class Table:
         """Seconds of one step on a profile."""
         if profile in KNEES:
             return 1e-3 * (1 + batch_size / KNEES[profile])
-        return fit_step_time([(int(size), float(seconds)) for size, seconds in self.data["step_time_s"]]).seconds(batch_size)
+        return fit_step_time([(int(size), float(seconds)) for size, seconds in self.data["step_time_s"]]).seconds(
+            batch_size
+        )
 
     def measure_best(self) -> None:
         """Run the best cell of each profile on the fresh seeds."""
@@ -159,8 +191,16 @@ class Table:
             lr, steps = columns[batch_size]
             fresh = self.fresh(batch_size, lr, math.ceil(20 * steps))
             time = geometric_mean(fresh) * self.step_time(profile, batch_size)
-            self.data["best"][profile] = {"batch_size": batch_size, "lr": lr, "steps": geometric_mean(fresh), "time_s": time}
-            print(f"{self.name} {profile}: B={batch_size} lr={lr:.3g} {geometric_mean(fresh):.1f} steps, {time:.4g} s", flush=True)
+            self.data["best"][profile] = {
+                "batch_size": batch_size,
+                "lr": lr,
+                "steps": geometric_mean(fresh),
+                "time_s": time,
+            }
+            print(
+                f"{self.name} {profile}: B={batch_size} lr={lr:.3g} {geometric_mean(fresh):.1f} steps, {time:.4g} s",
+                flush=True,
+            )
         self.data["environment"] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
         self.save()
 

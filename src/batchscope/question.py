@@ -121,5 +121,7 @@ def parse_current(text: str) -> CurrentRecipe:
     except ValueError as error:
         raise TargetError(f"the current recipe {text!r} is not made of numbers ({error}); {example}") from None
     if batch_size < 1 or not 0 < lr < float("inf"):
-        raise TargetError(f"the current recipe {text!r} needs a batch size of at least 1 and a positive rate; {example}")
+        raise TargetError(
+            f"the current recipe {text!r} needs a batch size of at least 1 and a positive rate; {example}"
+        )
     return CurrentRecipe(batch_size=batch_size, lr=lr)

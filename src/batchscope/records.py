@@ -104,13 +104,17 @@ class Target:
         """
         match = _TARGET.fullmatch(text)
         if not match:
-            raise TargetError(f"target {text!r} is not METRIC<=NUMBER or METRIC>=NUMBER; write for example 'val_loss<=0.12'")
+            raise TargetError(
+                f"target {text!r} is not METRIC<=NUMBER or METRIC>=NUMBER; write for example 'val_loss<=0.12'"
+            )
         metric, comparison, number = match.groups()
         value = float(number)
         if not math.isfinite(value):
             raise TargetError(f"target {text!r} asks for {number}, which is not a finite number")
         if metric.startswith("test_"):
-            raise TargetError(f"target {text!r} uses a test metric; test metrics are reported only: choose one on validation data")
+            raise TargetError(
+                f"target {text!r} uses a test metric; test metrics are reported only: choose one on validation data"
+            )
         return cls(metric=metric, value=value, mode="min" if comparison.startswith("<") else "max")
 
     def met_by(self, value: float) -> bool:
@@ -257,6 +261,21 @@ class RateRange:
     lrs: tuple[float, ...]
     losses: tuple[float | None, ...]
     steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What a search knows of this machine's clock; kept, so that a resumed search decides as before."""
+
+    evaluation_s: float
+    budget_s: float
+    spent_s: float = 0.0
+
+    @property
+    def evaluation_growth(self) -> float:
+        """How far apart evaluations are: closer than a twentieth of the run, unless a hundred take long."""
+        share = 100.0 * self.evaluation_s / self.budget_s
+        return 1.05 if share < 0.1 else 1.1 if share < 0.3 else 1.2
 
 
 @dataclass(frozen=True, kw_only=True)

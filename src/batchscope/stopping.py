@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .records import RunStatus, Target
 
-__all__ = ["BehindRule", "History", "StallRule", "StopRule"]
+__all__ = ["BehindRule", "DeadlineRule", "History", "StallRule", "StopRule"]
 
 
 @dataclass
@@ -120,5 +120,18 @@ class BehindRule:
         values = [v for v in history.values[: index + 1 or None] if math.isfinite(v)]
         smaller = history.target.mode == "min"
         best = min(values) if smaller else max(values)
-        as_good = next((t for t, v in self.reference if t > 0 and (v <= best if smaller else v >= best)), self.reference[-1][0])
+        as_good = next(
+            (t for t, v in self.reference if t > 0 and (v <= best if smaller else v >= best)), self.reference[-1][0]
+        )
         return history.steps[index] * self.step_time / as_good
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadlineRule:
+    """Ends a run when the clock passes the deadline."""
+
+    clock: Callable[[], float]
+    deadline: float
+
+    def __call__(self, history: History) -> RunStatus | None:
+        return RunStatus.OUT_OF_TIME if self.clock() >= self.deadline else None

@@ -54,15 +54,15 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """Independent normals on (log S_min, log B_c, log α, log η_max, a, log p, log σ); σ is the spread of log S over seeds."""
+    """Independent normals on (log S_min, log B_c, log α, log η_max, a, log p, log σ); σ is the spread of log S over seeds at the best rate."""
 
     log_steps_min: tuple[float, float] = (6.0, 3.0)
-    log_critical_batch_size: tuple[float, float] = (float(np.log(100.0)), float(np.log(5.0)))
+    log_critical_batch_size: tuple[float, float] = (float(np.log(128.0)), float(np.log(8.0)))
     log_alpha: tuple[float, float] = (float(np.log(1.25)), 0.35)
     log_lr_max: tuple[float, float] = (-2.0, 3.0)
     slope: tuple[float, float] = (0.8, 0.2)
     log_shape: tuple[float, float] = (0.0, 0.5)
-    log_spread: tuple[float, float] = (float(np.log(0.12)), 0.4)
+    log_spread: tuple[float, float] = (float(np.log(0.16)), 0.35)
 
     def arrays(self) -> tuple[Array, Array]:
         """Means and standard deviations, each of shape (7,)."""
@@ -116,10 +116,11 @@ class StepsPosterior:
         draws, _ = self._against(size)
         return _log_steps(draws, size, np.log(rate))
 
-    @property
-    def spread(self) -> Array:
-        """Standard deviation of log S over seeds, for each draw."""
-        return np.exp(self.draws[:, 6])
+    def spread(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
+        """Standard deviation of log S over seeds; shape (n, *broadcast shape)."""
+        size, rate = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
+        draws, _ = self._against(size)
+        return _spread(draws, np.log(rate) - (draws[3] - draws[4] * _bend(draws, size)))
 
     def critical_batch_size(self) -> Estimate:
         """B_c, in examples."""
@@ -132,7 +133,11 @@ class StepsPosterior:
     def _estimate(self, values: Array, unit: str) -> Estimate:
         low, value, high = np.quantile(values, (0.05, 0.5, 0.95))
         return Estimate(
-            value=float(value), low=float(low), high=float(high), n=self.observations, unit=unit,
+            value=float(value),
+            low=float(low),
+            high=float(high),
+            n=self.observations,
+            unit=unit,
             method="posterior of the joint law of steps against batch size and rate: median, 90 % interval",
         )
 
@@ -144,8 +149,8 @@ class StepsPosterior:
 def fit(observations: Sequence[Observation], prior: Prior, *, particles: int = 256, seed: int = 0) -> StepsPosterior:
     """Draws from the posterior of the joint law.
 
-    Errors are normal in log S with spread σ, more beyond the best rate where seeds differ most, and 3 % of the runs are
-    outliers; a censored run counts with the probability of needing more steps than it had.
+    Errors are normal in log S with a spread of σ at the best rate and of σ times the square root of rate ÷ best rate
+    elsewhere, and 3 % of the runs are outliers; a censored run counts with the probability of needing more steps than it had.
 
     Args:
         observations: may be empty: the draws are then the prior's.
@@ -170,16 +175,19 @@ def fit(observations: Sequence[Observation], prior: Prior, *, particles: int = 2
     def log_likelihood(points: Array) -> Array:
         draws = points.T[:, :, None]
         predicted = _log_steps(draws, size, log_lr)
-        beyond = np.maximum(0.0, log_lr - (draws[3] - draws[4] * _bend(draws, size)))
-        spread = np.exp(draws[6]) * (1.0 + 1.5 * np.minimum(beyond, 2.0))
+        beyond = log_lr - (draws[3] - draws[4] * _bend(draws, size))
+        spread = _spread(draws, beyond)
         spread = np.where(kind == "lagging", np.hypot(spread, _LAG_SD), spread)
         z = (log_steps - predicted) / spread
         density = np.logaddexp(
-            np.log1p(-_OUTLIERS) - 0.5 * z**2 - np.log(spread), np.log(_OUTLIERS) - 0.5 * ((log_steps - predicted) / 1.5) ** 2 - np.log(1.5)
+            np.log1p(-_OUTLIERS) - 0.5 * z**2 - np.log(spread),
+            np.log(_OUTLIERS) - 0.5 * ((log_steps - predicted) / 1.5) ** 2 - np.log(1.5),
         )
         survival = np.logaddexp(np.log1p(-_OUTLIERS) + log_ndtr(-z), np.log(_OUTLIERS) - np.log(2))
         edge = np.log1p(np.exp(draws[5])) / np.exp(draws[5])
-        too_high = np.logaddexp(np.log1p(-_OUTLIERS) + log_ndtr((beyond - 0.8 * edge) / 0.3), np.log(_OUTLIERS) - np.log(2))
+        too_high = np.logaddexp(
+            np.log1p(-_OUTLIERS) + log_ndtr((beyond - 0.8 * edge) / 0.3), np.log(_OUTLIERS) - np.log(2)
+        )
         exact = (kind == "reached") | (kind == "lagging")
         return np.where(exact, density, np.where(kind == "diverged", too_high, survival)).sum(axis=1)
 
@@ -195,6 +203,11 @@ def _bend(draws: Array, size: Array) -> Array:
 def _log_steps(draws: Array, size: Array, log_lr: Array) -> Array:
     bend = _bend(draws, size)
     return draws[0] + bend + _cost_of_rate(log_lr - (draws[3] - draws[4] * bend), np.exp(draws[5]))
+
+
+def _spread(draws: Array, u: Array) -> Array:
+    """Seeds differ more the nearer a rate is to the edge: on real tables by about the square root of the rate."""
+    return np.exp(draws[6] + np.clip(0.5 * u, -0.5, 1.0))
 
 
 def _cost_of_rate(u: Array, p: Array) -> Array:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_ndtr
 
 from ..fits.steps_to_target import StepsPosterior
 
@@ -30,7 +31,6 @@ Array = NDArray[np.float64]
 _REGRET_CUT = 5.0
 _DECISIONS = 160
 _PROBES = 48
-_TINY = 1e-300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,12 +162,13 @@ def propose(
     now = float(expected[decisions[0]])
     best_time = np.exp((grid.log_steps + np.log([choices.step_time(int(b)) for b in grid.batch_size])).min(axis=1))
     rng = np.random.default_rng(seed)
-    noise = belief.spread * rng.standard_normal(len(belief.draws))
+    normal = rng.standard_normal(len(belief.draws))
     best: Proposal | None = None
     for index in _probes(grid, expected, tried):
         batch_size, lr = int(grid.batch_size[index]), float(grid.lr[index])
         limit = choices.behind_factor * np.median(best_time) / choices.step_time(batch_size)
-        expected_after = _expected_after(grid, decisions, index, noise, belief.spread, math.log(limit))
+        spread = belief.spread(batch_size, lr)
+        expected_after = _expected_after(grid, decisions, index, spread * normal, spread, math.log(limit))
         value = choices.trainings * (now - expected_after)
         steps = np.minimum(np.exp(np.minimum(grid.log_steps[:, index], 50.0)), limit)
         price = float((steps * choices.step_time(batch_size) / best_time).mean())
@@ -185,19 +186,13 @@ def _expected_after(
     z = (seen[:, None] - predicted[None, :]) / spread[None, :]
     log_weight = -0.5 * z**2 - np.log(spread)[None, :]
     stopped = seen > log_limit
-    beyond = np.log(np.maximum(_survival((log_limit - predicted) / spread), _TINY))
+    beyond = log_ndtr((predicted - log_limit) / spread)
     log_weight = np.where(stopped[:, None], beyond[None, :], log_weight)
     np.fill_diagonal(log_weight, -np.inf)
     weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
     weight /= weight.sum(axis=1, keepdims=True)
     choice = (weight @ grid.regret[:, decisions]).argmin(axis=1)
     return float(grid.regret[np.arange(len(choice)), decisions[choice]].mean())
-
-
-def _survival(z: Array) -> Array:
-    from scipy.special import ndtr
-
-    return ndtr(-z)
 
 
 def _probes(grid: _Grid, expected: Array, tried: Sequence[tuple[int, float]]) -> list[int]:

@@ -1,0 +1,179 @@
+"""From stored runs to what a search believes: observations of steps to target, the prior, and the target itself.
+
+Numbers only: the same runs give the same belief wherever they are read, and reports rebuild without torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .fits.noise_scale import estimate
+from .fits.step_time import StepTime
+from .fits.steps_to_target import Observation, Prior, StepsPosterior, fit
+from .records import Estimate, RateRange, Row, RunStatus, Target
+from .stopping import BehindRule, History
+from .store import StoredRun
+
+__all__ = [
+    "choose_target",
+    "curve_on_clock",
+    "first_passage",
+    "noise_scale_of",
+    "observe",
+    "prior_from",
+    "target_metric",
+    "update_belief",
+]
+
+_LARGER_IS_BETTER = ("acc", "f1", "auc", "r2", "bleu", "precision", "recall", "score", "iou")
+_CEILING_ABOVE_BEST = 10.0
+_CEILING_SD = math.log(4.0)
+_NORMALISED_SLOPE, _PLAIN_SLOPE, _SLOPE_SD = 0.5, 0.9, 0.2
+_NORMALISED_SHAPE, _PLAIN_SHAPE, _SHAPE_SD = 0.2, 0.5, 0.6
+_NOISE_SCALE_FACTOR = 6.0
+"""One standard deviation of B_c ÷ gradient noise scale, as a factor (methods of McCandlish et al. 2018 put it near 1)."""
+_SHARE_LEFT = 0.05
+_LAG_BELIEVED = 1.25
+
+
+def curve_of(rows: Sequence[Row], target: Target) -> list[tuple[int, float]]:
+    """Step and target metric of each evaluation of a run; evaluations without the metric are passed over."""
+    evaluations = [row for row in rows if row["kind"] == "evaluation"]
+    pairs = [(int(row["step"]), row["metrics"].get(target.metric)) for row in evaluations]
+    return [(step, float(value)) for step, value in pairs if value is not None]
+
+
+def first_passage(rows: Sequence[Row], target: Target) -> float | None:
+    """Steps to the target in a run's rows, interpolated in log steps; `None` where it was not reached."""
+    history = History(target=target)
+    for step, value in curve_of(rows, target):
+        history.add(step, None, {target.metric: value})
+        if history.reached:
+            return history.steps_to_target
+    return None
+
+
+def curve_on_clock(run: StoredRun, target: Target, step_time: float) -> list[tuple[float, float]]:
+    """Time and metric of a run's evaluations, up to the first at the target."""
+    curve: list[tuple[float, float]] = []
+    for step, value in curve_of(run.rows, target):
+        curve.append((step * step_time, value))
+        if step > 0 and target.met_by(value):
+            break
+    return curve
+
+
+def observe(runs: Sequence[StoredRun], target: Target, step_time: StepTime, largest_micro: int) -> list[Observation]:
+    """What each finished run says about steps to target.
+
+    A run that was stopped because it lagged counts with the steps it would have needed at its lag; one that stalled,
+    overfitted or ran out of steps counts as censored where it ended.
+    """
+    observations: list[Observation] = []
+    by_id = {run.id: run for run in runs}
+    for run in runs:
+        if run.result is None or run.config.purpose == "horizon":
+            continue
+        status, steps = run.result.status, float(max(run.result.steps, 1))
+        kind = "diverged" if status is RunStatus.DIVERGED else "censored"
+        if (passage := first_passage(run.rows, target)) is not None:
+            kind, steps = "reached", passage
+        elif status is RunStatus.BEHIND and run.config.behind is not None:
+            reference = by_id.get(str(run.config.behind["run"]))
+            expected = _steps_at_lag(run, reference, target, step_time, largest_micro) if reference else None
+            if expected is not None:
+                kind, steps = "lagging", max(steps, expected)
+        observations.append(
+            Observation(batch_size=run.config.batch_size, lr=run.config.lr, steps=steps, kind=kind)  # type: ignore[arg-type]
+        )
+    return observations
+
+
+def _steps_at_lag(
+    run: StoredRun, reference: StoredRun, target: Target, step_time: StepTime, largest_micro: int
+) -> float | None:
+    own, other = (step_time.of_batch(r.config.batch_size, largest_micro) for r in (run, reference))
+    needed = first_passage(reference.rows, target)
+    if needed is None:
+        return None
+    history = History(target=target)
+    for step, value in curve_of(run.rows, target):
+        history.add(step, None, {target.metric: value})
+    rule = BehindRule(reference=curve_on_clock(reference, target, other), step_time=own, factor=math.inf)
+    lag = rule.lag(history)
+    return lag * needed * other / own if lag > _LAG_BELIEVED else None
+
+
+def prior_from(rate_range: RateRange | None, noise_scale: Estimate | None, typical_steps: float | None = None) -> Prior:
+    """The prior of a search: a weak one, moved by the range test and by the noise scale.
+
+    Args:
+        rate_range: its ceiling lies above the best rate, by a factor of 10 give or take 4.
+        noise_scale: of the pilot; a hint at the critical batch size that is believed within a factor of 6.
+        typical_steps: S_min to start from; default: e^6, within a factor of 20.
+    """
+    prior = Prior()
+    if rate_range is not None:
+        adaptive = rate_range.normalised
+        prior = replace(
+            prior,
+            slope=(_NORMALISED_SLOPE if adaptive else _PLAIN_SLOPE, _SLOPE_SD),
+            log_shape=(math.log(_NORMALISED_SHAPE if adaptive else _PLAIN_SHAPE), _SHAPE_SD),
+            log_lr_max=(math.log(rate_range.ceiling_lr / _CEILING_ABOVE_BEST), _CEILING_SD),
+        )
+    if typical_steps is not None:
+        prior = replace(prior, log_steps_min=(math.log(typical_steps), prior.log_steps_min[1]))
+    if noise_scale is not None and noise_scale.value is not None and noise_scale.value >= 1.0:
+        prior = prior.with_critical_batch_size(noise_scale.value, _NOISE_SCALE_FACTOR)
+    return prior
+
+
+def update_belief(observations: Sequence[Observation], prior: Prior, *, seed: int = 0) -> StepsPosterior:
+    """The belief after the observations; its randomness follows from `seed` and their number."""
+    return fit(observations, prior, seed=1000 * seed + len(observations))
+
+
+def noise_scale_of(runs: Sequence[StoredRun], examples: int) -> Estimate:
+    """The gradient noise scale of the first run that measured it; open on both sides where none did."""
+    for run in runs:
+        rows = [row for row in run.rows if row["kind"] == "noise"]
+        if rows:
+            return estimate(rows, examples=examples)
+    return estimate([], examples=examples)
+
+
+def target_metric(metrics: Sequence[str]) -> tuple[str, bool]:
+    """The metric to aim at when none was named, and whether larger is better.
+
+    A validation loss first, then any loss, then any metric known to be better when larger.
+
+    Example:
+        >>> target_metric(["test_loss", "val_accuracy", "val_loss"])
+        ('val_loss', False)
+    """
+    usable = [m for m in metrics if not m.startswith("test_")]
+    losses = sorted((m for m in usable if "loss" in m), key=lambda m: (not m.startswith("val"), m))
+    if losses:
+        return losses[0], False
+    for metric in usable:
+        if any(part in metric.lower() for part in _LARGER_IS_BETTER):
+            return metric, True
+    raise ValueError(f"none of the metrics {', '.join(metrics)} is a loss or a known score")
+
+
+def choose_target(rows: Sequence[Row]) -> Target:
+    """The target when the user names none: where the pilot had 5 % of its whole improvement left.
+
+    Raises:
+        ValueError: the pilot improved no metric that can be a target.
+    """
+    evaluations = [row for row in rows if row["kind"] == "evaluation"]
+    metric, larger = target_metric(list(evaluations[0]["metrics"]))
+    values = [float(row["metrics"][metric]) for row in evaluations if row["metrics"].get(metric) is not None]
+    first, best = values[0], max(values) if larger else min(values)
+    if best == first:
+        raise ValueError(f"{metric} did not improve on its first value {first:.4g} in {evaluations[-1]['step']} steps")
+    value = float(f"{best + _SHARE_LEFT * (first - best):.3g}")
+    return Target(metric=metric, value=value, mode="max" if larger else "min")

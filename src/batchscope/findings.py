@@ -1,0 +1,168 @@
+"""All that a search has found, and what follows from it: step time, belief, choices. Numbers only, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from .belief import first_passage, noise_scale_of, observe, prior_from, update_belief
+from .fits.step_time import StepTime, fit_step_time
+from .fits.steps_to_target import Observation, StepsPosterior
+from .question import Question
+from .records import Bench, Environment, Estimate, RateRange, RunStatus, Target
+from .search.anchors import Choices, Decision, decide, sizes_between
+from .store import StoredRun
+
+__all__ = ["Findings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """The state of a search, from which every decision follows.
+
+    Attributes:
+        task: its name.
+        question: what was asked.
+        target: asked for or chosen from the pilot; `None` until then.
+        examples: in the training set.
+        bench: of the hardware that the answer is for.
+        bench_counts: whether the bench ran on that hardware as part of this search.
+        rate_range: the range test, once made.
+        runs: every run so far, unfinished ones included.
+        seconds: on the clock, over all processes that worked on this search.
+        environment: where it ran.
+        notes: of the preflight.
+    """
+
+    task: str
+    question: Question
+    target: Target | None
+    examples: int
+    bench: Bench
+    bench_counts: bool
+    rate_range: RateRange | None
+    runs: tuple[StoredRun, ...]
+    seconds: float
+    environment: Environment
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def step_time(self) -> StepTime:
+        """Seconds of a step, by micro-batch size, on the hardware that the answer is for."""
+        readings = [r for r in self.bench.readings if r.step_time_s is not None and r.gradient_time_s is not None]
+        updates = sorted(max(0.0, (r.step_time_s or 0.0) - (r.gradient_time_s or 0.0)) for r in readings)
+        return fit_step_time(self.bench.profile.step_time_s, update_s=updates[len(updates) // 2] if updates else 0.0)
+
+    def seconds_of(self, batch_size: int) -> float:
+        """Seconds of one step of a batch size, accumulated where it does not fit at once."""
+        return self.step_time.of_batch(batch_size, self.bench.largest_micro_batch_size)
+
+    @cached_property
+    def finished(self) -> tuple[StoredRun, ...]:
+        """Runs with a result."""
+        return tuple(run for run in self.runs if run.result is not None)
+
+    @cached_property
+    def observations(self) -> list[Observation]:
+        """What the runs say about steps to target."""
+        assert self.target is not None
+        return observe(self.finished, self.target, self.step_time, self.bench.largest_micro_batch_size)
+
+    @cached_property
+    def noise_scale(self) -> Estimate:
+        """The gradient noise scale of the pilot."""
+        return noise_scale_of(self.runs, self.examples)
+
+    @cached_property
+    def belief(self) -> StepsPosterior:
+        """About steps to target."""
+        prior = prior_from(self.rate_range, self.noise_scale)
+        return update_belief(self.observations, prior, seed=self.question.seed)
+
+    @cached_property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Batch sizes to choose from."""
+        most = min(self.examples, self.question.max_batch_size or self.examples)
+        return sizes_between(min(self.bench.smallest_micro_batch_size, most), most)
+
+    def choices(
+        self, batch_sizes: tuple[int, ...] | None = None, cost: Callable[[int], float] | None = None
+    ) -> Choices:
+        """What can be chosen, at the price that the objective names or at another cost."""
+        by_objective = float if self.question.objective == "examples" else self.seconds_of
+        return Choices(
+            batch_sizes=batch_sizes or self.batch_sizes,
+            step_cost=cost or by_objective,
+            step_time=self.seconds_of,
+            trainings=self.question.trainings,
+        )
+
+    @cached_property
+    def reached(self) -> dict[tuple[int, float], list[float]]:
+        """Steps to target of the runs that reached it, by batch size and rate."""
+        found: dict[tuple[int, float], list[float]] = {}
+        for observation in self.observations:
+            if observation.kind == "reached":
+                found.setdefault((observation.batch_size, observation.lr), []).append(observation.steps)
+        return found
+
+    @cached_property
+    def tried(self) -> list[tuple[int, float]]:
+        """Pairs of batch size and rate that some run was made at."""
+        return [(o.batch_size, o.lr) for o in self.observations]
+
+    @cached_property
+    def decision(self) -> Decision:
+        """The choice of least expected regret now."""
+        return decide(self.belief, self.choices(), list(self.reached))
+
+    def fastest(self) -> StoredRun | None:
+        """The finished run that reached the target in the least time; others are compared with it."""
+        assert self.target is not None
+        best: tuple[float, StoredRun] | None = None
+        for run in self.finished:
+            steps = first_passage(run.rows, self.target)
+            if steps is None or run.config.purpose == "horizon":
+                continue
+            seconds = steps * self.seconds_of(run.config.batch_size)
+            if best is None or seconds < best[0]:
+                best = (seconds, run)
+        return best[1] if best else None
+
+    @cached_property
+    def closest(self) -> tuple[float, StoredRun] | None:
+        """The best value of the target's metric in any run, and that run."""
+        assert self.target is not None
+        metric, smaller = self.target.metric, self.target.mode == "min"
+        values = [
+            (float(run.result.best[metric]), run)
+            for run in self.finished
+            if run.result and math.isfinite(run.result.best.get(metric, math.nan))
+        ]
+        return min(values, key=lambda v: v[0] if smaller else -v[0], default=None)
+
+    def device_seconds(self) -> float:
+        """What every training step of the search takes on the hardware that the answer is for."""
+        total = self.bench.device_seconds if self.bench_counts else 0.0
+        if self.rate_range is not None:
+            total += self.rate_range.steps * self.seconds_of(self.rate_range.batch_size)
+        for run in self.runs:
+            steps = run.result.steps if run.result else max((int(r["step"]) for r in run.rows), default=0)
+            step = self.seconds_of(run.config.batch_size)
+            total += steps * step
+            for row in run.rows:
+                if row["kind"] == "noise":
+                    parts = self.step_time.of_batch(run.config.batch_size, int(row["group_size"]))
+                    total += max(0.0, parts - step)
+        return total
+
+    def examples_seen(self) -> int:
+        """Training examples that the search looked at, the bench apart."""
+        seen = sum(run.result.examples if run.result else 0 for run in self.runs)
+        return seen + (self.rate_range.steps * self.rate_range.batch_size if self.rate_range else 0)
+
+    def ended(self, status: RunStatus) -> list[StoredRun]:
+        """Runs that ended so."""
+        return [run for run in self.finished if run.result and run.result.status is status]

@@ -1,0 +1,421 @@
+"""A search from question to answer: propose, run, store, until no further run is worth its price.
+
+Every decision follows from what is stored, so the same command on the same folder goes on where it was stopped, whatever
+stopped it: finished runs are read, not repeated.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .belief import choose_target, curve_on_clock
+from .bench import measure
+from .check import Preflight, check
+from .device import Device, pick
+from .environment import environment_of
+from .errors import OutOfMemory, TargetError
+from .findings import Findings
+from .fits.step_time import accumulation
+from .loading import LoadedTask
+from .plan import build_plan
+from .probes.noise_scale import NoiseScale
+from .profile import bench_from_profile
+from .progress import Prediction, Progress, Silent
+from .question import Question
+from .rate_range import measure_rate_range
+from .records import SCHEMA, Bench, HardwareProfile, Plan, RateRange, RunConfig, RunStatus, Timing, encode
+from .report import build
+from .search.anchors import Decision, propose
+from .stopping import BehindRule, DeadlineRule, StallRule, StopRule
+from .store import Store, StoredRun, write_text
+from .train import train
+from .workload import Workload
+
+__all__ = ["asked_of", "find", "predict"]
+
+_TYPICAL_STEPS, _TYPICAL_STEPS_FACTOR = 400.0, 8.0
+_TYPICAL_RUNS, _TYPICAL_EVALUATIONS = 8.0, 80.0
+_PRIOR_CRITICAL_BATCH_SIZE = 128.0
+_PILOT_BELOW_CEILING = 12.0
+_PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
+_MOST_PROBES = 20
+_BEHIND, _CURRENT_BEHIND = 1.5, 4.0
+_STALL_PATIENCE = 0.5
+_MOST_STEPS = 10_000_000
+_HORIZONS = 4
+
+
+def find(
+    loaded: LoadedTask,
+    question: Question,
+    *,
+    out: Path | str,
+    device: Device | None = None,
+    profile: HardwareProfile | None = None,
+    budget_s: float = 600.0,
+    progress: Progress | None = None,
+) -> Plan:
+    """Answer which batch size, rate and number of steps reach the target soonest.
+
+    Args:
+        loaded: the task.
+        question: what is asked.
+        out: results folder; holds `plan.json`, `report.html` and all runs when this returns.
+        device: where the search runs; default: the accelerator if there is one.
+        profile: of the hardware that the answer is for; default: this machine, which is then measured.
+        budget_s: seconds on this machine's clock after which no training goes on.
+        progress: told what happens.
+
+    Returns:
+        The plan. A refusal is a plan too: `plan.status` says so, and `plan.recipe` is `None`.
+
+    Raises:
+        TaskError: the task fails the preflight.
+        TargetError: the target cannot be used with this task, or is met before training.
+        StoreError: the folder cannot be used.
+    """
+    workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device or pick())
+    with Store(out, asked_of(loaded, question, workload.device, profile)) as store:
+        search = _Search.begin(workload, question, store, profile, budget_s, progress or Silent())
+        plan = search.answer()
+        store.note("plan", plan)
+        write_text(Path(out) / "report.html", build(plan, store.runs()))
+    return plan
+
+
+def asked_of(loaded: LoadedTask, question: Question, device: Device, profile: HardwareProfile | None) -> dict[str, Any]:
+    """Everything that makes a question another one; a results folder answers one question."""
+    return {
+        "schema": SCHEMA,
+        "command": "find",
+        "task": loaded.name,
+        "settings": loaded.settings,
+        "source_sha256": loaded.source_sha256,
+        "device": str(device.torch_device),
+        "profile": encode(profile),
+        **encode(question),
+    }
+
+
+def predict(
+    loaded: LoadedTask, question: Question, *, device: Device | None, profile: HardwareProfile | None, budget_s: float
+) -> Prediction:
+    """How long `find` would take, from the preflight and the bench alone; nothing is stored."""
+    workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device or pick())
+    preflight = _preflight(workload, question)
+    bench = _bench(workload, question, preflight, profile)
+    return _prediction(workload, question, preflight, bench, _evaluation_seconds(workload), budget_s)
+
+
+@dataclass
+class _Search:
+    workload: Workload
+    question: Question
+    store: Store
+    progress: Progress
+    preflight: Preflight
+    findings: Findings
+    timing: Timing
+    deadline: float
+    started: float
+    earlier_s: float
+    micro_here: int
+    """The largest micro-batch on this machine, which may not be the one that the answer is for."""
+    answering: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def begin(
+        cls,
+        workload: Workload,
+        question: Question,
+        store: Store,
+        profile: HardwareProfile | None,
+        budget_s: float,
+        progress: Progress,
+    ) -> _Search:
+        started = time.monotonic()
+        progress.stage("checking the task")
+        preflight = _preflight(workload, question)
+        bench = store.noted("bench", Bench)
+        if bench is None:
+            progress.stage("measuring step time and memory" if profile is None else "reading the hardware profile")
+            bench = _bench(workload, question, preflight, profile)
+            store.note("bench", bench)
+        timing = store.noted("timing", Timing)
+        if timing is None:
+            timing = Timing(evaluation_s=_evaluation_seconds(workload), budget_s=budget_s)
+            store.note("timing", timing)
+        progress.predicted(_prediction(workload, question, preflight, bench, timing.evaluation_s, budget_s))
+        findings = Findings(
+            task=workload.name,
+            question=question,
+            target=question.target,
+            examples=workload.examples,
+            bench=bench,
+            bench_counts=profile is None,
+            rate_range=store.noted("rate-range", RateRange),
+            runs=store.runs(),
+            seconds=0.0,
+            environment=environment_of(workload.device),
+            notes=preflight.notes,
+        )
+        return cls(
+            workload=workload,
+            question=question,
+            store=store,
+            progress=progress,
+            preflight=preflight,
+            findings=findings,
+            timing=timing,
+            deadline=started + budget_s,
+            started=started,
+            earlier_s=timing.spent_s,
+            micro_here=bench.largest_micro_batch_size,
+        )
+
+    def answer(self) -> Plan:
+        """The whole search."""
+        if self.findings.rate_range is None and self.question.current is None:
+            self._test_rates()
+        self._pilot()
+        if self.findings.target is not None:
+            self._probe()
+            self._try_current()
+            self._verify()
+            self._shorten()
+        return build_plan(self.findings)
+
+    def _test_rates(self) -> None:
+        size = self._first_batch_size()
+        self.progress.stage(f"range test of the learning rate at batch size {size}")
+        micro, _ = accumulation(size, self.micro_here)
+        test = measure_rate_range(self.workload, batch_size=size, micro_batch_size=micro, seed=self.question.seed)
+        self.store.note("rate-range", test)
+        self._update(rate_range=test)
+
+    def _first_batch_size(self) -> int:
+        """Where the best batch size is expected before anything is known of the task."""
+        findings = self.findings
+        cost = findings.choices().step_cost
+        sizes = [b for b in findings.batch_sizes if b >= min(16, findings.batch_sizes[-1])]
+        return min(sizes, key=lambda b: (1.0 + _PRIOR_CRITICAL_BATCH_SIZE / b) * cost(b))
+
+    def _pilot(self) -> None:
+        """The first run: reaches the target, or shows what target is within reach."""
+        current, test = self.question.current, self.findings.rate_range
+        if current is not None:
+            batch_size, lr = current.batch_size, current.lr
+        else:
+            assert test is not None
+            batch_size, lr = test.batch_size, float(f"{test.ceiling_lr / _PILOT_BELOW_CEILING:.3g}")
+        groups = 2 if self.preflight.independent and batch_size >= 2 else 0
+        config = self._config(
+            batch_size,
+            lr,
+            "pilot",
+            noise_scale_groups=groups,
+            stall_patience=_STALL_PATIENCE,
+            target=self.question.target,
+        )
+        share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
+        run = self._run(config, "first look", share * self.timing.budget_s)
+        if self.findings.target is None:
+            try:
+                self._update(target=choose_target(run.rows))
+            except ValueError as error:
+                self._update(notes=(*self.findings.notes, f"no target could be chosen: {error}"))
+
+    def _probe(self) -> None:
+        """Buy runs while one is worth its price."""
+        for _ in range(_MOST_PROBES):
+            if self._late():
+                return
+            proposal = propose(
+                self.findings.belief,
+                self.findings.choices(),
+                self.findings.tried,
+                seed=self.question.seed + len(self.findings.tried),
+            )
+            if proposal is None:
+                return
+            why = f"worth {proposal.value:.1f} runs, costs {proposal.price:.1f}"
+            self._run(self._compared(self._config(proposal.batch_size, proposal.lr, "probe"), _BEHIND), why)
+
+    def _try_current(self) -> None:
+        current = self.question.current
+        if current is None or self._late() or (current.batch_size, current.lr) in self.findings.tried:
+            return
+        config = self._config(current.batch_size, current.lr, "current")
+        self._run(self._compared(config, _CURRENT_BEHIND), "the current recipe, to compare with")
+
+    def _verify(self) -> None:
+        """A run at exactly the recipe, unless one was made; it may change the decision, once."""
+        for _ in range(2):
+            if self._late() or not self.findings.reached:
+                return
+            decision = self.findings.decision
+            if (decision.batch_size, decision.lr) in self.findings.reached:
+                return
+            config = self._config(decision.batch_size, decision.lr, "verify", seed=self.question.seed + 1)
+            self._run(self._compared(config, 2 * _BEHIND), "a run at exactly the recipe")
+
+    def _shorten(self) -> None:
+        """Where the rate decays: the shortest horizon at which the decision reaches the target."""
+        if self.question.schedule == "constant" or not self.findings.reached:
+            return
+        decision: Decision = self.findings.decision
+        steps = math.ceil(math.exp(float(self.findings.belief.log_steps(decision.batch_size, decision.lr).mean())))
+        for _ in range(_HORIZONS):
+            if self._late():
+                return
+            config = self._config(
+                decision.batch_size, decision.lr, "horizon", schedule=self.question.schedule, max_steps=max(2, steps)
+            )
+            run = self._run(config, f"{self.question.schedule} decay over {steps} steps")
+            reached = run.result is not None and run.result.status is RunStatus.REACHED
+            steps = math.ceil(steps * (0.8 if reached else 1.3))
+
+    def _config(self, batch_size: int, lr: float, purpose: str, **more: Any) -> RunConfig:
+        micro, parts = accumulation(batch_size, self.micro_here)
+        defaults: dict[str, Any] = {
+            "task": self.workload.name,
+            "settings": self.workload.settings,
+            "seed": self.question.seed,
+            "target": self.findings.target,
+            "max_steps": _MOST_STEPS,
+            "evaluation_growth": self.timing.evaluation_growth,
+            "stall_patience": _STALL_PATIENCE,
+            "device": str(self.workload.device.torch_device),
+        }
+        return RunConfig(
+            **(defaults | more),
+            batch_size=batch_size,
+            micro_batch_size=micro,
+            grad_accum_steps=parts,
+            lr=lr,
+            purpose=purpose,
+        )
+
+    def _compared(self, config: RunConfig, factor: float) -> RunConfig:
+        reference = self.findings.fastest()
+        return config if reference is None else replace(config, behind={"run": reference.id, "factor": factor})
+
+    def _rules(self, config: RunConfig, most_s: float | None) -> list[StopRule]:
+        deadline = min(self.deadline, time.monotonic() + most_s) if most_s else self.deadline
+        rules: list[StopRule] = [DeadlineRule(clock=time.monotonic, deadline=deadline)]
+        if config.stall_patience is not None and config.schedule == "constant":
+            rules.append(StallRule(patience=config.stall_patience))
+        if config.behind is not None:
+            reference = next(run for run in self.findings.runs if run.id == config.behind["run"])
+            assert self.findings.target is not None
+            curve = curve_on_clock(
+                reference, self.findings.target, self.findings.seconds_of(reference.config.batch_size)
+            )
+            step = self.findings.seconds_of(config.batch_size)
+            rules.append(BehindRule(reference=curve, step_time=step, factor=float(config.behind["factor"])))
+        return rules
+
+    def _run(self, config: RunConfig, why: str, most_s: float | None = None) -> StoredRun:
+        """A finished run of this configuration, from the store or made now."""
+        stored = self.store.finished(config)
+        if stored is not None and stored.result is not None and stored.result.status is not RunStatus.OUT_OF_TIME:
+            return stored
+        left = max(0.0, self.deadline - time.monotonic())
+        self.progress.run_started(config, why, f"at most {left:.0f} s left")
+        try:
+            run = self._train(config, most_s)
+        except OutOfMemory:
+            if config.micro_batch_size == 1:
+                raise
+            self.micro_here = max(1, config.micro_batch_size // 2)
+            micro, parts = accumulation(config.batch_size, self.micro_here)
+            return self._run(replace(config, micro_batch_size=micro, grad_accum_steps=parts), why, most_s)
+        self.store.note("timing", replace(self.timing, spent_s=self._seconds()))
+        self._update(runs=self.store.runs())
+        self.progress.run_finished(run, self._best_in_words())
+        return run
+
+    def _train(self, config: RunConfig, most_s: float | None) -> StoredRun:
+        writer = self.store.start(config)
+        probes: Sequence[NoiseScale] = (
+            [NoiseScale(groups=config.noise_scale_groups)] if config.noise_scale_groups else []
+        )
+
+        def on_row(row: Any) -> None:
+            writer.append(row)
+            self.progress.row(row)
+
+        try:
+            result = train(self.workload, config, stop_rules=self._rules(config, most_s), probes=probes, on_row=on_row)
+        except BaseException:
+            writer.close()
+            raise
+        return writer.finish(result)
+
+    def _best_in_words(self) -> str:
+        if self.findings.target is None or not self.findings.reached:
+            return "no run has reached the target yet"
+        decision = self.findings.decision
+        return f"batch size {decision.batch_size}, rate {decision.lr:.3g}"
+
+    def _late(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    def _seconds(self) -> float:
+        return self.earlier_s + time.monotonic() - self.started
+
+    def _update(self, **changes: Any) -> None:
+        self.findings = replace(self.findings, seconds=self._seconds(), **changes)
+
+
+def _preflight(workload: Workload, question: Question) -> Preflight:
+    current = question.current
+    if current is not None and current.batch_size > workload.examples:
+        raise TargetError(
+            f"the current batch size {current.batch_size} is larger than the training set of {workload.examples} examples; "
+            "give the batch size that is really used"
+        )
+    lr = current.lr if current else None
+    return check(workload, max_batch_size=question.max_batch_size, target=question.target, lr=lr)
+
+
+def _bench(workload: Workload, question: Question, preflight: Preflight, profile: HardwareProfile | None) -> Bench:
+    limits: dict[str, Any] = {"max_batch_size": preflight.max_batch_size, "memory_limit": question.memory_limit}
+    if profile is not None:
+        return bench_from_profile(profile, examples=workload.examples, **limits)
+    return measure(workload, seed=question.seed, **limits)
+
+
+def _evaluation_seconds(workload: Workload) -> float:
+    model = workload.model(0)
+    started = workload.device.clock()
+    workload.evaluate(model)
+    return workload.device.clock() - started
+
+
+def _prediction(
+    workload: Workload, question: Question, preflight: Preflight, bench: Bench, evaluation_s: float, budget_s: float
+) -> Prediction:
+    sizes = partial(_typical_step_seconds, bench)
+    batch_size = min(preflight.max_batch_size, int(_PRIOR_CRITICAL_BATCH_SIZE))
+    run = _TYPICAL_STEPS * sizes(batch_size) + _TYPICAL_EVALUATIONS * evaluation_s
+    typical = _TYPICAL_RUNS * run
+    return Prediction(
+        seconds=min(typical, budget_s),
+        low=min(typical / _TYPICAL_STEPS_FACTOR, budget_s),
+        high=min(typical * _TYPICAL_STEPS_FACTOR, budget_s),
+        budget_s=budget_s,
+        assumption=f"a target that takes about {_TYPICAL_STEPS:.0f} steps, within a factor of {_TYPICAL_STEPS_FACTOR:.0f}",
+    )
+
+
+def _typical_step_seconds(bench: Bench, batch_size: int) -> float:
+    from .fits.step_time import fit_step_time
+
+    return fit_step_time(bench.profile.step_time_s).of_batch(batch_size, bench.largest_micro_batch_size)
