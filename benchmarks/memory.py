@@ -2,11 +2,11 @@
 
     python benchmarks/memory.py
 
-For an MLP, a CNN and a transformer: the memory model is fitted to steps of up to `size` examples, a step of four times as
-many is predicted, counted (bytes of living tensors), and run in fresh processes whose resident peak is read from
+For an MLP, a CNN and a transformer: the memory model is fitted to steps of up to `size` examples; a step of four times
+as many is predicted, counted (bytes of living tensors), and run in fresh processes whose resident peak is read from
 `/proc/self/status` (VmHWM, reset before the model is made): once as it is, and once with an allocator that gives every
-block of over 64 KiB back at once. The difference is what glibc keeps of freed blocks of up to 32 MiB; `transformer_small`
-is made of such blocks only. The result goes to `benchmarks/results/memory.json`.
+block of over 64 KiB back at once. The difference is what glibc keeps of freed blocks of up to 32 MiB, of which
+`transformer_small` is made throughout. The result goes to `benchmarks/results/memory.json`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import write
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
@@ -31,6 +30,7 @@ from batchscope.bench.capacity import measure_capacity
 from batchscope.task import task
 from batchscope.trial import Trial
 from batchscope.workload import Workload
+from record import write
 
 CODES = 96
 BEYOND = 4
@@ -176,11 +176,11 @@ def main() -> None:
     rows = []
     for name in MODELS:
         rows.append(row := measure_model(name))
+        given_back = row["counted_over_resident_when_freed_blocks_are_given_back"] - 1
         print(
-            f"{name:12} {row['size']:>6} examples: predicted {row['predicted_bytes'] / 2**20:.1f} MiB, "
+            f"{name:18} {row['size']:>6} examples: predicted {row['predicted_bytes'] / 2**20:.1f} MiB, "
             f"{row['predicted_over_counted'] - 1:+.1%} of counted, {row['predicted_over_resident'] - 1:+.1%} of resident; "
-            f"counted {row['counted_over_resident_when_freed_blocks_are_given_back'] - 1:+.1%} of resident when freed blocks "
-            "are given back"
+            f"counted {given_back:+.1%} of resident when freed blocks are given back"
         )
     print(write("memory", {"rows": rows}))
 
