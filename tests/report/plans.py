@@ -148,7 +148,11 @@ def run(
     slope = math.log(2.4 / TARGET.value) / math.log1p(truth)
     rows: list[dict[str, Any]] = []
     for step in at:
-        loss = 2.4 * (1 + step) ** -slope * math.exp(chance.gauss(0, 0.02) if step < steps else 0)
+        loss = 2.4 * (1 + step) ** -slope
+        if step < steps:
+            loss = max(loss * math.exp(chance.gauss(0, 0.02)), 1.005 * TARGET.value)
+        elif status is RunStatus.REACHED:
+            loss = min(loss, TARGET.value)
         if status is RunStatus.DIVERGED:
             loss *= math.exp(12 * (step / steps) ** 4)
         seconds = step * step_time_at(batch_size)

@@ -6,18 +6,30 @@ import math
 import pytest
 
 from batchscope.records import Bench, Curve, HardwareProfile, Reading, RunStatus, Target
-from batchscope.report.outcomes import best_by_size, curve_at, interpolated, outcomes, step_time
+from batchscope.report.outcomes import best_by_size, curve_at, first_passage, interpolated, outcomes, step_time
 
 from . import plans
 
 
-def test_only_finished_runs_for_the_same_target_count() -> None:
-    other = Target(metric="val_loss", value=0.5, mode="min")
-    kept = plans.run(64)
+def test_finished_runs_are_judged_by_the_plan_s_target_whatever_their_own() -> None:
+    other = Target(metric="val_loss", value=0.05, mode="min")
+    unaimed, harder = plans.run(64, target=None), plans.run(128, target=other)
     unfinished = dataclasses.replace(plans.run(64), result=None)
-    found = outcomes(plans.ok(), (plans.run(64, target=None), plans.run(64, target=other), unfinished, kept))
-    assert [o.id for o in found] == [kept.id]
-    assert not outcomes(dataclasses.replace(plans.ok(), target=None), (kept,))
+    horizon = plans.run(64, purpose="horizon")
+    found = outcomes(plans.ok(), (unaimed, harder, unfinished, horizon))
+    assert [(o.id, o.reached) for o in found] == [(unaimed.id, True), (harder.id, True)]
+    assert not outcomes(dataclasses.replace(plans.ok(), target=None), (unaimed,))
+    elsewhere = dataclasses.replace(plans.TARGET, metric="val_perplexity")
+    assert not outcomes(dataclasses.replace(plans.ok(), target=elsewhere), (unaimed,))
+
+
+def test_the_first_passage_is_interpolated_in_log_steps() -> None:
+    rows = [{"kind": "evaluation", "step": s, "metrics": {"val_loss": v}} for s, v in ((0, 9), (10, 0.2), (1000, 0.04))]
+    assert first_passage(rows, plans.TARGET) == pytest.approx(100.0)
+    assert first_passage(rows[:2], plans.TARGET) is None
+    assert (
+        first_passage([{**rows[2], "metrics": {"val_loss": None}}, {"kind": "noise", "step": 3}], plans.TARGET) is None
+    )
 
 
 def test_a_run_that_did_not_reach_the_target_counts_with_the_steps_it_made() -> None:

@@ -6,18 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..records import Bench, Curve, Plan, RunStatus
+from ..records import Bench, Curve, Plan, Row, RunStatus, Target
+from ..stopping import History
 from .charts import safe
 from .wording import count, number
 
 if TYPE_CHECKING:
     from ..store import StoredRun
 
-__all__ = ["Outcome", "best_by_size", "curve_at", "hover", "interpolated", "outcomes", "step_time"]
+__all__ = ["Outcome", "best_by_size", "curve_at", "first_passage", "hover", "interpolated", "outcomes", "step_time"]
 
 
 class Outcome(NamedTuple):
-    """One finished run for the plan's target."""
+    """One finished run, judged by the plan's target."""
 
     id: str
     batch_size: int
@@ -34,17 +35,39 @@ class Outcome(NamedTuple):
 
 
 def outcomes(plan: Plan, runs: Sequence[StoredRun]) -> tuple[Outcome, ...]:
-    """The finished runs that were after the plan's target; those with another or none say nothing about it."""
+    """What each finished run says about the plan's target, whichever target it had itself: a pilot may have had none.
+
+    Runs that only fix the length of a decaying schedule say nothing, nor do runs that never measured the metric.
+    """
     found: list[Outcome] = []
     for run in runs:
-        result, config = run.result, run.config
-        if result is None or plan.target is None or config.target != plan.target:
+        if run.result is None or plan.target is None or run.config.purpose == "horizon":
             continue
-        steps = result.steps_to_target
-        reached = steps is not None and steps > 0
-        made = steps if steps is not None and reached else float(result.steps)
-        found.append(Outcome(run.id, config.batch_size, config.lr, result.status, reached, made))
+        if plan.target.metric not in run.result.best:
+            continue
+        passage = first_passage(run.rows, plan.target)
+        if passage is None and run.config.target == plan.target:
+            passage = run.result.steps_to_target
+        steps = float(run.result.steps) if passage is None else passage
+        config = run.config
+        found.append(Outcome(run.id, config.batch_size, config.lr, run.result.status, passage is not None, steps))
     return tuple(found)
+
+
+def first_passage(rows: Sequence[Row], target: Target) -> float | None:
+    """Steps to the target by a run's evaluations, interpolated in log steps; `None` if it was not reached."""
+    before: tuple[int, float] | None = None
+    for row in rows:
+        value = (row.get("metrics") or {}).get(target.metric) if row.get("kind") == "evaluation" else None
+        if value is None:
+            continue
+        if before is not None and target.met_by(value):
+            history = History(target=target)
+            for step, seen in (before, (row["step"], value)):
+                history.add(step, None, {target.metric: seen})
+            return history.steps_to_target
+        before = row["step"], value
+    return None
 
 
 def best_by_size(found: Sequence[Outcome]) -> dict[int, Outcome]:

@@ -58,10 +58,12 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> Courses:
     courses = [course(run, metric) for run in runs]
     drawn = {c.id: c for c in courses if any(v is not None for v in (*c.metric, *c.train_loss))}
     reached = [o for o in outcomes(plan, runs) if o.reached and o.id in drawn]
+    reached_ids = {o.id for o in outcomes(plan, runs) if o.reached}
     endings: dict[RunStatus, int] = {}
     for run in runs:
         if run.result is not None:
-            endings[run.result.status] = endings.get(run.result.status, 0) + 1
+            status = RunStatus.REACHED if run.id in reached_ids else run.result.status
+            endings[status] = endings.get(status, 0) + 1
     return Courses(
         tuple(sorted(drawn.values(), key=lambda c: c.batch_size)),
         metric,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...records import Plan
 from ..blocks import Column, Section, Table, Text
+from ..outcomes import outcomes
 from ..wording import count, duration, number, plural
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         Column(f"best {metric}", numeric=True),
         Column("trained for", numeric=True),
     )
-    table = Table(columns, tuple(row(run, metric) for run in runs))
+    passages = {o.id: o.steps for o in outcomes(plan, runs) if o.reached}
+    table = Table(columns, tuple(row(run, metric, passages.get(run.id)) for run in runs))
     return Section("runs", f"All {plural(len(runs), 'run')}" if len(runs) > 1 else "The run", (table,), folded=True)
 
 
-def row(run: StoredRun, metric: str) -> tuple[str, ...]:
+def row(run: StoredRun, metric: str, passage: float | None) -> tuple[str, ...]:
     """One run in words."""
     config, result = run.config, run.result
     settings = (run.id, config.purpose, count(config.batch_size), number(config.lr), count(config.seed))
@@ -46,7 +48,7 @@ def row(run: StoredRun, metric: str) -> tuple[str, ...]:
         *settings,
         result.status.value,
         count(result.steps),
-        number(result.steps_to_target) if result.steps_to_target is not None else "",
+        number(passage) if passage is not None else "",
         number(best) if best is not None and math.isfinite(best) else "",
         duration(result.device_seconds),
     )
