@@ -178,8 +178,9 @@ def main() -> None:
         rows.append(row := measure_model(name))
         given_back = row["counted_over_resident_when_freed_blocks_are_given_back"] - 1
         print(
-            f"{name:18} {row['size']:>6} examples: predicted {row['predicted_bytes'] / 2**20:.1f} MiB, "
-            f"{row['predicted_over_counted'] - 1:+.1%} of counted, {row['predicted_over_resident'] - 1:+.1%} of resident; "
+            f"{name} at {row['size']} examples: predicted {row['predicted_bytes'] / 2**20:.1f} MiB, that is "
+            f"{row['predicted_over_counted'] - 1:+.1%} of counted, "
+            f"{row['predicted_over_resident'] - 1:+.1%} of resident; "
             f"counted {given_back:+.1%} of resident when freed blocks are given back"
         )
     print(write("memory", {"rows": rows}))

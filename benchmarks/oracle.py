@@ -153,8 +153,9 @@ class Table:
                     most = math.ceil(CENSOR * best)
             lr = min(column, key=column.__getitem__)
             steps = column[lr]
+            shown = {f"{rate:.3g}": round(value, 1) for rate, value in sorted(column.items())}
             print(
-                f"{self.name} B={batch_size}: {steps:.0f} steps at {lr:.3g}  { ({f'{k:.3g}': round(v, 1) for k, v in sorted(column.items())}) }",
+                f"{self.name} B={batch_size}: {steps:.0f} steps at {lr:.3g}  {shown}",
                 flush=True,
             )
 
@@ -220,7 +221,7 @@ def geometric_mean(steps: list[float | None]) -> float:
 
 
 def _outwards(start: float, column: dict[float, float]) -> Iterator[float]:
-    """Rates by a factor of 2, from `start` outwards, until the best has two worse neighbours on either side measured."""
+    """Rates by a factor of 2, from `start` outwards, until the best lies between two worse neighbours."""
     yield start
     while True:
         finite = {lr: steps for lr, steps in column.items() if math.isfinite(steps)}

@@ -3,9 +3,10 @@
     python benchmarks/regret.py                       # every task and profile, five search seeds each
     python benchmarks/regret.py digits-sgd --seeds 2  # a part
 
-For each task, profile and search seed: a whole `find`, then the recipe on the nine fresh seeds on which the oracle's best
-cell was measured. Regret = geometric mean time-to-target of the recipe ÷ that of the oracle's best; cost = the search's
-device seconds on that profile ÷ the oracle's best time. Raw results and environment: `benchmarks/results/regret.json`.
+For each task, profile and search seed: a whole `find`, then the recipe on the nine fresh seeds on which the oracle's
+best cell was measured. Regret = geometric mean time-to-target of the recipe ÷ that of the oracle's best; cost = the
+search's device seconds on that profile ÷ the oracle's best time. Raw results and environment:
+`benchmarks/results/regret.json`.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from oracle import KNEES, TASKS, Table, geometric_mean
-from record import write
 
 from batchscope.loading import load_task
 from batchscope.question import Question
 from batchscope.records import HardwareProfile, Plan, Target
 from batchscope.sweep import find
+from oracle import KNEES, TASKS, Table, geometric_mean
+from record import write
 
 PROFILES = ("here", *KNEES)
 SIZES = tuple(2**k for k in range(15))

@@ -33,7 +33,7 @@ _CEILING_SD = math.log(4.0)
 _NORMALISED_SLOPE, _PLAIN_SLOPE, _SLOPE_SD = 0.5, 0.9, 0.2
 _NORMALISED_SHAPE, _PLAIN_SHAPE, _SHAPE_SD = 0.2, 0.5, 0.6
 _NOISE_SCALE_FACTOR = 6.0
-"""One standard deviation of B_c ÷ gradient noise scale, as a factor (methods of McCandlish et al. 2018 put it near 1)."""
+"""One standard deviation of B_c ÷ gradient noise scale, as a factor; McCandlish et al. (2018) put the ratio near 1."""
 _SHARE_LEFT = 0.05
 _LAG_BELIEVED = 1.25
 

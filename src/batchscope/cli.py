@@ -219,7 +219,8 @@ def noise(
         report = measure_noise(workload, lr=lr, batch_size=batch_size, steps=steps, budget_s=budget_s, seed=common.seed)
     lines = [
         f"Gradient noise scale: {with_interval(report.gradient_noise_scale)} examples, "
-        f"over {plural(report.steps, 'step')} at batch size {report.batch_size} and rate {number(report.lr)} ({report.lr_source}).",
+        f"over {plural(report.steps, 'step')} at batch size {report.batch_size} "
+        f"and rate {number(report.lr)} ({report.lr_source}).",
         *(
             f"  step {block.step:>6.0f}: {_block_in_words(block.value, block.low, block.high)}"
             for block in report.trace
@@ -244,7 +245,8 @@ def count(
 
     Parameters
     ----------
-    examples
+
+    Examples:
         In the training set.
     batch_size
         Examples a step.
@@ -264,8 +266,8 @@ def count(
 
     result = arithmetic(examples=examples, batch_size=batch_size, epochs=epochs, steps=steps, last_batch=last_batch)
     lines = [
-        f"{number(result.epochs)} epochs of {result.examples:,} examples at batch size {result.batch_size:,} are {result.steps:,} steps: "
-        f"{result.steps_per_epoch:,.6g} a epoch.".replace(" a epoch", " an epoch"),
+        f"{number(result.epochs)} epochs of {result.examples:,} examples at batch size {result.batch_size:,} "
+        f"are {result.steps:,} steps, {result.steps_per_epoch:,.6g} in each epoch.",
         f"Partial last batch: {result.rule}.",
         f"Examples seen: {result.examples_seen:,}.",
         *(f"Note: {note}." for note in result.notes),

@@ -24,8 +24,8 @@ def _of_hardware(findings: Findings) -> list[Evidence]:
     source = f"{readings} step times on {bench.profile.name}"
     found = [
         Evidence(
-            statement=f"a step costs the same for any batch well below {_value(findings.step_time.hardware_knee)} examples "
-            "(the hardware knee), and grows in proportion well above it",
+            statement="a step costs the same for any batch well below "
+            f"{_value(findings.step_time.hardware_knee)} examples (the hardware knee), and grows in proportion well above it",
             tag="measured" if findings.bench_counts else "assumption",
             source=source if findings.bench_counts else f"{source}, read from the given profile",
         )
@@ -50,15 +50,16 @@ def _of_rates(findings: Findings) -> list[Evidence]:
     rule = "the square root of the batch size" if test.normalised else "the batch size"
     return [
         Evidence(
-            statement=f"training at batch size {test.batch_size} {end} when the rate doubles every step; the best rate was looked "
-            "for below that",
+            statement=f"training at batch size {test.batch_size} {end} when the rate doubles every step; the "
+            "best rate was looked for below that",
             tag="measured",
             source=f"range test of {test.steps} steps (after Smith 2017; used as a ceiling only)",
         ),
         Evidence(
             statement=f"before the runs, the best rate was expected to grow with {rule} below the critical batch size",
             tag="literature",
-            source="Malladi et al. 2022 for optimizers that normalise the gradient; McCandlish et al. 2018, equation 2.6, for SGD",
+            source="Malladi et al. 2022 for optimizers that normalise the gradient; McCandlish et al. 2018, "
+            "equation 2.6, for SGD",
         ),
     ]
 
@@ -77,13 +78,14 @@ def _of_runs(findings: Findings) -> list[Evidence]:
         Evidence(
             statement=f"{reached} of {len(findings.finished)} runs reached {findings.target}{others}",
             tag="measured",
-            source="every run was trained, evaluated whenever it had grown by a twentieth, and is kept in the results folder",
+            source="every run was evaluated whenever it had grown by a twentieth, and is kept in the results folder",
         )
     ]
     if findings.question.target is None:
         found.append(
             Evidence(
-                statement=f"the target {findings.target} was chosen: there the pilot had 5 % of its whole improvement left",
+                statement=f"the target {findings.target} was chosen: there the pilot had 5 % of its whole "
+                "improvement left",
                 tag="assumption",
                 source="the pilot run; give --target to set your own",
             )
@@ -92,8 +94,8 @@ def _of_runs(findings: Findings) -> list[Evidence]:
     if noise.n:
         found.append(
             Evidence(
-                statement=f"the gradient noise scale of the pilot is {_value(noise)} examples; it was a weak hint at the critical "
-                "batch size, believed within a factor of 6",
+                statement=f"the gradient noise scale of the pilot is {_value(noise)} examples; it was a weak hint "
+                "at the critical batch size, believed within a factor of 6",
                 tag="measured",
                 source="unbiased estimates from micro-batch groups (McCandlish et al. 2018, appendix A.1)",
             )
@@ -110,7 +112,7 @@ def _of_law(findings: Findings) -> list[Evidence]:
             statement=f"steps to target follow S_min (1 + (B_c/B)^a)^(1/a) with a critical batch size of "
             f"{_value(belief.critical_batch_size())} and a knee exponent of {_value(belief.knee_exponent())}",
             tag="fitted",
-            source="McCandlish et al. 2018, equation 2.11, with a knee exponent; fitted to the runs together with the rate",
+            source="McCandlish et al. 2018, equation 2.11, with a knee exponent; fitted together with the rate",
         ),
         Evidence(
             statement="steps grow as 1/rate far below the best rate, and without bound soon above it",
@@ -123,12 +125,14 @@ def _of_law(findings: Findings) -> list[Evidence]:
 def _of_choices(findings: Findings) -> list[Evidence]:
     return [
         Evidence(
-            statement=f"the recipe is worth as much searching as {findings.question.trainings:g} trainings at it can save",
+            statement=f"the recipe is worth as much searching as {findings.question.trainings:g} trainings at it "
+            "can save",
             tag="assumption",
-            source="the search buys a further run while it is expected to save more than it costs; --trainings changes it",
+            source="a further run is bought while it is expected to save more than it costs; --trainings changes it",
         ),
         Evidence(
-            statement="momentum, betas and weight decay were left as the task sets them: every rate was tuned with them in place",
+            statement="momentum, betas and weight decay were left as the task sets them: "
+            "every rate was tuned with them in place",
             tag="assumption",
             source="no change was measured; at very small batches a longer second moment can help (Marek et al. 2025)",
         ),

@@ -98,13 +98,15 @@ def _status(findings: Findings, batch_size: int, lr: float) -> tuple[PlanStatus,
     if batch_size > _EXTRAPOLATED * largest_run:
         return (
             PlanStatus.EXTRAPOLATED,
-            f"batch size {batch_size} is {batch_size / largest_run:.1f} times the largest that was run: check it before you rely on it",
+            f"batch size {batch_size} is {batch_size / largest_run:.1f} times the largest that was run: "
+            "check it before you rely on it",
         )
     free = _unbounded_best(findings)
     if findings.bench.memory_bound and free > findings.bench.largest_micro_batch_size >= batch_size:
         return (
             PlanStatus.MEMORY_BOUND,
-            f"memory sets the batch size: {free} would be faster if more than {findings.bench.largest_micro_batch_size} fitted",
+            f"memory sets the batch size: {free} would be faster if more than "
+            f"{findings.bench.largest_micro_batch_size} fitted",
         )
     return (
         PlanStatus.OK,
@@ -387,8 +389,8 @@ def _refusal(findings: Findings) -> Plan:
     if closest is not None:
         value, run = closest
         seen = (
-            f"the closest was {target.metric} {value:.4g} with batch size {run.config.batch_size} and rate {run.config.lr:.3g} "
-            f"after {run.result.best_step if run.result else 0} steps"
+            f"the closest was {target.metric} {value:.4g} with batch size {run.config.batch_size} "
+            f"and rate {run.config.lr:.3g} after {run.result.best_step if run.result else 0} steps"
         )
     ends = sorted({r.result.message for r in findings.finished if r.result})
     how = f" ({'; '.join(ends)})" if ends else ""

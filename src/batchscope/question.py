@@ -38,7 +38,8 @@ class Question:
         max_batch_size: no larger batch is recommended.
         memory_limit: bytes that a step may take.
         seed: of every choice made at random.
-        trainings: how often the recipe will be used; a probe is bought when it saves more than it costs over all of them.
+        trainings: how often the recipe will be used; a probe is bought when it saves more than it costs over all of
+            them.
     """
 
     target: Target | None = None

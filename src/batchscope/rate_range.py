@@ -2,11 +2,12 @@
 
 The rate is doubled every step, from one that moves the weights by a ten-thousandth of their norm, until the loss has
 clearly left the range of its start. The rate at which that happens is a ceiling: on the tasks of `benchmarks/` the best
-rate lies 4 to 60 times below it. It seeds the belief about the best rate and decides nothing (Smith 2017 proposes the test
-as an answer; the spread of its answers over seeds is the reason not to).
+rate lies 4 to 60 times below it. It seeds the belief about the best rate and decides nothing (Smith 2017 proposes the
+test as an answer; the spread of its answers over seeds is the reason not to).
 
 Beside it, one step shows whether the optimizer normalises the gradient: if a loss eight times as large gives the same
-update, the best rate is expected to grow with the square root of the batch size, else in proportion (Malladi et al. 2022).
+update, the best rate is expected to grow with the square root of the batch size, else in proportion (Malladi et al.
+2022).
 """
 
 from __future__ import annotations

@@ -221,7 +221,8 @@ class MemorySplit:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareProfile:
-    """A device as a search sees it: step time and peak memory against micro-batch size, and how much memory there is."""
+    """A device as a search sees it: step time and peak memory against micro-batch size, and how much memory there
+    is."""
 
     name: str
     step_time_s: tuple[tuple[int, float], ...]

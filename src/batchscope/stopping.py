@@ -52,7 +52,7 @@ class History:
 
     @property
     def steps_to_target(self) -> float | None:
-        """The first passage, interpolated in log steps between the evaluation that met the target and the one before."""
+        """The first passage, interpolated in log steps between the evaluation at the target and the one before."""
         if not self.reached:
             return None
         after, before = self.steps[-1], self.steps[-2]
@@ -92,9 +92,10 @@ class StallRule:
 class BehindRule:
     """Ends a run that lags behind a finished one in time.
 
-    Both curves are compared on the same clock (steps times step time). The lag is this run's time divided by the time at
-    which the reference was first as good as this run's best. The run ends when the lag stays above `factor` for
-    `patience` evaluations after `from_share` of the reference's length, or when it has taken `factor` times that length.
+    Both curves are compared on the same clock (steps times step time). The lag is this run's time divided by the time
+    at which the reference was first as good as this run's best. The run ends when the lag stays above `factor` for
+    `patience` evaluations after `from_share` of the reference's length, or when it has taken `factor` times that
+    length.
     """
 
     reference: Sequence[tuple[float, float]]
@@ -116,7 +117,7 @@ class BehindRule:
         return RunStatus.BEHIND if min(lags) > self.factor else None
 
     def lag(self, history: History, index: int = -1) -> float:
-        """This run's time at an evaluation ÷ the reference's time when it was first as good as this run's best until then."""
+        """This run's time at an evaluation ÷ the time at which the reference was as good as this run had been."""
         values = [v for v in history.values[: index + 1 or None] if math.isfinite(v)]
         smaller = history.target.mode == "min"
         best = min(values) if smaller else max(values)

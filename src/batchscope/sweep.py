@@ -1,7 +1,7 @@
 """A search from question to answer: propose, run, store, until no further run is worth its price.
 
-Every decision follows from what is stored, so the same command on the same folder goes on where it was stopped, whatever
-stopped it: finished runs are read, not repeated.
+Every decision follows from what is stored, so the same command on the same folder goes on where it was stopped,
+whatever stopped it: finished runs are read, not repeated.
 """
 
 from __future__ import annotations
@@ -378,8 +378,8 @@ def _preflight(workload: Workload, question: Question) -> Preflight:
     current = question.current
     if current is not None and current.batch_size > workload.examples:
         raise TargetError(
-            f"the current batch size {current.batch_size} is larger than the training set of {workload.examples} examples; "
-            "give the batch size that is really used"
+            f"the current batch size {current.batch_size} is larger than the training set of {workload.examples} "
+            "examples; give the batch size that is really used"
         )
     lr = current.lr if current else None
     return check(workload, max_batch_size=question.max_batch_size, target=question.target, lr=lr)
@@ -411,7 +411,7 @@ def _prediction(
         low=min(typical / _TYPICAL_STEPS_FACTOR, budget_s),
         high=min(typical * _TYPICAL_STEPS_FACTOR, budget_s),
         budget_s=budget_s,
-        assumption=f"a target that takes about {_TYPICAL_STEPS:.0f} steps, within a factor of {_TYPICAL_STEPS_FACTOR:.0f}",
+        assumption=f"a target that takes about {_TYPICAL_STEPS:.0f} steps, give or take {_TYPICAL_STEPS_FACTOR:.0f} times",
     )
 
 

@@ -1,7 +1,7 @@
 """The task a user brings: four methods that batchscope needs, and three that it can use.
 
-A task is given as a *factory*, so that every run builds a fresh model and nothing large is pickled. There is no base class
-to inherit: any object with these methods will do.
+A task is given as a *factory*, so that every run builds a fresh model and nothing large is pickled. There is no base
+class to inherit: any object with these methods will do.
 """
 
 from __future__ import annotations

@@ -102,8 +102,8 @@ def prediction_in_words(prediction: Prediction) -> str:
     low, high = duration(prediction.low), duration(prediction.high)
     span = f"{low} to {high}" if low != high else high
     return (
-        f"This search should take about {duration(prediction.seconds)} ({span}) after the measurements of the hardware, assuming "
-        f"{prediction.assumption}; it ends after {duration(prediction.budget_s)} at the latest (--budget)."
+        f"This search should take about {duration(prediction.seconds)} ({span}) after the measurements of the "
+        f"hardware, assuming {prediction.assumption}; it ends after {duration(prediction.budget_s)} at the latest (--budget)."
     )
 
 
@@ -182,8 +182,8 @@ def _cost_in_words(plan: Plan) -> str:
     sure = plan.probability_within_5_percent
     within = "" if sure is None else f" Probability that it is within 5 % of the best: {percent(sure)}."
     return (
-        f"The search made {plural(cost.runs, 'run')} in {duration(cost.seconds)}; their steps take {duration(cost.device_seconds)} on the "
-        f"hardware that the answer is for{equivalents}.{within}"
+        f"The search made {plural(cost.runs, 'run')} in {duration(cost.seconds)}; their steps take "
+        f"{duration(cost.device_seconds)} on the hardware that the answer is for{equivalents}.{within}"
     )
 
 

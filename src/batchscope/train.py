@@ -1,7 +1,7 @@
 """The training loop, for one run.
 
-It trains a fresh model at one configuration until the target is reached or a stop rule ends it, evaluates on a geometric
-grid of steps, and returns a result for every way to end: a diverged run is a result, not an exception.
+It trains a fresh model at one configuration until the target is reached or a stop rule ends it, evaluates on a
+geometric grid of steps, and returns a result for every way to end: a diverged run is a result, not an exception.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def train(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            message = f"a step of {config.micro_batch_size} examples did not fit into the memory of {workload.device.name}"
+            message = (
+                f"a step of {config.micro_batch_size} examples did not fit into the memory of {workload.device.name}"
+            )
             raise OutOfMemory(message, micro_batch_size=config.micro_batch_size) from error
 
 

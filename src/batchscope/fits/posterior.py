@@ -31,8 +31,8 @@ def draw(
 ) -> Array:
     """Particles from `prior × likelihood`, the prior being independent normals.
 
-    The likelihood is raised to a power that grows from 0 to 1, each time as far as half of the particles stay effective;
-    after each rise the particles are resampled and moved.
+    The likelihood is raised to a power that grows from 0 to 1, each time as far as half of the particles stay
+    effective; after each rise the particles are resampled and moved.
 
     Args:
         prior_mean: shape (d,).

@@ -7,11 +7,12 @@ For a batch size B and a rate η,
     η*(B)       = η_max (1 + (B_c/B)^α)^(-a/α)                   the best rate
     ψ(u)        = -log(x ((1 + 1/p) - x^p/p)),  x = e^u          what a rate other than the best costs
 
-`S*` with α = 1 is McCandlish et al. (2018), equation 2.11; α is the knee exponent. `η*` with α = a = 1 is their equation
-2.6. `ψ` generalises their equation 2.5, the progress of one step of size x times the best: with p = 1 it is 1/(x(2 - x)).
-It has three properties seen on real networks: steps fall as 1/η far below the best rate, whatever the batch size; the
-minimum is flat; and beyond x = (1 + p)^(1/p) no number of steps suffices. For optimizers that normalise the gradient
-(Adam), a ≈ 1/2 (Malladi et al. 2022); the prior on `a` says which, and the data correct it.
+`S*` with α = 1 is McCandlish et al. (2018), equation 2.11; α is the knee exponent. `η*` with α = a = 1 is their
+equation
+2.6. `ψ` generalises their equation 2.5, the progress of one step of size x times the best: with p = 1 it is 1/(x(2 -
+x)). It has three properties seen on real networks: steps fall as 1/η far below the best rate, whatever the batch size;
+the minimum is flat; and beyond x = (1 + p)^(1/p) no number of steps suffices. For optimizers that normalise the
+gradient (Adam), a ≈ 1/2 (Malladi et al. 2022); the prior on `a` says which, and the data correct it.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ _LAG_SD = 0.3
 class Observation:
     """What one run says about steps to target.
 
-    `reached`: the run needed `steps`. `lagging`: it was stopped early and would have needed about `steps`. `censored`: it
-    had not reached the target after `steps`. `diverged`: its rate is beyond what can work at this batch size.
+    `reached`: the run needed `steps`. `lagging`: it was stopped early and would have needed about `steps`. `censored`:
+    it had not reached the target after `steps`. `diverged`: its rate is beyond what can work at this batch size.
     """
 
     batch_size: int
@@ -54,7 +55,8 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """Independent normals on (log S_min, log B_c, log α, log η_max, a, log p, log σ); σ is the spread of log S over seeds at the best rate."""
+    """Independent normals on (log S_min, log B_c, log α, log η_max, a, log p, log σ); σ is the spread of log S over
+    seeds at the best rate."""
 
     log_steps_min: tuple[float, float] = (6.0, 3.0)
     log_critical_batch_size: tuple[float, float] = (float(np.log(128.0)), float(np.log(8.0)))
@@ -101,17 +103,17 @@ class StepsPosterior:
     observations: int
 
     def log_best_steps(self, batch_size: ArrayLike) -> Array:
-        """log S*(B); shape (n, *batch_size.shape)."""
+        """Logarithm of S*(B); shape (n, *batch_size.shape)."""
         draws, size = self._against(batch_size)
         return draws[0] + _bend(draws, size)
 
     def log_best_lr(self, batch_size: ArrayLike) -> Array:
-        """log η*(B); shape (n, *batch_size.shape)."""
+        """Logarithm of η*(B); shape (n, *batch_size.shape)."""
         draws, size = self._against(batch_size)
         return draws[3] - draws[4] * _bend(draws, size)
 
     def log_steps(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
-        """log S(B, η); shape (n, *broadcast shape)."""
+        """Logarithm of S(B, η); shape (n, *broadcast shape)."""
         size, rate = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
         draws, _ = self._against(size)
         return _log_steps(draws, size, np.log(rate))
@@ -150,7 +152,8 @@ def fit(observations: Sequence[Observation], prior: Prior, *, particles: int = 2
     """Draws from the posterior of the joint law.
 
     Errors are normal in log S with a spread of σ at the best rate and of σ times the square root of rate ÷ best rate
-    elsewhere, and 3 % of the runs are outliers; a censored run counts with the probability of needing more steps than it had.
+    elsewhere, and 3 % of the runs are outliers; a censored run counts with the probability of needing more steps than
+    it had.
 
     Args:
         observations: may be empty: the draws are then the prior's.

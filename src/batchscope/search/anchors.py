@@ -1,11 +1,12 @@
 """The default search: buy the run that is worth its price, stop when none is.
 
-A belief about steps to target (`fits.steps_to_target`) and the measured step times give, for each draw of the belief, the
-time to target of every batch size and rate, and so the *regret* of choosing it: time ÷ the draw's best time - 1. The
-search
+A belief about steps to target (`fits.steps_to_target`) and the measured step times give, for each draw of the belief,
+the time to target of every batch size and rate, and so the *regret* of choosing it: time ÷ the draw's best time - 1.
+The search
 
 1. decides for the batch size and rate of least expected regret;
-2. values a possible next run by how much the expected regret of the decision would fall, averaged over what the run might
+2. values a possible next run by how much the expected regret of the decision would fall, averaged over what the run
+might
    show (the value of information, Raiffa & Schlaifer 1961; each draw of the belief plays the truth once);
 3. buys the run with the largest value minus price. The price is the run's expected time in units of one training at the
    recipe; the value counts for `trainings` trainings, because a recipe is used more than once. When no run is worth its
