@@ -40,9 +40,9 @@ def write_task_file(path: Path | str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "x", encoding="utf-8") as file:
             _write_or_remove(path, file, text)
-    except FileExistsError:
-        raise UsageError(f"{path} exists already and is left as it is; give another name") from None
     except OSError as error:
+        if path.exists():
+            raise UsageError(f"{path} exists already and is left as it is; give another name") from None
         raise UsageError(f"{path} cannot be written: {error.strerror}; choose a folder that you may write") from error
     return path
 
