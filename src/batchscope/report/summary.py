@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..records import Plan, PlanStatus, Predicted, Recipe
-from .wording import bytes_, count, duration, joined, number, percent, plural, times, with_interval
+from .wording import bytes_, count, duration, joined, number, percent, plural, sentence, times, with_interval
 
 __all__ = ["batches_in_words", "changes_in_words", "difference", "expected_time", "schedule_in_words", "summary"]
 
@@ -124,7 +124,7 @@ def _against_current(plan: Plan) -> str:
 
 
 def _without_recipe(plan: Plan) -> list[str]:
-    sentences = [plan.message or "No recommendation can be given."]
+    sentences = [sentence(plan.message) or "No recommendation can be given."]
     if plan.target is not None:
         sentences.append(f"The target was {plan.target}; {plural(plan.search.runs, 'run')} were made for it.")
     largest = plan.measured.largest_micro_batch_size

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ..records import Estimate
 
-__all__ = ["bytes_", "count", "duration", "joined", "number", "percent", "plural", "times", "with_interval"]
+__all__ = ["bytes_", "count", "duration", "joined", "number", "percent", "plural", "sentence", "times", "with_interval"]
 
 Format = Callable[[float], str]
 
@@ -130,6 +130,18 @@ def with_interval(estimate: Estimate | None, format: Format = number) -> str:
     if not interval or low == value == high:
         return format(value)
     return f"{format(value)} ({interval})"
+
+
+def sentence(text: str) -> str:
+    """A remark as a sentence: a plain first word gets a capital, the end its full stop.
+
+    >>> sentence("the fastest recipe found"), sentence("val_loss is noisy."), sentence("")
+    ('The fastest recipe found.', 'val_loss is noisy.', '')
+    """
+    text = text.strip()
+    if text.partition(" ")[0].isalpha():
+        text = text[0].upper() + text[1:]
+    return text if not text or text[-1] in ".!?:" else f"{text}."
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...records import Plan
 from ..blocks import Section, Tagged, Text
-from ..wording import joined, plural
+from ..wording import joined, plural, sentence
 
 if TYPE_CHECKING:
     from ...store import StoredRun
@@ -26,6 +26,6 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         "Evidence",
         (
             Text((f"{joined(kinds)}.",), tone="note"),
-            Tagged(tuple((e.statement, e.tag, e.source) for e in ordered)),
+            Tagged(tuple((sentence(e.statement), e.tag, sentence(e.source)) for e in ordered)),
         ),
     )

@@ -22,7 +22,7 @@ from ..charts import (
     vertical,
 )
 from ..outcomes import interpolated
-from ..wording import bytes_, count, duration, number, percent, times, with_interval
+from ..wording import bytes_, count, duration, number, percent, sentence, times, with_interval
 
 if TYPE_CHECKING:
     from ...store import StoredRun
@@ -63,7 +63,11 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         missing.append("No step time was measured.")
     if not data.memory:
         missing.append("Peak memory was not measured on this device.")
-    notes = (Text((*missing, *plan.bench.notes), tone="note"),) if missing or plan.bench.notes else ()
+    notes = (
+        (Text((*missing, *(sentence(note) for note in plan.bench.notes)), tone="note"),)
+        if missing or plan.bench.notes
+        else ()
+    )
     where = f"Measured on {plan.bench.profile.name}." if plan.bench.profile.name else ""
     head = (Text((where,), tone="note"),) if where and figures else ()
     return Section("hardware", TITLE, (*head, *((Row(figures),) if figures else ()), *notes))

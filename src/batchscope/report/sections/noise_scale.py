@@ -131,14 +131,16 @@ def draw(data: NoiseScale) -> Figure:
 
 def conclude(data: NoiseScale) -> str:
     """What the figure says."""
-    known = [b for b in data.trails[0].blocks if b.noise_scale is not None]
-    first, last = known[0].noise_scale or 0.0, known[-1].noise_scale or 0.0
-    said = f"The noise scale goes from {number(first)} examples early in training to {number(last)} at the end"
+    trail = next(t for t in data.trails if any(b.noise_scale is not None for b in t.blocks))
+    known = [b.noise_scale for b in trail.blocks if b.noise_scale is not None]
+    least, most = min(known), max(known)
+    said = f"Block by block the noise scale is {number(known[0])} examples at first and {number(known[-1])} at last"
+    said += f", between {number(least)} and {number(most)}" if {least, most} != {known[0], known[-1]} else ""
     said += f" ({with_interval(data.whole, number)} over the whole run)." if data.whole.value is not None else "."
     if data.recipe is not None:
-        if data.recipe < min(first, last) / 2:
+        if data.recipe < least / 2:
             said += f" The recommended {count(data.recipe)} is below it throughout: noise dominates each step."
-        elif data.recipe > max(first, last) * 2:
+        elif data.recipe > most * 2:
             said += f" The recommended {count(data.recipe)} is above it throughout: steps average out most noise."
         else:
             said += f" The recommended {count(data.recipe)} is of the same order."

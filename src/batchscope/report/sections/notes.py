@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...records import Plan, PlanStatus
 from ..blocks import Section, Text
+from ..wording import sentence
 
 if TYPE_CHECKING:
     from ...store import StoredRun
@@ -19,7 +20,7 @@ ALWAYS = (
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     """The plan's notes, and what its status implies."""
-    said = [*plan.notes]
+    said = [sentence(note) for note in plan.notes]
     if plan.status is PlanStatus.EXTRAPOLATED:
         said.append("The recommended batch size lies outside those that were trained: make a run there first.")
     if plan.recipe is not None and plan.verified is None:

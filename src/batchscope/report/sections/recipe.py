@@ -10,7 +10,7 @@ from ...records import Plan, PlanStatus, Predicted, Recipe
 from ..blocks import Block, Facts, Section, Text
 from ..outcomes import outcomes
 from ..summary import batches_in_words, changes_in_words, schedule_in_words, summary
-from ..wording import bytes_, count, duration, number, plural, with_interval
+from ..wording import bytes_, count, duration, number, plural, sentence, with_interval
 
 if TYPE_CHECKING:
     from ...store import StoredRun
@@ -28,9 +28,9 @@ STATUS_IN_WORDS = {
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     """The first thing on the page."""
     sentences = summary(plan)
-    status = Text((plan.message,) if plan.message else (), tone="status", badge=f"{plan.status.value}")
+    status = Text((sentence(plan.message),) if plan.message else (), tone="status", badge=f"{plan.status.value}")
     if plan.recipe is None:
-        rest = tuple(s for s in sentences if s != plan.message)
+        rest = tuple(s for s in sentences if s != sentence(plan.message))
         blocks: tuple[Block, ...] = (status, Text((closest_approach(plan, runs), *rest)))
         return Section("recipe", f"No recommendation: {STATUS_IN_WORDS[plan.status]}", blocks)
     title = "Keep the current recipe" if plan.status is PlanStatus.KEEP_CURRENT else "The recipe"

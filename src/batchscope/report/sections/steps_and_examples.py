@@ -23,7 +23,7 @@ from ..charts import (
     vertical,
 )
 from ..outcomes import Outcome, best_by_size, curve_at, hover, outcomes
-from ..wording import count, number, times, with_interval
+from ..wording import count, percent, times, with_interval
 
 if TYPE_CHECKING:
     from ...store import StoredRun
@@ -109,8 +109,8 @@ def draw_examples(data: Tradeoff) -> Figure:
     elif data.examples_ratio is None:
         said = "Small batches need the fewest examples; the rise to the right is the price of fewer steps."
     else:
-        extra = data.examples_ratio - 1
-        price = "hardly more than" if extra < 0.03 else f"{number(float(f'{100 * extra:.2g}'))} % more than"
+        ratio = data.examples_ratio
+        price = "hardly more than" if ratio < 1.03 else f"{percent(ratio - 1)} more than" if ratio < 2 else times(ratio)
         said = f"At the recommended batch size training reads {price} the fewest examples drawn."
         if data.at_critical is not None:
             said += f" At the critical batch size it is {times(data.at_critical)} the fewest possible."

@@ -118,9 +118,9 @@ def draw(data: TimeToTarget, plan: Plan) -> Figure:
         sizes += curve.batch_size
         seconds += [*curve.value, *curve.low, *curve.high]
     marks: tuple[tuple[tuple[Timed, ...], PointMark, str, str], ...] = (
-        (data.others, "small", "var(--faint)", "reached, at another rate"),
+        (data.others, "small", "var(--faint)", "reached, another run"),
         (data.censored, "arrow", CENSORED, "not reached: at least this"),
-        (data.best, "disc", LINE, "reached, best rate of its size"),
+        (data.best, "disc", LINE, "reached, best of its size"),
     )
     for timed, mark, colour, label in marks:
         if timed:
@@ -165,8 +165,8 @@ def conclude(data: TimeToTarget) -> str:
     else:
         said.append("No curve could be fitted; the points are what was measured.")
     if data.current_ratio is not None and data.current != data.recipe and data.current is not None:
-        higher = f"{times(data.current_ratio)} as high as at the recommended one"
-        said.append(f"The curve at the current batch size {count(data.current)} is {higher}.")
+        longer = f"{times(data.current_ratio)} as long as the recommended one"
+        said.append(f"With its best rate the current batch size {count(data.current)} would take {longer}.")
     if data.above_lowest is not None and data.recipe is not None and data.above_lowest > ALLOWANCE:
         said.append(f"The recommended {count(data.recipe)} is {percent(data.above_lowest - 1)} above it.")
     reached = len(data.best) + len(data.others)
