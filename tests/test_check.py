@@ -17,6 +17,9 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from batchscope.check import Preflight, check
+from batchscope.checks.inputs import telling_examples
+from batchscope.checks.loss import check_labels_on_cpu
+from batchscope.device import Device
 from batchscope.errors import TargetError, TaskError, UsageError
 from batchscope.records import Target
 from batchscope.tasks.digits import digits
@@ -90,7 +93,7 @@ def sum_loss(model: nn.Module, batch: Any) -> Tensor:
     return F.cross_entropy(model(batch[0]), batch[1], reduction="sum")
 
 
-def zero_labelled(data: TensorDataset, row: int, label: int) -> TensorDataset:
+def relabelled(data: TensorDataset, row: int, label: int) -> TensorDataset:
     data.tensors[1][row] = label
     return data
 
@@ -156,8 +159,21 @@ def test_labels_out_of_range(label: int) -> None:
         rf"a label or code is out of range.*tensor 1 of the training data runs from {min(0, label)} to {max(2, label)}"
     )
     with pytest.raises(TaskError, match=message + r"; the model's last layer has 3 outputs \(0 to 2\)") as caught:
-        run(data=zero_labelled(make_data(), 41, label))
+        run(data=relabelled(make_data(), 41, label))
     assert isinstance(caught.value.__cause__, IndexError)
+
+
+def test_on_an_accelerator_labels_are_tried_on_the_cpu_first() -> None:
+    """Out of range there, they would raise a device-side assert, after which the process cannot use the device."""
+    workload = Workload(Parts(data=relabelled(make_data(), 41, 7)))
+    indices = telling_examples(workload, 16)
+    check_labels_on_cpu(workload, indices)  # on a CPU the first loss finds it
+    workload.device = Device(torch.device("cuda"))
+    with pytest.raises(TaskError, match=r"a label or code is out of range.*runs from 0 to 7"):
+        check_labels_on_cpu(workload, indices)
+    sound = Workload(Parts(compute_loss=lambda model, batch: 1 / 0))
+    sound.device = Device(torch.device("cuda"))
+    check_labels_on_cpu(sound, indices)  # what else may fail on a CPU is no verdict
 
 
 def test_nan_in_the_inputs() -> None:

@@ -316,3 +316,19 @@ def test_a_data_set_that_raises_is_named() -> None:
         TaskError, match=r"collating examples of train_data\(\) raised OSError: no such image \(test_workload"
     ):
         make_workload(Broken(10), evaluate=no_metrics)
+
+
+def test_an_example_that_raises_in_the_middle_of_a_run_is_named() -> None:
+    class BrokenLate(Items):
+        def __getitem__(self, index: int) -> Any:
+            if index == 18:
+                raise OSError("no such image")
+            return super().__getitem__(index)
+
+    workload = make_workload(BrokenLate(20), evaluate=no_metrics)
+    with pytest.raises(
+        TaskError, match=r"making a batch of train_data\(\) raised OSError: no such image \(test_workload"
+    ):
+        first_steps(workload, 10, 1, 2)
+    with pytest.raises(TaskError, match=r"making a batch of train_data\(\) raised OSError: no such image"):
+        workload.batch(torch.tensor([18]))

@@ -7,12 +7,17 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy
+import torch
+
 from .device import is_out_of_memory
 from .errors import BatchscopeError, TaskError
 
 __all__ = ["explained"]
 
 _PACKAGE = Path(__file__).parent
+_STANDARD_LIBRARY = Path(traceback.__file__).parent
+_LIBRARIES = tuple(Path(str(module.__file__)).parent for module in (torch, numpy))
 
 
 @contextmanager
@@ -38,18 +43,21 @@ def explained(what: str, advice: str = "") -> Generator[None]:
 
 
 def _where(error: BaseException) -> str:
+    """The file, line and text of the innermost call that the user wrote."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({Path(error.filename).name}, line {error.lineno})"
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if not _foreign(Path(f.filename))]
+    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if not _foreign(frame.filename)]
     if not theirs:
         return ""
-    return f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno}: {theirs[-1].line})"
+    text = f": {theirs[-1].line}" if theirs[-1].line else ""
+    return f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno}{text})"
 
 
-def _foreign(path: Path) -> bool:
-    """Whether a file is not the user's: of this package outside `tasks`, the standard library, or site-packages."""
+def _foreign(filename: str) -> bool:
+    """Whether a file is not the user's: of this package outside `tasks`, the standard library, torch."""
+    path = Path(filename)
     if path.is_relative_to(_PACKAGE):
         return not path.is_relative_to(_PACKAGE / "tasks")
-    library = Path(traceback.__file__).parent
-    return "site-packages" in path.parts or str(path).startswith("<") or path.is_relative_to(library)
+    if path.is_relative_to(_STANDARD_LIBRARY) and "site-packages" not in path.parts:
+        return True
+    return filename.startswith("<frozen") or any(path.is_relative_to(folder) for folder in _LIBRARIES)

@@ -107,8 +107,9 @@ class Workload:
         """The examples at `indices` (int64, one dimension), collated, on the device."""
         if self._tensors is not None:
             return [t[indices.to(t.device)] for t in self._tensors]
-        items = [self._data[i] for i in indices.tolist()]
-        return to_device((self._collate or default_collate)(items), self.device.torch_device)
+        with explained("making a batch of train_data()"):
+            items = [self._data[i] for i in indices.tolist()]
+            return to_device((self._collate or default_collate)(items), self.device.torch_device)
 
     def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Iterator[list[Batch]]:
         """For each step of an endless run, its batch as `parts` equal micro-batches, each collated by itself.
@@ -130,7 +131,9 @@ class Workload:
         )
         batches = iter(loader)
         for step in itertools.count():
-            yield [to_device(next(batches), self.device.torch_device) for _ in range(parts_of(step))]
+            with explained("making a batch of train_data()"):
+                micro_batches = [to_device(next(batches), self.device.torch_device) for _ in range(parts_of(step))]
+            yield micro_batches
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The task's metrics of a model, in evaluation mode without gradients; the mode is put back."""
