@@ -13,7 +13,7 @@ from .fits.noise_scale import estimate
 from .fits.step_time import StepTime
 from .fits.steps_to_target import Observation, Prior, StepsPosterior, fit
 from .records import Estimate, RateRange, Row, RunStatus, Target
-from .stopping import BehindRule, History
+from .stopping import BehindRule, History, target_metric
 from .store import StoredRun
 
 __all__ = [
@@ -23,11 +23,9 @@ __all__ = [
     "noise_scale_of",
     "observe",
     "prior_from",
-    "target_metric",
     "update_belief",
 ]
 
-_LARGER_IS_BETTER = ("acc", "f1", "auc", "r2", "bleu", "precision", "recall", "score", "iou")
 _CEILING_ABOVE_BEST = 10.0
 _CEILING_SD = math.log(4.0)
 _NORMALISED_SLOPE, _PLAIN_SLOPE, _SLOPE_SD = 0.5, 0.9, 0.2
@@ -142,25 +140,6 @@ def noise_scale_of(runs: Sequence[StoredRun], examples: int) -> Estimate:
         if rows:
             return estimate(rows, examples=examples)
     return estimate([], examples=examples)
-
-
-def target_metric(metrics: Sequence[str]) -> tuple[str, bool]:
-    """The metric to aim at when none was named, and whether larger is better.
-
-    A validation loss first, then any loss, then any metric known to be better when larger.
-
-    Example:
-        >>> target_metric(["test_loss", "val_accuracy", "val_loss"])
-        ('val_loss', False)
-    """
-    usable = [m for m in metrics if not m.startswith("test_")]
-    losses = sorted((m for m in usable if "loss" in m), key=lambda m: (not m.startswith("val"), m))
-    if losses:
-        return losses[0], False
-    for metric in usable:
-        if any(part in metric.lower() for part in _LARGER_IS_BETTER):
-            return metric, True
-    raise ValueError(f"none of the metrics {', '.join(metrics)} is a loss or a known score")
 
 
 def choose_target(rows: Sequence[Row]) -> Target:

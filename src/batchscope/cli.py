@@ -97,9 +97,10 @@ def find(
     dry_run
         Say how long it will take, and stop.
     """
+    from .codec import encode
     from .profile import load_profile
     from .question import Question, parse_bytes, parse_current, parse_seconds
-    from .records import Target, encode
+    from .records import Target
 
     question = Question(
         target=Target.parse(target) if target else None,
@@ -115,13 +116,17 @@ def find(
     profile = load_profile(hardware) if hardware else None
     loaded, device = _load(task, common)
     from .device import pick
-    from .sweep import asked_of, predict
+    from .sweep import asked_of
     from .sweep import find as search
     from .terminal import LiveProgress, plan_view, prediction_in_words
 
     picked = pick(device)
     if dry_run:
-        prediction = predict(loaded, question, device=picked, profile=profile, budget_s=budget_s)
+        from .preparation import prediction_of, prepare
+        from .workload import Workload
+
+        workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=picked)
+        prediction = prediction_of(prepare(workload, question, profile=profile, budget_s=budget_s), budget_s)
         _answer(common, encode(prediction), prediction_in_words(prediction))
         return 0
     out = _folder(common, loaded.name, asked_of(loaded, question, picked, profile))
@@ -146,9 +151,9 @@ def bench(
     save
         Write the hardware profile to this file, for `find --hardware`.
     """
+    from .codec import encode
     from .profile import save_profile
     from .question import parse_bytes, parse_seconds
-    from .records import encode
 
     budget_s = parse_seconds(common.budget)
     limit = parse_bytes(common.memory_limit) if common.memory_limit else None
@@ -207,8 +212,8 @@ def noise(
     steps
         Length of the run.
     """
+    from .codec import encode
     from .question import parse_seconds
-    from .records import encode
 
     budget_s = parse_seconds(common.budget)
     workload = _workload(task, common)
@@ -259,9 +264,9 @@ def count(
     json
         Print one JSON object.
     """
+    from .codec import encode
     from .count import GLOSSARY
     from .count import count as arithmetic
-    from .records import encode
     from .report.wording import number
 
     result = arithmetic(examples=examples, batch_size=batch_size, epochs=epochs, steps=steps, last_batch=last_batch)
@@ -323,7 +328,7 @@ def runs(folder: Path, /, *, json: Annotated[bool, Parameter(negative="")] = Fal
     json
         Print one JSON object.
     """
-    from .records import encode
+    from .codec import encode
     from .store import read_runs
     from .terminal import runs_table
 

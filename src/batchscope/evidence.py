@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from .belief import first_passage
 from .findings import Findings
-from .records import Estimate, Evidence, RunStatus
+from .records import Estimate, Evidence
 
 __all__ = ["evidence_of"]
 
@@ -25,7 +28,8 @@ def _of_hardware(findings: Findings) -> list[Evidence]:
     found = [
         Evidence(
             statement="a step costs the same for any batch well below "
-            f"{_value(findings.step_time.hardware_knee)} examples (the hardware knee), and grows in proportion well above it",
+            f"{_value(findings.step_time.hardware_knee)} examples (the hardware knee), and grows in proportion "
+            "well above it",
             tag="measured" if findings.bench_counts else "assumption",
             source=source if findings.bench_counts else f"{source}, read from the given profile",
         )
@@ -68,11 +72,9 @@ def _of_runs(findings: Findings) -> list[Evidence]:
     if findings.target is None:
         return []
     reached = sum(len(steps) for steps in findings.reached.values())
-    lost = [
-        f"{len(findings.ended(status))} {status.value}"
-        for status in RunStatus
-        if status is not RunStatus.REACHED and findings.ended(status)
-    ]
+    without = [run for run in findings.finished if first_passage(run.rows, findings.target) is None]
+    ends = Counter(run.result.status for run in without if run.result)
+    lost = [f"{number} {status.value}" for status, number in ends.items()]
     others = f"; of the others, {', '.join(lost)}" if lost else ""
     found = [
         Evidence(

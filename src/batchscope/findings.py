@@ -11,7 +11,7 @@ from .belief import first_passage, noise_scale_of, observe, prior_from, update_b
 from .fits.step_time import StepTime, fit_step_time
 from .fits.steps_to_target import Observation, StepsPosterior
 from .question import Question
-from .records import Bench, Environment, Estimate, RateRange, RunStatus, Target
+from .records import Bench, Environment, Estimate, RateRange, Target
 from .search.anchors import Choices, Decision, decide, sizes_between
 from .store import StoredRun
 
@@ -162,7 +162,3 @@ class Findings:
         """Training examples that the search looked at, the bench apart."""
         seen = sum(run.result.examples if run.result else 0 for run in self.runs)
         return seen + (self.rate_range.steps * self.rate_range.batch_size if self.rate_range else 0)
-
-    def ended(self, status: RunStatus) -> list[StoredRun]:
-        """Runs that ended so."""
-        return [run for run in self.finished if run.result and run.result.status is status]

@@ -14,9 +14,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from .codec import decode
 from .errors import ProfileError, StoreError, UsageError
 from .fits.memory import HEADROOM, fit_memory
-from .records import SCHEMA, Bench, HardwareProfile, Reading, decode
+from .records import SCHEMA, Bench, HardwareProfile, Reading
 from .store import read_json, write_json
 
 __all__ = ["bench_from_profile", "load_profile", "save_profile"]

@@ -1,26 +1,20 @@
 """The plain records in which the measuring half and the reasoning half meet.
 
-Immutable, keyword-only, free of torch and NumPy, and equal to what stands in the files: `encode` turns a record into
-JSON types (never NaN or Infinity), `decode` turns JSON types back and refuses what does not fit.
+Immutable, keyword-only, free of torch and NumPy, and equal to what stands in the files (`codec` says how).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import math
 import re
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from .errors import TargetError
 
 SCHEMA = 1
-
-Record = TypeVar("Record")
 
 
 class RunStatus(enum.StrEnum):
@@ -152,7 +146,7 @@ class RunConfig:
     purpose: str = "run"
     """Why the search asked for it: pilot, rate-range, probe, current, verify."""
     noise_scale_groups: int = 0
-    """Micro-batch groups for the gradient noise scale in every step; 0 switches the probe off."""
+    """Micro-batch groups for the gradient noise scale in a measured step; 0 switches the probe off."""
     behind: Mapping[str, Any] | None = None
     """A finished run's id and the factor by which this run may lag before it is stopped."""
     stall_patience: float | None = None
@@ -221,8 +215,7 @@ class MemorySplit:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareProfile:
-    """A device as a search sees it: step time and peak memory against micro-batch size, and how much memory there
-    is."""
+    """A device as a search sees it: step time and peak memory against micro-batch size, and the memory it has."""
 
     name: str
     step_time_s: tuple[tuple[int, float], ...]
@@ -281,6 +274,8 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStop:
+    """When to give up on a training that no longer improves."""
+
     best_epoch: float
     patience: float
     """In epochs: twice the longest wait between two improvements in the runs at this recipe's batch size."""
@@ -306,6 +301,8 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
+    """What training at a recipe is expected to take."""
+
     steps_to_target: Estimate
     step_time_s: Estimate
     time_to_target_s: Estimate
@@ -315,6 +312,8 @@ class Predicted:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
+    """The quantities behind a recipe."""
+
     critical_batch_size: Estimate
     gradient_noise_scale: Estimate
     knee_exponent: Estimate
@@ -333,6 +332,8 @@ class Verified:
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
+    """Another recipe, and what it is better at."""
+
     why: str
     recipe: Recipe
     predicted: Predicted
@@ -340,6 +341,8 @@ class Alternative:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCost:
+    """What a search took, in each currency."""
+
     seconds: float
     device_seconds: float
     examples: int
@@ -349,6 +352,8 @@ class SearchCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
+    """One statement that a plan rests on, and how it is known."""
+
     statement: str
     tag: Literal["measured", "fitted", "literature", "assumption"]
     source: str
@@ -366,6 +371,8 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
+    """The fitted curves of a plan."""
+
     time_to_target_s: Curve
     steps_to_target: Curve
     examples_to_target: Curve
@@ -374,6 +381,8 @@ class Curves:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
+    """Where a measurement was made."""
+
     batchscope: str
     python: str
     torch: str | None
@@ -410,84 +419,3 @@ class Plan:
     curves: Curves | None = None
     notes: tuple[str, ...] = ()
     examples_in_training_set: int = 0
-
-
-def encode(value: Any) -> Any:
-    """Records to JSON types; NaN and the infinities become `null`."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key): encode(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [encode(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    return str(value)
-
-
-def decode(cls: type[Record], data: Any, where: str = "") -> Record:
-    """JSON types to a record.
-
-    Raises:
-        ValueError: a member is missing, unknown, or of another type; the message names it.
-    """
-    return _decode(cls, data, where or cls.__name__)
-
-
-def _decode(kind: Any, data: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return data
-    if dataclasses.is_dataclass(kind):
-        return _decode_record(typing.cast(type, kind), data, where)
-    if origin in (typing.Union, types.UnionType):
-        if data is None and type(None) in arguments:
-            return None
-        return _decode([a for a in arguments if a is not type(None)][0], data, where)
-    if origin is typing.Literal:
-        if data not in arguments:
-            raise ValueError(f"{where} is {data!r}, not one of {', '.join(map(str, arguments))}")
-        return data
-    if origin is tuple:
-        if not isinstance(data, list | tuple):
-            raise ValueError(f"{where} is {type(data).__name__}, not a list")
-        kinds = [arguments[0]] * len(data) if arguments[-1] is Ellipsis else list(arguments)
-        if len(kinds) != len(data):
-            raise ValueError(f"{where} has {len(data)} members, not {len(kinds)}")
-        return tuple(_decode(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(kinds, data, strict=True)))
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(data, Mapping):
-            raise ValueError(f"{where} is {type(data).__name__}, not an object")
-        missing = math.nan if arguments[1] is float else None  # encode writes null for a metric that is not finite
-        items = {key: missing if item is None else item for key, item in data.items()}
-        return {key: _decode(arguments[1], item, f"{where}.{key}") for key, item in items.items()}
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        try:
-            return kind(data)
-        except ValueError:
-            raise ValueError(f"{where} is {data!r}, not one of {', '.join(m.value for m in kind)}") from None
-    if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
-    if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
-        raise ValueError(f"{where} is {data!r}, not {kind.__name__}")
-    return data
-
-
-def _decode_record(kind: type, data: Any, where: str) -> Any:
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{where} is {type(data).__name__}, not an object")
-    hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    if unknown := sorted(set(data) - set(fields)):
-        raise ValueError(f"{where} has an unknown member {unknown[0]!r}")
-    values = {}
-    for name, f in fields.items():
-        if name in data:
-            values[name] = _decode(hints[name], data[name], f"{where}.{name}")
-        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{where} lacks {name!r}")
-    return kind(**values)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .errors import TargetError
 from .records import RunStatus, Target
 
-__all__ = ["BehindRule", "DeadlineRule", "History", "StallRule", "StopRule"]
+__all__ = [
+    "BehindRule",
+    "DeadlineRule",
+    "History",
+    "PlateauRule",
+    "StallRule",
+    "StopRule",
+    "target_metric",
+    "without_end",
+]
 
 
 @dataclass
@@ -63,8 +74,41 @@ class History:
         return math.exp(math.log(before) + share * (math.log(after) - math.log(before)))
 
 
+_LARGER_IS_BETTER = ("acc", "f1", "auc", "r2", "bleu", "precision", "recall", "score", "iou")
+
 StopRule = Callable[[History], RunStatus | None]
 """Asked after each evaluation; a status ends the run."""
+
+
+def target_metric(metrics: Sequence[str]) -> tuple[str, bool]:
+    """The metric to aim at when none was named, and whether larger is better.
+
+    A validation loss first, then any loss, then any metric known to be better when larger.
+
+    Raises:
+        TargetError: no metric is of either kind.
+
+    Example:
+        >>> target_metric(["test_loss", "val_accuracy", "val_loss"])
+        ('val_loss', False)
+    """
+    usable = [m for m in metrics if not m.startswith("test_")]
+    losses = sorted((m for m in usable if "loss" in m), key=lambda m: (not m.startswith("val"), m))
+    if losses:
+        return losses[0], False
+    for metric in usable:
+        if any(part in metric.lower() for part in _LARGER_IS_BETTER):
+            return metric, True
+    raise TargetError(
+        f"none of the metrics {', '.join(metrics)} is a loss or a known score; say which one counts, for example "
+        f"--target '{(usable or ['val_loss'])[0]}>=0.9'"
+    )
+
+
+def without_end(metrics: Sequence[str]) -> Target:
+    """A target on the metric to aim at that no run reaches, for runs that only look."""
+    metric, larger = target_metric(metrics)
+    return Target(metric=metric, value=sys.float_info.max * (1 if larger else -1), mode="max" if larger else "min")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +124,32 @@ class StallRule:
     overfit_fall: float = 0.7
 
     def __call__(self, history: History) -> RunStatus | None:
+        """`STALLED` or `OVERFIT`, once the wait is too long."""
         step, best = history.steps[-1], history.steps[history.best_index]
         if step - best < max(self.least_steps, self.patience * step):
             return None
         before, now = history.train_losses[history.best_index], history.train_losses[-1]
         fell = before is not None and now is not None and now < self.overfit_fall * before
         return RunStatus.OVERFIT if fell else RunStatus.STALLED
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlateauRule:
+    """Ends a run that has no target once it gains little: in its last stretch less than `gain` of all it gained."""
+
+    stretch: float = 0.4
+    gain: float = 0.02
+    least_steps: int = 50
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`STALLED`, once there is little to gain."""
+        step = history.steps[-1]
+        before = [v for s, v in zip(history.steps, history.values, strict=True) if s <= (1 - self.stretch) * step]
+        if step < self.least_steps or len(before) < 2:
+            return None
+        first, now = history.values[0], history.values[history.best_index]
+        best_before = min(before) if history.target.mode == "min" else max(before)
+        return RunStatus.STALLED if abs(now - best_before) <= self.gain * abs(now - first) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +170,7 @@ class BehindRule:
     patience: int = 3
 
     def __call__(self, history: History) -> RunStatus | None:
+        """`BEHIND`, once the lag is beyond recovery."""
         length = self.reference[-1][0]
         now = history.steps[-1] * self.step_time
         if now >= self.factor * length:
@@ -135,4 +200,5 @@ class DeadlineRule:
     deadline: float
 
     def __call__(self, history: History) -> RunStatus | None:
+        """`OUT_OF_TIME`, once it is late."""
         return RunStatus.OUT_OF_TIME if self.clock() >= self.deadline else None

@@ -28,8 +28,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from .codec import Record, decode, encode
 from .errors import StoreError
-from .records import Record, Row, RunConfig, RunResult, decode, encode
+from .records import Row, RunConfig, RunResult
 
 __all__ = [
     "RunWriter",

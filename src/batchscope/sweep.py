@@ -9,39 +9,34 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .belief import choose_target, curve_on_clock
-from .bench import measure
-from .check import Preflight, check
+from .codec import encode
 from .device import Device, pick
 from .environment import environment_of
-from .errors import OutOfMemory, TargetError
+from .errors import OutOfMemory
 from .findings import Findings
 from .fits.step_time import accumulation
 from .loading import LoadedTask
 from .plan import build_plan
+from .preparation import PRIOR_CRITICAL_BATCH_SIZE, Prepared, prediction_of, prepare
 from .probes.noise_scale import NoiseScale
-from .profile import bench_from_profile
-from .progress import Prediction, Progress, Silent
+from .progress import Progress, Silent
 from .question import Question
 from .rate_range import measure_rate_range
-from .records import SCHEMA, Bench, HardwareProfile, Plan, RateRange, RunConfig, RunStatus, Timing, encode
+from .records import SCHEMA, HardwareProfile, Plan, RateRange, RunConfig, RunStatus
 from .report import build
 from .search.anchors import Decision, propose
-from .stopping import BehindRule, DeadlineRule, StallRule, StopRule
+from .stopping import BehindRule, DeadlineRule, PlateauRule, StallRule, StopRule
 from .store import Store, StoredRun, write_text
 from .train import train
 from .workload import Workload
 
-__all__ = ["asked_of", "find", "predict"]
+__all__ = ["asked_of", "find"]
 
-_TYPICAL_STEPS, _TYPICAL_STEPS_FACTOR = 400.0, 8.0
-_TYPICAL_RUNS, _TYPICAL_EVALUATIONS = 8.0, 80.0
-_PRIOR_CRITICAL_BATCH_SIZE = 128.0
 _PILOT_BELOW_CEILING = 12.0
 _PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
 _MOST_PROBES = 20
@@ -103,31 +98,18 @@ def asked_of(loaded: LoadedTask, question: Question, device: Device, profile: Ha
     }
 
 
-def predict(
-    loaded: LoadedTask, question: Question, *, device: Device | None, profile: HardwareProfile | None, budget_s: float
-) -> Prediction:
-    """How long `find` would take, from the preflight and the bench alone; nothing is stored."""
-    workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device or pick())
-    preflight = _preflight(workload, question)
-    bench = _bench(workload, question, preflight, profile)
-    return _prediction(workload, question, preflight, bench, _evaluation_seconds(workload), budget_s)
-
-
 @dataclass
 class _Search:
     workload: Workload
     question: Question
     store: Store
     progress: Progress
-    preflight: Preflight
+    prepared: Prepared
     findings: Findings
-    timing: Timing
-    deadline: float
     started: float
-    earlier_s: float
+    deadline: float
     micro_here: int
     """The largest micro-batch on this machine, which may not be the one that the answer is for."""
-    answering: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def begin(
@@ -140,43 +122,31 @@ class _Search:
         progress: Progress,
     ) -> _Search:
         started = time.monotonic()
-        progress.stage("checking the task")
-        preflight = _preflight(workload, question)
-        bench = store.noted("bench", Bench)
-        if bench is None:
-            progress.stage("measuring step time and memory" if profile is None else "reading the hardware profile")
-            bench = _bench(workload, question, preflight, profile)
-            store.note("bench", bench)
-        timing = store.noted("timing", Timing)
-        if timing is None:
-            timing = Timing(evaluation_s=_evaluation_seconds(workload), budget_s=budget_s)
-            store.note("timing", timing)
-        progress.predicted(_prediction(workload, question, preflight, bench, timing.evaluation_s, budget_s))
+        prepared = prepare(workload, question, profile=profile, budget_s=budget_s, store=store, progress=progress)
+        progress.predicted(prediction_of(prepared, budget_s))
         findings = Findings(
             task=workload.name,
             question=question,
             target=question.target,
             examples=workload.examples,
-            bench=bench,
+            bench=prepared.bench,
             bench_counts=profile is None,
             rate_range=store.noted("rate-range", RateRange),
             runs=store.runs(),
-            seconds=0.0,
+            seconds=prepared.timing.spent_s,
             environment=environment_of(workload.device),
-            notes=preflight.notes,
+            notes=prepared.preflight.notes,
         )
         return cls(
             workload=workload,
             question=question,
             store=store,
             progress=progress,
-            preflight=preflight,
+            prepared=prepared,
             findings=findings,
-            timing=timing,
-            deadline=started + budget_s,
             started=started,
-            earlier_s=timing.spent_s,
-            micro_here=bench.largest_micro_batch_size,
+            deadline=started + budget_s,
+            micro_here=prepared.bench.largest_micro_batch_size,
         )
 
     def answer(self) -> Plan:
@@ -204,7 +174,7 @@ class _Search:
         findings = self.findings
         cost = findings.choices().step_cost
         sizes = [b for b in findings.batch_sizes if b >= min(16, findings.batch_sizes[-1])]
-        return min(sizes, key=lambda b: (1.0 + _PRIOR_CRITICAL_BATCH_SIZE / b) * cost(b))
+        return min(sizes, key=lambda b: (1.0 + PRIOR_CRITICAL_BATCH_SIZE / b) * cost(b))
 
     def _pilot(self) -> None:
         """The first run: reaches the target, or shows what target is within reach."""
@@ -214,7 +184,7 @@ class _Search:
         else:
             assert test is not None
             batch_size, lr = test.batch_size, float(f"{test.ceiling_lr / _PILOT_BELOW_CEILING:.3g}")
-        groups = 2 if self.preflight.independent and batch_size >= 2 else 0
+        groups = 2 if self.prepared.preflight.independent and batch_size >= 2 else 0
         config = self._config(
             batch_size,
             lr,
@@ -224,7 +194,7 @@ class _Search:
             target=self.question.target,
         )
         share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
-        run = self._run(config, "first look", share * self.timing.budget_s)
+        run = self._run(config, "first look", share * self.prepared.timing.budget_s)
         if self.findings.target is None:
             try:
                 self._update(target=choose_target(run.rows))
@@ -289,7 +259,7 @@ class _Search:
             "seed": self.question.seed,
             "target": self.findings.target,
             "max_steps": _MOST_STEPS,
-            "evaluation_growth": self.timing.evaluation_growth,
+            "evaluation_growth": self.prepared.timing.evaluation_growth,
             "stall_patience": _STALL_PATIENCE,
             "device": str(self.workload.device.torch_device),
         }
@@ -309,7 +279,9 @@ class _Search:
     def _rules(self, config: RunConfig, most_s: float | None) -> list[StopRule]:
         deadline = min(self.deadline, time.monotonic() + most_s) if most_s else self.deadline
         rules: list[StopRule] = [DeadlineRule(clock=time.monotonic, deadline=deadline)]
-        if config.stall_patience is not None and config.schedule == "constant":
+        if config.target is None:
+            rules.append(PlateauRule())
+        elif config.stall_patience is not None and config.schedule == "constant":
             rules.append(StallRule(patience=config.stall_patience))
         if config.behind is not None:
             reference = next(run for run in self.findings.runs if run.id == config.behind["run"])
@@ -336,7 +308,7 @@ class _Search:
             self.micro_here = max(1, config.micro_batch_size // 2)
             micro, parts = accumulation(config.batch_size, self.micro_here)
             return self._run(replace(config, micro_batch_size=micro, grad_accum_steps=parts), why, most_s)
-        self.store.note("timing", replace(self.timing, spent_s=self._seconds()))
+        self.store.note("timing", replace(self.prepared.timing, spent_s=self._seconds()))
         self._update(runs=self.store.runs())
         self.progress.run_finished(run, self._best_in_words())
         return run
@@ -368,54 +340,7 @@ class _Search:
         return time.monotonic() >= self.deadline
 
     def _seconds(self) -> float:
-        return self.earlier_s + time.monotonic() - self.started
+        return self.prepared.timing.spent_s + time.monotonic() - self.started
 
     def _update(self, **changes: Any) -> None:
         self.findings = replace(self.findings, seconds=self._seconds(), **changes)
-
-
-def _preflight(workload: Workload, question: Question) -> Preflight:
-    current = question.current
-    if current is not None and current.batch_size > workload.examples:
-        raise TargetError(
-            f"the current batch size {current.batch_size} is larger than the training set of {workload.examples} "
-            "examples; give the batch size that is really used"
-        )
-    lr = current.lr if current else None
-    return check(workload, max_batch_size=question.max_batch_size, target=question.target, lr=lr)
-
-
-def _bench(workload: Workload, question: Question, preflight: Preflight, profile: HardwareProfile | None) -> Bench:
-    limits: dict[str, Any] = {"max_batch_size": preflight.max_batch_size, "memory_limit": question.memory_limit}
-    if profile is not None:
-        return bench_from_profile(profile, examples=workload.examples, **limits)
-    return measure(workload, seed=question.seed, **limits)
-
-
-def _evaluation_seconds(workload: Workload) -> float:
-    model = workload.model(0)
-    started = workload.device.clock()
-    workload.evaluate(model)
-    return workload.device.clock() - started
-
-
-def _prediction(
-    workload: Workload, question: Question, preflight: Preflight, bench: Bench, evaluation_s: float, budget_s: float
-) -> Prediction:
-    sizes = partial(_typical_step_seconds, bench)
-    batch_size = min(preflight.max_batch_size, int(_PRIOR_CRITICAL_BATCH_SIZE))
-    run = _TYPICAL_STEPS * sizes(batch_size) + _TYPICAL_EVALUATIONS * evaluation_s
-    typical = _TYPICAL_RUNS * run
-    return Prediction(
-        seconds=min(typical, budget_s),
-        low=min(typical / _TYPICAL_STEPS_FACTOR, budget_s),
-        high=min(typical * _TYPICAL_STEPS_FACTOR, budget_s),
-        budget_s=budget_s,
-        assumption=f"a target that takes about {_TYPICAL_STEPS:.0f} steps, give or take {_TYPICAL_STEPS_FACTOR:.0f} times",
-    )
-
-
-def _typical_step_seconds(bench: Bench, batch_size: int) -> float:
-    from .fits.step_time import fit_step_time
-
-    return fit_step_time(bench.profile.step_time_s).of_batch(batch_size, bench.largest_micro_batch_size)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -126,10 +127,13 @@ def task(
         "make_optimizer": optimizer,
         "name": name,
     }
-    if evaluate is None and val is not None:
-        from .workload import mean_loss
+    compute_metrics = evaluate or (None if val is None else partial(_loss_on, loss, val))
+    return (
+        PartsTask(**parts) if compute_metrics is None else _EvaluatedPartsTask(**parts, compute_metrics=compute_metrics)
+    )
 
-        def evaluate(trained: nn.Module) -> Mapping[str, float]:
-            return {"val_loss": mean_loss(trained, loss, val)}
 
-    return PartsTask(**parts) if evaluate is None else _EvaluatedPartsTask(**parts, compute_metrics=evaluate)
+def _loss_on(loss: Callable[[nn.Module, Batch], Tensor], data: Dataset[Any], model: nn.Module) -> Mapping[str, float]:
+    from .workload import mean_loss
+
+    return {"val_loss": mean_loss(model, loss, data)}

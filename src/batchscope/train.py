@@ -7,7 +7,7 @@ geometric grid of steps, and returns a result for every way to end: a diverged r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +17,8 @@ from torch.optim import Optimizer
 from .device import is_out_of_memory
 from .errors import OutOfMemory
 from .probes.base import Probe
-from .records import Row, RunConfig, RunResult, RunStatus, Target
-from .stopping import History, StopRule
+from .records import Row, RunConfig, RunResult, RunStatus
+from .stopping import History, StopRule, without_end
 from .task import Batch
 from .workload import Workload, preserved_random_state
 
@@ -86,12 +86,14 @@ class _Run:
         model = workload.model(config.seed)
         optimizer = workload.optimizer(model, config.lr, config.optimizer_changes)
         base_lrs = [float(group["lr"]) for group in optimizer.param_groups]
-        target = config.target or Target(metric="val_loss", value=-math.inf, mode="min")
-        return cls(workload, config, on_row, probes, model, optimizer, base_lrs, History(target=target))
+        first = workload.evaluate(model)
+        history = History(target=config.target or without_end(sorted(first)))
+        run = cls(workload, config, on_row, probes, model, optimizer, base_lrs, history)
+        run._record(0, None, first)
+        return run
 
     def until_stopped(self, stop_rules: Sequence[StopRule]) -> RunResult:
         config, device = self.config, self.workload.device
-        self._evaluate(0, train_loss=None)
         batches = self.workload.micro_batches(config.batch_size, self._parts, config.seed + _DATA_SEED_OFFSET)
         due, step = 1, 0
         loss_sum, loss_steps = torch.zeros((), device=device.torch_device), 0
@@ -103,7 +105,7 @@ class _Run:
                 continue
             self.device_seconds += device.clock() - started
             train_loss = float(loss_sum) / loss_steps
-            self._evaluate(step, train_loss)
+            self._record(step, train_loss, self.workload.evaluate(self.model))
             if (status := self._ended(step, stop_rules)) is not None:
                 return self._result(status, step)
             due = max(step + 1, math.ceil(step * config.evaluation_growth))
@@ -147,8 +149,7 @@ class _Run:
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = base * factor
 
-    def _evaluate(self, step: int, train_loss: float | None) -> None:
-        metrics = self.workload.evaluate(self.model)
+    def _record(self, step: int, train_loss: float | None, metrics: Mapping[str, float]) -> None:
         self.history.add(step, train_loss, metrics)
         self.on_row(
             {

@@ -165,9 +165,9 @@ def _smallest(runner: _Runner, *, top: int, limit_bytes: int) -> tuple[int, str]
     for size in (s for s in _SMALL_SIZES if s <= top):
         try:
             step = runner.run(size)
-        except BatchscopeError:
-            raise
         except Exception as error:  # a model may refuse a size with any exception
+            if isinstance(error, BatchscopeError) and not isinstance(error, TaskError):
+                raise
             refusals[size] = error
             continue
         if step is None:
@@ -180,7 +180,7 @@ def _smallest(runner: _Runner, *, top: int, limit_bytes: int) -> tuple[int, str]
     sizes = ", ".join(map(str, refusals))
     error = list(refusals.values())[-1]
     raise TaskError(
-        f"a training step fails at micro-batch size {sizes}: {type(error).__name__}: {_first_line(error)}; "
+        f"a training step fails at micro-batch size {sizes}: {_first_line(error)}; "
         "correct the model or loss() so that one step runs"
     ) from error
 
@@ -247,12 +247,21 @@ class _Search:
 
         A step may lead into the upper half of the headroom in no case, and into the lower half only by surprise.
         """
+        if self.fails <= self.top:
+            return self.between()
         model = self.model
         safe = model.largest_for(self.limit_bytes * (1.0 - HEADROOM / 2), most=self.top, cautious=True)
         reach = min(safe, model.largest_for(self.usable_bytes, most=self.top))
-        if reach >= self.fails:
-            return max(self.fits, math.isqrt(self.fits * self.fails))
-        return max(reach, self.fits + 1) if reach <= self.fits and self.may_add_one() else reach
+        return self.fits + 1 if reach <= self.fits and self.may_add_one() else reach
+
+    def between(self) -> int:
+        """A size between the largest that fits and the smallest that does not: where the line between them says."""
+        gap = self.fails - self.fits
+        failed = self.steps.get(self.fails)
+        if failed is None:
+            return math.isqrt(self.fits * self.fails)
+        room = (self.usable_bytes - self.steps[self.fits].peak) / max(1, failed.peak - self.steps[self.fits].peak)
+        return self.fits + int(gap * min(0.9, max(0.1, room)))
 
     def may_add_one(self) -> bool:
         """Whether one example more stays below the limit if half of what a step needs beyond `base` grows with size.
@@ -260,7 +269,9 @@ class _Search:
         Asked where the readings prove nothing, so that a large constant part does not end the search at one example.
         """
         peak, base = self.steps[self.fits].peak, self.runner.lasting
-        return self.fits + 1 < self.fails and peak + (peak - base) / (2 * self.fits) <= self.limit_bytes
+        if self.fits == self.top or peak + (peak - base) / (2 * self.fits) > self.limit_bytes:
+            return False
+        return len(self.steps) == 1 or self.model.bent_bytes(self.fits + 1) <= self.usable_bytes
 
     def next_size(self) -> int | None:
         """The next size to run, or `None` when no larger one is worth a step or may be run."""
@@ -327,7 +338,8 @@ def _nothing_fits(size: int, seen: str, limit_bytes: int) -> UsageError:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    said = (str(error) or type(error).__name__).splitlines()[0]
+    return said if isinstance(error, TaskError) else f"{type(error).__name__}: {said}"
 
 
 def _mebibytes(value: float) -> str:

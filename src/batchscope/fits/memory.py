@@ -55,6 +55,15 @@ class MemoryModel:
         """The expected peak of one training step."""
         return max(self.floor_bytes, self.line_at_zero_bytes + self.per_example_bytes * micro_batch_size)
 
+    def bent_bytes(self, micro_batch_size: int) -> float:
+        """The expected peak, bending upward beyond the last reading as the last three do."""
+        size, peak = self.points[-1]
+        if micro_batch_size <= size or not self.bend_bytes:
+            return self.peak_bytes(micro_batch_size)
+        beyond = micro_batch_size - size
+        bend = self.bend_bytes * (micro_batch_size - self.points[-2][0])
+        return max(self.floor_bytes, peak + (self.per_example_bytes + bend) * beyond)
+
     def cautious_bytes(self, micro_batch_size: int) -> float:
         """A peak that is not exceeded where memory grows in proportion, or bends upward as three readings show.
 
@@ -62,17 +71,14 @@ class MemoryModel:
         step is tried that could fail. Equal to `peak_bytes` where the readings lie on one line off the floor.
         """
         size, peak = self.points[-1]
+        bound = self.bent_bytes(micro_batch_size)
         if micro_batch_size <= size:
-            return self.peak_bytes(micro_batch_size)
+            return bound
         proportional = (peak - self.base_bytes) / size
-        bound = self.peak_bytes(micro_batch_size)
-        if self.per_example_bytes < _ON_THE_SLOPE * proportional:
-            bound = max(bound, peak + proportional * (micro_batch_size - size))
         if len(self.points) < _READINGS_FOR_BEND:
-            return max(bound, self.base_bytes + (peak - self.base_bytes) * (micro_batch_size / size) ** 2)
-        if self.bend_bytes:
-            beyond = self.bend_bytes * (micro_batch_size - size) * (micro_batch_size - self.points[-2][0])
-            bound = max(bound, peak + self.per_example_bytes * (micro_batch_size - size) + beyond)
+            return max(bound, self.base_bytes + proportional * micro_batch_size**2 / size)
+        if self.per_example_bytes < _ON_THE_SLOPE * proportional:
+            return max(bound, self.base_bytes + proportional * micro_batch_size)
         return bound
 
     def largest_for(self, limit_bytes: float, *, most: int = 2**40, cautious: bool = False) -> int:

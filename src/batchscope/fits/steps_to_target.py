@@ -55,8 +55,10 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """Independent normals on (log S_min, log B_c, log α, log η_max, a, log p, log σ); σ is the spread of log S over
-    seeds at the best rate."""
+    """Independent normals on (log S_min, log B_c, log α, log η_max, a, log p, log σ).
+
+    σ is the spread of log S over seeds at the best rate.
+    """
 
     log_steps_min: tuple[float, float] = (6.0, 3.0)
     log_critical_batch_size: tuple[float, float] = (float(np.log(128.0)), float(np.log(8.0)))

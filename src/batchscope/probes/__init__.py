@@ -1,1 +1,1 @@
-"""Probes measure something inside a training run; one file each. The training loop knows the base and no concrete probe."""
+"""Probes measure something inside a training run, one file each; the training loop knows their base only."""

@@ -1,0 +1,5 @@
+"""`python -m batchscope` is `batchscope`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""Records to JSON types and back: never NaN or Infinity on the way out, no member missing or unknown on the way in."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+__all__ = ["Record", "decode", "encode"]
+
+Record = TypeVar("Record")
+
+
+def encode(value: Any) -> Any:
+    """Records to JSON types; NaN and the infinities become `null`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    return str(value)
+
+
+def decode(cls: type[Record], data: Any, where: str = "") -> Record:
+    """JSON types to a record.
+
+    Raises:
+        ValueError: a member is missing, unknown, or of another type; the message names it.
+    """
+    return _decode(cls, data, where or cls.__name__)
+
+
+def _decode(kind: Any, data: Any, where: str) -> Any:
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return data
+    if dataclasses.is_dataclass(kind):
+        return _decode_record(typing.cast(type, kind), data, where)
+    if origin in (typing.Union, types.UnionType):
+        return _decode_optional(kind, data, where)
+    if origin is typing.Literal:
+        return _one_of(typing.get_args(kind), data, where)
+    if origin is tuple:
+        return _decode_tuple(typing.get_args(kind), data, where)
+    if origin is not None and issubclass(origin, Mapping):
+        return _decode_mapping(typing.get_args(kind)[1], data, where)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind(_one_of(tuple(member.value for member in kind), data, where))
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
+        raise ValueError(f"{where} is {data!r}, not {kind.__name__}")
+    return data
+
+
+def _decode_optional(kind: Any, data: Any, where: str) -> Any:
+    arguments = typing.get_args(kind)
+    if data is None and type(None) in arguments:
+        return None
+    return _decode(next(a for a in arguments if a is not type(None)), data, where)
+
+
+def _one_of(allowed: tuple[Any, ...], data: Any, where: str) -> Any:
+    if data not in allowed:
+        raise ValueError(f"{where} is {data!r}, not one of {', '.join(map(str, allowed))}")
+    return data
+
+
+def _decode_tuple(arguments: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(data, list | tuple):
+        raise ValueError(f"{where} is {type(data).__name__}, not a list")
+    kinds = [arguments[0]] * len(data) if arguments[-1] is Ellipsis else list(arguments)
+    if len(kinds) != len(data):
+        raise ValueError(f"{where} has {len(data)} members, not {len(kinds)}")
+    return tuple(_decode(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(kinds, data, strict=True)))
+
+
+def _decode_mapping(kind: Any, data: Any, where: str) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where} is {type(data).__name__}, not an object")
+    missing = math.nan if kind is float else None  # encode writes null for a metric that is not finite
+    items = {key: missing if item is None else item for key, item in data.items()}
+    return {key: _decode(kind, item, f"{where}.{key}") for key, item in items.items()}
+
+
+def _decode_record(kind: type, data: Any, where: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where} is {type(data).__name__}, not an object")
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    if unknown := sorted(set(data) - set(fields)):
+        raise ValueError(f"{where} has an unknown member {unknown[0]!r}")
+    values = {}
+    for name, f in fields.items():
+        if name in data:
+            values[name] = _decode(hints[name], data[name], f"{where}.{name}")
+        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{where} lacks {name!r}")
+    return kind(**values)

@@ -1,0 +1,187 @@
+"""What a recipe is, in full, and what training at it is expected to take. Numbers only, no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .belief import first_passage
+from .findings import Findings
+from .fits.memory import fit_memory
+from .fits.step_time import accumulation
+from .records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, Verified
+from .store import StoredRun
+
+__all__ = ["NOT_MEASURED", "curves_of", "predicted_at", "probability_within_5_percent", "recipe_of", "verified_by"]
+
+Array = NDArray[np.float64]
+
+NOT_MEASURED = Estimate(value=None, low=None, high=None, n=0, unit="", method="not measured")
+
+_90 = 1.645
+_LAW = "joint law of steps against batch size and rate, fitted to the runs"
+
+
+def recipe_of(findings: Findings, batch_size: int, lr: float) -> Recipe:
+    """Everything to set in a training script, for as many steps as are expected."""
+    micro, parts = accumulation(batch_size, findings.bench.largest_micro_batch_size)
+    horizon = _horizon(findings, batch_size, lr)
+    steps = horizon.config.max_steps if horizon else float(np.median(np.exp(findings.belief.log_steps(batch_size, lr))))
+    epochs = steps * batch_size / findings.examples
+    return Recipe(
+        batch_size=batch_size,
+        micro_batch_size=micro,
+        grad_accum_steps=parts,
+        world_size=1,
+        lr=lr,
+        schedule=findings.question.schedule,
+        warmup_steps=0,
+        optimizer_changes={},
+        steps=math.ceil(steps),
+        steps_per_epoch=math.ceil(findings.examples / batch_size),
+        epochs=epochs,
+        early_stop=EarlyStop(best_epoch=epochs, patience=_patience(findings, batch_size)),
+    )
+
+
+def _patience(findings: Findings, batch_size: int) -> float:
+    """Twice the longest wait between two improvements before the target, in epochs, in runs at this batch size."""
+    assert findings.target is not None
+    runs = [r for r in findings.finished if r.config.batch_size == batch_size] or list(findings.finished)
+    longest = 0.0
+    for run in runs:
+        best: float | None = None
+        since = 0
+        for row in run.rows:
+            value = row["metrics"].get(findings.target.metric) if row["kind"] == "evaluation" else None
+            if value is None:
+                continue
+            if best is None or (value < best if findings.target.mode == "min" else value > best):
+                longest = max(longest, (row["step"] - since) * run.config.batch_size / findings.examples)
+                best, since = value, row["step"]
+            if findings.target.met_by(value):
+                break
+    return max(2.0 * longest, 1.0)
+
+
+def _horizon(findings: Findings, batch_size: int, lr: float) -> StoredRun | None:
+    """The run with a decaying rate that reached the target soonest, where the schedule decays."""
+    made = [
+        (run.result.steps_to_target, run)
+        for run in findings.finished
+        if run.config.purpose == "horizon"
+        and (run.config.batch_size, run.config.lr) == (batch_size, lr)
+        and run.result is not None
+        and run.result.steps_to_target is not None
+    ]
+    return min(made, key=lambda pair: pair[0])[1] if made else None
+
+
+def verified_by(findings: Findings, batch_size: int, lr: float) -> Verified | None:
+    """The last run made at exactly this recipe that reached the target."""
+    assert findings.target is not None
+    for run in reversed(findings.finished):
+        same = (run.config.batch_size, run.config.lr, run.config.schedule) == (
+            batch_size,
+            lr,
+            findings.question.schedule,
+        )
+        if not same or (batch_size, lr) not in findings.reached or run.result is None:
+            continue
+        steps = _passage(findings, run)
+        if steps is not None:
+            metric = run.result.last.get(findings.target.metric, findings.target.value)
+            return Verified(steps=steps, time_s=steps * findings.seconds_of(batch_size), metric=metric)
+    return None
+
+
+def _passage(findings: Findings, run: StoredRun) -> float | None:
+    assert findings.target is not None
+    return first_passage(run.rows, findings.target)
+
+
+def predicted_at(findings: Findings, batch_size: int, lr: float) -> Predicted:
+    """Steps, time, examples and memory of one training, each with the interval in which 90 % of trainings fall."""
+    rng = np.random.default_rng(findings.question.seed)
+    belief, n = findings.belief, len(findings.observations)
+    log_steps = belief.log_steps(batch_size, lr) + belief.spread(batch_size, lr) * rng.standard_normal(
+        len(belief.draws)
+    )
+    steps = np.exp(np.minimum(log_steps, 50.0))
+    horizon = _horizon(findings, batch_size, lr)
+    if horizon is not None and horizon.result is not None and horizon.result.steps_to_target is not None:
+        steps *= horizon.result.steps_to_target / float(np.median(steps))
+    step, spread = findings.seconds_of(batch_size), findings.step_time.relative_spread
+    readings = len(findings.bench.profile.step_time_s)
+    times = steps * step * np.exp(spread * rng.standard_normal(len(steps)))
+    return Predicted(
+        steps_to_target=_of_draws(steps, n, "steps", f"{_LAW}; the spread over seeds included"),
+        step_time_s=Estimate(
+            value=step,
+            low=step * math.exp(-_90 * spread),
+            high=step * math.exp(_90 * spread),
+            n=readings,
+            unit="s",
+            method="interpolated between measured step times; interval from their spread about the fitted line",
+        ),
+        time_to_target_s=_of_draws(times, n, "s", f"steps to target times step time; {_LAW}"),
+        examples_to_target=_of_draws(steps * batch_size, n, "examples", f"steps to target times batch size; {_LAW}"),
+        peak_memory_bytes=_memory(findings, batch_size),
+    )
+
+
+def _memory(findings: Findings, batch_size: int) -> Estimate:
+    points = findings.bench.profile.peak_memory_bytes
+    if not points:
+        return replace(NOT_MEASURED, unit="bytes", method="the profile has no memory table")
+    micro, _ = accumulation(batch_size, findings.bench.largest_micro_batch_size)
+    model = fit_memory([(size, peak) for size, peak in points])
+    peak = model.peak_bytes(micro)
+    return Estimate(
+        value=peak,
+        low=0.95 * peak,
+        high=max(1.05 * peak, model.cautious_bytes(micro)),
+        n=len(points),
+        unit="bytes",
+        method="base + activations per example, fitted to measured peaks; at least 5 % either way",
+    )
+
+
+def _of_draws(values: Array, n: int, unit: str, method: str) -> Estimate:
+    low, value, high = np.quantile(values, (0.05, 0.5, 0.95))
+    return Estimate(value=float(value), low=float(low), high=float(high), n=n, unit=unit, method=method)
+
+
+def probability_within_5_percent(findings: Findings, batch_size: int, lr: float) -> float:
+    """Share of the belief's draws in which a recipe costs at most 5 % more than the best one."""
+    cost = findings.choices().step_cost
+    sizes = np.array(findings.batch_sizes)
+    best = (findings.belief.log_best_steps(sizes) + np.log([cost(int(b)) for b in sizes])).min(axis=1)
+    own = findings.belief.log_steps(batch_size, lr) + math.log(cost(batch_size))
+    return float((own - best <= math.log(1.05)).mean())
+
+
+def curves_of(findings: Findings) -> Curves:
+    """Time, steps, examples and rate against batch size, each at the best rate, with 90 % bands."""
+    sizes = np.array(findings.batch_sizes)
+    steps = np.exp(findings.belief.log_best_steps(sizes))
+    seconds = np.array([findings.seconds_of(int(b)) for b in sizes])
+
+    def curve(values: Array) -> Curve:
+        low, value, high = np.quantile(values, (0.05, 0.5, 0.95), axis=0)
+        return Curve(
+            batch_size=tuple(int(b) for b in sizes),
+            value=tuple(float(v) for v in value),
+            low=tuple(float(v) for v in low),
+            high=tuple(float(v) for v in high),
+        )
+
+    return Curves(
+        time_to_target_s=curve(steps * seconds),
+        steps_to_target=curve(steps),
+        examples_to_target=curve(steps * sizes),
+        lr=curve(np.exp(findings.belief.log_best_lr(sizes))),
+    )

@@ -1,0 +1,108 @@
+"""Before a search: the task is tried, the hardware measured, the duration predicted. No training run yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .bench import measure
+from .check import Preflight, check
+from .errors import TargetError
+from .fits.step_time import fit_step_time
+from .profile import bench_from_profile
+from .progress import Prediction, Progress, Silent
+from .question import Question
+from .records import Bench, HardwareProfile, Timing
+from .store import Store
+from .workload import Workload
+
+__all__ = ["PRIOR_CRITICAL_BATCH_SIZE", "Prepared", "prediction_of", "prepare"]
+
+PRIOR_CRITICAL_BATCH_SIZE = 128
+"""Where a critical batch size is expected before anything is known of the task."""
+
+_TYPICAL_STEPS, _TYPICAL_FACTOR = 400.0, 8.0
+_TYPICAL_RUNS, _TYPICAL_EVALUATIONS = 8.0, 80.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What is known before the first run."""
+
+    preflight: Preflight
+    bench: Bench
+    timing: Timing
+
+
+def prepare(
+    workload: Workload,
+    question: Question,
+    *,
+    profile: HardwareProfile | None,
+    budget_s: float,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Try the task and measure the hardware; with a store, what was measured before is read, not measured again.
+
+    Raises:
+        TaskError: the task fails the preflight.
+        TargetError: the target or the current recipe cannot be used with this task.
+        UsageError: not even the smallest step fits into memory.
+    """
+    told = progress or Silent()
+    told.stage("checking the task")
+    preflight = _preflight(workload, question)
+    bench = store.noted("bench", Bench) if store else None
+    if bench is None:
+        told.stage("measuring step time and memory" if profile is None else "reading the hardware profile")
+        bench = _bench(workload, question, preflight, profile)
+        if store:
+            store.note("bench", bench)
+    timing = store.noted("timing", Timing) if store else None
+    if timing is None:
+        timing = Timing(evaluation_s=_evaluation_seconds(workload), budget_s=budget_s)
+        if store:
+            store.note("timing", timing)
+    return Prepared(preflight=preflight, bench=bench, timing=timing)
+
+
+def prediction_of(prepared: Prepared, budget_s: float) -> Prediction:
+    """How long the training runs of a search will take."""
+    bench = prepared.bench
+    step_time = fit_step_time(bench.profile.step_time_s)
+    batch_size = min(prepared.preflight.max_batch_size, PRIOR_CRITICAL_BATCH_SIZE)
+    step = step_time.of_batch(batch_size, bench.largest_micro_batch_size)
+    typical = _TYPICAL_RUNS * (_TYPICAL_STEPS * step + _TYPICAL_EVALUATIONS * prepared.timing.evaluation_s)
+    return Prediction(
+        seconds=min(typical, budget_s),
+        low=min(typical / _TYPICAL_FACTOR, budget_s),
+        high=min(typical * _TYPICAL_FACTOR, budget_s),
+        budget_s=budget_s,
+        assumption=f"a target that takes about {_TYPICAL_STEPS:.0f} steps, give or take {_TYPICAL_FACTOR:.0f} times",
+    )
+
+
+def _preflight(workload: Workload, question: Question) -> Preflight:
+    current = question.current
+    if current is not None and current.batch_size > workload.examples:
+        raise TargetError(
+            f"the current batch size {current.batch_size} is larger than the training set of {workload.examples} "
+            "examples; give the batch size that is really used"
+        )
+    lr = current.lr if current else None
+    return check(workload, max_batch_size=question.max_batch_size, target=question.target, lr=lr)
+
+
+def _bench(workload: Workload, question: Question, preflight: Preflight, profile: HardwareProfile | None) -> Bench:
+    limits: dict[str, Any] = {"max_batch_size": preflight.max_batch_size, "memory_limit": question.memory_limit}
+    if profile is not None:
+        return bench_from_profile(profile, examples=workload.examples, **limits)
+    return measure(workload, seed=question.seed, **limits)
+
+
+def _evaluation_seconds(workload: Workload) -> float:
+    model = workload.model(0)
+    started = workload.device.clock()
+    workload.evaluate(model)
+    return workload.device.clock() - started
