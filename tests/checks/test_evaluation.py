@@ -1,0 +1,79 @@
+"""`evaluate` is repeatable, and knows the target's metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from batchscope.errors import TargetError, TaskError
+
+from .parts import run
+
+
+def draws(model: nn.Module) -> dict[str, float]:
+    return {"val_loss": 1.0 + torch.rand(()).item()}
+
+
+def meddles(model: nn.Module) -> dict[str, float]:
+    for p in model.parameters():
+        p.data.mul_(1.0 + 1e-6)
+    return {"val_loss": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (
+            draws,
+            r"two evaluations of the same model disagree: val_loss is 1\.\d+, then 1\.\d+; evaluate on a fixed set",
+        ),
+        (meddles, r"evaluate\(model\) changed the model's parameters \(weight\)"),
+        (lambda model: None, r"evaluate\(\) returned None; it must return a dict"),
+        (lambda model: {}, r"evaluate\(\) returned {}; it must return a dict"),
+        (lambda model: 0.5, r"evaluate\(\) returned 0.5; it must return a dict"),
+        (lambda model: {"val_loss": "low"}, r"evaluate\(\) returned 'low' for 'val_loss', which is not a number"),
+        (lambda model: {"val_loss": torch.zeros(3)}, r"for 'val_loss', which is not a number"),
+        (lambda model: {"val_loss": float("nan")}, r"val_loss is nan before training"),
+        (
+            lambda model: {"val_f1": float("nan"), "test_f1": 1.0},
+            r"no metric is a finite number before training: val_f1 is nan",
+        ),
+        (lambda model: {"test_loss": 1.0}, r"returned test_loss; metrics that begin with test_ are reported only"),
+        (
+            lambda model: {"val_loss": 1 / 0},
+            r"evaluate\(model\) raised ZeroDivisionError: division by zero \(test_evaluation.py",
+        ),
+    ],
+)
+def test_bad_evaluations(metrics: Callable[..., Any], message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        run(metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("val_los<=0.1", r"asks for val_los, .*did you mean 'val_loss'\?; there are val_loss, val_accuracy$"),
+        ("f1>=0.9", r"asks for f1, which evaluate\(model\) does not return; there are val_loss, val_accuracy$"),
+        (
+            "val_accuracy>=0.2",
+            r"already met before training: val_accuracy is 0.25 with fresh weights; ask for a value above",
+        ),
+        (
+            "val_accuracy<=0.25",
+            r"already met before training: val_accuracy is 0.25 with fresh weights; ask for a value below",
+        ),
+    ],
+)
+def test_bad_targets(target: str, message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        run(target=target)
+
+
+def test_a_metric_that_is_no_number_yet_is_noted() -> None:
+    found = run(target="val_loss<=0.1", metrics=lambda model: {"val_loss": 1.0, "val_auc": float("nan")})
+    assert found.notes == ("val_auc is nan before training",)
