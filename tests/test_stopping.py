@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchscope.errors import TargetError
 from batchscope.records import RunStatus, Target
-from batchscope.stopping import BehindRule, History, StallRule
+from batchscope.stopping import (
+    BehindRule,
+    DeadlineRule,
+    History,
+    PlateauRule,
+    StallRule,
+    target_metric,
+    without_end,
+)
 
 DOWN, UP = Target(metric="m", value=0.5, mode="min"), Target(metric="m", value=0.5, mode="max")
 
@@ -125,3 +134,47 @@ def test_one_bad_evaluation_is_no_lag() -> None:
     assert rule(course(DOWN, [(0, 3.0), (2, 3.0), (8, 3.0), (13, 3.0)])) is None
     assert rule(course(DOWN, [(0, 3.0), (10, 2.0), (15, 1.4), (30, 1.4)])) is None
     assert rule(course(DOWN, [(0, 3.0), (20, 2.0), (22, 2.0), (24, 2.0)])) is RunStatus.BEHIND
+
+
+@pytest.mark.parametrize("target", [DOWN, UP])
+def test_the_plateau_is_where_the_last_stretch_gains_little(target: Target) -> None:
+    """m(s) = exp(-s / 40): since 0.6 s it has gained exp(-0.6 s / 40) - exp(-s / 40) of 1 - exp(-s / 40) in all."""
+
+    def values(last: int) -> list[tuple[int, float]]:
+        falling = [(s, math.exp(-s / 40)) for s in range(0, last + 1)]
+        return falling if target.mode == "min" else [(s, -v) for s, v in falling]
+
+    share = {s: (math.exp(-0.6 * s / 40) - math.exp(-s / 40)) / (1 - math.exp(-s / 40)) for s in (150, 400)}
+    assert share[150] > 0.02 > share[400]
+    rule = PlateauRule()
+    assert rule(course(target, values(150))) is None
+    assert rule(course(target, values(400))) is RunStatus.STALLED
+    assert rule(course(target, [(0, 1.0), (20, 1.0), (49, 1.0)])) is None  # too short to tell
+
+
+def test_the_deadline() -> None:
+    now = [9.9]
+    rule = DeadlineRule(clock=lambda: now[0], deadline=10.0)
+    assert rule(course(DOWN, [(0, 1.0)])) is None
+    now[0] = 10.0
+    assert rule(course(DOWN, [(0, 1.0)])) is RunStatus.OUT_OF_TIME
+
+
+@pytest.mark.parametrize(
+    ("metrics", "chosen"),
+    [
+        (["test_loss", "val_accuracy", "val_loss"], ("val_loss", False)),
+        (["aux_loss", "val_top1_accuracy"], ("aux_loss", False)),
+        (["depth", "val_F1"], ("val_F1", True)),
+    ],
+)
+def test_the_metric_to_aim_at(metrics: list[str], chosen: tuple[str, bool]) -> None:
+    assert target_metric(metrics) == chosen
+    endless = without_end(metrics)
+    assert (endless.metric, endless.mode) == (chosen[0], "max" if chosen[1] else "min")
+    assert not any(endless.met_by(sign * 1e300) for sign in (1, -1))
+
+
+def test_an_unknown_metric_is_not_guessed() -> None:
+    with pytest.raises(TargetError, match=r"none of the metrics depth, test_loss is a loss or a known score"):
+        target_metric(["depth", "test_loss"])

@@ -40,7 +40,7 @@ def meddles(model: nn.Module) -> dict[str, float]:
         (lambda model: {"val_loss": float("nan")}, r"val_loss is nan before training"),
         (
             lambda model: {"val_f1": float("nan"), "test_f1": 1.0},
-            r"no metric is a finite number before training: val_f1 is nan",
+            r"val_f1 is nan before training, with fresh weights",
         ),
         (lambda model: {"test_loss": 1.0}, r"returned test_loss; metrics that begin with test_ are reported only"),
         (
@@ -77,3 +77,13 @@ def test_bad_targets(target: str, message: str) -> None:
 def test_a_metric_that_is_no_number_yet_is_noted() -> None:
     found = run(target="val_loss<=0.1", metrics=lambda model: {"val_loss": 1.0, "val_auc": float("nan")})
     assert found.notes == ("val_auc is nan before training",)
+
+
+def test_without_a_target_a_metric_must_be_known() -> None:
+    assert run(metrics=lambda model: {"energy_loss": 2.0, "depth": float("nan")}).notes == (
+        "depth is nan before training",
+    )
+    with pytest.raises(
+        TargetError, match=r"none of the metrics depth is a loss or a known score.*--target 'depth>=0.9'"
+    ):
+        run(metrics=lambda model: {"depth": 1.0})

@@ -11,6 +11,7 @@ from torch import nn
 from ..errors import TargetError, TaskError
 from ..records import Target
 from ..settings import near_miss
+from ..stopping import target_metric
 from ..workload import Workload
 
 __all__ = ["check_target", "evaluate_twice"]
@@ -51,7 +52,7 @@ def check_target(metrics: Mapping[str, float], target: Target | None) -> list[st
     """Whether the target can be asked for; returns notes on other metrics that are no numbers yet.
 
     Raises:
-        TargetError: `evaluate` lacks the metric, or the target is met before training.
+        TargetError: `evaluate` lacks the metric, none was named and none is known, or the target is met already.
         TaskError: the metric to choose by is not finite before training.
     """
     usable = [name for name in metrics if not name.startswith("test_")]
@@ -60,13 +61,9 @@ def check_target(metrics: Mapping[str, float], target: Target | None) -> list[st
             f"the target {target} asks for {target.metric}, which evaluate(model) does not return"
             f"{near_miss(target.metric, usable)}; there are {', '.join(usable)}"
         )
-    needed = target.metric if target is not None else "val_loss"
-    if needed in metrics and not math.isfinite(metrics[needed]):
+    needed = target.metric if target is not None else target_metric(list(metrics))[0]
+    if not math.isfinite(metrics[needed]):
         raise TaskError(f"{needed} is {metrics[needed]} before training, with fresh weights; return a finite number")
-    if not any(math.isfinite(metrics[name]) for name in usable):
-        raise TaskError(
-            "no metric is a finite number before training: " + ", ".join(f"{n} is {metrics[n]}" for n in usable)
-        )
     if target is not None and target.met_by(metrics[target.metric]):
         side = "below" if target.mode == "min" else "above"
         raise TargetError(
