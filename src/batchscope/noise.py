@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,20 +12,17 @@ from .check import check
 from .errors import TaskError, UsageError
 from .fits.noise_scale import NoiseBlock, estimate, trace
 from .probes.noise_scale import NoiseScale
+from .rate_range import measure_rate_range
 from .records import Estimate, Row, RunConfig, RunStatus, Target
-from .stopping import StopRule
+from .stopping import StopRule, without_end
 from .train import train
 from .workload import Workload, preserved_random_state
 
-__all__ = ["NoiseReport", "choose_lr", "measure_noise"]
+__all__ = ["NoiseReport", "default_batch_size", "measure_noise"]
 
 _BATCH_SIZE = 64
 _STEPS = 400
 _READINGS = 100
-_LADDER_STEPS = 40
-_LADDER = tuple(1e-4 * 4.0**rung for rung in range(9))
-_FALLING_RUNGS = 2
-_LADDER_SHARE = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +64,11 @@ def measure_noise(
 
     Args:
         workload: the task on its device; it is checked first.
-        lr: the rate; without one, `choose_lr` does.
+        lr: the rate; without one, a twelfth of the ceiling that a range test finds.
         batch_size: examples a step; default 64, less on a small data set.
         steps: optimizer steps at most.
         target: ends the run once it is reached.
-        budget_s: wall-clock seconds; looked at after every evaluation, and after every rate that is tried.
+        budget_s: wall-clock seconds; looked at after every evaluation.
         seed: of the weights and of the order of the examples.
         groups: micro-batches aimed at in a measured step.
         on_row: receives the run's rows as they are made.
@@ -86,7 +82,7 @@ def measure_noise(
         UsageError: the batch cannot be cut into equal groups, or a number makes no sense.
 
     Cost: `steps` training steps and `groups - 1` more passes over a micro-batch in about a hundred of them; without a
-    rate, up to nine times 40 steps before.
+    rate, a range test of 10 to 20 steps before.
     """
     found = check(workload, target=target, lr=lr)
     if not found.independent:
@@ -100,11 +96,11 @@ def measure_noise(
     probe = NoiseScale(groups=groups, every=max(1, steps // _READINGS))
     cut = _checked_groups(probe, size, workload.examples)
     clock, started = workload.device.clock, workload.device.clock()
-    goal = target or _unreachable(sorted(found.metrics))
+    goal = target or without_end(sorted(found.metrics))
     source = "given"
     if lr is None:
-        limit = math.inf if budget_s is None else started + _LADDER_SHARE * budget_s
-        lr, source = choose_lr(workload, batch_size=size, target=goal, seed=seed, enough=lambda: clock() > limit)
+        test = measure_rate_range(workload, batch_size=size, micro_batch_size=size, seed=seed)
+        lr, source = test.pilot_lr, f"a range test of {test.steps} steps ended at {test.ceiling_lr:.3g}"
     rules: list[StopRule] = []
     if budget_s is not None:
         rules.append(lambda history: RunStatus.OUT_OF_TIME if clock() - started > budget_s else None)
@@ -134,73 +130,13 @@ def measure_noise(
     )
 
 
-def choose_lr(
-    workload: Workload,
-    *,
-    batch_size: int,
-    target: Target,
-    seed: int = 0,
-    enough: Callable[[], bool] = lambda: False,
-) -> tuple[float, str]:
-    """A rate at which the task trains: the best rung of a short ladder.
-
-    Runs of 40 steps from the same weights and with the same examples, at rates that rise fourfold from 0.0001; the rate
-    whose training loss is lowest on average over those steps. The climb ends once two rates in a row are worse than the
-    best, or a run diverges. Separate runs, because one run with a rising rate confuses the rate with what was learnt
-    before it. Good for a measurement that needs a workable rate; 40 steps are too short a horizon to recommend one.
-
-    Args:
-        workload: the task on its device.
-        batch_size: examples a step.
-        target: a metric of the task; it ends no run unless it is met.
-        seed: of the weights and of the order of the examples.
-        enough: asked after each rate; true ends the climb.
-
-    Returns:
-        The rate, and a sentence that says how it was found.
-
-    Raises:
-        TaskError: every rate that was tried diverged.
-    """
-    tried: list[tuple[float, float]] = []
-    for lr in _LADDER:
-        tried.append((_mean_loss(workload, lr, batch_size, target, seed), lr))
-        best = min(tried)
-        since = len(tried) - 1 - tried.index(best)
-        if since >= _FALLING_RUNGS or (since and not math.isfinite(tried[-1][0])) or enough():
-            break
-    loss, lr = min(tried)
-    if not math.isfinite(loss):
-        raise TaskError(
-            f"training diverges within {_LADDER_STEPS} steps at every rate tried, from {tried[0][1]:.3g} to "
-            f"{tried[-1][1]:.3g}; give a rate with --lr, and check the loss and the scale of the inputs"
-        )
-    said = f"lowest mean training loss over {_LADDER_STEPS} steps among {len(tried)} rates from {_LADDER[0]:g} "
-    return lr, said + f"to {tried[-1][1]:.3g}, each four times the one before"
-
-
 def default_batch_size(examples: int) -> int:
     """64, or the largest power of two that is at most a quarter of the data set; 2 at least."""
     return max(2, min(_BATCH_SIZE, 2 ** int(math.log2(max(1, examples // 4)))))
 
 
-def _mean_loss(workload: Workload, lr: float, batch_size: int, target: Target, seed: int) -> float:
-    config = _configuration(workload, lr=lr, batch_size=batch_size, steps=_LADDER_STEPS, target=target, seed=seed)
-    losses: list[tuple[int, float]] = []
-
-    def take(row: Row) -> None:
-        loss = row["train_loss"]
-        losses.append((row["step"], math.inf if loss is None or not math.isfinite(loss) else loss))
-
-    result = train(workload, config, on_row=take)
-    if result.status is RunStatus.DIVERGED:
-        return math.inf
-    stretches = [(now - before, loss) for (before, _), (now, loss) in itertools.pairwise(losses)]
-    return sum(length * loss for length, loss in stretches) / result.steps
-
-
 def _configuration(
-    workload: Workload, *, lr: float, batch_size: int, steps: int, target: Target, seed: int, groups: int = 0
+    workload: Workload, *, lr: float, batch_size: int, steps: int, target: Target, seed: int, groups: int
 ) -> RunConfig:
     return RunConfig(
         task=workload.name,
@@ -211,9 +147,8 @@ def _configuration(
         seed=seed,
         target=target,
         max_steps=steps,
-        evaluation_growth=1.05 if groups else float(_LADDER_STEPS),
         device=str(workload.device.torch_device),
-        purpose="noise" if groups else "rate-range",
+        purpose="noise",
         noise_scale_groups=groups,
     )
 
@@ -231,12 +166,6 @@ def _checked_groups(probe: NoiseScale, batch_size: int, examples: int) -> int:
             f"{batch_size - 1} for example"
         )
     return groups
-
-
-def _unreachable(metrics: Sequence[str]) -> Target:
-    """A target that no run meets, on a metric that the task has."""
-    metric = "val_loss" if "val_loss" in metrics else metrics[0]
-    return Target(metric=metric, value=-math.inf, mode="min")
 
 
 def _notes(workload: Workload, config: RunConfig, whole: Estimate, status: RunStatus) -> list[str]:

@@ -256,6 +256,11 @@ class RateRange:
     losses: tuple[float | None, ...]
     steps: int
 
+    @property
+    def pilot_lr(self) -> float:
+        """A rate at which a first run will train: a twelfth of the ceiling, to three digits."""
+        return float(f"{self.ceiling_lr / 12:.3g}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
@@ -263,7 +268,10 @@ class Timing:
 
     evaluation_s: float
     budget_s: float
+    """The first one; it sets how closely runs are evaluated, however long the search goes on later."""
     spent_s: float = 0.0
+    given_s: float = 0.0
+    """The largest budget within which the search has come to an end."""
 
     @property
     def evaluation_growth(self) -> float:

@@ -1,7 +1,7 @@
 """A search from question to answer: propose, run, store, until no further run is worth its price.
 
-Every decision follows from what is stored, so the same command on the same folder goes on where it was stopped,
-whatever stopped it: finished runs are read, not repeated.
+Every decision follows from the question, the kept measurements and the runs before it, so the same command on the same
+folder comes to the same runs in the same order: finished ones are read, not repeated, whatever stopped the search.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .loading import LoadedTask
 from .plan import build_plan
 from .preparation import PRIOR_CRITICAL_BATCH_SIZE, Prepared, prediction_of, prepare
 from .probes.noise_scale import NoiseScale
-from .progress import Progress, Silent
+from .progress import Prediction, Progress, Silent
 from .question import Question
 from .rate_range import measure_rate_range
 from .records import SCHEMA, HardwareProfile, Plan, RateRange, RunConfig, RunStatus
@@ -35,9 +35,8 @@ from .store import Store, StoredRun, write_text
 from .train import train
 from .workload import Workload
 
-__all__ = ["asked_of", "find"]
+__all__ = ["asked_of", "find", "predict"]
 
-_PILOT_BELOW_CEILING = 12.0
 _PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
 _MOST_PROBES = 20
 _BEHIND, _CURRENT_BEHIND = 1.5, 4.0
@@ -79,9 +78,24 @@ def find(
     with Store(out, asked_of(loaded, question, workload.device, profile)) as store:
         search = _Search.begin(workload, question, store, profile, budget_s, progress or Silent())
         plan = search.answer()
+        search.keep_time(given_s=budget_s)
         store.note("plan", plan)
         write_text(Path(out) / "report.html", build(plan, store.runs()))
     return plan
+
+
+def predict(
+    loaded: LoadedTask,
+    question: Question,
+    *,
+    device: Device | None = None,
+    profile: HardwareProfile | None = None,
+    budget_s: float = 600.0,
+    progress: Progress | None = None,
+) -> Prediction:
+    """How long `find` would take; the hardware is measured, and nothing is stored. Arguments and errors as there."""
+    workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device or pick())
+    return prediction_of(prepare(workload, question, profile=profile, budget_s=budget_s, progress=progress), budget_s)
 
 
 def asked_of(loaded: LoadedTask, question: Question, device: Device, profile: HardwareProfile | None) -> dict[str, Any]:
@@ -110,6 +124,10 @@ class _Search:
     deadline: float
     micro_here: int
     """The largest micro-batch on this machine, which may not be the one that the answer is for."""
+    longer: bool
+    """Whether the budget is larger than any before, so that runs which it cut off are made again."""
+    worked: bool = False
+    """Whether a run, or the range test, was made by this process."""
 
     @classmethod
     def begin(
@@ -123,7 +141,10 @@ class _Search:
     ) -> _Search:
         started = time.monotonic()
         prepared = prepare(workload, question, profile=profile, budget_s=budget_s, store=store, progress=progress)
+        timing = prepared.timing
         progress.predicted(prediction_of(prepared, budget_s))
+        if finished := sum(run.result is not None for run in store.runs()):
+            progress.stage(f"going on from what {store.root} holds: {finished} finished runs")
         findings = Findings(
             task=workload.name,
             question=question,
@@ -132,8 +153,8 @@ class _Search:
             bench=prepared.bench,
             bench_counts=profile is None,
             rate_range=store.noted("rate-range", RateRange),
-            runs=store.runs(),
-            seconds=prepared.timing.spent_s,
+            runs=(),
+            seconds=timing.spent_s,
             environment=environment_of(workload.device),
             notes=prepared.preflight.notes,
         )
@@ -145,8 +166,9 @@ class _Search:
             prepared=prepared,
             findings=findings,
             started=started,
-            deadline=started + budget_s,
+            deadline=started + budget_s - timing.spent_s,
             micro_here=prepared.bench.largest_micro_batch_size,
+            longer=0.0 < timing.given_s < budget_s,
         )
 
     def answer(self) -> Plan:
@@ -167,6 +189,7 @@ class _Search:
         micro, _ = accumulation(size, self.micro_here)
         test = measure_rate_range(self.workload, batch_size=size, micro_batch_size=micro, seed=self.question.seed)
         self.store.note("rate-range", test)
+        self.worked = True
         self._update(rate_range=test)
 
     def _first_batch_size(self) -> int:
@@ -183,7 +206,7 @@ class _Search:
             batch_size, lr = current.batch_size, current.lr
         else:
             assert test is not None
-            batch_size, lr = test.batch_size, float(f"{test.ceiling_lr / _PILOT_BELOW_CEILING:.3g}")
+            batch_size, lr = test.batch_size, test.pilot_lr
         groups = 2 if self.prepared.preflight.independent and batch_size >= 2 else 0
         config = self._config(
             batch_size,
@@ -204,8 +227,6 @@ class _Search:
     def _probe(self) -> None:
         """Buy runs while one is worth its price."""
         for _ in range(_MOST_PROBES):
-            if self._late():
-                return
             proposal = propose(
                 self.findings.belief,
                 self.findings.choices(),
@@ -214,26 +235,32 @@ class _Search:
             )
             if proposal is None:
                 return
-            why = f"worth {proposal.value:.1f} runs, costs {proposal.price:.1f}"
-            self._run(self._compared(self._config(proposal.batch_size, proposal.lr, "probe"), _BEHIND), why)
+            config = self._compared(self._config(proposal.batch_size, proposal.lr, "probe"), _BEHIND)
+            if self._too_late_for(config):
+                return
+            self._run(config, f"worth {proposal.value:.1f} trainings, costs {proposal.price:.1f}")
 
     def _try_current(self) -> None:
         current = self.question.current
-        if current is None or self._late() or (current.batch_size, current.lr) in self.findings.tried:
+        if current is None or (current.batch_size, current.lr) in self.findings.tried:
             return
-        config = self._config(current.batch_size, current.lr, "current")
-        self._run(self._compared(config, _CURRENT_BEHIND), "the current recipe, to compare with")
+        config = self._compared(self._config(current.batch_size, current.lr, "current"), _CURRENT_BEHIND)
+        if not self._too_late_for(config):
+            self._run(config, "the current recipe, to compare with")
 
     def _verify(self) -> None:
         """A run at exactly the recipe, unless one was made; it may change the decision, once."""
         for _ in range(2):
-            if self._late() or not self.findings.reached:
+            if not self.findings.reached:
                 return
             decision = self.findings.decision
             if (decision.batch_size, decision.lr) in self.findings.reached:
                 return
             config = self._config(decision.batch_size, decision.lr, "verify", seed=self.question.seed + 1)
-            self._run(self._compared(config, 2 * _BEHIND), "a run at exactly the recipe")
+            config = self._compared(config, 2 * _BEHIND)
+            if self._too_late_for(config):
+                return
+            self._run(config, "a run at exactly the recipe")
 
     def _shorten(self) -> None:
         """Where the rate decays: the shortest horizon at which the decision reaches the target."""
@@ -242,11 +269,11 @@ class _Search:
         decision: Decision = self.findings.decision
         steps = math.ceil(math.exp(float(self.findings.belief.log_steps(decision.batch_size, decision.lr).mean())))
         for _ in range(_HORIZONS):
-            if self._late():
-                return
             config = self._config(
                 decision.batch_size, decision.lr, "horizon", schedule=self.question.schedule, max_steps=max(2, steps)
             )
+            if self._too_late_for(config):
+                return
             run = self._run(config, f"{self.question.schedule} decay over {steps} steps")
             reached = run.result is not None and run.result.status is RunStatus.REACHED
             steps = math.ceil(steps * (0.8 if reached else 1.3))
@@ -296,8 +323,12 @@ class _Search:
     def _run(self, config: RunConfig, why: str, most_s: float | None = None) -> StoredRun:
         """A finished run of this configuration, from the store or made now."""
         stored = self.store.finished(config)
-        if stored is not None and stored.result is not None and stored.result.status is not RunStatus.OUT_OF_TIME:
+        if stored is not None and not self._cut_off(stored):
+            self._update(runs=(*self.findings.runs, stored))
             return stored
+        if stored is not None:
+            self.store.reopen(config)
+        self.worked = True
         left = max(0.0, self.deadline - time.monotonic())
         self.progress.run_started(config, why, f"at most {left:.0f} s left")
         try:
@@ -308,8 +339,8 @@ class _Search:
             self.micro_here = max(1, config.micro_batch_size // 2)
             micro, parts = accumulation(config.batch_size, self.micro_here)
             return self._run(replace(config, micro_batch_size=micro, grad_accum_steps=parts), why, most_s)
-        self.store.note("timing", replace(self.prepared.timing, spent_s=self._seconds()))
-        self._update(runs=self.store.runs())
+        self._update(runs=(*self.findings.runs, run))
+        self.keep_time()
         self.progress.run_finished(run, self._best_in_words())
         return run
 
@@ -336,11 +367,20 @@ class _Search:
         decision = self.findings.decision
         return f"batch size {decision.batch_size}, rate {decision.lr:.3g}"
 
-    def _late(self) -> bool:
-        return time.monotonic() >= self.deadline
+    def keep_time(self, given_s: float = 0.0) -> None:
+        """Write down what the search has taken so far, and the budget within which it came to its end."""
+        timing = self.prepared.timing
+        most_s = max(timing.given_s, given_s)
+        self.store.note("timing", replace(timing, spent_s=self.findings.seconds, given_s=most_s))
 
-    def _seconds(self) -> float:
-        return self.prepared.timing.spent_s + time.monotonic() - self.started
+    def _cut_off(self, run: StoredRun) -> bool:
+        """Whether the budget ended the run, and there is a larger one now."""
+        return self.longer and run.result is not None and run.result.status is RunStatus.OUT_OF_TIME
+
+    def _too_late_for(self, config: RunConfig) -> bool:
+        """Whether the run would have to be made, and there is no time left for it."""
+        return time.monotonic() >= self.deadline and self.store.finished(config) is None
 
     def _update(self, **changes: Any) -> None:
-        self.findings = replace(self.findings, seconds=self._seconds(), **changes)
+        here = time.monotonic() - self.started if self.worked else 0.0
+        self.findings = replace(self.findings, seconds=self.prepared.timing.spent_s + here, **changes)
