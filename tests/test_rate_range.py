@@ -14,11 +14,11 @@ from batchscope.workload import Workload
 
 
 def quadratic(curvature: float, *, optimizer: type[torch.optim.Optimizer] = torch.optim.SGD) -> Task:
-    """Loss ½ h ‖w‖² + noise-free data: gradient descent at a constant rate diverges beyond 2 / h."""
+    """Loss ½ h ⟨‖w - 1 - x‖²⟩ with scattered x: gradient descent at a constant rate diverges beyond 2 / h."""
     return task(
         model=lambda: torch.nn.Linear(8, 1, bias=False),
-        train=TensorDataset(torch.zeros(64, 1)),
-        loss=lambda model, batch: 0.5 * curvature * next(model.parameters()).square().sum() + batch[0].mean(),
+        train=TensorDataset(torch.linspace(-1.0, 1.0, 64)[:, None]),
+        loss=lambda model, batch: 0.5 * curvature * (next(model.parameters()) - 1.0 - batch[0]).square().sum(1).mean(),
         optimizer=lambda params, lr: optimizer(params, lr=lr),
         evaluate=lambda model: {"val_loss": 1.0},
     )
@@ -29,8 +29,8 @@ def test_the_ceiling_follows_the_edge_of_stability(curvature: float) -> None:
     found = measure_rate_range(Workload(quadratic(curvature)), batch_size=8, micro_batch_size=8)
     edge = 2.0 / curvature
     assert found.broke
-    # A rate that doubles every step shrinks the weights on its way, so it passes the edge before the loss shows it.
-    assert edge < found.ceiling_lr < 64 * edge
+    # The rate doubles every step, and has passed the edge a few times over before the loss shows it.
+    assert edge < found.ceiling_lr <= 16 * edge
 
 
 def test_the_optimizers_kind_is_measured() -> None:
