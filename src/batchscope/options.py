@@ -14,8 +14,8 @@ from .question import parse_bytes, parse_seconds
 from .store import free_folder
 
 if TYPE_CHECKING:
+    from .device import Device
     from .loading import LoadedTask
-    from .workload import Workload
 
 __all__ = ["Flag", "Options"]
 
@@ -30,7 +30,9 @@ _RESULTS = Path("batchscope-runs")
 class Options:
     """Options of every command that measures."""
 
-    set: Annotated[tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False, show_default=False)] = ()
+    set: Annotated[
+        tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False, show_default=False)
+    ] = ()
     """KEY=VALUE for the task's factory; repeatable."""
     seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))] = 0
     """Of everything that is drawn at random."""
@@ -65,21 +67,25 @@ class Options:
         """
         return parse_bytes(self.memory_limit) if self.memory_limit else None
 
-    def load(self, task: str) -> tuple[LoadedTask, Workload]:
-        """The task, and the task on its device; imports torch.
+    def load(self, task: str) -> LoadedTask:
+        """The task; imports torch.
 
         Raises:
             TaskError: there is no such task, or it cannot be made.
-            UsageError: there is no such device.
         """
-        from .device import pick
         from .loading import load_task
 
-        loaded = load_task(task, list(self.set))
-        device = pick(self.device)
-        from .workload import Workload
+        return load_task(task, list(self.set))
 
-        return loaded, Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
+    def picked(self) -> Device:
+        """The device.
+
+        Raises:
+            UsageError: there is no such device here.
+        """
+        from .device import pick
+
+        return pick(self.device)
 
     def folder(self, name: str, asked: Mapping[str, Any]) -> Path:
         """Where the results of a question go."""

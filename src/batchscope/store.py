@@ -9,7 +9,8 @@ DIR/lock                          held by flock while a search is at work; it di
 ```
 
 A killed run leaves `config.json` and its rows, but no result: it is made again from its seed, its rows kept beside as
-`rows.interrupted-1.jsonl`, `-2` and so on. Finished runs are never repeated.
+`rows.interrupted-1.jsonl`, `-2` and so on. Finished runs are never repeated; one that the time budget cut off can be
+reopened when there is more.
 """
 
 from __future__ import annotations
@@ -136,6 +137,12 @@ class Store:
         """
         return RunWriter(self.root / "runs" / run_id(config), config)
 
+    def reopen(self, config: RunConfig) -> None:
+        """Make a run unfinished that its time budget cut off; what it found is kept as `result.interrupted-1.json`."""
+        result = self.root / "runs" / run_id(config) / "result.json"
+        with _explained(result):
+            _put_aside(result)
+
     def runs(self) -> tuple[StoredRun, ...]:
         """All runs in the folder, in the order in which they were started."""
         return read_runs(self.root)
@@ -173,8 +180,7 @@ class RunWriter:
             folder.mkdir(parents=True, exist_ok=True)
             rows = folder / "rows.jsonl"
             if rows.is_file() and rows.stat().st_size:
-                names = (folder / f"rows.interrupted-{i}.jsonl" for i in itertools.count(1))
-                os.replace(rows, next(name for name in names if not name.exists()))
+                _put_aside(rows)
             if not (folder / "config.json").exists():
                 write_json(folder / "config.json", encode(config))
             self._file: IO[str] = open(rows, "w", encoding="utf-8")  # noqa: SIM115 - closed by finish or close
@@ -220,6 +226,12 @@ class RunWriter:
         """Leave the run unfinished; its rows stay."""
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def _put_aside(path: Path) -> None:
+    """Rename to `NAME.interrupted-1.SUFFIX`, or the first number that is free."""
+    names = (path.with_name(f"{path.stem}.interrupted-{i}{path.suffix}") for i in itertools.count(1))
+    os.replace(path, next(name for name in names if not name.exists()))
 
 
 def read_runs(root: Path | str) -> tuple[StoredRun, ...]:
