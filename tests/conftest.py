@@ -10,8 +10,8 @@ from hypothesis import settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-# Before torch is imported. The models here are tiny, and threads that wait for one another on a busy machine cost far more
-# than they give: with two threads the tests of the tasks and probes took nine times as long as with one.
+# Before torch is imported. The models here are tiny, and threads that wait for one another on a busy machine cost far
+# more than they give: with two threads the tests of the tasks and probes took nine times as long as with one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("batchscope", deadline=None, derandomize=bool(os.environ.get("CI")))

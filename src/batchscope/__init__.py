@@ -22,9 +22,11 @@ if TYPE_CHECKING:
         TaskError,
         UsageError,
     )
-    from .loading import load_task
+    from .loading import LoadedTask, load_task
+    from .question import CurrentRecipe, Question
     from .records import Estimate, HardwareProfile, Plan, PlanStatus, Recipe, RunStatus, Target
     from .store import Store
+    from .sweep import find
     from .task import Task, task
 
 __version__ = "0.1.0"
@@ -32,12 +34,15 @@ __version__ = "0.1.0"
 __all__ = [
     "BatchscopeError",
     "Count",
+    "CurrentRecipe",
     "Estimate",
     "HardwareProfile",
+    "LoadedTask",
     "OutOfMemory",
     "Plan",
     "PlanStatus",
     "ProfileError",
+    "Question",
     "Recipe",
     "RunStatus",
     "Store",
@@ -48,6 +53,7 @@ __all__ = [
     "TaskError",
     "UsageError",
     "count",
+    "find",
     "load_task",
     "task",
 ]
@@ -63,9 +69,11 @@ _NAMES_OF_MODULE = {
         "TaskError",
         "UsageError",
     ),
-    "loading": ("load_task",),
+    "loading": ("LoadedTask", "load_task"),
+    "question": ("CurrentRecipe", "Question"),
     "records": ("Estimate", "HardwareProfile", "Plan", "PlanStatus", "Recipe", "RunStatus", "Target"),
     "store": ("Store",),
+    "sweep": ("find",),
     "task": ("Task", "task"),
 }
 _MODULE_OF_NAME = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
