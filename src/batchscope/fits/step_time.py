@@ -12,15 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy.optimize import isotonic_regression, least_squares
+import numpy.typing as npt
+from scipy.optimize import isotonic_regression
 from scipy.stats import t as student_t
 
 from ..records import Estimate
 
 __all__ = ["StepTime", "accumulation", "fit_step_time"]
+
+Array = npt.NDArray[np.float64]
 
 _LEAST_SPREAD = 0.02
 """Relative spread below which no set of readings is believed, however well it fits."""
@@ -28,6 +30,14 @@ _LEAST_SPREAD = 0.02
 _SPREAD_OF_TWO = 0.1
 _KNEE_RANGE = 1e3
 """A knee this many times outside the measured sizes cannot be told from none, or from a constant time."""
+
+_GRID = 1000
+_REWEIGHTINGS = 6
+_DISTURBED_FROM = 4.0
+"""Typical residuals beyond which a reading counts as disturbed and loses weight."""
+
+_WIDENING = 1.1
+"""Brings the interval's coverage to nine in ten over simulated readings; without it, it was 0.88."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +115,10 @@ def accumulation(batch_size: int, largest_micro_batch_size: int) -> tuple[int, i
 def fit_step_time(points: Sequence[tuple[int, float]], *, update_s: float = 0.0) -> StepTime:
     """Fit fixed and per-example cost to measured step times.
 
-    Minimises the soft-L1 loss of `log(t_i) - log(fixed + per_example · m_i)` over both costs in logarithms, so neither
-    can be negative, small and large steps weigh alike, and one disturbed reading has little pull. The knee's 90 %
-    interval is its profile likelihood with Student's quantile; an end that the readings do not bound is `None`.
+    Minimises the weighted squares of `log(t_i) - log(fixed · (1 + m_i / knee))` over a grid of knees, so neither cost
+    can be negative and small and large steps weigh alike. The weights are Cauchy's, iterated from the knee of the least
+    absolute residuals, so one disturbed reading has no pull. The knee's 90 % interval is its profile likelihood with
+    Student's quantile; an end that the readings do not bound is `None`.
 
     Args:
         points: `(micro_batch_size, seconds)`, at least one, sizes different.
@@ -118,6 +129,8 @@ def fit_step_time(points: Sequence[tuple[int, float]], *, update_s: float = 0.0)
 
     Raises:
         ValueError: no points, a repeated size, or a number that is not positive and finite.
+
+    Cost: about a millisecond.
     """
     if not points:
         raise ValueError("no step time to fit")
@@ -126,61 +139,69 @@ def fit_step_time(points: Sequence[tuple[int, float]], *, update_s: float = 0.0)
     seconds = np.array([value for _, value in ordered], dtype=float)
     if len(set(sizes)) < len(sizes) or not (np.isfinite(seconds).all() and (seconds > 0).all() and (sizes >= 1).all()):
         raise ValueError(f"step times {ordered} are not positive finite seconds at different positive sizes")
-    fixed, per_example, weights = _robust_line(sizes, np.log(seconds))
-    residuals = np.log(seconds) - np.log(fixed + per_example * sizes)
-    freedom = len(sizes) - 2
-    spread = math.sqrt(float((weights * residuals**2).sum()) / freedom) if freedom > 0 else _SPREAD_OF_TWO
-    spread = max(spread, _LEAST_SPREAD)
-    smooth = np.exp(isotonic_regression(np.log(seconds)).x)
+    log_seconds = np.log(seconds)
+    knee, weights, spread = _robust_knee(sizes, log_seconds)
+    _, offset = _misfit(np.array([knee]), sizes, log_seconds, weights)
+    fixed = math.exp(offset[0])
+    smooth = np.exp(isotonic_regression(log_seconds).x)
     return StepTime(
         points=tuple((int(size), float(value)) for size, value in zip(sizes, smooth, strict=True)),
         fixed_s=fixed,
-        per_example_s=per_example,
+        per_example_s=fixed / knee,
         update_s=max(0.0, update_s),
         relative_spread=spread,
-        hardware_knee=_knee(sizes, np.log(seconds), weights, spread, fixed / per_example),
+        hardware_knee=_knee_estimate(knee, sizes, log_seconds, weights, spread),
     )
 
 
-def _robust_line(sizes: Any, log_seconds: Any) -> tuple[float, float, Any]:
-    """Fixed cost, per-example cost, and each reading's weight in the fit."""
-    first, last = math.exp(log_seconds[0]), math.exp(log_seconds[-1])
-    reach = _KNEE_RANGE
-
-    def residuals(parameters: Any) -> Any:
-        fixed, per_example = np.exp(parameters)
-        return np.log(fixed + per_example * sizes) - log_seconds
-
-    floor = [math.log(first / reach / reach), math.log(last / sizes[-1] / reach)]
-    ceiling = [math.log(last * reach), math.log(last / sizes[0] * reach)]
-    starts = [(first / 2, last / sizes[-1] / 2), (first, last / sizes[-1] / 20), (first / 20, last / sizes[-1])]
-    fits = [
-        least_squares(residuals, np.log(start), bounds=(floor, ceiling), loss="soft_l1", f_scale=0.05)
-        for start in starts
-    ]
-    best = min(fits, key=lambda fit: fit.cost)
-    weights = 1.0 / np.sqrt(1.0 + (best.fun / 0.05) ** 2)
-    return math.exp(best.x[0]), math.exp(best.x[1]), weights
+def _misfit(knees: Array, sizes: Array, log_seconds: Array, weights: Array) -> tuple[Array, Array]:
+    """Weighted squares and best log fixed cost for each knee: two arrays of the knees' length."""
+    residuals = log_seconds - np.log1p(sizes / knees[:, None])
+    offset = residuals @ weights / weights.sum()
+    return ((residuals - offset[:, None]) ** 2) @ weights, offset
 
 
-def _knee(sizes: Any, log_seconds: Any, weights: Any, spread: float, knee: float) -> Estimate:
-    """The knee and its profile interval over a grid of knees."""
-    least, most = sizes[0] / _KNEE_RANGE, sizes[-1] * _KNEE_RANGE
+def _knees(sizes: Array) -> Array:
+    return np.geomspace(sizes[0] / _KNEE_RANGE, sizes[-1] * _KNEE_RANGE, _GRID)
+
+
+def _robust_knee(sizes: Array, log_seconds: Array) -> tuple[float, Array, float]:
+    """The knee, each reading's weight, and the spread of the residuals (standard deviation in logarithms)."""
+    grid = _knees(sizes)
+    residuals = log_seconds - np.log1p(sizes / grid[:, None])
+    residuals -= np.median(residuals, axis=1, keepdims=True)
+    best = int(np.argmin(np.abs(residuals).sum(1)))
+    of_best, weights = residuals[best], np.ones_like(sizes)
+    few = math.sqrt(len(sizes) / max(1, len(sizes) - 2))
+    for _ in range(_REWEIGHTINGS):
+        typical = max(_LEAST_SPREAD, 1.4826 * few * float(np.median(np.abs(of_best))))
+        weights = 1.0 / (1.0 + (of_best / (_DISTURBED_FROM * typical)) ** 2)
+        best = int(np.argmin(_misfit(grid, sizes, log_seconds, weights)[0]))
+        of_best = log_seconds - np.log1p(sizes / grid[best])
+        of_best = of_best - of_best @ weights / weights.sum()
+    near = np.geomspace(grid[max(0, best - 1)], grid[min(_GRID - 1, best + 1)], _GRID)
+    misfit = _misfit(near, sizes, log_seconds, weights)[0]
+    freedom = max(1.0, float(weights.sum()) - 2.0)
+    spread = _WIDENING * math.sqrt(float(misfit.min()) / freedom) if len(sizes) > 2 else _SPREAD_OF_TWO
+    return float(near[np.argmin(misfit)]), weights, max(_LEAST_SPREAD, spread)
+
+
+def _knee_estimate(knee: float, sizes: Array, log_seconds: Array, weights: Array, spread: float) -> Estimate:
+    """The knee with its profile interval."""
     method = "profile likelihood of step time = fixed + per-example cost, robust in logarithms"
     if len(sizes) < 2:
         return Estimate(value=None, low=None, high=None, n=1, unit="examples", method=method)
-    knee = min(max(knee, least), most)
-    grid = np.append(np.geomspace(least, most, 1200), knee)
-    shape = np.log1p(sizes[None, :] / grid[:, None])
-    offset = ((log_seconds - shape) * weights).sum(1, keepdims=True) / weights.sum()
-    misfit = (weights * (log_seconds - shape - offset) ** 2).sum(1)
+    grid = np.append(_knees(sizes), knee)
+    misfit = _misfit(grid, sizes, log_seconds, weights)[0]
     quantile = float(student_t.ppf(0.95, max(1, len(sizes) - 2)))
-    inside = grid[misfit <= misfit[-1] + (quantile * spread) ** 2]
-    low, high = float(inside.min()), float(inside.max())
+    inside = np.flatnonzero(misfit[:-1] <= misfit[-1] + (quantile * spread) ** 2)
+    nearest = int(np.argmin(np.abs(np.log(grid[:-1] / knee))))
+    first, last = min([nearest, *inside]), max([nearest, *inside])
+    low, high = float(grid[max(0, first - 1)]), float(grid[min(_GRID - 1, last + 1)])
     return Estimate(
-        value=float(knee),
-        low=None if low <= least * 1.01 else low,
-        high=None if high >= most * 0.99 else high,
+        value=knee,
+        low=None if low <= grid[0] else low,
+        high=None if high >= grid[-2] else high,
         n=len(sizes),
         unit="examples",
         method=method,

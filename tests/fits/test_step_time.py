@@ -1,0 +1,127 @@
+"""The step-time fit against simulated truth, with and without noise."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchscope.fits.step_time import accumulation, fit_step_time
+
+SIZES = (1, 4, 16, 64, 256, 1024)
+
+
+def simulated(knee: float, noise: float, seed: int, sizes: tuple[int, ...] = SIZES) -> list[tuple[int, float]]:
+    draw = np.random.default_rng(seed)
+    return [(m, 1e-3 * (1 + m / knee) * math.exp(noise * draw.standard_normal())) for m in sizes]
+
+
+@pytest.mark.parametrize("knee", [4.0, 64.0, 512.0, 4096.0])
+def test_without_noise_the_knee_and_the_costs_are_exact(knee: float) -> None:
+    fitted = fit_step_time(simulated(knee, 0.0, 0))
+    assert fitted.hardware_knee.value == pytest.approx(knee, rel=0.01)
+    assert fitted.fixed_s == pytest.approx(1e-3, rel=0.01)
+    assert fitted.per_example_s == pytest.approx(1e-3 / knee, rel=0.01)
+    for m in (1, 2, 10, 100, 700, 1024, 5000):
+        assert fitted.seconds(m) == pytest.approx(1e-3 * (1 + m / knee), rel=0.02)
+
+
+@pytest.mark.parametrize("knee", [16.0, 64.0, 512.0])
+@pytest.mark.parametrize("noise", [0.03, 0.15])
+def test_the_interval_of_the_knee_holds_the_truth_nine_times_in_ten(knee: float, noise: float) -> None:
+    estimates = [fit_step_time(simulated(knee, noise, seed)).hardware_knee for seed in range(100)]
+    held = sum((e.low or 0.0) <= knee <= (e.high or math.inf) for e in estimates)
+    assert held >= 85
+    errors = [abs(math.log(e.value / knee)) for e in estimates if e.value]
+    assert np.median(errors) <= 3 * noise
+
+
+def test_one_disturbed_reading_has_little_pull() -> None:
+    points = simulated(64.0, 0.01, 1)
+    points[2] = (points[2][0], points[2][1] * 5)
+    assert fit_step_time(points).hardware_knee.value == pytest.approx(64.0, rel=0.05)
+
+
+def test_a_constant_time_leaves_the_knee_open_above() -> None:
+    knee = fit_step_time([(m, 1e-3) for m in (1, 4, 16, 64)]).hardware_knee
+    assert knee.high is None
+    assert knee.low is not None
+    assert knee.low > 64
+
+
+def test_a_time_in_proportion_leaves_the_knee_open_below() -> None:
+    knee = fit_step_time([(m, 1e-3 * m) for m in (1, 4, 16, 64)]).hardware_knee
+    assert knee.low is None
+    assert knee.high is not None
+    assert knee.high < 1
+
+
+def test_one_reading_gives_a_time_and_no_knee() -> None:
+    fitted = fit_step_time([(32, 0.01)])
+    assert fitted.hardware_knee.value is None
+    assert fitted.seconds(32) == pytest.approx(0.01)
+    assert fitted.seconds(64) >= 0.01
+
+
+def test_two_readings_give_a_wide_interval() -> None:
+    knee = fit_step_time([(1, 1e-3), (1024, 17e-3)]).hardware_knee
+    assert knee.value == pytest.approx(64, rel=0.02)
+    assert (knee.low or 0) < 40
+    assert (knee.high or math.inf) > 100
+
+
+def test_accumulation_pays_the_optimizer_once() -> None:
+    fitted = fit_step_time([(m, 3e-3 + 1e-5 * m) for m in SIZES], update_s=1e-3)
+    assert fitted.of_batch(1024, 1024) == pytest.approx(3e-3 + 1e-5 * 1024, rel=1e-3)
+    assert fitted.of_batch(1024, 256) == pytest.approx(4 * (2e-3 + 1e-5 * 256) + 1e-3, rel=1e-3)
+    assert fitted.of_batch(4096, 256) > fitted.of_batch(4096, 512)
+
+
+@given(st.integers(1, 10**5), st.integers(1, 10**5))
+def test_accumulation_makes_equal_micro_batches_that_fit(batch_size: int, largest: int) -> None:
+    micro, parts = accumulation(batch_size, largest)
+    assert micro * parts == batch_size
+    assert micro <= largest
+    assert not any(batch_size % p == 0 and batch_size // p <= largest for p in range(1, min(parts, 500)))
+
+
+readings = st.lists(
+    st.tuples(st.integers(1, 10**6), st.floats(1e-5, 1e2)), min_size=1, max_size=8, unique_by=lambda point: point[0]
+)
+
+
+@given(readings, st.lists(st.floats(1, 1e7), min_size=2, max_size=20))
+def test_the_time_never_falls_with_the_size_and_is_positive(
+    points: list[tuple[int, float]], sizes: list[float]
+) -> None:
+    fitted = fit_step_time(points)
+    times = [fitted.seconds(size) for size in sorted(sizes)]
+    assert all(t > 0 and math.isfinite(t) for t in times)
+    assert all(b >= a * (1 - 1e-9) for a, b in pairwise(times))
+
+
+@given(readings)
+def test_the_curve_runs_through_readings_that_rise(points: list[tuple[int, float]]) -> None:
+    rising = list(zip(sorted(m for m, _ in points), sorted(t for _, t in points), strict=True))
+    fitted = fit_step_time(rising)
+    for size, seconds in rising:
+        assert fitted.seconds(size) == pytest.approx(seconds, rel=1e-6)
+
+
+@given(readings)
+def test_the_knee_lies_in_its_interval(points: list[tuple[int, float]]) -> None:
+    knee = fit_step_time(points).hardware_knee
+    if knee.value is not None:
+        assert (knee.low or 0.0) <= knee.value <= (knee.high or math.inf)
+
+
+@pytest.mark.parametrize(
+    "points", [[], [(1, 0.0)], [(1, math.nan)], [(0, 1.0)], [(1, 1.0), (1, 2.0)], [(1, math.inf)], [(1, -1.0)]]
+)
+def test_impossible_readings_are_refused(points: list[tuple[int, float]]) -> None:
+    with pytest.raises(ValueError, match="step time"):
+        fit_step_time(points)
