@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .errors import UsageError
-from .live_bytes import LiveBytes
+from .live_bytes import LiveBytes, unique_bytes
 
 __all__ = ["Device", "MemoryWatch", "is_out_of_memory", "pick"]
 
@@ -144,8 +144,8 @@ class Device:
         """
         if self.keeps_peak:
             self.synchronize()
-            ours = sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in present}.values())
-            watch = _AllocatorWatch(self.torch_device, torch.accelerator.memory_allocated(self.torch_device) - ours)
+            others = torch.accelerator.memory_allocated(self.torch_device) - unique_bytes(present)
+            watch = _AllocatorWatch(self.torch_device, others)
             watch.restart()
             yield watch
             return
