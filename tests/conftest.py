@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -38,3 +42,46 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def shared() -> Path:
     """The folder of real data sets; for tests marked `shared`."""
     return SHARED
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def answer(self) -> Any:
+        """The one JSON object on stdout; anything else there, or a NaN in it, is an error."""
+        return json.loads(self.out, parse_constant=pytest.fail)
+
+
+Cli = Callable[..., Ended]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line in this process, in an empty folder; texts are split into words."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(command: str, *words: str | Path) -> Ended:
+        from batchscope.cli import main
+
+        with pytest.raises(SystemExit) as ended:
+            main([*command.split(), *map(str, words)])
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    """A machine with a fixed step time, 1 ms x (1 + size / 64), so that nothing depends on this one's clock."""
+    sizes = (1, 8, 64, 512, 4096)
+    path = tmp_path / "machine.json"
+    table = [[size, 1e-3 * (1 + size / 64)] for size in sizes]
+    path.write_text(json.dumps({"name": "machine", "step_time_s": table}), encoding="utf-8")
+    return path

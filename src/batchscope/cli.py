@@ -260,12 +260,16 @@ def main(arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        status = app(words, result_action="return_value", exit_on_error=False)
+        status = app(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
-    except CycloptsError:
+    except CycloptsError as error:
+        sys.stderr.write(f"batchscope: {' '.join(str(error).split())} (--help lists what there is)\n")
+        _answer_error(error, words)
         sys.exit(2)
     except BatchscopeError as error:
-        sys.exit(_failed(error, debug="--debug" in words))
+        _explain(error, debug="--debug" in words)
+        _answer_error(error, words)
+        sys.exit(error.exit_status)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; finished runs are kept, and the same command goes on from there\n")
         sys.exit(130)
@@ -275,11 +279,16 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _failed(error: BatchscopeError, *, debug: bool) -> int:
+def _explain(error: BatchscopeError, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
-    else:
-        sys.stderr.write(f"batchscope: {error}\n")
-        if not isinstance(error, UsageError) or error.__cause__ is not None:
-            sys.stderr.write("(--debug shows where)\n")
-    return error.exit_status
+        return
+    sys.stderr.write(f"batchscope: {error}\n")
+    if not isinstance(error, UsageError) or error.__cause__ is not None:
+        sys.stderr.write("(--debug shows where)\n")
+
+
+def _answer_error(error: Exception, words: Sequence[str]) -> None:
+    """Whoever asked for JSON gets an object for an error too."""
+    if "--json" in words:
+        _answer(True, {"status": "error", "error": type(error).__name__, "message": str(error)}, [])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Flag", "Options"]
 
-Flag = Annotated[bool, Parameter(negative="")]
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch without a `--no-` form."""
 
 _RESULTS = Path("batchscope-runs")

@@ -20,9 +20,15 @@ from .views import about, prediction_in_words
 __all__ = ["LiveProgress", "show", "stderr", "stdout"]
 
 
+class _Answers(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever read the answer has gone; `main` decides what that means."""
+        raise BrokenPipeError
+
+
 def stdout() -> Console:
     """Where answers go. What users wrote is never taken for markup."""
-    return Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
+    return _Answers(file=sys.stdout, markup=False, emoji=False, highlight=False)
 
 
 def stderr() -> Console:
