@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchscope.codec import encode
 from batchscope.count import GLOSSARY, LastBatch, count
 from batchscope.errors import UsageError
-from batchscope.records import encode
 
 sizes = st.integers(min_value=1, max_value=10_000_000)
 rules = st.sampled_from(LastBatch)

@@ -17,7 +17,7 @@ CONTRACTS: list[dict[str, Any]] = tomllib.loads(
 @pytest.mark.parametrize(
     ("key", "modules"),
     [
-        ("source_modules", "count errors fits plan records report search stopping store"),
+        ("source_modules", "codec count errors fits plan records report search stopping store"),
         ("protected_modules", "cli testing"),
     ],
 )

@@ -31,7 +31,7 @@ def test_package_imports_neither_torch_nor_numpy() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["count", "errors", "fits", "plan", "records", "report", "search", "stopping", "store"]
+    "module", ["codec", "count", "errors", "fits", "plan", "records", "report", "search", "stopping", "store"]
 )
 def test_imports_without_torch(module: str) -> None:
     if importlib.util.find_spec(f"batchscope.{module}") is None:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscope import errors, records
+from batchscope.codec import decode, encode
 from batchscope.records import (
     SCHEMA,
     Estimate,
@@ -28,8 +29,6 @@ from batchscope.records import (
     RunResult,
     RunStatus,
     Target,
-    decode,
-    encode,
 )
 
 RECORDS = sorted(
