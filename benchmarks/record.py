@@ -13,8 +13,8 @@ import torch
 
 import batchscope
 from batchscope.device import pick
+from batchscope.files import write_json
 from batchscope.records import Environment
-from batchscope.store import write_json
 
 RESULTS = Path(__file__).parent / "results"
 

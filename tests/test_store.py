@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from batchscope.errors import StoreError
+from batchscope.files import read_record, write_text
 from batchscope.records import Estimate, HardwareProfile, RunConfig, RunResult, RunStatus
-from batchscope.store import RunWriter, Store, read_record, read_runs, run_id, write_text
+from batchscope.store import RunWriter, Store, free_folder, read_runs, run_id
 
 QUESTION = {"task": "toy", "settings": {"hidden": 3}, "seed": 0}
 CONFIG = RunConfig(task="toy", batch_size=8, micro_batch_size=8, lr=0.1, max_steps=10)
@@ -190,13 +191,27 @@ def test_closing_lets_the_folder_go(tmp_path: Path) -> None:
     Store(tmp_path, QUESTION).close()
 
 
-def test_another_question_is_refused_and_lets_the_folder_go(tmp_path: Path) -> None:
-    Store(tmp_path, QUESTION).close()
+def test_another_question_is_refused_and_lets_the_folder_go(folder: Path) -> None:
+    root = folder.parents[1]
     with pytest.raises(StoreError, match="another question: its seed is 0, now 1; give another --out"):
-        Store(tmp_path, {**QUESTION, "seed": 1})
+        Store(root, {**QUESTION, "seed": 1})
     with pytest.raises(StoreError, match="its within is None, now '300s'"):
-        Store(tmp_path, {**QUESTION, "within": "300s"})
-    Store(tmp_path, json.loads(json.dumps(QUESTION))).close()
+        Store(root, {**QUESTION, "within": "300s"})
+    with pytest.raises(StoreError, match="another question: its source has changed since; give another --out"):
+        Store(root, {**QUESTION, "source_sha256": "1"})
+    Store(root, json.loads(json.dumps(QUESTION))).close()
+
+
+def test_a_question_to_which_nothing_was_found_gives_way(tmp_path: Path) -> None:
+    """A misspelt metric is refused before anything is measured; the corrected command may use the same folder."""
+    Store(tmp_path / "digits", QUESTION).close()
+    other = {**QUESTION, "seed": 1}
+    assert free_folder(tmp_path / "digits", other) == tmp_path / "digits"
+    with Store(tmp_path / "digits", other) as store:
+        assert free_folder(tmp_path / "digits", QUESTION) == tmp_path / "digits-2", "another process is at work there"
+        finish(store)
+    assert free_folder(tmp_path / "digits", QUESTION) == tmp_path / "digits-2"
+    assert free_folder(tmp_path / "digits", other) == tmp_path / "digits"
 
 
 # Files that are not what was written ---------------------------------------------------------------------------------
@@ -290,11 +305,11 @@ def test_an_edited_configuration_is_not_taken_for_the_run(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "null"])
-def test_a_question_that_is_no_object_is_named(tmp_path: Path, content: str) -> None:
-    Store(tmp_path, QUESTION).close()
-    (tmp_path / "question.json").write_text(content, encoding="utf-8")
+def test_a_question_that_is_no_object_is_named(folder: Path, content: str) -> None:
+    root = folder.parents[1]
+    (root / "question.json").write_text(content, encoding="utf-8")
     with pytest.raises(StoreError, match=r"question.json is of another schema"):
-        Store(tmp_path, QUESTION)
+        Store(root, QUESTION)
 
 
 def test_a_truncated_note_is_named(tmp_path: Path) -> None:

@@ -218,9 +218,10 @@ def report(folder: Path, /) -> int:
     Args:
         folder: The --out of a search.
     """
+    from .files import read_record, write_text
     from .records import Plan
     from .report import build
-    from .store import read_record, read_runs, write_text
+    from .store import read_runs
 
     page = folder / "report.html"
     write_text(page, build(read_record(folder / "plan.json", Plan), read_runs(folder)))

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from .codec import decode
 from .errors import ProfileError, StoreError, UsageError
+from .files import read_json, write_json
 from .fits.memory import HEADROOM, fit_memory
 from .records import SCHEMA, Bench, HardwareProfile, Reading
-from .store import read_json, write_json
 
 __all__ = ["bench_from_profile", "load_profile", "save_profile"]
 

@@ -23,7 +23,7 @@ import itertools
 import json
 import os
 import weakref
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ from typing import IO, Any
 
 from .codec import Record, decode, encode
 from .errors import StoreError
+from .files import explained, file_sha256, put_aside, read_json, read_record, write_json
 from .records import Row, RunConfig, RunResult
 
 __all__ = [
@@ -38,12 +39,8 @@ __all__ = [
     "Store",
     "StoredRun",
     "free_folder",
-    "read_json",
-    "read_record",
     "read_runs",
     "run_id",
-    "write_json",
-    "write_text",
 ]
 
 
@@ -76,7 +73,7 @@ class Store:
 
     def __init__(self, root: Path | str, question: Mapping[str, Any]) -> None:
         self.root = Path(root)
-        with _explained(self.root):
+        with explained(self.root):
             (self.root / "runs").mkdir(parents=True, exist_ok=True)
             self._lock = _locked(self.root)
         try:
@@ -87,7 +84,7 @@ class Store:
 
     def _claim(self, question: Mapping[str, Any]) -> None:
         path, asked = self.root / "question.json", encode(question)
-        if not path.exists():
+        if not path.exists() or _is_empty(self.root):
             write_json(path, asked)
             return
         stored = read_json(path)
@@ -98,9 +95,11 @@ class Store:
         if stored != asked:
             differing = sorted(key for key in {*stored, *asked} if stored.get(key) != asked.get(key))
             key = differing[0]
+            how = f"its {key} is {stored.get(key)!r}, now {asked.get(key)!r}"
+            if key.endswith("_sha256"):
+                how = f"its {key.removesuffix('_sha256')} has changed since"
             raise StoreError(
-                f"{self.root} holds the answer to another question: its {key} is {stored.get(key)!r}, now "
-                f"{asked.get(key)!r}; give another --out, or remove the folder"
+                f"{self.root} holds the answer to another question: {how}; give another --out, or remove the folder"
             )
 
     def __enter__(self) -> Store:
@@ -140,8 +139,8 @@ class Store:
     def reopen(self, config: RunConfig) -> None:
         """Make a run unfinished that its time budget cut off; what it found is kept as `result.interrupted-1.json`."""
         result = self.root / "runs" / run_id(config) / "result.json"
-        with _explained(result):
-            _put_aside(result)
+        with explained(result):
+            put_aside(result)
 
     def runs(self) -> tuple[StoredRun, ...]:
         """All runs in the folder, in the order in which they were started."""
@@ -158,14 +157,20 @@ class Store:
 
 
 def free_folder(base: Path, question: Mapping[str, Any]) -> Path:
-    """`base`, or `base-2`, `base-3`, ...: the first that is new or holds the answer to this question."""
-    asked, number = encode(question), 1
-    while True:
+    """`base`, or `base-2`, `base-3`, ...: the first that is new, holds this question's answer, or holds nothing yet."""
+    asked = encode(question)
+    for number in itertools.count(1):
         folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
         path = folder / "question.json"
-        if not path.exists() or read_json(path) == asked:
+        if not path.exists() or (_is_empty(folder) and not _at_work(folder)) or read_json(path) == asked:
             return folder
-        number += 1
+    raise AssertionError("numbers do not end")
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a question was asked here and nothing was found out, so that another may take its place."""
+    there = {path.name for path in folder.iterdir()}
+    return there <= {"question.json", "lock", "runs"} and not any((folder / "runs").glob("*"))
 
 
 class RunWriter:
@@ -176,11 +181,11 @@ class RunWriter:
         self._rows: list[Row] = []
         if (folder / "result.json").exists():
             raise StoreError(f"{folder} holds a finished run, and finished runs are never repeated; remove it to do so")
-        with _explained(folder):
+        with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
             rows = folder / "rows.jsonl"
             if rows.is_file() and rows.stat().st_size:
-                _put_aside(rows)
+                put_aside(rows)
             if not (folder / "config.json").exists():
                 write_json(folder / "config.json", encode(config))
             self._file: IO[str] = open(rows, "w", encoding="utf-8")  # noqa: SIM115 - closed by finish or close
@@ -193,7 +198,7 @@ class RunWriter:
         """
         encoded = encode(row)
         try:
-            with _explained(self.folder):
+            with explained(self.folder):
                 self._file.write(_dumps(encoded) + "\n")
                 self._file.flush()
         except StoreError:
@@ -212,12 +217,12 @@ class RunWriter:
             StoreError: the disk is full, or otherwise refuses; the run stays unfinished.
         """
         try:
-            with _explained(self.folder):
+            with explained(self.folder):
                 self._file.flush()
                 os.fsync(self._file.fileno())
         finally:
             self.close()
-        result = replace(result, rows_sha256=_file_sha256(self.folder / "rows.jsonl"))
+        result = replace(result, rows_sha256=file_sha256(self.folder / "rows.jsonl"))
         encoded = encode(result)
         write_json(self.folder / "result.json", encoded)
         return StoredRun(id=self.id, config=self.config, rows=tuple(self._rows), result=decode(RunResult, encoded))
@@ -226,12 +231,6 @@ class RunWriter:
         """Leave the run unfinished; its rows stay."""
         with contextlib.suppress(OSError):
             self._file.close()
-
-
-def _put_aside(path: Path) -> None:
-    """Rename to `NAME.interrupted-1.SUFFIX`, or the first number that is free."""
-    names = (path.with_name(f"{path.stem}.interrupted-{i}{path.suffix}") for i in itertools.count(1))
-    os.replace(path, next(name for name in names if not name.exists()))
 
 
 def read_runs(root: Path | str) -> tuple[StoredRun, ...]:
@@ -251,7 +250,7 @@ def _read_run(folder: Path) -> StoredRun:
     config = read_record(folder / "config.json", RunConfig)
     rows_path, result_path = folder / "rows.jsonl", folder / "result.json"
     result = read_record(result_path, RunResult) if result_path.exists() else None
-    if result is not None and result.rows_sha256 != _file_sha256(rows_path):
+    if result is not None and result.rows_sha256 != file_sha256(rows_path):
         raise StoreError(
             f"{rows_path} is not the file that the run wrote (its hash differs); remove {folder} to run it again"
         )
@@ -260,7 +259,7 @@ def _read_run(folder: Path) -> StoredRun:
 
 
 def _read_rows(path: Path, *, finished: bool) -> Iterator[Row]:
-    with _explained(path):
+    with explained(path):
         lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, 1):
         try:
@@ -275,62 +274,6 @@ def _read_rows(path: Path, *, finished: bool) -> Iterator[Row]:
         yield row
 
 
-def read_json(path: Path) -> Any:
-    """The JSON in a file.
-
-    Raises:
-        StoreError: the file is missing, cannot be read, or is truncated.
-    """
-    with _explained(path):
-        content = path.read_bytes()
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise StoreError(
-            f"{path} ({len(content)} bytes) is not whole JSON: {error}; it was truncated or edited: remove it, or "
-            "restore it"
-        ) from None
-
-
-def read_record(path: Path, cls: type[Record]) -> Record:
-    """The record in a file.
-
-    Raises:
-        StoreError: the file is truncated or of another schema.
-    """
-    data = read_json(path)
-    try:
-        return decode(cls, data)
-    except ValueError as error:
-        raise StoreError(
-            f"{path} is of another schema: {error}; it was written by another version, or edited"
-        ) from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON (never NaN) under a temporary name, then rename, so that no reader sees half a file."""
-    write_text(path, json.dumps(encode(value), indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text under a temporary name, then rename.
-
-    Raises:
-        StoreError: the file cannot be written; the old one, if any, is as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with _explained(path):
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
 _locks: weakref.WeakSet[IO[str]] = weakref.WeakSet()
 
 
@@ -341,6 +284,15 @@ def _leave_locks_to_the_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
+
+
+def _at_work(root: Path) -> bool:
+    """Whether a process holds the folder."""
+    try:
+        _locked(root).close()
+    except StoreError:
+        return True
+    return False
 
 
 def _locked(root: Path) -> IO[str]:
@@ -356,22 +308,5 @@ def _locked(root: Path) -> IO[str]:
     return file
 
 
-@contextlib.contextmanager
-def _explained(path: Path) -> Generator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        again = "free some space and run the same command again, finished runs are kept"
-        advice = {errno.ENOSPC: f"the disk is full: {again}", errno.EDQUOT: f"the disk quota is used up: {again}"}
-        otherwise = "check the path and its permissions, or give another --out"
-        raise StoreError(f"{path}: {reason}; {advice.get(error.errno or 0, otherwise)}") from error
-
-
 def _dumps(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _file_sha256(path: Path) -> str:
-    with _explained(path):
-        return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -18,6 +18,7 @@ from .codec import encode
 from .device import Device, pick
 from .environment import environment_of
 from .errors import OutOfMemory
+from .files import write_text
 from .findings import Findings
 from .fits.step_time import accumulation
 from .loading import LoadedTask
@@ -31,7 +32,7 @@ from .records import SCHEMA, HardwareProfile, Plan, RateRange, RunConfig, RunSta
 from .report import build
 from .search.anchors import Decision, propose
 from .stopping import BehindRule, DeadlineRule, PlateauRule, StallRule, StopRule
-from .store import Store, StoredRun, write_text
+from .store import Store, StoredRun
 from .train import train
 from .workload import Workload
 
