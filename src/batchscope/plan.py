@@ -39,16 +39,15 @@ def build_plan(findings: Findings) -> Plan:
     current = findings.question.current
     status, message = _status(findings, *chosen)
     if current is not None:
-        low, value, high = clear_gain(findings)
-        gain = f"{value:.2f} times ({low:.2f} to {high:.2f}, 90 %)"
-        if low < _CLEAR_GAIN:
+        gain = clear_gain(findings)
+        if gain[0] < _CLEAR_GAIN:
+            same = (current.batch_size, current.lr) == chosen
             chosen, status = (current.batch_size, current.lr), PlanStatus.KEEP_CURRENT
             probability = probability_within_5_percent(findings, *chosen)
-            message = (
-                f"keep the current recipe: the best alternative would be {gain} as fast, which is no clear gain of 5 %"
-            )
+            why = "nothing better was found" if same else f"{_gain_in_words(findings, gain)}: no clear gain of 5 %"
+            message = f"keep the current recipe: {why}"
         else:
-            message = f"{message}; {gain} as fast as the current recipe"
+            message = f"{message}; {_gain_in_words(findings, gain)}"
     predicted = predicted_at(findings, *chosen)
     seconds = predicted.time_to_target_s.value
     return replace(
@@ -77,6 +76,12 @@ def clear_gain(findings: Findings) -> tuple[float, float, float]:
     )
     low, value, high = np.exp(np.quantile(np.minimum(ratio, 10.0), (0.05, 0.5, 0.95)))
     return float(low), float(value), float(high)
+
+
+def _gain_in_words(findings: Findings, gain: tuple[float, float, float]) -> str:
+    low, value, high = gain
+    unit = "as long" if findings.question.objective == "time" else "as many examples"
+    return f"the current recipe takes {value:.2f} times ({low:.2f} to {high:.2f}, 90 %) {unit} as the best one found"
 
 
 def _status(findings: Findings, batch_size: int, lr: float) -> tuple[PlanStatus, str]:
