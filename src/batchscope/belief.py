@@ -30,8 +30,10 @@ _CEILING_ABOVE_BEST = 10.0
 _CEILING_SD = math.log(4.0)
 _NORMALISED_SLOPE, _PLAIN_SLOPE, _SLOPE_SD = 0.5, 0.9, 0.2
 _NORMALISED_SHAPE, _PLAIN_SHAPE, _SHAPE_SD = 0.2, 0.5, 0.6
+_NOISE_SCALES = 3.0
+"""B_c ÷ gradient noise scale: 2 to 6 on the tasks of `benchmarks/`; McCandlish et al. (2018) put it near 1."""
 _NOISE_SCALE_FACTOR = 6.0
-"""One standard deviation of B_c ÷ gradient noise scale, as a factor; McCandlish et al. (2018) put the ratio near 1."""
+"""One standard deviation of that ratio, as a factor."""
 _SHARE_LEFT = 0.05
 _LAG_BELIEVED = 1.25
 
@@ -66,8 +68,9 @@ def curve_on_clock(run: StoredRun, target: Target, step_time: float) -> list[tup
 def observe(runs: Sequence[StoredRun], target: Target, step_time: StepTime, largest_micro: int) -> list[Observation]:
     """What each finished run says about steps to target.
 
-    A run that was stopped because it lagged counts with the steps it would have needed at its lag; one that stalled,
-    overfitted or ran out of steps counts as censored where it ended.
+    A run that was stopped because it lagged counts with the steps it would have needed at its lag. One that stalled
+    above the target shows, as one that diverged, that its rate is too high for its batch size. One that overfitted or
+    ran out of steps counts as censored where it ended.
     """
     observations: list[Observation] = []
     by_id = {run.id: run for run in runs}
@@ -75,7 +78,8 @@ def observe(runs: Sequence[StoredRun], target: Target, step_time: StepTime, larg
         if run.result is None or run.config.purpose == "horizon":
             continue
         status, steps = run.result.status, float(max(run.result.steps, 1))
-        kind = "diverged" if status is RunStatus.DIVERGED else "censored"
+        hopeless = status in (RunStatus.DIVERGED, RunStatus.STALLED)
+        kind = "diverged" if hopeless else "censored"
         if (passage := first_passage(run.rows, target)) is not None:
             kind, steps = "reached", passage
         elif status is RunStatus.BEHIND and run.config.behind is not None:
@@ -109,7 +113,7 @@ def prior_from(rate_range: RateRange | None, noise_scale: Estimate | None, typic
 
     Args:
         rate_range: its ceiling lies above the best rate, by a factor of 10 give or take 4.
-        noise_scale: of the pilot; a hint at the critical batch size that is believed within a factor of 6.
+        noise_scale: of the pilot; three times it is a hint at the critical batch size, believed within a factor of 6.
         typical_steps: S_min to start from; default: e^6, within a factor of 20.
     """
     prior = Prior()
@@ -124,7 +128,7 @@ def prior_from(rate_range: RateRange | None, noise_scale: Estimate | None, typic
     if typical_steps is not None:
         prior = replace(prior, log_steps_min=(math.log(typical_steps), prior.log_steps_min[1]))
     if noise_scale is not None and noise_scale.value is not None and noise_scale.value >= 1.0:
-        prior = prior.with_critical_batch_size(noise_scale.value, _NOISE_SCALE_FACTOR)
+        prior = prior.with_critical_batch_size(_NOISE_SCALES * noise_scale.value, _NOISE_SCALE_FACTOR)
     return prior
 
 

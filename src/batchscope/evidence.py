@@ -97,7 +97,7 @@ def _of_runs(findings: Findings) -> list[Evidence]:
         found.append(
             Evidence(
                 statement=f"the gradient noise scale of the pilot is {_value(noise)} examples; it was a weak hint "
-                "at the critical batch size, believed within a factor of 6",
+                "at the critical batch size, which was looked for around three times it, give or take a factor of 6",
                 tag="measured",
                 source="unbiased estimates from micro-batch groups (McCandlish et al. 2018, appendix A.1)",
             )

@@ -144,7 +144,12 @@ def decide(
 
 
 def propose(
-    belief: StepsPosterior, choices: Choices, tried: Sequence[tuple[int, float]] = (), seed: int = 0
+    belief: StepsPosterior,
+    choices: Choices,
+    tried: Sequence[tuple[int, float]] = (),
+    *,
+    seed: int = 0,
+    must: bool = False,
 ) -> Proposal | None:
     """The next run to buy, or `None` when none is worth its price.
 
@@ -153,6 +158,7 @@ def propose(
         choices: what can be chosen.
         tried: pairs already run with this seed; they would only repeat what is known.
         seed: of the simulated outcomes.
+        must: name the best run even if it is not worth its price, because no recipe stands without one.
 
     Returns:
         The run of largest value minus price. Cost: about 0.2 s.
@@ -175,7 +181,7 @@ def propose(
         price = float((steps * choices.step_time(batch_size) / best_time).mean())
         if best is None or value - price > best.value - best.price:
             best = Proposal(batch_size=batch_size, lr=lr, value=value, price=price)
-    return best if best is not None and best.value > best.price else None
+    return best if best is not None and (must or best.value > best.price) else None
 
 
 def _expected_after(
