@@ -30,6 +30,7 @@ __all__ = ["Choices", "Decision", "Proposal", "decide", "propose", "sizes_betwee
 Array = NDArray[np.float64]
 
 _REGRET_CUT = 5.0
+_RATES_AROUND = (0.8, 1.0, 1.25)
 _DECISIONS = 160
 _PROBES = 48
 
@@ -80,7 +81,8 @@ class _Grid:
     batch_size: NDArray[np.int64]
     lr: Array
     log_steps: Array
-    log_cost: Array
+    least: Array
+    """For each draw, the log cost of its best pair."""
     regret: Array = field(repr=False)
 
     @classmethod
@@ -88,14 +90,12 @@ class _Grid:
         sizes = np.array(choices.batch_sizes)
         log_cost = np.log([choices.step_cost(int(b)) for b in sizes])
         best = belief.log_best_steps(sizes) + log_cost
-        least = best.min(axis=1)
-        worth = np.quantile(best - least[:, None], 0.1, axis=0) < math.log(1.5)
+        worth = np.quantile(best - best.min(axis=1, keepdims=True), 0.1, axis=0) < math.log(1.5)
         pairs = [(int(b), lr) for b in sizes[worth] for lr in _rates(belief, int(b))]
         batch_size, lr = np.array([b for b, _ in pairs]), np.array([r for _, r in pairs])
-        log_steps = belief.log_steps(batch_size, lr)
-        cost = log_steps + np.log([choices.step_cost(int(b)) for b in batch_size])
-        regret = np.minimum(np.exp(np.minimum(cost - least[:, None], 5.0)) - 1.0, _REGRET_CUT)
-        return cls(batch_size, lr, log_steps, cost, regret)
+        cost = _log_cost(belief, choices, batch_size, lr)
+        least = cost.min(axis=1)
+        return cls(batch_size, lr, belief.log_steps(batch_size, lr), least, _regret(cost, least[:, None]))
 
 
 def sizes_between(smallest: int, largest: int) -> tuple[int, ...]:
@@ -130,7 +130,8 @@ def decide(
     chosen = (int(grid.batch_size[index]), float(grid.lr[index]), grid.regret[:, index])
     known = [(b, lr) for b, lr in tried if b in choices.batch_sizes]
     if known:
-        regrets = [_regret_of(belief, choices, grid, b, lr) for b, lr in known]
+        costs = _log_cost(belief, choices, np.array([b for b, _ in known]), np.array([lr for _, lr in known]))
+        regrets = _regret(costs, grid.least[:, None]).T
         best = min(range(len(known)), key=lambda i: float(regrets[i].mean()))
         if regrets[best].mean() <= expected[index] + tolerance:
             chosen = (*known[best], regrets[best])
@@ -227,7 +228,15 @@ def _rates(belief: StepsPosterior, batch_size: int) -> list[float]:
     return [float(f"{2 ** (k / 4):.3g}") for k in range(first, last + 1, stride)]
 
 
-def _regret_of(belief: StepsPosterior, choices: Choices, grid: _Grid, batch_size: int, lr: float) -> Array:
-    least = grid.log_cost.min(axis=1)
-    cost = belief.log_steps(batch_size, lr) + math.log(choices.step_cost(batch_size))
-    return np.clip(np.exp(np.minimum(cost - least, 5.0)) - 1.0, 0.0, _REGRET_CUT)
+def _log_cost(belief: StepsPosterior, choices: Choices, batch_size: NDArray[np.int64], lr: Array) -> Array:
+    """Log of the expected cost of each pair; shape (draws, pairs).
+
+    Seeds do not all break at the same rate, so a rate counts with the mean over itself and a quarter above and below:
+    a rate at the very edge, which some seeds survive and others do not, is no good choice.
+    """
+    steps = np.logaddexp.reduce([belief.log_steps(batch_size, lr * factor) for factor in _RATES_AROUND])
+    return steps - math.log(len(_RATES_AROUND)) + np.log([choices.step_cost(int(b)) for b in batch_size])
+
+
+def _regret(log_cost: Array, least: Array) -> Array:
+    return np.clip(np.exp(np.minimum(log_cost - least, 5.0)) - 1.0, 0.0, _REGRET_CUT)
