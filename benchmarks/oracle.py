@@ -27,8 +27,8 @@ from batchscope.loading import load_task
 from batchscope.records import RunConfig, Target
 from batchscope.train import train
 from batchscope.workload import Workload
+from record import RESULTS, write
 
-RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 CHOOSING_SEEDS = (101, 102, 103)
 FRESH_SEEDS = tuple(range(201, 210))
@@ -138,8 +138,7 @@ class Table:
 
     def save(self) -> None:
         """Write the table."""
-        RESULTS.mkdir(exist_ok=True)
-        self.path.write_text(json.dumps(self.data, indent=1) + "\n")
+        write(f"oracle-{self.name}", {key: value for key, value in self.data.items() if key != "environment"})
 
     def fill(self) -> None:
         """Measure every batch size, from the largest to the smallest, widening the rates until the best is inside."""
@@ -170,7 +169,9 @@ class Table:
         return best
 
     def time_steps(self) -> None:
-        """Step times of this machine at every batch size, for the profile `here`."""
+        """Step times of this machine at every batch size, for the profile `here`; measured once."""
+        if "step_time_s" in self.data:
+            return
         bench = measure(self.workload, max_batch_size=max(self.task.batch_sizes))
         self.data["step_time_s"] = [list(pair) for pair in bench.profile.step_time_s]
         self.save()
@@ -202,7 +203,6 @@ class Table:
                 f"{self.name} {profile}: B={batch_size} lr={lr:.3g} {geometric_mean(fresh):.1f} steps, {time:.4g} s",
                 flush=True,
             )
-        self.data["environment"] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
         self.save()
 
     def fresh(self, batch_size: int, lr: float, most_steps: int) -> list[float | None]:

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import platform
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy
-import torch
-
-import batchscope
 from batchscope.device import pick
+from batchscope.environment import environment_of
 from batchscope.files import write_json
-from batchscope.records import Environment
+
+__all__ = ["RESULTS", "read", "write"]
 
 RESULTS = Path(__file__).parent / "results"
-
-
-def environment(device: str = "cpu") -> Environment:
-    """The versions and the machine."""
-    return Environment(
-        batchscope=batchscope.__version__,
-        python=platform.python_version(),
-        torch=torch.__version__,
-        numpy=numpy.__version__,
-        platform=platform.platform(),
-        device=device,
-        device_name=pick(device).name,
-        cpu_count=os.cpu_count() or 1,
-        threads=torch.get_num_threads(),
-    )
 
 
 def write(name: str, data: Mapping[str, Any], *, device: str = "cpu") -> Path:
     """Write `results/<name>.json`: the environment, then the numbers."""
     path = RESULTS / f"{name}.json"
-    write_json(path, {"environment": environment(device), **data})
+    write_json(path, {"environment": environment_of(pick(device)), **data})
     return path
+
+
+def read(name: str) -> dict[str, Any]:
+    """What `write` wrote."""
+    return json.loads((RESULTS / f"{name}.json").read_text())

@@ -1,7 +1,8 @@
 """How good the recommended recipe is, and what finding it costs, against the exhaustive tables of `oracle.py`.
 
     python benchmarks/regret.py                       # every task and profile, five search seeds each
-    python benchmarks/regret.py digits-sgd --seeds 2  # a part
+    python benchmarks/regret.py digits-sgd --part a   # a part, to results/a.json
+    python benchmarks/regret.py --collect a b         # parts into results/regret.json
 
 For each task, profile and search seed: a whole `find`, then the recipe on the nine fresh seeds on which the oracle's
 best cell was measured. Regret = geometric mean time-to-target of the recipe ÷ that of the oracle's best; cost = the
@@ -25,7 +26,7 @@ from batchscope.question import Question
 from batchscope.records import HardwareProfile, Plan, Target
 from batchscope.sweep import find
 from oracle import KNEES, TASKS, Table, geometric_mean
-from record import write
+from record import read, write
 
 PROFILES = ("here", *KNEES)
 SIZES = tuple(2**k for k in range(15))
@@ -84,7 +85,7 @@ def score(table: Table, profile: str, seed: int) -> dict[str, Any]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The figures that the README quotes; a refusal counts as infinite regret."""
+    """The figures that the README quotes; a refusal counts as infinite regret, as does a recipe that failed a seed."""
     regret = [math.inf if row["regret"] is None else row["regret"] for row in rows]
     cost = [row["cost"] for row in rows]
     return {
@@ -94,9 +95,15 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
         "regret_worst": max(regret),
         "cost_median": float(np.median(cost)),
         "cost_p90": float(np.quantile(cost, 0.9)),
-        "covered": float(np.mean([row["covered"] for row in rows if row["regret"] is not None])),
+        "covered": float(np.mean([row.get("covered", 0.0) for row in rows])),
         "search_s_median": float(np.median([row["search_s"] for row in rows])),
     }
+
+
+def by_task(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The summary of each task and of each profile."""
+    names = sorted({row["task"] for row in rows}) + sorted({row["profile"] for row in rows})
+    return {name: summary([row for row in rows if name in (row["task"], row["profile"])]) for name in names}
 
 
 def main() -> None:
@@ -106,7 +113,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--profiles", nargs="*", default=PROFILES)
     parser.add_argument("--part", default="regret", help="name of the results file")
+    parser.add_argument("--collect", nargs="+", default=(), help="names of parts to put together")
     arguments = parser.parse_args()
+    if arguments.collect:
+        rows = [row for part in arguments.collect for row in read(part)["rows"]]
+        write("regret", {"summary": summary(rows), "tasks": by_task(rows), "rows": rows})
+        print(summary(rows))
+        return
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     for name in arguments.task or TASKS:
@@ -116,7 +129,7 @@ def main() -> None:
                 rows.append(score(table, profile, seed))
                 shown = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in rows[-1].items()}
                 print(" ".join(f"{k}={v}" for k, v in shown.items()), flush=True)
-                write(arguments.part, {"summary": summary(rows), "rows": rows})
+                write(arguments.part, {"summary": summary(rows), "tasks": by_task(rows), "rows": rows})
     print(summary(rows))
 
 
