@@ -14,10 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .errors import UsageError
+from .errors import OutOfMemory, UsageError
 from .live_bytes import LiveBytes, unique_bytes
 
-__all__ = ["Device", "MemoryWatch", "is_out_of_memory", "pick"]
+__all__ = ["Device", "MemoryWatch", "is_out_of_memory", "lack_of_memory_named", "pick"]
 
 _MEMORY_MESSAGES = (
     "out of memory",  # CUDA, HIP, MPS and XPU allocators, and "CUDA error: out of memory" of the driver
@@ -156,6 +156,26 @@ class Device:
         """Give cached memory back, so that the next reading does not see the last one's leftovers."""
         if self.keeps_peak:
             torch.accelerator.empty_cache()
+
+
+@contextmanager
+def lack_of_memory_named(device: Device, micro_batch_size: int) -> Generator[None]:
+    """Turn whatever a back end says of a lack of memory into `OutOfMemory`; the original is its cause.
+
+    Args:
+        device: where the step runs.
+        micro_batch_size: of the step.
+
+    Raises:
+        OutOfMemory: the step did not fit.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        message = f"a step of {micro_batch_size} examples did not fit into the memory of {device.name}"
+        raise OutOfMemory(message, micro_batch_size=micro_batch_size) from error
 
 
 def pick(name: str | None = None) -> Device:

@@ -17,6 +17,7 @@ from .errors import TaskError
 from .settings import bind, near_miss, plain
 from .task import Task
 from .user_code import explained
+from .workload import preserved_random_state
 
 __all__ = ["BUILT_IN", "LoadedTask", "load_task"]
 
@@ -57,15 +58,18 @@ def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> Lo
     Raises:
         TaskError: there is no such task, or it cannot be made; the message says what to write.
 
+    What a factory draws at random is the same in every process; the caller's random state is left as it was.
+
     Example:
         >>> loaded = load_task("digits", ["optimizer=adamw"])
         >>> loaded.name, loaded.settings["optimizer"], loaded.settings["hidden"]
         ('digits', 'adamw', 128)
     """
-    factory, name, sources = _factory(spec)
-    arguments = bind(factory, settings, name)
-    with explained(f"{_call(factory)} in {sources[0].name}"):
-        task = factory(**arguments)
+    with preserved_random_state(0):
+        factory, name, sources = _factory(spec)
+        arguments = bind(factory, settings, name)
+        with explained(f"{_call(factory)} in {sources[0].name}"):
+            task = factory(**arguments)
     _check_members(task, factory, sources[0])
     files = [value for value in arguments.values() if isinstance(value, Path) and value.is_file()]
     return LoadedTask(task=task, name=name, settings=plain(arguments), source_sha256=_sha256([*sources, *files]))

@@ -15,7 +15,7 @@ from .noise import NoiseReport, measure_noise
 from .progress import Progress, Silent
 from .records import SCHEMA, Bench, Estimate
 from .store import Store
-from .workload import Workload
+from .workload import Workload, preserved_random_state
 
 __all__ = ["BenchLimits", "NoiseRun", "asked_of", "hardware_knee", "keep_bench", "keep_noise"]
 
@@ -92,8 +92,9 @@ def keep_bench(
         StoreError: the folder cannot be used.
     """
     told = progress or Silent()
-    workload = _workload(loaded, device)
-    with Store(out, asked_of("bench", loaded, device, limits)) as store:
+    asked = asked_of("bench", loaded, device, limits)
+    with preserved_random_state(limits.seed), Store(out, asked) as store:
+        workload = _workload(loaded, device)
         told.stage("checking the task")
         preflight = check(workload, max_batch_size=limits.max_batch_size)
         bench = measure(
@@ -128,8 +129,9 @@ def keep_noise(
         StoreError: the folder cannot be used.
     """
     told = progress or Silent()
-    workload = _workload(loaded, device)
-    with Store(out, asked_of("noise", loaded, device, run)) as store:
+    asked = asked_of("noise", loaded, device, run)
+    with preserved_random_state(run.seed), Store(out, asked) as store:
+        workload = _workload(loaded, device)
         told.stage("training a short run")
         report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=told.row)
         store.note("noise", report)

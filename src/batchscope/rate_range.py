@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from .device import lack_of_memory_named
 from .records import RateRange
 from .task import Batch
 from .workload import Workload, preserved_random_state
@@ -45,9 +46,12 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
     Returns:
         The rates, the losses that they met, the ceiling, and whether the optimizer normalises.
 
+    Raises:
+        OutOfMemory: a step did not fit.
+
     Cost: 10 to 20 training steps, counted in `steps`.
     """
-    with preserved_random_state(seed):
+    with preserved_random_state(seed), lack_of_memory_named(workload.device, micro_batch_size):
         parts = batch_size // micro_batch_size
         batches = workload.micro_batches(batch_size, parts, seed)
         first = next(batches)

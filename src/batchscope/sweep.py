@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,22 +23,22 @@ from .fits.step_time import accumulation
 from .loading import LoadedTask
 from .plan import build_plan
 from .preparation import PRIOR_CRITICAL_BATCH_SIZE, Prepared, prediction_of, prepare
-from .probes.noise_scale import NoiseScale
 from .progress import Prediction, Progress, Silent
 from .question import Question
 from .rate_range import measure_rate_range
 from .records import SCHEMA, HardwareProfile, Plan, RateRange, RunConfig, RunStatus
 from .report import build
+from .runner import Runner, largest_here
 from .search.anchors import Decision, propose
-from .stopping import BehindRule, DeadlineRule, PlateauRule, StallRule, StopRule
+from .stopping import BehindRule, PlateauRule, StallRule, StopRule
 from .store import Store, StoredRun
-from .train import train
-from .workload import Workload
+from .workload import Workload, preserved_random_state
 
 __all__ = ["asked_of", "find", "predict"]
 
 _PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
 _MOST_PROBES = 20
+_MOST_VERIFICATIONS = 3
 _BEHIND, _CURRENT_BEHIND = 1.5, 4.0
 _STALL_PATIENCE = 0.5
 _MOST_STEPS = 10_000_000
@@ -75,11 +74,13 @@ def find(
         TargetError: the target cannot be used with this task, or is met before training.
         StoreError: the folder cannot be used.
     """
-    workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device or pick())
-    with Store(out, asked_of(loaded, question, workload.device, profile)) as store:
+    device = device or pick()
+    asked = asked_of(loaded, question, device, profile)
+    with preserved_random_state(question.seed), Store(out, asked) as store:
+        workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
         search = _Search.begin(workload, question, store, profile, budget_s, progress or Silent())
         plan = search.answer()
-        search.keep_time(given_s=budget_s)
+        search.runner.end()
         store.note("plan", plan)
         write_text(Path(out) / "report.html", build(plan, store.runs()))
     return plan
@@ -95,8 +96,10 @@ def predict(
     progress: Progress | None = None,
 ) -> Prediction:
     """How long `find` would take; the hardware is measured, and nothing is stored. Arguments and errors as there."""
-    workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device or pick())
-    return prediction_of(prepare(workload, question, profile=profile, budget_s=budget_s, progress=progress), budget_s)
+    with preserved_random_state(question.seed):
+        workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device or pick())
+        prepared = prepare(workload, question, profile=profile, budget_s=budget_s, progress=progress)
+    return prediction_of(prepared, budget_s)
 
 
 def asked_of(loaded: LoadedTask, question: Question, device: Device, profile: HardwareProfile | None) -> dict[str, Any]:
@@ -120,15 +123,8 @@ class _Search:
     store: Store
     progress: Progress
     prepared: Prepared
+    runner: Runner
     findings: Findings
-    started: float
-    deadline: float
-    micro_here: int
-    """The largest micro-batch on this machine, which may not be the one that the answer is for."""
-    longer: bool
-    """Whether the budget is larger than any before, so that runs which it cut off are made again."""
-    worked: bool = False
-    """Whether a run, or the range test, was made by this process."""
 
     @classmethod
     def begin(
@@ -142,10 +138,18 @@ class _Search:
     ) -> _Search:
         started = time.monotonic()
         prepared = prepare(workload, question, profile=profile, budget_s=budget_s, store=store, progress=progress)
-        timing = prepared.timing
         progress.predicted(prediction_of(prepared, budget_s))
         if finished := sum(run.result is not None for run in store.runs()):
             progress.stage(f"going on from what {store.root} holds: {finished} finished runs")
+        runner = Runner(
+            workload=workload,
+            store=store,
+            progress=progress,
+            timing=prepared.timing,
+            budget_s=budget_s,
+            micro_here=largest_here(workload.device, prepared.bench, profile),
+            started=started - prepared.timing.spent_s,
+        )
         findings = Findings(
             task=workload.name,
             question=question,
@@ -155,7 +159,7 @@ class _Search:
             bench_counts=profile is None,
             rate_range=store.noted("rate-range", RateRange),
             runs=(),
-            seconds=timing.spent_s,
+            seconds=prepared.timing.spent_s,
             environment=environment_of(workload.device),
             notes=prepared.preflight.notes,
         )
@@ -165,11 +169,8 @@ class _Search:
             store=store,
             progress=progress,
             prepared=prepared,
+            runner=runner,
             findings=findings,
-            started=started,
-            deadline=started + budget_s - timing.spent_s,
-            micro_here=prepared.bench.largest_micro_batch_size,
-            longer=0.0 < timing.given_s < budget_s,
         )
 
     def answer(self) -> Plan:
@@ -187,10 +188,14 @@ class _Search:
     def _test_rates(self) -> None:
         size = self._first_batch_size()
         self.progress.stage(f"range test of the learning rate at batch size {size}")
-        micro, _ = accumulation(size, self.micro_here)
-        test = measure_rate_range(self.workload, batch_size=size, micro_batch_size=micro, seed=self.question.seed)
+        micro, _ = accumulation(size, self.runner.micro_here)
+        try:
+            test = measure_rate_range(self.workload, batch_size=size, micro_batch_size=micro, seed=self.question.seed)
+        except OutOfMemory as error:
+            self._shrink(error)
+            return self._test_rates()
         self.store.note("rate-range", test)
-        self.worked = True
+        self.runner.keep_time()
         self._update(rate_range=test)
 
     def _first_batch_size(self) -> int:
@@ -218,7 +223,7 @@ class _Search:
             target=self.question.target,
         )
         share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
-        run = self._run(config, "first look", share * self.prepared.timing.budget_s)
+        run = self._run(config, "first look", share)
         if self.findings.target is None:
             try:
                 self._update(target=choose_target(run.rows))
@@ -233,11 +238,12 @@ class _Search:
                 self.findings.choices(),
                 self.findings.tried,
                 seed=self.question.seed + len(self.findings.tried),
+                must=not self.findings.reached,
             )
             if proposal is None:
                 return
             config = self._compared(self._config(proposal.batch_size, proposal.lr, "probe"), _BEHIND)
-            if self._too_late_for(config):
+            if self.runner.too_late_for(config):
                 return
             self._run(config, f"worth {proposal.value:.1f} trainings, costs {proposal.price:.1f}")
 
@@ -246,20 +252,23 @@ class _Search:
         if current is None or (current.batch_size, current.lr) in self.findings.tried:
             return
         config = self._compared(self._config(current.batch_size, current.lr, "current"), _CURRENT_BEHIND)
-        if not self._too_late_for(config):
+        if not self.runner.too_late_for(config):
             self._run(config, "the current recipe, to compare with")
 
     def _verify(self) -> None:
-        """A run at exactly the recipe, unless one was made; it may change the decision, once."""
-        for _ in range(2):
+        """A run at exactly the recipe from other weights and in another order; it may change the decision.
+
+        Also where a probe was made there: the best of several probes was lucky more often than not.
+        """
+        for _ in range(_MOST_VERIFICATIONS):
             if not self.findings.reached:
                 return
             decision = self.findings.decision
-            if (decision.batch_size, decision.lr) in self.findings.reached:
-                return
             config = self._config(decision.batch_size, decision.lr, "verify", seed=self.question.seed + 1)
+            if any((config.batch_size, config.lr, config.seed) == _who(run.config) for run in self.findings.finished):
+                return
             config = self._compared(config, 2 * _BEHIND)
-            if self._too_late_for(config):
+            if self.runner.too_late_for(config):
                 return
             self._run(config, "a run at exactly the recipe")
 
@@ -273,14 +282,14 @@ class _Search:
             config = self._config(
                 decision.batch_size, decision.lr, "horizon", schedule=self.question.schedule, max_steps=max(2, steps)
             )
-            if self._too_late_for(config):
+            if self.runner.too_late_for(config):
                 return
             run = self._run(config, f"{self.question.schedule} decay over {steps} steps")
             reached = run.result is not None and run.result.status is RunStatus.REACHED
             steps = math.ceil(steps * (0.8 if reached else 1.3))
 
     def _config(self, batch_size: int, lr: float, purpose: str, **more: Any) -> RunConfig:
-        micro, parts = accumulation(batch_size, self.micro_here)
+        micro, parts = accumulation(batch_size, self.runner.micro_here)
         defaults: dict[str, Any] = {
             "task": self.workload.name,
             "settings": self.workload.settings,
@@ -304,9 +313,8 @@ class _Search:
         reference = self.findings.fastest()
         return config if reference is None else replace(config, behind={"run": reference.id, "factor": factor})
 
-    def _rules(self, config: RunConfig, most_s: float | None) -> list[StopRule]:
-        deadline = min(self.deadline, time.monotonic() + most_s) if most_s else self.deadline
-        rules: list[StopRule] = [DeadlineRule(clock=time.monotonic, deadline=deadline)]
+    def _rules(self, config: RunConfig) -> list[StopRule]:
+        rules: list[StopRule] = []
         if config.target is None:
             rules.append(PlateauRule())
         elif config.stall_patience is not None and config.schedule == "constant":
@@ -321,46 +329,34 @@ class _Search:
             rules.append(BehindRule(reference=curve, step_time=step, factor=float(config.behind["factor"])))
         return rules
 
-    def _run(self, config: RunConfig, why: str, most_s: float | None = None) -> StoredRun:
+    def _run(self, config: RunConfig, why: str, share: float = 1.0) -> StoredRun:
         """A finished run of this configuration, from the store or made now."""
-        stored = self.store.finished(config)
-        if stored is not None and not self._cut_off(stored):
-            self._update(runs=(*self.findings.runs, stored))
-            return stored
-        if stored is not None:
-            self.store.reopen(config)
-        self.worked = True
-        left = max(0.0, self.deadline - time.monotonic())
-        self.progress.run_started(config, why, f"at most {left:.0f} s left")
-        try:
-            run = self._train(config, most_s)
-        except OutOfMemory:
-            if config.micro_batch_size == 1:
-                raise
-            self.micro_here = max(1, config.micro_batch_size // 2)
-            micro, parts = accumulation(config.batch_size, self.micro_here)
-            return self._run(replace(config, micro_batch_size=micro, grad_accum_steps=parts), why, most_s)
+        run = self.runner.finished(config)
+        made = run is None
+        if run is None:
+            try:
+                run = self.runner.make(config, why, self._rules(config), share)
+            except OutOfMemory as error:
+                self._shrink(error)
+                return self._run(self.runner.fitted(config), why, share)
         self._update(runs=(*self.findings.runs, run))
-        self.keep_time()
-        self.progress.run_finished(run, self._best_in_words())
+        if made:
+            self.progress.run_finished(run, self._best_in_words())
         return run
 
-    def _train(self, config: RunConfig, most_s: float | None) -> StoredRun:
-        writer = self.store.start(config)
-        probes: Sequence[NoiseScale] = (
-            [NoiseScale(groups=config.noise_scale_groups)] if config.noise_scale_groups else []
-        )
-
-        def on_row(row: Any) -> None:
-            writer.append(row)
-            self.progress.row(row)
-
-        try:
-            result = train(self.workload, config, stop_rules=self._rules(config, most_s), probes=probes, on_row=on_row)
-        except BaseException:
-            writer.close()
-            raise
-        return writer.finish(result)
+    def _shrink(self, error: OutOfMemory) -> None:
+        """Smaller micro-batches from here on, also in the answer where the bench ran on this machine."""
+        said = self.runner.shrink(error)
+        if self.findings.bench_counts:
+            bench = replace(
+                self.findings.bench,
+                largest_micro_batch_size=self.runner.micro_here,
+                largest_verified=False,
+                memory_bound=True,
+                notes=(*self.findings.bench.notes, said),
+            )
+            self.store.note("bench", bench)
+            self._update(bench=bench)
 
     def _best_in_words(self) -> str:
         if self.findings.target is None or not self.findings.reached:
@@ -368,20 +364,9 @@ class _Search:
         decision = self.findings.decision
         return f"batch size {decision.batch_size}, rate {decision.lr:.3g}"
 
-    def keep_time(self, given_s: float = 0.0) -> None:
-        """Write down what the search has taken so far, and the budget within which it came to its end."""
-        timing = self.prepared.timing
-        most_s = max(timing.given_s, given_s)
-        self.store.note("timing", replace(timing, spent_s=self.findings.seconds, given_s=most_s))
-
-    def _cut_off(self, run: StoredRun) -> bool:
-        """Whether the budget ended the run, and there is a larger one now."""
-        return self.longer and run.result is not None and run.result.status is RunStatus.OUT_OF_TIME
-
-    def _too_late_for(self, config: RunConfig) -> bool:
-        """Whether the run would have to be made, and there is no time left for it."""
-        return time.monotonic() >= self.deadline and self.store.finished(config) is None
-
     def _update(self, **changes: Any) -> None:
-        here = time.monotonic() - self.started if self.worked else 0.0
-        self.findings = replace(self.findings, seconds=self.prepared.timing.spent_s + here, **changes)
+        self.findings = replace(self.findings, seconds=self.runner.timing.spent_s, **changes)
+
+
+def _who(config: RunConfig) -> tuple[int, float, int]:
+    return config.batch_size, config.lr, config.seed

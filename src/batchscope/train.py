@@ -14,8 +14,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from .device import is_out_of_memory
-from .errors import OutOfMemory
+from .device import lack_of_memory_named
 from .probes.base import Probe
 from .records import Row, RunConfig, RunResult, RunStatus
 from .stopping import History, StopRule, without_end
@@ -56,15 +55,8 @@ def train(
     """
     with preserved_random_state(config.seed):
         run = _Run.prepare(workload, config, on_row or (lambda row: None), probes)
-        try:
+        with lack_of_memory_named(workload.device, config.micro_batch_size):
             return run.until_stopped(stop_rules)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            message = (
-                f"a step of {config.micro_batch_size} examples did not fit into the memory of {workload.device.name}"
-            )
-            raise OutOfMemory(message, micro_batch_size=config.micro_batch_size) from error
 
 
 @dataclass

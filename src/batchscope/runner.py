@@ -1,0 +1,134 @@
+"""One run after another: made here, or read where it is finished; with an eye on this machine's clock and memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .device import Device
+from .errors import OutOfMemory
+from .fits.memory import HEADROOM, fit_memory
+from .fits.step_time import accumulation
+from .probes.noise_scale import NoiseScale
+from .progress import Progress
+from .records import Bench, HardwareProfile, RunConfig, RunStatus, Timing
+from .stopping import DeadlineRule, StopRule
+from .store import Store, StoredRun
+from .train import train
+from .workload import Workload
+
+__all__ = ["Runner", "largest_here"]
+
+
+@dataclass
+class Runner:
+    """Makes the runs of a search.
+
+    Attributes:
+        workload: the task on this machine's device.
+        store: where runs are kept.
+        progress: told what happens.
+        timing: what the search has taken until its latest run, over all processes; one that only reads adds nothing.
+        budget_s: seconds for the whole search, earlier processes included.
+        micro_here: the largest micro-batch of this machine, which may not be the one that the answer is for.
+        started: when this process would have begun if it had made all runs itself, on the monotonic clock.
+    """
+
+    workload: Workload
+    store: Store
+    progress: Progress
+    timing: Timing
+    budget_s: float
+    micro_here: int
+    started: float
+
+    @property
+    def deadline(self) -> float:
+        """When the budget is used up, on the monotonic clock."""
+        return self.started + self.budget_s
+
+    def keep_time(self) -> None:
+        """Write down what the search has taken, after something was measured or trained."""
+        self.timing = replace(self.timing, spent_s=time.monotonic() - self.started)
+        self.store.note("timing", self.timing)
+
+    def end(self) -> None:
+        """Write down within which budget the search has come to its end."""
+        self.timing = replace(self.timing, given_s=max(self.timing.given_s, self.budget_s))
+        self.store.note("timing", self.timing)
+
+    def finished(self, config: RunConfig) -> StoredRun | None:
+        """The run of this configuration, if it need not be made: one that a smaller budget cut off must be."""
+        run = self.store.finished(config)
+        if run is None or run.result is None:
+            return None
+        longer = 0.0 < self.timing.given_s < self.budget_s
+        return None if longer and run.result.status is RunStatus.OUT_OF_TIME else run
+
+    def too_late_for(self, config: RunConfig) -> bool:
+        """Whether the run would have to be made, and there is no time left for it."""
+        return time.monotonic() >= self.deadline and self.finished(config) is None
+
+    def fitted(self, config: RunConfig) -> RunConfig:
+        """The configuration in the micro-batches that this machine holds."""
+        micro, parts = accumulation(config.batch_size, self.micro_here)
+        return replace(config, micro_batch_size=micro, grad_accum_steps=parts)
+
+    def shrink(self, error: OutOfMemory) -> str:
+        """Halve the micro-batch after a step that did not fit; says so.
+
+        Raises:
+            OutOfMemory: a step of one example did not fit.
+        """
+        if error.micro_batch_size == 1:
+            raise error
+        self.micro_here = error.micro_batch_size // 2
+        said = f"{error}, although it should have: at most {self.micro_here} at once from there on"
+        self.progress.stage(said)
+        return said
+
+    def make(self, config: RunConfig, why: str, rules: Sequence[StopRule], share: float = 1.0) -> StoredRun:
+        """Train a run and keep it.
+
+        Args:
+            config: of the run.
+            why: for whoever watches.
+            rules: that end it, besides the deadline.
+            share: of the budget that it may take.
+
+        Raises:
+            OutOfMemory: a step did not fit; the run is left unfinished.
+            TaskError: the task failed in the middle.
+            StoreError: the disk refuses.
+        """
+        if self.store.finished(config) is not None:
+            self.store.reopen(config)
+        now = time.monotonic()
+        self.progress.run_started(config, why, f"at most {max(0.0, self.deadline - now):.0f} s left")
+        deadline = DeadlineRule(clock=time.monotonic, deadline=min(self.deadline, now + share * self.budget_s))
+        probes = [NoiseScale(groups=config.noise_scale_groups)] if config.noise_scale_groups else []
+        writer = self.store.start(config)
+
+        def on_row(row: Any) -> None:
+            writer.append(row)
+            self.progress.row(row)
+
+        try:
+            result = train(self.workload, config, stop_rules=[deadline, *rules], probes=probes, on_row=on_row)
+        except BaseException:
+            writer.close()
+            raise
+        run = writer.finish(result)
+        self.keep_time()
+        return run
+
+
+def largest_here(device: Device, bench: Bench, profile: HardwareProfile | None) -> int:
+    """The largest micro-batch to use on this machine: of a profile's, what this one's free memory holds as well."""
+    largest = bench.largest_micro_batch_size
+    if profile is None or not profile.peak_memory_bytes:
+        return largest
+    usable = device.free_bytes() * (1.0 - HEADROOM)
+    return max(1, fit_memory(profile.peak_memory_bytes).largest_for(usable, most=largest))
