@@ -19,7 +19,7 @@ from .task import Task
 from .user_code import explained
 from .workload import preserved_random_state
 
-__all__ = ["BUILT_IN", "LoadedTask", "load_task"]
+__all__ = ["BUILT_IN", "LoadedTask", "as_loaded", "load_task"]
 
 BUILT_IN = ("digits", "arrays", "text")
 
@@ -73,6 +73,13 @@ def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> Lo
     _check_members(task, factory, sources[0])
     files = [value for value in arguments.values() if isinstance(value, Path) and value.is_file()]
     return LoadedTask(task=task, name=name, settings=plain(arguments), source_sha256=_sha256([*sources, *files]))
+
+
+def as_loaded(task: LoadedTask | Task) -> LoadedTask:
+    """A task object made in Python, as if it had been loaded; its source is not known, so no change in it is seen."""
+    if isinstance(task, LoadedTask):
+        return task
+    return LoadedTask(task=task, name=str(getattr(task, "name", "task")), settings={}, source_sha256="")
 
 
 def _factory(spec: str) -> tuple[Callable[..., Any], str, list[Path]]:

@@ -44,8 +44,8 @@ class Observation:
     """What one run says about steps to target.
 
     `reached`: the run needed `steps`. `lagging`: it was stopped early and would have needed about `steps`. `censored`:
-    it had not reached the target after `steps`. `diverged`: its rate is beyond what can work at this batch size, however
-    it showed.
+    it had not reached the target after `steps`. `diverged`: its rate is beyond what can work at this batch size,
+    however it showed.
     """
 
     batch_size: int
