@@ -16,10 +16,11 @@ from .predictions import (
     curves_of,
     predicted_at,
     probability_within_5_percent,
+    rate_is_too_high,
     recipe_of,
     verified_by,
 )
-from .records import Estimate, Measured, Plan, PlanStatus, SearchCost
+from .records import Estimate, Measured, Plan, PlanStatus, Predicted, SearchCost
 from .search.anchors import decide
 
 __all__ = ["build_plan", "clear_gain"]
@@ -59,7 +60,7 @@ def build_plan(findings: Findings) -> Plan:
         alternatives=alternatives_to(findings, *chosen),
         search=_cost(findings, seconds),
         current=recipe_of(findings, current.batch_size, current.lr) if current else None,
-        current_predicted=predicted_at(findings, current.batch_size, current.lr) if current else None,
+        current_predicted=_current_predicted(findings),
         curves=curves_of(findings),
     )
 
@@ -78,8 +79,18 @@ def clear_gain(findings: Findings) -> tuple[float, float, float]:
     return float(low), float(value), float(high)
 
 
+def _current_predicted(findings: Findings) -> Predicted | None:
+    current = findings.question.current
+    if current is None or rate_is_too_high(findings, current.batch_size, current.lr):
+        return None
+    return predicted_at(findings, current.batch_size, current.lr)
+
+
 def _gain_in_words(findings: Findings, gain: tuple[float, float, float]) -> str:
     low, value, high = gain
+    current = findings.question.current
+    if current is not None and rate_is_too_high(findings, current.batch_size, current.lr):
+        return f"the current rate {current.lr:.3g} is too high for batch size {current.batch_size} to reach the target"
     unit = "as long" if findings.question.objective == "time" else "as many examples"
     return f"the current recipe takes {value:.2f} times ({low:.2f} to {high:.2f}, 90 %) {unit} as the best one found"
 

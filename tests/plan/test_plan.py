@@ -134,6 +134,15 @@ def test_intervals_hold_their_values_and_units_multiply(case: str) -> None:
     assert (steps.low or 0) <= truth <= (steps.high or math.inf)
 
 
+def test_no_interval_of_steps_is_narrower_than_seeds_and_the_laws_misfit_make_it() -> None:
+    """Three dozen runs without noise: what is left is the spread of single runs about a law that is not exact."""
+    exact = [run(b, f * searches.best_lr(b), seed=s) for b in (16, 64, 256) for f in (0.4, 0.8, 1.3) for s in range(4)]
+    predicted = build_plan(search(exact)).predicted
+    assert predicted is not None
+    steps = predicted.steps_to_target
+    assert math.log((steps.high or 0) / (steps.low or math.inf)) > 2 * 1.645 * 0.14
+
+
 def test_a_clear_gain_replaces_the_current_recipe_and_says_by_how_much() -> None:
     low, value, high = clear_gain(findings("current-slow"))
     current, found = CURRENT["slow"], recipe("current-slow")
@@ -153,6 +162,14 @@ def test_no_clear_gain_keeps_the_current_recipe_as_it_is() -> None:
 
 def test_a_current_recipe_that_is_the_best_found_is_kept_without_naming_an_alternative() -> None:
     assert plan("current-same").message == "keep the current recipe: nothing better was found"
+
+
+def test_a_current_rate_that_cannot_work_is_called_so_and_given_no_time() -> None:
+    found = plan("current-hopeless")
+    assert found.status is PlanStatus.OK
+    assert found.current_predicted is None
+    assert "the current rate 10 is too high for batch size 8 to reach the target" in found.message
+    assert "for which nothing could be predicted" in " ".join(summary(found))
 
 
 def test_a_gain_in_examples_is_not_called_a_gain_in_speed() -> None:
