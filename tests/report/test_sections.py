@@ -239,23 +239,24 @@ class TestNoiseScale:
         groups, size = 4, 16
         trace = scale * square
         row = {"mean_square_norm": square + trace / size, "square_norm_of_mean": square + trace / (groups * size)}
-        return [{"kind": "noise", "step": s, "groups": groups, "group_size": size, **row} for s in range(n)]
+        return [
+            {"kind": "noise", "step": s, "examples": 64 * s, "groups": groups, "group_size": size, **row}
+            for s in range(n)
+        ]
 
     def test_blocks_recover_the_truth(self) -> None:
-        found = noise_scale.blocks(self.rows(50.0))
-        assert len(found) == noise_scale.BLOCKS
-        assert [b.noise_scale for b in found] == pytest.approx([50.0] * len(found))
-        assert sum(b.readings for b in found) == 40
-
-    def test_numerator_and_denominator_are_averaged_apart(self) -> None:
-        rows = self.rows(10.0, square=1.0, n=2) + self.rows(100.0, square=3.0, n=2)
-        (block,) = noise_scale.blocks(rows)
-        assert block.noise_scale == pytest.approx((10 + 300) / (1 + 3))
+        run = dataclasses.replace(plans.run(64), rows=tuple(self.rows(50.0)))
+        plan = dataclasses.replace(plans.ok(), examples_in_training_set=10**9)
+        (trail,) = noise_scale.collect(plan, (run,)).trails
+        assert len(trail.blocks) == noise_scale.BLOCKS
+        assert [b.value for b in trail.blocks] == pytest.approx([50.0] * len(trail.blocks))
+        assert sum(b.n for b in trail.blocks) == 40
 
     def test_a_block_whose_gradient_drowned_is_open(self) -> None:
         rows = [{**row, "square_norm_of_mean": row["mean_square_norm"] / 8} for row in self.rows(50.0)]
-        assert {b.noise_scale for b in noise_scale.blocks(rows)} == {None}
         run = dataclasses.replace(plans.run(64), rows=tuple(rows))
+        (trail,) = noise_scale.collect(plans.ok(), (run,)).trails
+        assert {b.value for b in trail.blocks} == {None}
         assert "larger than could be measured" in said(noise_scale.build(plans.ok(), (run,)))
 
     def test_too_few_readings_are_said(self) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+from ...fits.noise_scale import NoiseBlock, trace
 from ...records import Estimate, Plan
 from ..blocks import Figure, Json, Key, Section, Text
 from ..charts import MARKED, RECIPE, horizontal, layout, line, log_axis, points, safe
@@ -21,22 +21,12 @@ LEAST_READINGS = 4
 MOST_RUNS = 4
 
 
-class Block(NamedTuple):
-    """The block ratio of consecutive readings."""
-
-    step: float
-    """Geometric middle of the block's steps."""
-    readings: int
-    noise_scale: float | None
-    """Mean tr(Σ) ÷ mean ‖G‖²; `None` where the mean of ‖G‖² is not positive: larger than could be measured."""
-
-
 class Trail(NamedTuple):
     """One run's blocks."""
 
     id: str
     batch_size: int
-    blocks: tuple[Block, ...]
+    blocks: tuple[NoiseBlock, ...]
 
 
 class NoiseScale(NamedTuple):
@@ -50,7 +40,7 @@ class NoiseScale(NamedTuple):
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     """The figure, or why there is none."""
     data = collect(plan, runs)
-    if not any(b.noise_scale is not None for t in data.trails for b in t.blocks):
+    if not any(b.value is not None for t in data.trails for b in t.blocks):
         return Section("noise", TITLE, (Text((why_not(data, runs),)),))
     return Section("noise", TITLE, (draw(data),))
 
@@ -60,42 +50,12 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> NoiseScale:
     trails: list[tuple[int, Trail]] = []
     for run in runs:
         rows = [row for row in run.rows if row.get("kind") == "noise" and row.get("groups", 0) > 1]
-        if found := blocks(rows):
+        found = trace(rows, examples=plan.examples_in_training_set or None, blocks=BLOCKS)
+        if len(rows) >= LEAST_READINGS:
             trails.append((len(rows), Trail(run.id, run.config.batch_size, found)))
     chosen = sorted(trails, key=lambda pair: -pair[0])[:MOST_RUNS]
     recipe = plan.recipe.batch_size if plan.recipe is not None else None
     return NoiseScale(tuple(trail for _, trail in chosen), plan.measured.gradient_noise_scale, recipe)
-
-
-def blocks(rows: Sequence[Mapping[str, Any]]) -> tuple[Block, ...]:
-    """Cut the readings into blocks of equal number; average numerator and denominator apart, then divide.
-
-    With n groups of b examples, L the mean of the groups' squared gradient norms and T the squared norm of their mean:
-    ‖G‖² = (nT − L)/(n − 1) and tr(Σ) = b·n/(n − 1)·(L − T), both unbiased (McCandlish et al. 2018, appendix A.1).
-    """
-    readings = [reading for row in rows if (reading := _reading(row)) is not None]
-    number_of_blocks = min(BLOCKS, len(readings) // LEAST_READINGS)
-    found: list[Block] = []
-    for i in range(number_of_blocks):
-        part = readings[i * len(readings) // number_of_blocks : (i + 1) * len(readings) // number_of_blocks]
-        square = math.fsum(g for _, g, _ in part) / len(part)
-        trace = math.fsum(s for _, _, s in part) / len(part)
-        middle = math.exp(math.fsum(math.log(step) for step, _, _ in part) / len(part))
-        found.append(Block(middle, len(part), trace / square if square > 0 and trace > 0 else None))
-    return tuple(found)
-
-
-def _reading(row: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    n, size, mean_square, square_of_mean = (
-        row.get(name) for name in ("groups", "group_size", "mean_square_norm", "square_norm_of_mean")
-    )
-    if n is None or size is None or mean_square is None or square_of_mean is None or n < 2:
-        return None
-    if not (math.isfinite(mean_square) and math.isfinite(square_of_mean)):
-        return None
-    square = (n * square_of_mean - mean_square) / (n - 1)
-    trace = size * n / (n - 1) * (mean_square - square_of_mean)
-    return row["step"] + 1.0, square, trace
 
 
 def draw(data: NoiseScale) -> Figure:
@@ -105,13 +65,16 @@ def draw(data: NoiseScale) -> Figure:
     steps: list[float] = []
     values: list[float] = []
     for i, trail in enumerate(data.trails):
-        known = [(b.step, b.noise_scale, b.readings) for b in trail.blocks if b.noise_scale is not None]
+        known = [(b.step + 1.0, b, b.n) for b in trail.blocks if b.value is not None]
         if not known:
             continue
         colour = f"var(--series-{i})"
-        x, y = [step for step, _, _ in known], [value for _, value, _ in known]
+        x, y = [step for step, _, _ in known], [float(b.value or 0.0) for _, b, _ in known]
         head = f"{safe(trail.id)}<br>"
-        texts = [f"{head}{number(v)} examples<br>{count(n)} readings around step {count(s)}" for s, v, n in known]
+        texts = [
+            f"{head}{with_interval(_estimate(b))} examples<br>{count(n)} readings around step {count(s)}"
+            for s, b, n in known
+        ]
         traces += [line(x, y, colour=colour), points(x, y, texts, colour=colour)]
         keys.append(Key("disc", colour, f"block ratios of a run at batch size {count(trail.batch_size)}"))
         steps += x
@@ -129,10 +92,14 @@ def draw(data: NoiseScale) -> Figure:
     return Figure("noise-scale", "noise scale, examples (log scale)", tuple(traces), frame, conclude(data), tuple(keys))
 
 
+def _estimate(block: NoiseBlock) -> Estimate:
+    return Estimate(value=block.value, low=block.low, high=block.high, n=block.n, unit="examples", method="")
+
+
 def conclude(data: NoiseScale) -> str:
     """What the figure says."""
-    trail = next(t for t in data.trails if any(b.noise_scale is not None for b in t.blocks))
-    known = [b.noise_scale for b in trail.blocks if b.noise_scale is not None]
+    trail = next(t for t in data.trails if any(b.value is not None for b in t.blocks))
+    known = [b.value for b in trail.blocks if b.value is not None]
     least, most = min(known), max(known)
     said = f"Block by block the noise scale is {number(known[0])} examples at first and {number(known[-1])} at last"
     said += f", between {number(least)} and {number(most)}" if {least, most} != {known[0], known[-1]} else ""
@@ -144,11 +111,11 @@ def conclude(data: NoiseScale) -> str:
             said += f" The recommended {count(data.recipe)} is above it throughout: steps average out most noise."
         else:
             said += f" The recommended {count(data.recipe)} is of the same order."
-    open_blocks = sum(b.noise_scale is None for t in data.trails for b in t.blocks)
+    open_blocks = sum(b.value is None for t in data.trails for b in t.blocks)
     if open_blocks:
         said += f" In {count(open_blocks)} further blocks it was larger than could be measured."
     ratio = "Each point is a block ratio, the mean tr(Σ) of a block of steps ÷ its mean ‖G‖²"
-    return f"{said} {ratio}; points carry no interval."
+    return f"{said} {ratio}; its 90 % interval shows when you point at it."
 
 
 def why_not(data: NoiseScale, runs: Sequence[StoredRun]) -> str:
