@@ -177,6 +177,6 @@ def _fieller(numerator: float, denominator: float, spread: Array) -> tuple[float
     if a <= 0 and c <= 0:
         return None, None
     root = math.sqrt(max(0.0, b**2 - a * c))
-    if b + root <= 0:  # a denominator of exactly zero: every ratio is too small
+    if c > 0 and b + root <= 0:  # a denominator of exactly zero: every ratio is too small
         return None, None
     return max(0.0, c / (b + root)) if c > 0 else 0.0, (b + root) / a if a > 0 else None
