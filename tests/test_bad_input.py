@@ -259,7 +259,7 @@ def test_a_target_already_met(search: Callable[..., Any]) -> None:
 
 def test_a_target_never_met(search: Callable[..., Any]) -> None:
     """No error: a plan without a recipe, exit status 3, and how close it came."""
-    ended = search("", "--json", "--max-batch-size", "32", target="val_loss<=0.001")
+    ended = search("", "--json", "--budget", "3s", target="val_loss<=0.001")
     assert (ended.status, ended.answer["status"], ended.answer["recipe"]) == (3, "target-not-reached", None)
     kept = json.loads(Path("out/plan.json").read_text(encoding="utf-8"))
     assert kept == ended.answer

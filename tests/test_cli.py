@@ -135,12 +135,16 @@ def test_json_of_find(cli: Cli, profile: Path) -> None:
 
 def test_a_target_out_of_reach(cli: Cli, profile: Path) -> None:
     ended = cli(
-        "find digits --target val_loss<=0.0001 --trainings 0.5 --max-batch-size 512 --json", "--hardware", profile
+        "find digits --target val_loss<=0.0001 --trainings 0.5 --max-batch-size 512 --budget 4s --json",
+        "--hardware",
+        profile,
     )
     plan = ended.answer
     assert (ended.status, plan["status"], plan["recipe"]) == (3, "target-not-reached", None)
     assert plan == json.loads(Path("batchscope-runs/digits/plan.json").read_text(encoding="utf-8"))
-    told = cli("find digits --target val_loss<=0.0001 --trainings 0.5 --max-batch-size 512", "--hardware", profile)
+    told = cli(
+        "find digits --target val_loss<=0.0001 --trainings 0.5 --max-batch-size 512 --budget 4s", "--hardware", profile
+    )
     assert told.status == 3
     closest = min(
         json.loads(path.read_text(encoding="utf-8"))["best"]["val_loss"] for path in Path().glob("**/result.json")
@@ -157,6 +161,12 @@ def test_dry_run(cli: Cli, profile: Path) -> None:
     assert list(Path().iterdir()) == [Path(profile.name)]
     prediction = cli("find digits --dry-run --budget 20s --json", "--hardware", profile).answer
     assert 0 < prediction["low"] <= prediction["seconds"] <= prediction["high"] <= prediction["budget_s"] == 20
+
+
+def test_the_duration_is_of_this_machine_not_of_the_profile_s(cli: Cli, profile: Path) -> None:
+    slow = {"name": "slow", "step_time_s": [[1, 600.0], [64, 1200.0]]}
+    profile.write_text(json.dumps(slow), encoding="utf-8")
+    assert cli("find digits --dry-run --budget 100h --json", "--hardware", profile).answer["low"] < 600
 
 
 def test_dry_run_measures_this_machine_where_no_profile_is_given(cli: Cli) -> None:

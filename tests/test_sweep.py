@@ -135,7 +135,6 @@ def test_a_larger_budget_goes_on_where_a_small_one_ended(cli: Cli) -> None:
 
 @pytest.mark.usefixtures("profile")
 def test_a_budget_bounds_the_search(cli: Cli) -> None:
-    cli("count --examples 2 --batch-size 1 --epochs 1")
     started = time.monotonic()
     ended = cli("find digits --hardware machine.json --target val_loss<=1e-6 --budget 2s --max-batch-size 64 --json")
     assert ended.status == 3
@@ -191,6 +190,7 @@ def random_state() -> tuple[bytes, bytes, Any]:
 def own(cli: Cli, profile: Path) -> Any:
     """The task above after a search: its object, the plan, and the random states before and after."""
     Path("own.py").write_text(OWN, encoding="utf-8")
+    cli("count --examples 2 --batch-size 1 --epochs 1")  # imports rich, which draws a number when it is imported
     before = random_state()
     plan = answer(cli, OWN_FIND)
     return sys.modules["own"].Own.made[-1], plan, before, random_state()
@@ -204,6 +204,7 @@ def test_f24_the_callers_random_state_is_left_as_it_was(own: Any) -> None:
 @pytest.mark.usefixtures("profile")
 @pytest.mark.parametrize("command", ["bench digits --max-batch-size 4 --budget 1s", "noise digits --lr 0.1 --steps 3"])
 def test_f24_of_bench_and_noise(cli: Cli, command: str) -> None:
+    cli("count --examples 2 --batch-size 1 --epochs 1")
     before = random_state()
     assert cli(command).status == 0
     assert random_state() == before

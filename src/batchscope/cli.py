@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError
 
 from .errors import BatchscopeError, UsageError
 from .options import Flag, Options
+from .question import Question, parse_current
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,7 +45,7 @@ def find(
     max_batch_size: int | None = None,
     hardware: Path | None = None,
     schedule: Literal["constant", "linear", "cosine"] = "constant",
-    trainings: float = 20.0,
+    trainings: float = Question.trainings,
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
 ) -> int:
@@ -64,7 +65,6 @@ def find(
     """
     from .codec import encode
     from .profile import load_profile
-    from .question import Question, parse_current
     from .records import Target
     from .terminal import LiveProgress, stderr
     from .views import plan_view, prediction_in_words

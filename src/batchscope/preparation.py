@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .bench import measure
+from .bench.throughput import measure_step_times
 from .check import Preflight, check
-from .errors import TargetError
+from .device import lack_of_memory_named
+from .errors import OutOfMemory, TargetError
 from .fits.step_time import fit_step_time
 from .profile import bench_from_profile
 from .progress import Prediction, Progress, Silent
@@ -23,6 +26,8 @@ PRIOR_CRITICAL_BATCH_SIZE = 128
 
 _TYPICAL_STEPS, _TYPICAL_FACTOR = 400.0, 8.0
 _TYPICAL_RUNS, _TYPICAL_EVALUATIONS = 8.0, 80.0
+_MOST_BENCH_S, _BENCH_SHARE = 16.0, 0.25
+_STEPS_HERE_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +61,13 @@ def prepare(
     bench = store.noted("bench", Bench) if store else None
     if bench is None:
         told.stage("measuring step time and memory" if profile is None else "reading the hardware profile")
-        bench = _bench(workload, question, preflight, profile)
+        bench = _bench(workload, question, preflight, profile, budget_s)
         if store:
             store.note("bench", bench)
     timing = store.noted("timing", Timing) if store else None
     if timing is None:
-        timing = Timing(evaluation_s=_evaluation_seconds(workload), budget_s=budget_s)
+        step_s = _step_seconds(workload, preflight, bench, measured_here=profile is None)
+        timing = Timing(evaluation_s=_evaluation_seconds(workload), budget_s=budget_s, step_s=step_s)
         if store:
             store.note("timing", timing)
     return Prepared(preflight=preflight, bench=bench, timing=timing)
@@ -69,11 +75,8 @@ def prepare(
 
 def prediction_of(prepared: Prepared, budget_s: float) -> Prediction:
     """How long the training runs of a search will take."""
-    bench = prepared.bench
-    step_time = fit_step_time(bench.profile.step_time_s)
-    batch_size = min(prepared.preflight.max_batch_size, PRIOR_CRITICAL_BATCH_SIZE)
-    step = step_time.of_batch(batch_size, bench.largest_micro_batch_size)
-    typical = _TYPICAL_RUNS * (_TYPICAL_STEPS * step + _TYPICAL_EVALUATIONS * prepared.timing.evaluation_s)
+    timing = prepared.timing
+    typical = _TYPICAL_RUNS * (_TYPICAL_STEPS * timing.step_s + _TYPICAL_EVALUATIONS * timing.evaluation_s)
     return Prediction(
         seconds=min(typical, budget_s),
         low=min(typical / _TYPICAL_FACTOR, budget_s),
@@ -94,11 +97,38 @@ def _preflight(workload: Workload, question: Question) -> Preflight:
     return check(workload, max_batch_size=question.max_batch_size, target=question.target, lr=lr)
 
 
-def _bench(workload: Workload, question: Question, preflight: Preflight, profile: HardwareProfile | None) -> Bench:
+def _bench(
+    workload: Workload, question: Question, preflight: Preflight, profile: HardwareProfile | None, budget_s: float
+) -> Bench:
     limits: dict[str, Any] = {"max_batch_size": preflight.max_batch_size, "memory_limit": question.memory_limit}
     if profile is not None:
         return bench_from_profile(profile, examples=workload.examples, **limits)
-    return measure(workload, seed=question.seed, **limits)
+    return measure(workload, seed=question.seed, budget_s=min(_MOST_BENCH_S, _BENCH_SHARE * budget_s), **limits)
+
+
+def _step_seconds(workload: Workload, preflight: Preflight, bench: Bench, *, measured_here: bool) -> float:
+    """One step at a typical batch size on this machine: from the bench if it ran here, else from a few steps."""
+    batch_size = min(preflight.max_batch_size, PRIOR_CRITICAL_BATCH_SIZE)
+    times, largest = bench.profile.step_time_s, bench.largest_micro_batch_size
+    if not measured_here:
+        most = min(batch_size, largest)
+        smallest = min(most, max(most // 8, preflight.smallest_micro_batch_size))
+        times = _times_here(workload, sorted({smallest, most})) or times
+        largest = times[-1][0]
+    return fit_step_time(times).of_batch(batch_size, largest)
+
+
+def _times_here(workload: Workload, sizes: Sequence[int]) -> tuple[tuple[int, float], ...]:
+    """Seconds of a step at those of the sizes that fit."""
+    times: list[tuple[int, float]] = []
+    for size in sizes:
+        try:
+            with lack_of_memory_named(workload.device, size):
+                readings = measure_step_times(workload, [size], budget_s=_STEPS_HERE_S).readings
+        except OutOfMemory:
+            break
+        times += [(size, r.step_time_s) for r in readings if r.step_time_s is not None]
+    return tuple(times)
 
 
 def _evaluation_seconds(workload: Workload) -> float:

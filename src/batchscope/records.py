@@ -269,6 +269,8 @@ class Timing:
     evaluation_s: float
     budget_s: float
     """The first one; it sets how closely runs are evaluated, however long the search goes on later."""
+    step_s: float
+    """One training step at a typical batch size on this machine, which may not be the one that the answer is for."""
     spent_s: float = 0.0
     given_s: float = 0.0
     """The largest budget within which the search has come to an end."""

@@ -359,7 +359,9 @@ class _Search:
             self._update(bench=bench)
 
     def _best_in_words(self) -> str:
-        if self.findings.target is None or not self.findings.reached:
+        if self.findings.target is None:
+            return ""
+        if not self.findings.reached:
             return "no run has reached the target yet"
         decision = self.findings.decision
         return f"batch size {decision.batch_size}, rate {decision.lr:.3g}"

@@ -26,12 +26,13 @@ _SPEAKS_FOR_ITSELF = (PlanStatus.OK, PlanStatus.TARGET_NOT_REACHED, PlanStatus.I
 
 
 def about(seconds: float) -> str:
-    """A duration that is only roughly known.
+    """A duration that is only roughly known, rounded up.
 
-    >>> about(0.349), about(2.79), about(700)
-    ('1 s', '3 s', '11.7 min')
+    >>> about(0.349), about(2.79), about(700), about(7000)
+    ('1 s', '3 s', '12 min', '1.95 h')
     """
-    return duration(max(1.0, math.ceil(seconds)))
+    unit = 1.0 if seconds < 90 else 60.0
+    return duration(max(1.0, unit * math.ceil(seconds / unit)))
 
 
 def prediction_in_words(prediction: Prediction) -> str:
