@@ -106,6 +106,18 @@ def by_task(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return {name: summary([row for row in rows if name in (row["task"], row["profile"])]) for name in names}
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """The table of the README, in Markdown."""
+    lines = [
+        "| task or profile | searches | regret, median | 90th percentile | cost, median |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, figures in {**by_task(rows), "**all**": summary(rows)}.items():
+        numbers = (figures[key] for key in ("regret_median", "regret_p90", "cost_median"))
+        lines.append(f"| {name} | {figures['searches']} | " + " | ".join(f"{number:.2f}" for number in numbers) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Score the tasks named on the command line, and print one row a search and the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -118,15 +130,15 @@ def main() -> None:
     if arguments.collect:
         rows = [row for part in arguments.collect for row in read(part)["rows"]]
         write("regret", {"summary": summary(rows), "tasks": by_task(rows), "rows": rows})
-        print(summary(rows))
+        print(table(rows))
         return
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     for name in arguments.task or TASKS:
-        table = Table(name)
+        oracle = Table(name)
         for profile in arguments.profiles:
             for seed in range(arguments.seeds):
-                rows.append(score(table, profile, seed))
+                rows.append(score(oracle, profile, seed))
                 shown = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in rows[-1].items()}
                 print(" ".join(f"{k}={v}" for k, v in shown.items()), flush=True)
                 write(arguments.part, {"summary": summary(rows), "tasks": by_task(rows), "rows": rows})

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from .belief import first_passage
 from .findings import Findings
@@ -30,6 +31,7 @@ Array = NDArray[np.float64]
 NOT_MEASURED = Estimate(value=None, low=None, high=None, n=0, unit="", method="not measured")
 
 _90 = 1.645
+_NORMAL_QUANTILES = ndtri((np.arange(16) + 0.5) / 16)
 _MISFIT = 0.15
 """Standard deviation, in log steps, of what the law and its spread miss: with it nine of ten fresh runs fall inside
 their intervals on the tasks of `benchmarks/`, 86 % without (docs/log.md)."""
@@ -42,7 +44,7 @@ def recipe_of(findings: Findings, batch_size: int, lr: float) -> Recipe:
     """Everything to set in a training script, for as many steps as are expected."""
     micro, parts = accumulation(batch_size, findings.bench.largest_micro_batch_size)
     horizon = _horizon(findings, batch_size, lr)
-    steps = horizon.config.max_steps if horizon else float(np.median(np.exp(findings.belief.log_steps(batch_size, lr))))
+    steps = horizon.config.max_steps if horizon else float(np.median(_steps(findings, batch_size, lr)))
     epochs = steps * batch_size / findings.examples
     return Recipe(
         batch_size=batch_size,
@@ -118,17 +120,10 @@ def _passage(findings: Findings, run: StoredRun) -> float | None:
 
 def predicted_at(findings: Findings, batch_size: int, lr: float) -> Predicted:
     """Steps, time, examples and memory of one training, each with the interval in which 90 % of trainings fall."""
-    rng = np.random.default_rng(findings.question.seed)
-    belief, n = findings.belief, len(findings.observations)
-    spread = np.hypot(belief.spread(batch_size, lr), _MISFIT)
-    log_steps = belief.log_steps(batch_size, lr) + spread * rng.standard_normal(len(belief.draws))
-    steps = np.exp(np.minimum(log_steps, 50.0))
-    horizon = _horizon(findings, batch_size, lr)
-    if horizon is not None and horizon.result is not None and horizon.result.steps_to_target is not None:
-        steps *= horizon.result.steps_to_target / float(np.median(steps))
+    steps, n = _steps(findings, batch_size, lr), len(findings.observations)
     step, step_spread = findings.seconds_of(batch_size), findings.step_time.relative_spread
+    times = step * _steps(findings, batch_size, lr, further_spread=step_spread)
     readings = len(findings.bench.profile.step_time_s)
-    times = steps * step * np.exp(step_spread * rng.standard_normal(len(steps)))
     return Predicted(
         steps_to_target=_of_draws(steps, n, "steps", f"{_LAW}; the spread over seeds and the law's misfit included"),
         step_time_s=Estimate(
@@ -143,6 +138,17 @@ def predicted_at(findings: Findings, batch_size: int, lr: float) -> Predicted:
         examples_to_target=_of_draws(steps * batch_size, n, "examples", f"steps to target times batch size; {_LAW}"),
         peak_memory_bytes=_memory(findings, batch_size),
     )
+
+
+def _steps(findings: Findings, batch_size: int, lr: float, further_spread: float = 0.0) -> Array:
+    """Steps of one training: each draw of the belief at the quantiles of the spread over seeds and the misfit."""
+    belief = findings.belief
+    spread = np.sqrt(belief.spread(batch_size, lr) ** 2 + _MISFIT**2 + further_spread**2)
+    log_steps = belief.log_steps(batch_size, lr)[:, None] + spread[:, None] * _NORMAL_QUANTILES
+    horizon = _horizon(findings, batch_size, lr)
+    if horizon is not None and horizon.result is not None and horizon.result.steps_to_target is not None:
+        log_steps += math.log(horizon.result.steps_to_target) - float(np.median(log_steps))
+    return np.exp(np.minimum(log_steps, 50.0)).ravel()
 
 
 def _memory(findings: Findings, batch_size: int) -> Estimate:

@@ -20,7 +20,7 @@ from .errors import OutOfMemory
 from .files import write_text
 from .findings import Findings
 from .fits.step_time import accumulation
-from .loading import LoadedTask
+from .loading import LoadedTask, as_loaded
 from .plan import build_plan
 from .preparation import PRIOR_CRITICAL_BATCH_SIZE, Prepared, prediction_of, prepare
 from .progress import Prediction, Progress, Silent
@@ -32,6 +32,7 @@ from .runner import Runner, largest_here
 from .search.anchors import Decision, propose
 from .stopping import BehindRule, PlateauRule, StallRule, StopRule
 from .store import Store, StoredRun
+from .task import Task
 from .workload import Workload, preserved_random_state
 
 __all__ = ["asked_of", "find", "predict"]
@@ -43,11 +44,12 @@ _BEHIND, _CURRENT_BEHIND = 1.5, 4.0
 _STALL_PATIENCE = 0.5
 _MOST_STEPS = 10_000_000
 _HORIZONS = 4
+_ANY_TARGET = Question()
 
 
 def find(
-    loaded: LoadedTask,
-    question: Question,
+    task: LoadedTask | Task,
+    question: Question = _ANY_TARGET,
     *,
     out: Path | str,
     device: Device | None = None,
@@ -58,8 +60,8 @@ def find(
     """Answer which batch size, rate and number of steps reach the target soonest.
 
     Args:
-        loaded: the task.
-        question: what is asked.
+        task: from `load_task`, or any object with the methods of a task.
+        question: what is asked; by default time to a target that a first run shows to be within reach.
         out: results folder; holds `plan.json`, `report.html` and all runs when this returns.
         device: where the search runs; default: the accelerator if there is one.
         profile: of the hardware that the answer is for; default: this machine, which is then measured.
@@ -74,7 +76,7 @@ def find(
         TargetError: the target cannot be used with this task, or is met before training.
         StoreError: the folder cannot be used.
     """
-    device = device or pick()
+    loaded, device = as_loaded(task), device or pick()
     asked = asked_of(loaded, question, device, profile)
     with preserved_random_state(question.seed), Store(out, asked) as store:
         workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)

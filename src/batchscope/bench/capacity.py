@@ -118,7 +118,7 @@ class _Runner:
 
     def run(self, size: int) -> _Step | None:
         """One step at a size; `None` if the device ran out of memory, all of which is given back then."""
-        self.progress(f"memory of a step of {size} examples")
+        self.progress(f"memory of a step of batch size {size}")
         try:
             return self._step(size)
         except (RuntimeError, MemoryError) as error:

@@ -88,7 +88,7 @@ def measure_step_times(
                 notes.append(reason)
                 break
             if progress:
-                progress(f"time of a step of {size} examples")
+                progress(f"time of a step of batch size {size}")
             enough_s = _TIME_FOR_A_SIZE * (readings[0].step_time_s or 0.0) if readings else budget_s
             reading, seconds = _time_size(trial, size, enough_s)
             spent += seconds

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from ..records import Estimate
 
@@ -193,7 +193,7 @@ def _knee_estimate(knee: float, sizes: Array, log_seconds: Array, weights: Array
         return Estimate(value=None, low=None, high=None, n=1, unit="examples", method=method)
     grid = np.append(_knees(sizes), knee)
     misfit = _misfit(grid, sizes, log_seconds, weights)[0]
-    quantile = float(student_t.ppf(0.95, max(1, len(sizes) - 2)))
+    quantile = float(stdtrit(max(1, len(sizes) - 2), 0.95))
     inside = np.flatnonzero(misfit[:-1] <= misfit[-1] + (quantile * spread) ** 2)
     nearest = int(np.argmin(np.abs(np.log(grid[:-1] / knee))))
     first, last = min([nearest, *inside]), max([nearest, *inside])
