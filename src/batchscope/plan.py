@@ -12,6 +12,8 @@ from .alternatives import alternatives_to
 from .evidence import evidence_of
 from .findings import Findings
 from .predictions import (
+    MISFIT,
+    NORMAL_QUANTILES,
     NOT_MEASURED,
     curves_of,
     predicted_at,
@@ -66,7 +68,10 @@ def build_plan(findings: Findings) -> Plan:
 
 
 def clear_gain(findings: Findings) -> tuple[float, float, float]:
-    """Cost of the current recipe ÷ cost of the decision: low end, median and high end of the 90 % interval."""
+    """Cost of the current recipe ÷ cost of the decision: low end, median and high end of the 90 % interval.
+
+    What the law misses is part of it, once: both recipes were run, and share what it misses in common.
+    """
     current, decision = findings.question.current, findings.decision
     assert current is not None
     cost = findings.choices().step_cost
@@ -75,7 +80,9 @@ def clear_gain(findings: Findings) -> tuple[float, float, float]:
         - findings.belief.log_steps(decision.batch_size, decision.lr)
         + math.log(cost(current.batch_size) / cost(decision.batch_size))
     )
-    low, value, high = np.exp(np.quantile(np.minimum(ratio, 10.0), (0.05, 0.5, 0.95)))
+    same = (current.batch_size, current.lr) == (decision.batch_size, decision.lr)
+    spread = np.zeros(1) if same else MISFIT * NORMAL_QUANTILES
+    low, value, high = np.exp(np.quantile(np.minimum(ratio[:, None] + spread, 10.0), (0.05, 0.5, 0.95)))
     return float(low), float(value), float(high)
 
 

@@ -17,6 +17,8 @@ from .records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, Veri
 from .store import StoredRun
 
 __all__ = [
+    "MISFIT",
+    "NORMAL_QUANTILES",
     "NOT_MEASURED",
     "curves_of",
     "predicted_at",
@@ -31,8 +33,8 @@ Array = NDArray[np.float64]
 NOT_MEASURED = Estimate(value=None, low=None, high=None, n=0, unit="", method="not measured")
 
 _90 = 1.645
-_NORMAL_QUANTILES = ndtri((np.arange(16) + 0.5) / 16)
-_MISFIT = 0.15
+NORMAL_QUANTILES = ndtri((np.arange(16) + 0.5) / 16)
+MISFIT = 0.15
 """Standard deviation, in log steps, of what the law and its spread miss: with it nine of ten fresh runs fall inside
 their intervals on the tasks of `benchmarks/`, 86 % without (docs/log.md)."""
 _HOPELESS = 50.0
@@ -143,8 +145,8 @@ def predicted_at(findings: Findings, batch_size: int, lr: float) -> Predicted:
 def _steps(findings: Findings, batch_size: int, lr: float, further_spread: float = 0.0) -> Array:
     """Steps of one training: each draw of the belief at the quantiles of the spread over seeds and the misfit."""
     belief = findings.belief
-    spread = np.sqrt(belief.spread(batch_size, lr) ** 2 + _MISFIT**2 + further_spread**2)
-    log_steps = belief.log_steps(batch_size, lr)[:, None] + spread[:, None] * _NORMAL_QUANTILES
+    spread = np.sqrt(belief.spread(batch_size, lr) ** 2 + MISFIT**2 + further_spread**2)
+    log_steps = belief.log_steps(batch_size, lr)[:, None] + spread[:, None] * NORMAL_QUANTILES
     horizon = _horizon(findings, batch_size, lr)
     if horizon is not None and horizon.result is not None and horizon.result.steps_to_target is not None:
         log_steps += math.log(horizon.result.steps_to_target) - float(np.median(log_steps))
