@@ -148,7 +148,7 @@ def test_the_plateau_is_where_the_last_stretch_gains_little(target: Target) -> N
     assert share[150] > 0.02 > share[400]
     rule = PlateauRule()
     assert rule(course(target, values(150))) is None
-    assert rule(course(target, values(400))) is RunStatus.STALLED
+    assert rule(course(target, values(400))) is RunStatus.LEVELLED_OFF
     assert rule(course(target, [(0, 1.0), (20, 1.0), (49, 1.0)])) is None  # too short to tell
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from .errors import TaskError
@@ -129,14 +130,20 @@ def _module_of_file(path: Path) -> ModuleType:
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) != str(path.resolve()):
         name = f"batchscope_task_{name}"
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise TaskError(f"{path} is no Python file; give a task as path/to/file.py:factory")
-    module = importlib.util.module_from_spec(spec)
+    loader = _AlwaysFromSource(name, str(path.resolve()))
+    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=loader.path))
+    module.__file__ = loader.path
     sys.modules[name] = module
     with explained(f"importing {path}", "what a file does when it is run belongs under `if __name__ == '__main__':`"):
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     return module
+
+
+class _AlwaysFromSource(importlib.machinery.SourceFileLoader):
+    """Passes by the cached bytecode, which is stale when a file is edited twice within a second at the same length."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _module_of_name(name: str) -> ModuleType:

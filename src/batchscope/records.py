@@ -25,6 +25,7 @@ class RunStatus(enum.StrEnum):
     BEHIND = "behind"
     DIVERGED = "diverged"
     STALLED = "stalled"
+    LEVELLED_OFF = "levelled-off"
     OVERFIT = "overfit"
     OUT_OF_TIME = "out-of-time"
 
@@ -40,6 +41,7 @@ _RUN_MEANING = {
     RunStatus.BEHIND: "stopped early: clearly behind a run that was already finished",
     RunStatus.DIVERGED: "diverged: the loss left the range of numbers or rose far above its start",
     RunStatus.STALLED: "stalled: no improvement for half of the run, above the target",
+    RunStatus.LEVELLED_OFF: "levelled off: it had no target, and gained little any more",
     RunStatus.OVERFIT: "overfitted before the target: the training loss fell while the metric got worse",
     RunStatus.OUT_OF_TIME: "stopped because the time budget was used up",
 }

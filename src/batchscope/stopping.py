@@ -142,14 +142,14 @@ class PlateauRule:
     least_steps: int = 50
 
     def __call__(self, history: History) -> RunStatus | None:
-        """`STALLED`, once there is little to gain."""
+        """`LEVELLED_OFF`, once there is little to gain."""
         step = history.steps[-1]
         before = [v for s, v in zip(history.steps, history.values, strict=True) if s <= (1 - self.stretch) * step]
         if step < self.least_steps or len(before) < 2:
             return None
         first, now = history.values[0], history.values[history.best_index]
         best_before = min(before) if history.target.mode == "min" else max(before)
-        return RunStatus.STALLED if abs(now - best_before) <= self.gain * abs(now - first) else None
+        return RunStatus.LEVELLED_OFF if abs(now - best_before) <= self.gain * abs(now - first) else None
 
 
 @dataclass(frozen=True, kw_only=True)

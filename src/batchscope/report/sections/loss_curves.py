@@ -209,6 +209,7 @@ _VERBS = {
     RunStatus.BEHIND: "stopped as too slow",
     RunStatus.DIVERGED: "diverged",
     RunStatus.STALLED: "stalled",
+    RunStatus.LEVELLED_OFF: "levelled off",
     RunStatus.OVERFIT: "overfitted",
     RunStatus.OUT_OF_TIME: "ran out of time",
 }
