@@ -21,6 +21,8 @@ def alternatives_to(findings: Findings, batch_size: int, lr: float) -> tuple[Alt
 
     def add(why: str, size: int, rate: float) -> None:
         known = {(batch_size, lr), *((a.recipe.batch_size, a.recipe.lr) for a in found)}
+        if (size, rate) not in findings.reached:
+            why = f"{why} (predicted, not run)"
         if (size, rate) not in known:
             found.append(
                 Alternative(

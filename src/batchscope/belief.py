@@ -6,11 +6,10 @@ Numbers only: the same runs give the same belief wherever they are read, and rep
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from .fits.noise_scale import estimate
-from .fits.step_time import StepTime
 from .fits.steps_to_target import Observation, Prior, StepsPosterior, fit
 from .records import Estimate, RateRange, Row, RunStatus, Target
 from .stopping import BehindRule, History, target_metric
@@ -20,6 +19,7 @@ __all__ = [
     "choose_target",
     "curve_on_clock",
     "first_passage",
+    "gets_further",
     "noise_scale_of",
     "observe",
     "prior_from",
@@ -65,8 +65,8 @@ def curve_on_clock(run: StoredRun, target: Target, step_time: float) -> list[tup
     return curve
 
 
-def observe(runs: Sequence[StoredRun], target: Target, step_time: StepTime, largest_micro: int) -> list[Observation]:
-    """What each finished run says about steps to target.
+def observe(runs: Sequence[StoredRun], target: Target, cost: Callable[[int], float]) -> list[Observation]:
+    """What each finished run says about steps to target; `cost` of a step of a batch size is the clock of lags.
 
     A run that was stopped because it lagged counts with the steps it would have needed at its lag. One that stalled
     above the target shows, as one that diverged, that its rate is too high for its batch size. One that overfitted or
@@ -78,13 +78,13 @@ def observe(runs: Sequence[StoredRun], target: Target, step_time: StepTime, larg
         if run.result is None or run.config.purpose == "horizon":
             continue
         status, steps = run.result.status, float(max(run.result.steps, 1))
-        hopeless = status in (RunStatus.DIVERGED, RunStatus.STALLED)
+        hopeless = status in (RunStatus.DIVERGED, RunStatus.STALLED, RunStatus.LEVELLED_OFF)
         kind = "diverged" if hopeless else "censored"
         if (passage := first_passage(run.rows, target)) is not None:
             kind, steps = "reached", passage
         elif status is RunStatus.BEHIND and run.config.behind is not None:
             reference = by_id.get(str(run.config.behind["run"]))
-            expected = _steps_at_lag(run, reference, target, step_time, largest_micro) if reference else None
+            expected = _steps_at_lag(run, reference, target, cost) if reference else None
             if expected is not None:
                 kind, steps = "lagging", max(steps, expected)
         observations.append(
@@ -93,10 +93,8 @@ def observe(runs: Sequence[StoredRun], target: Target, step_time: StepTime, larg
     return observations
 
 
-def _steps_at_lag(
-    run: StoredRun, reference: StoredRun, target: Target, step_time: StepTime, largest_micro: int
-) -> float | None:
-    own, other = (step_time.of_batch(r.config.batch_size, largest_micro) for r in (run, reference))
+def _steps_at_lag(run: StoredRun, reference: StoredRun, target: Target, cost: Callable[[int], float]) -> float | None:
+    own, other = (cost(r.config.batch_size) for r in (run, reference))
     needed = first_passage(reference.rows, target)
     if needed is None:
         return None
@@ -146,6 +144,13 @@ def noise_scale_of(runs: Sequence[StoredRun], examples: int) -> Estimate:
     return estimate([], examples=examples)
 
 
+def gets_further(rows: Sequence[Row], others: Sequence[Row]) -> bool:
+    """Whether a run's best value of the metric to aim at is better by 5 % of the other run's improvement, and more."""
+    (first, best, larger), (_, known, _) = _improvement(rows), _improvement(others)
+    gain = best - known if larger else known - best
+    return gain > _SHARE_LEFT * abs(first - known) and gain > 0
+
+
 def choose_target(rows: Sequence[Row]) -> Target:
     """The target when the user names none: where the pilot had 5 % of its whole improvement left.
 
@@ -153,10 +158,17 @@ def choose_target(rows: Sequence[Row]) -> Target:
         ValueError: the pilot improved no metric that can be a target.
     """
     evaluations = [row for row in rows if row["kind"] == "evaluation"]
-    metric, larger = target_metric(list(evaluations[0]["metrics"]))
-    values = [float(row["metrics"][metric]) for row in evaluations if row["metrics"].get(metric) is not None]
-    first, best = values[0], max(values) if larger else min(values)
+    metric, _ = target_metric(list(evaluations[0]["metrics"]))
+    first, best, larger = _improvement(rows)
     if best == first:
         raise ValueError(f"{metric} did not improve on its first value {first:.4g} in {evaluations[-1]['step']} steps")
     value = float(f"{best + _SHARE_LEFT * (first - best):.3g}")
     return Target(metric=metric, value=value, mode="max" if larger else "min")
+
+
+def _improvement(rows: Sequence[Row]) -> tuple[float, float, bool]:
+    """First and best value of the metric to aim at, and whether larger is better."""
+    evaluations = [row for row in rows if row["kind"] == "evaluation"]
+    metric, larger = target_metric(list(evaluations[0]["metrics"]))
+    values = [float(row["metrics"][metric]) for row in evaluations if row["metrics"].get(metric) is not None]
+    return values[0], max(values) if larger else min(values), larger

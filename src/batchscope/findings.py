@@ -59,6 +59,10 @@ class Findings:
         """Seconds of one step of a batch size, accumulated where it does not fit at once."""
         return self.step_time.of_batch(batch_size, self.bench.largest_micro_batch_size)
 
+    def cost_of(self, batch_size: int) -> float:
+        """What is to be least of one step: its seconds, or its examples."""
+        return float(batch_size) if self.question.objective == "examples" else self.seconds_of(batch_size)
+
     @cached_property
     def finished(self) -> tuple[StoredRun, ...]:
         """Runs with a result."""
@@ -68,7 +72,7 @@ class Findings:
     def observations(self) -> list[Observation]:
         """What the runs say about steps to target."""
         assert self.target is not None
-        return observe(self.finished, self.target, self.step_time, self.bench.largest_micro_batch_size)
+        return observe(self.finished, self.target, self.cost_of)
 
     @cached_property
     def noise_scale(self) -> Estimate:
@@ -91,10 +95,9 @@ class Findings:
         self, batch_sizes: tuple[int, ...] | None = None, cost: Callable[[int], float] | None = None
     ) -> Choices:
         """What can be chosen, at the price that the objective names or at another cost."""
-        by_objective = float if self.question.objective == "examples" else self.seconds_of
         return Choices(
             batch_sizes=batch_sizes or self.batch_sizes,
-            step_cost=cost or by_objective,
+            step_cost=cost or self.cost_of,
             step_time=self.seconds_of,
             trainings=self.question.trainings,
         )
@@ -115,20 +118,24 @@ class Findings:
 
     @cached_property
     def decision(self) -> Decision:
-        """The choice of least expected regret now."""
-        return decide(self.belief, self.choices(), list(self.reached))
+        """The choice of least expected regret now; where runs at it were made and none reached the target, another."""
+        reached = list(self.reached)
+        free = decide(self.belief, self.choices(), reached)
+        if (free.batch_size, free.lr) not in self.tried or (free.batch_size, free.lr) in self.reached:
+            return free
+        return decide(self.belief, self.choices(), reached, tolerance=math.inf)
 
-    def fastest(self) -> StoredRun | None:
-        """The finished run that reached the target in the least time; others are compared with it."""
+    def cheapest(self) -> StoredRun | None:
+        """The finished run that reached the target at the least cost; others are compared with it."""
         assert self.target is not None
         best: tuple[float, StoredRun] | None = None
         for run in self.finished:
             steps = first_passage(run.rows, self.target)
             if steps is None or run.config.purpose == "horizon":
                 continue
-            seconds = steps * self.seconds_of(run.config.batch_size)
-            if best is None or seconds < best[0]:
-                best = (seconds, run)
+            spent = steps * self.cost_of(run.config.batch_size)
+            if best is None or spent < best[0]:
+                best = (spent, run)
         return best[1] if best else None
 
     @cached_property

@@ -51,6 +51,8 @@ def build_plan(findings: Findings) -> Plan:
             message = f"keep the current recipe: {why}"
         else:
             message = f"{message}; {_gain_in_words(findings, gain)}"
+    if findings.question.target is None:
+        message = f"{message}; no target was given, so {findings.target} was chosen from what first runs could reach"
     predicted = predicted_at(findings, *chosen)
     seconds = predicted.time_to_target_s.value
     return replace(

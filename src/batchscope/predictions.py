@@ -60,7 +60,7 @@ def recipe_of(findings: Findings, batch_size: int, lr: float) -> Recipe:
         steps=math.ceil(steps),
         steps_per_epoch=math.ceil(findings.examples / batch_size),
         epochs=epochs,
-        early_stop=EarlyStop(best_epoch=epochs, patience=_patience(findings, batch_size)),
+        early_stop=EarlyStop(best_epoch=epochs, patience=min(_patience(findings, batch_size), epochs)),
     )
 
 
@@ -81,7 +81,7 @@ def _patience(findings: Findings, batch_size: int) -> float:
                 best, since = value, row["step"]
             if findings.target.met_by(value):
                 break
-    return max(2.0 * longest, 1.0)
+    return 2.0 * longest or 1.0
 
 
 def _horizon(findings: Findings, batch_size: int, lr: float) -> StoredRun | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .belief import choose_target, curve_on_clock
+from .belief import choose_target, curve_on_clock, gets_further
 from .codec import encode
 from .device import Device, pick
 from .environment import environment_of
@@ -38,6 +38,7 @@ from .workload import Workload, preserved_random_state
 __all__ = ["asked_of", "find", "predict"]
 
 _PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
+_MOST_LOOKS, _LOOK_STEP = 4, 4.0
 _MOST_PROBES = 20
 _MOST_VERIFICATIONS = 3
 _BEHIND, _CURRENT_BEHIND = 1.5, 4.0
@@ -227,10 +228,21 @@ class _Search:
         share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
         run = self._run(config, "first look", share)
         if self.findings.target is None:
-            try:
-                self._update(target=choose_target(run.rows))
-            except ValueError as error:
-                self._update(notes=(*self.findings.notes, f"no target could be chosen: {error}"))
+            self._choose_target(config, run)
+
+    def _choose_target(self, config: RunConfig, run: StoredRun) -> None:
+        """From the pilot and from looks at lower rates, for as long as these get clearly further."""
+        best = run
+        for _ in range(_MOST_LOOKS):
+            config = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
+            run = self._run(config, "does a lower rate get further?", _UNAIMED_PILOT_SHARE)
+            if not gets_further(run.rows, best.rows):
+                break
+            best = run
+        try:
+            self._update(target=choose_target(best.rows))
+        except ValueError as error:
+            self._update(notes=(*self.findings.notes, f"no target could be chosen: {error}"))
 
     def _probe(self) -> None:
         """Buy runs while one is worth its price."""
@@ -312,7 +324,7 @@ class _Search:
         )
 
     def _compared(self, config: RunConfig, factor: float) -> RunConfig:
-        reference = self.findings.fastest()
+        reference = self.findings.cheapest()
         return config if reference is None else replace(config, behind={"run": reference.id, "factor": factor})
 
     def _rules(self, config: RunConfig) -> list[StopRule]:
@@ -324,10 +336,9 @@ class _Search:
         if config.behind is not None:
             reference = next(run for run in self.findings.runs if run.id == config.behind["run"])
             assert self.findings.target is not None
-            curve = curve_on_clock(
-                reference, self.findings.target, self.findings.seconds_of(reference.config.batch_size)
-            )
-            step = self.findings.seconds_of(config.batch_size)
+            clock = self.findings.cost_of
+            curve = curve_on_clock(reference, self.findings.target, clock(reference.config.batch_size))
+            step = clock(config.batch_size)
             rules.append(BehindRule(reference=curve, step_time=step, factor=float(config.behind["factor"])))
         return rules
 

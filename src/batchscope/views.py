@@ -76,13 +76,14 @@ def _recipe_rows(plan: Plan, recipe: Recipe, predicted: Predicted) -> Iterable[t
     pairs = [(recipe, predicted)]
     if plan.current is not None and plan.current_predicted is not None:
         pairs.append((plan.current, plan.current_predicted))
+    yield ("target", str(plan.target), *([""] if len(pairs) > 1 else []))
     yield ("batch size", *(count(r.batch_size) for r, _ in pairs))
     if any(r.grad_accum_steps > 1 for r, _ in pairs):
         yield ("  in micro-batches", *(f"{r.grad_accum_steps} x {r.micro_batch_size}" for r, _ in pairs))
     yield ("learning rate", *(number(r.lr) for r, _ in pairs))
     if recipe.schedule != "constant":
-        yield ("schedule", *(r.schedule for r, _ in pairs))
-    yield ("steps", *(with_interval(p.steps_to_target, _whole) for _, p in pairs))
+        yield ("schedule", *(f"{r.schedule} decay over {r.steps} steps" for r, _ in pairs))
+    yield ("steps to target", *(with_interval(p.steps_to_target, _whole) for _, p in pairs))
     yield ("epochs", *(number(r.epochs) for r, _ in pairs))
     yield ("step time", *(with_interval(p.step_time_s, duration) for _, p in pairs))
     yield ("time to target", *(with_interval(p.time_to_target_s, duration) for _, p in pairs))

@@ -86,7 +86,7 @@ def test_unfinished_runs_and_runs_with_a_decaying_rate_say_nothing() -> None:
 def test_repeated_runs_of_a_pair_are_kept_apart() -> None:
     found = search([REFERENCE, run(64, 0.2, steps=230.0, seed=1)])
     assert found.reached[64, 0.2] == pytest.approx([200.0, 230.0])
-    fastest = found.fastest()
+    fastest = found.cheapest()
     assert fastest is not None
     assert fastest.id == REFERENCE.id
 

@@ -129,7 +129,7 @@ def _without_recipe(plan: Plan) -> list[str]:
         sentences.append(f"The target was {plan.target}; {plural(plan.search.runs, 'run')} were made for it.")
     largest = plan.measured.largest_micro_batch_size
     if largest.value is not None:
-        sentences.append(f"The largest micro-batch size that fits is {count(largest.value)}.")
+        sentences.append(f"A micro-batch of {count(largest.value)} fits; no larger one was needed or fits.")
     return sentences
 
 

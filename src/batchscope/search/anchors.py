@@ -51,7 +51,7 @@ class Choices:
     step_cost: Callable[[int], float]
     step_time: Callable[[int], float]
     behind_factor: float = 1.5
-    trainings: float = 10.0
+    trainings: float
 
 
 @dataclass(frozen=True, kw_only=True)
