@@ -17,6 +17,9 @@ from .store import StoredRun
 
 __all__ = ["Findings"]
 
+_RUN_PREFERRED = 0.05
+"""A pair that reached the target in a run is preferred to one that was not run, up to this much expected regret."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
@@ -120,7 +123,7 @@ class Findings:
     def decision(self) -> Decision:
         """The choice of least expected regret now; where runs at it were made and none reached the target, another."""
         reached = list(self.reached)
-        free = decide(self.belief, self.choices(), reached)
+        free = decide(self.belief, self.choices(), reached, tolerance=_RUN_PREFERRED)
         if (free.batch_size, free.lr) not in self.tried or (free.batch_size, free.lr) in self.reached:
             return free
         return decide(self.belief, self.choices(), reached, tolerance=math.inf)

@@ -14,7 +14,7 @@ from .count import GLOSSARY, Count
 from .progress import Prediction
 from .records import Alternative, Bench, Estimate, Plan, PlanStatus, Predicted, Recipe
 from .report.summary import summary
-from .report.wording import bytes_, count, duration, number, plural, with_interval
+from .report.wording import bytes_, count, duration, number, plural, sentence, with_interval
 from .store import StoredRun
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
     else:
         parts += said[1:]
     if plan.status not in _SPEAKS_FOR_ITSELF:
-        parts.append(f"{plan.status.value}: {plan.message}.")
+        parts.append(sentence(plan.message))
     if plan.alternatives:
         parts += ["", _alternatives_table(plan.alternatives)]
     parts += ["", *(f"Note: {note}." for note in plan.notes), _cost_in_words(plan)]
