@@ -47,11 +47,14 @@ def curve_of(rows: Sequence[Row], target: Target) -> list[tuple[int, float]]:
 
 def first_passage(rows: Sequence[Row], target: Target) -> float | None:
     """Steps to the target in a run's rows, interpolated in log steps; `None` where it was not reached."""
-    history = History(target=target)
-    for step, value in curve_of(rows, target):
-        history.add(step, None, {target.metric: value})
-        if history.reached:
+    before: tuple[int, float] | None = None
+    for point in curve_of(rows, target):
+        if before is not None and target.met_by(point[1]):
+            history = History(target=target)
+            for step, value in (before, point):
+                history.add(step, None, {target.metric: value})
             return history.steps_to_target
+        before = point
     return None
 
 
@@ -146,7 +149,7 @@ def noise_scale_of(runs: Sequence[StoredRun], examples: int) -> Estimate:
 
 def gets_further(rows: Sequence[Row], others: Sequence[Row]) -> bool:
     """Whether a run's best value of the metric to aim at is better by 5 % of the other run's improvement, and more."""
-    (first, best, larger), (_, known, _) = _improvement(rows), _improvement(others)
+    (_, first, best, larger), (_, _, known, _) = _improvement(rows), _improvement(others)
     gain = best - known if larger else known - best
     return gain > _SHARE_LEFT * abs(first - known) and gain > 0
 
@@ -157,18 +160,17 @@ def choose_target(rows: Sequence[Row]) -> Target:
     Raises:
         ValueError: the pilot improved no metric that can be a target.
     """
-    evaluations = [row for row in rows if row["kind"] == "evaluation"]
-    metric, _ = target_metric(list(evaluations[0]["metrics"]))
-    first, best, larger = _improvement(rows)
+    metric, first, best, larger = _improvement(rows)
     if best == first:
-        raise ValueError(f"{metric} did not improve on its first value {first:.4g} in {evaluations[-1]['step']} steps")
+        steps = max(row["step"] for row in rows if row["kind"] == "evaluation")
+        raise ValueError(f"{metric} did not improve on its first value {first:.4g} in {steps} steps")
     value = float(f"{best + _SHARE_LEFT * (first - best):.3g}")
     return Target(metric=metric, value=value, mode="max" if larger else "min")
 
 
-def _improvement(rows: Sequence[Row]) -> tuple[float, float, bool]:
-    """First and best value of the metric to aim at, and whether larger is better."""
+def _improvement(rows: Sequence[Row]) -> tuple[str, float, float, bool]:
+    """The metric to aim at, its first and best value, and whether larger is better."""
     evaluations = [row for row in rows if row["kind"] == "evaluation"]
     metric, larger = target_metric(list(evaluations[0]["metrics"]))
     values = [float(row["metrics"][metric]) for row in evaluations if row["metrics"].get(metric) is not None]
-    return values[0], max(values) if larger else min(values), larger
+    return metric, values[0], max(values) if larger else min(values), larger

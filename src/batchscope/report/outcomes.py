@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..records import Bench, Curve, Plan, Row, RunStatus, Target
-from ..stopping import History
+from ..belief import first_passage
+from ..records import Bench, Curve, Plan, RunStatus
 from .charts import safe
 from .wording import count, number
 
@@ -52,22 +52,6 @@ def outcomes(plan: Plan, runs: Sequence[StoredRun]) -> tuple[Outcome, ...]:
         config = run.config
         found.append(Outcome(run.id, config.batch_size, config.lr, run.result.status, passage is not None, steps))
     return tuple(found)
-
-
-def first_passage(rows: Sequence[Row], target: Target) -> float | None:
-    """Steps to the target by a run's evaluations, interpolated in log steps; `None` if it was not reached."""
-    before: tuple[int, float] | None = None
-    for row in rows:
-        value = (row.get("metrics") or {}).get(target.metric) if row.get("kind") == "evaluation" else None
-        if value is None:
-            continue
-        if before is not None and target.met_by(value):
-            history = History(target=target)
-            for step, seen in (before, (row["step"], value)):
-                history.add(step, None, {target.metric: seen})
-            return history.steps_to_target
-        before = row["step"], value
-    return None
 
 
 def best_by_size(found: Sequence[Outcome]) -> dict[int, Outcome]:
