@@ -83,14 +83,14 @@ def fashion(
     examples: int = 25000,
     wrong_labels: float = 0.0,
 ) -> SupervisedTask:
-    """The first images of Fashion-MNIST, perhaps at half resolution, perhaps with wrong labels to train on.
+    """The first images of Fashion-MNIST, perhaps at a lower resolution, perhaps with wrong labels to train on.
 
     Args:
         path: the `.npz` file.
         model: `mlp` (one layer of 128) or `cnn`.
         norm: normalisation in the CNN.
         optimizer: `sgd` or `adamw`.
-        side: 28, or 14 for means over 2 x 2 pixels.
+        side: 28, or 14 or 7 for means over 2 x 2 or 4 x 4 pixels.
         examples: the first so many train; the first 1,000 of the validation part validate.
         wrong_labels: share of the training labels that are drawn at random from the ten.
     """
