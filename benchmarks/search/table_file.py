@@ -92,7 +92,7 @@ def load(path: Path) -> Measured:
         return Measured()
     with np.load(path, allow_pickle=False) as file:
         data = {name: file[name] for name in file.files}
-    ends = np.cumsum(data["lengths"])[:-1]
+    ends = np.cumsum(data["lengths"])
     statuses = [str(name) for name in data["statuses"]]
     curves = {
         (int(batch_size), float(lr), int(seed)): Curve(steps, values, statuses[status], _optional(reached))
@@ -102,8 +102,8 @@ def load(path: Path) -> Measured:
             data["seed_index"],
             data["status"],
             data["steps_to_target"],
-            np.split(data["steps"], ends),
-            np.split(data["values"], ends),
+            np.split(data["steps"], ends)[:-1],
+            np.split(data["values"], ends)[:-1],
             strict=True,
         )
     }
