@@ -47,12 +47,12 @@ class Measured:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def take(self, other: Measured) -> None:
-        """Add what another process measured meanwhile; what is here stays, except where the other looked further."""
+        """Add what another process measured meanwhile; what is here stays, except `meta` and shorter looks."""
         self.curves = {**other.curves, **self.curves}
         for cell, most in other.fresh_most.items():
             if most > self.fresh_most.get(cell, 0):
                 self.fresh[cell], self.fresh_most[cell] = other.fresh[cell], most
-        self.meta = {**other.meta, **self.meta}
+        self.meta = {**self.meta, **other.meta}
 
 
 def save(path: Path, measured: Measured) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -149,9 +150,10 @@ class Table:
             ratio = before / batch_size
             lr = lr if ratio <= 2 else lr / 2
             lr, steps = self._fill_batch_size(batch_size, lr, round(steps), math.ceil(1.25 * ratio * CENSOR * steps))
-            self._measured.meta["fill_s"] = round(spent + time.perf_counter() - began, 1)
+            self._save(
+                environment=encode(environment_of(pick("cpu"))), fill_s=round(spent + time.perf_counter() - began, 1)
+            )
             before = batch_size
-        self._save()
 
     def _fill_batch_size(self, batch_size: int, lr: float, start: int, most: int) -> tuple[float, float]:
         column: dict[float, float] = {}
@@ -182,9 +184,8 @@ class Table:
         seconds: dict[int, list[float]] = {}
         for reading in itertools.chain.from_iterable(passes):
             seconds.setdefault(reading.micro_batch_size, []).append(reading.step_time_s or math.nan)
-        self._measured.meta["step_time_s"] = [[size, statistics.median(seconds[size])] for size in sorted(seconds)]
         self.__dict__.pop("_own_step_time", None)
-        self._save()
+        self._save(step_time_s=[[size, statistics.median(seconds[size])] for size in sorted(seconds)])
 
     def measure_best(self) -> None:
         """Run the best cell of each profile on the fresh seeds; the next best, where one of them fails."""
@@ -196,8 +197,7 @@ class Table:
                 f"{best.time_s:.4g} s",
                 flush=True,
             )
-        self._measured.meta["best"] = {profile: dataclasses.asdict(best) for profile, best in chosen.items()}
-        self._save()
+        self._save(best={profile: dataclasses.asdict(best) for profile, best in chosen.items()})
 
     def _best_of(self, profile: str) -> Best:
         cells = [(b, lr) for b in self.batch_sizes for lr in self.rates(b) if math.isfinite(self.cell_steps(b, lr))]
@@ -208,10 +208,11 @@ class Table:
                 return Best(batch_size=batch_size, lr=lr, steps=steps, time_s=time_s)
         raise RuntimeError(f"{self.task.name}: no cell reaches the target on every fresh seed")
 
-    def _save(self) -> None:
-        self._measured.meta["environment"] = encode(environment_of(pick("cpu")))
+    def _save(self, **changes: Any) -> None:
+        """Write what was measured, what others added meanwhile, and changes of `meta`, which else stays as it is there."""
         with locked(self.path):
             self._measured.take(load(self.path))
+            self._measured.meta.update(changes)
             save(self.path, self._measured)
 
 

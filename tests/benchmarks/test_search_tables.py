@@ -35,7 +35,7 @@ def filled(script: Script) -> Any:
         measured.curves[4, 0.01, seed] = curve(script, 3, "reached", 2.0 + seed)
     measured.curves[4, 0.01, 1].values[1] = np.nan
     measured.fresh[64, 0.32], measured.fresh_most[64, 0.32] = [1.5, None, *[2.0] * 7], 400
-    measured.meta = {"environment": {"torch": "2"}, "step_time_s": [[4, 0.001]]}
+    measured.meta = {"environment": {"torch": "2"}, "step_time_s": [[4, 0.001], [64, 0.004]]}
     return measured
 
 
@@ -63,10 +63,12 @@ def test_two_writers_lose_nothing(script: Script, tmp_path: Path) -> None:
     file.save(tmp_path / "digits-sgd.npz", filled(script))
     one, other = (tables.Table.read("digits-sgd", tmp_path) for _ in range(2))
     one._measured.fresh[8, 0.01], one._measured.fresh_most[8, 0.01] = [1.0] * 9, 100
-    one._save()
+    one._save(step_time_s=[[4, 0.002], [64, 0.004]])
     other._measured.fresh[8, 0.02], other._measured.fresh_most[8, 0.02] = [2.0] * 9, 100
     other._save()
-    assert len(tables.Table.read("digits-sgd", tmp_path)._measured.fresh) == 3
+    both = tables.Table.read("digits-sgd", tmp_path)
+    assert len(both._measured.fresh) == 3
+    assert both.step_time("here", 4) == pytest.approx(0.002)
 
 
 def test_a_table_answers_from_its_cells(script: Script, tmp_path: Path) -> None:
