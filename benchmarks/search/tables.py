@@ -209,7 +209,7 @@ class Table:
         raise RuntimeError(f"{self.task.name}: no cell reaches the target on every fresh seed")
 
     def _save(self, **changes: Any) -> None:
-        """Write what was measured, what others added meanwhile, and changes of `meta`, which else stays as it is there."""
+        """Write what was measured here and meanwhile by others; `meta` stays as it is on disk, but for the changes."""
         with locked(self.path):
             self._measured.take(load(self.path))
             self._measured.meta.update(changes)
