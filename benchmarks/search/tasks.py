@@ -95,7 +95,14 @@ _ALL = (
     BenchTask(
         name="fashion-sgd",
         spec="arrays",
-        settings={"path": _FASHION, "model": "mlp", "optimizer": "sgd", "hidden": 128, "depth": 1, "evaluate_at_most": 1000},
+        settings={
+            "path": _FASHION,
+            "model": "mlp",
+            "optimizer": "sgd",
+            "hidden": 128,
+            "depth": 1,
+            "evaluate_at_most": 1000,
+        },
         target="val_loss<=0.4",
         batch_sizes=_powers(32, 8192, 4),
         first_lr=0.16,
