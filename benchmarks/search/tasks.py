@@ -158,7 +158,7 @@ _ALL = (
         spec="generated:fashion",
         settings={"model": "mlp", "optimizer": "adamw", "side": 14, "examples": 8000, "wrong_labels": 0.2},
         target="val_loss<=0.78",
-        batch_sizes=_powers(8, 2048, 4),
+        batch_sizes=(*_powers(8, 2048, 4), 4096),
         first_lr=0.01,
         first_steps=60,
         half="held-out",
