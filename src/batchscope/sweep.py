@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .belief import choose_target, curve_on_clock, gets_further
+from .belief import best_value, choose_target, curve_on_clock, gets_further
 from .codec import encode
 from .device import Device, pick
 from .environment import environment_of
@@ -20,16 +20,19 @@ from .errors import OutOfMemory
 from .files import write_text
 from .findings import Findings
 from .fits.step_time import accumulation
+from .kept_model import hand_over
 from .loading import LoadedTask, as_loaded
+from .milestone import milestone_of
 from .plan import build_plan
+from .predictions import run_at
 from .preparation import PRIOR_CRITICAL_BATCH_SIZE, Prepared, prediction_of, prepare
 from .progress import Prediction, Progress, Silent
 from .question import Question
 from .rate_range import measure_rate_range
-from .records import SCHEMA, HardwareProfile, Plan, RateRange, RunConfig, RunStatus
+from .records import SCHEMA, HardwareProfile, Plan, RateRange, Recipe, RunConfig, RunStatus, Target
 from .report import build
 from .runner import Runner, largest_here
-from .search.anchors import Decision, propose
+from .search.anchors import BEHIND, Decision, propose
 from .stopping import BehindRule, PlateauRule, StallRule, StopRule
 from .store import Store, StoredRun
 from .task import Task
@@ -40,8 +43,9 @@ __all__ = ["asked_of", "find", "predict"]
 _PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
 _MOST_LOOKS, _LOOK_STEP = 4, 4.0
 _MOST_PROBES = 20
-_MOST_VERIFICATIONS = 3
-_BEHIND, _CURRENT_BEHIND = 1.5, 4.0
+_MOST_COMPLETIONS = 6
+_MOST_LENGTHS = 3
+_CURRENT_BEHIND = 4.0
 _STALL_PATIENCE = 0.5
 _MOST_STEPS = 10_000_000
 _HORIZONS = 4
@@ -57,6 +61,7 @@ def find(
     profile: HardwareProfile | None = None,
     budget_s: float = 600.0,
     progress: Progress | None = None,
+    keep_model: Path | None = None,
 ) -> Plan:
     """Answer which batch size, rate and number of steps reach the target soonest.
 
@@ -68,6 +73,8 @@ def find(
         profile: of the hardware that the answer is for; default: this machine, which is then measured.
         budget_s: seconds on this machine's clock after which no training goes on.
         progress: told what happens.
+        keep_model: where the trained model of the recipe goes, a `state_dict`; `None`: nowhere. It is that of the run
+            that stands behind the recipe, which reached the target: training need not be repeated.
 
     Returns:
         The plan. A refusal is a plan too: `plan.status` says so, and `plan.recipe` is `None`.
@@ -82,7 +89,10 @@ def find(
     with preserved_random_state(question.seed), Store(out, asked) as store:
         workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
         search = _Search.begin(workload, question, store, profile, budget_s, progress or Silent())
+        search.runner.keep_models = keep_model is not None
         plan = search.answer()
+        if keep_model is not None and plan.recipe is not None:
+            search.hand_over_model(plan.recipe, keep_model)
         search.runner.end()
         store.note("plan", plan)
         write_text(Path(out) / "report.html", build(plan, store.runs()))
@@ -184,9 +194,16 @@ class _Search:
         if self.findings.target is not None:
             self._probe()
             self._try_current()
-            self._verify()
+            self._complete()
             self._shorten()
         return build_plan(self.findings)
+
+    def hand_over_model(self, recipe: Recipe, path: Path) -> None:
+        """Put the trained model of the recipe at a path; trains one where no run stands behind the recipe."""
+        run = run_at(self.findings, recipe.batch_size, recipe.lr)
+        if run is None:
+            run = self._run(self._config(recipe.batch_size, recipe.lr, "recipe"), "to keep its model")
+        hand_over(run, self.store.folder(run.id), path, self.workload)
 
     def _test_rates(self) -> None:
         size = self._first_batch_size()
@@ -226,69 +243,97 @@ class _Search:
             target=self.question.target,
         )
         share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
-        run = self._run(config, "first look", share)
+        if self.findings.target is not None:
+            start = self.workload.evaluate(self.workload.model(config.seed))
+            first = {"kind": "evaluation", "step": 0, "metrics": start}
+            self._update(milestone=milestone_of([first], self.findings.target))
+        run = self._run(
+            config, "first look", share=share, milestone=self.findings.milestone if current is None else None
+        )
         if self.findings.target is None:
-            self._choose_target(config, run)
+            best = self._furthest(config, run)
+            if self.question.within is not None:
+                self._raise_target()
+            else:
+                self._choose_target(best)
 
-    def _choose_target(self, config: RunConfig, run: StoredRun) -> None:
-        """From the pilot and from looks at lower rates, for as long as these get clearly further."""
+    def _raise_target(self) -> None:
+        """Where the length is given, the target is the best value reached so far by a run of that length."""
+        whole = [run for run in self.findings.finished if run.result and run.result.status is not RunStatus.PAUSED]
+        target = best_value(whole)
+        if target is not None and target != self.findings.target:
+            self._update(target=target, milestone=self.findings.milestone or milestone_of(whole[0].rows, target))
+
+    def _furthest(self, config: RunConfig, run: StoredRun) -> StoredRun:
+        """The run that gets furthest: the pilot, or a look at a lower rate, as long as these get clearly further."""
         best = run
         for _ in range(_MOST_LOOKS):
             config = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
-            run = self._run(config, "does a lower rate get further?", _UNAIMED_PILOT_SHARE)
+            run = self._run(config, "does a lower rate get further?", share=_UNAIMED_PILOT_SHARE)
             if not gets_further(run.rows, best.rows):
                 break
             best = run
+        return best
+
+    def _choose_target(self, run: StoredRun) -> None:
         try:
-            self._update(target=choose_target(best.rows))
+            target = choose_target(run.rows)
         except ValueError as error:
             self._update(notes=(*self.findings.notes, f"no target could be chosen: {error}"))
+        else:
+            self._update(target=target, milestone=milestone_of(run.rows, target))
 
     def _probe(self) -> None:
-        """Buy runs while one is worth its price."""
+        """Buy runs up to the milestone while one is worth its price."""
         for _ in range(_MOST_PROBES):
             proposal = propose(
                 self.findings.belief,
                 self.findings.choices(),
                 self.findings.tried,
                 seed=self.question.seed + len(self.findings.tried),
-                must=not self.findings.reached,
+                must=not (self.findings.reached or self.findings.set_aside),
             )
             if proposal is None:
                 return
-            config = self._compared(self._config(proposal.batch_size, proposal.lr, "probe"), _BEHIND)
-            if self.runner.too_late_for(config):
+            config = self._config(proposal.batch_size, proposal.lr, "probe")
+            milestone = self.findings.milestone
+            if self.runner.too_late_for(config, milestone):
                 return
-            self._run(config, f"worth {proposal.value:.1f} trainings, costs {proposal.price:.1f}")
+            why = f"worth {proposal.value:.1f} trainings, costs {proposal.price:.1f}"
+            self._run(config, why, behind=BEHIND, milestone=milestone)
 
     def _try_current(self) -> None:
         current = self.question.current
         if current is None or (current.batch_size, current.lr) in self.findings.tried:
             return
-        config = self._compared(self._config(current.batch_size, current.lr, "current"), _CURRENT_BEHIND)
+        config = self._config(current.batch_size, current.lr, "current")
         if not self.runner.too_late_for(config):
-            self._run(config, "the current recipe, to compare with")
+            self._run(config, "the current recipe, to compare with", behind=_CURRENT_BEHIND)
 
-    def _verify(self) -> None:
-        """A run at exactly the recipe from other weights and in another order; it may change the decision.
-
-        Also where a probe was made there: the best of several probes was lucky more often than not.
-        """
-        for _ in range(_MOST_VERIFICATIONS):
-            if not self.findings.reached:
+    def _complete(self) -> None:
+        """Runs at exactly the recipe, to the target, until one stands behind the decision."""
+        for _ in range(_MOST_COMPLETIONS if self.question.within is None else _MOST_LENGTHS):
+            choice = self.findings.candidate
+            if (choice.batch_size, choice.lr) in self.findings.reached:
                 return
-            decision = self.findings.decision
-            config = self._config(decision.batch_size, decision.lr, "verify", seed=self.question.seed + 1)
-            if any((config.batch_size, config.lr, config.seed) == _who(run.config) for run in self.findings.finished):
-                return
-            config = self._compared(config, 2 * _BEHIND)
+            config = self._waiting_at(choice) or self._config(choice.batch_size, choice.lr, "recipe")
             if self.runner.too_late_for(config):
                 return
-            self._run(config, "a run at exactly the recipe")
+            self._run(config, "a run at exactly the recipe", behind=None if self.question.within else BEHIND)
+            if self.question.within is not None:
+                self._raise_target()
+
+    def _waiting_at(self, decision: Decision) -> RunConfig | None:
+        """Of the run that was set aside at the decision's batch size and rate, if there is one."""
+        for run in self.findings.finished:
+            same = (run.config.batch_size, run.config.lr) == (decision.batch_size, decision.lr)
+            if same and run.result is not None and run.result.status is RunStatus.PAUSED:
+                return run.config
+        return None
 
     def _shorten(self) -> None:
         """Where the rate decays: the shortest horizon at which the decision reaches the target."""
-        if self.question.schedule == "constant" or not self.findings.reached:
+        if self.question.schedule == "constant" or self.question.within or not self.findings.reached:
             return
         decision: Decision = self.findings.decision
         steps = math.ceil(math.exp(float(self.findings.belief.log_steps(decision.batch_size, decision.lr).mean())))
@@ -308,8 +353,9 @@ class _Search:
             "task": self.workload.name,
             "settings": self.workload.settings,
             "seed": self.question.seed,
-            "target": self.findings.target,
-            "max_steps": _MOST_STEPS,
+            "target": None if self.question.within else self.findings.target,
+            "max_steps": self.findings.most_steps(batch_size) or _MOST_STEPS,
+            "schedule": self.question.schedule if self.question.within else "constant",
             "evaluation_growth": self.prepared.timing.evaluation_growth,
             "stall_patience": _STALL_PATIENCE,
             "device": str(self.workload.device.torch_device),
@@ -323,36 +369,42 @@ class _Search:
             purpose=purpose,
         )
 
-    def _compared(self, config: RunConfig, factor: float) -> RunConfig:
-        reference = self.findings.cheapest()
-        return config if reference is None else replace(config, behind={"run": reference.id, "factor": factor})
-
-    def _rules(self, config: RunConfig) -> list[StopRule]:
+    def _rules(self, config: RunConfig, behind: float | None, milestone: Target | None) -> list[StopRule]:
         rules: list[StopRule] = []
-        if config.target is None:
+        if config.target is None and self.question.within is None:
             rules.append(PlateauRule())
         elif config.stall_patience is not None and config.schedule == "constant":
             rules.append(StallRule(patience=config.stall_patience))
-        if config.behind is not None:
-            reference = next(run for run in self.findings.runs if run.id == config.behind["run"])
-            assert self.findings.target is not None
+        goal = milestone or self.findings.target
+        reference = self.findings.cheapest(goal) if goal and behind else None
+        if goal is not None and behind is not None and reference is not None:
             clock = self.findings.cost_of
-            curve = curve_on_clock(reference, self.findings.target, clock(reference.config.batch_size))
-            step = clock(config.batch_size)
-            rules.append(BehindRule(reference=curve, step_time=step, factor=float(config.behind["factor"])))
+            curve = curve_on_clock(reference, goal, clock(reference.config.batch_size))
+            rules.append(BehindRule(reference=curve, step_time=clock(config.batch_size), factor=behind))
         return rules
 
-    def _run(self, config: RunConfig, why: str, share: float = 1.0) -> StoredRun:
-        """A finished run of this configuration, from the store or made now."""
-        run = self.runner.finished(config)
+    def _run(
+        self,
+        config: RunConfig,
+        why: str,
+        *,
+        share: float = 1.0,
+        behind: float | None = None,
+        milestone: Target | None = None,
+    ) -> StoredRun:
+        """A finished run of this configuration, from the store or made now, as far as the milestone if there is one."""
+        run = self.runner.finished(config, milestone)
         made = run is None
         if run is None:
             try:
-                run = self.runner.make(config, why, self._rules(config), share)
+                rules = self._rules(config, behind, milestone)
+                run = self.runner.make(config, why, rules, share=share, milestone=milestone)
             except OutOfMemory as error:
                 self._shrink(error)
-                return self._run(self.runner.fitted(config), why, share)
-        self._update(runs=(*self.findings.runs, run))
+                fitted = self.runner.fitted(config)
+                return self._run(fitted, why, share=share, behind=behind, milestone=milestone)
+        others = [other for other in self.findings.runs if other.id != run.id]
+        self._update(runs=(*others, run))
         if made:
             self.progress.run_finished(run, self._best_in_words())
         return run
@@ -382,6 +434,3 @@ class _Search:
     def _update(self, **changes: Any) -> None:
         self.findings = replace(self.findings, seconds=self.runner.timing.spent_s, **changes)
 
-
-def _who(config: RunConfig) -> tuple[int, float, int]:
-    return config.batch_size, config.lr, config.seed
