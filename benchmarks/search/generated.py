@@ -50,7 +50,7 @@ def teacher_student(
 
 
 def random_labels(
-    *, optimizer: OptimizerName = "sgd", examples: int = 512, inputs: int = 64, classes: int = 4, hidden: int = 256
+    *, optimizer: OptimizerName = "sgd", examples: int = 1024, inputs: int = 32, classes: int = 4, hidden: int = 512
 ) -> SupervisedTask:
     """A wide perceptron learns labels that have nothing to do with the inputs; `fit_loss` is the loss on all of them.
 

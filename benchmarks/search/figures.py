@@ -1,0 +1,216 @@
+"""Regret against search cost, intervals and break-even points, from the raw rows in `benchmarks/search/results/`.
+
+    python benchmarks/search/figures.py                  # tables in Markdown; regret.svg and regret-seconds.svg
+    python benchmarks/search/figures.py --ours curve --rivals rivals
+
+A search's regret curve says what the recipe that it would give after each cost is worth: its time to target on fresh
+seeds ÷ that of the table's best cell; infinite before there is one. Cost is in units of the best run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charts import Line, chart
+from replay import COSTS
+from results import FOLDER, read
+
+__all__ = ["bootstrap", "break_even", "curves_of_ours", "main", "quantile", "regret_table", "total_table"]
+
+SHOWN = (3.0, 5.0, 10.0, 20.0, 50.0)
+OURS = "batchscope"
+TRAININGS = tuple(sorted({round(10 ** (k / 8)) for k in range(33)}))
+_RESAMPLES = 1000
+
+Row = Mapping[str, Any]
+
+
+def numbers(values: Sequence[float | None]) -> np.ndarray:
+    """As floats, `None` being infinite."""
+    return np.array([math.inf if value is None else value for value in values], float)
+
+
+def quantile(values: Sequence[float] | np.ndarray, at: float) -> float:
+    """A quantile that infinite values do not spoil: the next higher of the values."""
+    return float(np.quantile(np.asarray(values), at, method="higher"))
+
+
+def curves_of_ours(rows: Sequence[Row], costs: Sequence[float] = COSTS) -> list[dict[str, Any]]:
+    """Our searches as curves: after each cost, the recipe of the dearest search of that task, profile and seed so far.
+
+    Args:
+        rows: of `ours.py`, for several numbers of trainings.
+        costs: where the curve is read.
+    """
+    cases: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.get("current") is None:
+            cases[row["task"], row["profile"], row["seed"]].append(row)
+    curves: list[dict[str, Any]] = []
+    for (task, profile, seed), searches in cases.items():
+        done = [[row for row in searches if row["cost"] is not None and row["cost"] <= cost] for cost in costs]
+        regret = [max(each, key=lambda row: row["cost"])["regret"] if each else None for each in done]
+        first = searches[0]
+        head = {"rival": OURS, "task": task, "half": first["half"], "profile": profile, "seed": seed}
+        curves.append(head | {"best_s": first["best_s"], "regret": regret})
+    return curves
+
+
+def bootstrap(
+    rows: Sequence[Row],
+    statistic: Callable[[Sequence[Row]], float],
+    *,
+    resamples: int = _RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The 90 % interval of a statistic of rows: tasks are drawn with replacement, then seeds within each.
+
+    Args:
+        rows: each with a `task` and a `seed`; rows of one seed (its profiles) stay together.
+        statistic: of any such rows.
+        resamples: how many times.
+        seed: of the draws.
+    """
+    grouped: dict[str, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        grouped[row["task"]][row["seed"]].append(row)
+    tasks = [list(seeds.values()) for seeds in grouped.values()]
+    rng = np.random.default_rng(seed)
+    drawn: list[float] = []
+    for _ in range(resamples):
+        picked = [tasks[i] for i in rng.integers(len(tasks), size=len(tasks))]
+        chosen = [seeds[j] for seeds in picked for j in rng.integers(len(seeds), size=len(seeds))]
+        drawn.append(statistic(list(itertools.chain.from_iterable(chosen))))
+    return quantile(drawn, 0.05), quantile(drawn, 0.95)
+
+
+def regret_at(rows: Sequence[Row], cost: float) -> np.ndarray:
+    """Regret of every search after a cost."""
+    index = max(i for i, each in enumerate(COSTS) if each <= cost)
+    return numbers([row["regret"][index] for row in rows])
+
+
+def regret_table(rows: Sequence[Row], costs: Sequence[float] = SHOWN) -> str:
+    """Median regret with its bootstrap interval, and the 90th percentile, in Markdown: a line a rival."""
+    head = [f"{cost:g} runs" for cost in costs]
+    lines = ["| search | " + " | ".join(head) + " |", "| --- |" + " --- |" * len(costs)]
+    for rival, own in by_rival(rows).items():
+        cells: list[str] = []
+        for cost in costs:
+            found = regret_at(own, cost)
+            low, high = bootstrap(own, lambda part, at=cost: quantile(regret_at(part, at), 0.5), resamples=200)
+            middle = f"{_short(quantile(found, 0.5))} ({_short(low)} to {_short(high)})"
+            cells.append(f"{middle}; {_short(quantile(found, 0.9))}")
+        lines.append(f"| {rival} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def total_at(own: Sequence[Row], trainings: float) -> float:
+    """Median over tasks and profiles of search and trainings together, at the cost at which that is least."""
+    totals = [quantile(cost + trainings * regret_at(own, cost), 0.5) for cost in COSTS]
+    return min(totals)
+
+
+def break_even(rows: Sequence[Row], ours: Sequence[Row], against: str) -> float:
+    """The fewest trainings from which our search and its recipes take less time than a rival and its.
+
+    Args:
+        rows: of rivals.
+        ours: curves of ours.
+        against: the rival, which stops at the cost that is best for it.
+    """
+    own = by_rival(rows)[against]
+    wins = [n for n in TRAININGS if total_at(ours, n) < total_at(own, n)]
+    losses = [n for n in TRAININGS if n not in wins]
+    return min((n for n in wins if n > max(losses, default=0)), default=math.inf)
+
+
+def total_table(rows: Sequence[Row], trainings: Sequence[int] = (1, 3, 10, 30, 100)) -> str:
+    """Search and trainings together, in best runs: medians, each rival at the search cost that is best for it."""
+    lines = [
+        "| search | " + " | ".join(f"{n} training{'s' * (n > 1)}" for n in trainings) + " |",
+        "| --- |" + " --- |" * len(trainings),
+    ]
+    for rival, own in by_rival(rows).items():
+        lines.append(f"| {rival} | " + " | ".join(_short(total_at(own, n)) for n in trainings) + " |")
+    return "\n".join(lines)
+
+
+def by_rival(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each rival, in the order in which they come."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["rival"], []).append(row)
+    return found
+
+
+def draw(rows: Sequence[Row], path: Path, *, seconds: bool = False) -> None:
+    """Median (full) and 90th percentile (dashed) of regret against cost, in best runs or in seconds, as SVG."""
+    lines: list[Line] = []
+    for rival, own in by_rival(rows).items():
+        if seconds:
+            ends = np.array([row["best_s"] for row in own])
+            xs = np.geomspace(ends.min(), ends.max() * COSTS[-1], 30)
+            found = np.array([[_after(row, x) for row in own] for x in xs])
+        else:
+            xs = np.array([cost for cost in COSTS if cost > 0])
+            found = np.array([regret_at(own, cost) for cost in xs])
+        for at in (0.5, 0.9):
+            lines.append(Line(rival, xs, np.array([quantile(each, at) for each in found]), dashed=at != 0.5))
+    unit = "seconds on the profile" if seconds else "best runs"
+    path.write_text(chart(lines, x=f"search cost, {unit}", y="regret: median (full), 90th percentile (dashed)"))
+
+
+def _after(row: Row, seconds: float) -> float:
+    index = max(i for i, cost in enumerate(COSTS) if cost <= max(0.0, seconds / row["best_s"]))
+    return math.inf if row["regret"][index] is None else row["regret"][index]
+
+
+def _short(value: float) -> str:
+    return "∞" if math.isinf(value) else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def report(rivals: Sequence[Row], ours: Sequence[Row]) -> str:
+    """Both halves: regret against cost, search and trainings together, and where we break even."""
+    parts: list[str] = []
+    for half in ("design", "held-out"):
+        curves = [row for row in curves_of_ours(ours) if row["half"] == half]
+        others = [row for row in rivals if row["half"] == half]
+        rows = [*curves, *others]
+        if not rows:
+            continue
+        tasks = len({row["task"] for row in rows})
+        parts.append(f"### {half} ({tasks} tasks)\n\nMedian regret (90 % bootstrap interval); 90th percentile.\n")
+        parts.append(regret_table(rows) + "\n\nSearch and trainings together, in best runs, median:\n")
+        parts.append(total_table(rows) + "\n")
+        if curves and others:
+            fewest = {rival: break_even(others, curves, rival) for rival in by_rival(others)}
+            said = ", ".join(f"{rival}: {_short(n)}" for rival, n in fewest.items())
+            parts.append(f"Trainings from which our search pays: {said}\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Print the tables and draw the charts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rivals", default="rivals", help="name of the results file of the replay")
+    parser.add_argument("--ours", default="ours", help="name of the results file of our searches")
+    arguments = parser.parse_args()
+    found = {name: read(name) if (FOLDER / f"{name}.json").exists() else [] for name in vars(arguments).values()}
+    rivals, ours = found[arguments.rivals], found[arguments.ours]
+    print(report(rivals, ours))
+    rows = [*curves_of_ours(ours), *rivals]
+    draw(rows, FOLDER / "regret.svg")
+    draw(rows, FOLDER / "regret-seconds.svg", seconds=True)
+
+
+if __name__ == "__main__":
+    main()
