@@ -194,6 +194,7 @@ def _frame(findings: Findings, status: PlanStatus, message: str) -> Plan:
         bench=findings.bench,
         notes=findings.notes,
         examples_in_training_set=findings.examples,
+        within=str(findings.question.within) if findings.question.within else None,
     )
 
 

@@ -77,7 +77,7 @@ class Question:
     max_batch_size: int | None = None
     memory_limit: int | None = None
     seed: int = 0
-    trainings: float = 30.0
+    trainings: float = 12.0
 
     def __post_init__(self) -> None:
         if self.max_batch_size is not None and self.max_batch_size < 1:

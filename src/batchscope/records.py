@@ -439,5 +439,7 @@ class Plan:
     bench: Bench | None = None
     curves: Curves | None = None
     easier_targets: tuple[EasierTarget, ...] = ()
+    within: str | None = None
+    """The length of training that was asked for; the target is then the best value found within it."""
     notes: tuple[str, ...] = ()
     examples_in_training_set: int = 0

@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 BEHIND = 1.25
 """A probe is stopped when it lags behind the best by this factor."""
 _REGRET_CUT = 5.0
-_RATES_AROUND = (0.8, 1.0, 1.25)
+_RATES_AROUND = (0.9, 1.0, 1.12)
 _DECISIONS = 160
 _PROBES = 48
 
@@ -249,7 +249,7 @@ def _rates(belief: StepsPosterior, batch_size: int) -> list[float]:
 def _log_cost(belief: StepsPosterior, choices: Choices, batch_size: NDArray[np.int64], lr: Array) -> Array:
     """Log of the expected cost of each pair; shape (draws, pairs).
 
-    Seeds do not all break at the same rate, so a rate counts with the mean over itself and a quarter above and below:
+    Seeds do not all break at the same rate, so a rate counts with the mean over itself and a tenth above and below:
     a rate at the very edge, which some seeds survive and others do not, is no good choice.
     """
     steps = np.logaddexp.reduce([belief.log_steps(batch_size, lr * factor) for factor in _RATES_AROUND])
