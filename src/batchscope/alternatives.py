@@ -30,7 +30,7 @@ def alternatives_to(findings: Findings, batch_size: int, lr: float) -> tuple[Alt
                 )
             )
 
-    tried = list(findings.reached)
+    tried = {pair: tolerance for pair, tolerance in findings.known.items() if pair in findings.reached}
     if findings.question.objective == "time":
         few = decide(findings.belief, findings.choices(cost=float), tried)
         add("fewest examples, for when computing is paid by the example", few.batch_size, few.lr)

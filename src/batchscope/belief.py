@@ -16,6 +16,8 @@ from .stopping import BehindRule, History, target_metric
 from .store import StoredRun
 
 __all__ = [
+    "best_on_clock",
+    "best_value",
     "choose_target",
     "curve_on_clock",
     "first_passage",
@@ -35,7 +37,7 @@ _NOISE_SCALES = 3.0
 _NOISE_SCALE_FACTOR = 6.0
 """One standard deviation of that ratio, as a factor."""
 _SHARE_LEFT = 0.05
-_LAG_BELIEVED = 1.25
+_LAG_BELIEVED = 1.1
 
 
 def curve_of(rows: Sequence[Row], target: Target) -> list[tuple[int, float]]:
@@ -68,32 +70,74 @@ def curve_on_clock(run: StoredRun, target: Target, step_time: float) -> list[tup
     return curve
 
 
-def observe(runs: Sequence[StoredRun], target: Target, cost: Callable[[int], float]) -> list[Observation]:
-    """What each finished run says about steps to target; `cost` of a step of a batch size is the clock of lags.
-
-    A run that was stopped because it lagged counts with the steps it would have needed at its lag. One that stalled
-    above the target shows, as one that diverged, that its rate is too high for its batch size. One that overfitted or
-    ran out of steps counts as censored where it ended.
-    """
-    observations: list[Observation] = []
-    by_id = {run.id: run for run in runs}
+def best_on_clock(
+    runs: Sequence[StoredRun], target: Target, cost: Callable[[int], float]
+) -> tuple[float, StoredRun] | None:
+    """The run that reached the target at the least cost, and that cost."""
+    best: tuple[float, StoredRun] | None = None
     for run in runs:
-        if run.result is None or run.config.purpose == "horizon":
+        steps = first_passage(run.rows, target)
+        if steps is None or run.config.purpose == "horizon":
             continue
-        status, steps = run.result.status, float(max(run.result.steps, 1))
-        hopeless = status in (RunStatus.DIVERGED, RunStatus.STALLED, RunStatus.LEVELLED_OFF)
-        kind = "diverged" if hopeless else "censored"
-        if (passage := first_passage(run.rows, target)) is not None:
-            kind, steps = "reached", passage
-        elif status is RunStatus.BEHIND and run.config.behind is not None:
-            reference = by_id.get(str(run.config.behind["run"]))
-            expected = _steps_at_lag(run, reference, target, cost) if reference else None
-            if expected is not None:
-                kind, steps = "lagging", max(steps, expected)
-        observations.append(
-            Observation(batch_size=run.config.batch_size, lr=run.config.lr, steps=steps, kind=kind)  # type: ignore[arg-type]
-        )
-    return observations
+        spent = steps * cost(run.config.batch_size)
+        if best is None or spent < best[0]:
+            best = (spent, run)
+    return best
+
+
+def observe(
+    runs: Sequence[StoredRun], target: Target, cost: Callable[[int], float], milestone: Target | None = None
+) -> list[Observation]:
+    """What each finished run says about steps to target.
+
+    Args:
+        runs: of the search.
+        target: at the end of the way.
+        cost: of a step of a batch size; the clock on which lags are measured.
+        milestone: on the way, if there is one.
+
+    Returns:
+        One observation a run. One that was set aside at the milestone counts with its steps to there. One that was
+        stopped because it lagged counts with the steps that it would have needed at its lag. One that stalled above the
+        target shows, as one that diverged, that its rate is too high for its batch size. One that overfitted or ran out
+        of steps counts as censored where it ended.
+    """
+    ended = [run for run in runs if run.result is not None and run.config.purpose != "horizon"]
+    return [_observed(run, ended, target, cost, milestone) for run in ended]
+
+
+def _observed(
+    run: StoredRun,
+    runs: Sequence[StoredRun],
+    target: Target,
+    cost: Callable[[int], float],
+    milestone: Target | None,
+) -> Observation:
+    assert run.result is not None
+    passed = first_passage(run.rows, milestone) if milestone else None
+    reached = first_passage(run.rows, target)
+    seen = Observation(
+        batch_size=run.config.batch_size,
+        lr=run.config.lr,
+        steps=float(max(run.result.steps, 1)),
+        kind="censored",
+        milestone_steps=passed,
+    )
+    if reached is not None:
+        return replace(seen, kind="reached", steps=reached)
+    status = run.result.status
+    if status is RunStatus.PAUSED and passed is not None:
+        return replace(seen, kind="reached", steps=passed, to="milestone", milestone_steps=None)
+    if milestone is not None and passed is None:
+        seen, target = replace(seen, to="milestone"), milestone
+    if status in (RunStatus.DIVERGED, RunStatus.STALLED, RunStatus.LEVELLED_OFF):
+        return replace(seen, kind="diverged")
+    if status is RunStatus.BEHIND:
+        best = best_on_clock(runs, target, cost)
+        expected = _steps_at_lag(run, best[1], target, cost) if best else None
+        if expected is not None:
+            return replace(seen, kind="lagging", steps=max(seen.steps, expected))
+    return seen
 
 
 def _steps_at_lag(run: StoredRun, reference: StoredRun, target: Target, cost: Callable[[int], float]) -> float | None:
@@ -152,6 +196,19 @@ def gets_further(rows: Sequence[Row], others: Sequence[Row]) -> bool:
     (_, first, best, larger), (_, _, known, _) = _improvement(rows), _improvement(others)
     gain = best - known if larger else known - best
     return gain > _SHARE_LEFT * abs(first - known) and gain > 0
+
+
+def best_value(runs: Sequence[StoredRun]) -> Target | None:
+    """The best value that any run reached, as a target; `None` where no run improved on its start."""
+    best: Target | None = None
+    for run in runs:
+        if run.result is None:
+            continue
+        metric, first, value, larger = _improvement(run.rows)
+        target = Target(metric=metric, value=value, mode="max" if larger else "min")
+        if value != first and (best is None or best.met_by(value)):
+            best = target
+    return best
 
 
 def choose_target(rows: Sequence[Row]) -> Target:

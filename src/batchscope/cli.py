@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import App, CycloptsError
 
 from .errors import BatchscopeError, UsageError
-from .options import Flag, Options
-from .question import Question, parse_current
+from .options import Flag, Options, Targets
+from .question import Question, hardest_first, parse_current, parse_within
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,13 +39,15 @@ def find(
     task: str,
     /,
     *,
-    target: str | None = None,
+    target: Targets = (),
+    within: str | None = None,
     objective: Literal["time", "examples"] = "time",
     current: str | None = None,
     max_batch_size: int | None = None,
     hardware: Path | None = None,
     schedule: Literal["constant", "linear", "cosine"] = "constant",
     trainings: float = Question.trainings,
+    keep_model: Path | None = None,
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
 ) -> int:
@@ -54,12 +56,15 @@ def find(
     Args:
         task: What to train.
         target: When training is done: "val_loss<=0.12" or "val_accuracy>=0.97"; default: chosen from a first run.
+            Repeat it for other values of the same metric: each gets its recipe, from the same runs.
+        within: Ask for the best metric inside a length of training instead: 300s, 10m or 20epochs.
         objective: What is to be least.
         current: The recipe in use, "batch_size=32,lr=0.001"; it is kept unless the gain is clear.
         max_batch_size: No larger batch is recommended.
         hardware: Profile of the machine that the answer is for (`bench --save`); default: this one.
         schedule: Of the learning rate.
         trainings: How often the recipe will be used; a further probe is bought when it saves more than it costs.
+        keep_model: Write the trained model of the recipe (a state_dict) to this file: it need not be trained again.
         dry_run: Say how long it will take, and stop.
         options: Of every command that measures.
     """
@@ -69,8 +74,11 @@ def find(
     from .terminal import LiveProgress, stderr
     from .views import plan_view, prediction_in_words
 
+    goals = hardest_first([Target.parse(text) for text in target])
     question = Question(
-        target=Target.parse(target) if target else None,
+        target=goals[0] if goals else None,
+        easier_targets=goals[1:],
+        within=parse_within(within) if within else None,
         objective=objective,
         current=parse_current(current) if current else None,
         schedule=schedule,
@@ -90,8 +98,9 @@ def find(
             _answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
         out = options.folder(loaded.name, sweep.asked_of(loaded, question, device, how["profile"]))
-        plan = sweep.find(loaded, question, out=out, device=device, **how, progress=progress)
-    _answer(options.json, encode(plan), plan_view(plan, out))
+        plan = sweep.find(loaded, question, out=out, device=device, **how, progress=progress, keep_model=keep_model)
+    kept = [f"The trained model: {keep_model}"] if keep_model and plan.recipe else []
+    _answer(options.json, encode(plan), [*plan_view(plan, out), *kept])
     return plan.status.exit_status
 
 

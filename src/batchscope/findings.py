@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from .belief import first_passage, noise_scale_of, observe, prior_from, update_belief
+from .belief import best_on_clock, noise_scale_of, observe, prior_from, update_belief
 from .fits.step_time import StepTime, fit_step_time
 from .fits.steps_to_target import Observation, StepsPosterior
 from .question import Question
@@ -17,8 +17,8 @@ from .store import StoredRun
 
 __all__ = ["Findings"]
 
-_RUN_PREFERRED = 0.05
-"""A pair that reached the target in a run is preferred to one that was not run, up to this much expected regret."""
+_REST_OF_A_RUN = 0.6
+"""What is left of a run at the milestone, in trainings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class Findings:
         seconds: on the clock, over all processes that worked on this search.
         environment: where it ran.
         notes: of the preflight.
+        milestone: where runs are set aside on their way to the target; `None`: nowhere.
     """
 
     task: str
@@ -50,6 +51,7 @@ class Findings:
     seconds: float
     environment: Environment
     notes: tuple[str, ...] = ()
+    milestone: Target | None = None
 
     @cached_property
     def step_time(self) -> StepTime:
@@ -64,7 +66,15 @@ class Findings:
 
     def cost_of(self, batch_size: int) -> float:
         """What is to be least of one step: its seconds, or its examples."""
-        return float(batch_size) if self.question.objective == "examples" else self.seconds_of(batch_size)
+        return float(batch_size) if self.question.counts_examples else self.seconds_of(batch_size)
+
+    def most_steps(self, batch_size: int) -> int | None:
+        """How long one training may be, in steps; `None` where the question sets no length."""
+        within = self.question.within
+        if within is None:
+            return None
+        step = self.seconds_of(batch_size) if within.unit == "seconds" else batch_size / self.examples
+        return max(1, math.floor(within.amount / step))
 
     @cached_property
     def finished(self) -> tuple[StoredRun, ...]:
@@ -75,7 +85,7 @@ class Findings:
     def observations(self) -> list[Observation]:
         """What the runs say about steps to target."""
         assert self.target is not None
-        return observe(self.finished, self.target, self.cost_of)
+        return observe(self.finished, self.target, self.cost_of, self.milestone)
 
     @cached_property
     def noise_scale(self) -> Estimate:
@@ -103,6 +113,7 @@ class Findings:
             step_cost=cost or self.cost_of,
             step_time=self.seconds_of,
             trainings=self.question.trainings,
+            by_milestone=self.milestone is not None,
         )
 
     @cached_property
@@ -110,7 +121,7 @@ class Findings:
         """Steps to target of the runs that reached it, by batch size and rate."""
         found: dict[tuple[int, float], list[float]] = {}
         for observation in self.observations:
-            if observation.kind == "reached":
+            if observation.kind == "reached" and observation.to == "target":
                 found.setdefault((observation.batch_size, observation.lr), []).append(observation.steps)
         return found
 
@@ -120,25 +131,38 @@ class Findings:
         return [(o.batch_size, o.lr) for o in self.observations]
 
     @cached_property
-    def decision(self) -> Decision:
-        """The choice of least expected regret now; where runs at it were made and none reached the target, another."""
-        reached = list(self.reached)
-        free = decide(self.belief, self.choices(), reached, tolerance=_RUN_PREFERRED)
-        if (free.batch_size, free.lr) not in self.tried or (free.batch_size, free.lr) in self.reached:
-            return free
-        return decide(self.belief, self.choices(), reached, tolerance=math.inf)
+    def set_aside(self) -> set[tuple[int, float]]:
+        """Pairs of which a run waits at the milestone."""
+        return {(o.batch_size, o.lr) for o in self.observations if o.kind == "reached" and o.to == "milestone"}
 
-    def cheapest(self) -> StoredRun | None:
-        """The finished run that reached the target at the least cost; others are compared with it."""
-        assert self.target is not None
-        best: tuple[float, StoredRun] | None = None
-        for run in self.finished:
-            steps = first_passage(run.rows, self.target)
-            if steps is None or run.config.purpose == "horizon":
-                continue
-            spent = steps * self.cost_of(run.config.batch_size)
-            if best is None or spent < best[0]:
-                best = (spent, run)
+    @cached_property
+    def candidate(self) -> Decision:
+        """The choice of least expected regret now; where runs at it were made and none got through, another."""
+        return decide(self.belief, self.choices(), self.known, failed=set(self.tried) - set(self.known))
+
+    @cached_property
+    def decision(self) -> Decision:
+        """What would be answered now: the candidate; where a length is given, the run that got furthest within it."""
+        if self.question.within is None:
+            return self.candidate
+        return decide(self.belief, self.choices(), dict.fromkeys(self.reached, math.inf))
+
+    @cached_property
+    def known(self) -> dict[tuple[int, float], float]:
+        """Pairs that a run stands behind, with the expected regret up to which each is preferred to one without.
+
+        A run at another pair costs about one training (the rest of one, where the other waits at the milestone), and
+        pays if it saves that over all trainings.
+        """
+        once = 1.0 / self.question.trainings
+        waiting = dict.fromkeys(self.set_aside, (1.0 - _REST_OF_A_RUN) * once)
+        return waiting | dict.fromkeys(self.reached, once)
+
+    def cheapest(self, target: Target | None = None) -> StoredRun | None:
+        """The finished run that reached the target, or another, at the least cost; runs are compared with it."""
+        goal = target or self.target
+        assert goal is not None
+        best = best_on_clock(self.finished, goal, self.cost_of)
         return best[1] if best else None
 
     @cached_property

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from .device import Device
     from .loading import LoadedTask
 
-__all__ = ["Flag", "Options"]
+__all__ = ["Flag", "Options", "Targets"]
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch without a `--no-` form."""
+
+Targets = Annotated[
+    tuple[str, ...], Parameter(name="--target", negative="", consume_multiple=False, show_default=False)
+]
+"""Repeatable."""
 
 _RESULTS = Path("batchscope-runs")
 

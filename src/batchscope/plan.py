@@ -22,7 +22,7 @@ from .predictions import (
     recipe_of,
     verified_by,
 )
-from .records import Estimate, Measured, Plan, PlanStatus, Predicted, SearchCost
+from .records import EasierTarget, Estimate, Measured, Plan, PlanStatus, Predicted, SearchCost, Target
 from .search.anchors import decide
 
 __all__ = ["build_plan", "clear_gain"]
@@ -51,7 +51,10 @@ def build_plan(findings: Findings) -> Plan:
             message = f"keep the current recipe: {why}"
         else:
             message = f"{message}; {_gain_in_words(findings, gain)}"
-    if findings.question.target is None:
+    within = findings.question.within
+    if within is not None:
+        message = f"{message}: {findings.target.metric} {findings.target.value:.4g} within {within}"
+    elif findings.question.target is None:
         message = f"{message}; no target was given, so {findings.target} was chosen from what first runs could reach"
     predicted = predicted_at(findings, *chosen)
     seconds = predicted.time_to_target_s.value
@@ -66,7 +69,17 @@ def build_plan(findings: Findings) -> Plan:
         current=recipe_of(findings, current.batch_size, current.lr) if current else None,
         current_predicted=_current_predicted(findings),
         curves=curves_of(findings),
+        easier_targets=tuple(_easier(findings, target) for target in findings.question.easier_targets),
     )
+
+
+def _easier(findings: Findings, target: Target) -> EasierTarget:
+    """The recipe for a target that is passed on the way; none where no run passed it."""
+    seen = replace(findings, target=target)
+    if not seen.reached:
+        return EasierTarget(target=target, recipe=None, predicted=None)
+    chosen = seen.decision.batch_size, seen.decision.lr
+    return EasierTarget(target=target, recipe=recipe_of(seen, *chosen), predicted=predicted_at(seen, *chosen))
 
 
 def clear_gain(findings: Findings) -> tuple[float, float, float]:
@@ -119,10 +132,10 @@ def _status(findings: Findings, batch_size: int, lr: float) -> tuple[PlanStatus,
             f"memory sets the batch size: {free} would be faster if more than "
             f"{findings.bench.largest_micro_batch_size} fitted",
         )
-    return (
-        PlanStatus.OK,
-        "the fastest recipe found" if findings.question.objective == "time" else "the recipe with the fewest examples",
-    )
+    if findings.question.within is not None:
+        return PlanStatus.OK, "the best recipe found"
+    fewest = findings.question.counts_examples
+    return PlanStatus.OK, "the recipe with the fewest examples" if fewest else "the fastest recipe found"
 
 
 def _unbounded_best(findings: Findings) -> int:
@@ -181,6 +194,7 @@ def _frame(findings: Findings, status: PlanStatus, message: str) -> Plan:
         bench=findings.bench,
         notes=findings.notes,
         examples_in_training_set=findings.examples,
+        within=str(findings.question.within) if findings.question.within else None,
     )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "probability_within_5_percent",
     "rate_is_too_high",
     "recipe_of",
+    "run_at",
     "verified_by",
 ]
 
@@ -47,6 +48,7 @@ def recipe_of(findings: Findings, batch_size: int, lr: float) -> Recipe:
     micro, parts = accumulation(batch_size, findings.bench.largest_micro_batch_size)
     horizon = _horizon(findings, batch_size, lr)
     steps = horizon.config.max_steps if horizon else float(np.median(_steps(findings, batch_size, lr)))
+    steps = findings.most_steps(batch_size) or steps
     epochs = steps * batch_size / findings.examples
     return Recipe(
         batch_size=batch_size,
@@ -97,27 +99,27 @@ def _horizon(findings: Findings, batch_size: int, lr: float) -> StoredRun | None
     return min(made, key=lambda pair: pair[0])[1] if made else None
 
 
-def verified_by(findings: Findings, batch_size: int, lr: float) -> Verified | None:
+def run_at(findings: Findings, batch_size: int, lr: float) -> StoredRun | None:
     """The last run made at exactly this recipe that reached the target."""
     assert findings.target is not None
+    recipe = (batch_size, lr, findings.question.schedule)
     for run in reversed(findings.finished):
-        same = (run.config.batch_size, run.config.lr, run.config.schedule) == (
-            batch_size,
-            lr,
-            findings.question.schedule,
-        )
-        if not same or (batch_size, lr) not in findings.reached or run.result is None:
-            continue
-        steps = _passage(findings, run)
-        if steps is not None:
-            metric = run.result.last.get(findings.target.metric, findings.target.value)
-            return Verified(steps=steps, time_s=steps * findings.seconds_of(batch_size), metric=metric)
+        same = (run.config.batch_size, run.config.lr, run.config.schedule) == recipe
+        if same and (batch_size, lr) in findings.reached and first_passage(run.rows, findings.target) is not None:
+            return run
     return None
 
 
-def _passage(findings: Findings, run: StoredRun) -> float | None:
-    assert findings.target is not None
-    return first_passage(run.rows, findings.target)
+def verified_by(findings: Findings, batch_size: int, lr: float) -> Verified | None:
+    """What the last run made at exactly this recipe showed, if one reached the target."""
+    run = run_at(findings, batch_size, lr)
+    if run is None or run.result is None or findings.target is None:
+        return None
+    steps = first_passage(run.rows, findings.target)
+    assert steps is not None
+    seen = run.result.best if findings.question.within else run.result.last
+    metric = seen.get(findings.target.metric, findings.target.value)
+    return Verified(steps=steps, time_s=steps * findings.seconds_of(batch_size), metric=metric)
 
 
 def predicted_at(findings: Findings, batch_size: int, lr: float) -> Predicted:

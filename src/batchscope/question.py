@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from .errors import TargetError, UsageError
 from .records import Target
 
-__all__ = ["CurrentRecipe", "Question", "parse_bytes", "parse_current", "parse_seconds"]
+__all__ = [
+    "CurrentRecipe",
+    "Question",
+    "Within",
+    "hardest_first",
+    "parse_bytes",
+    "parse_current",
+    "parse_seconds",
+    "parse_within",
+]
 
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "b": 1} | {
@@ -30,11 +39,25 @@ class CurrentRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Within:
+    """How long a training may be, where the best metric inside that length is asked for."""
+
+    amount: float
+    unit: Literal["seconds", "epochs"]
+    """Seconds of training steps on the hardware that the answer is for, or passes over the training set."""
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.unit if self.amount != 1 else self.unit[:-1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """Everything that decides the answer of a search, the task and the hardware apart.
 
     Attributes:
         target: when training is done; `None`: chosen from the pilot run.
+        easier_targets: of the same metric; each gets a recipe of its own from the same runs.
+        within: the best metric inside this length is asked for, instead of the way to a target.
         objective: what is to be least, time to target or examples to target.
         current: kept unless the gain is clear.
         schedule: of the learning rate.
@@ -46,19 +69,71 @@ class Question:
     """
 
     target: Target | None = None
+    easier_targets: tuple[Target, ...] = ()
+    within: Within | None = None
     objective: Literal["time", "examples"] = "time"
     current: CurrentRecipe | None = None
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     max_batch_size: int | None = None
     memory_limit: int | None = None
     seed: int = 0
-    trainings: float = 30.0
+    trainings: float = 12.0
 
     def __post_init__(self) -> None:
         if self.max_batch_size is not None and self.max_batch_size < 1:
             raise UsageError(f"--max-batch-size is {self.max_batch_size}; it must be at least 1")
         if self.trainings <= 0:
             raise UsageError(f"--trainings is {self.trainings:g}; it must be above 0")
+        if self.within is not None and self.target is not None:
+            raise UsageError(
+                f"--within {self.within} asks for the best metric in that time, --target {self.target} for the "
+                "least time to a value; give one of them"
+            )
+
+    @property
+    def counts_examples(self) -> bool:
+        """Whether examples are to be saved, not time."""
+        return self.objective == "examples" or (self.within is not None and self.within.unit == "epochs")
+
+
+def hardest_first(targets: Sequence[Target]) -> tuple[Target, ...]:
+    """Targets of one metric, the one that is reached last first.
+
+    Raises:
+        TargetError: they are not all of one metric and direction, or one is given twice.
+
+    Example:
+        >>> [str(t) for t in hardest_first([Target.parse("val_loss<=0.3"), Target.parse("val_loss<=0.1")])]
+        ['val_loss<=0.1', 'val_loss<=0.3']
+    """
+    kinds = {(target.metric, target.mode) for target in targets}
+    if len(kinds) > 1 or len(set(targets)) < len(targets):
+        raise TargetError(
+            f"the targets {', '.join(map(str, targets))} must be different values of one metric, so that a run that "
+            "reaches the hardest has passed the others; ask about another metric in a search of its own"
+        )
+    return tuple(sorted(targets, key=lambda t: t.value if t.mode == "min" else -t.value))
+
+
+def parse_within(text: str) -> Within:
+    """The length of a training: `300s`, `10m`, `20epochs`.
+
+    Raises:
+        UsageError: it is not one, or not above zero.
+
+    Example:
+        >>> parse_within("20epochs")
+        Within(amount=20.0, unit='epochs')
+    """
+    epochs = _quantity(text, {"epoch": 1.0, "epochs": 1.0})
+    if epochs is not None and epochs > 0:
+        return Within(amount=epochs, unit="epochs")
+    try:
+        return Within(amount=parse_seconds(text, "--within"), unit="seconds")
+    except UsageError:
+        raise UsageError(
+            f"--within {text!r} is not a length of training above zero; write for example 300s, 10m or 20epochs"
+        ) from None
 
 
 def parse_seconds(text: str, name: str = "--budget") -> float:

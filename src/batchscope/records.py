@@ -28,6 +28,7 @@ class RunStatus(enum.StrEnum):
     LEVELLED_OFF = "levelled-off"
     OVERFIT = "overfit"
     OUT_OF_TIME = "out-of-time"
+    PAUSED = "paused"
 
     @property
     def meaning(self) -> str:
@@ -44,6 +45,7 @@ _RUN_MEANING = {
     RunStatus.LEVELLED_OFF: "levelled off: it had no target, and gained little any more",
     RunStatus.OVERFIT: "overfitted before the target: the training loss fell while the metric got worse",
     RunStatus.OUT_OF_TIME: "stopped because the time budget was used up",
+    RunStatus.PAUSED: "set aside at the milestone on the way to the target: another recipe was more promising",
 }
 
 
@@ -149,8 +151,6 @@ class RunConfig:
     """Why the search asked for it: pilot, rate-range, probe, current, verify."""
     noise_scale_groups: int = 0
     """Micro-batch groups for the gradient noise scale in a measured step; 0 switches the probe off."""
-    behind: Mapping[str, Any] | None = None
-    """A finished run's id and the factor by which this run may lag before it is stopped."""
     stall_patience: float | None = None
     """Stop as stalled when the best metric is older than this share of the run (and 50 steps)."""
 
@@ -352,6 +352,15 @@ class Alternative:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EasierTarget:
+    """What the same runs say about a target that is passed on the way."""
+
+    target: Target
+    recipe: Recipe | None
+    predicted: Predicted | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchCost:
     """What a search took, in each currency."""
 
@@ -429,5 +438,8 @@ class Plan:
     current_predicted: Predicted | None = None
     bench: Bench | None = None
     curves: Curves | None = None
+    easier_targets: tuple[EasierTarget, ...] = ()
+    within: str | None = None
+    """The length of training that was asked for; the target is then the best value found within it."""
     notes: tuple[str, ...] = ()
     examples_in_training_set: int = 0

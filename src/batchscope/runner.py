@@ -1,25 +1,33 @@
-"""One run after another: made here, or read where it is finished; with an eye on this machine's clock and memory."""
+"""One run after another: made here, or read where it is finished; with an eye on this machine's clock and memory.
+
+A run that is set aside at the milestone stays in memory, so that it can go on from there. Where it is gone (another
+process, too many of them), it is made again from its seed when it is wanted, and comes to the same.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .device import Device
 from .errors import OutOfMemory
 from .fits.memory import HEADROOM, fit_memory
 from .fits.step_time import accumulation
+from .kept_model import keep
+from .milestone import as_set_aside
 from .probes.noise_scale import NoiseScale
 from .progress import Progress
-from .records import Bench, HardwareProfile, RunConfig, RunStatus, Timing
-from .stopping import DeadlineRule, StopRule
-from .store import Store, StoredRun
-from .train import train
+from .records import Bench, HardwareProfile, RunConfig, RunStatus, Target, Timing
+from .stopping import DeadlineRule, PauseRule, StopRule
+from .store import RunWriter, Store, StoredRun, run_id
+from .train import Training
 from .workload import Workload
 
 __all__ = ["Runner", "largest_here"]
+
+_MOST_WAITING = 8
 
 
 @dataclass
@@ -34,6 +42,7 @@ class Runner:
         budget_s: seconds for the whole search, earlier processes included.
         micro_here: the largest micro-batch of this machine, which may not be the one that the answer is for.
         started: when this process would have begun if it had made all runs itself, on the monotonic clock.
+        keep_models: whether the models of runs that come to their end are kept with them.
     """
 
     workload: Workload
@@ -43,6 +52,8 @@ class Runner:
     budget_s: float
     micro_here: int
     started: float
+    keep_models: bool = False
+    _waiting: dict[str, Training] = field(default_factory=dict)
 
     @property
     def deadline(self) -> float:
@@ -59,17 +70,26 @@ class Runner:
         self.timing = replace(self.timing, given_s=max(self.timing.given_s, self.budget_s))
         self.store.note("timing", self.timing)
 
-    def finished(self, config: RunConfig) -> StoredRun | None:
-        """The run of this configuration, if it need not be made: one that a smaller budget cut off must be."""
+    def finished(self, config: RunConfig, milestone: Target | None = None) -> StoredRun | None:
+        """The run of this configuration as far as it is asked for, if it need not be made.
+
+        One that a smaller budget cut off must be; one that was set aside must go on, unless it is asked for up to the
+        milestone only, and one that went on is then seen as it was there.
+        """
         run = self.store.finished(config)
         if run is None or run.result is None:
             return None
+        if milestone is not None:
+            run = as_set_aside(run, milestone)
+        elif run.result.status is RunStatus.PAUSED:
+            return None
         longer = 0.0 < self.timing.given_s < self.budget_s
-        return None if longer and run.result.status is RunStatus.OUT_OF_TIME else run
+        cut_off = run.result is not None and run.result.status is RunStatus.OUT_OF_TIME
+        return None if longer and cut_off else run
 
-    def too_late_for(self, config: RunConfig) -> bool:
+    def too_late_for(self, config: RunConfig, milestone: Target | None = None) -> bool:
         """Whether the run would have to be made, and there is no time left for it."""
-        return time.monotonic() >= self.deadline and self.finished(config) is None
+        return time.monotonic() >= self.deadline and self.finished(config, milestone) is None
 
     def fitted(self, config: RunConfig) -> RunConfig:
         """The configuration in the micro-batches that this machine holds."""
@@ -89,7 +109,15 @@ class Runner:
         self.progress.stage(said)
         return said
 
-    def make(self, config: RunConfig, why: str, rules: Sequence[StopRule], share: float = 1.0) -> StoredRun:
+    def make(
+        self,
+        config: RunConfig,
+        why: str,
+        rules: Sequence[StopRule],
+        *,
+        share: float = 1.0,
+        milestone: Target | None = None,
+    ) -> StoredRun:
         """Train a run and keep it.
 
         Args:
@@ -97,32 +125,54 @@ class Runner:
             why: for whoever watches.
             rules: that end it, besides the deadline.
             share: of the budget that it may take.
+            milestone: where it is set aside; `None`: it goes on to its end.
 
         Raises:
             OutOfMemory: a step did not fit; the run is left unfinished.
             TaskError: the task failed in the middle.
             StoreError: the disk refuses.
         """
-        if self.store.finished(config) is not None:
-            self.store.reopen(config)
         now = time.monotonic()
         self.progress.run_started(config, why, f"at most {max(0.0, self.deadline - now):.0f} s left")
         deadline = DeadlineRule(clock=time.monotonic, deadline=min(self.deadline, now + share * self.budget_s))
-        probes = [NoiseScale(groups=config.noise_scale_groups)] if config.noise_scale_groups else []
-        writer = self.store.start(config)
+        pause = [PauseRule(milestone=milestone)] if milestone is not None else []
+        training = self._waiting.pop(run_id(config), None)
+        writer = self._writer(config, goes_on=training is not None)
 
         def on_row(row: Any) -> None:
             writer.append(row)
             self.progress.row(row)
 
         try:
-            result = train(self.workload, config, stop_rules=[deadline, *rules], probes=probes, on_row=on_row)
+            if training is None:
+                probes = [NoiseScale(groups=config.noise_scale_groups)] if config.noise_scale_groups else []
+                training = Training(self.workload, config, probes=probes, on_row=on_row)
+            training.back()
+            result = training.advance([*pause, deadline, *rules], on_row)
         except BaseException:
             writer.close()
             raise
         run = writer.finish(result)
+        if result.status is RunStatus.PAUSED:
+            self._set_aside(run.id, training)
+        elif self.keep_models and result.status in (RunStatus.REACHED, RunStatus.OUT_OF_STEPS):
+            keep(training.model, self.store.folder(run.id))
         self.keep_time()
         return run
+
+    def _writer(self, config: RunConfig, *, goes_on: bool) -> RunWriter:
+        if goes_on:
+            return self.store.go_on(config)
+        if self.store.finished(config) is not None:
+            self.store.reopen(config)
+        return self.store.start(config)
+
+    def _set_aside(self, name: str, training: Training) -> None:
+        """Keep a run that was set aside; the oldest is let go when there are too many."""
+        training.aside()
+        self._waiting[name] = training
+        while len(self._waiting) > _MOST_WAITING:
+            del self._waiting[next(iter(self._waiting))]
 
 
 def largest_here(device: Device, bench: Bench, profile: HardwareProfile | None) -> int:

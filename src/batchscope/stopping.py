@@ -14,6 +14,7 @@ __all__ = [
     "BehindRule",
     "DeadlineRule",
     "History",
+    "PauseRule",
     "PlateauRule",
     "StallRule",
     "StopRule",
@@ -131,6 +132,17 @@ class StallRule:
         before, now = history.train_losses[history.best_index], history.train_losses[-1]
         fell = before is not None and now is not None and now < self.overfit_fall * before
         return RunStatus.OVERFIT if fell else RunStatus.STALLED
+
+
+@dataclass(frozen=True, kw_only=True)
+class PauseRule:
+    """Sets a run aside once it has passed a milestone on the way to its target."""
+
+    milestone: Target
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`PAUSED`, at the first evaluation at the milestone or beyond."""
+        return RunStatus.PAUSED if self.milestone.met_by(history.values[-1]) else None
 
 
 @dataclass(frozen=True, kw_only=True)

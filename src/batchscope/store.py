@@ -23,7 +23,7 @@ import itertools
 import json
 import os
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -114,6 +114,10 @@ class Store:
         """Let the folder go."""
         self._lock.close()
 
+    def folder(self, name: str) -> Path:
+        """Of the run with this id."""
+        return self.root / "runs" / name
+
     def finished(self, config: RunConfig) -> StoredRun | None:
         """The finished run of exactly this configuration, if there is one.
 
@@ -136,8 +140,20 @@ class Store:
         """
         return RunWriter(self.root / "runs" / run_id(config), config)
 
+    def go_on(self, config: RunConfig) -> RunWriter:
+        """Go on with a finished run that was set aside: its rows stay, and more are appended.
+
+        Raises:
+            StoreError: there is no such run, or its folder cannot be written.
+        """
+        run = self.finished(config)
+        if run is None:
+            raise StoreError(f"{run_id(config)} was never set aside, so it cannot be gone on with")
+        self.reopen(config)
+        return RunWriter(self.root / "runs" / run_id(config), config, run.rows)
+
     def reopen(self, config: RunConfig) -> None:
-        """Make a run unfinished that its time budget cut off; what it found is kept as `result.interrupted-1.json`."""
+        """Make a run unfinished that is to be longer; what it found is kept as `result.interrupted-1.json`."""
         result = self.root / "runs" / run_id(config) / "result.json"
         with explained(result):
             put_aside(result)
@@ -176,19 +192,19 @@ def _is_empty(folder: Path) -> bool:
 class RunWriter:
     """Writes one run; every row is on its way to the disk when `append` returns."""
 
-    def __init__(self, folder: Path, config: RunConfig) -> None:
+    def __init__(self, folder: Path, config: RunConfig, rows: Sequence[Row] = ()) -> None:
         self.folder, self.config, self.id = folder, config, folder.name
-        self._rows: list[Row] = []
+        self._rows: list[Row] = list(rows)
         if (folder / "result.json").exists():
             raise StoreError(f"{folder} holds a finished run, and finished runs are never repeated; remove it to do so")
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            rows = folder / "rows.jsonl"
-            if rows.is_file() and rows.stat().st_size:
-                put_aside(rows)
+            path = folder / "rows.jsonl"
+            if not rows and path.is_file() and path.stat().st_size:
+                put_aside(path)
             if not (folder / "config.json").exists():
                 write_json(folder / "config.json", encode(config))
-            self._file: IO[str] = open(rows, "w", encoding="utf-8")  # noqa: SIM115 - closed by finish or close
+            self._file: IO[str] = open(path, "a" if rows else "w", encoding="utf-8")  # noqa: SIM115 - closed by finish or close
 
     def append(self, row: Row) -> None:
         """Write one row.

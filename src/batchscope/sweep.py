@@ -1,50 +1,26 @@
-"""A search from question to answer: propose, run, store, until no further run is worth its price.
-
-Every decision follows from the question, the kept measurements and the runs before it, so the same command on the same
-folder comes to the same runs in the same order: finished ones are read, not repeated, whatever stopped the search.
-"""
+"""A search from question to answer, kept in a results folder; how it goes is the business of `searching`."""
 
 from __future__ import annotations
 
-import math
-import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .belief import choose_target, curve_on_clock, gets_further
 from .codec import encode
 from .device import Device, pick
-from .environment import environment_of
-from .errors import OutOfMemory
 from .files import write_text
-from .findings import Findings
-from .fits.step_time import accumulation
 from .loading import LoadedTask, as_loaded
-from .plan import build_plan
-from .preparation import PRIOR_CRITICAL_BATCH_SIZE, Prepared, prediction_of, prepare
+from .preparation import prediction_of, prepare
 from .progress import Prediction, Progress, Silent
 from .question import Question
-from .rate_range import measure_rate_range
-from .records import SCHEMA, HardwareProfile, Plan, RateRange, RunConfig, RunStatus
+from .records import SCHEMA, HardwareProfile, Plan
 from .report import build
-from .runner import Runner, largest_here
-from .search.anchors import Decision, propose
-from .stopping import BehindRule, PlateauRule, StallRule, StopRule
-from .store import Store, StoredRun
+from .searching import Search
+from .store import Store
 from .task import Task
 from .workload import Workload, preserved_random_state
 
 __all__ = ["asked_of", "find", "predict"]
 
-_PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
-_MOST_LOOKS, _LOOK_STEP = 4, 4.0
-_MOST_PROBES = 20
-_MOST_VERIFICATIONS = 3
-_BEHIND, _CURRENT_BEHIND = 1.5, 4.0
-_STALL_PATIENCE = 0.5
-_MOST_STEPS = 10_000_000
-_HORIZONS = 4
 _ANY_TARGET = Question()
 
 
@@ -57,6 +33,7 @@ def find(
     profile: HardwareProfile | None = None,
     budget_s: float = 600.0,
     progress: Progress | None = None,
+    keep_model: Path | None = None,
 ) -> Plan:
     """Answer which batch size, rate and number of steps reach the target soonest.
 
@@ -68,6 +45,8 @@ def find(
         profile: of the hardware that the answer is for; default: this machine, which is then measured.
         budget_s: seconds on this machine's clock after which no training goes on.
         progress: told what happens.
+        keep_model: where the trained model of the recipe goes, a `state_dict`; `None`: nowhere. It is that of the run
+            that stands behind the recipe, which reached the target: training need not be repeated.
 
     Returns:
         The plan. A refusal is a plan too: `plan.status` says so, and `plan.recipe` is `None`.
@@ -81,8 +60,11 @@ def find(
     asked = asked_of(loaded, question, device, profile)
     with preserved_random_state(question.seed), Store(out, asked) as store:
         workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
-        search = _Search.begin(workload, question, store, profile, budget_s, progress or Silent())
+        search = Search.begin(workload, question, store, profile, budget_s, progress or Silent())
+        search.runner.keep_models = keep_model is not None
         plan = search.answer()
+        if keep_model is not None and plan.recipe is not None:
+            search.hand_over_model(plan.recipe, keep_model)
         search.runner.end()
         store.note("plan", plan)
         write_text(Path(out) / "report.html", build(plan, store.runs()))
@@ -117,271 +99,3 @@ def asked_of(loaded: LoadedTask, question: Question, device: Device, profile: Ha
         "profile": encode(profile),
         **encode(question),
     }
-
-
-@dataclass
-class _Search:
-    workload: Workload
-    question: Question
-    store: Store
-    progress: Progress
-    prepared: Prepared
-    runner: Runner
-    findings: Findings
-
-    @classmethod
-    def begin(
-        cls,
-        workload: Workload,
-        question: Question,
-        store: Store,
-        profile: HardwareProfile | None,
-        budget_s: float,
-        progress: Progress,
-    ) -> _Search:
-        started = time.monotonic()
-        prepared = prepare(workload, question, profile=profile, budget_s=budget_s, store=store, progress=progress)
-        progress.predicted(prediction_of(prepared, budget_s))
-        if finished := sum(run.result is not None for run in store.runs()):
-            progress.stage(f"going on from what {store.root} holds: {finished} finished runs")
-        runner = Runner(
-            workload=workload,
-            store=store,
-            progress=progress,
-            timing=prepared.timing,
-            budget_s=budget_s,
-            micro_here=largest_here(workload.device, prepared.bench, profile),
-            started=started - prepared.timing.spent_s,
-        )
-        findings = Findings(
-            task=workload.name,
-            question=question,
-            target=question.target,
-            examples=workload.examples,
-            bench=prepared.bench,
-            bench_counts=profile is None,
-            rate_range=store.noted("rate-range", RateRange),
-            runs=(),
-            seconds=prepared.timing.spent_s,
-            environment=environment_of(workload.device),
-            notes=prepared.preflight.notes,
-        )
-        return cls(
-            workload=workload,
-            question=question,
-            store=store,
-            progress=progress,
-            prepared=prepared,
-            runner=runner,
-            findings=findings,
-        )
-
-    def answer(self) -> Plan:
-        """The whole search."""
-        if self.findings.rate_range is None and self.question.current is None:
-            self._test_rates()
-        self._pilot()
-        if self.findings.target is not None:
-            self._probe()
-            self._try_current()
-            self._verify()
-            self._shorten()
-        return build_plan(self.findings)
-
-    def _test_rates(self) -> None:
-        size = self._first_batch_size()
-        self.progress.stage(f"range test of the learning rate at batch size {size}")
-        micro, _ = accumulation(size, self.runner.micro_here)
-        try:
-            test = measure_rate_range(self.workload, batch_size=size, micro_batch_size=micro, seed=self.question.seed)
-        except OutOfMemory as error:
-            self._shrink(error)
-            return self._test_rates()
-        self.store.note("rate-range", test)
-        self.runner.keep_time()
-        self._update(rate_range=test)
-
-    def _first_batch_size(self) -> int:
-        """Where the best batch size is expected before anything is known of the task."""
-        findings = self.findings
-        cost = findings.choices().step_cost
-        sizes = [b for b in findings.batch_sizes if b >= min(16, findings.batch_sizes[-1])]
-        return min(sizes, key=lambda b: (1.0 + PRIOR_CRITICAL_BATCH_SIZE / b) * cost(b))
-
-    def _pilot(self) -> None:
-        """The first run: reaches the target, or shows what target is within reach."""
-        current, test = self.question.current, self.findings.rate_range
-        if current is not None:
-            batch_size, lr = current.batch_size, current.lr
-        else:
-            assert test is not None
-            batch_size, lr = test.batch_size, test.pilot_lr
-        groups = 2 if self.prepared.preflight.independent and batch_size >= 2 else 0
-        config = self._config(
-            batch_size,
-            lr,
-            "pilot",
-            noise_scale_groups=groups,
-            stall_patience=_STALL_PATIENCE,
-            target=self.question.target,
-        )
-        share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
-        run = self._run(config, "first look", share)
-        if self.findings.target is None:
-            self._choose_target(config, run)
-
-    def _choose_target(self, config: RunConfig, run: StoredRun) -> None:
-        """From the pilot and from looks at lower rates, for as long as these get clearly further."""
-        best = run
-        for _ in range(_MOST_LOOKS):
-            config = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
-            run = self._run(config, "does a lower rate get further?", _UNAIMED_PILOT_SHARE)
-            if not gets_further(run.rows, best.rows):
-                break
-            best = run
-        try:
-            self._update(target=choose_target(best.rows))
-        except ValueError as error:
-            self._update(notes=(*self.findings.notes, f"no target could be chosen: {error}"))
-
-    def _probe(self) -> None:
-        """Buy runs while one is worth its price."""
-        for _ in range(_MOST_PROBES):
-            proposal = propose(
-                self.findings.belief,
-                self.findings.choices(),
-                self.findings.tried,
-                seed=self.question.seed + len(self.findings.tried),
-                must=not self.findings.reached,
-            )
-            if proposal is None:
-                return
-            config = self._compared(self._config(proposal.batch_size, proposal.lr, "probe"), _BEHIND)
-            if self.runner.too_late_for(config):
-                return
-            self._run(config, f"worth {proposal.value:.1f} trainings, costs {proposal.price:.1f}")
-
-    def _try_current(self) -> None:
-        current = self.question.current
-        if current is None or (current.batch_size, current.lr) in self.findings.tried:
-            return
-        config = self._compared(self._config(current.batch_size, current.lr, "current"), _CURRENT_BEHIND)
-        if not self.runner.too_late_for(config):
-            self._run(config, "the current recipe, to compare with")
-
-    def _verify(self) -> None:
-        """A run at exactly the recipe from other weights and in another order; it may change the decision.
-
-        Also where a probe was made there: the best of several probes was lucky more often than not.
-        """
-        for _ in range(_MOST_VERIFICATIONS):
-            if not self.findings.reached:
-                return
-            decision = self.findings.decision
-            config = self._config(decision.batch_size, decision.lr, "verify", seed=self.question.seed + 1)
-            if any((config.batch_size, config.lr, config.seed) == _who(run.config) for run in self.findings.finished):
-                return
-            config = self._compared(config, 2 * _BEHIND)
-            if self.runner.too_late_for(config):
-                return
-            self._run(config, "a run at exactly the recipe")
-
-    def _shorten(self) -> None:
-        """Where the rate decays: the shortest horizon at which the decision reaches the target."""
-        if self.question.schedule == "constant" or not self.findings.reached:
-            return
-        decision: Decision = self.findings.decision
-        steps = math.ceil(math.exp(float(self.findings.belief.log_steps(decision.batch_size, decision.lr).mean())))
-        for _ in range(_HORIZONS):
-            config = self._config(
-                decision.batch_size, decision.lr, "horizon", schedule=self.question.schedule, max_steps=max(2, steps)
-            )
-            if self.runner.too_late_for(config):
-                return
-            run = self._run(config, f"{self.question.schedule} decay over {steps} steps")
-            reached = run.result is not None and run.result.status is RunStatus.REACHED
-            steps = math.ceil(steps * (0.8 if reached else 1.3))
-
-    def _config(self, batch_size: int, lr: float, purpose: str, **more: Any) -> RunConfig:
-        micro, parts = accumulation(batch_size, self.runner.micro_here)
-        defaults: dict[str, Any] = {
-            "task": self.workload.name,
-            "settings": self.workload.settings,
-            "seed": self.question.seed,
-            "target": self.findings.target,
-            "max_steps": _MOST_STEPS,
-            "evaluation_growth": self.prepared.timing.evaluation_growth,
-            "stall_patience": _STALL_PATIENCE,
-            "device": str(self.workload.device.torch_device),
-        }
-        return RunConfig(
-            **(defaults | more),
-            batch_size=batch_size,
-            micro_batch_size=micro,
-            grad_accum_steps=parts,
-            lr=lr,
-            purpose=purpose,
-        )
-
-    def _compared(self, config: RunConfig, factor: float) -> RunConfig:
-        reference = self.findings.cheapest()
-        return config if reference is None else replace(config, behind={"run": reference.id, "factor": factor})
-
-    def _rules(self, config: RunConfig) -> list[StopRule]:
-        rules: list[StopRule] = []
-        if config.target is None:
-            rules.append(PlateauRule())
-        elif config.stall_patience is not None and config.schedule == "constant":
-            rules.append(StallRule(patience=config.stall_patience))
-        if config.behind is not None:
-            reference = next(run for run in self.findings.runs if run.id == config.behind["run"])
-            assert self.findings.target is not None
-            clock = self.findings.cost_of
-            curve = curve_on_clock(reference, self.findings.target, clock(reference.config.batch_size))
-            step = clock(config.batch_size)
-            rules.append(BehindRule(reference=curve, step_time=step, factor=float(config.behind["factor"])))
-        return rules
-
-    def _run(self, config: RunConfig, why: str, share: float = 1.0) -> StoredRun:
-        """A finished run of this configuration, from the store or made now."""
-        run = self.runner.finished(config)
-        made = run is None
-        if run is None:
-            try:
-                run = self.runner.make(config, why, self._rules(config), share)
-            except OutOfMemory as error:
-                self._shrink(error)
-                return self._run(self.runner.fitted(config), why, share)
-        self._update(runs=(*self.findings.runs, run))
-        if made:
-            self.progress.run_finished(run, self._best_in_words())
-        return run
-
-    def _shrink(self, error: OutOfMemory) -> None:
-        """Smaller micro-batches from here on, also in the answer where the bench ran on this machine."""
-        said = self.runner.shrink(error)
-        if self.findings.bench_counts:
-            bench = replace(
-                self.findings.bench,
-                largest_micro_batch_size=self.runner.micro_here,
-                largest_verified=False,
-                memory_bound=True,
-                notes=(*self.findings.bench.notes, said),
-            )
-            self.store.note("bench", bench)
-            self._update(bench=bench)
-
-    def _best_in_words(self) -> str:
-        if self.findings.target is None:
-            return ""
-        if not self.findings.reached:
-            return "no run has reached the target yet"
-        decision = self.findings.decision
-        return f"batch size {decision.batch_size}, rate {decision.lr:.3g}"
-
-    def _update(self, **changes: Any) -> None:
-        self.findings = replace(self.findings, seconds=self.runner.timing.spent_s, **changes)
-
-
-def _who(config: RunConfig) -> tuple[int, float, int]:
-    return config.batch_size, config.lr, config.seed

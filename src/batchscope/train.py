@@ -2,26 +2,25 @@
 
 It trains a fresh model at one configuration until the target is reached or a stop rule ends it, evaluates on a
 geometric grid of steps, and returns a result for every way to end: a diverged run is a result, not an exception.
+A stop is a pause as long as the `Training` lives: it can go on, and comes to where it would have come in one go.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
 
 from .device import lack_of_memory_named
 from .probes.base import Probe
 from .records import Row, RunConfig, RunResult, RunStatus
 from .stopping import History, StopRule, without_end
 from .task import Batch
-from .workload import Workload, preserved_random_state
+from .workload import RandomState, Workload, preserved_random_state
 
-__all__ = ["train"]
+__all__ = ["Training", "train"]
 
 _DATA_SEED_OFFSET = 1_000_003
 """The data order and the weights are drawn from different seeds."""
@@ -53,54 +52,98 @@ def train(
     The caller's random state is left as it was. Cost: `config.max_steps` training steps at most, and an evaluation each
     time the number of steps has grown by `config.evaluation_growth`.
     """
-    with preserved_random_state(config.seed):
-        run = _Run.prepare(workload, config, on_row or (lambda row: None), probes)
-        with lack_of_memory_named(workload.device, config.micro_batch_size):
-            return run.until_stopped(stop_rules)
+    return Training(workload, config, probes=probes, on_row=on_row).advance(stop_rules)
 
 
-@dataclass
-class _Run:
-    workload: Workload
-    config: RunConfig
-    on_row: Callable[[Row], None]
-    probes: Sequence[Probe]
-    model: nn.Module
-    optimizer: Optimizer
-    base_lrs: list[float]
-    history: History
-    device_seconds: float = 0.0
+class Training:
+    """A run in progress.
 
-    @classmethod
-    def prepare(
-        cls, workload: Workload, config: RunConfig, on_row: Callable[[Row], None], probes: Sequence[Probe]
-    ) -> _Run:
-        model = workload.model(config.seed)
-        optimizer = workload.optimizer(model, config.lr, config.optimizer_changes)
-        base_lrs = [float(group["lr"]) for group in optimizer.param_groups]
-        first = workload.evaluate(model)
-        history = History(target=config.target or without_end(sorted(first)))
-        run = cls(workload, config, on_row, probes, model, optimizer, base_lrs, history)
-        run._record(0, None, first)
-        return run
+    Args and errors as for `train`. The model is made, and evaluated once, before this returns.
 
-    def until_stopped(self, stop_rules: Sequence[StopRule]) -> RunResult:
+    Attributes:
+        model: as it stands.
+        config: everything that decides the run's course.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        config: RunConfig,
+        *,
+        probes: Sequence[Probe] = (),
+        on_row: Callable[[Row], None] | None = None,
+    ) -> None:
+        self.workload, self.config, self.probes = workload, config, probes
+        self._on_row = on_row or (lambda row: None)
+        with preserved_random_state(config.seed):
+            self.model = workload.model(config.seed)
+            self._optimizer = workload.optimizer(self.model, config.lr, config.optimizer_changes)
+            self._base_lrs = [float(group["lr"]) for group in self._optimizer.param_groups]
+            first = workload.evaluate(self.model)
+            self._random = RandomState.capture()
+        self._history = History(target=config.target or without_end(sorted(first)))
+        self._device_seconds = 0.0
+        self._record(0, None, first)
+        self._batches = workload.micro_batches(config.batch_size, self._parts, config.seed + _DATA_SEED_OFFSET)
+        self._step_number, self._due = 0, 1
+        self._moved: list[tuple[Any, Any, torch.device]] = []
+
+    def advance(self, stop_rules: Sequence[StopRule] = (), on_row: Callable[[Row], None] | None = None) -> RunResult:
+        """Train until something ends the run, or pauses it.
+
+        Args:
+            stop_rules: asked after each evaluation, in order; the first that answers ends this call.
+            on_row: receives the rows from here on, instead of the one given before.
+
+        Returns:
+            The result so far.
+
+        Raises:
+            OutOfMemory: a step did not fit.
+        """
+        self._on_row = on_row or self._on_row
+        with (
+            preserved_random_state(self.config.seed),
+            lack_of_memory_named(self.workload.device, self.config.micro_batch_size),
+        ):
+            self._random.restore()
+            result = self._until_stopped(stop_rules)
+            self._random = RandomState.capture()
+        return result
+
+    def aside(self) -> None:
+        """Leave the device's memory to other runs; on the host it stays as it is."""
+        if self.workload.device.torch_device.type == "cpu":
+            return
+        self.model.to("cpu")
+        for state in self._optimizer.state.values():
+            for key, value in state.items():
+                if isinstance(value, torch.Tensor) and value.device.type != "cpu":
+                    self._moved.append((state, key, value.device))
+                    state[key] = value.to("cpu")
+
+    def back(self) -> None:
+        """Return to the device after `aside`."""
+        self.model.to(self.workload.device.torch_device)
+        for state, key, device in self._moved:
+            state[key] = state[key].to(device)
+        self._moved = []
+
+    def _until_stopped(self, stop_rules: Sequence[StopRule]) -> RunResult:
         config, device = self.config, self.workload.device
-        batches = self.workload.micro_batches(config.batch_size, self._parts, config.seed + _DATA_SEED_OFFSET)
-        due, step = 1, 0
         loss_sum, loss_steps = torch.zeros((), device=device.torch_device), 0
         started = device.clock()
-        for micro_batches in batches:
-            loss_sum += self._step(step, micro_batches)
-            step, loss_steps = step + 1, loss_steps + 1
-            if step < due and step < config.max_steps:
+        for micro_batches in self._batches:
+            loss_sum += self._step(self._step_number, micro_batches)
+            self._step_number, loss_steps = self._step_number + 1, loss_steps + 1
+            step = self._step_number
+            if step < self._due and step < config.max_steps:
                 continue
-            self.device_seconds += device.clock() - started
-            train_loss = float(loss_sum) / loss_steps
-            self._record(step, train_loss, self.workload.evaluate(self.model))
+            self._device_seconds += device.clock() - started
+            self._due = max(step + 1, math.ceil(step * config.evaluation_growth))
+            self._record(step, float(loss_sum) / loss_steps, self.workload.evaluate(self.model))
             if (status := self._ended(step, stop_rules)) is not None:
                 return self._result(status, step)
-            due = max(step + 1, math.ceil(step * config.evaluation_growth))
             loss_sum, loss_steps = torch.zeros_like(loss_sum), 0
             started = device.clock()
         raise AssertionError("the stream of batches is endless")
@@ -111,7 +154,7 @@ class _Run:
         probes = [probe for probe in self.probes if self._groups(probe, step)]
         loss_sum = torch.zeros((), device=self.workload.device.torch_device)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         for batch in micro_batches:
             loss = self.workload.loss(self.model, batch) / len(micro_batches)
             loss.backward()
@@ -120,8 +163,8 @@ class _Run:
                 probe.after_micro_batch(parameters)
         for probe in probes:
             if (row := probe.after_step(step, config.batch_size)) is not None:
-                self.on_row(row)
-        self.optimizer.step()
+                self._on_row(row)
+        self._optimizer.step()
         return loss_sum
 
     def _parts(self, step: int) -> int:
@@ -138,40 +181,40 @@ class _Run:
         if config.schedule == "constant" and not config.warmup_steps:
             return
         factor = schedule_factor(config.schedule, step, config.max_steps, config.warmup_steps)
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+        for group, base in zip(self._optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = base * factor
 
     def _record(self, step: int, train_loss: float | None, metrics: Mapping[str, float]) -> None:
-        self.history.add(step, train_loss, metrics)
-        self.on_row(
+        self._history.add(step, train_loss, metrics)
+        self._on_row(
             {
                 "kind": "evaluation",
                 "step": step,
                 "examples": step * self.config.batch_size,
-                "device_seconds": self.device_seconds,
+                "device_seconds": self._device_seconds,
                 "train_loss": train_loss,
                 "metrics": metrics,
             }
         )
 
     def _ended(self, step: int, stop_rules: Sequence[StopRule]) -> RunStatus | None:
-        if self.history.reached:
+        if self._history.reached:
             return RunStatus.REACHED
-        if self.history.diverged:
+        if self._history.diverged:
             return RunStatus.DIVERGED
         for rule in stop_rules:
-            if (status := rule(self.history)) is not None:
+            if (status := rule(self._history)) is not None:
                 return status
         return RunStatus.OUT_OF_STEPS if step >= self.config.max_steps else None
 
     def _result(self, status: RunStatus, step: int) -> RunResult:
-        history = self.history
+        history = self._history
         return RunResult(
             status=status,
             message=status.meaning,
             steps=step,
             examples=step * self.config.batch_size,
-            device_seconds=self.device_seconds,
+            device_seconds=self._device_seconds,
             steps_to_target=history.steps_to_target,
             first=history.metrics[0],
             last=history.metrics[-1],

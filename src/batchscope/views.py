@@ -12,7 +12,7 @@ from rich.table import Table
 
 from .count import GLOSSARY, Count
 from .progress import Prediction
-from .records import Alternative, Bench, Estimate, Plan, PlanStatus, Predicted, Recipe
+from .records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe
 from .report.summary import summary
 from .report.wording import bytes_, count, duration, number, plural, sentence, with_interval
 from .store import StoredRun
@@ -55,6 +55,8 @@ def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
         parts += said[1:]
     if plan.status not in _SPEAKS_FOR_ITSELF:
         parts.append(sentence(plan.message))
+    if plan.easier_targets:
+        parts += ["", _easier_table(plan.easier_targets)]
     if plan.alternatives:
         parts += ["", _alternatives_table(plan.alternatives)]
     parts += ["", *(f"Note: {note}." for note in plan.notes), _cost_in_words(plan)]
@@ -96,6 +98,22 @@ def _recipe_rows(plan: Plan, recipe: Recipe, predicted: Predicted) -> Iterable[t
 
 def _whole(steps: float) -> str:
     return number(round(steps))
+
+
+def _easier_table(targets: Iterable[EasierTarget]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("easier targets")
+    for column in ("batch size", "rate", "steps", "time"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for easier in targets:
+        recipe, predicted = easier.recipe, easier.predicted
+        if recipe is None or predicted is None:
+            table.add_row(str(easier.target), "not reached")
+            continue
+        steps = with_interval(predicted.steps_to_target, _whole)
+        time = with_interval(predicted.time_to_target_s, duration)
+        table.add_row(str(easier.target), count(recipe.batch_size), number(recipe.lr), steps, time)
+    return table
 
 
 def _alternatives_table(alternatives: Iterable[Alternative]) -> Table:

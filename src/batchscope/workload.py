@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +22,7 @@ from .errors import TaskError
 from .task import Batch, Task
 from .user_code import explained
 
-__all__ = ["Workload", "mean_loss", "preserved_random_state"]
+__all__ = ["RandomState", "Workload", "mean_loss", "preserved_random_state"]
 
 _HELD_BACK_SHARE = 0.1
 _HELD_BACK_MOST = 5000
@@ -226,20 +227,39 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
+@dataclass(frozen=True)
+class RandomState:
+    """Where every generator that user code may draw from stands."""
+
+    torch_state: Tensor
+    numpy_state: Any
+    python_state: Any
+    cuda_states: list[Tensor] | None
+
+    @classmethod
+    def capture(cls) -> RandomState:
+        """The state now."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+        return cls(torch.get_rng_state(), np.random.get_state(), random.getstate(), cuda)  # noqa: NPY002
+
+    def restore(self) -> None:
+        """Go back to it."""
+        torch.set_rng_state(self.torch_state)
+        np.random.set_state(self.numpy_state)  # noqa: NPY002
+        random.setstate(self.python_state)
+        if self.cuda_states is not None:
+            torch.cuda.set_rng_state_all(self.cuda_states)
+
+
 @contextmanager
 def preserved_random_state(seed: int) -> Generator[None]:
     """Seed every generator inside, and leave the caller's generators as they were."""
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    before = RandomState.capture()
     seed_everything(seed)
     try:
         yield
     finally:
-        torch.set_rng_state(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        random.setstate(states[2])
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
+        before.restore()
 
 
 def first_dimension(batch: Batch) -> int:

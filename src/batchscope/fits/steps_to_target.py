@@ -8,11 +8,15 @@ For a batch size B and a rate η,
     ψ(u)        = -log(x ((1 + 1/p) - x^p/p)),  x = e^u          what a rate other than the best costs
 
 `S*` with α = 1 is McCandlish et al. (2018), equation 2.11; α is the knee exponent. `η*` with α = a = 1 is their
-equation
-2.6. `ψ` generalises their equation 2.5, the progress of one step of size x times the best: with p = 1 it is 1/(x(2 -
-x)). It has three properties seen on real networks: steps fall as 1/η far below the best rate, whatever the batch size;
-the minimum is flat; and beyond x = (1 + p)^(1/p) no number of steps suffices. For optimizers that normalise the
-gradient (Adam), a ≈ 1/2 (Malladi et al. 2022); the prior on `a` says which, and the data correct it.
+equation 2.6. `ψ` generalises their equation 2.5, the progress of one step of size x times the best: with p = 1 it is
+1/(x(2 - x)). It has three properties seen on real networks: steps fall as 1/η far below the best rate, whatever the
+batch size; the minimum is flat; and beyond x = (1 + p)^(1/p) no number of steps suffices. For optimizers that normalise
+the gradient (Adam), a ≈ 1/2 (Malladi et al. 2022); the prior on `a` says which, and the data correct it.
+
+On the way to the target a run passes a *milestone*, an easier value of the same metric. Steps to it follow the same law
+with a smaller S_min, a smaller B_c (critical batch sizes grow as the loss falls: Kaplan et al. 2020, section 5.1) and a
+best rate that may lie elsewhere; what these three differ by is learnt with the rest. A run that was set aside at
+the milestone then says nearly as much about batch size and rate as one that was finished, for a third of its price.
 """
 
 from __future__ import annotations
@@ -36,7 +40,9 @@ _WORST = np.log(50.0)
 """log of what ψ reaches at the edge beyond which no number of steps suffices."""
 _WALL_SLOPE = 10.0
 _OUTLIERS = 0.03
-_LAG_SD = 0.3
+_LAG_SD = 0.2
+_FIRST_LEG_SPREAD, _SECOND_LEG_SPREAD = 0.65, 1.0
+"""Spread over seeds of the way to the milestone, and from there to the target, in units of the whole way's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,20 +51,24 @@ class Observation:
 
     `reached`: the run needed `steps`. `lagging`: it was stopped early and would have needed about `steps`. `censored`:
     it had not reached the target after `steps`. `diverged`: its rate is beyond what can work at this batch size,
-    however it showed.
+    however it showed. All of these may be said of the milestone instead: `to`.
     """
 
     batch_size: int
     lr: float
     steps: float
     kind: Literal["reached", "lagging", "censored", "diverged"]
+    to: Literal["target", "milestone"] = "target"
+    milestone_steps: float | None = None
+    """When the run passed the milestone on its way to the target; `None`: not known, or not passed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """Independent normals on (log S_min, log B_c, log α, log η_max, a, log p, log σ).
+    """Independent normals on (log S_min, log B_c, log α, log η_max, a, log p, log σ) and on what a milestone changes.
 
-    σ is the spread of log S over seeds at the best rate.
+    σ is the spread of log S over seeds at the best rate. The last three are, target ÷ milestone in logarithms, the
+    ratio of S_min, of B_c and of η_max.
     """
 
     log_steps_min: tuple[float, float] = (6.0, 3.0)
@@ -68,9 +78,12 @@ class Prior:
     slope: tuple[float, float] = (0.8, 0.2)
     log_shape: tuple[float, float] = (0.0, 0.5)
     log_spread: tuple[float, float] = (float(np.log(0.16)), 0.35)
+    log_steps_growth: tuple[float, float] = (1.1, 0.4)
+    log_critical_growth: tuple[float, float] = (0.65, 0.35)
+    log_lr_growth: tuple[float, float] = (0.1, 0.2)
 
     def arrays(self) -> tuple[Array, Array]:
-        """Means and standard deviations, each of shape (7,)."""
+        """Means and standard deviations, each of shape (10,)."""
         pairs = np.array(
             [
                 self.log_steps_min,
@@ -80,6 +93,9 @@ class Prior:
                 self.slope,
                 self.log_shape,
                 self.log_spread,
+                self.log_steps_growth,
+                self.log_critical_growth,
+                self.log_lr_growth,
             ]
         )
         return pairs[:, 0], pairs[:, 1]
@@ -95,10 +111,10 @@ class Prior:
 
 @dataclass(frozen=True)
 class StepsPosterior:
-    """Draws of the seven parameters; every prediction is made for each draw.
+    """Draws of the ten parameters; every prediction is made for each draw.
 
     Attributes:
-        draws: shape (n, 7), columns as in `Prior`.
+        draws: shape (n, 10), columns as in `Prior`.
         observations: how many runs stand behind them.
     """
 
@@ -127,6 +143,16 @@ class StepsPosterior:
         draws, _ = self._against(size)
         return _spread(draws, np.log(rate) - (draws[3] - draws[4] * _bend(draws, size)))
 
+    def log_milestone_steps(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
+        """Logarithm of the steps to the milestone; shape (n, *broadcast shape)."""
+        size, rate = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
+        draws, _ = self._against(size)
+        return _log_steps(_at_milestone(draws), size, np.log(rate))
+
+    def milestone_spread(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
+        """Standard deviation over seeds of the logarithm of the steps to the milestone."""
+        return _FIRST_LEG_SPREAD * self.spread(batch_size, lr)
+
     def critical_batch_size(self) -> Estimate:
         """B_c, in examples."""
         return self._estimate(np.exp(self.draws[:, 1]), "examples")
@@ -148,7 +174,7 @@ class StepsPosterior:
 
     def _against(self, batch_size: ArrayLike) -> tuple[Array, Array]:
         size = np.asarray(batch_size, float)
-        return self.draws.T.reshape(7, -1, *([1] * size.ndim)), size
+        return self.draws.T.reshape(self.draws.shape[1], -1, *([1] * size.ndim)), size
 
 
 def fit(observations: Sequence[Observation], prior: Prior, *, particles: int = 256, seed: int = 0) -> StepsPosterior:
@@ -156,7 +182,8 @@ def fit(observations: Sequence[Observation], prior: Prior, *, particles: int = 2
 
     Errors are normal in log S with a spread of σ at the best rate and of σ times the square root of rate ÷ best rate
     elsewhere, and 3 % of the runs are outliers; a censored run counts with the probability of needing more steps than
-    it had.
+    it had. Where a run passed the milestone, the way to it and the way from there count apart, with three quarters of σ
+    and nearly all of it: on real networks the two are hardly correlated.
 
     Args:
         observations: may be empty: the draws are then the prior's.
@@ -173,31 +200,76 @@ def fit(observations: Sequence[Observation], prior: Prior, *, particles: int = 2
     if not observations:
         rng = np.random.default_rng(seed)
         return StepsPosterior(mean + sd * rng.standard_normal((particles, len(mean))), 0)
-    size = np.array([o.batch_size for o in observations], float)
-    log_lr = np.log([o.lr for o in observations])
-    log_steps = np.log([max(o.steps, 0.5) for o in observations])
-    kind = np.array([o.kind for o in observations])
+    likelihood = _Likelihood.of(observations)
+    return StepsPosterior(draw(mean, sd, likelihood, particles=particles, seed=seed), len(observations))
 
-    def log_likelihood(points: Array) -> Array:
+
+@dataclass(frozen=True)
+class _Likelihood:
+    """Of all observations, for points of shape (n, 10)."""
+
+    size: Array
+    log_lr: Array
+    log_steps: Array
+    log_milestone_steps: Array
+    """NaN where it is not known."""
+    kind: NDArray[np.str_]
+    to_milestone: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, observations: Sequence[Observation]) -> _Likelihood:
+        return cls(
+            np.array([o.batch_size for o in observations], float),
+            np.log([o.lr for o in observations]),
+            np.log([max(o.steps, 0.5) for o in observations]),
+            np.log([np.nan if o.milestone_steps is None else max(o.milestone_steps, 0.5) for o in observations]),
+            np.array([o.kind for o in observations]),
+            np.array([o.to == "milestone" for o in observations]),
+        )
+
+    def __call__(self, points: Array) -> Array:
         draws = points.T[:, :, None]
-        predicted = _log_steps(draws, size, log_lr)
-        beyond = log_lr - (draws[3] - draws[4] * _bend(draws, size))
+        early = _at_milestone(draws)
+        whole, first = (_log_steps(d, self.size, self.log_lr) for d in (draws, early))
+        beyond, beyond_early = (self.log_lr - (d[3] - d[4] * _bend(d, self.size)) for d in (draws, early))
         spread = _spread(draws, beyond)
-        spread = np.where(kind == "lagging", np.hypot(spread, _LAG_SD), spread)
-        z = (log_steps - predicted) / spread
-        density = np.logaddexp(
-            np.log1p(-_OUTLIERS) - 0.5 * z**2 - np.log(spread),
-            np.log(_OUTLIERS) - 0.5 * ((log_steps - predicted) / 1.5) ** 2 - np.log(1.5),
-        )
-        survival = np.logaddexp(np.log1p(-_OUTLIERS) + log_ndtr(-z), np.log(_OUTLIERS) - np.log(2))
-        edge = np.log1p(np.exp(draws[5])) / np.exp(draws[5])
-        too_high = np.logaddexp(
-            np.log1p(-_OUTLIERS) + log_ndtr((beyond - 0.8 * edge) / 0.3), np.log(_OUTLIERS) - np.log(2)
-        )
-        exact = (kind == "reached") | (kind == "lagging")
-        return np.where(exact, density, np.where(kind == "diverged", too_high, survival)).sum(axis=1)
+        passed = ~np.isnan(self.log_milestone_steps)
+        predicted = np.where(self.to_milestone, first, whole)
+        own = np.where(self.to_milestone, _FIRST_LEG_SPREAD * spread, spread)
+        predicted = np.where(passed, self.log_milestone_steps + np.maximum(whole - first, 0.02), predicted)
+        own = np.where(passed, _SECOND_LEG_SPREAD * spread, own)
+        total = self._leg(predicted, own)
+        total = np.where(self.kind == "diverged", self._too_high(draws, beyond, beyond_early), total)
+        first_leg = _density(self.log_milestone_steps - first, _FIRST_LEG_SPREAD * spread)
+        return (total + np.where(passed, first_leg, 0.0)).sum(axis=1)
 
-    return StepsPosterior(draw(mean, sd, log_likelihood, particles=particles, seed=seed), len(observations))
+    def _leg(self, predicted: Array, spread: Array) -> Array:
+        spread = np.where(self.kind == "lagging", np.hypot(spread, _LAG_SD), spread)
+        survival = np.logaddexp(
+            np.log1p(-_OUTLIERS) + log_ndtr((predicted - self.log_steps) / spread), np.log(_OUTLIERS) - np.log(2)
+        )
+        exact = (self.kind == "reached") | (self.kind == "lagging")
+        return np.where(exact, _density(self.log_steps - predicted, spread), survival)
+
+    def _too_high(self, draws: Array, beyond: Array, beyond_early: Array) -> Array:
+        edge = np.log1p(np.exp(draws[5])) / np.exp(draws[5])
+        over = np.where(self.to_milestone, beyond_early, beyond) - 0.8 * edge
+        return np.logaddexp(np.log1p(-_OUTLIERS) + log_ndtr(over / 0.3), np.log(_OUTLIERS) - np.log(2))
+
+
+def _density(residual: Array, spread: Array) -> Array:
+    """Logarithm of a normal density with outliers, up to a constant; 0 where the residual is not known."""
+    known = np.nan_to_num(residual)
+    return np.logaddexp(
+        np.log1p(-_OUTLIERS) - 0.5 * (known / spread) ** 2 - np.log(spread),
+        np.log(_OUTLIERS) - 0.5 * (known / 1.5) ** 2 - np.log(1.5),
+    )
+
+
+def _at_milestone(draws: Array) -> Array:
+    """The law's parameters on the way to the milestone."""
+    changed = [draws[0] - draws[7], draws[1] - draws[8], draws[2], draws[3] - draws[9], *draws[4:7]]
+    return np.stack(changed)
 
 
 def _bend(draws: Array, size: Array) -> Array:

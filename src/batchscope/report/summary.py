@@ -70,13 +70,14 @@ def _what_to_set(plan: Plan, recipe: Recipe) -> str:
     course = "" if recipe.schedule == "constant" and not recipe.warmup_steps else f", {schedule_in_words(recipe)}"
     changes = changes_in_words(recipe)
     further = f", and set {changes} in the optimizer" if changes else ""
-    return f"{verb} {size} and {rate}{course}{further}."
+    best = f": the best {plan.target.metric} found within {plan.within}" if plan.within and plan.target else ""
+    return f"{verb} {size} and {rate}{course}{further}{best}."
 
 
 def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
     length = f"about {plural(recipe.steps, 'step')} ({_epochs(recipe.epochs)})"
     wait = f"or when nothing has improved for {_epochs(recipe.early_stop.patience)}"
-    if plan.target is None:
+    if plan.target is None or plan.within is not None:
         return f"Train for {length}, {wait}."
     return f"Stop at the first evaluation with {plan.target}, expected after {length}, {wait}."
 

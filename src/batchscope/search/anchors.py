@@ -16,7 +16,7 @@ might
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,12 +25,14 @@ from scipy.special import log_ndtr
 
 from ..fits.steps_to_target import StepsPosterior
 
-__all__ = ["Choices", "Decision", "Proposal", "decide", "propose", "sizes_between"]
+__all__ = ["BEHIND", "Choices", "Decision", "Proposal", "decide", "propose", "sizes_between"]
 
 Array = NDArray[np.float64]
 
+BEHIND = 1.25
+"""A probe is stopped when it lags behind the best by this factor."""
 _REGRET_CUT = 5.0
-_RATES_AROUND = (0.8, 1.0, 1.25)
+_RATES_AROUND = (0.9, 1.0, 1.12)
 _DECISIONS = 160
 _PROBES = 48
 
@@ -43,15 +45,15 @@ class Choices:
         batch_sizes: ascending candidates.
         step_cost: seconds of one step (or examples, when the objective is examples) for a batch size.
         step_time: seconds of one step, which is what a probe is paid with.
-        behind_factor: a probe is stopped when it lags behind the best by this factor.
         trainings: how often the recipe will be used.
+        by_milestone: whether a probe goes as far as the milestone only.
     """
 
     batch_sizes: tuple[int, ...]
     step_cost: Callable[[int], float]
     step_time: Callable[[int], float]
-    behind_factor: float = 1.5
     trainings: float
+    by_milestone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,35 +112,41 @@ def sizes_between(smallest: int, largest: int) -> tuple[int, ...]:
 
 
 def decide(
-    belief: StepsPosterior, choices: Choices, tried: Sequence[tuple[int, float]] = (), tolerance: float = 0.02
+    belief: StepsPosterior,
+    choices: Choices,
+    known: Mapping[tuple[int, float], float] | None = None,
+    failed: Collection[tuple[int, float]] = (),
 ) -> Decision:
     """The batch size and rate of least expected regret.
 
     Args:
         belief: what is known of steps to target.
         choices: what can be chosen.
-        tried: pairs that have reached the target in a run; one of them is preferred when its expected regret is within
-            `tolerance` of the least, because a run stands behind it.
-        tolerance: see `tried`.
+        known: pairs that a run stands behind; one of them is preferred while its expected regret exceeds the least by
+            no more than this much.
+        failed: pairs that no run got through at; they are not chosen.
 
     Returns:
         The decision.
     """
     grid = _Grid.of(belief, choices)
     expected = grid.regret.mean(axis=0)
+    pairs = zip(grid.batch_size.tolist(), grid.lr.tolist(), strict=True)
+    expected[[i for i, pair in enumerate(pairs) if pair in failed]] += _REGRET_CUT
     index = int(expected.argmin())
     chosen = (int(grid.batch_size[index]), float(grid.lr[index]), grid.regret[:, index])
-    known = [(b, lr) for b, lr in tried if b in choices.batch_sizes]
-    if known:
-        costs = _log_cost(belief, choices, np.array([b for b, _ in known]), np.array([lr for _, lr in known]))
-        regrets = _regret(costs, grid.least[:, None]).T
-        best = min(range(len(known)), key=lambda i: float(regrets[i].mean()))
-        if regrets[best].mean() <= expected[index] + tolerance:
-            chosen = (*known[best], regrets[best])
-    batch_size, lr, regret = chosen
+    tried = [(pair, tolerance) for pair, tolerance in (known or {}).items() if pair[0] in choices.batch_sizes]
+    if tried:
+        size, lr = np.array([b for (b, _), _ in tried]), np.array([lr for (_, lr), _ in tried])
+        regrets = _regret(_log_cost(belief, choices, size, lr), grid.least[:, None]).T
+        excess = regrets.mean(axis=1) - expected[index] - np.minimum([tolerance for _, tolerance in tried], 2.0)
+        best = int(excess.argmin())
+        if excess[best] <= 0.0 or math.isinf(tried[best][1]):
+            chosen = (*tried[best][0], regrets[best])
+    batch_size, rate, regret = chosen
     return Decision(
         batch_size=batch_size,
-        lr=lr,
+        lr=rate,
         expected_regret=float(regret.mean()),
         probability_within_5_percent=float((regret <= 0.05).mean()),
     )
@@ -171,30 +179,40 @@ def propose(
     best_time = np.exp((grid.log_steps + np.log([choices.step_time(int(b)) for b in grid.batch_size])).min(axis=1))
     rng = np.random.default_rng(seed)
     normal = rng.standard_normal(len(belief.draws))
+    seen = belief.log_milestone_steps(grid.batch_size, grid.lr) if choices.by_milestone else grid.log_steps
+    step_time = np.array([choices.step_time(int(b)) for b in grid.batch_size])
+    typical_best = float(np.median(np.exp((seen + np.log(step_time)).min(axis=1))))
     best: Proposal | None = None
     for index in _probes(grid, expected, tried):
         batch_size, lr = int(grid.batch_size[index]), float(grid.lr[index])
-        limit = choices.behind_factor * np.median(best_time) / choices.step_time(batch_size)
-        spread = belief.spread(batch_size, lr)
-        expected_after = _expected_after(grid, decisions, index, spread * normal, spread, math.log(limit))
-        value = choices.trainings * (now - expected_after)
-        steps = np.minimum(np.exp(np.minimum(grid.log_steps[:, index], 50.0)), limit)
+        limit = BEHIND * typical_best / choices.step_time(batch_size)
+        spread = (belief.milestone_spread if choices.by_milestone else belief.spread)(batch_size, lr)
+        shown = _Shown(seen[:, index], spread, math.log(limit))
+        value = choices.trainings * (now - _expected_after(grid, decisions, shown, normal))
+        steps = np.minimum(np.exp(np.minimum(seen[:, index], 50.0)), limit)
         price = float((steps * choices.step_time(batch_size) / best_time).mean())
         if best is None or value - price > best.value - best.price:
             best = Proposal(batch_size=batch_size, lr=lr, value=value, price=price)
     return best if best is not None and (must or best.value > best.price) else None
 
 
-def _expected_after(
-    grid: _Grid, decisions: NDArray[np.intp], probe: int, noise: Array, spread: Array, log_limit: float
-) -> float:
+@dataclass(frozen=True)
+class _Shown:
+    """What a probe will show: log steps with their spread over seeds, or that they are beyond a limit."""
+
+    log_steps: Array
+    spread: Array
+    log_limit: float
+
+
+def _expected_after(grid: _Grid, decisions: NDArray[np.intp], shown: _Shown, normal: Array) -> float:
     """Expected regret of the decision made after the probe, each draw playing the truth once."""
-    predicted = grid.log_steps[:, probe]
-    seen = predicted + noise
+    predicted, spread = shown.log_steps, shown.spread
+    seen = predicted + spread * normal
     z = (seen[:, None] - predicted[None, :]) / spread[None, :]
     log_weight = -0.5 * z**2 - np.log(spread)[None, :]
-    stopped = seen > log_limit
-    beyond = log_ndtr((predicted - log_limit) / spread)
+    stopped = seen > shown.log_limit
+    beyond = log_ndtr((predicted - shown.log_limit) / spread)
     log_weight = np.where(stopped[:, None], beyond[None, :], log_weight)
     np.fill_diagonal(log_weight, -np.inf)
     weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
@@ -231,7 +249,7 @@ def _rates(belief: StepsPosterior, batch_size: int) -> list[float]:
 def _log_cost(belief: StepsPosterior, choices: Choices, batch_size: NDArray[np.int64], lr: Array) -> Array:
     """Log of the expected cost of each pair; shape (draws, pairs).
 
-    Seeds do not all break at the same rate, so a rate counts with the mean over itself and a quarter above and below:
+    Seeds do not all break at the same rate, so a rate counts with the mean over itself and a tenth above and below:
     a rate at the very edge, which some seeds survive and others do not, is no good choice.
     """
     steps = np.logaddexp.reduce([belief.log_steps(batch_size, lr * factor) for factor in _RATES_AROUND])

@@ -212,4 +212,5 @@ _VERBS = {
     RunStatus.LEVELLED_OFF: "levelled off",
     RunStatus.OVERFIT: "overfitted",
     RunStatus.OUT_OF_TIME: "ran out of time",
+    RunStatus.PAUSED: "set aside at the milestone",
 }
