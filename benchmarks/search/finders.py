@@ -55,7 +55,7 @@ def _measure(table: Table) -> None:
         if rival in entry:
             continue
         if rival == "Lightning finders" and importlib.util.find_spec("lightning") is None:
-            print(f"{table.task.name}: {rival} left out: install lightning")
+            print(f'{table.task.name}: {rival} left out: pip install -c constraints.txt -e ".[bench]"')
             continue
         entry[rival] = [measure(table, seed) for seed in range(SEEDS)]
         print(f"{table.task.name}: {rival}: {entry[rival]}", flush=True)

@@ -21,7 +21,7 @@ import figures
 import ours
 from replay import COSTS, Game
 from results import read, write
-from rivals import NEEDS, RIVALS, missing, plays
+from rivals import RIVALS, missing, plays
 from tables import PROFILES, TASKS, Table
 from yardstick import Yardstick, tables
 
@@ -70,7 +70,7 @@ def replay(names: Sequence[str], seeds: int, part: str) -> None:
     rows: list[dict[str, Any]] = []
     for rival in RIVALS:
         if package := missing(rival):
-            print(f"{rival} left out: pip install {NEEDS[rival]} ({package} is not installed)")
+            print(f'{rival} left out: {package} is not installed: pip install -c constraints.txt -e ".[bench]"')
             continue
         began = time.perf_counter()
         rows += play(rival, found, yardstick, seeds=seeds)

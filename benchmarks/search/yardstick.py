@@ -30,7 +30,7 @@ __all__ = ["PATH", "Yardstick", "close_cells", "fingerprint", "tables"]
 PATH = Path(__file__).resolve().parent / "yardstick.json"
 _CLOSE = 1.4
 _MOST = 25.0
-"""Times the best steps near a batch size after which a recipe is said never to reach the target."""
+"""A recipe whose regret would be above this on every profile is said never to reach the target."""
 
 
 def fingerprint(table: Table) -> str:
@@ -106,8 +106,7 @@ class Yardstick:
         return entry["steps"]
 
     def _trained(self, table: Table, batch_size: int, lr: float) -> list[float | None]:
-        near = min(table.batch_sizes, key=lambda size: abs(math.log(size / batch_size)))
-        most = math.ceil(_MOST * table.best_rate(near)[1] * max(1.0, near / batch_size))
+        most = math.ceil(max(_MOST * table.best(p).time_s / table.step_time(p, batch_size) for p in PROFILES))
         steps: list[float | None] = []
         start = 0
         for seed in FRESH_SEEDS:
