@@ -46,6 +46,7 @@ def find(
     max_batch_size: int | None = None,
     hardware: Path | None = None,
     schedule: Literal["constant", "linear", "cosine"] = "constant",
+    search: Literal["anchors", "optuna", "halving", "grid"] = "anchors",
     trainings: float = Question.trainings,
     keep_model: Path | None = None,
     dry_run: Flag = False,
@@ -63,6 +64,7 @@ def find(
         max_batch_size: No larger batch is recommended.
         hardware: Profile of the machine that the answer is for (`bench --save`); default: this one.
         schedule: Of the learning rate.
+        search: What chooses the runs: ours, or what people would use instead.
         trainings: How often the recipe will be used; a further probe is bought when it saves more than it costs.
         keep_model: Write the trained model of the recipe (a state_dict) to this file: it need not be trained again.
         dry_run: Say how long it will take, and stop.
@@ -82,6 +84,7 @@ def find(
         objective=objective,
         current=parse_current(current) if current else None,
         schedule=schedule,
+        search=search,
         max_batch_size=max_batch_size,
         memory_limit=options.memory_limit_bytes,
         seed=options.seed,

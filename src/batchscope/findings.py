@@ -142,10 +142,21 @@ class Findings:
 
     @cached_property
     def decision(self) -> Decision:
-        """What would be answered now: the candidate; where a length is given, the run that got furthest within it."""
+        """What would be answered now: the candidate.
+
+        Where a length is given, the run that got furthest within it; where another strategy chose the runs, the best.
+        """
+        if self.question.search != "anchors" and self.best_run_at is not None:
+            return decide(self.belief, self.choices(), {self.best_run_at: math.inf})
         if self.question.within is None:
             return self.candidate
         return decide(self.belief, self.choices(), dict.fromkeys(self.reached, math.inf))
+
+    @cached_property
+    def best_run_at(self) -> tuple[int, float] | None:
+        """Where the run was made that reached the target at the least cost."""
+        run = self.cheapest()
+        return None if run is None else (run.config.batch_size, run.config.lr)
 
     @cached_property
     def known(self) -> dict[tuple[int, float], float]:

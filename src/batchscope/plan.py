@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .alternatives import alternatives_to
+from .baseline import NAMES
 from .evidence import evidence_of
 from .findings import Findings
 from .predictions import (
@@ -135,6 +136,9 @@ def _status(findings: Findings, batch_size: int, lr: float) -> tuple[PlanStatus,
     if findings.question.within is not None:
         return PlanStatus.OK, "the best recipe found"
     fewest = findings.question.counts_examples
+    if findings.question.search != "anchors":
+        least = "the fewest examples" if fewest else "the fastest"
+        return PlanStatus.OK, f"{least} of {len(findings.finished)} runs chosen by {NAMES[findings.question.search]}"
     return PlanStatus.OK, "the recipe with the fewest examples" if fewest else "the fastest recipe found"
 
 

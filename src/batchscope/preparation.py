@@ -25,7 +25,7 @@ PRIOR_CRITICAL_BATCH_SIZE = 128
 """Where a critical batch size is expected before anything is known of the task."""
 
 _TYPICAL_STEPS, _TYPICAL_FACTOR = 400.0, 8.0
-_TYPICAL_RUNS, _TYPICAL_EVALUATIONS = 8.0, 80.0
+_TYPICAL_EVALUATIONS = 80.0
 _MOST_BENCH_S, _BENCH_SHARE = 16.0, 0.25
 _STEPS_HERE_S = 1.0
 
@@ -73,10 +73,10 @@ def prepare(
     return Prepared(preflight=preflight, bench=bench, timing=timing)
 
 
-def prediction_of(prepared: Prepared, budget_s: float) -> Prediction:
-    """How long the training runs of a search will take."""
+def prediction_of(prepared: Prepared, budget_s: float, runs: float) -> Prediction:
+    """How long the training runs of a search will take that costs as much as so many trainings at its recipe."""
     timing = prepared.timing
-    typical = _TYPICAL_RUNS * (_TYPICAL_STEPS * timing.step_s + _TYPICAL_EVALUATIONS * timing.evaluation_s)
+    typical = runs * (_TYPICAL_STEPS * timing.step_s + _TYPICAL_EVALUATIONS * timing.evaluation_s)
     return Prediction(
         seconds=min(typical, budget_s),
         low=min(typical / _TYPICAL_FACTOR, budget_s),

@@ -66,6 +66,7 @@ class Question:
         seed: of every choice made at random.
         trainings: how often the recipe will be used; a probe is bought when it saves more than it costs over all of
             them.
+        search: what chooses the runs; `anchors` is ours, the others are what people would use instead.
     """
 
     target: Target | None = None
@@ -78,6 +79,7 @@ class Question:
     memory_limit: int | None = None
     seed: int = 0
     trainings: float = 12.0
+    search: Literal["anchors", "optuna", "halving", "grid"] = "anchors"
 
     def __post_init__(self) -> None:
         if self.max_batch_size is not None and self.max_batch_size < 1:
@@ -88,6 +90,12 @@ class Question:
             raise UsageError(
                 f"--within {self.within} asks for the best metric in that time, --target {self.target} for the "
                 "least time to a value; give one of them"
+            )
+
+        if self.within is not None and self.search != "anchors":
+            raise UsageError(
+                f"--search {self.search} looks for the least time to a target, and --within {self.within} asks for the "
+                "best metric in that time; leave one of them out"
             )
 
     @property

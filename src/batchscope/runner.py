@@ -70,26 +70,28 @@ class Runner:
         self.timing = replace(self.timing, given_s=max(self.timing.given_s, self.budget_s))
         self.store.note("timing", self.timing)
 
-    def finished(self, config: RunConfig, milestone: Target | None = None) -> StoredRun | None:
+    def finished(
+        self, config: RunConfig, milestone: Target | None = None, limit: int | None = None
+    ) -> StoredRun | None:
         """The run of this configuration as far as it is asked for, if it need not be made.
 
         One that a smaller budget cut off must be; one that was set aside must go on, unless it is asked for up to the
-        milestone only, and one that went on is then seen as it was there.
+        milestone only, and one that went on is then seen as it was there; or up to a number of steps that it has made.
         """
         run = self.store.finished(config)
         if run is None or run.result is None:
             return None
         if milestone is not None:
             run = as_set_aside(run, milestone)
-        elif run.result.status is RunStatus.PAUSED:
+        elif run.result.status is RunStatus.PAUSED and (limit is None or run.result.steps < limit):
             return None
         longer = 0.0 < self.timing.given_s < self.budget_s
         cut_off = run.result is not None and run.result.status is RunStatus.OUT_OF_TIME
         return None if longer and cut_off else run
 
-    def too_late_for(self, config: RunConfig, milestone: Target | None = None) -> bool:
+    def too_late_for(self, config: RunConfig, milestone: Target | None = None, limit: int | None = None) -> bool:
         """Whether the run would have to be made, and there is no time left for it."""
-        return time.monotonic() >= self.deadline and self.finished(config, milestone) is None
+        return time.monotonic() >= self.deadline and self.finished(config, milestone, limit) is None
 
     def fitted(self, config: RunConfig) -> RunConfig:
         """The configuration in the micro-batches that this machine holds."""

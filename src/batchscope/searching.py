@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .baseline import TYPICAL_RUNS, carry_out, require
 from .belief import best_value, choose_target, curve_on_clock, gets_further
 from .environment import environment_of
 from .errors import OutOfMemory
@@ -28,13 +29,15 @@ from .rate_range import measure_rate_range
 from .records import HardwareProfile, Plan, RateRange, Recipe, RunConfig, RunStatus, Target
 from .runner import Runner, largest_here
 from .search.anchors import BEHIND, Decision, propose
-from .stopping import BehindRule, PlateauRule, StallRule, StopRule
+from .search.space import Request
+from .stopping import BehindRule, PlateauRule, StallRule, StepLimitRule, StopRule
 from .store import Store, StoredRun
 from .workload import Workload
 
 __all__ = ["Search"]
 
 _PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
+_TRIAL_SHARE = 0.25
 _MOST_LOOKS, _LOOK_STEP = 4, 4.0
 _MOST_PROBES = 20
 _MOST_COMPLETIONS = 6
@@ -79,8 +82,9 @@ class Search:
     ) -> Search:
         """Try the task and measure the hardware, or read what was measured before. Arguments as for `sweep.find`."""
         started = time.monotonic()
+        require(question.search)
         prepared = prepare(workload, question, profile=profile, budget_s=budget_s, store=store, progress=progress)
-        progress.predicted(prediction_of(prepared, budget_s))
+        progress.predicted(prediction_of(prepared, budget_s, TYPICAL_RUNS[question.search]))
         if finished := sum(run.result is not None for run in store.runs()):
             progress.stage(f"going on from what {store.root} holds: {finished} finished runs")
         runner = Runner(
@@ -115,15 +119,23 @@ class Search:
             findings=findings,
         )
 
+    @property
+    def ours(self) -> bool:
+        """Whether the runs are chosen by our own search."""
+        return self.question.search == "anchors"
+
     def answer(self) -> Plan:
         """The whole search."""
-        if self.findings.rate_range is None and self.question.current is None:
+        if self.findings.rate_range is None and not (self.ours and self.question.current):
             self._test_rates()
         self._pilot()
         if self.findings.target is not None:
-            self._probe()
-            self._try_current()
-            self._complete()
+            if self.ours:
+                self._probe()
+                self._try_current()
+                self._complete()
+            else:
+                self._follow()
             self._shorten()
         return build_plan(self.findings)
 
@@ -176,9 +188,8 @@ class Search:
             start = self.workload.evaluate(self.workload.model(config.seed))
             first = {"kind": "evaluation", "step": 0, "metrics": start}
             self._update(milestone=milestone_of([first], self.findings.target))
-        run = self._run(
-            config, "first look", share=share, milestone=self.findings.milestone if current is None else None
-        )
+        on_the_way = self.ours and current is None
+        run = self._run(config, "first look", share=share, milestone=self.findings.milestone if on_the_way else None)
         if self.findings.target is None:
             best = self._furthest(config, run)
             if self.question.within is not None:
@@ -230,6 +241,16 @@ class Search:
                 return
             why = f"worth {proposal.value:.1f} trainings, costs {proposal.price:.1f}"
             self._run(config, why, behind=BEHIND, milestone=milestone)
+
+    def _follow(self) -> None:
+        """Make the runs that another strategy asks for."""
+
+        def run(request: Request, limit: int | None) -> StoredRun | None:
+            config = self._config(request.batch_size, request.lr, "trial")
+            late = self.runner.too_late_for(config, limit=limit)
+            return None if late else self._run(config, request.why, share=_TRIAL_SHARE, limit=limit)
+
+        carry_out(self.findings, run)
 
     def _try_current(self) -> None:
         current = self.question.current
@@ -320,18 +341,20 @@ class Search:
         share: float = 1.0,
         behind: float | None = None,
         milestone: Target | None = None,
+        limit: int | None = None,
     ) -> StoredRun:
-        """A finished run of this configuration, from the store or made now, as far as the milestone if there is one."""
-        run = self.runner.finished(config, milestone)
+        """A finished run of this configuration, from the store or made now, as far as the milestone or the step."""
+        run = self.runner.finished(config, milestone, limit)
         made = run is None
         if run is None:
             try:
                 rules = self._rules(config, behind, milestone)
+                rules += [StepLimitRule(steps=limit)] if limit is not None else []
                 run = self.runner.make(config, why, rules, share=share, milestone=milestone)
             except OutOfMemory as error:
                 self._shrink(error)
                 fitted = self.runner.fitted(config)
-                return self._run(fitted, why, share=share, behind=behind, milestone=milestone)
+                return self._run(fitted, why, share=share, behind=behind, milestone=milestone, limit=limit)
         others = [other for other in self.findings.runs if other.id != run.id]
         self._update(runs=(*others, run))
         if made:
@@ -357,8 +380,9 @@ class Search:
             return ""
         if not self.findings.reached:
             return "no run has reached the target yet"
-        decision = self.findings.decision
-        return f"batch size {decision.batch_size}, rate {decision.lr:.3g}"
+        known = None if self.ours else self.findings.best_run_at
+        batch_size, lr = known or (self.findings.decision.batch_size, self.findings.decision.lr)
+        return f"batch size {batch_size}, rate {lr:.3g}"
 
     def _update(self, **changes: Any) -> None:
         self.findings = replace(self.findings, seconds=self.runner.timing.spent_s, **changes)

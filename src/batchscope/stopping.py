@@ -17,6 +17,7 @@ __all__ = [
     "PauseRule",
     "PlateauRule",
     "StallRule",
+    "StepLimitRule",
     "StopRule",
     "target_metric",
     "without_end",
@@ -143,6 +144,17 @@ class PauseRule:
     def __call__(self, history: History) -> RunStatus | None:
         """`PAUSED`, at the first evaluation at the milestone or beyond."""
         return RunStatus.PAUSED if self.milestone.met_by(history.values[-1]) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLimitRule:
+    """Sets a run aside once it has made a number of steps."""
+
+    steps: int
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`PAUSED`, at the first evaluation at that step or beyond."""
+        return RunStatus.PAUSED if history.steps[-1] >= self.steps else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .baseline import TYPICAL_RUNS, require
 from .codec import encode
 from .device import Device, pick
 from .files import write_text
@@ -55,6 +56,7 @@ def find(
         TaskError: the task fails the preflight.
         TargetError: the target cannot be used with this task, or is met before training.
         StoreError: the folder cannot be used.
+        UsageError: the search that the question names needs a package that is not installed.
     """
     loaded, device = as_loaded(task), device or pick()
     asked = asked_of(loaded, question, device, profile)
@@ -81,10 +83,11 @@ def predict(
     progress: Progress | None = None,
 ) -> Prediction:
     """How long `find` would take; the hardware is measured, and nothing is stored. Arguments and errors as there."""
+    require(question.search)
     with preserved_random_state(question.seed):
         workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device or pick())
         prepared = prepare(workload, question, profile=profile, budget_s=budget_s, progress=progress)
-    return prediction_of(prepared, budget_s)
+    return prediction_of(prepared, budget_s, TYPICAL_RUNS[question.search])
 
 
 def asked_of(loaded: LoadedTask, question: Question, device: Device, profile: HardwareProfile | None) -> dict[str, Any]:
