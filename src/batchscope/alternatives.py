@@ -7,7 +7,6 @@ import numpy as np
 from .findings import Findings
 from .predictions import predicted_at, recipe_of
 from .records import Alternative
-from .search.anchors import decide
 
 __all__ = ["alternatives_to"]
 
@@ -32,22 +31,19 @@ def alternatives_to(findings: Findings, batch_size: int, lr: float) -> tuple[Alt
 
     tried = {pair: tolerance for pair, tolerance in findings.known.items() if pair in findings.reached}
     if findings.question.objective == "time":
-        few = decide(findings.belief, findings.choices(cost=float), tried)
+        few = findings.decide(cost=float, known=tried)
         add("fewest examples, for when computing is paid by the example", few.batch_size, few.lr)
     else:
-        fast = decide(findings.belief, findings.choices(cost=findings.seconds_of), tried)
+        fast = findings.decide(cost=findings.seconds_of, known=tried)
         add("least time, whatever the number of examples", fast.batch_size, fast.lr)
     small = _least_memory(findings, batch_size)
     if small is not None:
-        add(
-            "least memory at no more than 1.5 times the time",
-            small,
-            decide(findings.belief, findings.choices((small,)), tried).lr,
-        )
+        rate = findings.decide(batch_sizes=(small,), known=tried).lr
+        add("least memory at no more than 1.5 times the time", small, rate)
     large = _largest_without_loss(findings)
     if large is not None and large > batch_size:
         why = "largest batch that still reaches the same target at no more than twice the fewest examples"
-        add(why, large, decide(findings.belief, findings.choices((large,)), tried).lr)
+        add(why, large, findings.decide(batch_sizes=(large,), known=tried).lr)
     return tuple(found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -135,10 +135,21 @@ class Findings:
         """Pairs of which a run waits at the milestone."""
         return {(o.batch_size, o.lr) for o in self.observations if o.kind == "reached" and o.to == "milestone"}
 
+    def decide(
+        self,
+        *,
+        batch_sizes: tuple[int, ...] | None = None,
+        cost: Callable[[int], float] | None = None,
+        known: Mapping[tuple[int, float], float] | None = None,
+        failed: Collection[tuple[int, float]] = (),
+    ) -> Decision:
+        """The choice of least expected regret, among some batch sizes or at another cost; the rest as in `search`."""
+        return decide(self.belief, self.choices(batch_sizes, cost), known, failed)
+
     @cached_property
     def candidate(self) -> Decision:
         """The choice of least expected regret now; where runs at it were made and none got through, another."""
-        return decide(self.belief, self.choices(), self.known, failed=set(self.tried) - set(self.known))
+        return self.decide(known=self.known, failed=set(self.tried) - set(self.known))
 
     @cached_property
     def decision(self) -> Decision:
@@ -147,10 +158,10 @@ class Findings:
         Where a length is given, the run that got furthest within it; where another strategy chose the runs, the best.
         """
         if self.question.search != "anchors" and self.best_run_at is not None:
-            return decide(self.belief, self.choices(), {self.best_run_at: math.inf})
+            return self.decide(known={self.best_run_at: math.inf})
         if self.question.within is None:
             return self.candidate
-        return decide(self.belief, self.choices(), dict.fromkeys(self.reached, math.inf))
+        return self.decide(known=dict.fromkeys(self.reached, math.inf))
 
     @cached_property
     def best_run_at(self) -> tuple[int, float] | None:

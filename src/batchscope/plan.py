@@ -24,7 +24,6 @@ from .predictions import (
     verified_by,
 )
 from .records import EasierTarget, Estimate, Measured, Plan, PlanStatus, Predicted, SearchCost, Target
-from .search.anchors import decide
 
 __all__ = ["build_plan", "clear_gain"]
 
@@ -144,7 +143,7 @@ def _status(findings: Findings, batch_size: int, lr: float) -> tuple[PlanStatus,
 
 def _unbounded_best(findings: Findings) -> int:
     """The batch size that would be chosen if every micro-batch fitted."""
-    return decide(findings.belief, findings.choices(cost=findings.step_time.seconds)).batch_size
+    return findings.decide(cost=findings.step_time.seconds).batch_size
 
 
 def _cost(findings: Findings, seconds: float | None) -> SearchCost:
