@@ -315,3 +315,39 @@ def test_device_seconds_leave_evaluation_out(monkeypatch: pytest.MonkeyPatch) ->
     workload = Workload(Slow())
     monkeypatch.setattr(type(workload.device), "clock", lambda self: now[0])
     assert train(workload, config(max_steps=5)).device_seconds == 0.0
+
+
+def test_evaluations_are_evenly_spaced_where_epochs_are_asked_for() -> None:
+    """64 examples in batches of 24: an epoch ends within steps 3, 6 and 8."""
+    workload = Workload(Quadratic())
+    spaced = RunConfig(
+        task="t", batch_size=24, micro_batch_size=24, lr=0.01, max_steps=9, evaluation_epochs=1.0, target=None
+    )
+    rows: list[Row] = []
+    train(workload, spaced, on_row=rows.append)
+    assert workload.examples == 64
+    assert [row["step"] for row in rows] == [0, 3, 6, 8, 9]
+
+
+def test_an_observer_sees_the_start_every_update_and_every_evaluation() -> None:
+    class Watching:
+        def __init__(self) -> None:
+            self.calls: list[Any] = []
+
+        def begin(self, model: nn.Module, optimizer: Optimizer) -> None:
+            self.model, self.calls = model, ["begin"]
+
+        def after_update(self, step: int) -> Row | None:
+            self.calls.append(step)
+            return {"kind": "weights", "step": step}
+
+        def at_evaluation(self, step: int) -> Row | None:
+            self.calls.append(("evaluation", step))
+            return None
+
+    watching = Watching()
+    rows: list[Row] = []
+    short = RunConfig(task="t", batch_size=32, micro_batch_size=32, lr=0.01, max_steps=2, target=None)
+    train(Workload(Quadratic()), short, observers=[watching], on_row=rows.append)
+    assert watching.calls == ["begin", ("evaluation", 0), 1, ("evaluation", 1), 2, ("evaluation", 2)]
+    assert [row["step"] for row in rows if row["kind"] == "weights"] == [1, 2]

@@ -146,6 +146,8 @@ class RunConfig:
     max_steps: int
     evaluation_growth: float = 1.05
     """The next evaluation comes at `max(step + 1, step * evaluation_growth)`."""
+    evaluation_epochs: float | None = None
+    """Epochs from one evaluation to the next; where it is given, evaluations are evenly spaced instead."""
     device: str = "cpu"
     purpose: str = "run"
     """Why the search asked for it: pilot, rate-range, probe, current, verify."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from .device import lack_of_memory_named
-from .probes.base import Probe
+from .probes.base import Observer, Probe
 from .records import Row, RunConfig, RunResult, RunStatus
 from .stopping import History, StopRule, without_end
 from .task import Batch
@@ -32,6 +32,7 @@ def train(
     *,
     stop_rules: Sequence[StopRule] = (),
     probes: Sequence[Probe] = (),
+    observers: Sequence[Observer] = (),
     on_row: Callable[[Row], None] | None = None,
 ) -> RunResult:
     """Train one run.
@@ -40,7 +41,8 @@ def train(
         workload: the task on its device.
         config: everything that decides the run's course.
         stop_rules: asked after each evaluation, in order; the first that answers ends the run.
-        probes: measured inside the run.
+        probes: measured inside the run's steps, from their gradients.
+        observers: measured from the weights, after updates and at evaluations.
         on_row: receives every evaluation and every probe's row, as it is made.
 
     Returns:
@@ -52,7 +54,7 @@ def train(
     The caller's random state is left as it was. Cost: `config.max_steps` training steps at most, and an evaluation each
     time the number of steps has grown by `config.evaluation_growth`.
     """
-    return Training(workload, config, probes=probes, on_row=on_row).advance(stop_rules)
+    return Training(workload, config, probes=probes, observers=observers, on_row=on_row).advance(stop_rules)
 
 
 class Training:
@@ -71,9 +73,10 @@ class Training:
         config: RunConfig,
         *,
         probes: Sequence[Probe] = (),
+        observers: Sequence[Observer] = (),
         on_row: Callable[[Row], None] | None = None,
     ) -> None:
-        self.workload, self.config, self.probes = workload, config, probes
+        self.workload, self.config, self.probes, self.observers = workload, config, probes, observers
         self._on_row = on_row or (lambda row: None)
         with preserved_random_state(config.seed):
             self.model = workload.model(config.seed)
@@ -83,9 +86,11 @@ class Training:
             self._random = RandomState.capture()
         self._history = History(target=config.target or without_end(sorted(first)))
         self._device_seconds = 0.0
+        for observer in observers:
+            observer.begin(self.model, self._optimizer)
         self._record(0, None, first)
         self._batches = workload.micro_batches(config.batch_size, self._parts, config.seed + _DATA_SEED_OFFSET)
-        self._step_number, self._due = 0, 1
+        self._step_number, self._due = 0, self._next_evaluation(0)
         self._moved: list[tuple[Any, Any, torch.device]] = []
 
     def advance(self, stop_rules: Sequence[StopRule] = (), on_row: Callable[[Row], None] | None = None) -> RunResult:
@@ -140,7 +145,7 @@ class Training:
             if step < self._due and step < config.max_steps:
                 continue
             self._device_seconds += device.clock() - started
-            self._due = max(step + 1, math.ceil(step * config.evaluation_growth))
+            self._due = self._next_evaluation(step)
             self._record(step, float(loss_sum) / loss_steps, self.workload.evaluate(self.model))
             if (status := self._ended(step, stop_rules)) is not None:
                 return self._result(status, step)
@@ -162,10 +167,23 @@ class Training:
             for probe in probes:
                 probe.after_micro_batch(parameters)
         for probe in probes:
-            if (row := probe.after_step(step, config.batch_size)) is not None:
-                self._on_row(row)
+            self._keep(probe.after_step(step, config.batch_size))
         self._optimizer.step()
+        for observer in self.observers:
+            self._keep(observer.after_update(step + 1))
         return loss_sum
+
+    def _keep(self, row: Row | None) -> None:
+        if row is not None:
+            self._on_row(row)
+
+    def _next_evaluation(self, step: int) -> int:
+        """The step of the evaluation after the one at `step`: a little further on, or so many epochs."""
+        every = self.config.evaluation_epochs
+        if every is None:
+            return max(step + 1, math.ceil(step * self.config.evaluation_growth))
+        stride = every * self.workload.examples / self.config.batch_size
+        return max(step + 1, math.ceil((math.floor(step / stride + 1e-9) + 1) * stride - 1e-9))
 
     def _parts(self, step: int) -> int:
         """Micro-batches of a step: the configuration's, or as many as the probe that wants most."""
@@ -196,6 +214,8 @@ class Training:
                 "metrics": metrics,
             }
         )
+        for observer in self.observers:
+            self._keep(observer.at_evaluation(step))
 
     def _ended(self, step: int, stop_rules: Sequence[StopRule]) -> RunStatus | None:
         if self._history.reached:

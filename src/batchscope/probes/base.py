@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from torch import nn
+from torch.optim import Optimizer
 
 from ..records import Row
 
-__all__ = ["Probe"]
+__all__ = ["Observer", "Probe"]
 
 
 class Probe(Protocol):
@@ -38,4 +39,23 @@ class Probe(Protocol):
 
     def after_step(self, step: int, batch_size: int) -> Row | None:
         """Called once the gradient is whole, before the optimizer; the row is stored with the run."""
+        ...
+
+
+class Observer(Protocol):
+    """Looks at the weights of one training run, and never changes them.
+
+    One observer watches one run. A run without observers pays nothing for them.
+    """
+
+    def begin(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """Called once, before the first step; the initial weights are those of `model` now."""
+        ...
+
+    def after_update(self, step: int) -> Row | None:
+        """Called after each optimizer step; `step` counts from 1. The row is stored with the run."""
+        ...
+
+    def at_evaluation(self, step: int) -> Row | None:
+        """Called at each evaluation, the one before the first step included; the model may be run, not trained."""
         ...
