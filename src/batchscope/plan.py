@@ -13,7 +13,6 @@ from .baseline import NAMES
 from .evidence import evidence_of
 from .findings import Findings
 from .predictions import (
-    MISFIT,
     NORMAL_QUANTILES,
     NOT_MEASURED,
     curves_of,
@@ -96,7 +95,7 @@ def clear_gain(findings: Findings) -> tuple[float, float, float]:
         + math.log(cost(current.batch_size) / cost(decision.batch_size))
     )
     same = (current.batch_size, current.lr) == (decision.batch_size, decision.lr)
-    spread = np.zeros(1) if same else MISFIT * NORMAL_QUANTILES
+    spread = np.zeros(1) if same else findings.misfit * NORMAL_QUANTILES
     low, value, high = np.exp(np.quantile(np.minimum(ratio[:, None] + spread, 10.0), (0.05, 0.5, 0.95)))
     return float(low), float(value), float(high)
 

@@ -17,7 +17,6 @@ from .records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, Veri
 from .store import StoredRun
 
 __all__ = [
-    "MISFIT",
     "NORMAL_QUANTILES",
     "NOT_MEASURED",
     "curves_of",
@@ -35,12 +34,11 @@ NOT_MEASURED = Estimate(value=None, low=None, high=None, n=0, unit="", method="n
 
 _90 = 1.645
 NORMAL_QUANTILES = ndtri((np.arange(16) + 0.5) / 16)
-MISFIT = 0.15
-"""Standard deviation, in log steps, of what the law and its spread miss: with it nine of ten fresh runs fall inside
-their intervals on the tasks of `benchmarks/`, 86 % without (docs/log.md)."""
 _HOPELESS = 50.0
 """Times the steps at the best rate from which a rate above it is beyond what can work."""
-_LAW = "joint law of steps against batch size and rate, fitted to the runs"
+_MOST_LOG_STEPS = 50.0
+_NEVER = 1e15
+"""Steps, seconds and examples from here on stand for a training that does not get there; such an end is left open."""
 
 
 def recipe_of(findings: Findings, batch_size: int, lr: float) -> Recipe:
@@ -125,11 +123,13 @@ def verified_by(findings: Findings, batch_size: int, lr: float) -> Verified | No
 def predicted_at(findings: Findings, batch_size: int, lr: float) -> Predicted:
     """Steps, time, examples and memory of one training, each with the interval in which 90 % of trainings fall."""
     steps, n = _steps(findings, batch_size, lr), len(findings.observations)
-    step, step_spread = findings.seconds_of(batch_size), findings.step_time.relative_spread
+    step, step_spread = findings.seconds_of(batch_size), findings.step_time_spread(batch_size)
     times = step * _steps(findings, batch_size, lr, further_spread=step_spread)
     readings = len(findings.bench.profile.step_time_s)
     return Predicted(
-        steps_to_target=_of_draws(steps, n, "steps", f"{_LAW}; the spread over seeds and the law's misfit included"),
+        steps_to_target=_of_draws(
+            steps, n, "steps", f"{findings.law}; the spread over seeds and the law's misfit included"
+        ),
         step_time_s=Estimate(
             value=step,
             low=step * math.exp(-_90 * step_spread),
@@ -138,8 +138,10 @@ def predicted_at(findings: Findings, batch_size: int, lr: float) -> Predicted:
             unit="s",
             method="interpolated between measured step times; interval from their spread about the fitted line",
         ),
-        time_to_target_s=_of_draws(times, n, "s", f"steps to target times step time; {_LAW}"),
-        examples_to_target=_of_draws(steps * batch_size, n, "examples", f"steps to target times batch size; {_LAW}"),
+        time_to_target_s=_of_draws(times, n, "s", f"steps to target times step time; {findings.law}"),
+        examples_to_target=_of_draws(
+            steps * batch_size, n, "examples", f"steps to target times batch size; {findings.law}"
+        ),
         peak_memory_bytes=_memory(findings, batch_size),
     )
 
@@ -147,12 +149,12 @@ def predicted_at(findings: Findings, batch_size: int, lr: float) -> Predicted:
 def _steps(findings: Findings, batch_size: int, lr: float, further_spread: float = 0.0) -> Array:
     """Steps of one training: each draw of the belief at the quantiles of the spread over seeds and the misfit."""
     belief = findings.belief
-    spread = np.sqrt(belief.spread(batch_size, lr) ** 2 + MISFIT**2 + further_spread**2)
+    spread = np.sqrt(belief.spread(batch_size, lr) ** 2 + findings.misfit**2 + further_spread**2)
     log_steps = belief.log_steps(batch_size, lr)[:, None] + spread[:, None] * NORMAL_QUANTILES
     horizon = _horizon(findings, batch_size, lr)
     if horizon is not None and horizon.result is not None and horizon.result.steps_to_target is not None:
         log_steps += math.log(horizon.result.steps_to_target) - float(np.median(log_steps))
-    return np.exp(np.minimum(log_steps, 50.0)).ravel()
+    return np.exp(np.minimum(log_steps, _MOST_LOG_STEPS)).ravel()
 
 
 def _memory(findings: Findings, batch_size: int) -> Estimate:
@@ -173,8 +175,8 @@ def _memory(findings: Findings, batch_size: int) -> Estimate:
 
 
 def _of_draws(values: Array, n: int, unit: str, method: str) -> Estimate:
-    low, value, high = np.quantile(values, (0.05, 0.5, 0.95))
-    return Estimate(value=float(value), low=float(low), high=float(high), n=n, unit=unit, method=method)
+    low, value, high = (float(v) if v < _NEVER else None for v in np.quantile(values, (0.05, 0.5, 0.95)))
+    return Estimate(value=value, low=low, high=high, n=n, unit=unit, method=method)
 
 
 def probability_within_5_percent(findings: Findings, batch_size: int, lr: float) -> float:
