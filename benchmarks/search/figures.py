@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from charts import Line, chart
+from ours import summary
 from replay import COSTS
 from results import FOLDER, read
 
@@ -144,6 +145,48 @@ def total_table(rows: Sequence[Row], trainings: Sequence[int] = (1, 3, 10, 30, 1
     return "\n".join(lines)
 
 
+def ours_table(rows: Sequence[Row]) -> str:
+    """Our searches by the number of trainings asked for, each figure with its bootstrap interval, in Markdown."""
+    names = {
+        "regret_median": "regret, median",
+        "regret_p95": "95th percentile",
+        "cost_median": "cost, median",
+        "faster_than_default": "search and training before one at the default",
+        "covered_90": "90 % intervals cover",
+        "covered_50": "50 %",
+        "log2_critical": "critical batch size, off by (log2)",
+        "log2_lr": "rate, off by (log2)",
+    }
+    lines = [
+        "| trainings | searches | refused | " + " | ".join(names.values()) + " |",
+        "| --- | --- | --- |" + " --- |" * len(names),
+    ]
+    asked = [row for row in rows if row.get("current") is None]
+    for trainings in sorted({row["trainings"] for row in asked}, key=lambda n: n or 0.0):
+        own = [row for row in asked if row["trainings"] == trainings]
+        figures = summary(own)
+        cells = [f"{'default' if trainings is None else f'{trainings:g}'} | {len(own)} | {figures['refused']}"]
+        for name in names:
+            low, high = bootstrap(own, lambda part, of=name: summary(part)[of], resamples=200)
+            cells.append(f"{_short(figures[name])} ({_short(low)} to {_short(high)})")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def keep_table(rows: Sequence[Row]) -> str:
+    """What was said of a current recipe that was the best cell, and of the default, in Markdown."""
+    lines = ["| current recipe | searches | kept | right | wrong | its regret, median |", "| --- |" + " --- |" * 5]
+    for which in ("best", "default"):
+        own = [row for row in rows if row.get("current") == which]
+        if own:
+            said = [row.get("right") for row in own]
+            regret = quantile(numbers([row.get("current_regret") for row in own]), 0.5)
+            kept = sum(bool(row.get("kept")) for row in own)
+            figures = (len(own), kept, said.count(True), said.count(False), _short(regret))
+            lines.append(f"| {which} | " + " | ".join(str(each) for each in figures) + " |")
+    return "\n".join(lines)
+
+
 def by_rival(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """The rows of each rival, in the order in which they come."""
     found: dict[str, list[Row]] = {}
@@ -175,7 +218,7 @@ def _after(row: Row, seconds: float) -> float:
 
 
 def _short(value: float) -> str:
-    return "∞" if math.isinf(value) else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+    return "∞" if math.isinf(value) else "–" if math.isnan(value) else f"{value:.2f}" if value < 100 else f"{value:.0f}"
 
 
 def report(rivals: Sequence[Row], ours: Sequence[Row]) -> str:
@@ -191,6 +234,11 @@ def report(rivals: Sequence[Row], ours: Sequence[Row]) -> str:
         parts.append(f"### {half} ({tasks} tasks)\n\nMedian regret (90 % bootstrap interval); 90th percentile.\n")
         parts.append(regret_table(rows) + "\n\nSearch and trainings together, in best runs, median:\n")
         parts.append(total_table(rows) + "\n")
+        mine = [row for row in ours if row["half"] == half]
+        if curves:
+            parts.append(ours_table(mine) + "\n")
+        if any(row.get("current") for row in mine):
+            parts.append(keep_table(mine) + "\n")
         if curves and others:
             fewest = {rival: break_even(others, curves, rival) for rival in by_rival(others)}
             said = ", ".join(f"{rival}: {_short(n)}" for rival, n in fewest.items())
@@ -203,9 +251,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rivals", default="rivals", help="name of the results file of the replay")
     parser.add_argument("--ours", default="ours", help="name of the results file of our searches")
+    parser.add_argument("--keep", default="keep", help="name of the results file of searches with a current recipe")
     arguments = parser.parse_args()
     found = {name: read(name) if (FOLDER / f"{name}.json").exists() else [] for name in vars(arguments).values()}
-    rivals, ours = found[arguments.rivals], found[arguments.ours]
+    rivals, ours = found[arguments.rivals], [*found[arguments.ours], *found[arguments.keep]]
     print(report(rivals, ours))
     rows = [*curves_of_ours(ours), *rivals]
     draw(rows, FOLDER / "regret.svg")

@@ -20,7 +20,7 @@ import torch
 import figures
 import ours
 from replay import COSTS, Game
-from results import read, write
+from results import FOLDER, read, write
 from rivals import RIVALS, missing, plays
 from tables import PROFILES, TASKS, Table
 from yardstick import Yardstick, tables
@@ -64,18 +64,21 @@ def _row(rival: str, game: Game) -> dict[str, Any]:
     }
 
 
-def replay(names: Sequence[str], seeds: int, part: str) -> None:
-    """All rivals, to a results file."""
+def replay(names: Sequence[str], rivals: Sequence[str], seeds: int, part: str) -> None:
+    """Some rivals on some tasks, to a results file, where the rows of all others stay."""
     yardstick, found = Yardstick(), tables(names)
-    rows: list[dict[str, Any]] = []
-    for rival in RIVALS:
+    replayed = {table.task.name for table in found}
+    rows = read(part) if (FOLDER / f"{part}.json").exists() else []
+    for rival in rivals:
         if package := missing(rival):
             print(f'{rival} left out: {package} is not installed: pip install -c constraints.txt -e ".[bench]"')
             continue
         began = time.perf_counter()
+        rows = [row for row in rows if row["rival"] != rival or row["task"] not in replayed]
         rows += play(rival, found, yardstick, seeds=seeds)
         print(f"{rival}: {time.perf_counter() - began:.0f} s", flush=True)
-        write(part, rows, costs=list(COSTS), tasks=[table.task.name for table in found])
+        rows.sort(key=lambda row: (list(RIVALS).index(row["rival"]), row["task"], row["profile"], row["seed"]))
+        write(part, rows, costs=list(COSTS))
 
 
 def main() -> None:
@@ -83,12 +86,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few seeds, our search on three small tasks")
     parser.add_argument("--rivals-only", action="store_true")
+    parser.add_argument("--rivals", nargs="*", choices=list(RIVALS), default=list(RIVALS))
     parser.add_argument("--tasks", nargs="*", choices=list(TASKS), default=[])
     parser.add_argument("--seeds", type=int, help="of the replay; 20, or 3 with --quick")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     before = "quick-" if arguments.quick else ""
-    replay(arguments.tasks, arguments.seeds or (3 if arguments.quick else 20), f"{before}rivals")
+    seeds = arguments.seeds or (3 if arguments.quick else 20)
+    replay(arguments.tasks, arguments.rivals, seeds, f"{before}rivals")
     mine: list[dict[str, Any]] = []
     if not arguments.rivals_only:
         filled = [table.task.name for table in tables(arguments.tasks)]
