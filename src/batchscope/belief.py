@@ -31,7 +31,6 @@ __all__ = [
 _CEILING_ABOVE_BEST = 10.0
 _CEILING_SD = math.log(4.0)
 _NORMALISED_SLOPE, _PLAIN_SLOPE, _SLOPE_SD = 0.5, 0.9, 0.2
-_NORMALISED_SHAPE, _PLAIN_SHAPE, _SHAPE_SD = 0.2, 0.5, 0.6
 _NOISE_SCALES = 3.0
 """B_c ÷ gradient noise scale: 2 to 6 on the tasks of `benchmarks/`; McCandlish et al. (2018) put it near 1."""
 _NOISE_SCALE_FACTOR = 6.0
@@ -167,7 +166,6 @@ def prior_from(rate_range: RateRange | None, noise_scale: Estimate | None, typic
         prior = replace(
             prior,
             slope=(_NORMALISED_SLOPE if adaptive else _PLAIN_SLOPE, _SLOPE_SD),
-            log_shape=(math.log(_NORMALISED_SHAPE if adaptive else _PLAIN_SHAPE), _SHAPE_SD),
             log_lr_max=(math.log(rate_range.ceiling_lr / _CEILING_ABOVE_BEST), _CEILING_SD),
         )
     if typical_steps is not None:

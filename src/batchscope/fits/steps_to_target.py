@@ -5,13 +5,15 @@ For a batch size B and a rate η,
     log S(B, η) = log S*(B) + ψ(log η - log η*(B))
     S*(B)       = S_min (1 + (B_c/B)^α)^(1/α)                    steps at the best rate
     η*(B)       = η_max (1 + (B_c/B)^α)^(-a/α)                   the best rate
-    ψ(u)        = -log(x ((1 + 1/p) - x^p/p)),  x = e^u          what a rate other than the best costs
+    ψ(u)        = -log(x ((1 + 1/p) - x^p/p)),                   what a rate other than the best costs
+                  log x = u - d tanh(u/d)
 
 `S*` with α = 1 is McCandlish et al. (2018), equation 2.11; α is the knee exponent. `η*` with α = a = 1 is their
 equation 2.6. `ψ` generalises their equation 2.5, the progress of one step of size x times the best: with p = 1 it is
 1/(x(2 - x)). It has three properties seen on real networks: steps fall as 1/η far below the best rate, whatever the
-batch size; the minimum is flat; and beyond x = (1 + p)^(1/p) no number of steps suffices. For optimizers that normalise
-the gradient (Adam), a ≈ 1/2 (Malladi et al. 2022); the prior on `a` says which, and the data correct it.
+batch size; the minimum is flat, over a plateau of about d on either side; and beyond x = (1 + p)^(1/p) no number of
+steps suffices. For optimizers that normalise the gradient (Adam), a ≈ 1/2 (Malladi et al. 2022); the prior on `a` says
+which, and the data correct it.
 
 On the way to the target a run passes a *milestone*, an easier value of the same metric. Steps to it follow the same law
 with a smaller S_min, a smaller B_c (critical batch sizes grow as the loss falls: Kaplan et al. 2020, section 5.1) and a
@@ -65,10 +67,10 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """Independent normals on (log S_min, log B_c, log α, log η_max, a, log p, log σ) and on what a milestone changes.
+    """Independent normals on (log S_min, log B_c, log α, log η_max, a, log p, log σ), a milestone's changes, log d.
 
-    σ is the spread of log S over seeds at the best rate. The last three are, target ÷ milestone in logarithms, the
-    ratio of S_min, of B_c and of η_max.
+    σ is the spread of log S over seeds at the best rate. What a milestone changes are, target ÷ milestone in
+    logarithms, the ratio of S_min, of B_c and of η_max.
     """
 
     log_steps_min: tuple[float, float] = (6.0, 3.0)
@@ -76,14 +78,15 @@ class Prior:
     log_alpha: tuple[float, float] = (float(np.log(1.25)), 0.35)
     log_lr_max: tuple[float, float] = (-2.0, 3.0)
     slope: tuple[float, float] = (0.8, 0.2)
-    log_shape: tuple[float, float] = (0.0, 0.5)
+    log_shape: tuple[float, float] = (float(np.log(0.4)), 0.6)
     log_spread: tuple[float, float] = (float(np.log(0.16)), 0.35)
     log_steps_growth: tuple[float, float] = (1.1, 0.4)
     log_critical_growth: tuple[float, float] = (0.65, 0.35)
     log_lr_growth: tuple[float, float] = (0.1, 0.2)
+    log_plateau: tuple[float, float] = (float(np.log(0.4)), 0.7)
 
     def arrays(self) -> tuple[Array, Array]:
-        """Means and standard deviations, each of shape (10,)."""
+        """Means and standard deviations, each of shape (11,)."""
         pairs = np.array(
             [
                 self.log_steps_min,
@@ -96,6 +99,7 @@ class Prior:
                 self.log_steps_growth,
                 self.log_critical_growth,
                 self.log_lr_growth,
+                self.log_plateau,
             ]
         )
         return pairs[:, 0], pairs[:, 1]
@@ -111,10 +115,10 @@ class Prior:
 
 @dataclass(frozen=True)
 class StepsPosterior:
-    """Draws of the ten parameters; every prediction is made for each draw.
+    """Draws of the eleven parameters; every prediction is made for each draw.
 
     Attributes:
-        draws: shape (n, 10), columns as in `Prior`.
+        draws: shape (n, 11), columns as in `Prior`.
         observations: how many runs stand behind them.
     """
 
@@ -206,7 +210,7 @@ def fit(observations: Sequence[Observation], prior: Prior, *, particles: int = 2
 
 @dataclass(frozen=True)
 class _Likelihood:
-    """Of all observations, for points of shape (n, 10)."""
+    """Of all observations, for points of shape (n, 11)."""
 
     size: Array
     log_lr: Array
@@ -253,7 +257,7 @@ class _Likelihood:
 
     def _too_high(self, draws: Array, beyond: Array, beyond_early: Array) -> Array:
         edge = np.log1p(np.exp(draws[5])) / np.exp(draws[5])
-        over = np.where(self.to_milestone, beyond_early, beyond) - 0.8 * edge
+        over = _off_plateau(draws, np.where(self.to_milestone, beyond_early, beyond)) - 0.8 * edge
         return np.logaddexp(np.log1p(-_OUTLIERS) + log_ndtr(over / 0.3), np.log(_OUTLIERS) - np.log(2))
 
 
@@ -268,8 +272,10 @@ def _density(residual: Array, spread: Array) -> Array:
 
 def _at_milestone(draws: Array) -> Array:
     """The law's parameters on the way to the milestone."""
-    changed = [draws[0] - draws[7], draws[1] - draws[8], draws[2], draws[3] - draws[9], *draws[4:7]]
-    return np.stack(changed)
+    early = draws.copy()
+    for parameter, growth in ((0, 7), (1, 8), (3, 9)):
+        early[parameter] = draws[parameter] - draws[growth]
+    return early
 
 
 def _bend(draws: Array, size: Array) -> Array:
@@ -280,7 +286,13 @@ def _bend(draws: Array, size: Array) -> Array:
 
 def _log_steps(draws: Array, size: Array, log_lr: Array) -> Array:
     bend = _bend(draws, size)
-    return draws[0] + bend + _cost_of_rate(log_lr - (draws[3] - draws[4] * bend), np.exp(draws[5]))
+    return draws[0] + bend + _cost_of_rate(_off_plateau(draws, log_lr - (draws[3] - draws[4] * bend)), np.exp(draws[5]))
+
+
+def _off_plateau(draws: Array, u: Array) -> Array:
+    """How far a rate lies beyond the plateau about the best one: u - d tanh(u/d)."""
+    half_width = np.exp(draws[10])
+    return u - half_width * np.tanh(u / half_width)
 
 
 def _spread(draws: Array, u: Array) -> Array:
@@ -289,7 +301,7 @@ def _spread(draws: Array, u: Array) -> Array:
 
 
 def _cost_of_rate(u: Array, p: Array) -> Array:
-    """ψ(u); where the rate is too high a steep wall, so that draws can find their way back."""
+    """ψ off the plateau; where the rate is too high a steep wall, so that draws can find their way back."""
     remaining = (1.0 + 1.0 / p) - np.exp(np.minimum(p * u, 50.0)) / p
     wall = _WORST + _WALL_SLOPE * np.maximum(0.0, u - np.log1p(p) / p)
     return np.where(remaining > np.exp(-_WORST), -u - np.log(np.maximum(remaining, np.exp(-_WORST))), wall)
