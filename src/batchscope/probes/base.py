@@ -1,16 +1,38 @@
-"""What the training loop offers a probe."""
+"""What the training loop offers a probe, and what probes share: gradients, their exact sums, and a reason for none."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from torch import nn
+import torch
+from scipy.special import stdtrit
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..records import Row
+from ..errors import UsageError
+from ..records import Estimate, Row
+from ..task import Batch
+from ..workload import Workload
 
-__all__ = ["Observer", "Probe"]
+__all__ = [
+    "NotApplicable",
+    "Observer",
+    "Probe",
+    "chosen_weight",
+    "coupled",
+    "flat",
+    "gradients",
+    "mean_gradient",
+    "mean_with_interval",
+    "square_norm",
+    "trainable",
+    "twin",
+]
+
+_STRETCH = 1024
 
 
 class Probe(Protocol):
@@ -59,3 +81,127 @@ class Observer(Protocol):
     def at_evaluation(self, step: int) -> Row | None:
         """Called at each evaluation, the one before the first step included; the model may be run, not trained."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotApplicable:
+    """Why a probe has nothing to say about this model or task; it stands where the measurement would."""
+
+    reason: str
+
+
+def twin(workload: Workload, model: nn.Module) -> nn.Module:
+    """A fresh model in training mode with the same weights and buffers, which may be changed and thrown away.
+
+    Draws from the global generators, as making a model does.
+    """
+    copy = workload.model(0)
+    copy.load_state_dict(model.state_dict())
+    return copy
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name; one that is used under two names appears once."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def chosen_weight(model: nn.Module, layer: str | None) -> tuple[str, nn.Parameter] | NotApplicable:
+    """The weight tensor of a layer.
+
+    Args:
+        model: whose parameters are looked through.
+        layer: a parameter's or a module's name; `None`: the last trained tensor of two dimensions or more.
+
+    Returns:
+        Its full name and itself, or why there is none.
+
+    Raises:
+        UsageError: no layer has that name.
+    """
+    parameters = trainable(model)
+    if layer is None:
+        for name, parameter in reversed(parameters.items()):
+            if parameter.ndim >= 2:
+                return name, parameter
+        return NotApplicable(reason="the model has no trained weight matrix (a parameter of two dimensions or more)")
+    for name in (layer, f"{layer}.weight"):
+        if name in parameters:
+            return name, parameters[name]
+    raise UsageError(f"the model has no trained layer {layer!r}; it has {', '.join(parameters)}")
+
+
+def coupled(workload: Workload, model: nn.Module) -> NotApplicable | None:
+    """Why a mean of gradients of single examples is not the gradient of a batch here; `None` where it is."""
+    kind = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
+    for name, module in model.named_modules():
+        if isinstance(module, kind) and module.training:
+            return NotApplicable(
+                reason=f"{name or 'the model'} is batch normalisation, so an example's gradient depends on its batch"
+            )
+    if not workload.independent:
+        return NotApplicable(reason="the loss of an example depends on the other examples of its batch")
+    return None
+
+
+def gradients(
+    workload: Workload, model: nn.Module, batch: Batch, parameters: Iterable[nn.Parameter]
+) -> tuple[Tensor, ...]:
+    """The gradient of a batch's mean loss, one tensor a parameter; zeros where the loss does not depend on it.
+
+    `.grad` of the parameters is left alone. Cost: one forward and backward pass over the batch.
+    """
+    found = torch.autograd.grad(
+        workload.loss(model, batch), list(parameters), allow_unused=True, materialize_grads=True
+    )
+    return tuple(gradient.to_dense().detach() for gradient in found)
+
+
+def mean_gradient(
+    workload: Workload, model: nn.Module, indices: Tensor, parameters: Sequence[nn.Parameter], *, at_once: int = 1024
+) -> Tensor:
+    """The mean gradient over the examples at `indices` (int64, shape (n,)), flattened and in float64.
+
+    Cost: one forward and backward pass over them, `at_once` examples at a time.
+    """
+    total: Tensor | None = None
+    for part in indices.split(at_once):
+        share = flat(gradients(workload, model, workload.batch(part), parameters)).mul_(len(part) / len(indices))
+        total = share if total is None else total.add_(share)
+    assert total is not None
+    return total
+
+
+def flat(tensors: Iterable[Tensor]) -> Tensor:
+    """All elements in one vector of float64 (float32 where the device has no other)."""
+    return torch.cat([t.detach().to(_accumulator(t)).reshape(-1) for t in tensors])
+
+
+def square_norm(tensor: Tensor) -> Tensor:
+    """`|x|²` in float64, from float32 sums over short stretches.
+
+    Measured on 5 million elements: within 5e-6 at worst, and 30 times faster on a CPU than a float64 reduction, where
+    one float32 reduction over all of them is off by up to 8e-3.
+    """
+    precise = torch.promote_types(tensor.dtype, torch.float32)
+    flattened = tensor.reshape(-1)
+    whole = flattened.numel() - flattened.numel() % _STRETCH
+    stretches = torch.linalg.vector_norm(flattened[:whole].view(-1, _STRETCH), dim=1, dtype=precise)
+    rest = torch.linalg.vector_norm(flattened[whole:], dtype=precise)
+    accumulator = _accumulator(tensor)
+    return stretches.to(accumulator).square().sum() + rest.to(accumulator).square()
+
+
+def mean_with_interval(values: Sequence[float], *, unit: str) -> Estimate:
+    """The mean of independent values with Student's 90 % interval; open ends for fewer than two of them."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    method = f"mean of {n} independent draws, Student's t"
+    if n < 2:
+        return Estimate(value=mean, low=None, high=None, n=n, unit=unit, method=method)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    half = float(stdtrit(n - 1, 0.95)) * math.sqrt(variance / n)
+    return Estimate(value=mean, low=mean - half, high=mean + half, n=n, unit=unit, method=method)
+
+
+def _accumulator(tensor: Tensor) -> torch.dtype:
+    return torch.float32 if tensor.device.type == "mps" else torch.float64

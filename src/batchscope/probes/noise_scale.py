@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..records import Row
+from .base import square_norm
 
 __all__ = ["NoiseScale"]
-
-_STRETCH = 1024
 
 
 class NoiseScale:
@@ -65,17 +64,17 @@ class NoiseScale:
                 continue
             gradient = parameter.grad.to_dense()
             if (before := self._sums[i]) is None:
-                squares.append(_square_norm(gradient))
+                squares.append(square_norm(gradient))
                 self._sums[i] = gradient.clone()
             else:
-                squares.append(_square_norm(before.sub_(gradient)))
+                squares.append(square_norm(before.sub_(gradient)))
                 before.copy_(gradient)
         self._square_norms.append(torch.stack(squares).sum())
 
     def after_step(self, step: int, batch_size: int) -> Row | None:
         """The step's row; none where a norm is not finite."""
         n = len(self._square_norms)
-        whole = torch.stack([_square_norm(total) for total in self._sums if total is not None]).sum()
+        whole = torch.stack([square_norm(total) for total in self._sums if total is not None]).sum()
         *squares, square_of_mean = torch.stack([*self._square_norms, whole]).tolist()
         self._sums, self._square_norms = [], []
         mean_square = n * math.fsum(squares)  # each group's gradient came divided by n
@@ -90,18 +89,3 @@ class NoiseScale:
             "mean_square_norm": mean_square,
             "square_norm_of_mean": square_of_mean,
         }
-
-
-def _square_norm(tensor: Tensor) -> Tensor:
-    """`|x|²` in float64, from float32 sums over short stretches.
-
-    Measured on 5 million elements: within 5e-6 at worst, and 30 times faster on a CPU than a float64 reduction, where
-    one float32 reduction over all of them is off by up to 8e-3.
-    """
-    precise = torch.promote_types(tensor.dtype, torch.float32)
-    flat = tensor.reshape(-1)
-    whole = flat.numel() - flat.numel() % _STRETCH
-    stretches = torch.linalg.vector_norm(flat[:whole].view(-1, _STRETCH), dim=1, dtype=precise)
-    rest = torch.linalg.vector_norm(flat[whole:], dtype=precise)
-    accumulator = torch.float32 if tensor.device.type == "mps" else torch.float64
-    return stretches.to(accumulator).square().sum() + rest.to(accumulator).square()
