@@ -25,9 +25,7 @@ REFERENCE = run(64, 0.2)
 
 
 def behind(batch_size: int, lr: float, *, most: int) -> StoredRun:
-    return run(
-        batch_size, lr, most=most, status=RunStatus.BEHIND, behind={"run": REFERENCE.id, "factor": 1.5}, purpose="probe"
-    )
+    return run(batch_size, lr, most=most, status=RunStatus.BEHIND, purpose="probe")
 
 
 def evaluations(values: Sequence[float | None], metric: str = "val_loss") -> list[dict[str, Any]]:
@@ -71,7 +69,7 @@ def test_a_run_stopped_behind_counts_with_the_steps_at_its_lag(batch_size: int, 
 
 def test_a_run_stopped_behind_is_censored_where_its_lag_is_unknown() -> None:
     slow = behind(64, 0.05, most=100)
-    assert search([slow]).observations[0].kind == "censored"  # what it was compared with is not there
+    assert search([slow]).observations[0].kind == "censored"  # there is nothing to compare it with
     close = behind(64, 0.19, most=150)
     assert search([REFERENCE, close]).observations[1].kind == "censored"  # it did not lag so far
 
