@@ -138,6 +138,7 @@ class RunConfig:
     grad_accum_steps: int = 1
     world_size: int = 1
     lr: float
+    """0 where a table of measurements does not say it."""
     optimizer_changes: Mapping[str, Any] = field(default_factory=dict)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_steps: int = 0
@@ -288,28 +289,28 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStop:
-    """When to give up on a training that no longer improves."""
+    """When to give up on a training that no longer improves; unknown where the size of the training set is."""
 
-    best_epoch: float
-    patience: float
+    best_epoch: float | None
+    patience: float | None
     """In epochs: twice the longest wait between two improvements in the runs at this recipe's batch size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What to set in a training script."""
+    """What to set in a training script; of measurements made elsewhere some parts may be unknown."""
 
     batch_size: int
     micro_batch_size: int
     grad_accum_steps: int
     world_size: int
-    lr: float
+    lr: float | None
     schedule: str
     warmup_steps: int
     optimizer_changes: Mapping[str, Any]
     steps: int
-    steps_per_epoch: int
-    epochs: float
+    steps_per_epoch: int | None
+    epochs: float | None
     early_stop: EarlyStop
 
 
@@ -340,7 +341,7 @@ class Verified:
     """A run made at exactly the recipe."""
 
     steps: float
-    time_s: float
+    time_s: float | None
     metric: float
 
 
@@ -445,3 +446,6 @@ class Plan:
     """The length of training that was asked for; the target is then the best value found within it."""
     notes: tuple[str, ...] = ()
     examples_in_training_set: int = 0
+    """0: unknown."""
+    table: str | None = None
+    """The file that the measurements were read from; `None`: they were made by a search."""

@@ -38,7 +38,7 @@ __all__ = ["Search"]
 
 _PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
 _TRIAL_SHARE = 0.25
-_MOST_LOOKS, _LOOK_STEP = 4, 4.0
+_MOST_LOOKS, _LOOK_STEP, _LOOK_STEPS = 4, 4.0, 60
 _MOST_PROBES = 20
 _MOST_COMPLETIONS = 6
 _MOST_LENGTHS = 3
@@ -141,6 +141,7 @@ class Search:
 
     def hand_over_model(self, recipe: Recipe, path: Path) -> None:
         """Put the trained model of the recipe at a path; trains one where no run stands behind the recipe."""
+        assert recipe.lr is not None
         run = run_at(self.findings, recipe.batch_size, recipe.lr)
         if run is None:
             run = self._run(self._config(recipe.batch_size, recipe.lr, "recipe"), "to keep its model")
@@ -188,14 +189,27 @@ class Search:
             start = self.workload.evaluate(self.workload.model(config.seed))
             first = {"kind": "evaluation", "step": 0, "metrics": start}
             self._update(milestone=milestone_of([first], self.findings.target))
-        on_the_way = self.ours and current is None
-        run = self._run(config, "first look", share=share, milestone=self.findings.milestone if on_the_way else None)
+        if self.ours and current is None and self.findings.milestone is not None:
+            return self._look(config, self.findings.milestone, share)
+        run = self._run(config, "first look", share=share)
         if self.findings.target is None:
             best = self._furthest(config, run)
             if self.question.within is not None:
                 self._raise_target()
             else:
                 self._choose_target(best)
+
+    def _look(self, config: RunConfig, milestone: Target, share: float) -> None:
+        """The pilot up to the milestone; where it is not there soon, the better of it and of a look at a lower rate."""
+        first = self._run(config, "first look", share=share, milestone=milestone, limit=_LOOK_STEPS)
+        if first.result is None or first.result.status is not RunStatus.PAUSED or self.findings.set_aside:
+            return
+        lower = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
+        why = "does a lower rate get further?"
+        second = self._run(lower, why, share=share, milestone=milestone, limit=_LOOK_STEPS)
+        if not self.findings.set_aside:
+            best = lower if gets_further(second.rows, first.rows) else config
+            self._run(best, "first look", share=share, milestone=milestone)
 
     def _raise_target(self) -> None:
         """Where the length is given, the target is the best value reached so far by a run of that length."""

@@ -82,18 +82,22 @@ def _recipe_rows(plan: Plan, recipe: Recipe, predicted: Predicted) -> Iterable[t
     yield ("batch size", *(count(r.batch_size) for r, _ in pairs))
     if any(r.grad_accum_steps > 1 for r, _ in pairs):
         yield ("  in micro-batches", *(f"{r.grad_accum_steps} x {r.micro_batch_size}" for r, _ in pairs))
-    yield ("learning rate", *(number(r.lr) for r, _ in pairs))
+    if recipe.lr is not None:
+        yield ("learning rate", *(number(r.lr) for r, _ in pairs))
     if recipe.schedule != "constant":
         yield ("schedule", *(f"{r.schedule} decay over {r.steps} steps" for r, _ in pairs))
     yield ("steps to target", *(with_interval(p.steps_to_target, _whole) for _, p in pairs))
-    yield ("epochs", *(number(r.epochs) for r, _ in pairs))
+    if recipe.epochs is not None:
+        yield ("epochs", *(number(r.epochs) for r, _ in pairs))
     yield ("step time", *(with_interval(p.step_time_s, duration) for _, p in pairs))
     yield ("time to target", *(with_interval(p.time_to_target_s, duration) for _, p in pairs))
     yield ("examples", *(with_interval(p.examples_to_target) for _, p in pairs))
-    yield ("peak memory", *(with_interval(p.peak_memory_bytes, bytes_) for _, p in pairs))
+    if plan.table is None or predicted.peak_memory_bytes.value is not None:
+        yield ("peak memory", *(with_interval(p.peak_memory_bytes, bytes_) for _, p in pairs))
     patience = recipe.early_stop.patience
-    wait = f"when nothing improved for {number(patience)} epoch{'' if patience == 1 else 's'}"
-    yield ("stop early", wait, *([""] if len(pairs) > 1 else []))
+    if patience is not None:
+        wait = f"when nothing improved for {number(patience)} epoch{'' if patience == 1 else 's'}"
+        yield ("stop early", wait, *([""] if len(pairs) > 1 else []))
 
 
 def _whole(steps: float) -> str:
@@ -136,6 +140,8 @@ def _alternatives_table(alternatives: Iterable[Alternative]) -> Table:
 def _cost_in_words(plan: Plan) -> str:
     cost = plan.search
     made = f"The search made {plural(cost.runs, 'run')} in {duration(cost.seconds)}"
+    if plan.table is not None:
+        return f"Nothing was trained: this follows from the {plural(cost.runs, 'run')} in {plan.table}."
     if cost.run_equivalents is None:
         return f"{made}."
     there = f"{duration(cost.device_seconds)} on the hardware that the answer is for"
@@ -207,7 +213,7 @@ def runs_view(runs: Iterable[StoredRun]) -> list[RenderableType]:
         table.add_row(
             run.id,
             count(config.batch_size),
-            number(config.lr),
+            number(config.lr or None),
             str(config.seed),
             count(result.steps) if result else "",
             number(result.steps_to_target) if result and result.steps_to_target else "",

@@ -108,7 +108,8 @@ def curve_at(curve: Curve, batch_size: float) -> float | None:
 
 def hover(outcome: Outcome, *lines: str) -> str:
     """What a point says when it is pointed at."""
-    head = f"{safe(outcome.id)}<br>batch size {count(outcome.batch_size)}, rate {number(outcome.lr)}"
+    rate = f", rate {number(outcome.lr)}" if outcome.lr else ""
+    head = f"{safe(outcome.id)}<br>batch size {count(outcome.batch_size)}{rate}"
     ended = "" if outcome.reached else f"{outcome.status.value} after "
     end = f"{ended}{count(outcome.steps)} steps"
     return "<br>".join([head, end, *lines])

@@ -54,6 +54,8 @@ SECTIONS: tuple[Callable[[Plan, Sequence[StoredRun]], Section], ...] = (
     notes.build,
 )
 """The page from top to bottom."""
+_ONLY_OF_SEARCHES = ("curves", "noise")
+"""What measurements made elsewhere have nothing to show for."""
 
 
 _ALLOWED = "img-src data: blob:; style-src 'unsafe-inline';"
@@ -64,9 +66,10 @@ def render(plan: Plan, runs: Sequence[StoredRun]) -> str:
     """The page as text; see `batchscope.report.build`."""
     templates = _templates()
     library, drawing = _chart_library(), _source("page.js")
+    sections = [build(plan, runs) for build in SECTIONS]
     page = templates.get_template("page.html.j2").render(
         plan=plan,
-        sections=[build(plan, runs) for build in SECTIONS],
+        sections=[s for s in sections if plan.table is None or s.name not in _ONLY_OF_SEARCHES],
         style=Markup(_source("page.css")),
         scripts=[Markup(library), Markup(drawing)],
         policy=f"default-src 'none'; {_ALLOWED} script-src {_hash(library)} {_hash(drawing)}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..records import Plan, PlanStatus, Predicted, Recipe
+from ..records import Plan, PlanStatus, Predicted, Recipe, Verified
 from .wording import bytes_, count, duration, joined, number, percent, plural, sentence, times, with_interval
 
 __all__ = ["batches_in_words", "changes_in_words", "difference", "expected_time", "schedule_in_words", "summary"]
@@ -66,7 +66,7 @@ def _what_to_set(plan: Plan, recipe: Recipe) -> str:
     verb = "Keep training with" if plan.status is PlanStatus.KEEP_CURRENT else "Train with"
     batches = batches_in_words(recipe)
     size = f"batch size {count(recipe.batch_size)}" + (f" ({batches})" if batches else "")
-    rate = f"learning rate {number(recipe.lr)}"
+    rate = f"learning rate {number(recipe.lr)}" if recipe.lr is not None else "the learning rate in use there"
     course = "" if recipe.schedule == "constant" and not recipe.warmup_steps else f", {schedule_in_words(recipe)}"
     changes = changes_in_words(recipe)
     further = f", and set {changes} in the optimizer" if changes else ""
@@ -75,11 +75,13 @@ def _what_to_set(plan: Plan, recipe: Recipe) -> str:
 
 
 def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
-    length = f"about {plural(recipe.steps, 'step')} ({_epochs(recipe.epochs)})"
-    wait = f"or when nothing has improved for {_epochs(recipe.early_stop.patience)}"
+    length = f"about {plural(recipe.steps, 'step')}"
+    length += f" ({_epochs(recipe.epochs)})" if recipe.epochs is not None else ""
+    patience = recipe.early_stop.patience
+    wait = f", or when nothing has improved for {_epochs(patience)}" if patience is not None else ""
     if plan.target is None or plan.within is not None:
-        return f"Train for {length}, {wait}."
-    return f"Stop at the first evaluation with {plan.target}, expected after {length}, {wait}."
+        return f"Train for {length}{wait}."
+    return f"Stop at the first evaluation with {plan.target}, expected after {length}{wait}."
 
 
 def _what_to_expect(plan: Plan) -> str:
@@ -100,6 +102,8 @@ def _how_sure(plan: Plan) -> str:
         sure = f"It is within 5 % of the best recipe with a probability of {chance}. "
     if plan.verified is None:
         return f"{sure}No run was made at exactly this recipe: the numbers are predictions."
+    if plan.table is not None:
+        return f"{sure}Runs at it took {_taken(plan.verified)} on average."
     found = f"{plural(plan.verified.steps, 'step')}, {duration(plan.verified.time_s)}"
     metric = f", {plan.target.metric} {number(plan.verified.metric)}" if plan.target else ""
     return f"{sure}Verified by a run at exactly this recipe: {found}{metric}."
@@ -127,11 +131,18 @@ def _against_current(plan: Plan) -> str:
 def _without_recipe(plan: Plan) -> list[str]:
     sentences = [sentence(plan.message) or "No recommendation can be given."]
     if plan.target is not None:
-        sentences.append(f"The target was {plan.target}; {plural(plan.search.runs, 'run')} were made for it.")
+        made = plural(plan.search.runs, "run")
+        made = f"{plan.table} holds {made}" if plan.table else f"{made} were made for it"
+        sentences.append(f"The target was {plan.target}; {made}.")
     largest = plan.measured.largest_micro_batch_size
     if largest.value is not None:
         sentences.append(f"A micro-batch of {count(largest.value)} fits; no larger one was needed or fits.")
     return sentences
+
+
+def _taken(verified: Verified) -> str:
+    time = f", {duration(verified.time_s)}" if verified.time_s is not None else ""
+    return f"{plural(verified.steps, 'step')}{time}"
 
 
 def _epochs(epochs: float) -> str:

@@ -30,7 +30,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     if plan.recipe is None and not found:
         blocks: tuple[Block, ...] = (Text(("Without a recommendation there is nothing to compare.",)),)
     elif not plan.alternatives:
-        blocks = (Text(("The search names no other recipe.",)),)
+        blocks = (Text((f"The {'table' if plan.table else 'search'} names no other recipe.",)),)
         blocks += (Table(COLUMNS, found, emphasised=0),) if len(found) > 1 else ()
     else:
         what = "Each is the best for what it is named after; times and memory with their 90 % intervals."

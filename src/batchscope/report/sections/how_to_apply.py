@@ -61,7 +61,8 @@ def _loader(recipe: Recipe) -> str:
 
 
 def _optimizer(recipe: Recipe) -> str:
-    lines = [f"optimizer = make_optimizer(model.parameters(), lr={recipe.lr:.4g})"]
+    rate = f"lr={recipe.lr:.4g})" if recipe.lr is not None else "lr=lr)  # the rate in use at this batch size"
+    lines = [f"optimizer = make_optimizer(model.parameters(), {rate}"]
     if recipe.optimizer_changes:
         lines.append("for group in optimizer.param_groups:")
         lines += [f"    group[{str(key)!r}] = {_literal(value)}" for key, value in recipe.optimizer_changes.items()]
@@ -88,9 +89,12 @@ def _schedule(recipe: Recipe) -> str:
 
 
 def _loop(plan: Plan, recipe: Recipe) -> str:
-    per_epoch = max(1, recipe.steps_per_epoch)
-    patience = max(1, math.ceil(recipe.early_stop.patience * per_epoch))
-    every = max(1, min(per_epoch, patience // 4))
+    last, per_epoch = last_step(plan, recipe), recipe.steps_per_epoch
+    patience = last
+    if per_epoch is not None and recipe.early_stop.patience is not None:
+        patience = max(1, math.ceil(recipe.early_stop.patience * per_epoch))
+    every = max(1, min(per_epoch or last, patience // 4))
+    epoch = f"; {count(per_epoch)} an epoch" if per_epoch is not None else ""
     target = plan.target or Target(metric="val_loss", value=-math.inf, mode="min")
     smaller = target.mode == "min"
     accumulated = recipe.grad_accum_steps > 1
@@ -98,7 +102,7 @@ def _loop(plan: Plan, recipe: Recipe) -> str:
     reached = f" or value {'<=' if smaller else '>='} {target.value:.6g}" if plan.target is not None else ""
     lines = [
         "",
-        f"LAST_STEP = {last_step(plan, recipe)}  # about {count(recipe.steps)} expected; {count(per_epoch)} an epoch",
+        f"LAST_STEP = {last}  # about {count(recipe.steps)} expected{epoch}",
         f"EVERY, PATIENCE = {every}, {patience}  # steps between evaluations, and without a better one",
         "",
         *(("micro = 0",) if accumulated else ()),

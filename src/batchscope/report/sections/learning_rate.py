@@ -67,13 +67,14 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     data = collect(plan, runs)
     title = "Learning rate against batch size"
     if data.curve is None and not (any(data.classes) or data.unreached or data.diverged):
-        return Section("rate", title, (Text(("No rate was tried for this target and none was fitted.",)),))
+        why = "The table has no learning rates." if plan.table else "No rate was tried for this target and none fitted."
+        return Section("rate", title, (Text((why,)),))
     return Section("rate", title, (draw(data),))
 
 
 def collect(plan: Plan, runs: Sequence[StoredRun]) -> Rates:
     """Class the runs by how far above the best at their batch size they ended."""
-    found = outcomes(plan, runs)
+    found = tuple(o for o in outcomes(plan, runs) if o.lr > 0)
     best = best_by_size(found)
     tried = [Tried(o, o.steps / best[o.batch_size].steps) for o in found if o.reached]
     limits = [0.0, *(limit for limit, _ in STEPS)]
@@ -91,9 +92,9 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> Rates:
         tuple(o for o in found if not o.reached and o.status is not RunStatus.DIVERGED),
         tuple(o for o in found if not o.reached and o.status is RunStatus.DIVERGED),
         exponent(curve),
-        (recipe.batch_size, recipe.lr) if recipe else None,
+        (recipe.batch_size, recipe.lr) if recipe and recipe.lr is not None else None,
         interval,
-        (current.batch_size, current.lr) if current else None,
+        (current.batch_size, current.lr) if current and current.lr is not None else None,
     )
 
 

@@ -47,12 +47,9 @@ def facts(recipe: Recipe, predicted: Predicted | None) -> tuple[tuple[str, str],
     batches = batches_in_words(recipe)
     pairs = [
         ("batch size", count(recipe.batch_size) + (f" = {batches}" if batches else "")),
-        ("learning rate", f"{number(recipe.lr)}, {schedule_in_words(recipe)}"),
+        ("learning rate", f"{number(recipe.lr)}, {schedule_in_words(recipe)}" if recipe.lr is not None else "unknown"),
         ("optimizer changes", changes_in_words(recipe) or "none"),
-        (
-            "length",
-            f"{plural(recipe.steps, 'step')}: {number(recipe.epochs)} epochs of {count(recipe.steps_per_epoch)}",
-        ),
+        ("length", plural(recipe.steps, "step") + _epochs(recipe)),
     ]
     if predicted is not None:
         pairs += [
@@ -63,6 +60,12 @@ def facts(recipe: Recipe, predicted: Predicted | None) -> tuple[tuple[str, str],
             ("memory peak", with_interval(predicted.peak_memory_bytes, bytes_)),
         ]
     return tuple(pairs)
+
+
+def _epochs(recipe: Recipe) -> str:
+    if recipe.epochs is None:
+        return ""
+    return f": {number(recipe.epochs)} epochs of {count(recipe.steps_per_epoch)}"
 
 
 def closest_approach(plan: Plan, runs: Sequence[StoredRun]) -> str:

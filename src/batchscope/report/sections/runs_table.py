@@ -40,7 +40,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
 def row(run: StoredRun, metric: str, passage: float | None) -> tuple[str, ...]:
     """One run in words."""
     config, result = run.config, run.result
-    settings = (run.id, config.purpose, count(config.batch_size), number(config.lr), count(config.seed))
+    settings = (run.id, config.purpose, count(config.batch_size), number(config.lr or None), count(config.seed))
     if result is None:
         return (*settings, "unfinished", "", "", "", "")
     best = result.best.get(metric)

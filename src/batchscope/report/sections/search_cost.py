@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     """The price in time, and what it is worth."""
     cost = plan.search
+    if plan.table is not None:
+        return Section("cost", "What the measurements cost", (Text((_of_table(plan),)),))
     pairs = [
         ("took", duration(cost.seconds)),
         ("training on the hardware of the answer", duration(cost.device_seconds)),
@@ -30,6 +32,15 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         worth = f"The search trained {times(cost.run_equivalents)} as long as one run at the recipe takes."
         worth += pays_after(plan)
     return Section("cost", "What the search cost", (Text((worth,)), Facts(tuple(pairs))))
+
+
+def _of_table(plan: Plan) -> str:
+    cost = plan.search
+    held = f"{plan.table} holds {plural(cost.runs, 'run')}"
+    if cost.run_equivalents is None:
+        return f"{held}; nothing was trained for this answer."
+    worth = f"together they trained as long as {number(cost.run_equivalents)} runs at the recipe take"
+    return f"{held}; {worth}, and nothing was trained for this answer."
 
 
 def pays_after(plan: Plan) -> str:
