@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from ..errors import UsageError
 from ..records import Estimate, Row
 from ..task import Batch
-from ..workload import Workload
+from ..workload import Workload, preserved_random_state
 
 __all__ = [
     "NotApplicable",
@@ -91,11 +91,9 @@ class NotApplicable:
 
 
 def twin(workload: Workload, model: nn.Module) -> nn.Module:
-    """A fresh model in training mode with the same weights and buffers, which may be changed and thrown away.
-
-    Draws from the global generators, as making a model does.
-    """
-    copy = workload.model(0)
+    """A fresh model in training mode with the same weights and buffers, which may be changed and thrown away."""
+    with preserved_random_state(0):
+        copy = workload.model(0)
     copy.load_state_dict(model.state_dict())
     return copy
 
