@@ -44,8 +44,8 @@ def milestone_of(rows: Sequence[Row], target: Target) -> Target | None:
     return replace(target, value=value)
 
 
-def as_set_aside(run: StoredRun, milestone: Target) -> StoredRun:
-    """The run as it was when it passed the milestone; the run itself if it did not, or ended in that evaluation.
+def as_set_aside(run: StoredRun, milestone: Target, limit: int | None = None) -> StoredRun:
+    """The run as it was when it passed the milestone, or came to the limit in steps; the run itself if it did neither.
 
     A search that is repeated on its folder decides by what it knew at the time, and then comes to the same runs.
     """
@@ -57,7 +57,8 @@ def as_set_aside(run: StoredRun, milestone: Target) -> StoredRun:
         if row["kind"] == "evaluation":
             metrics = {name: math.nan if value is None else float(value) for name, value in row["metrics"].items()}
             history.add(int(row["step"]), row["train_loss"], metrics)
-            if row["step"] > 0 and milestone.met_by(history.values[-1]):
+            arrived = milestone.met_by(history.values[-1]) or (limit is not None and row["step"] >= limit)
+            if row["step"] > 0 and arrived:
                 there = index
                 break
     if there is None or history.reached or run.rows[there]["step"] >= run.result.steps:

@@ -6,6 +6,7 @@ process, too many of them), it is made again from its seed when it is wanted, an
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -82,12 +83,15 @@ class Runner:
         if run is None or run.result is None:
             return None
         if milestone is not None:
-            run = as_set_aside(run, milestone)
-        elif run.result.status is RunStatus.PAUSED and (limit is None or run.result.steps < limit):
-            return None
+            run = as_set_aside(run, milestone, limit)
+        result = run.result
+        assert result is not None
+        if result.status is RunStatus.PAUSED:
+            passed = milestone is not None and milestone.met_by(result.last.get(milestone.metric, math.nan))
+            if not passed and (limit is None or result.steps < limit):
+                return None
         longer = 0.0 < self.timing.given_s < self.budget_s
-        cut_off = run.result is not None and run.result.status is RunStatus.OUT_OF_TIME
-        return None if longer and cut_off else run
+        return None if longer and result.status is RunStatus.OUT_OF_TIME else run
 
     def too_late_for(self, config: RunConfig, milestone: Target | None = None, limit: int | None = None) -> bool:
         """Whether the run would have to be made, and there is no time left for it."""
