@@ -29,6 +29,7 @@ class RunStatus(enum.StrEnum):
     OVERFIT = "overfit"
     OUT_OF_TIME = "out-of-time"
     PAUSED = "paused"
+    STOPPED_EARLY = "stopped-early"
 
     @property
     def meaning(self) -> str:
@@ -46,6 +47,7 @@ _RUN_MEANING = {
     RunStatus.OVERFIT: "overfitted before the target: the training loss fell while the metric got worse",
     RunStatus.OUT_OF_TIME: "stopped because the time budget was used up",
     RunStatus.PAUSED: "set aside at the milestone on the way to the target: another recipe was more promising",
+    RunStatus.STOPPED_EARLY: "stopped early: no better value of the metric for as many epochs as the patience",
 }
 
 

@@ -71,10 +71,15 @@ class SupervisedTask:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The metrics on the validation part and, where there is one, on the test part."""
         values: dict[str, float] = {}
-        for part, (inputs, targets) in self._held_out(next(model.parameters()).device).items():
-            outputs = torch.cat([model(chunk) for chunk in inputs.split(_CHUNK)])
-            values |= {f"{part}_{name}": float(value) for name, value in self.metrics(outputs, targets).items()}
+        for part, batch in self._held_out(next(model.parameters()).device).items():
+            values |= {f"{part}_{name}": value for name, value in self.metrics_on(model, batch).items()}
         return values
+
+    @torch.no_grad()
+    def metrics_on(self, model: nn.Module, batch: Batch) -> dict[str, float]:
+        """The same metrics on any inputs and targets: a study asks for those of the training part."""
+        outputs = torch.cat([model(chunk) for chunk in batch[0].split(_CHUNK)])
+        return {name: float(value) for name, value in self.metrics(outputs, batch[1]).items()}
 
     def _held_out(self, device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
         if device not in self._placed:

@@ -213,4 +213,5 @@ _VERBS = {
     RunStatus.OVERFIT: "overfitted",
     RunStatus.OUT_OF_TIME: "ran out of time",
     RunStatus.PAUSED: "set aside at the milestone",
+    RunStatus.STOPPED_EARLY: "stopped early",
 }
