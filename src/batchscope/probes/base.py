@@ -190,12 +190,12 @@ def square_norm(tensor: Tensor) -> Tensor:
 
 
 def mean_with_interval(values: Sequence[float], *, unit: str) -> Estimate:
-    """The mean of independent values with Student's 90 % interval; open ends for fewer than two of them."""
+    """The mean of independent values with Student's 90 % interval; open ends for fewer than two, no value for none."""
     n = len(values)
-    mean = math.fsum(values) / n
     method = f"mean of {n} independent draws, Student's t"
     if n < 2:
-        return Estimate(value=mean, low=None, high=None, n=n, unit=unit, method=method)
+        return Estimate(value=values[0] if n else None, low=None, high=None, n=n, unit=unit, method=method)
+    mean = math.fsum(values) / n
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     half = float(stdtrit(n - 1, 0.95)) * math.sqrt(variance / n)
     return Estimate(value=mean, low=mean - half, high=mean + half, n=n, unit=unit, method=method)
