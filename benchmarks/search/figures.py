@@ -58,10 +58,14 @@ def curves_of_ours(rows: Sequence[Row], costs: Sequence[float] = COSTS) -> list[
     curves: list[dict[str, Any]] = []
     for (task, profile, seed), searches in cases.items():
         done = [[row for row in searches if row["cost"] is not None and row["cost"] <= cost] for cost in costs]
-        regret = [max(each, key=lambda row: row["cost"])["regret"] if each else None for each in done]
+        dearest = [max(each, key=lambda row: row["cost"]) if each else {} for each in done]
         first = searches[0]
         head = {"rival": OURS, "task": task, "half": first["half"], "profile": profile, "seed": seed}
-        curves.append(head | {"best_s": first["best_s"], "regret": regret})
+        of_cost = {
+            "regret": [row.get("regret") for row in dearest],
+            "trained": [row.get("verified", False) for row in dearest],
+        }
+        curves.append(head | {"best_s": first["best_s"], **of_cost})
     return curves
 
 
@@ -115,9 +119,18 @@ def regret_table(rows: Sequence[Row], costs: Sequence[float] = SHOWN) -> str:
 
 
 def total_at(own: Sequence[Row], trainings: float) -> float:
-    """Median over tasks and profiles of search and trainings together, at the cost at which that is least."""
-    totals = [quantile(cost + trainings * regret_at(own, cost), 0.5) for cost in COSTS]
-    return min(totals)
+    """Median over tasks and profiles of search and trainings together, at the cost at which that is least.
+
+    A trial that reached the target, or a run at the recipe, is the first of the trainings.
+    """
+    return min(quantile(cost + _trained_for(own, cost, trainings), 0.5) for cost in COSTS)
+
+
+def _trained_for(own: Sequence[Row], cost: float, trainings: float) -> np.ndarray:
+    index = COSTS.index(cost)
+    made = np.array([row["trained"][index] if isinstance(row["trained"], list) else row["trained"] for row in own])
+    regret = regret_at(own, cost)
+    return np.where(np.isinf(regret), math.inf, (trainings - made) * np.minimum(regret, 1e9))
 
 
 def break_even(rows: Sequence[Row], ours: Sequence[Row], against: str) -> float:

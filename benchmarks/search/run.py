@@ -60,6 +60,7 @@ def _row(rival: str, game: Game) -> dict[str, Any]:
         "seed": game.seed,
         "best_s": game.best_s,
         "trials": game.trials,
+        "trained": game.trials > 0,
         "regret": game.regret(),
     }
 

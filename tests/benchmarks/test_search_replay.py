@@ -190,15 +190,16 @@ def rows_of(script: Script, rival: str, regrets: dict[float, float], tasks: int 
     costs = script("replay").COSTS
     levels = [[value for at, value in regrets.items() if at <= cost] for cost in costs]
     regret = [each[-1] if each else None for each in levels]
-    head = {"rival": rival, "half": "design", "profile": "knee64", "best_s": 0.1, "regret": regret}
+    head = {"rival": rival, "half": "design", "profile": "knee64", "best_s": 0.1, "regret": regret, "trained": False}
     return [head | {"task": f"t{i}", "seed": s} for i in range(tasks) for s in range(3)]
 
 
 def test_our_curve_takes_the_dearest_search_within_the_cost(script: Script) -> None:
     head = {"task": "t", "half": "design", "profile": "p", "seed": 0, "best_s": 0.1, "current": None}
-    rows = [head | {"cost": 2.5, "regret": 1.3}, head | {"cost": 6.0, "regret": 1.1}]
+    rows = [head | {"cost": 2.5, "regret": 1.3, "verified": True}, head | {"cost": 6.0, "regret": 1.1}]
     (found,) = script("figures").curves_of_ours(rows, (2.0, 3.0, 6.0, 50.0))
     assert found["regret"] == [None, 1.3, 1.1, 1.1]
+    assert found["trained"] == [False, True, False, False]
 
 
 def test_break_even_is_where_the_saved_time_pays_the_search(script: Script) -> None:
@@ -207,6 +208,9 @@ def test_break_even_is_where_the_saved_time_pays_the_search(script: Script) -> N
     assert figures.break_even(rival, ours, "default") == 6  # 5 + n < 2 n
     assert figures.break_even(ours, rival, "ours") == math.inf
     assert figures.total_at(ours, 10) == pytest.approx(15.0)
+    trained = [row | {"trained": True} for row in ours]
+    assert figures.total_at(trained, 10) == pytest.approx(14.0)
+    assert figures.total_at(trained, 1) == pytest.approx(5.0)
 
 
 def test_bootstrap_intervals_are_as_wide_as_the_tasks_differ(script: Script) -> None:
