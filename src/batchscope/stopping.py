@@ -14,8 +14,10 @@ __all__ = [
     "BehindRule",
     "DeadlineRule",
     "History",
+    "PatienceRule",
     "PauseRule",
     "PlateauRule",
+    "RoseRule",
     "StallRule",
     "StepLimitRule",
     "StopRule",
@@ -177,6 +179,42 @@ class PlateauRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PatienceRule:
+    """Early stopping: ends a run whose metric has not improved for so many epochs, however little that would be."""
+
+    patience: float
+    """In epochs."""
+    steps_per_epoch: float
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`STOPPED_EARLY`, once the wait is over."""
+        waited = (history.steps[-1] - history.steps[history.best_index]) / self.steps_per_epoch
+        return RunStatus.STOPPED_EARLY if waited >= self.patience - 0.5 / self.steps_per_epoch else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoseRule:
+    """Ends a run that is lost although its loss stays a number: the training loss far above the loss at the start."""
+
+    factor: float = 10.0
+    """Times the loss of the evaluation before the first step."""
+    evaluations: int = 3
+    """How many in a row; a spike is no divergence."""
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`DIVERGED`, once the training loss has stayed above."""
+        try:
+            name, larger = target_metric(sorted(history.metrics[0]))
+        except TargetError:
+            return None
+        first, late = history.metrics[0][name], history.train_losses[1:][-self.evaluations :]
+        if larger or not first > 0 or len(late) < self.evaluations:
+            return None
+        above = all(loss is not None and loss > self.factor * first for loss in late)
+        return RunStatus.DIVERGED if above else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BehindRule:
     """Ends a run that lags behind a finished one in time.
 
@@ -190,7 +228,7 @@ class BehindRule:
     """Time and target metric of the finished run's evaluations, up to its target."""
     step_time: float
     factor: float
-    from_share: float = 0.35
+    from_share: float = 0.6
     patience: int = 3
 
     def __call__(self, history: History) -> RunStatus | None:

@@ -17,11 +17,13 @@ from .errors import UsageError
 from .records import SCHEMA, Environment, Estimate
 
 if TYPE_CHECKING:
+    from .laboratory import Laboratory
     from .report.blocks import Section
     from .store import StoredRun
-    from .studying import Laboratory
 
 __all__ = [
+    "ROW_MEMBERS",
+    "SUMMARY_MEMBERS",
     "Arm",
     "Finding",
     "Length",
@@ -151,11 +153,12 @@ class StudyRow:
 
     def flat(self) -> dict[str, Any]:
         """As a script reads it: one object without nesting; NaN and infinities are `null`."""
-        own = {name: getattr(self, name) for name in _ROW_MEMBERS}
+        own = {name: getattr(self, name) for name in ROW_MEMBERS}
         return encode({**own, **self.values})
 
 
-_ROW_MEMBERS = ("run", "variant", "batch_size", "lr", "seed", "steps", "epochs", "status")
+ROW_MEMBERS = ("run", "variant", "batch_size", "lr", "seed", "steps", "epochs", "status")
+"""What every row of any study has, in this order; its metrics come after."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,11 +183,12 @@ class SummaryRow:
 
     def flat(self) -> dict[str, Any]:
         """As a script reads it: one object, whose measured members are estimates."""
-        own = {name: getattr(self, name) for name in _SUMMARY_MEMBERS}
+        own = {name: getattr(self, name) for name in SUMMARY_MEMBERS}
         return encode({**own, **self.estimates})
 
 
-_SUMMARY_MEMBERS = ("variant", "batch_size", "lr", "runs", "diverged", "best_lr")
+SUMMARY_MEMBERS = ("variant", "batch_size", "lr", "runs", "diverged", "best_lr")
+"""What every summary row has; its estimates come after."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,19 +222,14 @@ class Study:
     examples: int
     """In the training set."""
     planned: int
-    """Runs that were asked for; fewer rows: the budget was used up before."""
+    """Runs that were asked for; a study that decides on the way may need fewer."""
+    complete: bool
+    """Whether the budget was enough for all of them."""
     environment: Environment
-    memory_bytes: Mapping[str, float] = field(default_factory=dict)
-    """Peak memory of one training step, by batch size; empty: not measured."""
     measurements: Mapping[str, Any] = field(default_factory=dict)
     """What a named study noted for its own sections, in JSON types."""
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA
-
-    @property
-    def complete(self) -> bool:
-        """Whether every run that was asked for was made."""
-        return len(self.rows) >= self.planned
 
     def answer(self) -> dict[str, Any]:
         """The five members that scripts rely on, in JSON types."""

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,7 +36,7 @@ from .sections import (
 if TYPE_CHECKING:
     from ..store import StoredRun
 
-__all__ = ["SECTIONS", "render"]
+__all__ = ["SECTIONS", "Head", "render", "render_sections"]
 
 SECTIONS: tuple[Callable[[Plan, Sequence[StoredRun]], Section], ...] = (
     recipe.build,
@@ -62,14 +63,36 @@ _ALLOWED = "img-src data: blob:; style-src 'unsafe-inline';"
 _UNIT = re.compile(r"(?<=\d) (?=(?:%|µs|ms|s|min|h|days|B|[KMGTP]iB|×)(?!\w))")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What stands above the sections of a page."""
+
+    task: str
+    status: str
+    """For the title of the window."""
+    question: tuple[str, str, str]
+    """What was asked; the middle part is set in bold."""
+    version: str
+
+
 def render(plan: Plan, runs: Sequence[StoredRun]) -> str:
     """The page as text; see `batchscope.report.build`."""
+    sections = [build(plan, runs) for build in SECTIONS]
+    soonest = "soonest" if plan.objective == "time" else "with the fewest examples"
+    asked = ("The batch size that reaches", str(plan.target), soonest) if plan.target else ("No target was set", "", "")
+    return render_sections(
+        Head(task=plan.task, status=plan.status.value, question=asked, version=plan.environment.batchscope),
+        [s for s in sections if plan.table is None or s.name not in _ONLY_OF_SEARCHES],
+    )
+
+
+def render_sections(head: Head, sections: Sequence[Section]) -> str:
+    """Any page as text: one self-contained file."""
     templates = _templates()
     library, drawing = _chart_library(), _source("page.js")
-    sections = [build(plan, runs) for build in SECTIONS]
     page = templates.get_template("page.html.j2").render(
-        plan=plan,
-        sections=[s for s in sections if plan.table is None or s.name not in _ONLY_OF_SEARCHES],
+        head=head,
+        sections=sections,
         style=Markup(_source("page.css")),
         scripts=[Markup(library), Markup(drawing)],
         policy=f"default-src 'none'; {_ALLOWED} script-src {_hash(library)} {_hash(drawing)}",

@@ -6,12 +6,12 @@ A file defines `STUDY = NamedStudy(...)` (from `batchscope.study`) and may be im
 (probes, a changed task) is imported inside the function that uses it, so that `batchscope report DIR` rebuilds the page
 anywhere. Files here never import each other.
 
-`carry_out(laboratory)` is the study. The `Laboratory` (`batchscope.studying`) is all it is given:
+`carry_out(laboratory)` is the study. The `Laboratory` (`batchscope.laboratory`) is all it is given:
 
 ```
-laboratory.question                        batch sizes, rates, seeds, length, schedule: the published ones, or the user's
+laboratory.question                        batch sizes, rates, seeds, length, schedule: published, or the user's
 laboratory.examples, .workload, .loaded    the task
-laboratory.sweep(arms=None, ...)           every arm for every seed; without arms the study's own `arms(question, examples)`
+laboratory.sweep(arms=None, ...)           every arm for every seed; without arms: `arms(question, examples)`
 laboratory.run(arm, seed, ...)             one run, made or read where it is finished; None: no time is left
     workload=laboratory.changed("adam", optimizer=...)   a task with members exchanged, named by the arm's `variant`
     observers=, probes=                    of probes/: their rows are stored with the run, and read from `run.rows`

@@ -1,0 +1,35 @@
+"""The page of a study: the same blocks and charts as a plan's, from rows, summary and runs; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..study import Study
+from .blocks import Section
+from .page import Head, render_sections
+from .study_sections import findings
+
+if TYPE_CHECKING:
+    from ..store import StoredRun
+
+__all__ = ["STUDY_SECTIONS", "render_study"]
+
+STUDY_SECTIONS: tuple[Callable[[Study, Sequence[StoredRun]], Section], ...] = (findings.build,)
+"""The common part of the page from top to bottom; a named study's own sections come after the first."""
+
+
+def render_study(study: Study, runs: Sequence[StoredRun], own: Sequence[Section] = ()) -> str:
+    """The page as text; see `batchscope.report.build_study`."""
+    common = [build(study, runs) for build in STUDY_SECTIONS]
+    head = Head(
+        task=study.task,
+        status=study.study,
+        question=(
+            "Study",
+            study.study,
+            f"of {len(study.question.seeds)} seeds a setting, {study.question.length} a run",
+        ),
+        version=study.environment.batchscope,
+    )
+    return render_sections(head, [common[0], *own, *common[1:]])

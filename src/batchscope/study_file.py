@@ -1,0 +1,55 @@
+"""A study as it stands in `study.json`: what scripts rely on, and beside it what its page needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .codec import decode, encode
+from .errors import StoreError
+from .files import read_json
+from .records import Estimate
+from .study import ROW_MEMBERS, SUMMARY_MEMBERS, Study, StudyRow, SummaryRow
+
+__all__ = ["read_study", "study_json"]
+
+_ANSWER = ("study", "task", "rows", "summary", "findings")
+
+
+def study_json(study: Study) -> dict[str, Any]:
+    """`study.answer()`, and every other member under `page`."""
+    return {**study.answer(), "page": {k: v for k, v in encode(study).items() if k not in _ANSWER}}
+
+
+def read_study(folder: Path) -> Study:
+    """The study in a results folder.
+
+    Raises:
+        StoreError: there is none, or it is truncated, or of another schema.
+    """
+    path = folder / "study.json"
+    data = read_json(path)
+    try:
+        page: Mapping[str, Any] = data["page"]
+        plain = {**page, "study": data["study"], "task": data["task"], "findings": data["findings"]}
+        frame = decode(Study, {**plain, "rows": [], "summary": []})
+        rows = tuple(_row(row) for row in data["rows"])
+        summary = tuple(_summary(row) for row in data["summary"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"{path} is of another schema: {error}; it was written by another version, or edited"
+        ) from None
+    return replace(frame, rows=rows, summary=summary)
+
+
+def _row(data: Mapping[str, Any]) -> StudyRow:
+    own = {name: data[name] for name in ROW_MEMBERS}
+    return StudyRow(**own, values={name: value for name, value in data.items() if name not in ROW_MEMBERS})
+
+
+def _summary(data: Mapping[str, Any]) -> SummaryRow:
+    own = {name: data[name] for name in SUMMARY_MEMBERS}
+    estimates = {name: decode(Estimate, value) for name, value in data.items() if name not in SUMMARY_MEMBERS}
+    return SummaryRow(**own, estimates=estimates)

@@ -1,0 +1,151 @@
+"""A study from question to answer, kept in a results folder; its runs are made in the `laboratory`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .codec import encode
+from .device import Device, pick
+from .environment import environment_of
+from .files import write_text
+from .laboratory import Laboratory
+from .loading import LoadedTask, as_loaded
+from .progress import Prediction, Progress, Silent
+from .records import SCHEMA
+from .report import build_study
+from .store import Store, StoredRun
+from .study import Finding, NamedStudy, Study, StudyQuestion
+from .study_file import study_json
+from .study_findings import findings_of
+from .study_preparation import StudyPrepared, prediction_of, prepare_study
+from .study_rows import row_of, summarise
+from .task import Task
+from .workload import Workload, preserved_random_state
+
+__all__ = ["SWEEP", "asked_of", "predict", "study"]
+
+SWEEP = NamedStudy(
+    name="sweep",
+    summary="every batch size at every rate, for every seed",
+    source="",
+    question=StudyQuestion(batch_sizes=(8, 32, 128), lrs=(0.01, 0.1)),
+)
+"""What `batchscope study TASK` does."""
+
+
+def study(
+    task: LoadedTask | Task,
+    question: StudyQuestion,
+    *,
+    out: Path | str,
+    named: NamedStudy = SWEEP,
+    device: Device | None = None,
+    budget_s: float = 600.0,
+    progress: Progress | None = None,
+) -> Study:
+    """Carry out a study.
+
+    Args:
+        task: from `load_task`, or any object with the methods of a task.
+        question: batch sizes, rates, seeds, length.
+        out: results folder; holds `study.json`, `report.html` and all runs when this returns.
+        named: what is done with them; default: every batch size at every rate.
+        device: where runs are made; default: the accelerator if there is one.
+        budget_s: seconds from now after which no training goes on; the same call goes on where it ended.
+        progress: told what happens.
+
+    Returns:
+        What was found; `complete` says whether the budget was enough.
+
+    Raises:
+        TaskError: the task fails the preflight.
+        UsageError: a batch size is larger than the training set, or does not fit into memory.
+        TargetError: the metric is not there.
+        StoreError: the folder cannot be used.
+    """
+    loaded, device, told = as_loaded(task), device or pick(), progress or Silent()
+    started = time.monotonic()
+    with preserved_random_state(question.seeds[0]), Store(out, asked_of(loaded, question, device, named)) as store:
+        workload = _workload(loaded, device)
+        prepared = prepare_study(workload, question, named, told, store)
+        laboratory = Laboratory(
+            loaded=loaded,
+            workload=workload,
+            question=question,
+            target=prepared.target,
+            store=store,
+            progress=told,
+            pace=prepared.pace,
+            arms=prepared.arms,
+            deadline=started + budget_s,
+        )
+        told.predicted(prediction_of(prepared, question, workload.examples, budget_s, laboratory))
+        own = named.carry_out(laboratory)
+        found, runs = _account(laboratory, named, prepared, own)
+        store.note("study", study_json(found))
+        write_text(Path(out) / "report.html", build_study(found, runs, named.sections(found, runs)))
+    return found
+
+
+def predict(
+    loaded: LoadedTask,
+    question: StudyQuestion,
+    *,
+    named: NamedStudy = SWEEP,
+    device: Device | None = None,
+    budget_s: float = 600.0,
+    progress: Progress | None = None,
+) -> Prediction:
+    """How long `study` would take; steps are timed, and nothing is stored. Arguments and errors as there."""
+    with preserved_random_state(question.seeds[0]):
+        workload = _workload(loaded, device or pick())
+        prepared = prepare_study(workload, question, named, progress or Silent(), None)
+    return prediction_of(prepared, question, workload.examples, budget_s)
+
+
+def asked_of(loaded: LoadedTask, question: StudyQuestion, device: Device, named: NamedStudy = SWEEP) -> dict[str, Any]:
+    """Everything that makes a study another one; a results folder holds one."""
+    return {
+        "schema": SCHEMA,
+        "command": "study",
+        "study": named.name,
+        "task": loaded.name,
+        "settings": loaded.settings,
+        "source_sha256": loaded.source_sha256,
+        "device": str(device.torch_device),
+        **encode(question),
+    }
+
+
+def _workload(loaded: LoadedTask, device: Device) -> Workload:
+    return Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
+
+
+def _account(
+    laboratory: Laboratory, named: NamedStudy, prepared: StudyPrepared, own: Sequence[Finding]
+) -> tuple[Study, tuple[StoredRun, ...]]:
+    """Rows, summary and findings of all finished runs, and those runs."""
+    runs = tuple(run for run in laboratory.store.runs() if run.result is not None)
+    memory = dict(prepared.memory_bytes)
+    rows = tuple(
+        row_of(run, prepared.target, laboratory.examples_of(run), memory.get(run.config.batch_size)) for run in runs
+    )
+    members: dict[str, Any] = {
+        "study": named.name,
+        "task": laboratory.loaded.name,
+        "rows": rows,
+        "summary": summarise(rows, prepared.target),
+        "question": laboratory.question,
+        "metric": prepared.target.metric,
+        "larger_is_better": prepared.target.mode == "max",
+        "examples": laboratory.examples,
+        "planned": len(prepared.arms) * len(laboratory.question.seeds),
+        "complete": not laboratory.cut_off,
+        "environment": environment_of(laboratory.device),
+        "measurements": laboratory.measurements(),
+        "notes": prepared.notes,
+    }
+    return Study(**members, findings=(*own, *findings_of(Study(**members, findings=())))), runs
