@@ -301,6 +301,7 @@ class Search:
             return
         decision: Decision = self.findings.decision
         steps = math.ceil(math.exp(float(self.findings.belief.log_steps(decision.batch_size, decision.lr).mean())))
+        outcomes: set[bool] = set()
         for _ in range(_HORIZONS):
             config = self._config(
                 decision.batch_size, decision.lr, "horizon", schedule=self.question.schedule, max_steps=max(2, steps)
@@ -309,6 +310,9 @@ class Search:
                 return
             run = self._run(config, f"{self.question.schedule} decay over {steps} steps")
             reached = run.result is not None and run.result.status is RunStatus.REACHED
+            outcomes.add(reached)
+            if len(outcomes) == 2:
+                return
             steps = math.ceil(steps * (0.8 if reached else 1.3))
 
     def _config(self, batch_size: int, lr: float, purpose: str, **more: Any) -> RunConfig:
