@@ -228,7 +228,7 @@ class BehindRule:
     """Time and target metric of the finished run's evaluations, up to its target."""
     step_time: float
     factor: float
-    from_share: float = 0.6
+    from_share: float = 0.35
     patience: int = 3
 
     def __call__(self, history: History) -> RunStatus | None:
