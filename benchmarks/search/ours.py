@@ -29,7 +29,7 @@ from batchscope.question import CurrentRecipe, Question
 from batchscope.records import HardwareProfile, Plan, PlanStatus
 from batchscope.sweep import find
 from replay import DEFAULT_BATCH_SIZE, default_lr
-from results import write
+from results import read, write
 from tables import KNEES, PROFILES, TASKS, Table, geometric_mean
 from yardstick import Yardstick, tables
 
@@ -253,7 +253,10 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--current", nargs="*", choices=["best", "default"], default=[None])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--part", default="ours", help="name of the results file; none where it is empty")
+    parser.add_argument("--collect", nargs="+", metavar="PART", help="put results files together instead of searching")
     arguments = parser.parse_args(argv)
+    if arguments.collect:
+        return collect(arguments.collect, arguments.part)
     torch.set_num_threads(1)
     yardstick = Yardstick(may_train=True, keep=False)
     rows: list[dict[str, Any]] = []
@@ -267,6 +270,21 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 write(arguments.part, rows, summary=_json(summary(rows)))
     if rows:
         print(shown(summary(rows)))
+    return rows
+
+
+def collect(parts: Sequence[str], name: str) -> list[dict[str, Any]]:
+    """Put the rows of several results files into one; of a search that stands in two of them, the later."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in itertools.chain.from_iterable(map(read, parts)):
+        found[tuple(row[key] for key in ("task", "profile", "seed", "trainings", "current"))] = row
+    rows = list(found.values())
+    numbers = [
+        {key: math.inf if key in ("regret", "total", "default") and v is None else v for key, v in row.items()}
+        for row in rows
+    ]
+    write(name, rows, summary=_json(summary(numbers)))
+    print(shown(summary(numbers)))
     return rows
 
 
