@@ -219,7 +219,7 @@ def test_f25_f26_the_users_model_keeps_its_weights_attributes_and_mode(own: Any)
 
 
 def test_f28_every_run_is_fed_batches_of_its_own_size(own: Any) -> None:
-    """Of all batches since the range test: as many of each size as steps of it were made, smaller ones for the noise."""
+    """Of all batches since the range test: as many of each size as steps of it were made; smaller ones for noise."""
     task, _, _, _ = own
     expected: Counter[int] = Counter()
     for path in Path("out").glob("runs/*/result.json"):

@@ -15,16 +15,18 @@ from hypothesis import strategies as st
 from batchscope.fits.steps_to_target import Observation, Prior, StepsPosterior, fit
 from batchscope.search.anchors import Choices, Decision, decide, propose, sizes_between
 
+from ..fits.laws import drawn_from, law
 from .simulated import on_hardware
 
-TRUTH = np.array([math.log(100), math.log(64), 0.0, math.log(0.4), 1.0, math.log(0.5), math.log(0.1)])
+TRUTH = law(spread=0.1, shape=0.5).draws[0]
 
 
 def believed(doubt: float) -> StepsPosterior:
     """A belief around the truth; `doubt` scales the standard deviations of steps, B_c and rate."""
     rng = np.random.default_rng(0)
-    sd = doubt * np.array([1.0, 1.0, 0.2, 1.0, 0.1, 0.3, 0.0])
-    return StepsPosterior(TRUTH + sd * rng.standard_normal((128, 7)), 4)
+    sd = np.zeros(len(TRUTH))
+    sd[:6] = 1.0, 1.0, 0.2, 1.0, 0.1, 0.3
+    return StepsPosterior(TRUTH + doubt * sd * rng.standard_normal((128, len(TRUTH))), 4)
 
 
 def best_lr(batch_size: int) -> float:
@@ -33,6 +35,8 @@ def best_lr(batch_size: int) -> float:
 
 SURE, UNSURE = believed(0.01), believed(0.7)
 HARDWARE = on_hardware(100, 1024)
+OFTEN = replace(HARDWARE, trainings=200.0)
+"""For a recipe that is used so often that doubt is worth settling."""
 
 
 @given(smallest=st.integers(1, 5000), more=st.integers(0, 100_000))
@@ -65,10 +69,32 @@ def test_doubt_lowers_the_probability_and_raises_the_expected_regret() -> None:
 def test_a_tried_pair_is_preferred_within_the_tolerance_and_only_there() -> None:
     free = decide(SURE, HARDWARE)
     near, far = (free.batch_size, 1.05 * free.lr), (free.batch_size, 0.4 * free.lr)
-    assert decide(SURE, HARDWARE, [far, near]).lr == near[1]
-    assert decide(SURE, HARDWARE, [far]) == free
-    assert decide(SURE, HARDWARE, [far], tolerance=5.0).lr == far[1]
-    assert decide(SURE, HARDWARE, [(3, near[1])]) == free  # batch size 3 is no choice
+    assert decide(SURE, HARDWARE, {far: 0.05, near: 0.05}).lr == near[1]
+    assert decide(SURE, HARDWARE, {far: 0.05}) == free
+    assert decide(SURE, HARDWARE, {far: 2.0}).lr == far[1]
+    assert decide(SURE, HARDWARE, {(3, near[1]): 2.0}) == free  # batch size 3 is no choice
+
+
+def test_of_two_pairs_with_a_run_the_one_that_exceeds_its_tolerance_least_is_preferred() -> None:
+    """A finished run is worth more than one that waits: it may be a little worse and is still chosen."""
+    free = decide(SURE, HARDWARE)
+    best, near = (free.batch_size, free.lr), (free.batch_size, 0.8 * free.lr)
+    extra = decide(SURE, HARDWARE, {near: math.inf}).expected_regret - free.expected_regret
+    assert extra > 0.005
+    assert decide(SURE, HARDWARE, {best: 0.1, near: 0.1 + 0.5 * extra}).lr == best[1]
+    assert decide(SURE, HARDWARE, {best: 0.1, near: 0.1 + 2.0 * extra}).lr == near[1]
+
+
+def test_a_pair_of_boundless_tolerance_is_chosen_however_bad_it_is() -> None:
+    assert decide(SURE, HARDWARE, {(1, 1e-6): math.inf}).lr == 1e-6
+
+
+def test_a_pair_that_failed_is_not_chosen_and_neither_is_the_next_that_failed() -> None:
+    failed: list[tuple[int, float]] = []
+    for _ in range(8):
+        found = decide(UNSURE, HARDWARE, failed=failed)
+        assert (found.batch_size, found.lr) not in failed
+        failed.append((found.batch_size, found.lr))
 
 
 def test_examples_as_the_objective_pick_a_smaller_batch() -> None:
@@ -93,8 +119,8 @@ def test_no_run_is_bought_when_nothing_is_left_to_learn() -> None:
 
 
 def test_no_run_is_bought_for_a_recipe_that_is_hardly_used() -> None:
-    assert propose(UNSURE, replace(HARDWARE, trainings=20.0)) is not None
-    assert propose(UNSURE, replace(HARDWARE, trainings=0.05)) is None
+    assert propose(UNSURE, OFTEN) is not None
+    assert propose(UNSURE, replace(OFTEN, trainings=0.05)) is None
 
 
 def test_where_a_run_is_a_must_the_best_one_is_named_though_not_worth_its_price() -> None:
@@ -107,9 +133,18 @@ def test_a_bought_run_is_worth_its_price_and_no_value_is_negative() -> None:
         assert proposal is not None
         assert proposal.value > -0.02 * HARDWARE.trainings
         assert proposal.price > 0
-    bought = propose(UNSURE, HARDWARE)
+    bought = propose(UNSURE, OFTEN)
     assert bought is not None
     assert bought.value > bought.price
+
+
+def test_a_probe_up_to_the_milestone_costs_its_share_of_a_training() -> None:
+    """Here it lies at a third of the steps of large batches and earlier for small ones; a probe that lags ends sooner."""
+    whole, part = (propose(SURE, replace(HARDWARE, by_milestone=by), must=True) for by in (False, True))
+    assert whole is not None
+    assert part is not None
+    assert 0.9 < whole.price < 1.3
+    assert 0.15 < part.price < 0.4
 
 
 def test_doubt_about_the_rate_is_settled_by_a_run_near_the_expected_best_batch_size() -> None:
@@ -123,9 +158,9 @@ def test_doubt_about_the_rate_is_settled_by_a_run_near_the_expected_best_batch_s
 
 
 def test_what_was_tried_is_not_bought_again() -> None:
-    first = propose(UNSURE, HARDWARE)
+    first = propose(UNSURE, OFTEN)
     assert first is not None
-    second = propose(UNSURE, HARDWARE, [(first.batch_size, first.lr)])
+    second = propose(UNSURE, OFTEN, [(first.batch_size, first.lr)])
     assert second is not None
     assert second.batch_size != first.batch_size or abs(math.log(second.lr / first.lr)) >= 0.08
 
@@ -138,12 +173,11 @@ def test_the_next_run_is_a_function_of_belief_and_seed() -> None:
 def calibration() -> tuple[np.ndarray, np.ndarray, float, float]:
     """Sixty truths drawn from the prior, five runs each: probability told, whether it held, regret told and true."""
     prior = Prior(log_lr_max=(-2.0, 0.7), log_steps_min=(6.0, 0.7))
-    mean, sd = prior.arrays()
     rng = np.random.default_rng(3)
     choices = on_hardware(128, 1024)
     told, held, expected, true = [], [], [], []
     for seed in range(60):
-        truth = StepsPosterior((mean + sd * rng.standard_normal(7))[None, :], 0)
+        truth = drawn_from(prior, rng)
         seen = [_ran(truth, b, lr, rng) for b, lr in ((64, 0.08), (64, 0.04), (256, 0.15), (32, 0.03), (256, 0.08))]
         found = decide(fit(seen, prior, particles=128, seed=seed), choices)
         regret = _regret(truth, choices, found)
