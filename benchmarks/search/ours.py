@@ -279,13 +279,34 @@ def collect(parts: Sequence[str], name: str) -> list[dict[str, Any]]:
     for row in itertools.chain.from_iterable(map(read, parts)):
         found[tuple(row[key] for key in ("task", "profile", "seed", "trainings", "current"))] = row
     rows = list(found.values())
-    numbers = [
-        {key: math.inf if key in ("regret", "total", "default") and v is None else v for key, v in row.items()}
-        for row in rows
-    ]
-    write(name, rows, summary=_json(summary(numbers)))
-    print(shown(summary(numbers)))
+    figures = {part: summary(own) for part, own in _parts(rows).items()}
+    write(name, rows, summary={part: _json(each) for part, each in figures.items()})
+    print(readme_table(figures))
     return rows
+
+
+def _parts(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The searches of each task, of each half, and all; what was infinite is so again."""
+    whole = [row | {key: math.inf for key in ("regret", "total", "default") if row[key] is None} for row in rows]
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for half in ("design", "held-out"):
+        own = [row for row in whole if row["half"] == half]
+        parts |= {task: [row for row in own if row["task"] == task] for task in sorted({row["task"] for row in own})}
+        parts |= {f"**{half}**": own} if own else {}
+    return {**parts, "**all**": whole}
+
+
+def readme_table(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """The table of the README, in Markdown."""
+    keys = ("searches", "regret_median", "regret_p95", "cost_median", "covered_90")
+    lines = [
+        "| task | searches | regret, median | 95th percentile | cost, median | 90 % intervals hold |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, each in figures.items():
+        cells = (f"{each[key]:.2f}" if key != "searches" else f"{each[key]:.0f}" for key in keys)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def shown(row: Mapping[str, Any]) -> str:
