@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ from cyclopts import App, CycloptsError
 from .errors import BatchscopeError, UsageError
 from .options import Flag, Options, Targets
 from .question import Question, hardest_first, parse_current, parse_within
+from .study_options import Numbers, StudyWords, choose, default_task
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -181,6 +183,84 @@ def noise(
 
 
 @app.command
+def study(
+    what: str,
+    task: str | None = None,
+    /,
+    *,
+    batch_sizes: Numbers = (),
+    lrs: Numbers = (),
+    seeds: int | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    time: str | None = None,
+    until_stopped: Flag = False,
+    patience: float | None = None,
+    schedule: Literal["constant", "linear", "cosine"] | None = None,
+    metric: str | None = None,
+    dry_run: Flag = False,
+    options: Options = _DEFAULTS,
+) -> int:
+    """Train a task at several batch sizes and rates, over several seeds, and show what each does.
+
+    Args:
+        what: A task, or the name of a published experiment.
+        task: What a named study runs on; default: its own task, or `--set path=FILE.npz`.
+        batch_sizes: Separated by commas, or repeated.
+        lrs: Learning rates; every batch size is trained at every rate.
+        seeds: How many seeds each setting is run with, from --seed on; default 3.
+        epochs: Length of a run, in passes over the training set; default 30. With --until-stopped: at most.
+        steps: Length of a run in steps, instead.
+        time: Length of a run in time spent in training steps, instead: 60s, 5m.
+        until_stopped: A run ends when the metric has not improved for --patience epochs.
+        patience: Epochs without improvement; default 10.
+        schedule: Of the learning rate.
+        metric: What choices are made by, NAME or NAME:max; default: the validation loss.
+        dry_run: Say how long it will take, and stop.
+        options: Of every command that measures.
+    """
+    from .codec import encode
+    from .study_view import study_view
+    from .terminal import LiveProgress, stderr
+    from .views import prediction_in_words
+
+    named, spec = choose(what, task)
+    words = StudyWords(
+        batch_sizes=batch_sizes,
+        lrs=lrs,
+        seeds=seeds,
+        first_seed=options.seed,
+        epochs=epochs,
+        steps=steps,
+        time=time,
+        until_stopped=until_stopped,
+        patience=patience,
+        schedule=schedule,
+        metric=metric,
+        memory_limit=options.memory_limit_bytes,
+    )
+    question, budget_s = words.question(named), options.budget_s
+    with LiveProgress(stderr()) as progress:
+        progress.stage("loading the task")
+        settings = list(options.set)
+        if named is not None and spec is None:
+            spec, settings = default_task(named, settings)
+        assert spec is not None
+        loaded, device = replace(options, set=tuple(settings)).load(spec), options.picked()
+        from . import studying
+
+        how: dict[str, Any] = {"named": named or studying.SWEEP, "device": device}
+        if dry_run:
+            prediction = studying.predict(loaded, question, **how, budget_s=budget_s, progress=progress)
+            _answer(options.json, encode(prediction), [prediction_in_words(prediction)])
+            return 0
+        out = options.folder(f"{loaded.name}-{how['named'].name}", studying.asked_of(loaded, question, **how))
+        found = studying.study(loaded, question, out=out, **how, budget_s=budget_s, progress=progress)
+    _answer(options.json, found.answer(), study_view(found, out))
+    return 0 if found.complete else 3
+
+
+@app.command
 def count(
     *,
     examples: int,
@@ -228,15 +308,19 @@ def report(folder: Path, /) -> int:
     """Rebuild the page of a results folder.
 
     Args:
-        folder: The --out of a search.
+        folder: The --out of a search or of a study.
     """
     from .files import read_record, write_text
     from .records import Plan
     from .report import build
     from .store import read_runs
+    from .study_file import rebuilt_study
 
     page = folder / "report.html"
-    write_text(page, build(read_record(folder / "plan.json", Plan), read_runs(folder)))
+    if (folder / "study.json").exists():
+        write_text(page, rebuilt_study(folder))
+    else:
+        write_text(page, build(read_record(folder / "plan.json", Plan), read_runs(folder)))
     _answer(False, None, [f"Wrote {page}."])
     return 0
 

@@ -82,6 +82,7 @@ class Laboratory:
     deadline: float
     cut_off: bool = False
     """Whether a run that was asked for could not be made in time."""
+    _done: int = 0
     _best: tuple[float, str] | None = None
     _parts: dict[int, TrainPart | None] = field(default_factory=dict)
 
@@ -94,6 +95,11 @@ class Laboratory:
     def device(self) -> Device:
         """Where runs are made."""
         return self.workload.device
+
+    @property
+    def planned(self) -> int:
+        """How many runs the study said it would make, at most."""
+        return len(self.arms) * len(self.question.seeds)
 
     @property
     def late(self) -> bool:
@@ -170,6 +176,8 @@ class Laboratory:
         config = self.config(arm, seed, task)
         run = self.store.finished(config)
         if run is not None and all(self._kept(run, when, task.examples) for when in keep):
+            self._best_with(run)
+            self._done += 1
             return run
         if self.late:
             self.cut_off = True
@@ -286,7 +294,9 @@ class Laboratory:
         probes: Sequence[Probe],
         keep: Sequence[Keep],
     ) -> StoredRun | None:
-        left = f"at most {max(0.0, self.deadline - time.monotonic()):.0f} s left"
+        left = (
+            f"{self._done} of {self.planned} runs done, at most {max(0.0, self.deadline - time.monotonic()):.0f} s left"
+        )
         self.progress.run_started(config, f"{arm.variant}, seed {config.seed}".removeprefix(", "), left)
         writer = self.store.start(config)
         kept, spent = KeptWeights(keep, config, workload.examples), SecondsRule(limit=_seconds(arm))
@@ -317,6 +327,7 @@ class Laboratory:
             with explained(path):
                 torch.save(state, path)
         run = writer.finish(result)
+        self._done += 1
         self.progress.run_finished(run, self._best_with(run))
         return run
 

@@ -11,9 +11,12 @@ from .codec import decode, encode
 from .errors import StoreError
 from .files import read_json
 from .records import Estimate
+from .report import build_study
+from .store import read_runs
+from .studies import named_study, names
 from .study import ROW_MEMBERS, SUMMARY_MEMBERS, Study, StudyRow, SummaryRow
 
-__all__ = ["read_study", "study_json"]
+__all__ = ["read_study", "rebuilt_study", "study_json"]
 
 _ANSWER = ("study", "task", "rows", "summary", "findings")
 
@@ -42,6 +45,18 @@ def read_study(folder: Path) -> Study:
             f"{path} is of another schema: {error}; it was written by another version, or edited"
         ) from None
     return replace(frame, rows=rows, summary=summary)
+
+
+def rebuilt_study(folder: Path) -> str:
+    """The page of the study in a results folder, from its files alone.
+
+    Raises:
+        StoreError: a file of it is missing, truncated or of another schema.
+    """
+    study = read_study(folder)
+    runs = tuple(run for run in read_runs(folder) if run.result is not None)
+    own = named_study(study.study).sections(study, runs) if study.study in names() else ()
+    return build_study(study, runs, own)
 
 
 def _row(data: Mapping[str, Any]) -> StudyRow:

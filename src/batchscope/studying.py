@@ -142,7 +142,7 @@ def _account(
         "metric": prepared.target.metric,
         "larger_is_better": prepared.target.mode == "max",
         "examples": laboratory.examples,
-        "planned": len(prepared.arms) * len(laboratory.question.seeds),
+        "planned": laboratory.planned,
         "complete": not laboratory.cut_off,
         "environment": environment_of(laboratory.device),
         "measurements": laboratory.measurements(),

@@ -58,7 +58,7 @@ class KeptWeights:
 
     def at_evaluation(self, step: int) -> Row | None:
         """Copy the weights where this evaluation is one of the moments."""
-        due = [when for when in self._when if self._due(when, step)]
+        due: list[Keep] = [when for when in self._when if self._due(when, step)]
         state = self._state() if due else {}
         for when in due:
             self.states[when] = state
