@@ -15,7 +15,7 @@ import pytest
 Cli = Callable[..., Any]
 
 FIND = "find digits --trainings 0.5 --target val_loss<=0.6"
-COMMANDS = ("init", "find", "bench", "noise", "count", "report", "runs")
+COMMANDS = ("init", "find", "bench", "noise", "count", "study", "report", "runs")
 
 
 def batchscope(*words: str, script: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
@@ -44,7 +44,7 @@ def test_every_option_is_explained(cli: Cli, command: str) -> None:
     assert ended.status == 0
     options = [line for line in ended.out.splitlines() if line.startswith("│ --")]
     assert all(len(line.strip("│ ").split(maxsplit=1)) == 2 for line in options)
-    measures = command in ("find", "bench", "noise")
+    measures = command in ("find", "bench", "noise", "study")
     for option in ("--set", "--seed", "--out", "--json", "--budget", "--device", "--memory-limit", "--debug"):
         assert not measures or any(option in line for line in options), option
 
