@@ -226,6 +226,6 @@ def choose_target(rows: Sequence[Row]) -> Target:
 def _improvement(rows: Sequence[Row]) -> tuple[str, float, float, bool]:
     """The metric to aim at, its first and best value, and whether larger is better."""
     evaluations = [row for row in rows if row["kind"] == "evaluation"]
-    metric, larger = target_metric(list(evaluations[0]["metrics"]))
+    metric, larger = target_metric(sorted(evaluations[0]["metrics"]))
     values = [float(row["metrics"][metric]) for row in evaluations if row["metrics"].get(metric) is not None]
     return metric, values[0], max(values) if larger else min(values), larger

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from .files import explained
+from .probes.noise_scale import probes_of
+from .stopping import StepLimitRule
 from .store import StoredRun
 from .train import Training
 from .workload import Workload
@@ -40,18 +42,18 @@ def hand_over(run: StoredRun, folder: Path, path: Path, workload: Workload) -> N
     """Put the trained model of a run at `path`, a `state_dict` for `torch.load`.
 
     Args:
-        run: a finished one.
+        run: a finished one; its model is that of its best evaluation, which is the last one where it had a target.
         folder: of the run.
         path: where to; an old file there is replaced.
-        workload: to train the run again where its model was not kept: it follows from its configuration.
+        workload: to train the run again up to there where its model was not kept: it follows from its configuration.
 
     Raises:
         StoreError: it cannot be written.
     """
     kept, result = folder / _NAME, run.result
     if not kept.exists() and result is not None:
-        training = Training(workload, run.config)
-        training.advance([lambda history: result.status if history.steps[-1] >= result.steps else None])
+        training = Training(workload, run.config, probes=probes_of(run.config))
+        training.advance([StepLimitRule(steps=result.best_step)])
         keep(training.model, folder)
     _write(lambda temporary: shutil.copyfile(kept, temporary), path)
 

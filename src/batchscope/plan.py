@@ -73,8 +73,17 @@ def build_plan(findings: Findings) -> Plan:
 
 
 def _easier(findings: Findings, target: Target) -> EasierTarget:
-    """The recipe for a target that is passed on the way; none where no run passed it."""
-    seen = replace(findings, target=target)
+    """The recipe for a target that is passed on the way, at a constant rate; none where no run passed it."""
+    milestone = findings.milestone
+    beyond = milestone is not None and target.met_by(milestone.value)
+    at_constant_rate = tuple(run for run in findings.runs if run.config.purpose != "horizon")
+    seen = replace(
+        findings,
+        target=target,
+        milestone=None if beyond else milestone,
+        runs=at_constant_rate,
+        question=replace(findings.question, schedule="constant"),
+    )
     if not seen.reached:
         return EasierTarget(target=target, recipe=None, predicted=None)
     chosen = seen.decision.batch_size, seen.decision.lr

@@ -18,7 +18,7 @@ from .fits.memory import HEADROOM, fit_memory
 from .fits.step_time import accumulation
 from .kept_model import keep
 from .milestone import as_set_aside
-from .probes.noise_scale import NoiseScale
+from .probes.noise_scale import probes_of
 from .progress import Progress
 from .records import Bench, HardwareProfile, RunConfig, RunStatus, Target, Timing
 from .stopping import DeadlineRule, PauseRule, StopRule
@@ -29,6 +29,7 @@ from .workload import Workload
 __all__ = ["Runner", "largest_here"]
 
 _MOST_WAITING = 8
+_COMPLETE = (RunStatus.REACHED, RunStatus.OUT_OF_STEPS)
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Runner:
         budget_s: seconds for the whole search, earlier processes included.
         micro_here: the largest micro-batch of this machine, which may not be the one that the answer is for.
         started: when this process would have begun if it had made all runs itself, on the monotonic clock.
-        keep_models: whether the models of runs that come to their end are kept with them.
+        keep_models: whether the models of complete runs are kept with them, where they are at their best in the end.
     """
 
     workload: Workload
@@ -151,8 +152,7 @@ class Runner:
 
         try:
             if training is None:
-                probes = [NoiseScale(groups=config.noise_scale_groups)] if config.noise_scale_groups else []
-                training = Training(self.workload, config, probes=probes, on_row=on_row)
+                training = Training(self.workload, config, probes=probes_of(config), on_row=on_row)
             training.back()
             result = training.advance([*pause, deadline, *rules], on_row)
         except BaseException:
@@ -161,7 +161,7 @@ class Runner:
         run = writer.finish(result)
         if result.status is RunStatus.PAUSED:
             self._set_aside(run.id, training)
-        elif self.keep_models and result.status in (RunStatus.REACHED, RunStatus.OUT_OF_STEPS):
+        elif self.keep_models and result.status in _COMPLETE and result.best_step == result.steps:
             keep(training.model, self.store.folder(run.id))
         self.keep_time()
         return run

@@ -222,10 +222,12 @@ class Training:
             return RunStatus.REACHED
         if self._history.diverged:
             return RunStatus.DIVERGED
+        over = step >= self.config.max_steps
         for rule in stop_rules:
-            if (status := rule(self._history)) is not None:
+            status = rule(self._history)
+            if status is not None and not (over and status is RunStatus.PAUSED):
                 return status
-        return RunStatus.OUT_OF_STEPS if step >= self.config.max_steps else None
+        return RunStatus.OUT_OF_STEPS if over else None
 
     def _result(self, status: RunStatus, step: int) -> RunResult:
         history = self._history

@@ -8,10 +8,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..records import Row
+from ..records import Row, RunConfig
 from .base import square_norm
 
-__all__ = ["NoiseScale"]
+__all__ = ["NoiseScale", "probes_of"]
+
+
+def probes_of(config: RunConfig) -> list[NoiseScale]:
+    """What is measured inside a run, by its configuration; it has a part in the run's course, in the last digits."""
+    return [NoiseScale(groups=config.noise_scale_groups)] if config.noise_scale_groups else []
 
 
 class NoiseScale:
