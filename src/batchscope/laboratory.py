@@ -29,7 +29,7 @@ from .records import Row, RunConfig, RunStatus, Target
 from .run_limits import CutOff, Deadline, SecondsRule
 from .stopping import PatienceRule, RoseRule
 from .store import Store, StoredRun
-from .study import Arm, StudyQuestion
+from .study import EXAMPLES_OF_RUN, Arm, StudyQuestion
 from .train import Training
 from .workload import Workload
 
@@ -38,7 +38,6 @@ __all__ = ["Keep", "Laboratory", "Pace"]
 _EVALUATIONS = 30
 """Of a run whose length is given in steps or seconds, unless an epoch is shorter."""
 _ENDLESS = 10**9
-_EXAMPLES = "examples_in_training_set"
 _TASK_MEMBERS = ("model", "train_data", "loss", "optimizer", "evaluate", "batch_size", "collate", "metrics_on")
 _MOST_PARTS = 4
 
@@ -194,7 +193,7 @@ class Laboratory:
 
     def examples_of(self, run: StoredRun) -> int:
         """In the training set of a run, which a study may have changed."""
-        return int(run.config.settings.get(_EXAMPLES, self.examples))
+        return int(run.config.settings.get(EXAMPLES_OF_RUN, self.examples))
 
     def config(self, arm: Arm, seed: int, workload: Workload | None = None) -> RunConfig:
         """Everything that decides the course of an arm's run.
@@ -213,7 +212,7 @@ class Laboratory:
             raise UsageError(f"a {arm.schedule} schedule decays over a known number of steps; give --epochs or --steps")
         settings = {**task.settings, **({"variant": arm.variant} if arm.variant else {})}
         if task.examples != self.examples:
-            settings[_EXAMPLES] = task.examples
+            settings[EXAMPLES_OF_RUN] = task.examples
         if length.unit in ("seconds", "until-stopped"):
             settings["until"] = str(length)
         return RunConfig(

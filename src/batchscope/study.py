@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .store import StoredRun
 
 __all__ = [
+    "EXAMPLES_OF_RUN",
     "ROW_MEMBERS",
     "SUMMARY_MEMBERS",
     "Arm",
@@ -35,6 +36,9 @@ __all__ = [
     "SummaryRow",
     "grid",
 ]
+
+EXAMPLES_OF_RUN = "examples_in_training_set"
+"""The setting of a run whose training set is not the task's."""
 
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -230,6 +234,10 @@ class Study:
     """What a named study noted for its own sections, in JSON types."""
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA
+
+    def examples_of(self, run: StoredRun) -> int:
+        """In the training set of a run, which a named study may have changed."""
+        return int(run.config.settings.get(EXAMPLES_OF_RUN, self.examples))
 
     def answer(self) -> dict[str, Any]:
         """The five members that scripts rely on, in JSON types."""

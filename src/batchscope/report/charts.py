@@ -19,16 +19,20 @@ __all__ = [
     "PointMark",
     "band",
     "batch_axis",
+    "category_axis",
     "finite",
+    "heat_map",
     "horizontal",
     "layout",
     "line",
     "log_axis",
     "memory_axis",
+    "metric_axis",
     "points",
     "safe",
     "value_axis",
     "vertical",
+    "with_errors",
 ]
 
 LINE, BAND = "var(--line)", "var(--band)"
@@ -107,6 +111,36 @@ def points(
     }
 
 
+def with_errors(marks: Json, below: Sequence[float], above: Sequence[float]) -> Json:
+    """Markers with error bars: how far each reaches down and up."""
+    colour = marks["marker"]["color"]
+    bars = {"array": finite(above), "arrayminus": finite(below), "color": colour, "thickness": 1.2, "width": 3}
+    return {**marks, "error_y": {"type": "data", "symmetric": False, **bars}}
+
+
+def heat_map(
+    columns: Sequence[str],
+    rows: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    hover: Sequence[Sequence[str]],
+) -> Json:
+    """A field of coloured cells with their values in them; less is darker. An unknown value leaves the cell empty."""
+    return {
+        "type": "heatmap",
+        "x": list(columns),
+        "y": list(rows),
+        "z": [finite(row) for row in values],
+        "text": [list(row) for row in hover],
+        "hovertemplate": "%{text}<extra></extra>",
+        "texttemplate": "%{z:.3g}",
+        "colorscale": "Viridis",
+        "xgap": 2,
+        "ygap": 2,
+        "hoverongaps": False,
+        "colorbar": {"thickness": 12, "outlinewidth": 0},
+    }
+
+
 def vertical(
     x: float, colour: str, *, dash: str = "solid", low: float | None = None, high: float | None = None
 ) -> list[Json]:
@@ -173,6 +207,31 @@ def value_axis(values: Iterable[float | None], format: Callable[[float], str] = 
     top = max((v for v in values if v is not None and math.isfinite(v)), default=1.0) or 1.0
     ticks = _even_values(0.0, top * 1.1)
     return {**_axis(title), "type": "linear", "range": [0, top * 1.1], **_ticks(ticks, format)}
+
+
+def metric_axis(values: Sequence[Sequence[float | None]], also: float | None = None, title: str = "") -> Json:
+    """Logarithmic where all is positive and spans a factor of three; runs that blow up leave the chart at the top.
+
+    Args:
+        values: one sequence a curve; twice the largest first value is the top.
+        also: a value that must be in sight.
+        title: of the axis.
+    """
+    firsts = [v for v in (next((v for v in run if v is not None), None) for run in values) if v is not None]
+    ceiling = 2 * max((abs(v) for v in firsts), default=1.0)
+    inside = [v for run in values for v in run if v is not None and abs(v) <= ceiling]
+    inside += [also] if also is not None else []
+    low, high = min(inside, default=0.0), max(inside, default=1.0)
+    if low > 0 and high / low >= 3:
+        return log_axis(inside, title=title)
+    pad = 0.05 * (high - low) or 0.5
+    axis = {**log_axis([1.0], title=title), "type": "linear", "tickmode": "auto", "tickvals": None, "ticktext": None}
+    return {**axis, "range": [low - pad, high + pad]}
+
+
+def category_axis(title: str = "") -> Json:
+    """An axis of names, in the order of the data."""
+    return {**_axis(title), "type": "category"}
 
 
 def layout(x: Json, y: Json, *, shapes: Sequence[Json] = (), height: int = 340) -> Json:

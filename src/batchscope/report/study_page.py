@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING
 from ..study import Study
 from .blocks import Section
 from .page import Head, render_sections
-from .study_sections import findings
+from .study_sections import batch_sizes, conditions, costs, curves, findings, gaps, phases, rates, runs_table
 
 if TYPE_CHECKING:
     from ..store import StoredRun
 
 __all__ = ["STUDY_SECTIONS", "render_study"]
 
-STUDY_SECTIONS: tuple[Callable[[Study, Sequence[StoredRun]], Section], ...] = (findings.build,)
+STUDY_SECTIONS: tuple[Callable[[Study, Sequence[StoredRun]], Section], ...] = (
+    findings.build,
+    batch_sizes.build,
+    curves.build,
+    phases.build,
+    rates.build,
+    gaps.build,
+    costs.build,
+    runs_table.build,
+    conditions.build,
+)
 """The common part of the page from top to bottom; a named study's own sections come after the first."""
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from ..records import Plan, PlanStatus, Predicted, Recipe, Verified
 from .wording import bytes_, count, duration, joined, number, percent, plural, sentence, times, with_interval
 
-__all__ = ["batches_in_words", "changes_in_words", "difference", "expected_time", "schedule_in_words", "summary"]
+__all__ = [
+    "batches_in_words",
+    "changes_in_words",
+    "difference",
+    "expected_time",
+    "length_s",
+    "schedule_in_words",
+    "summary",
+]
 
 
 def summary(plan: Plan) -> list[str]:
@@ -85,9 +93,11 @@ def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
 
 
 def _what_to_expect(plan: Plan) -> str:
-    predicted = plan.predicted
+    predicted, recipe = plan.predicted, plan.recipe
     if predicted is None:
         return ""
+    if plan.within is not None and recipe is not None:
+        return _what_to_expect_within(plan, recipe, predicted)
     goal = str(plan.target) if plan.target else "the end"
     where = f" on {plan.bench.profile.name}" if plan.bench and plan.bench.profile.name else ""
     memory = predicted.peak_memory_bytes
@@ -95,7 +105,22 @@ def _what_to_expect(plan: Plan) -> str:
     return f"Predicted time to {goal}{where}: {expected_time(predicted)}{needs}."
 
 
+def _what_to_expect_within(plan: Plan, recipe: Recipe, predicted: Predicted) -> str:
+    where = f" on {plan.bench.profile.name}" if plan.bench and plan.bench.profile.name else ""
+    memory = predicted.peak_memory_bytes
+    needs = f", with a memory peak of {with_interval(memory, bytes_)}" if memory.value is not None else ""
+    return f"That takes {duration(length_s(recipe, predicted))}{where}{needs}."
+
+
+def length_s(recipe: Recipe, predicted: Predicted) -> float | None:
+    """Seconds of all the recipe's steps."""
+    return recipe.steps * predicted.step_time_s.value if predicted.step_time_s.value is not None else None
+
+
 def _how_sure(plan: Plan) -> str:
+    if plan.within is not None and plan.verified is not None and plan.target is not None:
+        best = f"a run at exactly this recipe came to {plan.target.metric} {number(plan.verified.metric)}"
+        return f"Expect about what it was in the search: {best} after {plural(plan.verified.steps, 'step')}."
     sure = ""
     if plan.probability_within_5_percent is not None:
         chance = percent(plan.probability_within_5_percent)
@@ -118,6 +143,8 @@ def _against_current(plan: Plan) -> str:
     if same:
         return "" if plan.status is PlanStatus.KEEP_CURRENT else "This is the current recipe."
     was = f"batch size {count(current.batch_size)} with rate {number(current.lr)}"
+    if plan.within is not None:
+        return f"It replaces {was}."
     if ratio is None:
         return f"It replaces {was}, for which nothing could be predicted."
     unit = "as many examples" if plan.objective == "examples" else "as long"

@@ -41,9 +41,10 @@ def program(plan: Plan, recipe: Recipe) -> str:
 def last_step(plan: Plan, recipe: Recipe) -> int:
     """Where training ends at the latest.
 
-    A decaying rate fixes the length; with a constant one a run may go on to the upper end of the predicted interval.
+    A decaying rate fixes the length, and so may the question; otherwise a run may go on to the upper end of the
+    predicted interval.
     """
-    if recipe.schedule != "constant" or plan.predicted is None:
+    if recipe.schedule != "constant" or plan.predicted is None or plan.within is not None:
         return recipe.steps
     return max(recipe.steps, math.ceil(plan.predicted.steps_to_target.high or 0))
 
@@ -99,7 +100,8 @@ def _loop(plan: Plan, recipe: Recipe) -> str:
     smaller = target.mode == "min"
     accumulated = recipe.grad_accum_steps > 1
     scheduled = recipe.schedule != "constant" or recipe.warmup_steps > 0
-    reached = f" or value {'<=' if smaller else '>='} {target.value:.6g}" if plan.target is not None else ""
+    aimed = plan.target is not None and plan.within is None
+    reached = f" or value {'<=' if smaller else '>='} {target.value:.6g}" if aimed else ""
     lines = [
         "",
         f"LAST_STEP = {last}  # about {count(recipe.steps)} expected{epoch}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...records import Plan, RunStatus
 from ..blocks import Figure, Json, Key, Option, Section, Switch, Text
-from ..charts import MARKED, finite, horizontal, layout, log_axis, safe
+from ..charts import MARKED, finite, horizontal, layout, log_axis, metric_axis, safe
 from ..outcomes import outcomes
 from ..wording import count, duration, joined, number, plural
 
@@ -162,27 +162,12 @@ def _vertical(data: Courses) -> Switch:
     losses = tuple(c.train_loss for c in data.runs)
     options: list[Option] = []
     if any(v is not None for run in values for v in run):
-        options.append(Option(data.metric, values, {"yaxis": _metric_axis(values, data.target), "shapes": shapes}))
+        options.append(Option(data.metric, values, {"yaxis": metric_axis(values, data.target), "shapes": shapes}))
     if any(v is not None for run in losses for v in run):
-        options.append(Option("training loss", losses, {"yaxis": _metric_axis(losses, None), "shapes": hidden}))
+        options.append(Option("training loss", losses, {"yaxis": metric_axis(losses, None), "shapes": hidden}))
     return Switch(
         "y", "of", tuple(options) or (Option(data.metric, values, {"yaxis": log_axis([]), "shapes": shapes}),)
     )
-
-
-def _metric_axis(values: Sequence[Sequence[float | None]], target: float | None) -> Json:
-    """Logarithmic where all is positive and spans a factor of three; runs that blow up leave the chart at the top."""
-    firsts = [v for v in (next((v for v in run if v is not None), None) for run in values) if v is not None]
-    ceiling = 2 * max((abs(v) for v in firsts), default=1.0)
-    inside = [v for run in values for v in run if v is not None and abs(v) <= ceiling] + (
-        [target] if target is not None else []
-    )
-    low, high = min(inside, default=0.0), max(inside, default=1.0)
-    if low > 0 and high / low >= 3:
-        return log_axis(inside)
-    pad = 0.05 * (high - low) or 0.5
-    axis = {**log_axis([1.0]), "type": "linear", "tickmode": "auto", "tickvals": None, "ticktext": None}
-    return {**axis, "range": [low - pad, high + pad]}
 
 
 def conclude(data: Courses) -> str:

@@ -51,7 +51,9 @@ def facts(recipe: Recipe, predicted: Predicted | None) -> tuple[tuple[str, str],
         ("optimizer changes", changes_in_words(recipe) or "none"),
         ("length", plural(recipe.steps, "step") + _epochs(recipe)),
     ]
-    if predicted is not None:
+    if predicted is not None and plan.within is not None:
+        pairs.append(("time", duration(length_s(recipe, predicted))))
+    elif predicted is not None:
         pairs += [
             ("time to target", with_interval(predicted.time_to_target_s, duration)),
             ("steps to target", with_interval(predicted.steps_to_target)),

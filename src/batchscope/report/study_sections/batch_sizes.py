@@ -1,0 +1,87 @@
+"""Each batch size at its best rate, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...study import Study
+from ...study_courses import Phases, phases
+from ...study_findings import best_arm
+from ..blocks import Column, Section, Table, Text
+from ..study_lines import Line, courses_of, lines_of, value_of
+from ..wording import bytes_, count, duration, number, with_interval
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+_NOTE = (
+    "The rate of each batch size is the one with the best mean of {metric} at its best epoch. An epoch is well trained "
+    "where the mean of {metric} is as good as its best up to one standard error over the seeds at the best epoch, and "
+    "no less than a hundredth of what was gained; before the first such epoch training is under-trained, after the "
+    "last over-trained."
+)
+
+
+def build(study: Study, runs: Sequence[StoredRun]) -> Section:
+    """The table, the best batch size in bold."""
+    lines = lines_of(study)
+    if not lines:
+        return Section("sizes", "Batch sizes", (Text(("Every run diverged: no rate can be chosen.",)),))
+    marked = {
+        line.group: phases(course, study.metric, larger_is_better=study.larger_is_better)
+        for line, course in courses_of(study, runs)
+    }
+    several = len({line.arm.variant for line in lines}) > 1
+    columns = [*([Column("variant")] if several else []), *(Column(name, numeric=True) for name in _columns(study))]
+    rows = tuple(
+        (*([line.arm.variant or "as it is"] if several else []), *_cells(study, line, marked.get(line.group)))
+        for line in lines
+    )
+    best = best_arm(study)
+    bold = next((i for i, line in enumerate(lines) if best is not None and line.arm.key == best.key), None)
+    table = Table(tuple(columns), rows, bold)
+    note = Text((_NOTE.format(metric=study.metric),), tone="note")
+    return Section("sizes", "Each batch size at its best rate", (table, note))
+
+
+def _columns(study: Study) -> tuple[str, ...]:
+    return (
+        "batch size",
+        "best rate",
+        f"best {study.metric}",
+        "at epoch",
+        "under-trained",
+        "well trained",
+        "over-trained",
+        "accuracy gap",
+        "loss ratio",
+        "epoch time",
+        "memory",
+        "roughness",
+    )
+
+
+def _cells(study: Study, line: Line, marked: Phases | None) -> tuple[str, ...]:
+    arm, values = line.arm, line.arm.estimates
+    return (
+        count(arm.batch_size),
+        number(arm.lr),
+        with_interval(values[f"best_{study.metric}"]),
+        with_interval(values["best_epoch"]),
+        *_phases(marked),
+        with_interval(values["final_accuracy_gap"]),
+        with_interval(values["final_loss_ratio"]),
+        duration(value_of(arm, "epoch_time_s")),
+        bytes_(value_of(arm, "peak_memory_bytes")),
+        number(value_of(arm, "roughness")),
+    )
+
+
+def _phases(marked: Phases | None) -> tuple[str, str, str]:
+    if marked is None:
+        return "", "", ""
+    under = f"to epoch {number(marked.well_from)}" if marked.well_from > 0 else ""
+    over = f"from epoch {number(marked.well_until)}" if marked.over_trained else ""
+    well = f"{number(marked.well_from)}–{number(marked.well_until)}"
+    return under, f"{well}, still improving" if marked.still_improving else well, over
