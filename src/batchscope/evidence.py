@@ -9,7 +9,7 @@ from .belief import first_passage
 from .findings import Findings
 from .records import Estimate, Evidence
 
-__all__ = ["evidence_of"]
+__all__ = ["evidence_of", "law_in_words"]
 
 
 def evidence_of(findings: Findings) -> tuple[Evidence, ...]:
@@ -18,7 +18,7 @@ def evidence_of(findings: Findings) -> tuple[Evidence, ...]:
         *_of_hardware(findings),
         *_of_rates(findings),
         *_of_runs(findings),
-        *_of_law(findings),
+        *law_in_words(findings),
         *_of_choices(findings),
     )
 
@@ -77,6 +77,7 @@ def _of_runs(findings: Findings) -> list[Evidence]:
     ends = Counter(run.result.status for run in without if run.result)
     lost = [f"{number} {status.value}" for status, number in ends.items()]
     others = f"; of the others, {', '.join(lost)}" if lost else ""
+    within = findings.question.within
     found = [
         Evidence(
             statement=f"{reached} of {len(findings.finished)} runs reached {findings.target}{others}",
@@ -84,7 +85,16 @@ def _of_runs(findings: Findings) -> list[Evidence]:
             source="every run was evaluated whenever it had grown by a twentieth, and is kept in the results folder",
         )
     ]
-    if findings.question.target is None:
+    if within is not None:
+        found.append(
+            Evidence(
+                statement=f"recipes are compared by when they come to {findings.target}, the best value that a run "
+                f"of {within} reached",
+                tag="assumption",
+                source="where one recipe comes to a value sooner, it has more time left to get further",
+            )
+        )
+    elif findings.question.target is None:
         found.append(
             Evidence(
                 statement=f"the target {findings.target} was chosen: there the pilot had 5 % of its whole "
@@ -106,7 +116,8 @@ def _of_runs(findings: Findings) -> list[Evidence]:
     return found
 
 
-def _of_law(findings: Findings) -> list[Evidence]:
+def law_in_words(findings: Findings) -> list[Evidence]:
+    """The joint law of steps against batch size and rate, where it was fitted."""
     if findings.target is None or not findings.reached:
         return []
     belief = findings.belief

@@ -24,7 +24,7 @@ from .predictions import (
 )
 from .records import EasierTarget, Estimate, Measured, Plan, PlanStatus, Predicted, SearchCost, Target
 
-__all__ = ["build_plan", "clear_gain"]
+__all__ = ["build_plan", "clear_gain", "without_recipe"]
 
 Array = NDArray[np.float64]
 
@@ -50,20 +50,23 @@ def build_plan(findings: Findings) -> Plan:
             message = f"keep the current recipe: {why}"
         else:
             message = f"{message}; {_gain_in_words(findings, gain)}"
-    within = findings.question.within
+    within, verified = findings.question.within, verified_by(findings, *chosen)
     if within is not None:
-        message = f"{message}: {findings.target.metric} {findings.target.value:.4g} within {within}"
+        value = verified.metric if verified else findings.target.value
+        message = f"{message}; {findings.target.metric} {value:.4g} within {within}"
     elif findings.question.target is None:
         message = f"{message}; no target was given, so {findings.target} was chosen from what first runs could reach"
     predicted = predicted_at(findings, *chosen)
-    seconds = predicted.time_to_target_s.value
+    recipe, seconds = recipe_of(findings, *chosen), predicted.time_to_target_s.value
+    if within is not None:
+        seconds = recipe.steps * findings.seconds_of(recipe.batch_size)
     return replace(
-        _frame(findings, status, message),
-        recipe=recipe_of(findings, *chosen),
-        probability_within_5_percent=probability,
+        without_recipe(findings, status, message),
+        recipe=recipe,
+        probability_within_5_percent=probability if within is None else None,
         predicted=predicted,
-        verified=verified_by(findings, *chosen),
-        alternatives=alternatives_to(findings, *chosen),
+        verified=verified,
+        alternatives=alternatives_to(findings, *chosen) if within is None else (),
         search=_cost(findings, seconds),
         current=recipe_of(findings, current.batch_size, current.lr) if current else None,
         current_predicted=_current_predicted(findings),
@@ -121,8 +124,10 @@ def _gain_in_words(findings: Findings, gain: tuple[float, float, float]) -> str:
     current = findings.question.current
     if current is not None and rate_is_too_high(findings, current.batch_size, current.lr):
         return f"the current rate {current.lr:.3g} is too high for batch size {current.batch_size} to reach the target"
-    unit = "as long" if findings.question.objective == "time" else "as many examples"
-    return f"the current recipe takes {value:.2f} times ({low:.2f} to {high:.2f}, 90 %) {unit} as the best one found"
+    unit = "as many examples" if findings.question.counts_examples else "as long"
+    so_far = " to get as far" if findings.question.within is not None else ""
+    times = f"{value:.2f} times ({low:.2f} to {high:.2f}, 90 %)"
+    return f"the current recipe takes {times} {unit} as the best one found{so_far}"
 
 
 def _status(findings: Findings, batch_size: int, lr: float) -> tuple[PlanStatus, str]:
@@ -186,7 +191,8 @@ def _measured(findings: Findings) -> Measured:
     )
 
 
-def _frame(findings: Findings, status: PlanStatus, message: str) -> Plan:
+def without_recipe(findings: Findings, status: PlanStatus, message: str) -> Plan:
+    """A plan that says what is known, and recommends nothing."""
     return Plan(
         task=findings.task,
         objective=findings.question.objective,
@@ -216,7 +222,7 @@ def _refusal(findings: Findings) -> Plan:
             "; ".join(f"{r.id}: {r.result.message} after {r.result.steps} steps" for r in runs if r.result)
             or "no run was finished"
         )
-        return _frame(
+        return without_recipe(
             findings,
             PlanStatus.INSUFFICIENT_DATA,
             f"no target could be chosen: {seen}; give --target, or a longer --budget",
@@ -231,7 +237,7 @@ def _refusal(findings: Findings) -> Plan:
         )
     ends = sorted({r.result.message for r in findings.finished if r.result})
     how = f" ({'; '.join(ends)})" if ends else ""
-    return _frame(
+    return without_recipe(
         findings,
         PlanStatus.TARGET_NOT_REACHED,
         f"no run reached {target} within the budget: {seen}{how}; set a target within reach, or a longer --budget",

@@ -13,7 +13,7 @@ from .belief import first_passage
 from .findings import Findings
 from .fits.memory import fit_memory
 from .fits.step_time import accumulation
-from .records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, Verified
+from .records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, RunStatus, Verified
 from .store import StoredRun
 
 __all__ = [
@@ -98,24 +98,32 @@ def _horizon(findings: Findings, batch_size: int, lr: float) -> StoredRun | None
 
 
 def run_at(findings: Findings, batch_size: int, lr: float) -> StoredRun | None:
-    """The last run made at exactly this recipe that reached the target."""
+    """The last run made at exactly this recipe that reached the target; where a length is given, the last in full."""
     assert findings.target is not None
     recipe = (batch_size, lr, findings.question.schedule)
     for run in reversed(findings.finished):
         same = (run.config.batch_size, run.config.lr, run.config.schedule) == recipe
-        if same and (batch_size, lr) in findings.reached and first_passage(run.rows, findings.target) is not None:
+        if findings.question.within is not None:
+            counts = run.result is not None and run.result.status is not RunStatus.PAUSED
+        else:
+            counts = (batch_size, lr) in findings.reached and first_passage(run.rows, findings.target) is not None
+        if same and counts:
             return run
     return None
 
 
 def verified_by(findings: Findings, batch_size: int, lr: float) -> Verified | None:
-    """What the last run made at exactly this recipe showed, if one reached the target."""
+    """What the last run made at exactly this recipe showed, if one reached the target.
+
+    Where a length is given, the best value of a run of that length, and the steps to it.
+    """
     run = run_at(findings, batch_size, lr)
     if run is None or run.result is None or findings.target is None:
         return None
-    steps = first_passage(run.rows, findings.target)
+    steps, seen = first_passage(run.rows, findings.target), run.result.last
+    if findings.question.within is not None:
+        steps, seen = float(run.result.best_step), run.result.best
     assert steps is not None
-    seen = run.result.best if findings.question.within else run.result.last
     metric = seen.get(findings.target.metric, findings.target.value)
     return Verified(steps=steps, time_s=steps * findings.seconds_of(batch_size), metric=metric)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from .count import GLOSSARY, Count
 from .progress import Prediction
 from .records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe
-from .report.summary import summary
+from .report.summary import length_s, summary
 from .report.wording import bytes_, count, duration, number, plural, sentence, with_interval
 from .store import StoredRun
 
@@ -78,7 +78,8 @@ def _recipe_rows(plan: Plan, recipe: Recipe, predicted: Predicted) -> Iterable[t
     pairs = [(recipe, predicted)]
     if plan.current is not None and plan.current_predicted is not None:
         pairs.append((plan.current, plan.current_predicted))
-    yield ("target", str(plan.target), *([""] if len(pairs) > 1 else []))
+    if plan.within is None:
+        yield ("target", str(plan.target), *([""] if len(pairs) > 1 else []))
     yield ("batch size", *(count(r.batch_size) for r, _ in pairs))
     if any(r.grad_accum_steps > 1 for r, _ in pairs):
         yield ("  in micro-batches", *(f"{r.grad_accum_steps} x {r.micro_batch_size}" for r, _ in pairs))
@@ -86,18 +87,31 @@ def _recipe_rows(plan: Plan, recipe: Recipe, predicted: Predicted) -> Iterable[t
         yield ("learning rate", *(number(r.lr) for r, _ in pairs))
     if recipe.schedule != "constant":
         yield ("schedule", *(f"{r.schedule} decay over {r.steps} steps" for r, _ in pairs))
-    yield ("steps to target", *(with_interval(p.steps_to_target, _whole) for _, p in pairs))
-    if recipe.epochs is not None:
-        yield ("epochs", *(number(r.epochs) for r, _ in pairs))
-    yield ("step time", *(with_interval(p.step_time_s, duration) for _, p in pairs))
-    yield ("time to target", *(with_interval(p.time_to_target_s, duration) for _, p in pairs))
-    yield ("examples", *(with_interval(p.examples_to_target) for _, p in pairs))
+    yield from _length_rows(plan, pairs)
     if plan.table is None or predicted.peak_memory_bytes.value is not None:
         yield ("peak memory", *(with_interval(p.peak_memory_bytes, bytes_) for _, p in pairs))
     patience = recipe.early_stop.patience
     if patience is not None:
         wait = f"when nothing improved for {number(patience)} epoch{'' if patience == 1 else 's'}"
         yield ("stop early", wait, *([""] if len(pairs) > 1 else []))
+
+
+def _length_rows(plan: Plan, pairs: Sequence[tuple[Recipe, Predicted]]) -> Iterable[tuple[str, ...]]:
+    """How long training is: up to the target, or as long as was asked."""
+    asked = plan.within is not None
+    if asked:
+        yield ("steps", *(count(r.steps) for r, _ in pairs))
+    else:
+        yield ("steps to target", *(with_interval(p.steps_to_target, _whole) for _, p in pairs))
+    if pairs[0][0].epochs is not None:
+        yield ("epochs", *(number(r.epochs) for r, _ in pairs))
+    yield ("step time", *(with_interval(p.step_time_s, duration) for _, p in pairs))
+    if asked:
+        yield ("time", *(duration(length_s(r, p)) for r, p in pairs))
+        yield ("examples", *(number(r.steps * r.batch_size) for r, _ in pairs))
+    else:
+        yield ("time to target", *(with_interval(p.time_to_target_s, duration) for _, p in pairs))
+        yield ("examples", *(with_interval(p.examples_to_target) for _, p in pairs))
 
 
 def _whole(steps: float) -> str:
