@@ -142,8 +142,8 @@ class Histogram:
 
         Counts are averaged over a window of neighbouring bins, so that chance neither makes a peak nor a dip at half of
         it: the smallest (odd) window in which the peak holds 2,500 values, but less than a third of the width where 250
-        values are left in it. On normal values the width is off by 4 % on average (9 % between draws) at 300 of them, by 1 to
-        2 % from 3,000.
+        values are left in it. On normal values the width is off by 4 % on average (9 % between draws) at 300 of them,
+        by 1 to 2 % from 3,000.
         """
         counts = np.array(self.counts, dtype=np.float64)
         if not counts.any():
