@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...records import Plan, PlanStatus, Predicted, Recipe
 from ..blocks import Block, Facts, Section, Text
 from ..outcomes import outcomes
-from ..summary import batches_in_words, changes_in_words, schedule_in_words, summary
+from ..summary import batches_in_words, changes_in_words, length_s, schedule_in_words, summary
 from ..wording import bytes_, count, duration, number, plural, sentence, with_interval
 
 if TYPE_CHECKING:
@@ -38,30 +38,34 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     return Section(
         "recipe",
         title,
-        (Text((lead,), tone="lead"), status, Text(tuple(rest)), Facts(facts(plan.recipe, plan.predicted))),
+        (Text((lead,), tone="lead"), status, Text(tuple(rest)), Facts(facts(plan, plan.recipe))),
     )
 
 
-def facts(recipe: Recipe, predicted: Predicted | None) -> tuple[tuple[str, str], ...]:
+def facts(plan: Plan, recipe: Recipe) -> tuple[tuple[str, str], ...]:
     """What to set and what to expect, as names and values."""
     batches = batches_in_words(recipe)
-    pairs = [
+    return (
         ("batch size", count(recipe.batch_size) + (f" = {batches}" if batches else "")),
         ("learning rate", f"{number(recipe.lr)}, {schedule_in_words(recipe)}" if recipe.lr is not None else "unknown"),
         ("optimizer changes", changes_in_words(recipe) or "none"),
         ("length", plural(recipe.steps, "step") + _epochs(recipe)),
-    ]
-    if predicted is not None and plan.within is not None:
-        pairs.append(("time", duration(length_s(recipe, predicted))))
-    elif predicted is not None:
-        pairs += [
-            ("time to target", with_interval(predicted.time_to_target_s, duration)),
-            ("steps to target", with_interval(predicted.steps_to_target)),
-            ("examples to target", with_interval(predicted.examples_to_target)),
-            ("time of a step", with_interval(predicted.step_time_s, duration)),
-            ("memory peak", with_interval(predicted.peak_memory_bytes, bytes_)),
-        ]
-    return tuple(pairs)
+        *(_expected(plan, recipe, plan.predicted) if plan.predicted is not None else ()),
+    )
+
+
+def _expected(plan: Plan, recipe: Recipe, predicted: Predicted) -> tuple[tuple[str, str], ...]:
+    of_step = ("time of a step", with_interval(predicted.step_time_s, duration))
+    memory = ("memory peak", with_interval(predicted.peak_memory_bytes, bytes_))
+    if plan.within is not None:
+        return (("time", duration(length_s(recipe, predicted))), of_step, memory)
+    return (
+        ("time to target", with_interval(predicted.time_to_target_s, duration)),
+        ("steps to target", with_interval(predicted.steps_to_target)),
+        ("examples to target", with_interval(predicted.examples_to_target)),
+        of_step,
+        memory,
+    )
 
 
 def _epochs(recipe: Recipe) -> str:
