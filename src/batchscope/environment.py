@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import torch
 
 from .device import Device
 from .records import Environment
+from .versions import own_version
 
 __all__ = ["environment_of"]
 
 
 def environment_of(device: Device) -> Environment:
     """Versions, platform and device of this process."""
-    try:
-        own = version("batchscope")
-    except PackageNotFoundError:
-        own = "source"
     return Environment(
-        batchscope=own,
+        batchscope=own_version(),
         python=platform.python_version(),
         torch=torch.__version__,
         numpy=np.__version__,

@@ -6,6 +6,7 @@ BatchscopeError
 │   ├── TaskError         the user's task breaks a rule, or could not be loaded
 │   ├── TargetError       the target, budget or current recipe makes no sense
 │   ├── ProfileError      a hardware profile is truncated or of another schema
+│   ├── TableError        a table of measurements lacks a column, or a cell makes no sense
 │   └── StoreError        a results folder cannot be read, written or shared
 └── OutOfMemory           one step did not fit; carries the micro-batch size
 ```
@@ -21,6 +22,7 @@ __all__ = [
     "OutOfMemory",
     "ProfileError",
     "StoreError",
+    "TableError",
     "TargetError",
     "TaskError",
     "UsageError",
@@ -47,6 +49,10 @@ class TargetError(UsageError):
 
 class ProfileError(UsageError):
     """A hardware profile is truncated, of another schema, or holds impossible numbers."""
+
+
+class TableError(UsageError):
+    """A table of measurements lacks a column, says one thing twice, or holds a cell that makes no sense."""
 
 
 class StoreError(UsageError):
