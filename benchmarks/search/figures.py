@@ -24,7 +24,7 @@ from ours import summary
 from replay import COSTS
 from results import FOLDER, read
 
-__all__ = ["bootstrap", "break_even", "curves_of_ours", "main", "quantile", "regret_table", "total_table"]
+__all__ = ["bootstrap", "break_even", "common", "curves_of_ours", "main", "quantile", "regret_table", "total_table"]
 
 SHOWN = (3.0, 5.0, 10.0, 20.0, 50.0)
 OURS = "batchscope"
@@ -133,18 +133,29 @@ def _trained_for(own: Sequence[Row], cost: float, trainings: float) -> np.ndarra
     return np.where(np.isinf(regret), math.inf, (trainings - made) * np.minimum(regret, 1e9))
 
 
-def break_even(rows: Sequence[Row], ours: Sequence[Row], against: str) -> float:
-    """The fewest trainings from which our search and its recipes take less time than a rival and its.
+def break_even(rows: Sequence[Row], ours: Sequence[Row], against: str) -> tuple[float, float] | None:
+    """The fewest and the most trainings at which our search and its recipes take less time than a rival and its.
 
     Args:
         rows: of rivals.
         ours: curves of ours.
         against: the rival, which stops at the cost that is best for it.
+
+    Returns:
+        `None` where there are none; the most are infinite where they are more than were looked at.
     """
     own = by_rival(rows)[against]
     wins = [n for n in TRAININGS if total_at(ours, n) < total_at(own, n)]
-    losses = [n for n in TRAININGS if n not in wins]
-    return min((n for n in wins if n > max(losses, default=0)), default=math.inf)
+    return (min(wins), max(wins) if max(wins) < TRAININGS[-1] else math.inf) if wins else None
+
+
+def common(rivals: Sequence[Row], curves: Sequence[Row]) -> tuple[list[Row], set[str]]:
+    """The rows of all on the tasks and profiles on which everybody was run, and the tasks left out."""
+    rows = [*curves, *rivals]
+    cases = [{(row["task"], row["profile"]) for row in own} for own in by_rival(rows).values()]
+    shared = set.intersection(*cases)
+    left_out = {task for each in cases for task, _ in each} - {task for task, _ in shared}
+    return [row for row in rows if (row["task"], row["profile"]) in shared], left_out
 
 
 def total_table(rows: Sequence[Row], trainings: Sequence[int] = (1, 3, 10, 30, 100)) -> str:
@@ -238,25 +249,32 @@ def report(rivals: Sequence[Row], ours: Sequence[Row]) -> str:
     """Both halves: regret against cost, search and trainings together, and where we break even."""
     parts: list[str] = []
     for half in ("design", "held-out"):
-        curves = [row for row in curves_of_ours(ours) if row["half"] == half]
-        others = [row for row in rivals if row["half"] == half]
-        rows = [*curves, *others]
-        if not rows:
+        mine, others = ([row for row in found if row["half"] == half] for found in (ours, rivals))
+        if not mine and not others:
             continue
-        tasks = len({row["task"] for row in rows})
-        parts.append(f"### {half} ({tasks} tasks)\n\nMedian regret (90 % bootstrap interval); 90th percentile.\n")
+        rows, left_out = common(others, curves_of_ours(mine))
+        tasks = sorted({row["task"] for row in rows})
+        parts.append(f"### {half}\n\nTasks: {', '.join(tasks)}.")
+        if left_out:
+            parts.append(f"Left out, because not everybody was run there: {', '.join(sorted(left_out))}.")
+        parts.append("\nMedian regret (90 % bootstrap interval); 90th percentile.\n")
         parts.append(regret_table(rows) + "\n\nSearch and trainings together, in best runs, median:\n")
         parts.append(total_table(rows) + "\n")
-        mine = [row for row in ours if row["half"] == half]
-        if curves:
-            parts.append(ours_table(mine) + "\n")
+        if (own := by_rival(rows).get(OURS)) is not None:
+            said = [f"{rival}: {_range(break_even(rows, own, rival))}" for rival in by_rival(rows) if rival != OURS]
+            parts.append(f"Trainings for which our search takes the least time, against {', '.join(said)}.\n")
+        if mine:
+            parts.append(f"Our search on all {len({row['task'] for row in mine})} tasks:\n\n" + ours_table(mine) + "\n")
         if any(row.get("current") for row in mine):
             parts.append(keep_table(mine) + "\n")
-        if curves and others:
-            fewest = {rival: break_even(others, curves, rival) for rival in by_rival(others)}
-            said = ", ".join(f"{rival}: {_short(n)}" for rival, n in fewest.items())
-            parts.append(f"Trainings from which our search pays: {said}\n")
     return "\n".join(parts)
+
+
+def _range(trainings: tuple[float, float] | None) -> str:
+    if trainings is None:
+        return "none"
+    fewest, most = trainings
+    return f"{fewest:g} or more" if math.isinf(most) else f"{fewest:g} to {most:g}"
 
 
 def main() -> None:
@@ -269,7 +287,7 @@ def main() -> None:
     found = {name: read(name) if (FOLDER / f"{name}.json").exists() else [] for name in vars(arguments).values()}
     rivals, ours = found[arguments.rivals], [*found[arguments.ours], *found[arguments.keep]]
     print(report(rivals, ours))
-    rows = [*curves_of_ours(ours), *rivals]
+    rows, _ = common(rivals, curves_of_ours(ours))
     draw(rows, FOLDER / "regret.svg")
     draw(rows, FOLDER / "regret-seconds.svg", seconds=True)
 

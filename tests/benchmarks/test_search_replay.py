@@ -205,12 +205,20 @@ def test_our_curve_takes_the_dearest_search_within_the_cost(script: Script) -> N
 def test_break_even_is_where_the_saved_time_pays_the_search(script: Script) -> None:
     figures = script("figures")
     ours, rival = rows_of(script, "ours", {5.0: 1.0}), rows_of(script, "default", {0.0: 2.0})
-    assert figures.break_even(rival, ours, "default") == 6  # 5 + n < 2 n
-    assert figures.break_even(ours, rival, "ours") == math.inf
+    assert figures.break_even(rival, ours, "default") == (6, math.inf)  # 5 + n < 2 n
+    assert figures.break_even(ours, rival, "ours") == (1, 4)
+    assert figures.break_even(ours, ours, "ours") is None
     assert figures.total_at(ours, 10) == pytest.approx(15.0)
     trained = [row | {"trained": True} for row in ours]
     assert figures.total_at(trained, 10) == pytest.approx(14.0)
     assert figures.total_at(trained, 1) == pytest.approx(5.0)
+
+
+def test_only_tasks_on_which_everybody_was_run_are_compared(script: Script) -> None:
+    rows = [*rows_of(script, "one", {0.0: 2.0}, tasks=3), *rows_of(script, "other", {0.0: 1.0}, tasks=2)]
+    found, left_out = script("figures").common(rows, [])
+    assert {row["task"] for row in found} == {"t0", "t1"}
+    assert left_out == {"t2"}
 
 
 def test_bootstrap_intervals_are_as_wide_as_the_tasks_differ(script: Script) -> None:
