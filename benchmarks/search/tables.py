@@ -179,13 +179,16 @@ class Table:
         return self.cell_steps(batch_size, lr)
 
     def time_steps(self) -> None:
-        """Step times of this machine at every batch size, for the profile `here`: medians of repeated passes."""
+        """Step times of this machine at every batch size, for the profile `here`.
+
+        Each is the median of a few steps, and the least of repeated passes: other work only ever lengthens a step.
+        """
         passes = [measure_step_times(self.workload, self.task.batch_sizes, seed=i).readings for i in range(_TIMINGS)]
         seconds: dict[int, list[float]] = {}
         for reading in itertools.chain.from_iterable(passes):
-            seconds.setdefault(reading.micro_batch_size, []).append(reading.step_time_s or math.nan)
+            seconds.setdefault(reading.micro_batch_size, []).append(reading.step_time_s or math.inf)
         self.__dict__.pop("_own_step_time", None)
-        self._save(step_time_s=[[size, statistics.median(seconds[size])] for size in sorted(seconds)])
+        self._save(step_time_s=[[size, min(seconds[size])] for size in sorted(seconds)])
 
     def measure_best(self) -> None:
         """Run the best cell of each profile on the fresh seeds; the next best, where one of them fails."""
