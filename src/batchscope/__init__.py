@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         OutOfMemory,
         ProfileError,
         StoreError,
+        TableError,
         TargetError,
         TaskError,
         UsageError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .records import Estimate, HardwareProfile, Plan, PlanStatus, Recipe, RunStatus, Target
     from .store import Store
     from .sweep import find
+    from .table.plan import fit
     from .task import Task, task
 
 __version__ = "0.1.0"
@@ -47,6 +49,7 @@ __all__ = [
     "RunStatus",
     "Store",
     "StoreError",
+    "TableError",
     "Target",
     "TargetError",
     "Task",
@@ -54,6 +57,7 @@ __all__ = [
     "UsageError",
     "count",
     "find",
+    "fit",
     "load_task",
     "task",
 ]
@@ -65,6 +69,7 @@ _NAMES_OF_MODULE = {
         "OutOfMemory",
         "ProfileError",
         "StoreError",
+        "TableError",
         "TargetError",
         "TaskError",
         "UsageError",
@@ -74,6 +79,7 @@ _NAMES_OF_MODULE = {
     "records": ("Estimate", "HardwareProfile", "Plan", "PlanStatus", "Recipe", "RunStatus", "Target"),
     "store": ("Store",),
     "sweep": ("find",),
+    "table.plan": ("fit",),
     "task": ("Task", "task"),
 }
 _MODULE_OF_NAME = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
