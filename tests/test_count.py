@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchscope.codec import encode
-from batchscope.count import GLOSSARY, LastBatch, count
+from batchscope.count import LastBatch, count
 from batchscope.errors import UsageError
 
 sizes = st.integers(min_value=1, max_value=10_000_000)
@@ -149,4 +149,3 @@ def test_result_is_plain_data() -> None:
     data = encode(count(examples=10, batch_size=4, epochs=2))
     assert data["last_batch"] == "keep"
     assert data["steps"] == 6
-    assert set(GLOSSARY) == {"epoch", "batch size", "step"}

@@ -282,10 +282,12 @@ def count(
     """
     from .codec import encode
     from .count import count as arithmetic
+    from .glossary import check_glossary
     from .views import count_view
 
     result = arithmetic(examples=examples, batch_size=batch_size, epochs=epochs, steps=steps, last_batch=last_batch)
-    _answer(json, encode(result), count_view(result))
+    glossary = check_glossary(result)
+    _answer(json, {**encode(result), "glossary": encode(glossary)}, count_view(result, glossary))
     return 0
 
 

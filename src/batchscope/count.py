@@ -8,23 +8,12 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from types import MappingProxyType
 
 from .errors import UsageError
 
-__all__ = ["GLOSSARY", "Count", "LastBatch", "count"]
-
-GLOSSARY: Mapping[str, str] = MappingProxyType(
-    {
-        "epoch": "one pass over the training set: every example is used once",
-        "batch size": "how many examples one step uses, over all devices and accumulated micro-batches together",
-        "step": "one update of the weights from one batch; also called an iteration",
-    }
-)
-"""One line for each word that the arithmetic is about."""
+__all__ = ["Count", "LastBatch", "count"]
 
 
 class LastBatch(enum.StrEnum):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.table import Table
 
-from .count import GLOSSARY, Count
+from .count import Count
+from .glossary import CheckedTerm
 from .progress import Prediction
 from .records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe
 from .report.summary import length_s, summary
@@ -203,16 +204,22 @@ def _estimate(value: float | None, low: float | None, high: float | None) -> Est
     return Estimate(value=value, low=low, high=high, n=0, unit="examples", method="")
 
 
-def count_view(result: Count) -> list[RenderableType]:
-    """The arithmetic in words."""
+def count_view(result: Count, glossary: Iterable[CheckedTerm]) -> list[RenderableType]:
+    """The arithmetic in words, and the words with their numbers."""
     return [
         f"{number(result.epochs)} epochs of {result.examples:,} examples at batch size {result.batch_size:,} are "
         f"{result.steps:,} steps, {result.steps_per_epoch:,.6g} in each epoch.",
         f"Partial last batch: {result.rule}.",
         f"Examples seen: {result.examples_seen:,}.",
         *(f"Note: {note}." for note in result.notes),
-        *(f"  {term}: {meaning}" for term, meaning in GLOSSARY.items()),
+        *(_term(entry) for entry in glossary),
     ]
+
+
+def _term(entry: CheckedTerm) -> str:
+    counted = entry.note if entry.counted is None else f"counted batch by batch: {entry.counted:,.12g}"
+    also = f" ({', '.join(entry.also)})" if entry.also else ""
+    return f"  {entry.term}{also}: {entry.definition}.\n      {entry.formula} = {entry.value:,.12g}; {counted}."
 
 
 def runs_view(runs: Iterable[StoredRun]) -> list[RenderableType]:
@@ -231,6 +238,6 @@ def runs_view(runs: Iterable[StoredRun]) -> list[RenderableType]:
             str(config.seed),
             count(result.steps) if result else "",
             number(result.steps_to_target) if result and result.steps_to_target else "",
-            result.status.value if result else "unfinished",
+            result.status.ending if result else "unfinished",
         )
     return [table]
