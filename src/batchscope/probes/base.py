@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from scipy.special import stdtrit
@@ -27,9 +28,11 @@ __all__ = [
     "gradients",
     "mean_gradient",
     "mean_with_interval",
+    "modules_with_parameters",
     "square_norm",
     "trainable",
     "twin",
+    "watched",
 ]
 
 _STRETCH = 1024
@@ -167,6 +170,33 @@ def mean_gradient(
         total = share if total is None else total.add_(share)
     assert total is not None
     return total
+
+
+def modules_with_parameters(model: nn.Module, *, at_least: int = 0) -> dict[str, nn.Module]:
+    """Modules with a parameter of their own, of at least so many dimensions."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if any(p.ndim >= at_least for p in module.parameters(recurse=False))
+    }
+
+
+@contextmanager
+def watched(modules: Mapping[str, nn.Module], keep: Callable[[str, nn.Module, Tensor | None], None]) -> Generator[None]:
+    """Inside, `keep(name, module, first tensor of its input)` is called whenever a module begins to run."""
+
+    def hook(name: str) -> Any:
+        def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            keep(name, module, next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None))
+
+        return look
+
+    handles = [m.register_forward_pre_hook(hook(name), with_kwargs=True) for name, m in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
