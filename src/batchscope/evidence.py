@@ -75,7 +75,7 @@ def _of_runs(findings: Findings) -> list[Evidence]:
     reached = sum(len(steps) for steps in findings.reached.values())
     without = [run for run in findings.finished if first_passage(run.rows, findings.target) is None]
     ends = Counter(run.result.status for run in without if run.result)
-    lost = [f"{number} {status.value}" for status, number in ends.items()]
+    lost = [f"{number} {status.ending}" for status, number in ends.items()]
     others = f"; of the others, {', '.join(lost)}" if lost else ""
     within = findings.question.within
     found = [

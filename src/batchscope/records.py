@@ -36,6 +36,15 @@ class RunStatus(enum.StrEnum):
         """The sentence a user reads."""
         return _RUN_MEANING[self]
 
+    @property
+    def ending(self) -> str:
+        """The same in a word or two.
+
+        >>> RunStatus.OUT_OF_TIME.ending, RunStatus.PAUSED.ending
+        ('out-of-time', 'set aside')
+        """
+        return "set aside" if self is RunStatus.PAUSED else self.value
+
 
 _RUN_MEANING = {
     RunStatus.REACHED: "reached the target",
@@ -46,7 +55,7 @@ _RUN_MEANING = {
     RunStatus.LEVELLED_OFF: "levelled off: it had no target, and gained little any more",
     RunStatus.OVERFIT: "overfitted before the target: the training loss fell while the metric got worse",
     RunStatus.OUT_OF_TIME: "stopped because the time budget was used up",
-    RunStatus.PAUSED: "set aside at the milestone on the way to the target: another recipe was more promising",
+    RunStatus.PAUSED: "set aside on the way to the target: another recipe was more promising",
     RunStatus.STOPPED_EARLY: "stopped early: no better value of the metric for as many epochs as the patience",
 }
 

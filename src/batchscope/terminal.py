@@ -103,7 +103,7 @@ class LiveProgress:
         config, steps = run.config, run.result.steps_to_target
         what = f"{config.purpose:<8} batch size {config.batch_size:>6}  rate {number(config.lr):<8}"
         length = plural(steps or run.result.steps, "step")
-        end = f"target after {length}" if steps else f"{run.result.status.value} after {length}"
+        end = f"target after {length}" if steps else f"{run.result.status.ending} after {length}"
         show(self._console, [f"  {what} {end}"])
         self._doing = "choosing what to run next"
         self._draw(f"{self._doing}\n  best so far: {best}" if best else self._doing)

@@ -110,6 +110,6 @@ def hover(outcome: Outcome, *lines: str) -> str:
     """What a point says when it is pointed at."""
     rate = f", rate {number(outcome.lr)}" if outcome.lr else ""
     head = f"{safe(outcome.id)}<br>batch size {count(outcome.batch_size)}{rate}"
-    ended = "" if outcome.reached else f"{outcome.status.value} after "
+    ended = "" if outcome.reached else f"{outcome.status.ending} after "
     end = f"{ended}{count(outcome.steps)} steps"
     return "<br>".join([head, end, *lines])

@@ -18,6 +18,7 @@ from ..records import Plan
 from .blocks import Section
 from .sections import (
     alternatives,
+    easier_targets,
     environment,
     evidence,
     hardware,
@@ -40,6 +41,7 @@ __all__ = ["SECTIONS", "Head", "render", "render_sections"]
 
 SECTIONS: tuple[Callable[[Plan, Sequence[StoredRun]], Section], ...] = (
     recipe.build,
+    easier_targets.build,
     alternatives.build,
     time_to_target.build,
     steps_and_examples.build,
@@ -80,9 +82,11 @@ def render(plan: Plan, runs: Sequence[StoredRun]) -> str:
     sections = [build(plan, runs) for build in SECTIONS]
     soonest = "soonest" if plan.objective == "time" else "with the fewest examples"
     asked = ("The batch size that reaches", str(plan.target), soonest) if plan.target else ("No target was set", "", "")
+    if plan.within is not None and plan.target is not None:
+        asked = (f"The recipe with the best {plan.target.metric} within", plan.within, "of training")
     return render_sections(
         Head(task=plan.task, status=plan.status.value, question=asked, version=plan.environment.batchscope),
-        [s for s in sections if plan.table is None or s.name not in _ONLY_OF_SEARCHES],
+        [s for s in sections if s.blocks and (plan.table is None or s.name not in _ONLY_OF_SEARCHES)],
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...belief import best_value, first_passage
+from ...milestone import milestone_of
 from ...records import Plan, RunStatus
 from ..blocks import Figure, Json, Key, Option, Section, Switch, Text
 from ..charts import MARKED, finite, horizontal, layout, log_axis, metric_axis, safe
@@ -42,6 +44,8 @@ class Courses(NamedTuple):
     fewest_steps: Course | None
     fewest_examples: Course | None
     endings: dict[RunStatus, int]
+    milestone: float | None
+    """Where runs were set aside."""
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
@@ -71,7 +75,23 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> Courses:
         drawn[min(reached, key=lambda o: o.steps).id] if reached else None,
         drawn[min(reached, key=lambda o: o.examples).id] if reached else None,
         endings,
+        milestone(plan, runs),
     )
+
+
+def milestone(plan: Plan, runs: Sequence[StoredRun]) -> float | None:
+    """The value at which runs were set aside; none where no run ended at it."""
+    aside = [run for run in runs if run.result is not None and run.result.status is RunStatus.PAUSED]
+    goal = plan.target
+    if plan.within is not None:
+        goal = best_value([run for run in runs if run.config.purpose == "pilot"])
+    found = milestone_of(runs[0].rows, goal) if aside and goal is not None else None
+    if found is None:
+        return None
+    passed = [first_passage(run.rows, found) for run in aside]
+    earlier = [first_passage(run.rows[:-1], found) for run in aside]
+    ended_there = any(now is not None and before is None for now, before in zip(passed, earlier, strict=True))
+    return found.value if ended_there else None
 
 
 def course(run: StoredRun, metric: str) -> Course:
@@ -84,7 +104,7 @@ def course(run: StoredRun, metric: str) -> Course:
         run.id,
         run.config.batch_size,
         run.config.lr,
-        run.result.status.value if run.result else "unfinished",
+        run.result.status.ending if run.result else "unfinished",
         tuple(float(row["step"]) for row in rows),
         tuple(float(row["examples"]) for row in rows),
         tuple(finite([row.get("device_seconds")])[0] for row in rows),
@@ -113,6 +133,8 @@ def draw(data: Courses) -> Figure:
     keys = [Key("line", colours[b], f"batch size {count(b)}", f"b{b}") for b in sizes]
     if data.target is not None:
         keys.append(Key("dash", MARKED, f"target {number(data.target)}"))
+    if data.milestone is not None:
+        keys.append(Key("dot", MARKED, f"milestone {number(data.milestone)}, where runs were set aside"))
     across, up = _horizontal(data), _vertical(data)
     first = {**across.options[0].layout, **up.options[0].layout}
     frame = layout(first["xaxis"], first["yaxis"], shapes=first["shapes"], height=440)
@@ -157,6 +179,7 @@ def _horizontal(data: Courses) -> Switch:
 
 def _vertical(data: Courses) -> Switch:
     shapes = [horizontal(data.target, MARKED)] if data.target is not None else []
+    shapes += [horizontal(data.milestone, MARKED, dash="dot")] if data.milestone is not None else []
     hidden = [{**shape, "opacity": 0} for shape in shapes]  # Plotly leaves a removed shape of this layer on screen
     values = tuple(c.metric for c in data.runs)
     losses = tuple(c.train_loss for c in data.runs)
@@ -197,6 +220,6 @@ _VERBS = {
     RunStatus.LEVELLED_OFF: "levelled off",
     RunStatus.OVERFIT: "overfitted",
     RunStatus.OUT_OF_TIME: "ran out of time",
-    RunStatus.PAUSED: "set aside at the milestone",
+    RunStatus.PAUSED: "set aside",
     RunStatus.STOPPED_EARLY: "stopped early",
 }

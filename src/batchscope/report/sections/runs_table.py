@@ -46,7 +46,7 @@ def row(run: StoredRun, metric: str, passage: float | None) -> tuple[str, ...]:
     best = result.best.get(metric)
     return (
         *settings,
-        result.status.value,
+        result.status.ending,
         count(result.steps),
         number(passage) if passage is not None else "",
         number(best) if best is not None and math.isfinite(best) else "",

@@ -1,0 +1,62 @@
+"""The recipes for other targets of the same metric, which the same runs pass on their way; left out where none is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...records import EasierTarget, Plan
+from ..blocks import Column, Section, Table, Text
+from ..wording import count, duration, joined, number, with_interval
+
+if TYPE_CHECKING:
+    from ...store import StoredRun
+
+COLUMNS = (
+    Column("target"),
+    Column("batch size", numeric=True),
+    Column("rate", numeric=True),
+    Column("time", numeric=True),
+    Column("steps", numeric=True),
+    Column("examples", numeric=True),
+)
+
+
+def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
+    """The hardest target first: the one that the search was for."""
+    if not plan.easier_targets or plan.target is None:
+        return Section("targets", "Easier targets", ())
+    rows = [row(EasierTarget(target=plan.target, recipe=plan.recipe, predicted=plan.predicted))]
+    rows += [row(easier) for easier in plan.easier_targets]
+    table = Table(COLUMNS, tuple(rows), emphasised=0)
+    return Section("targets", "Easier targets", (table, Text((conclude(plan),), tone="note")))
+
+
+def row(easier: EasierTarget) -> tuple[str, ...]:
+    """One target in words."""
+    recipe, predicted = easier.recipe, easier.predicted
+    if recipe is None or predicted is None:
+        return (str(easier.target), "not reached", "", "", "", "")
+    return (
+        str(easier.target),
+        count(recipe.batch_size),
+        number(recipe.lr),
+        with_interval(predicted.time_to_target_s, duration),
+        with_interval(predicted.steps_to_target, count),
+        with_interval(predicted.examples_to_target),
+    )
+
+
+def conclude(plan: Plan) -> str:
+    """What the table says."""
+    sizes = [e.recipe.batch_size for e in plan.easier_targets if e.recipe is not None]
+    said = "All rows follow from the same runs, which pass the easier targets on their way."
+    if plan.recipe is None or not sizes:
+        return said
+    own = plan.recipe.batch_size
+    if plan.recipe.schedule != "constant":
+        said += " The rate stays constant in those of the easier ones."
+    if all(size == own for size in sizes):
+        return f"{said} The best batch size is the same for each."
+    listed = joined([count(size) for size in sizes])
+    return f"{said} Batch size {count(own)} is best for the hardest, {listed} for the others."
