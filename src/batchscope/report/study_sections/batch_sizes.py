@@ -51,9 +51,7 @@ def _columns(study: Study) -> tuple[str, ...]:
         "best rate",
         f"best {study.metric}",
         "at epoch",
-        "under-trained",
-        "well trained",
-        "over-trained",
+        "well-trained epochs",
         "accuracy gap",
         "loss ratio",
         "epoch time",
@@ -68,20 +66,22 @@ def _cells(study: Study, line: Line, marked: Phases | None) -> tuple[str, ...]:
         count(arm.batch_size),
         number(arm.lr),
         with_interval(values[f"best_{study.metric}"]),
-        with_interval(values["best_epoch"]),
-        *_phases(marked),
-        with_interval(values["final_accuracy_gap"]),
-        with_interval(values["final_loss_ratio"]),
+        number(value_of(arm, "best_epoch")),
+        _phases(marked),
+        *(
+            "" if (v := value_of(arm, name)) is None else number(v)
+            for name in ("final_accuracy_gap", "final_loss_ratio")
+        ),
         duration(value_of(arm, "epoch_time_s")),
         bytes_(value_of(arm, "peak_memory_bytes")),
         number(value_of(arm, "roughness")),
     )
 
 
-def _phases(marked: Phases | None) -> tuple[str, str, str]:
+def _phases(marked: Phases | None) -> str:
     if marked is None:
-        return "", "", ""
-    under = f"to epoch {number(marked.well_from)}" if marked.well_from > 0 else ""
-    over = f"from epoch {number(marked.well_until)}" if marked.over_trained else ""
+        return ""
     well = f"{number(marked.well_from)}–{number(marked.well_until)}"
-    return under, f"{well}, still improving" if marked.still_improving else well, over
+    if marked.over_trained:
+        return f"{well}, then over-trained"
+    return f"{well}, still improving" if marked.still_improving else well
