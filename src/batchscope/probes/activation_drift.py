@@ -66,7 +66,8 @@ class ActivationDrift:
         seed: of what is random in the model, the same each time.
 
     Cost: nothing in a training step; at an evaluation one forward pass over the batch, with its activations kept for a
-    backward pass that does not come, and a sweep over them.
+    backward pass that does not come, and a sweep over them. Measured (`benchmarks/probes.py`; 64-32-10, then
+    784-1024-1024-10): with 256 examples a use takes 2.9 and 1.6 training steps of 64.
 
     Valid when: the first evaluation is the start that drift is to be measured from. The model runs in training mode, as
     the updates see it: with batch normalisation the batch's own statistics apply, and the running ones are put back.

@@ -71,7 +71,8 @@ def measure_covariate_shift(
         TaskError: the task's loss or optimizer failed.
 
     Cost: k forward and backward passes over the batch for k layers, one step of the optimizer, and two copies of the
-    weights.
+    weights. Measured (`benchmarks/probes.py`; 64-32-10, then 784-1024-1024-10): 6.2 and 1.7 times as long
+    as those passes alone, with 64 examples.
 
     Valid when: layers feed each other in the order in which they begin to run. Where branches run side by side, a layer
     counts as below another although it does not feed it; then it makes no difference to that one's gradient.

@@ -44,6 +44,8 @@ class DistanceFromInit:
     count; buffers (running statistics) do not.
 
     Cost: no extra pass; a copy of the weights in memory, and at an evaluation four sums over them in float64.
+    Measured (`benchmarks/probes.py`; 64-32-10, then 784-1024-1024-10): a use takes 0.8 and 2.7
+    training steps of 64 examples, so with a hundred evaluations in 10,000 steps 1 and 3 %.
 
     Valid when: always. Distances of models of different size or initialisation do not compare. Where a scale is free
     (weights before a normalisation layer; ReLU layers against each other) the distance depends on it, and the function

@@ -213,6 +213,8 @@ def measure_histograms(
     Units: loss per weight.
 
     Cost: `(repeats + 1) · Σ batch_sizes` examples forward and backward, one repeat fewer where `limit` is given.
+    Measured (`benchmarks/probes.py`; 64-32-10, then 784-1024-1024-10): 3.9 and 0.6
+    times as long as those passes alone, at batches of 64 (less than 1: only one layer's gradient is formed).
 
     Valid when: always; the entries of one gradient are not independent of one another, so counts have no Poisson error.
     Batches too small for batch normalisation have no gradient, and say so.

@@ -82,7 +82,8 @@ def measure_gradients(
     Units: gradients are in loss per weight; `variance` in their square.
 
     Cost: forward and backward passes over `sample + repeats · Σ batch_sizes` examples, and four vectors of the size of
-    the gradient in float64.
+    the gradient in float64. Measured (`benchmarks/probes.py`; 64-32-10, then 784-1024-1024-10): 1.9 times
+    as long as those passes alone, at batches of 64.
 
     Valid when: examples are independent of one another. Randomness in the loss (dropout) is part of the variance, and
     then also of `G`, whose own error the variance contains (below `tr(Σ)/sample`).

@@ -32,7 +32,8 @@ class UpdateSize:
         ValueError: a number below 1.
 
     Cost: no extra pass. Two copies of the weights in memory; for every measured update one subtraction, one norm and
-    one copy of the weights: a step of a few examples is bound by that traffic too.
+    one copy of the weights. Measured (`benchmarks/probes.py`; 64-32-10, then 784-1024-1024-10): a use
+    takes 0.5 and 0.2 training steps of 64 examples; with `every=10` a tenth of that.
 
     Valid when: always. With `every` above 1 the mean norm is an estimate, and unbiased only where update sizes do not
     follow a cycle of the same length. The triangle inequality makes `straightness` at most 1 where `every` is 1.
