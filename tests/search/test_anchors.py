@@ -139,7 +139,7 @@ def test_a_bought_run_is_worth_its_price_and_no_value_is_negative() -> None:
 
 
 def test_a_probe_up_to_the_milestone_costs_its_share_of_a_training() -> None:
-    """Here it lies at a third of the steps of large batches and earlier for small ones; a probe that lags ends sooner."""
+    """Here it lies at a third of the steps of large batches; a probe that lags ends sooner."""
     whole, part = (propose(SURE, replace(HARDWARE, by_milestone=by), must=True) for by in (False, True))
     assert whole is not None
     assert part is not None
