@@ -27,7 +27,7 @@ import torch
 
 from batchscope.bench.throughput import measure_step_times
 from batchscope.codec import encode
-from batchscope.device import pick
+from batchscope.device import Device, pick
 from batchscope.environment import environment_of
 from batchscope.fits.step_time import StepTime, fit_step_time
 from batchscope.workload import Workload
@@ -57,6 +57,14 @@ class Best:
     lr: float
     steps: float
     time_s: float
+
+
+class _BusySeconds(Device):
+    """A processor whose clock stands still while others use it; right for one thread."""
+
+    def clock(self) -> float:
+        """Seconds that this process has computed."""
+        return time.process_time()
 
 
 class Table:
@@ -179,11 +187,13 @@ class Table:
         return self.cell_steps(batch_size, lr)
 
     def time_steps(self) -> None:
-        """Step times of this machine at every batch size, for the profile `here`.
+        """Step times of this machine at every batch size, for the profile `here`, in seconds of its processor.
 
         Each is the median of a few steps, and the least of repeated passes: other work only ever lengthens a step.
         """
-        passes = [measure_step_times(self.workload, self.task.batch_sizes, seed=i).readings for i in range(_TIMINGS)]
+        workload = self.task.workload()
+        workload.device = _BusySeconds(workload.device.torch_device)
+        passes = [measure_step_times(workload, self.task.batch_sizes, seed=i).readings for i in range(_TIMINGS)]
         seconds: dict[int, list[float]] = {}
         for reading in itertools.chain.from_iterable(passes):
             seconds.setdefault(reading.micro_batch_size, []).append(reading.step_time_s or math.inf)
