@@ -129,27 +129,27 @@ def everywhere() -> tuple[Compared, ...]:
     return tuple(c for name in MODELS for c in compared(name))
 
 
-def test_where_steps_fall_with_the_batch_the_best_steps_are_off_by_a_ninth_typically_and_never_by_two() -> None:
+def test_where_steps_fall_with_the_batch_the_best_steps_are_off_by_a_quarter_typically_and_never_by_two() -> None:
     off = errors([c.steps_ratio for c in everywhere() if c.steps_fall])
     assert len(off) >= 12
-    assert np.median(off) < 1.2
-    assert np.quantile(off, 0.9) < 1.5
-    assert off.max() < 2.1
+    assert np.median(off) < 1.3
+    assert np.quantile(off, 0.9) < 1.55
+    assert off.max() < 2.0
 
 
 def test_where_steps_fall_with_the_batch_the_best_rate_is_typically_right_within_a_fifth() -> None:
     off = errors([c.lr_ratio for c in everywhere() if c.steps_fall])
-    assert np.median(off) < 1.3
-    assert np.quantile(off, 0.9) < 1.8
+    assert np.median(off) < 1.2
+    assert np.quantile(off, 0.9) < 1.5
 
 
-def test_where_steps_no_longer_fall_the_law_is_off_by_more_than_a_fifth_and_by_less_than_two_and_a_half() -> None:
-    """What fails. Without momentum the best rate stands at the edge beyond which training breaks, which is sharper than
-    the law's; with momentum steps hardly depend on the rate over a factor of 20, which is flatter than the law's."""
+def test_where_steps_no_longer_fall_the_law_is_off_without_momentum_and_right_with_it() -> None:
+    """What fails: without momentum the best rate stands at the edge beyond which training breaks, which is sharper than
+    the law's. With momentum steps hardly depend on the rate over a factor of 20, and the law's plateau has room for it."""
     plain = [c.steps_ratio for c in everywhere() if not c.steps_fall and not c.momentum]
     heavy = [c.steps_ratio for c in everywhere() if not c.steps_fall and c.momentum]
-    assert 1.1 < np.median(plain) < 1.7
-    assert 0.55 < np.median(heavy) < 0.95
+    assert 1.1 < np.median(plain) < 1.8
+    assert 0.85 < np.median(heavy) < 1.1
     assert errors([*plain, *heavy]).max() < 2.5
 
 
