@@ -129,7 +129,7 @@ def everywhere() -> tuple[Compared, ...]:
     return tuple(c for name in MODELS for c in compared(name))
 
 
-def test_where_steps_fall_with_the_batch_the_best_steps_are_off_by_a_quarter_typically_and_never_by_two() -> None:
+def test_where_steps_fall_with_the_batch_best_steps_are_a_quarter_off_typically_and_never_by_two() -> None:
     off = errors([c.steps_ratio for c in everywhere() if c.steps_fall])
     assert len(off) >= 12
     assert np.median(off) < 1.3
