@@ -57,7 +57,7 @@ class FixedLoss:
     """
 
     def __init__(
-        self, workload: Workload, model: nn.Module, *, examples: int | None = None, seed: int = 0, at_once: int = 256
+        self, workload: Workload, model: nn.Module, *, examples: int | None = None, seed: int = 0, at_once: int = 512
     ) -> None:
         self.workload, self.training_examples = workload, workload.examples
         self.examples = min(examples or workload.examples, workload.examples)

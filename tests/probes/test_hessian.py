@@ -194,11 +194,11 @@ def test_the_trace_is_unbiased_within_its_interval() -> None:
 @needs_curvlinops
 def test_an_uneven_last_chunk_counts_by_its_examples() -> None:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(300, 40, generator=generator)  # 256 and 44 at once
+    x = torch.randn(300, 40, generator=generator)
     x[256:] *= 5
     data = TensorDataset(x, torch.zeros(300))
     workload = workload_of(lambda: nn.Linear(40, 1, bias=False), half_squared_error, data)
-    found = measured(workload, workload.model(0), vectors=2)
+    found = measured(workload, workload.model(0), vectors=2, at_once=256)
     assert close(found.sharpness.value, float(torch.linalg.eigvalsh((x.T @ x / 300).double())[-1]))
 
 

@@ -172,6 +172,8 @@ def test_a_fixed_part_of_the_data_whatever_its_chunks() -> None:
     (part,) = measured(workload, model, eps=[0.01], examples=20)
     (other,) = measured(workload, model, eps=[0.01], examples=20, seed=1)
     (whole,) = measured(workload, model, eps=[0.01], examples=10_000)
+    (chunks,) = measured(workload, model, eps=[0.01], examples=10_000, at_once=7)
+    assert chunks.value == pytest.approx(whole.value, rel=1e-6)
     assert (part.examples, whole.examples, whole.training_examples) == (20, EXAMPLES, EXAMPLES)
     assert len({part.loss, other.loss, whole.loss}) == 3
 
