@@ -216,7 +216,7 @@ def _speeds(study: Study, variant: str) -> Iterator[Finding]:
         return
     yield Finding(
         statement=f"an epoch takes {duration(first)} at batch size {small.batch_size:,} and {duration(last)} at "
-        f"{large.batch_size:,}: {times(first / last)} as long",
+        f"{large.batch_size:,}: the former takes {times(first / last)} as long",
         tag="measured",
         source="medians of seconds per step between evaluations, times N / B; evaluation excluded",
         effect=Estimate(

@@ -124,20 +124,27 @@ def heat_map(
     values: Sequence[Sequence[float | None]],
     hover: Sequence[Sequence[str]],
 ) -> Json:
-    """A field of coloured cells with their values in them; less is darker. An unknown value leaves the cell empty."""
+    """A field of coloured cells with their values in them; less is darker. An unknown value leaves the cell empty.
+
+    Colours follow the logarithm where all values are positive and span a factor of three.
+    """
+    known = [v for row in values for v in row if v is not None and math.isfinite(v)]
+    logarithmic = bool(known) and min(known) > 0 and max(known) / min(known) >= 3
+    shades = [[math.log10(v) if v is not None and logarithmic else v for v in row] for row in values]
     return {
         "type": "heatmap",
         "x": list(columns),
         "y": list(rows),
-        "z": [finite(row) for row in values],
-        "text": [list(row) for row in hover],
-        "hovertemplate": "%{text}<extra></extra>",
-        "texttemplate": "%{z:.3g}",
+        "z": [finite(row) for row in shades],
+        "text": [["" if v is None else number(v) for v in row] for row in values],
+        "texttemplate": "%{text}",
+        "hovertext": [list(row) for row in hover],
+        "hovertemplate": "%{hovertext}<extra></extra>",
         "colorscale": "Viridis",
         "xgap": 2,
         "ygap": 2,
         "hoverongaps": False,
-        "colorbar": {"thickness": 12, "outlinewidth": 0},
+        "showscale": False,
     }
 
 

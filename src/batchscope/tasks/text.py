@@ -73,14 +73,20 @@ class TextTask:
         """Mean loss and share of right predictions on the validation part and, where there is one, on the test part."""
         values: dict[str, float] = {}
         for part, windows in self._held_out(next(model.parameters()).device).items():
-            loss, right = torch.zeros((), device=windows.device), torch.zeros((), device=windows.device)
-            for codes in windows.split(_CHUNK):
-                scores, following = model(codes[:, :-1]).flatten(0, 1), codes[:, 1:].flatten()
-                loss += F.cross_entropy(scores, following, reduction="sum")
-                right += (scores.argmax(-1) == following).sum()
-            predicted = windows.shape[0] * self.context
-            values |= {f"{part}_loss": float(loss) / predicted, f"{part}_accuracy": float(right) / predicted}
+            values |= {f"{part}_{name}": value for name, value in self.metrics_on(model, [windows]).items()}
         return values
+
+    @torch.no_grad()
+    def metrics_on(self, model: nn.Module, batch: Batch) -> dict[str, float]:
+        """The same metrics on any windows: a study asks for those of the training part."""
+        windows = batch[0].long()
+        loss, right = torch.zeros((), device=windows.device), torch.zeros((), device=windows.device)
+        for codes in windows.split(_CHUNK):
+            scores, following = model(codes[:, :-1]).flatten(0, 1), codes[:, 1:].flatten()
+            loss += F.cross_entropy(scores, following, reduction="sum")
+            right += (scores.argmax(-1) == following).sum()
+        predicted = windows.shape[0] * self.context
+        return {"loss": float(loss) / predicted, "accuracy": float(right) / predicted}
 
     def _held_out(self, device: torch.device) -> dict[str, Tensor]:
         if device not in self._placed:

@@ -19,7 +19,7 @@ _NOTE = (
     "The rate of each batch size is the one with the best mean of {metric} at its best epoch. An epoch is well trained "
     "where the mean of {metric} is as good as its best up to one standard error over the seeds at the best epoch, and "
     "no less than a hundredth of what was gained; before the first such epoch training is under-trained, after the "
-    "last over-trained."
+    "last over-trained. It is still improving where the best is the last evaluation."
 )
 
 
@@ -56,7 +56,6 @@ def _columns(study: Study) -> tuple[str, ...]:
         "loss ratio",
         "epoch time",
         "memory",
-        "roughness",
     )
 
 
@@ -74,7 +73,6 @@ def _cells(study: Study, line: Line, marked: Phases | None) -> tuple[str, ...]:
         ),
         duration(value_of(arm, "epoch_time_s")),
         bytes_(value_of(arm, "peak_memory_bytes")),
-        number(value_of(arm, "roughness")),
     )
 
 
