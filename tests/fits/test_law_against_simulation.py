@@ -144,7 +144,7 @@ def test_where_steps_fall_with_the_batch_the_best_rate_is_typically_right_within
 
 
 def test_where_steps_no_longer_fall_the_law_is_off_without_momentum_and_right_with_it() -> None:
-    """What fails: without momentum the best rate stands at the edge beyond which training breaks, sharper than the law's.
+    """Without momentum the best rate stands at the edge beyond which training breaks, sharper than the law's: it fails.
 
     With momentum steps hardly depend on the rate over a factor of 20, and the law's plateau has room for that.
     """
