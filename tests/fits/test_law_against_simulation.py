@@ -5,9 +5,9 @@ of 2, two runs a cell, four tables a model:
 
                                             fitted ÷ true best steps     fitted vs true best rate
                                             median   5 %    95 %         median   90 % within
-    steps still fall (over twice the least)   1.00   0.7    1.4          1.15 x   1.5 x
-    steps no longer fall, no momentum         1.33   1.0    1.8          1.17 x   1.24 x
-    steps no longer fall, momentum 0.9        0.74   0.5    1.1          1.8 x    2.5 x
+    steps still fall (over twice the least)   1.15   0.8    1.5          1.18 x   1.5 x
+    steps no longer fall, no momentum         1.74   1.4    2.2          1.23 x   1.4 x
+    steps no longer fall, momentum 0.9        0.99   0.8    1.2          1.5 x    3.7 x
 """
 
 from __future__ import annotations
