@@ -90,8 +90,8 @@ def measure_curvature(
 
     Cost: `vectors` products for the trace and 20 to 60 for the eigenvalue, `products` has the number; one takes about
     four passes (forward and backward) over the examples, ten where the model is tiny. Measured on one core: the
-    perceptron of `digits` 2.1 s, as long as 200 epochs at batch size 64. Memory: about four times that of a training
-    step over `at_once` examples, and 20 vectors of the weights in float64.
+    perceptron of `digits` 2.1 s, as long as 200 epochs at batch size 64. Memory: activations of `at_once` examples with
+    their derivatives in float64, and 20 vectors of the weights.
 
     Valid when: the loss is twice differentiable almost everywhere (ReLU's kinks are passed over), is repeatable in
     evaluation mode, and examples of a batch do not depend on one another. Like Keskar's box, both values change when
