@@ -17,7 +17,11 @@ CONTRACTS: list[dict[str, Any]] = tomllib.loads(
 @pytest.mark.parametrize(
     ("key", "modules"),
     [
-        ("source_modules", "codec count errors fits plan records report search stopping store"),
+        (
+            "source_modules",
+            "codec count errors fits plan records report search stopping store "
+            "study study_courses study_file study_findings study_options study_rows study_view",
+        ),
         ("protected_modules", "cli testing"),
     ],
 )

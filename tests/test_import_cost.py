@@ -30,10 +30,18 @@ def test_package_imports_neither_torch_nor_numpy() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["codec", "count", "errors", "fits", "plan", "records", "report", "search", "stopping", "store"]
+    "module",
+    [
+        *("codec", "count", "errors", "fits", "plan", "records", "report", "search", "stopping", "store"),
+        *("report.study_page", "studies", "study", "study_file", "study_view"),
+    ],
 )
 def test_imports_without_torch(module: str) -> None:
     run_python(f"{WITHOUT_TORCH}\nimport batchscope.{module}")
+
+
+def test_every_named_study_is_imported_without_torch() -> None:
+    run_python(f"{WITHOUT_TORCH}\nfrom batchscope.studies import named_study, names\nlist(map(named_study, names()))")
 
 
 def test_public_records_work_without_torch() -> None:
