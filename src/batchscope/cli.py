@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import App, CycloptsError
 
 from .errors import BatchscopeError, UsageError
-from .options import Flag, Options, Targets
+from .options import Flag, Options, ResultOptions, Targets
 from .question import Question, hardest_first, parse_current, parse_within
 from .study_options import Numbers, StudyWords, choose, default_task
 
@@ -33,7 +33,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-_DEFAULTS = Options()
+_DEFAULTS, _RESULT_DEFAULTS = Options(), ResultOptions()
 
 
 @app.command
@@ -258,6 +258,56 @@ def study(
         found = studying.study(loaded, question, out=out, **how, budget_s=budget_s, progress=progress)
     _answer(options.json, found.answer(), study_view(found, out))
     return 0 if found.complete else 3
+
+
+@app.command
+def fit(
+    table: Path,
+    /,
+    *,
+    examples: int | None = None,
+    objective: Literal["time", "examples"] = "time",
+    current: str | None = None,
+    max_batch_size: int | None = None,
+    hardware: Path | None = None,
+    target: str | None = None,
+    options: ResultOptions = _RESULT_DEFAULTS,
+) -> int:
+    """Recommend a batch size from measurements that you already have; nothing is trained.
+
+    Args:
+        table: One row a run: batch_size, steps_to_target (or epochs_to_target, examples_to_target; empty: never
+            reached), step_time_s (or epoch_time_s), and, if known, lr and seed.
+        examples: In the training set; needed where the table speaks of epochs.
+        objective: What is to be least.
+        current: The recipe in use, "batch_size=32,lr=0.001" or "batch_size=32"; it is kept unless the gain is clear.
+        max_batch_size: No larger batch is recommended.
+        hardware: Profile of the machine that the answer is for (`bench --save`); default: the times of the table.
+        target: What the runs were after, "val_accuracy>=0.97": a name for the page.
+        options: Of every command that leaves results.
+    """
+    from .codec import encode
+    from .profile import load_profile
+    from .records import Target
+    from .table.plan import TARGET, asked_of
+    from .table.plan import fit as answer
+    from .views import plan_view
+
+    recipe = parse_current(current, default_lr=1.0) if current else None
+    how: dict[str, Any] = {
+        "target": Target.parse(target) if target else TARGET,
+        "objective": objective,
+        "max_batch_size": max_batch_size,
+        "seed": options.seed,
+        "examples": examples,
+        "current": recipe if recipe is None or "lr" in (current or "") else recipe.batch_size,
+        "profile": load_profile(hardware) if hardware else None,
+    }
+    out = options.folder(table.stem, asked_of(table, how)) if table.is_file() else options.out
+    plan = answer(table, **how, out=out)
+    assert out is not None
+    _answer(options.json, encode(plan), plan_view(plan, out))
+    return plan.status.exit_status
 
 
 @app.command

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .device import Device
     from .loading import LoadedTask
 
-__all__ = ["Flag", "Options", "Targets"]
+__all__ = ["Flag", "Options", "ResultOptions", "Targets"]
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch without a `--no-` form."""
@@ -32,27 +32,38 @@ _RESULTS = Path("batchscope-runs")
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class ResultOptions:
+    """Options of every command that leaves results."""
+
+    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))] = 0
+    """Of everything that is drawn at random."""
+    out: Path | None = None
+    """Results folder; default: batchscope-runs/NAME, numbered when it holds the answer to another question."""
+    json: Flag = False
+    """Print one JSON object on stdout instead of tables."""
+    debug: Flag = False
+    """Show the traceback of an error."""
+
+    def folder(self, name: str, asked: Mapping[str, Any]) -> Path:
+        """Where the results of a question go."""
+        return self.out or free_folder(_RESULTS / name, asked)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Options(ResultOptions):
     """Options of every command that measures."""
 
     set: Annotated[
         tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False, show_default=False)
     ] = ()
     """KEY=VALUE for the task's factory; repeatable."""
-    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))] = 0
-    """Of everything that is drawn at random."""
-    out: Path | None = None
-    """Results folder; default: batchscope-runs/TASK, numbered when it holds the answer to another question."""
-    json: Flag = False
-    """Print one JSON object on stdout instead of tables."""
     budget: str = "10m"
     """Time after which no training goes on: 90s, 10m, 1.5h."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps, ...; default: the accelerator if there is one."""
     memory_limit: str | None = None
     """Memory that a training step may take: 8GiB, 500MB."""
-    debug: Flag = False
-    """Show the traceback of an error."""
 
     @property
     def budget_s(self) -> float:
@@ -91,7 +102,3 @@ class Options:
         from .device import pick
 
         return pick(self.device)
-
-    def folder(self, name: str, asked: Mapping[str, Any]) -> Path:
-        """Where the results of a question go."""
-        return self.out or free_folder(_RESULTS / name, asked)

@@ -183,8 +183,12 @@ def _quantity(text: str, units: Mapping[str, float]) -> float | None:
     return float(match.group(1)) * units[match.group(2).lower()]
 
 
-def parse_current(text: str) -> CurrentRecipe:
+def parse_current(text: str, *, default_lr: float | None = None) -> CurrentRecipe:
     """The recipe in use: `batch_size=32,lr=0.001`.
+
+    Args:
+        text: as typed.
+        default_lr: the rate where the text has none; without it, there must be one.
 
     Raises:
         TargetError: a part is missing, unknown, repeated or not a positive number.
@@ -201,6 +205,8 @@ def parse_current(text: str) -> CurrentRecipe:
         if not equals or key not in ("batch_size", "lr") or key in parts:
             raise TargetError(f"the current recipe {text!r} has the part {part.strip()!r}; {example}")
         parts[key] = value.strip()
+    if default_lr is not None:
+        parts.setdefault("lr", str(default_lr))
     if missing := {"batch_size", "lr"} - set(parts):
         raise TargetError(f"the current recipe {text!r} lacks {' and '.join(sorted(missing))}; {example}")
     try:

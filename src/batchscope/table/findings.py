@@ -32,6 +32,7 @@ _EXTRAPOLATED = 8
 _WIDE = 32
 """And up to which the best one may lie."""
 _REGRET_CUT = 5.0
+_LEAST_TIME_SPREAD = 0.02
 _RUN_PREFERRED = 0.02
 _TOO_SLOW = 1.4
 _TOO_WIDE = 8.0
@@ -127,7 +128,9 @@ class UntunedFindings(TableFindings):
 
     def step_time_spread(self, batch_size: int) -> float:
         """Standard deviation of log seconds."""
-        return float(self._log_seconds((batch_size,)).std()) if self.times_known else 0.0
+        if not self.times_known:
+            return 0.0
+        return max(_LEAST_TIME_SPREAD, float(self._log_seconds((batch_size,)).std()))
 
     @cached_property
     def belief(self) -> StepsPosterior:

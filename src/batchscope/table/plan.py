@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -90,38 +91,29 @@ def fit(
 
     Cost: about half a second.
     """
+    asked: dict[str, Any] = {"target": target, "objective": objective, "max_batch_size": max_batch_size, "seed": seed}
+    how = {**asked, "examples": examples, "current": current, "profile": profile}
     table = read_table(path)
     table.check_examples(examples)
-    question = Question(target=target, objective=objective, max_batch_size=max_batch_size, seed=seed)
-    findings = _findings(table, question, examples, profile, current)
+    findings = _findings(table, Question(**asked), examples, profile, current)
     plan = _plan(findings)
     if out is not None:
-        _write(plan, findings, Path(out), asked_of(path, question, examples, profile, current))
+        _write(plan, findings, Path(out), asked_of(path, how))
     return plan
 
 
-def asked_of(
-    path: str | Path,
-    question: Question,
-    examples: int | None,
-    profile: HardwareProfile | None,
-    current: CurrentRecipe | int | None,
-) -> dict[str, Any]:
+def asked_of(path: str | Path, how: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that makes a question another one; a results folder answers one question.
+
+    Args:
+        path: of the file.
+        how: the other arguments of `fit`, `out` apart.
 
     Raises:
         StoreError: the file cannot be read.
     """
-    return {
-        "schema": SCHEMA,
-        "command": "fit",
-        "table": Path(path).name,
-        "table_sha256": file_sha256(Path(path)),
-        "examples": examples,
-        "profile": encode(profile),
-        **encode(question),
-        "current": encode(current),
-    }
+    table = {"table": Path(path).name, "table_sha256": file_sha256(Path(path))}
+    return {"schema": SCHEMA, "command": "fit", **table, **encode(how)}
 
 
 def _findings(
