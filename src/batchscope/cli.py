@@ -254,7 +254,7 @@ def study(
             prediction = studying.predict(loaded, question, **how, budget_s=budget_s, progress=progress)
             _answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
-        out = options.folder(f"{loaded.name}-{how['named'].name}", studying.asked_of(loaded, question, **how))
+        out = options.folder(loaded.name, studying.asked_of(loaded, question, **how))
         found = studying.study(loaded, question, out=out, **how, budget_s=budget_s, progress=progress)
     _answer(options.json, found.answer(), study_view(found, out))
     return 0 if found.complete else 3
