@@ -84,7 +84,7 @@ def stopped(command: str, how: signal.Signals, runs: int) -> subprocess.Complete
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.usefixtures("profile")
 def test_f31_a_search_that_was_stopped_goes_on_and_repeats_nothing(cli: Cli, how: signal.Signals) -> None:
-    command = f"{DIGITS} --trainings 8"
+    command = f"{DIGITS} --trainings 40"
     whole = answer(cli, f"{command} --out whole")
     assert whole["search"]["runs"] >= 2
     ended = stopped(f"{command} --out out", how, runs=1)
