@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchscope.errors import TargetError, UsageError
-from batchscope.question import CurrentRecipe, Question, parse_bytes, parse_current, parse_seconds
+from batchscope.question import (
+    CurrentRecipe,
+    Question,
+    Within,
+    hardest_first,
+    parse_bytes,
+    parse_current,
+    parse_seconds,
+    parse_within,
+)
+from batchscope.records import Target
 
 
 @pytest.mark.parametrize(
@@ -110,3 +120,57 @@ def test_what_is_no_recipe_is_refused_with_the_part_that_is_wrong(text: str, com
 def test_a_question_without_sense_is_refused(member: str, value: float, option: str) -> None:
     with pytest.raises(UsageError, match=f"{option} is {value:g}; it must be"):
         Question(**{member: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "unit", "said"),
+    [
+        ("300s", 300, "seconds", "300 seconds"),
+        ("10m", 600, "seconds", "600 seconds"),
+        ("1s", 1, "seconds", "1 second"),
+        ("20epochs", 20, "epochs", "20 epochs"),
+        (" 1.5 Epochs", 1.5, "epochs", "1.5 epochs"),
+        ("1 epoch", 1, "epochs", "1 epoch"),
+    ],
+)
+def test_lengths_of_training(text: str, amount: float, unit: str, said: str) -> None:
+    assert parse_within(text) == Within(amount=amount, unit=unit)  # type: ignore[arg-type]
+    assert str(parse_within(text)) == said
+
+
+@pytest.mark.parametrize("text", ["", "0", "0epochs", "-3epochs", "epochs", "20 steps", "soon", "nan", "1e3epochs"])
+def test_what_is_no_length_of_training_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--within .* write for example 300s, 10m or 20epochs") as refusal:
+        parse_within(text)
+    assert repr(text) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "ordered"),
+    [
+        (["val_loss<=0.3", "val_loss<=0.1", "val_loss<=0.2"], ["val_loss<=0.1", "val_loss<=0.2", "val_loss<=0.3"]),
+        (["accuracy>=0.9", "accuracy>=0.99"], ["accuracy>=0.99", "accuracy>=0.9"]),
+        (["val_loss<=0.3"], ["val_loss<=0.3"]),
+        ([], []),
+    ],
+)
+def test_of_several_targets_the_hardest_comes_first(texts: list[str], ordered: list[str]) -> None:
+    assert [str(target) for target in hardest_first([Target.parse(text) for text in texts])] == ordered
+
+
+@pytest.mark.parametrize(
+    "texts", [["val_loss<=0.3", "accuracy>=0.9"], ["loss<=0.3", "loss>=0.3"], ["loss<=0.3", "loss<=0.30"]]
+)
+def test_targets_that_are_not_passed_on_the_same_way_are_refused(texts: list[str]) -> None:
+    with pytest.raises(TargetError, match="different values of one metric"):
+        hardest_first([Target.parse(text) for text in texts])
+
+
+def test_a_length_of_training_goes_with_no_target_and_no_other_search() -> None:
+    within = Within(amount=5, unit="epochs")
+    with pytest.raises(UsageError, match=r"--within 5 epochs .*--target loss<=1 .*give one of them"):
+        Question(within=within, target=Target.parse("loss<=1"))
+    with pytest.raises(UsageError, match=r"--search grid .*--within 5 epochs .*leave one of them out"):
+        Question(within=within, search="grid")
+    assert Question(within=within).counts_examples
+    assert not Question(within=Within(amount=5, unit="seconds")).counts_examples

@@ -481,3 +481,46 @@ def test_full_disk_and_back(small_disk: Path) -> None:
 def test_read_record_of_an_estimate(tmp_path: Path) -> None:
     write_text(tmp_path / "e.json", '{"value": 1, "low": null, "high": null, "n": 3, "unit": "s", "method": "median"}')
     assert read_record(tmp_path / "e.json", Estimate).value == 1.0
+
+
+# --- set aside, and going on --------------------------------------------------------------------------------------
+
+
+def test_a_run_that_goes_on_keeps_its_rows_and_its_first_result(tmp_path: Path) -> None:
+    with Store(tmp_path, QUESTION) as store:
+        run = finish(store)
+        writer = store.go_on(CONFIG)
+        assert not (run / "result.json").exists()
+        assert store.finished(CONFIG) is None
+        for step in (3, 4):
+            writer.append(make_row(step))
+        whole = writer.finish(replace(RESULT, steps=5))
+        assert store.finished(CONFIG) == whole
+    assert [row["step"] for row in whole.rows] == [0, 1, 2, 3, 4]
+    assert read_record(run / "result.interrupted-1.json", RunResult).steps == 3
+    assert [path.name for path in run.glob("rows*")] == ["rows.jsonl"]
+
+
+def test_a_run_that_was_killed_while_it_went_on_is_made_again(tmp_path: Path) -> None:
+    with Store(tmp_path, QUESTION) as store:
+        run = finish(store)
+        writer = store.go_on(CONFIG)
+        writer.append(make_row(3))
+        writer.close()
+    with Store(tmp_path, QUESTION) as store:
+        assert store.finished(CONFIG) is None
+        again = finish(store)
+        assert again == run
+        found = store.finished(CONFIG)
+        assert found is not None
+        assert [row["step"] for row in found.rows] == [0, 1, 2]
+    assert len((run / "rows.interrupted-1.jsonl").read_text().splitlines()) == 4
+
+
+def test_what_was_never_set_aside_cannot_go_on(tmp_path: Path) -> None:
+    with Store(tmp_path, QUESTION) as store:
+        with pytest.raises(StoreError, match="was never set aside"):
+            store.go_on(CONFIG)
+        store.start(CONFIG).close()
+        with pytest.raises(StoreError, match="was never set aside"):
+            store.go_on(CONFIG)

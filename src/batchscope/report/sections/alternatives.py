@@ -25,7 +25,9 @@ COLUMNS = (
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """One row a recipe."""
+    """One row a recipe; left out where a length of training was asked for."""
+    if plan.within is not None:
+        return Section("alternatives", "Alternatives", ())
     found = rows(plan)
     if plan.recipe is None and not found:
         blocks: tuple[Block, ...] = (Text(("Without a recommendation there is nothing to compare.",)),)
