@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -72,6 +73,62 @@ def test_a_run_stopped_behind_is_censored_where_its_lag_is_unknown() -> None:
     assert search([slow]).observations[0].kind == "censored"  # there is nothing to compare it with
     close = behind(64, 0.19, most=150)
     assert search([REFERENCE, close]).observations[1].kind == "censored"  # it did not lag so far
+
+
+MILESTONE = dataclasses.replace(TARGET, value=TARGET.value * (1 + 0.1 * math.log(3)))
+"""Passed after a third of the steps."""
+
+
+def set_aside(batch_size: int, lr: float) -> StoredRun:
+    return run(batch_size, lr, most=math.ceil(true_steps(batch_size, lr) / 3 * 1.04), status=RunStatus.PAUSED)
+
+
+def test_a_run_that_was_set_aside_counts_with_its_steps_to_the_milestone() -> None:
+    (seen,) = search([set_aside(64, 0.2)], milestone=MILESTONE).observations
+    assert (seen.kind, seen.to, seen.milestone_steps) == ("reached", "milestone", None)
+    assert seen.steps == pytest.approx(true_steps(64, 0.2) / 3)
+
+
+def test_a_run_that_went_on_counts_with_both_ways() -> None:
+    (seen,) = search([REFERENCE], milestone=MILESTONE).observations
+    assert (seen.kind, seen.to) == ("reached", "target")
+    assert seen.steps == pytest.approx(true_steps(64, 0.2))
+    assert seen.milestone_steps == pytest.approx(true_steps(64, 0.2) / 3)
+
+
+def test_a_run_that_lagged_on_the_way_to_the_milestone_counts_with_its_lag_there() -> None:
+    slow = behind(16, 0.02, most=int(0.2 * true_steps(16, 0.02)))
+    for reference in (set_aside(64, 0.2), REFERENCE):
+        seen = search([reference, slow], milestone=MILESTONE).observations[1]
+        assert (seen.kind, seen.to) == ("lagging", "milestone")
+        assert seen.steps == pytest.approx(true_steps(16, 0.02) / 3, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("most", "status", "kind", "to"),
+    [
+        (40, RunStatus.OUT_OF_TIME, "censored", "milestone"),
+        (40, RunStatus.DIVERGED, "diverged", "milestone"),
+        (100, RunStatus.OUT_OF_TIME, "censored", "target"),
+        (100, RunStatus.STALLED, "diverged", "target"),
+        (40, RunStatus.PAUSED, "censored", "milestone"),  # at a limit in steps, not at the milestone
+    ],
+)
+def test_a_run_that_ended_short_of_the_milestone_says_so_of_the_milestone(
+    most: int, status: RunStatus, kind: str, to: str
+) -> None:
+    """At (64, 0.2) the milestone takes 67 steps, the target 200."""
+    (seen,) = search([run(64, 0.2, most=most, status=status)], milestone=MILESTONE).observations
+    assert (seen.kind, seen.to, seen.steps) == (kind, to, most)
+    assert (seen.milestone_steps is not None) == (to == "target")
+
+
+def test_what_a_run_stands_behind_is_preferred_by_what_another_run_would_cost() -> None:
+    """A finished run by one training, one that waits by what is left of it, over all trainings; the rest has failed."""
+    runs = [REFERENCE, set_aside(128, 0.27), behind(16, 0.02, most=300)]
+    found = search(runs, milestone=MILESTONE, trainings=10)
+    assert found.known == pytest.approx({(64, 0.2): 0.1, (128, 0.27): 0.04})
+    assert (found.candidate.batch_size, found.candidate.lr) != (16, 0.02)
 
 
 def test_unfinished_runs_and_runs_with_a_decaying_rate_say_nothing() -> None:
@@ -163,6 +220,15 @@ def test_the_chosen_target_leaves_a_twentieth_of_the_improvement() -> None:
     assert (down.metric, down.mode, down.value) == ("val_loss", "min", 0.6)
     up = choose_target(evaluations([0.1, 0.5, 0.9, None], "val_accuracy"))
     assert (up.mode, up.value) == ("max", pytest.approx(0.86))
+
+
+def test_the_metric_to_aim_at_does_not_hang_on_the_order_in_which_a_task_names_them() -> None:
+    """Rows read back from disk are sorted by name; a search that goes on must aim at what it aimed at."""
+    rows = [
+        {"kind": "evaluation", "step": i, "metrics": {"val_f1": 0.1 * i, "val_accuracy": 0.2 * i}} for i in (0, 1, 2)
+    ]
+    read_back = json.loads(json.dumps(rows, sort_keys=True))
+    assert choose_target(rows) == choose_target(read_back)
 
 
 def test_no_target_where_nothing_improved() -> None:

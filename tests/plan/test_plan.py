@@ -7,16 +7,19 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from batchscope.belief import best_value
 from batchscope.codec import decode, encode
 from batchscope.findings import Findings
 from batchscope.plan import build_plan, clear_gain
-from batchscope.question import CurrentRecipe
-from batchscope.records import Plan, PlanStatus, Recipe, RunStatus
+from batchscope.question import CurrentRecipe, Question, Within
+from batchscope.records import Plan, PlanStatus, Recipe, RunStatus, Target
 from batchscope.report.summary import summary
+from batchscope.store import StoredRun
 
 from . import searches
 from .searches import EXAMPLES, TARGET, TRIED, run, search, step_time, true_steps
@@ -271,3 +274,77 @@ def test_a_decaying_schedule_takes_its_length_from_the_run_that_decayed() -> Non
     found = build_plan(search([*(run(b, lr) for b, lr in TRIED), decayed], schedule="linear")).recipe
     assert found is not None
     assert (found.batch_size, found.lr, found.schedule, found.steps) == (64, 0.2, "linear", 160)
+
+
+@pytest.mark.parametrize(("share", "name"), [(0.15, "before the milestone"), (0.6, "beyond it")])
+def test_an_easier_target_is_answered_from_runs_that_went_to_the_milestone_only(share: float, name: str) -> None:
+    """All made-up curves are one curve, so a target at this share of the way takes this share of the steps."""
+    milestone, easier = (replace(TARGET, value=TARGET.value * (1 - 0.1 * math.log(part))) for part in (1 / 3, share))
+    waiting = [
+        run(b, lr, most=math.ceil(true_steps(b, lr) * 0.36), status=RunStatus.PAUSED) for b, lr in TRIED if b != 64
+    ]
+    finished = [run(b, lr) for b, lr in TRIED if b == 64]
+    found = build_plan(search([*finished, *waiting], milestone=milestone, easier_targets=(easier,)))
+    (answer,) = found.easier_targets
+    assert answer.target == easier, name
+    assert answer.recipe is not None
+    assert answer.predicted is not None
+    pair = answer.recipe.batch_size, answer.recipe.lr
+    steps, truth = answer.predicted.steps_to_target, share * true_steps(*pair)
+    assert (steps.low or 0) < truth < (steps.high or math.inf)
+    assert steps.value == pytest.approx(truth, rel=0.25)
+    best = min(true_steps(b, lr) * step_time(b) for b, lr in TRIED)
+    assert true_steps(*pair) * step_time(pair[0]) < 1.2 * best
+
+
+def test_an_easier_target_that_no_run_passed_has_no_recipe() -> None:
+    other = Target(metric="other", value=0.1, mode="min")
+    (answer,) = build_plan(search(easier_targets=(other,))).easier_targets
+    assert (answer.recipe, answer.predicted) == (None, None)
+
+
+def test_where_the_rate_decays_an_easier_target_is_answered_at_a_constant_one() -> None:
+    decayed = run(64, 0.2, steps=150.0, most=160, schedule="linear", purpose="horizon")
+    easier = replace(TARGET, value=TARGET.value * (1 + 0.1 * math.log(2)))
+    findings = search([*(run(b, lr) for b, lr in TRIED), decayed], schedule="linear", easier_targets=(easier,))
+    (answer,) = build_plan(findings).easier_targets
+    assert answer.recipe is not None
+    assert answer.recipe.schedule == "constant"
+    assert answer.recipe.steps == pytest.approx(0.5 * true_steps(answer.recipe.batch_size, answer.recipe.lr), rel=0.2)
+
+
+def within(runs: list[StoredRun], **changes: Any) -> Plan:
+    """Of a search for the best value in 4 epochs, 62 steps of 64 examples."""
+    target = best_value(runs)
+    question = Question(within=Within(amount=4, unit="epochs"), **changes)
+    return build_plan(search(runs, question=question, target=target))
+
+
+def test_within_a_length_the_recipe_is_that_of_the_run_that_got_furthest() -> None:
+    runs = [run(b, lr, most=4000 // b) for b, lr in ((64, 0.2), (16, 0.08), (16, 0.04))]
+    found = within(runs)
+    best = min(runs, key=lambda r: r.result.best[TARGET.metric] if r.result else math.inf)
+    assert found.recipe is not None
+    assert (found.recipe.batch_size, found.recipe.lr) == (best.config.batch_size, best.config.lr)
+    assert found.recipe.steps == 4000 // found.recipe.batch_size
+    assert found.verified is not None
+    assert found.target is not None
+    assert found.verified.metric == found.target.value
+    assert found.probability_within_5_percent is None
+    assert found.alternatives == ()
+    assert found.message == f"the best recipe found; val_loss {found.target.value:.4g} within 4 epochs"
+    assert found.search.run_equivalents is not None
+    length = found.recipe.steps * step_time(found.recipe.batch_size)
+    assert found.search.run_equivalents == pytest.approx(found.search.device_seconds / length, rel=0.05)
+
+
+def test_within_a_length_a_kept_current_recipe_is_told_with_its_own_value() -> None:
+    """It is as good as the best but for the noise of one evaluation."""
+    near = run(64, 0.21, most=62)
+    runs = [run(64, 0.2, most=62), near]
+    found = within(runs, current=CurrentRecipe(batch_size=64, lr=0.21))
+    assert found.status is PlanStatus.KEEP_CURRENT
+    assert found.verified is not None
+    assert near.result is not None
+    assert found.verified.metric == near.result.best[TARGET.metric]
+    assert found.message.endswith(f"val_loss {found.verified.metric:.4g} within 4 epochs")
