@@ -14,6 +14,7 @@ from batchscope.records import (
     Curve,
     Curves,
     EarlyStop,
+    EasierTarget,
     Environment,
     Estimate,
     Evidence,
@@ -308,6 +309,36 @@ def ok() -> Plan:
         notes=("The model has no batch normalisation, so examples are independent.",),
         examples_in_training_set=EXAMPLES,
     )
+
+
+def within() -> Plan:
+    """The best value that a run of 20 epochs came to was asked for."""
+    return dataclasses.replace(
+        ok(),
+        within="20 epochs",
+        recipe=dataclasses.replace(recipe(128), steps=224, epochs=20.0),
+        message="the best recipe found; val_loss 0.12 within 20 epochs",
+        probability_within_5_percent=None,
+        alternatives=(),
+    )
+
+
+def several_targets() -> Plan:
+    targets = [dataclasses.replace(TARGET, value=value) for value in (0.5, 1.0)]
+    passed = EasierTarget(target=targets[0], recipe=recipe(64), predicted=predicted(64, 0.4))
+    return dataclasses.replace(
+        ok(), easier_targets=(passed, EasierTarget(target=targets[1], recipe=None, predicted=None))
+    )
+
+
+def set_aside(found: StoredRun, value: float) -> StoredRun:
+    """The run as it was when its loss first came to a value."""
+    evaluations = [row for row in found.rows if row["kind"] == "evaluation"]
+    last = next(i for i, row in enumerate(evaluations) if row["step"] and row["metrics"]["val_loss"] <= value)
+    assert found.result is not None
+    steps = evaluations[last]["step"]
+    result = dataclasses.replace(found.result, status=RunStatus.PAUSED, steps=steps, steps_to_target=None)
+    return dataclasses.replace(found, rows=tuple(evaluations[: last + 1]), result=result)
 
 
 def keep_current() -> Plan:

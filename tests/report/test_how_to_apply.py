@@ -118,3 +118,11 @@ def test_several_devices_are_explained() -> None:
     assert "4 processes" in text
     assert "DistributedSampler" in text
     assert "16 * 2 * 4" in program(plan, recipe)
+
+
+def test_within_a_length_the_program_trains_on_after_the_best_value_of_the_search() -> None:
+    recipe = small()
+    plan = dataclasses.replace(plan_for(recipe, value=0.5), within="3 epochs")
+    assert last_step(dataclasses.replace(plan, predicted=plans.predicted(32)), recipe) == recipe.steps
+    assert len(Trained(plan, recipe).batches) == recipe.steps
+    assert len(Trained(dataclasses.replace(plan, within=None), recipe).batches) < recipe.steps

@@ -8,9 +8,11 @@ import math
 import pytest
 
 from batchscope.records import Bench, Curve, Plan, PlanStatus, RunStatus
+from batchscope.report import build
 from batchscope.report.blocks import Facts, Figure, Row, Section, Table, Tagged, Text
 from batchscope.report.sections import (
     alternatives,
+    easier_targets,
     environment,
     evidence,
     hardware,
@@ -225,6 +227,26 @@ class TestLossCurves:
         assert 10**low < plans.TARGET.value
         assert 10**high < 10
 
+    def test_runs_set_aside_are_counted_and_the_milestone_is_a_line_of_its_own(self) -> None:
+        first = plans.run(128)
+        milestone = 0.12 * (first.rows[0]["metrics"]["val_loss"] / 0.12) ** 0.3
+        runs = (first, plans.set_aside(plans.run(32), milestone), plans.set_aside(plans.run(512), milestone))
+        data = loss_curves.collect(plans.ok(), runs)
+        assert data.milestone == pytest.approx(milestone)
+        assert data.endings == {RunStatus.REACHED: 1, RunStatus.PAUSED: 2}
+        (figure,) = figures(loss_curves.build(plans.ok(), runs))
+        assert figure.caption.startswith("2 runs set aside and 1 run reached the target.")
+        assert [key.label for key in figure.keys][-1] == f"milestone {milestone:.3g}, where runs were set aside"
+        target, line = figure.layout["shapes"]
+        assert (target["y0"], target["line"]["dash"]) == (0.12, "dash")
+        assert (line["y0"], line["line"]["dash"]) == (data.milestone, "dot")
+        assert sum("set aside" in trace["name"] for trace in figure.data) == 2
+
+    def test_no_milestone_where_no_run_ended_at_it(self) -> None:
+        assert loss_curves.collect(plans.ok(), plans.runs()).milestone is None
+        elsewhere = (plans.run(128), plans.set_aside(plans.run(32), 0.6), plans.set_aside(plans.run(64), 0.15))
+        assert loss_curves.collect(plans.ok(), elsewhere).milestone is None
+
     def test_accuracies_have_a_linear_axis(self) -> None:
         target = dataclasses.replace(plans.TARGET, metric="val_accuracy", value=0.97, mode="max")
         plan = dataclasses.replace(plans.ok(), target=target)
@@ -267,6 +289,48 @@ class TestNoiseScale:
     def test_the_caption_compares_with_the_recipe(self) -> None:
         run = dataclasses.replace(plans.run(64), rows=tuple(self.rows(5000.0)))
         assert "is below it throughout" in said(noise_scale.build(plans.ok(), (run,)))
+
+
+class TestEasierTargets:
+    def test_one_row_a_target_the_hardest_first(self) -> None:
+        section = easier_targets.build(plans.several_targets(), ())
+        (table, _) = section.blocks
+        assert isinstance(table, Table)
+        assert [row[:2] for row in table.rows] == [
+            ("val_loss<=0.12", "128"),
+            ("val_loss<=0.5", "64"),
+            ("val_loss<=1", "not reached"),
+        ]
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+        assert table.emphasised == 0
+        assert "Batch size 128 is best for the hardest, 64 for the others." in said(section)
+
+    def test_left_out_where_there_is_one_target(self) -> None:
+        assert easier_targets.build(plans.ok(), ()).blocks == ()
+        assert "Easier targets" not in build(plans.ok(), plans.runs())
+        assert "Easier targets" in build(plans.several_targets(), plans.runs())
+
+
+class TestWithinALength:
+    """Nothing on the page speaks of a time to a target that nobody gave."""
+
+    def test_the_page(self) -> None:
+        page = build(plans.within(), plans.runs())
+        assert "The recipe with the best val_loss within" in page
+        assert "<b>20 epochs</b>" in page
+        assert "Time to the best value against batch size" in page
+        assert "<h2>Alternatives</h2>" not in page
+        assert "probability of" not in page
+
+    def test_the_facts(self) -> None:
+        (facts,) = (b for b in recipe.build(plans.within(), ()).blocks if isinstance(b, Facts))
+        names = [name for name, _ in facts.pairs]
+        assert "time" in names
+        assert not [name for name in names if "target" in name]
+        assert ("length", "224 steps: 20 epochs of 11") in facts.pairs
+
+    def test_no_saving_is_claimed_against_trainings_of_the_same_length(self) -> None:
+        assert search_cost.pays_after(plans.within()) == ""
 
 
 class TestTheRest:

@@ -37,6 +37,17 @@ def test_it_says_when_to_stop_what_to_expect_and_how_sure_it_is() -> None:
     assert "It replaces batch size 16 with rate 0.02, which is predicted to take 1.52 s (1.32–1.75): 3.5 times" in said
 
 
+def test_within_a_length_the_metric_is_expected_and_training_goes_on_to_the_end() -> None:
+    said = text(plans.within())
+    assert "learning rate 0.276: the best val_loss found within 20 epochs." in said
+    assert "Train for about 224 steps (20 epochs), or when nothing has improved for 4 epochs." in said
+    assert "That takes 546 ms on a two-core CPU" in said
+    assert "a run at exactly this recipe came to val_loss 0.119 after 187 steps" in said
+    assert "It replaces batch size 16 with rate 0.02." in said
+    assert "probability" not in said
+    assert "Stop at" not in said
+
+
 def test_an_unverified_recipe_says_so() -> None:
     assert "No run was made at exactly this recipe" in text(plans.keep_current())
 

@@ -45,7 +45,7 @@ def _of_table(plan: Plan) -> str:
 
 def pays_after(plan: Plan) -> str:
     """After how many runs the saving over the current recipe has paid for the search; empty where there is none."""
-    if plan.predicted is None or plan.current_predicted is None:
+    if plan.predicted is None or plan.current_predicted is None or plan.within is not None:
         return ""
     before, after = plan.current_predicted.time_to_target_s.value, plan.predicted.time_to_target_s.value
     if before is None or after is None or before <= after:
