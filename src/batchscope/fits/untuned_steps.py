@@ -36,7 +36,7 @@ _MISFIT_SD, _MISFIT_OCTAVES = 0.08, 1.5
 _FREQUENCIES = 32
 _SPREAD, _SPREAD_WEIGHT = 0.15, 4.0
 """Of log steps over repeats, before any were seen, and the number of repeats that this counts for."""
-_PATIENCE = 1.5
+_PATIENCE = 3.0
 """A run that never got there is taken to have been given this many times the examples of the longest that did."""
 _DEAD, _IMPOSSIBLE = 60.0, -1e4
 _NEAREST = 1e-3
@@ -47,7 +47,7 @@ _LEAST_SHARE = -12.0
 class UntunedPrior:
     """Independent normals on (log B_c, log α, log B_hi/B_c, log B_lo/smallest batch size)."""
 
-    log_critical_batch_size: tuple[float, float] = (float(np.log(512.0)), float(np.log(100.0)))
+    log_critical_batch_size: tuple[float, float] = (float(np.log(512.0)), float(np.log(300.0)))
     log_alpha: tuple[float, float] = (float(np.log(1.6)), 0.5)
     log_upper_wall: tuple[float, float] = (3.0, 2.0)
     log_lower_wall: tuple[float, float] = (-2.0, 2.0)
@@ -172,7 +172,7 @@ def fit_untuned(
     """Draws from the posterior of the law.
 
     Errors are normal in log E with one spread for all batch sizes. That a run never reached the target counts, once for
-    its batch size, as: beyond a wall, or in need of more than 1.5 times the examples of the longest that did reach it.
+    its batch size, as: beyond a wall, or in need of more than 3 times the examples of the longest that did reach it.
 
     Args:
         steps: to target, of each run at each batch size; `None`: never reached. At least one run reached it.

@@ -104,8 +104,8 @@ def _of_assumptions(findings: TableFindings) -> list[Evidence]:
     if any(None in runs for runs in findings.steps.values()):
         found.append(
             Evidence(
-                statement="a run that never reached the target was given at least as many examples as the longest "
-                "that did",
+                statement="a run that never reached the target was given about three times as many examples as the "
+                "longest that did",
                 tag="assumption",
                 source="the table does not say how long those runs were",
             )

@@ -260,5 +260,5 @@ def _number(where: str, name: str, cell: str, wanted: str, *, whole: bool = Fals
         value = math.nan
     enough = value >= least if least is not None else value > 0
     if not abs(value) < _MOST or not enough or (whole and not value.is_integer()):
-        raise TableError(f"{where}: {name} is {cell or 'empty'!r}; write {wanted}")
+        raise TableError(f"{where}: {name} is {repr(cell) if cell else 'empty'}; write {wanted}")
     return value
