@@ -63,7 +63,7 @@ def test_intervals_of_the_critical_batch_size_hold_nine_times_in_ten() -> None:
     inside, total = 0, 60
     rng = np.random.default_rng(1)
     for seed in range(total):
-        mean, sd = UntunedPrior().arrays()
+        mean, _ = UntunedPrior().arrays()
         critical, alpha, wall, _ = mean + np.array([2.0, 0.5, 2.0, 0.0]) * rng.standard_normal(4)
         prior = UntunedPrior(log_critical_batch_size=(float(mean[0]), 2.0), log_lower_wall=(-8.0, 1.0))
         law = {"critical": math.exp(critical), "alpha": math.exp(alpha), "upper": math.exp(critical + wall)}
