@@ -32,7 +32,7 @@ def test_package_imports_neither_torch_nor_numpy() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("codec", "count", "errors", "fits", "plan", "records", "report", "search", "stopping", "store"),
+        *("codec", "count", "errors", "fits", "plan", "records", "report", "search", "stopping", "store", "table.plan"),
         *("report.study_page", "studies", "study", "study_file", "study_view"),
     ],
 )
