@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchscope.fits.step_time import accumulation, fit_step_time
+from batchscope.fits.step_time import accumulation, draw_log_seconds, fit_step_time
 
 SIZES = (1, 4, 16, 64, 256, 1024)
 
@@ -125,3 +125,28 @@ def test_the_knee_lies_in_its_interval(points: list[tuple[int, float]]) -> None:
 def test_impossible_readings_are_refused(points: list[tuple[int, float]]) -> None:
     with pytest.raises(ValueError, match="step time"):
         fit_step_time(points)
+
+
+def test_drawn_times_run_through_the_points_and_doubt_what_lies_beyond() -> None:
+    points = simulated(knee=100, noise=0.0, seed=0, sizes=(16, 64, 256))
+    drawn = draw_log_seconds(points, (16, 32, 64, 256, 1024, 8192), draws=400)
+    spread, middle = drawn.std(axis=0), np.median(drawn, axis=0)
+    np.testing.assert_allclose(drawn[:, [0, 2, 3]], np.log([t for _, t in points])[None, :].repeat(400, 0), atol=1e-9)
+    assert 0 < spread[1] < 0.1 < spread[4] < spread[5]
+    for at, size in ((1, 32), (4, 1024)):
+        assert math.exp(middle[at]) == pytest.approx(1e-3 * (1 + size / 100), rel=0.15)
+
+
+def test_a_draw_is_one_curve_whatever_it_is_asked() -> None:
+    points = simulated(knee=100, noise=0.0, seed=0, sizes=(16, 64, 256))
+    together = draw_log_seconds(points, (8, 100, 5000), draws=50, seed=3)
+    for i, size in enumerate((8, 100, 5000)):
+        np.testing.assert_allclose(draw_log_seconds(points, (size,), draws=50, seed=3)[:, 0], together[:, i])
+
+
+def test_one_point_says_nothing_of_the_knee() -> None:
+    drawn = draw_log_seconds([(64, 0.01)], (64, 64 * 16), draws=400)
+    low, high = np.quantile(drawn[:, 1] - math.log(0.01), (0.05, 0.95))
+    assert drawn[:, 0] == pytest.approx(math.log(0.01))
+    assert low < 0.5
+    assert high > math.log(8)
