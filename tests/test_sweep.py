@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import signal
@@ -71,7 +72,9 @@ def memory_profile(profile: Path) -> Path:
 def stopped(command: str, how: signal.Signals, runs: int) -> subprocess.CompletedProcess[str]:
     """A search in a process of its own that gets a signal once it has finished a number of runs and begun another."""
     words = [sys.executable, "-m", "batchscope", *command.split()]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, **pipes, text=True, preexec_fn=heard) as process:
         limit = time.monotonic() + 100
         while len(list(Path("out").glob("runs/*/config.json"))) <= runs and process.poll() is None:
             assert time.monotonic() < limit, "the search does not begin"
@@ -84,7 +87,7 @@ def stopped(command: str, how: signal.Signals, runs: int) -> subprocess.Complete
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.usefixtures("profile")
 def test_f31_a_search_that_was_stopped_goes_on_and_repeats_nothing(cli: Cli, how: signal.Signals) -> None:
-    command = f"{DIGITS} --trainings 40"
+    command = f"{DIGITS} --trainings 8"
     whole = answer(cli, f"{command} --out whole")
     assert whole["search"]["runs"] >= 2
     ended = stopped(f"{command} --out out", how, runs=1)
