@@ -76,18 +76,21 @@ def has(pattern: str, least: int = 1) -> Callable[[Path], bool]:
 
 
 def test_a_search_killed_at_several_moments_ends_in_the_same_plan_letter_by_letter(cli: Cli) -> None:
-    """While the pilot runs, between two runs, in the middle of a probe, and while a run that was set aside goes on."""
+    """While the pilot runs, in the middle of a probe, and while a run that was set aside goes on.
+
+    That run has to be made anew in the next process, from its seed, and comes to the rows that it had in one go.
+    """
     answer(cli, FIND, "--out", "whole")
     assert ended_with("whole", RunStatus.PAUSED), "no run was left at its milestone"
     went_on = [path.parent.name for path in Path("whole").glob("runs/*/result.interrupted-1.json")]
     assert went_on, "no run went on from its milestone"
+    assert courses("whole")[went_on[0]][1][0] is RunStatus.REACHED
     moments = [
         (has("runs/*/rows.jsonl"), 0.0),
-        (has("runs/*/result.json"), 0.0),
         (has("runs/*/config.json", 3), 0.01),
         (has("runs/*/result.interrupted-1.json"), 0.0),
     ]
-    assert [killed(FIND, when, then) for when, then in moments].count(True) >= 3
+    assert [killed(FIND, when, then) for when, then in moments].count(True) >= 2
     answer(cli, FIND, "--out", "out")
     assert courses("out") == courses("whole")
     assert told("out") == told("whole")
@@ -95,18 +98,6 @@ def test_a_search_killed_at_several_moments_ends_in_the_same_plan_letter_by_lett
     answer(cli, FIND, "--out", "out")
     assert {path: path.stat().st_mtime_ns for path in Path("out").glob("runs/*/*")} == before
     assert told("out") == told("whole")
-
-
-def test_a_run_that_was_set_aside_in_another_process_comes_to_the_same_rows(cli: Cli) -> None:
-    """The probes of the second process are read from the first; the recipe's run has to be made anew, from its seed."""
-    answer(cli, FIND, "--out", "whole")
-    (went_on,) = [path.parent.name for path in Path("whole").glob("runs/*/result.interrupted-1.json")]
-    assert killed(FIND, has("runs/*/result.interrupted-1.json"))
-    plan = answer(cli, FIND, "--out", "out")
-    assert courses("out")[went_on] == courses("whole")[went_on]
-    assert courses("out")[went_on][1][0] is RunStatus.REACHED
-    assert Path("out", "runs", went_on, "rows.interrupted-1.jsonl").exists()
-    assert plan["verified"]["metric"] <= 0.15
 
 
 # --- within a length of training ----------------------------------------------------------------------------------
@@ -154,26 +145,28 @@ def test_within_a_length_no_run_is_longer_and_the_recipe_is_the_best_run(
     assert told("out") == before
 
 
-def test_within_a_length_a_current_recipe_is_kept_or_replaced(cli: Cli) -> None:
+def test_within_a_length_a_current_recipe_is_replaced_where_another_gets_as_far_sooner(cli: Cli) -> None:
     command = "find digits --hardware machine.json --trainings 4 --within 2epochs"
     replaced = answer(cli, f"{command} --current batch_size=256,lr=0.001 --out a")
     assert replaced["status"] == "ok"
     assert "times" in replaced["message"]
     assert replaced["message"].endswith(f"val_loss {replaced['target']['value']:.4g} within 2 epochs")
-    kept = answer(cli, f"{command} --current batch_size=16,lr=0.1 --out b")
-    if kept["status"] == "keep-current":
-        assert kept["verified"]["metric"] >= kept["target"]["value"]
-        assert f"val_loss {kept['verified']['metric']:.4g} within 2 epochs" in kept["message"]
 
 
 # --- several targets ----------------------------------------------------------------------------------------------
 
 
-def test_several_targets_are_answered_from_the_same_runs(cli: Cli) -> None:
-    """One beyond the milestone, one before it: both as the runs passed them."""
+def test_several_targets_are_answered_from_the_same_runs_and_the_kept_model_meets_the_hardest(cli: Cli) -> None:
+    """One beyond the milestone, one before it: both as the runs passed them. The model is that of the recipe's run."""
     targets = [Target.parse(f"val_loss<={value}") for value in (0.25, 1.5)]
     words = " ".join(f"--target {target}" for target in [targets[1], Target.parse("val_loss<=0.15"), targets[0]])
-    plan = answer(cli, f"find digits --hardware machine.json --trainings 8 {words} --out several")
+    ended = cli(f"find digits --hardware machine.json --trainings 8 {words} --out several --keep-model models/best.pt")
+    assert ended.status == 0, ended.err
+    assert [line.split()[0] for line in ended.out.splitlines() if line.startswith("val_loss<=")] == [
+        "val_loss<=0.25",
+        "val_loss<=1.5",
+    ]
+    plan = json.loads(Path("several/plan.json").read_text(encoding="utf-8"))
     answer(cli, FIND, "--out", "one")
     assert courses("several") == courses("one")
     assert plan["target"]["value"] == 0.15
@@ -196,11 +189,10 @@ def test_several_targets_are_answered_from_the_same_runs(cli: Cli) -> None:
     assert "Easier targets" in page
     assert "val_loss&lt;=1.5" in page
     assert "Easier targets" not in Path("one/report.html").read_text(encoding="utf-8")
-
-
-def test_easier_targets_are_shown_in_the_terminal(cli: Cli) -> None:
-    shown = cli(f"{FIND} --target val_loss<=0.5 --out out").out
-    assert any(line.split()[:1] == ["val_loss<=0.5"] for line in shown.splitlines())
+    kept = evaluated("models/best.pt")["val_loss"]
+    assert kept <= 0.15
+    assert kept == pytest.approx(plan["verified"]["metric"], rel=1e-6)
+    assert [path.name for path in Path("models").iterdir()] == ["best.pt"]
 
 
 # --- the trained model --------------------------------------------------------------------------------------------
@@ -214,14 +206,6 @@ def evaluated(path: str) -> Any:
     model.eval()
     with torch.no_grad():
         return task.evaluate(model)
-
-
-def test_the_kept_model_meets_the_target_and_is_that_of_the_recipes_run(cli: Cli) -> None:
-    plan = answer(cli, f"{FIND} --out out --keep-model models/best.pt")
-    found = evaluated("models/best.pt")["val_loss"]
-    assert found <= 0.15
-    assert found == pytest.approx(plan["verified"]["metric"], rel=1e-6)
-    assert not [path for path in Path("models").iterdir() if path.name != "best.pt"]
 
 
 def test_a_model_that_was_not_kept_is_trained_again_and_the_plan_stays(cli: Cli) -> None:
@@ -238,7 +222,7 @@ def test_a_model_that_was_not_kept_is_trained_again_and_the_plan_stays(cli: Cli)
     assert evaluated("kept.pt")["val_loss"] == plan["verified"]["metric"]
 
 
-def test_where_a_run_got_worse_in_the_end_the_model_of_its_best_evaluation_is_kept(cli: Cli, tmp_path: Path) -> None:
+def test_where_a_run_got_worse_in_the_end_the_model_of_its_best_evaluation_is_kept(cli: Cli) -> None:
     """Fifty examples with random labels among them: the validation loss falls, then rises."""
     Path("worse.py").write_text(WORSE, encoding="utf-8")
     plan = answer(
