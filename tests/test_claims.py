@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,3 +37,40 @@ def test_the_searches_are_near_the_best_for_a_few_trainings(
     assert everything["cost_median"] <= 4
     assert everything["covered_90"] is not None
     assert everything["covered_90"] >= 0.85
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, Any]:
+    return json.loads((ROOT / "benchmarks" / "results" / "zeus.json").read_text())["figures"]
+
+
+def test_every_row_of_the_table_of_recorded_trainings_is_measured(recorded: dict[str, Any]) -> None:
+    document = (ROOT / "docs" / "how-it-works.md").read_text().splitlines()
+    for name, three in recorded["triples"].items():
+        (row,) = [line for line in document if line.startswith(f"| {name} |")]
+        two = recorded["pairs"][name]
+        measured = [three["median"], three["p95"], three["worst"], two["median"], two["p95"]]
+        quoted = [math.inf if cell == " never " else float(cell) for cell in row.strip("|").split("|")[1:]]
+        assert quoted == pytest.approx([math.inf if m is None else m for m in measured], abs=0.006)
+
+
+def test_fit_is_near_the_best_recorded_batch_size_or_refuses(recorded: dict[str, Any]) -> None:
+    three, two = recorded["triples"]["fit"], recorded["pairs"]["fit"]
+    assert (three["tables"], two["tables"]) == (665, 250)
+    assert three["median"] <= 1.05
+    assert three["p95"] <= 1.4
+    assert three["nearest"]["p95"] <= 1.4
+    assert three["refused"] <= 0.25
+    assert three["refused_rightly"] >= 0.5
+    assert two["refused"] <= 0.25
+    assert three["p95"] < recorded["triples"]["the best of those measured"]["p95"]
+    left_out = recorded["leave_one_out"]["left_out"]
+    document = " ".join((ROOT / "docs" / "how-it-works.md").read_text().split())
+    for said in (
+        f"refused {three['refused']:.0%} of the tables",
+        f"right in {three['refused_rightly']:.0%} of them",
+        f"and {two['refused']:.0%} of those of two, right in {two['refused_rightly']:.0%}",
+        f"at {three['without_refusing']['p95']:.2f} in the 95th percentile",
+        f"median and 95th percentile are {left_out['median']:.2f} and {left_out['p95']:.2f}",
+    ):
+        assert said.replace("%", " %") in document
