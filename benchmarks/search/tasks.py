@@ -104,7 +104,7 @@ _ALL = (
             "evaluate_at_most": 1000,
         },
         target="val_loss<=0.4",
-        batch_sizes=(32, 64, 256, 1024, 4096),
+        batch_sizes=_powers(64, 4096, 4),
         first_lr=0.16,
         first_steps=150,
         half="design",
