@@ -393,7 +393,7 @@ def test_a_loss_that_refuses_evaluation_mode_is_left_out_and_said(tmp_path: Path
 
 
 def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path) -> None:
-    def carry_out(laboratory: Any) -> list[Finding]:
+    def carry_out(laboratory: Any) -> None:
         arm = laboratory.arms[0]
         first = laboratory.run(arm, 0, keep=(0, 1, "best", "last"))
         start, end = laboratory.weights(first, 0), laboratory.weights(first, "last")
@@ -403,13 +403,19 @@ def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path
         )
         assert other is not None
         assert torch.equal(laboratory.model(end).w, end["w"])
-        moved = laboratory.noted("moved") or laboratory.note("moved", float((start["w"] - end["w"]).norm()))
+        if laboratory.noted("moved") is None:
+            laboratory.note("moved", float((start["w"] - end["w"]).norm()))
+
+    def conclude(study: Study, runs: Any) -> list[Finding]:
+        moved = study.measurements["moved"]
         return [Finding(statement=f"the weights moved by {moved:.3f}", tag="measured", source="this test")]
 
     def arms(asked: StudyQuestion, examples: int) -> list[Arm]:
         return list(grid(asked, examples))[:1]
 
-    named = NamedStudy(name="mine", summary="", source="", question=question(), arms=arms, carry_out=carry_out)
+    named = NamedStudy(
+        name="mine", summary="", source="", question=question(), arms=arms, carry_out=carry_out, conclude=conclude
+    )
     asked = question(batch_sizes=(10,), lrs=(0.1,), seeds=(0,))
     found = made(tmp_path, asked, named=named)
     assert [row.variant for row in found.rows] == ["", "twice the rate"]
@@ -427,9 +433,8 @@ def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path
 
 def test_weights_that_were_not_kept_are_made_again(tmp_path: Path) -> None:
     def keeping(*keep: Any) -> NamedStudy:
-        def carry_out(laboratory: Any) -> list[Finding]:
+        def carry_out(laboratory: Any) -> None:
             laboratory.sweep(keep=keep)
-            return []
 
         return NamedStudy(name="mine", summary="", source="", question=question(), carry_out=carry_out)
 

@@ -198,6 +198,8 @@ def study(
     patience: float | None = None,
     schedule: Literal["constant", "linear", "cosine"] | None = None,
     metric: str | None = None,
+    repeats: int | None = None,
+    quick: Flag = False,
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
 ) -> int:
@@ -216,6 +218,8 @@ def study(
         patience: Epochs without improvement; default 10.
         schedule: Of the learning rate.
         metric: What choices are made by, NAME or NAME:max; default: the validation loss.
+        repeats: Independent draws, in studies that measure on drawn batches.
+        quick: The small form of a named study: every part of it at work, on small numbers.
         dry_run: Say how long it will take, and stop.
         options: Of every command that measures.
     """
@@ -238,6 +242,8 @@ def study(
         schedule=schedule,
         metric=metric,
         memory_limit=options.memory_limit_bytes,
+        repeats=repeats,
+        quick=quick,
     )
     question, budget_s = words.question(named), options.budget_s
     with LiveProgress(stderr()) as progress:

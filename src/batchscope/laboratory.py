@@ -241,6 +241,20 @@ class Laboratory:
         task: Any = SimpleNamespace(**{**own, **members})
         return Workload(task, name=self.loaded.name, settings=self.loaded.settings, device=self.device)
 
+    def starting_from(self, weights: Mapping[str, Any]) -> Workload:
+        """The task, whose runs begin at these weights; the optimizer begins afresh.
+
+        The arm of a run with it must have a `variant` of its own, which says whose weights they are.
+        """
+        make = self.loaded.task.model
+
+        def model() -> nn.Module:
+            fresh = make()
+            fresh.load_state_dict(weights)
+            return fresh
+
+        return self.changed(model=model)
+
     def weights(self, run: StoredRun, when: Keep) -> dict[str, Any]:
         """The `state_dict` that was kept of a run, on the CPU.
 

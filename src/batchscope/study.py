@@ -103,6 +103,8 @@ class StudyQuestion:
     """What a choice is made by; `None`: the validation loss, else another loss, else a known score."""
     memory_limit: int | None = None
     """Bytes that a step may take."""
+    repeats: int | None = None
+    """Independent draws, in studies that measure on drawn batches."""
 
     def __post_init__(self) -> None:
         for name, values in {"--batch-sizes": self.batch_sizes, "--lrs": self.lrs, "--seeds": self.seeds}.items():
@@ -115,6 +117,8 @@ class StudyQuestion:
             raise UsageError(f"--batch-sizes has {least}; a batch has at least one example")
         if wrong := [lr for lr in self.lrs if not 0.0 < lr < math.inf]:
             raise UsageError(f"--lrs has {wrong[0]:g}; a learning rate is a positive number")
+        if self.repeats is not None and self.repeats < 2:
+            raise UsageError(f"--repeats {self.repeats} makes no sense; a spread needs at least 2")
         if (metric := self.metric) is not None and metric.startswith("test_"):
             raise UsageError(f"--metric {metric}: test metrics are reported only; choose by one on validation data")
 
@@ -260,8 +264,11 @@ def grid(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
     )
 
 
-def _sweep(laboratory: Laboratory) -> Sequence[Finding]:
+def _sweep(laboratory: Laboratory) -> None:
     laboratory.sweep()
+
+
+def _no_findings(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
     return ()
 
 
@@ -278,11 +285,13 @@ class NamedStudy:
         summary: one line for the list of studies.
         source: author, year, figure or section.
         question: the published settings; every option of the command line replaces one of them.
+        quick: what `--quick` replaces in the question: small numbers that show every part at work.
         task: what it runs on when no task is named, a built-in task.
         settings: of that task; `--set` replaces them one by one.
         array_settings: of the task `arrays`, on `--set path=FILE.npz` without a task.
         arms: what will be trained, for the prediction and the count; a study that decides on the way says the most.
-        carry_out: makes the runs and measurements, and returns the study's own findings.
+        carry_out: makes the runs and measurements.
+        conclude: the study's own findings, from what was stored.
         sections: its own part of the page, above the common part.
     """
 
@@ -290,9 +299,11 @@ class NamedStudy:
     summary: str
     source: str
     question: StudyQuestion
+    quick: Mapping[str, Any] = field(default_factory=dict)
     task: str = "digits"
     settings: Mapping[str, Any] = field(default_factory=dict)
     array_settings: Mapping[str, Any] = field(default_factory=dict)
     arms: Callable[[StudyQuestion, int], Sequence[Arm]] = grid
-    carry_out: Callable[[Laboratory], Sequence[Finding]] = _sweep
+    carry_out: Callable[[Laboratory], None] = _sweep
+    conclude: Callable[[Study, Sequence[StoredRun]], Sequence[Finding]] = _no_findings
     sections: Callable[[Study, Sequence[StoredRun]], Sequence[Section]] = _no_sections

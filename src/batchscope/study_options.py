@@ -74,6 +74,8 @@ class StudyWords:
     schedule: Literal["constant", "linear", "cosine"] | None = None
     metric: str | None = None
     memory_limit: int | None = None
+    repeats: int | None = None
+    quick: bool = False
 
     def question(self, named: NamedStudy | None) -> StudyQuestion:
         """What is asked.
@@ -81,6 +83,8 @@ class StudyWords:
         Raises:
             UsageError: a number makes no sense, or too much or too little was given.
         """
+        if self.quick and named is None:
+            raise UsageError("--quick is the small form of a named study; a study of a task is as small as its options")
         sizes = _parsed(self.batch_sizes, "--batch-sizes", int, "8,32,128")
         lrs = _parsed(self.lrs, "--lrs", float, "0.01,0.1")
         if named is None:
@@ -95,12 +99,20 @@ class StudyWords:
             "schedule": self.schedule,
             "metric": self.metric,
             "memory_limit": self.memory_limit,
+            "repeats": self.repeats,
         }
         given = {name: value for name, value in given.items() if value not in (None, ())}
-        return replace(named.question, **given) if named else StudyQuestion(**given)
+        own = self._own(named)
+        return replace(own, **given) if own else StudyQuestion(**given)
+
+    def _own(self, named: NamedStudy | None) -> StudyQuestion | None:
+        if named is None:
+            return None
+        return replace(named.question, **named.quick) if self.quick else named.question
 
     def _seeds(self, named: NamedStudy | None) -> tuple[int, ...]:
-        own = len(named.question.seeds) if named else len(StudyQuestion(batch_sizes=(1,), lrs=(1.0,)).seeds)
+        question = self._own(named)
+        own = len(question.seeds) if question else len(StudyQuestion(batch_sizes=(1,), lrs=(1.0,)).seeds)
         count = own if self.seeds is None else self.seeds
         if not 1 <= count <= _MOST_SEEDS:
             raise UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from .progress import Prediction, Progress, Silent
 from .records import SCHEMA
 from .report import build_study
 from .store import Store, StoredRun
-from .study import Finding, NamedStudy, Study, StudyQuestion
+from .study import NamedStudy, Study, StudyQuestion
 from .study_file import study_json
 from .study_findings import findings_of
 from .study_preparation import StudyPrepared, prediction_of, prepare_study
@@ -83,8 +83,8 @@ def study(
             deadline=started + budget_s,
         )
         told.predicted(prediction_of(prepared, question, workload.examples, budget_s, laboratory))
-        own = named.carry_out(laboratory)
-        found, runs = _account(laboratory, named, prepared, own)
+        named.carry_out(laboratory)
+        found, runs = _account(laboratory, named, prepared)
         store.note("study", study_json(found))
         write_text(Path(out) / "report.html", build_study(found, runs, named.sections(found, runs)))
     return found
@@ -124,9 +124,7 @@ def _workload(loaded: LoadedTask, device: Device) -> Workload:
     return Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
 
 
-def _account(
-    laboratory: Laboratory, named: NamedStudy, prepared: StudyPrepared, own: Sequence[Finding]
-) -> tuple[Study, tuple[StoredRun, ...]]:
+def _account(laboratory: Laboratory, named: NamedStudy, prepared: StudyPrepared) -> tuple[Study, tuple[StoredRun, ...]]:
     """Rows, summary and findings of all finished runs, and those runs."""
     runs = tuple(run for run in laboratory.store.runs() if run.result is not None)
     memory = dict(prepared.memory_bytes)
@@ -148,4 +146,5 @@ def _account(
         "measurements": laboratory.measurements(),
         "notes": prepared.notes,
     }
-    return Study(**members, findings=(*own, *findings_of(Study(**members, findings=())))), runs
+    bare = Study(**members, findings=())
+    return replace(bare, findings=(*named.conclude(bare, runs), *findings_of(bare))), runs

@@ -27,9 +27,13 @@ So results are taken from `run.rows`, `run.result`, kept weights and notes, neve
 process. Two runs that differ in anything but batch size, rate, seed, length, schedule or optimizer changes need arms
 of different `variant`.
 
-`carry_out` returns its findings, sentences with numbers. Rows, summary, the common part of the page (curves, heat map,
-gaps, times) and JSON follow from the stored runs by themselves. `sections(study, runs)` adds the study's own figures,
-drawn from `study.rows`, `study.measurements[name]` and `run.rows`, with the blocks and charts of `batchscope.report`.
+Rows, summary, the common part of the page (curves, heat map, gaps, times) and JSON follow from the stored runs by
+themselves. `conclude(study, runs)` adds the study's own findings, sentences with numbers, and `sections(study, runs)`
+its own figures; both work on `study.rows`, `study.summary`, `study.measurements[name]` and `run.rows`, the latter with
+the blocks and charts of `batchscope.report`. What was published stands beside them: `batchscope.published`.
+
+What does not apply to a task (no layer of that kind, a loss that is not repeatable) is noted with its reason, said on
+the page, and the study goes on.
 """
 
 from __future__ import annotations
