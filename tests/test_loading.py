@@ -54,7 +54,17 @@ def test_built_in() -> None:
     loaded = load_task("digits", ["optimizer=adamw", "hidden=16"])
     assert isinstance(loaded.task, Task)
     assert loaded.name == "digits"
-    assert loaded.settings == {"hidden": 16, "model": "mlp", "norm": "none", "optimizer": "adamw"}
+    assert loaded.settings == {
+        "depth": 1,
+        "dropout": 0.0,
+        "hidden": 16,
+        "init": "default",
+        "model": "mlp",
+        "momentum": 0.9,
+        "norm": "none",
+        "optimizer": "adamw",
+        "scale": "unit",
+    }
     assert load_task("digits", {"hidden": 16, "optimizer": "adamw"}).settings == loaded.settings
 
 

@@ -40,13 +40,18 @@ class LoadedTask:
         task: the object that the factory returned.
         name: what results call it.
         settings: the factory's arguments as JSON types, defaults included.
-        source_sha256: changes when the factory's file, or a file among its settings, changes.
+        source_sha256: changes when the factory's file, or a file among its settings, changes; of a built-in task also
+            when a folder among them does.
     """
 
     task: Task
     name: str
     settings: Mapping[str, Any]
     source_sha256: str
+    spec: str = ""
+    """What `load_task` was given, so that another process can load it again; empty: the task was made in Python."""
+    given: Sequence[str] | Mapping[str, Any] = ()
+    """The settings that came with it, as they were written."""
 
 
 def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> LoadedTask:
@@ -72,8 +77,13 @@ def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> Lo
         with explained(f"{_call(factory)} in {sources[0].name}"):
             task = factory(**arguments)
     _check_members(task, factory, sources[0])
-    files = [value for value in arguments.values() if isinstance(value, Path) and value.is_file()]
-    return LoadedTask(task=task, name=name, settings=plain(arguments), source_sha256=_sha256([*sources, *files]))
+    paths = [value for value in arguments.values() if isinstance(value, Path)]
+    files = [path for path in paths if path.is_file()]
+    folders = [path for path in paths if path.is_dir()] if spec in BUILT_IN else []  # another's may be for its results
+    sha256 = _sha256([*sources, *files], folders)
+    return LoadedTask(
+        task=task, name=name, settings=plain(arguments), source_sha256=sha256, spec=spec, given=settings
+    )
 
 
 def as_loaded(task: LoadedTask | Task) -> LoadedTask:
@@ -216,9 +226,23 @@ def _file_of(factory: Callable[..., Any]) -> str | None:
         return None
 
 
-def _sha256(files: Sequence[Path]) -> str:
+def _sha256(files: Sequence[Path], folders: Sequence[Path]) -> str:
+    """Of the files' contents, and of the names and contents of what lies in the folders."""
     digest = hashlib.sha256()
     for path in files:
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(_content_sha256(path))
+    for folder in folders:
+        for path in _data_files(folder):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + _content_sha256(path))
     return digest.hexdigest()
+
+
+def _content_sha256(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """The files at the depths at which built-in tasks read: FOLDER/FILE, FOLDER/CLASS/FILE, FOLDER/PART/CLASS/FILE."""
+    found = (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth))
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))

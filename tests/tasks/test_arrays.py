@@ -63,6 +63,7 @@ def test_tables_are_standardised_by_the_training_part(write: Write, table: dict[
         ((3, 6, 5), "cnn", (3, 6, 5)),
         ((6, 5, 3), "cnn", (3, 6, 5)),
         ((6, 5, 3), "mlp", (90,)),
+        ((6, 5, 3), "vgg", (3, 6, 5)),
     ],
 )
 def test_images(write: Write, shape: tuple[int, ...], model: Any, seen: tuple[int, ...]) -> None:
@@ -71,9 +72,40 @@ def test_images(write: Write, shape: tuple[int, ...], model: Any, seen: tuple[in
     inputs = task.parts["train"][0]
     assert inputs.shape[1:] == seen
     assert sorted(inputs.unique().mul(255).round().tolist()) == np.unique(x[10:]).tolist()
-    if shape == (6, 5, 3) and model == "cnn":
+    if seen == (3, 6, 5) and shape != seen:
         np.testing.assert_allclose(inputs[0, 2], x[10, :, :, 2] / 255, rtol=1e-6)
     assert task.model()(inputs).shape == (20, 3)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3), (30,)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_standard_images(write: Write, shape: tuple[int, ...], dtype: Any) -> None:
+    """One mean and one deviation, over all values of the training part; bytes in a table count as pixels."""
+    x = np.random.default_rng(0).integers(0, 256, size=(40, *shape)).astype(dtype)
+    path = write(**parts(x, np.arange(40) % 3))
+    task, unit = arrays(path=path, scale="standard"), arrays(path=path)
+    train = task.parts["train"][0]
+    if dtype == np.float32 and shape == (30,):
+        assert torch.equal(train, unit.parts["train"][0])  # a table is standardised by column, and stays so
+        return
+    assert (train.mean().item(), train.std(correction=0).item()) == pytest.approx((0.0, 1.0), abs=1e-6)
+    flat = x.reshape(40, -1).astype(np.float64)
+    np.testing.assert_allclose(
+        task.parts["val"][0], (flat[:10] - flat[10:].mean()) / flat[10:].std(), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_standard_images_that_are_all_alike(write: Write) -> None:
+    x = np.full((20, 6, 5), 200, dtype=np.uint8)
+    assert not arrays(path=write(**parts(x, np.arange(20) % 2)), scale="standard").parts["train"][0].any()
+
+
+def test_the_settings_reach_model_and_optimizer(write: Write, table: dict[str, NDArray[Any]]) -> None:
+    task = arrays(path=write(**table), optimizer="sgd", momentum=0.0, dropout=0.25, init="xavier", depth=1)
+    model = task.model()
+    assert [layer.p for layer in model.modules() if isinstance(layer, torch.nn.Dropout)] == [0.25]
+    assert not [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer.bias.any()]
+    assert task.optimizer(model.parameters(), 0.1).defaults["momentum"] == 0.0
 
 
 def test_regression_is_standardised_and_reports_explained_variance(write: Write) -> None:
@@ -168,10 +200,26 @@ def test_bad_settings(write: Write, table: dict[str, NDArray[Any]]) -> None:
     path = write(**table)
     with pytest.raises(TaskError, match=r"model=cnn needs images.*x_train has shape \(50, 4\)"):
         arrays(path=path, model="cnn")
-    with pytest.raises(TaskError, match="norm=group needs model=cnn; model=mlp"):
+    with pytest.raises(TaskError, match="model=vgg needs images"):
+        arrays(path=path, model="vgg")
+    with pytest.raises(TaskError, match="norm=group needs model=cnn or model=vgg; model=mlp"):
         arrays(path=path, norm="group")
     with pytest.raises(TaskError, match="depth=0 must be at least 1"):
         arrays(path=path, depth=0)
+    for name in ("size", "evaluate_at_most"):
+        with pytest.raises(TaskError, match=f"{name}=0 must be at least 1"):
+            arrays(path=path, **{name: 0})
+    with pytest.raises(TaskError, match=r"momentum=0.5 is of optimizer=sgd; optimizer=adamw has its own"):
+        arrays(path=path, momentum=0.5)
+
+
+@pytest.mark.shared
+def test_fashion_mnist_is_scaled_by_its_published_mean_and_deviation(shared: Path) -> None:
+    """0.2860 and 0.3530 of all 60,000 training images; here they are those of a part of them."""
+    path = shared / "data" / "fashion_mnist" / "fashion_mnist.npz"
+    unit = arrays(path=path, model="linear").parts["train"][0][:1000]
+    standard = arrays(path=path, model="linear", scale="standard").parts["train"][0][:1000]
+    torch.testing.assert_close(standard, (unit - 0.2860) / 0.3530, atol=0.02, rtol=0)
 
 
 @pytest.mark.shared

@@ -1,4 +1,4 @@
-"""Reading `x_train, y_train, x_val, y_val[, x_test, y_test]` from an `.npz`; what cannot be trained on is refused."""
+"""The arrays `x_train, y_train, x_val, y_val[, x_test, y_test]`, of an `.npz` or of elsewhere, read and checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import TaskError
 
-__all__ = ["Arrays", "load_npz", "read_arrays"]
+__all__ = ["Arrays", "checked", "load_npz", "read_arrays"]
 
 _REQUIRED = ("x_train", "y_train", "x_val", "y_val")
 
@@ -57,12 +57,24 @@ def load_npz(
 
 
 def read_arrays(path: Path) -> Arrays:
-    """Read and check a file of arrays.
+    """Read and check an `.npz` file of arrays.
 
     Raises:
         TaskError: an array is missing, of uneven length, not finite, or labels are impossible.
     """
-    data = load_npz(path, required=_REQUIRED, optional=("x_test", "y_test"))
+    return checked(load_npz(path, required=_REQUIRED, optional=("x_test", "y_test")), path)
+
+
+def checked(data: Mapping[str, NDArray[np.generic]], path: Path) -> Arrays:
+    """The inputs and targets that these arrays hold.
+
+    Args:
+        data: `x_train, y_train, x_val, y_val[, x_test, y_test]`.
+        path: what messages call their source.
+
+    Raises:
+        TaskError: an array is of uneven length, not finite, or labels are impossible.
+    """
     if ("x_test" in data) != ("y_test" in data):
         alone = "x_test" if "x_test" in data else "y_test"
         raise TaskError(f"{path} has {alone} alone; give both of x_test and y_test, or none")

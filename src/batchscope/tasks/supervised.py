@@ -12,14 +12,17 @@ from torch.nn import functional as F
 from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import TensorDataset
 
+from ..errors import TaskError
 from ..task import Batch
 
 __all__ = [
     "EVALUATED_AT_MOST",
+    "MOMENTUM",
     "OptimizerName",
     "SupervisedTask",
     "bounded",
     "build_optimizer",
+    "check_optimizer",
     "classification_metrics",
     "regression_metrics",
 ]
@@ -28,6 +31,9 @@ OptimizerName = Literal["sgd", "adamw"]
 
 EVALUATED_AT_MOST = 2000
 """Examples of the validation part, and of the test part, in an evaluation: a run evaluates about 100 times."""
+
+MOMENTUM = 0.9
+"""Of `sgd`, unless a task says otherwise."""
 
 _CHUNK = 1000
 
@@ -40,8 +46,9 @@ class SupervisedTask:
         make_model: builds a fresh model.
         objective: mean loss of outputs and targets.
         metrics: named numbers from the outputs and targets of a whole part.
-        optimizer_name: `sgd` has momentum 0.9 and no weight decay, `adamw` weight decay 0.01 and the default betas.
+        optimizer_name: `sgd` has no weight decay, `adamw` weight decay 0.01 and the default betas.
         parts: inputs and targets of `train`, `val` and perhaps `test`.
+        momentum: of `sgd`; 0 is plain SGD.
     """
 
     make_model: Callable[[], nn.Module]
@@ -49,6 +56,7 @@ class SupervisedTask:
     metrics: Callable[[Tensor, Tensor], Mapping[str, Tensor]]
     optimizer_name: OptimizerName
     parts: Mapping[str, tuple[Tensor, Tensor]]
+    momentum: float = MOMENTUM
     _placed: dict[torch.device, dict[str, tuple[Tensor, Tensor]]] = field(default_factory=dict, repr=False)
 
     def model(self) -> nn.Module:
@@ -64,8 +72,8 @@ class SupervisedTask:
         return self.objective(model(batch[0]), batch[1])
 
     def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
-        """SGD with momentum, or AdamW."""
-        return build_optimizer(self.optimizer_name, params, lr)
+        """SGD, or AdamW."""
+        return build_optimizer(self.optimizer_name, params, lr, momentum=self.momentum)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -111,11 +119,31 @@ def bounded(inputs: Tensor, targets: Tensor, most: int) -> tuple[Tensor, Tensor]
     return inputs[chosen], targets[chosen]
 
 
-def build_optimizer(name: OptimizerName, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
-    """SGD with momentum 0.9 and no weight decay, or AdamW with default betas and weight decay 0.01.
+def check_optimizer(name: OptimizerName, momentum: float) -> None:
+    """Refuse a momentum that is impossible, or that the optimizer does not have.
+
+    Raises:
+        TaskError: the momentum is outside [0, 1), or is given with `adamw`.
+    """
+    if not 0.0 <= momentum < 1.0:
+        raise TaskError(f"momentum={momentum} must be at least 0 (plain SGD) and below 1")
+    if name != "sgd" and momentum != MOMENTUM:
+        raise TaskError(f"momentum={momentum} is of optimizer=sgd; optimizer={name} has its own: leave momentum out")
+
+
+def build_optimizer(
+    name: OptimizerName, params: Iterable[nn.Parameter], lr: float, *, momentum: float = MOMENTUM
+) -> Optimizer:
+    """SGD without weight decay, or AdamW with default betas and weight decay 0.01.
 
     Both are fused: on a CPU, the update of a small model by AdamW then takes a third of the time.
+
+    Args:
+        name: `sgd` or `adamw`.
+        params: what is trained.
+        lr: the learning rate.
+        momentum: of `sgd`, in [0, 1).
     """
     if name == "sgd":
-        return SGD(params, lr=lr, momentum=0.9, fused=True)
+        return SGD(params, lr=lr, momentum=momentum, fused=True)
     return AdamW(params, lr=lr, weight_decay=0.01, fused=True)

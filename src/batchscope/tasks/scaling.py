@@ -1,0 +1,36 @@
+"""Inputs and targets brought to a common scale, by the training part alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Scale", "standard_columns", "standard_pixels"]
+
+Scale = Literal["unit", "standard"]
+
+
+def standard_columns(values: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
+    """Each column minus its mean, divided by its deviation, in the training part; a constant column becomes 0."""
+    exact = {part: torch.from_numpy(v.astype(np.float64)) for part, v in values.items()}
+    mean, deviation = exact["train"].mean(0), exact["train"].std(0, correction=0)
+    deviation[deviation == 0] = 1.0
+    return {part: ((v - mean) / deviation).float() for part, v in exact.items()}
+
+
+def standard_pixels(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All pixels minus one mean, divided by one deviation, in place: those over all pixels of the training part.
+
+    For MNIST they are 0.1307 and 0.3081, with which Shen (2018) scaled. Images that are all alike become 0.
+
+    Example:
+        >>> standard_pixels({"train": torch.tensor([[0.0, 2.0]]), "val": torch.tensor([[3.0, 1.0]])})
+        {'train': tensor([[-1.,  1.]]), 'val': tensor([[2., 0.]])}
+    """
+    mean, deviation = float(parts["train"].mean()), float(parts["train"].std(correction=0)) or 1.0
+    return {part: values.sub_(mean).div_(deviation) for part, values in parts.items()}
