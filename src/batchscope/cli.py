@@ -267,6 +267,63 @@ def study(
 
 
 @app.command
+def claims(
+    task: str,
+    /,
+    *,
+    batch_sizes: Numbers = (),
+    lrs: Numbers = (),
+    seeds: int | None = None,
+    epochs: float | None = None,
+    metric: str | None = None,
+    dry_run: Flag = False,
+    options: Options = _DEFAULTS,
+) -> int:
+    """Decide what textbooks say about batch size on a task: each statement with a verdict, measured.
+
+    Args:
+        task: What to train.
+        batch_sizes: Separated by commas, or repeated; default: by a factor of 4, as many as the budget allows.
+        lrs: Learning rates; default: by a factor of 3.16, below the rate that breaks training.
+        seeds: How many, from --seed on; default: up to 5.
+        epochs: Length of a run of the grid; default: up to 20.
+        metric: What choices are made by, NAME or NAME:max; default: the validation loss.
+        dry_run: Say how long it will take, and stop.
+        options: Of every command that measures.
+    """
+    from .claims_view import claims_view
+    from .codec import encode
+    from .study_options import parsed_numbers
+    from .terminal import LiveProgress, stderr
+    from .views import prediction_in_words
+
+    sizes, rates, budget_s = *parsed_numbers(batch_sizes, lrs), options.budget_s
+    with LiveProgress(stderr()) as progress:
+        progress.stage("loading the task")
+        loaded, device = options.load(task), options.picked()
+        from . import claiming
+
+        question = claiming.ClaimsQuestion(
+            seed=options.seed,
+            batch_sizes=sizes,
+            lrs=rates,
+            seeds=seeds,
+            epochs=epochs,
+            metric=metric,
+            memory_limit=options.memory_limit_bytes,
+            budget_s=budget_s,
+        )
+        if dry_run:
+            prediction = claiming.predict(loaded, question, device=device, progress=progress)
+            _answer(options.json, encode(prediction), [prediction_in_words(prediction)])
+            return 0
+        out = options.folder(loaded.name, claiming.asked_of(loaded, question, device))
+        found = claiming.claims(loaded, question, out=out, device=device, progress=progress)
+    _answer(options.json, found.answer(), claims_view(found, out))
+    return 0 if found.decided else 3
+
+
+@app.command
 def fit(
     table: Path,
     /,
@@ -366,8 +423,9 @@ def report(folder: Path, /) -> int:
     """Rebuild the page of a results folder.
 
     Args:
-        folder: The --out of a search or of a study.
+        folder: The --out of a search, of a study or of claims.
     """
+    from .claims_file import rebuilt_claims
     from .files import read_record, write_text
     from .records import Plan
     from .report import build
@@ -377,6 +435,8 @@ def report(folder: Path, /) -> int:
     page = folder / "report.html"
     if (folder / "study.json").exists():
         write_text(page, rebuilt_study(folder))
+    elif (folder / "claims.json").exists():
+        write_text(page, rebuilt_claims(folder))
     else:
         write_text(page, build(read_record(folder / "plan.json", Plan), read_runs(folder)))
     _answer(False, None, [f"Wrote {page}."])

@@ -79,6 +79,8 @@ class Laboratory:
     pace: Pace
     arms: Sequence[Arm]
     deadline: float
+    expected: int | None = None
+    """How many runs there will be at most, where it is more than the arms over the seeds."""
     cut_off: bool = False
     """Whether a run that was asked for could not be made in time."""
     _done: int = 0
@@ -98,7 +100,7 @@ class Laboratory:
     @property
     def planned(self) -> int:
         """How many runs the study said it would make, at most."""
-        return len(self.arms) * len(self.question.seeds)
+        return self.expected or len(self.arms) * len(self.question.seeds)
 
     @property
     def late(self) -> bool:

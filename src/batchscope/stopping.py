@@ -21,6 +21,7 @@ __all__ = [
     "StallRule",
     "StepLimitRule",
     "StopRule",
+    "larger_is_better",
     "target_metric",
     "without_end",
 ]
@@ -101,12 +102,21 @@ def target_metric(metrics: Sequence[str]) -> tuple[str, bool]:
     if losses:
         return losses[0], False
     for metric in usable:
-        if any(part in metric.lower() for part in _LARGER_IS_BETTER):
+        if larger_is_better(metric):
             return metric, True
     raise TargetError(
         f"none of the metrics {', '.join(metrics)} is a loss or a known score; say which one counts, for example "
         f"--target '{(usable or ['val_loss'])[0]}>=0.9'"
     )
+
+
+def larger_is_better(metric: str) -> bool:
+    """Whether a metric is known to be better when larger, by its name.
+
+    >>> larger_is_better("val_accuracy"), larger_is_better("val_loss")
+    (True, False)
+    """
+    return any(part in metric.lower() for part in _LARGER_IS_BETTER)
 
 
 def without_end(metrics: Sequence[str]) -> Target:

@@ -16,7 +16,7 @@ from .store import read_runs
 from .studies import named_study, names
 from .study import ROW_MEMBERS, SUMMARY_MEMBERS, Study, StudyRow, SummaryRow
 
-__all__ = ["read_study", "rebuilt_study", "study_json"]
+__all__ = ["read_study", "rebuilt_study", "study_from", "study_json"]
 
 _ANSWER = ("study", "task", "rows", "summary", "findings")
 
@@ -33,18 +33,25 @@ def read_study(folder: Path) -> Study:
         StoreError: there is none, or it is truncated, or of another schema.
     """
     path = folder / "study.json"
-    data = read_json(path)
     try:
-        page: Mapping[str, Any] = data["page"]
-        plain = {**page, "study": data["study"], "task": data["task"], "findings": data["findings"]}
-        frame = decode(Study, {**plain, "rows": [], "summary": []})
-        rows = tuple(_row(row) for row in data["rows"])
-        summary = tuple(_summary(row) for row in data["summary"])
+        return study_from(read_json(path))
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
             f"{path} is of another schema: {error}; it was written by another version, or edited"
         ) from None
-    return replace(frame, rows=rows, summary=summary)
+
+
+def study_from(data: Mapping[str, Any]) -> Study:
+    """What `study_json` made of a study.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is of another schema.
+    """
+    page: Mapping[str, Any] = data["page"]
+    plain = {**page, "study": data["study"], "task": data["task"], "findings": data["findings"]}
+    frame = decode(Study, {**plain, "rows": [], "summary": []})
+    rows = tuple(_row(row) for row in data["rows"])
+    return replace(frame, rows=rows, summary=tuple(_summary(row) for row in data["summary"]))
 
 
 def rebuilt_study(folder: Path) -> str:

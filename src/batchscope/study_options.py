@@ -14,7 +14,7 @@ from .settings import near_miss
 from .studies import named_study, names
 from .study import Length, NamedStudy, StudyQuestion
 
-__all__ = ["Numbers", "StudyWords", "choose", "default_task"]
+__all__ = ["Numbers", "StudyWords", "choose", "default_task", "parsed_numbers"]
 
 Numbers = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False, show_default=False)]
 """Separated by commas, or the option repeated."""
@@ -85,8 +85,7 @@ class StudyWords:
         """
         if self.quick and named is None:
             raise UsageError("--quick is the small form of a named study; a study of a task is as small as its options")
-        sizes = _parsed(self.batch_sizes, "--batch-sizes", int, "8,32,128")
-        lrs = _parsed(self.lrs, "--lrs", float, "0.01,0.1")
+        sizes, lrs = parsed_numbers(self.batch_sizes, self.lrs)
         if named is None:
             for name, values, example in (("--batch-sizes", sizes, "8,32,128"), ("--lrs", lrs, "0.01,0.1")):
                 if not values:
@@ -136,6 +135,18 @@ class StudyWords:
             patience = _DEFAULT_PATIENCE if self.patience is None else self.patience
             return Length(unit="until-stopped", amount=self.epochs or _DEFAULT_CAP, patience=patience)
         return None if self.epochs is None else Length(unit="epochs", amount=self.epochs)
+
+
+def parsed_numbers(batch_sizes: Sequence[str], lrs: Sequence[str]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Batch sizes and rates as numbers.
+
+    Raises:
+        UsageError: one is none.
+    """
+    return (
+        _parsed(batch_sizes, "--batch-sizes", int, "8,32,128"),
+        _parsed(lrs, "--lrs", float, "0.01,0.1"),
+    )
 
 
 def _parsed(texts: Sequence[str], name: str, kind: Callable[[str], _Number], example: str) -> tuple[_Number, ...]:

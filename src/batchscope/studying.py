@@ -25,7 +25,7 @@ from .study_rows import row_of, summarise
 from .task import Task
 from .workload import Workload, preserved_random_state
 
-__all__ = ["SWEEP", "asked_of", "predict", "study"]
+__all__ = ["SWEEP", "account", "asked_of", "predict", "study", "workload_of"]
 
 SWEEP = NamedStudy(
     name="sweep",
@@ -69,7 +69,7 @@ def study(
     loaded, device, told = as_loaded(task), device or pick(), progress or Silent()
     started = time.monotonic()
     with preserved_random_state(question.seeds[0]), Store(out, asked_of(loaded, question, device, named)) as store:
-        workload = _workload(loaded, device)
+        workload = workload_of(loaded, device)
         prepared = prepare_study(workload, question, named, told, store)
         laboratory = Laboratory(
             loaded=loaded,
@@ -84,7 +84,7 @@ def study(
         )
         told.predicted(prediction_of(prepared, question, workload.examples, budget_s, laboratory))
         named.carry_out(laboratory)
-        found, runs = _account(laboratory, named, prepared)
+        found, runs = account(laboratory, named, prepared)
         store.note("study", study_json(found))
         write_text(Path(out) / "report.html", build_study(found, runs, named.sections(found, runs)))
     return found
@@ -101,7 +101,7 @@ def predict(
 ) -> Prediction:
     """How long `study` would take; steps are timed, and nothing is stored. Arguments and errors as there."""
     with preserved_random_state(question.seeds[0]):
-        workload = _workload(loaded, device or pick())
+        workload = workload_of(loaded, device or pick())
         prepared = prepare_study(workload, question, named, progress or Silent(), None)
     return prediction_of(prepared, question, workload.examples, budget_s)
 
@@ -120,11 +120,11 @@ def asked_of(loaded: LoadedTask, question: StudyQuestion, device: Device, named:
     }
 
 
-def _workload(loaded: LoadedTask, device: Device) -> Workload:
+def workload_of(loaded: LoadedTask, device: Device) -> Workload:
     return Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
 
 
-def _account(laboratory: Laboratory, named: NamedStudy, prepared: StudyPrepared) -> tuple[Study, tuple[StoredRun, ...]]:
+def account(laboratory: Laboratory, named: NamedStudy, prepared: StudyPrepared) -> tuple[Study, tuple[StoredRun, ...]]:
     """Rows, summary and findings of all finished runs, and those runs."""
     runs = tuple(run for run in laboratory.store.runs() if run.result is not None)
     memory = dict(prepared.memory_bytes)

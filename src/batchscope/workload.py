@@ -112,6 +112,10 @@ class Workload:
             items = [self._data[i] for i in indices.tolist()]
             return to_device((self._collate or default_collate)(items), self.device.torch_device)
 
+    def part(self, indices: Tensor) -> Dataset[Any]:
+        """The training examples at `indices` (int64, one dimension) as a data set; in memory where the whole is."""
+        return _subset(self._data, indices)
+
     def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Iterator[list[Batch]]:
         """For each step of an endless run, its batch as `parts` equal micro-batches, each collated by itself.
 

@@ -1,0 +1,226 @@
+"""From a task to the verdict on every statement, kept in a results folder; what is run is planned from the budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .bench.throughput import measure_step_times
+from .check import Preflight, check
+from .claims import Claims, decide
+from .claims.plan import PART_OF_BUDGET, ClaimsPlan, plan_for, rates_below, replaced
+from .claims_file import claims_json
+from .claims_laboratory import ClaimsLaboratory
+from .codec import encode
+from .device import Device, pick
+from .files import write_text
+from .laboratory import Laboratory
+from .loading import LoadedTask, as_loaded
+from .progress import Prediction, Progress, Silent
+from .rate_range import measure_rate_range
+from .records import SCHEMA
+from .report import build_claims
+from .store import Store
+from .study import Arm, Length, NamedStudy, StudyQuestion
+from .study_preparation import prepare_study
+from .studying import account, workload_of
+from .task import Task
+from .workload import Workload, preserved_random_state
+
+__all__ = ["ClaimsQuestion", "asked_of", "claims", "predict"]
+
+_TRIED = (8, 64, 512)
+"""Batch sizes whose steps are timed for the plan."""
+_TIMING_S = 2.0
+_CEILINGS = 3
+_SEED_OFFSET = 11
+_DEFAULT_EPOCHS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimsQuestion:
+    """What a user fixes of the plan; what is empty or `None` follows from the task and the budget."""
+
+    seed: int = 0
+    """The first of the seeds."""
+    batch_sizes: tuple[int, ...] = ()
+    lrs: tuple[float, ...] = ()
+    seeds: int | None = None
+    epochs: float | None = None
+    metric: str | None = None
+    memory_limit: int | None = None
+    budget_s: float = 600.0
+    """What the plan is made to fit into."""
+
+
+def claims(
+    task: LoadedTask | Task,
+    question: ClaimsQuestion,
+    *,
+    out: Path | str,
+    device: Device | None = None,
+    progress: Progress | None = None,
+) -> Claims:
+    """Decide every statement of the four texts on a task.
+
+    Args:
+        task: from `load_task`, or any object with the methods of a task.
+        question: seed, budget, and what of the plan is fixed.
+        out: results folder; holds `claims.json`, `report.html` and all runs when this returns.
+        device: where runs are made; default: the accelerator if there is one.
+        progress: told what happens.
+
+    Returns:
+        The verdicts. What the budget cut off is undecided, and says so; the same call goes on where it ended.
+
+    Raises:
+        TaskError: the task fails the preflight.
+        UsageError: the numbers that were fixed make no sense for the task.
+        TargetError: the metric is not there.
+        StoreError: the folder cannot be used.
+    """
+    loaded, device, told = as_loaded(task), device or pick(), progress or Silent()
+    deadline = time.monotonic() + question.budget_s
+    with preserved_random_state(question.seed), Store(out, asked_of(loaded, question, device)) as store:
+        workload = workload_of(loaded, device)
+        plan = store.noted("plan", ClaimsPlan)
+        if plan is None:
+            plan = _planned(workload, question, told)
+            store.note("plan", plan)
+        named, asked = _as_study(plan, question)
+        prepared = prepare_study(workload, asked, named, told, store)
+        laboratory = Laboratory(
+            loaded=loaded,
+            workload=workload,
+            question=asked,
+            target=prepared.target,
+            store=store,
+            progress=told,
+            pace=prepared.pace,
+            arms=prepared.arms,
+            deadline=deadline,
+            expected=plan.runs(workload.examples),
+        )
+        told.predicted(_prediction(plan, prepared.pace.step_time_s, prepared.pace.evaluation_s, workload, question))
+        if laboratory.noted("capacity") is None:
+            laboratory.note("capacity", {"free_bytes": device.free_bytes(), "device": device.name})
+        ClaimsLaboratory(laboratory, plan).measure_all()
+        study, runs = account(laboratory, named, prepared)
+        found = decide(study, runs, plan)
+        store.note("claims", claims_json(found, plan))
+        write_text(Path(out) / "report.html", build_claims(found, runs, plan))
+    return found
+
+
+def predict(
+    loaded: LoadedTask, question: ClaimsQuestion, *, device: Device | None = None, progress: Progress | None = None
+) -> Prediction:
+    """How long `claims` would take; steps are timed, and nothing is stored. Arguments and errors as there."""
+    with preserved_random_state(question.seed):
+        workload = workload_of(loaded, device or pick())
+        told = progress or Silent()
+        step_s, evaluation_s = _pace(workload, _tried(workload, check(workload)))
+        return _prediction(_planned(workload, question, told), step_s, evaluation_s, workload, question)
+
+
+def asked_of(loaded: LoadedTask, question: ClaimsQuestion, device: Device) -> dict[str, Any]:
+    """Everything that makes the verdicts others; a results folder holds one set. More budget only goes on."""
+    asked = {name: value for name, value in encode(question).items() if name != "budget_s"}
+    return {
+        "schema": SCHEMA,
+        "command": "claims",
+        "task": loaded.name,
+        "settings": loaded.settings,
+        "source_sha256": loaded.source_sha256,
+        "device": str(device.torch_device),
+        **asked,
+    }
+
+
+def _planned(workload: Workload, question: ClaimsQuestion, told: Progress) -> ClaimsPlan:
+    """Rates from range tests, then the largest plan that fits into the budget; what was fixed stays."""
+    told.stage("planning what to run")
+    preflight = check(workload)
+    sizes = _tried(workload, preflight)
+    step_s, evaluation_s = _pace(workload, sizes)
+    lrs = question.lrs or rates_below(_ceiling(workload, sizes[-1], question.seed))
+    plan = plan_for(
+        workload.examples,
+        lrs=lrs,
+        seed=question.seed,
+        seconds_to_use=PART_OF_BUDGET * question.budget_s,
+        step_s=step_s,
+        evaluation_s=evaluation_s,
+        smallest=preflight.smallest_micro_batch_size,
+    )
+    return replaced(
+        plan,
+        batch_sizes=tuple(sorted(question.batch_sizes)),
+        seeds=tuple(range(question.seed, question.seed + question.seeds)) if question.seeds is not None else (),
+        epochs=question.epochs,
+    )
+
+
+def _tried(workload: Workload, preflight: Preflight) -> list[int]:
+    most = max(preflight.smallest_micro_batch_size, workload.examples // 2)
+    return [b for b in _TRIED if preflight.smallest_micro_batch_size <= b <= most] or [most]
+
+
+def _pace(workload: Workload, sizes: Sequence[int]) -> tuple[Any, float]:
+    """Seconds of a step as a function of the batch size, on the line through two sizes, and of an evaluation."""
+    readings = measure_step_times(workload, sizes, budget_s=_TIMING_S).readings
+    times = {r.micro_batch_size: r.step_time_s for r in readings if r.step_time_s is not None}
+    small, large = min(times), max(times)
+    slope = max(0.0, (times[large] - times[small]) / (large - small)) if large > small else 0.0
+    model, device = workload.model(0), workload.device
+    workload.evaluate(model)
+    started = device.clock()
+    workload.evaluate(model)
+    return (lambda b: max(1e-6, times[small] + slope * (b - small))), device.clock() - started
+
+
+def _ceiling(workload: Workload, batch_size: int, seed: int) -> float:
+    """The rate at which training breaks, the median of several range tests."""
+    return median(
+        measure_rate_range(
+            workload, batch_size=batch_size, micro_batch_size=batch_size, seed=seed + _SEED_OFFSET + i
+        ).ceiling_lr
+        for i in range(_CEILINGS)
+    )
+
+
+def _as_study(plan: ClaimsPlan, question: ClaimsQuestion) -> tuple[NamedStudy, StudyQuestion]:
+    """The grid as a study, which has its rows, summary and page."""
+    asked = StudyQuestion(
+        batch_sizes=plan.batch_sizes,
+        lrs=plan.lrs,
+        seeds=plan.seeds,
+        length=Length(unit="epochs", amount=plan.epochs),
+        metric=question.metric,
+        memory_limit=question.memory_limit,
+    )
+
+    def arms(asked: StudyQuestion, examples: int) -> list[Arm]:
+        del examples
+        return [Arm(batch_size=b, lr=lr, length=asked.length) for lr in asked.lrs for b in asked.batch_sizes]
+
+    return NamedStudy(name="claims", summary="", source="", question=asked, arms=arms), asked
+
+
+def _prediction(
+    plan: ClaimsPlan, step_s: Any, evaluation_s: float, workload: Workload, question: ClaimsQuestion
+) -> Prediction:
+    seconds = plan.seconds(workload.examples, step_s, evaluation_s)
+    budget = question.budget_s
+    return Prediction(
+        seconds=min(seconds, budget),
+        low=min(seconds / 1.5, budget),
+        high=min(2 * seconds, budget),
+        budget_s=budget,
+        assumption=f"{len(plan.batch_sizes)} batch sizes, {len(plan.lrs)} rates, {len(plan.seeds)} seeds, "
+        f"{plan.epochs:g} epochs, and what follows from them, at the speed that was just measured",
+    )

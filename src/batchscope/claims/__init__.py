@@ -1,0 +1,80 @@
+"""What textbooks say about batch size, decided on one task: a verdict for each statement of `batchscope.statements`.
+
+`decide(study, runs, plan)` needs stored runs and measurements only, and no torch; `batchscope.claiming` makes them. The
+rules by which a number decides are those of `outcome`, fixed beforehand; which number decides which statement stands in
+one file a theme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ..statements import Kind, Statement, statements
+from ..store import StoredRun
+from ..study import Study
+from . import convergence, generalisation, geometry, gradients, hardware, lengths, norms, tuning
+from .definitions import CHECKS
+from .evidence import Evidence
+from .outcome import Outcome, not_testable, undecided
+from .plan import ClaimsPlan
+from .records import Claim, Claims, Verdict
+
+__all__ = ["DECISIONS", "Claim", "Claims", "Verdict", "decide"]
+
+DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+    **convergence.DECISIONS,
+    **generalisation.DECISIONS,
+    **lengths.DECISIONS,
+    **tuning.DECISIONS,
+    **gradients.DECISIONS,
+    **geometry.DECISIONS,
+    **hardware.DECISIONS,
+    **norms.DECISIONS,
+}
+"""What decides each statement that can be measured."""
+
+
+def decide(study: Study, runs: Sequence[StoredRun], plan: ClaimsPlan) -> Claims:
+    """Every statement with its verdict.
+
+    Args:
+        study: rows, summary and measurements, of as many of the planned runs as were made.
+        runs: those, with their courses.
+        plan: what was to be run.
+
+    Returns:
+        One claim a statement, in the order of the texts. What is missing leaves a statement undecided, with the reason.
+
+    Cost: about a second for a thousand runs.
+    """
+    evidence = Evidence(study=study, runs={run.id: run for run in runs}, plan=plan)
+    return Claims(
+        task=study.task,
+        claims=tuple(_claim(statement, evidence) for statement in statements().values()),
+        study=study,
+    )
+
+
+def _claim(statement: Statement, evidence: Evidence) -> Claim:
+    outcome = _outcome(statement, evidence)
+    return Claim(
+        id=statement.id,
+        statement=statement.statement,
+        source=statement.source,
+        pair=statement.pair,
+        verdict=outcome.verdict,
+        on=outcome.on,
+        reason=outcome.reason,
+        effect=outcome.effect,
+        runs=outcome.runs,
+    )
+
+
+def _outcome(statement: Statement, evidence: Evidence) -> Outcome:
+    if statement.kind is Kind.NOT_TESTABLE:
+        return not_testable(statement.reason)
+    if not evidence.runs:
+        return undecided("no run was made before the budget was used up")
+    if statement.kind is Kind.DEFINITION:
+        return CHECKS[statement.id](evidence)
+    return DECISIONS[statement.id](evidence)

@@ -1,0 +1,380 @@
+"""Statements about how fast and how smoothly training goes, by batch size, at equally many epochs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+from ..rank_correlation import rank_correlation
+from ..records import Estimate
+from ..report.wording import number
+from ..study import StudyRow
+from ..study_rows import Evaluation
+from .comparisons import (
+    LOSS,
+    NO_TEST,
+    TIME,
+    at,
+    epoch_time_falls,
+    least,
+    log_roughness,
+    loss_ratio_above,
+    no_worse,
+    score_change,
+    seconds_to,
+    step,
+    versus,
+)
+from .evidence import Arm, Evidence
+from .outcome import Outcome, above, all_of, any_of, below, differs, exactly, log_mean, mean, parts, undecided
+from .plan import FIXED
+
+__all__ = ["DECISIONS", "epochs_to_common_loss", "rough_per_update", "roughness_of_small", "seconds_against_largest"]
+
+_CLEARLY = -0.5
+_STABLE = 0.1
+
+
+def _epoch(e: Evaluation) -> float:
+    return e.epoch
+
+
+def epochs_to_common_loss(e: Evidence, arm: Arm | None, other: Arm | None) -> tuple[Estimate, str]:
+    """Epochs to a training loss that both reach: those of `other` over those of `arm`."""
+    level = e.common_level((arm, other))
+    what = f"the epochs to a training loss of {number(level)}, {versus(arm, other)}, as a ratio,"
+    if level is None:
+        return log_mean([]), what
+    first, second = (e.passages(a, level, _epoch) for a in (arm, other))
+    return log_mean(second[seed] / first[seed] for seed in first if seed in second), what
+
+
+def _large_slower(e: Evidence) -> Outcome:
+    small, large = e.ends_at_one_rate
+    return above(*_with(epochs_to_common_loss(e, small, large), 1.0, TIME), e.ids(small, large))
+
+
+def _large_faster(e: Evidence) -> Outcome:
+    small, large = e.ends_at_one_rate
+    return below(*_with(epochs_to_common_loss(e, small, large), 1.0, TIME), e.ids(small, large))
+
+
+def _with(found: tuple[Estimate, str], bound: float, least: float) -> tuple[Estimate, float, float, str]:
+    return found[0], bound, least, found[1]
+
+
+def _smallest_slower(e: Evidence) -> Outcome:
+    """Than some other batch size."""
+
+    def than_some(arm_of: Callable[[int], Arm | None]) -> Outcome:
+        small = arm_of(e.plan.smallest)
+        others = [arm_of(b) for b in e.plan.batch_sizes[1:]]
+        return any_of(*(below(*_with(epochs_to_common_loss(e, small, o), 1.0, TIME), e.ids(small, o)) for o in others))
+
+    return parts(
+        "the learning rate", {"at one rate": than_some(e.at_one_rate), "each at its best": than_some(e.at_best)}
+    )
+
+
+def _speed_differs(e: Evidence) -> Outcome:
+    small, large = e.ends_at_one_rate
+    effect, what = epochs_to_common_loss(e, small, large)
+    return differs(effect, 1.0, 0.1, what, e.ids(small, large))
+
+
+def _curve_differs(e: Evidence) -> Outcome:
+    small, large = e.ends_at_one_rate
+
+    def loss_after(share: float) -> Callable[[StudyRow], float | None]:
+        return lambda row: at(e.course(row), share).metrics.get(e.train_loss)
+
+    outcomes = [
+        differs(
+            e.compared(small, large, loss_after(share), ratio=True),
+            1.0,
+            0.1,
+            f"the training loss after {name} of the epochs, {versus(small, large)}, as a ratio,",
+            e.ids(small, large),
+        )
+        for share, name in ((1 / 3, "a third"), (1.0, "all"))
+    ]
+    return any_of(*outcomes)
+
+
+def _worse_in_the_end(e: Evidence) -> Outcome:
+    small, large = e.ends_at_one_rate
+    worse = [_score_lower(e, small, large, "final")]
+    if e.loss and e.loss != e.score.metric:
+        worse.append(loss_ratio_above(e, f"final_{e.loss}", small, large, "the validation loss at the end"))
+    return all_of(*worse)
+
+
+def _score_lower(e: Evidence, arm: Arm | None, other: Arm | None, when: str) -> Outcome:
+    change = score_change(e, arm, other, when)
+    what = f"the change of {e.score.metric}{'' if e.score.sign > 0 else ' (better is up)'}, {versus(arm, other)},"
+    return below(change, 0.0, least(e, e.score, arm), what, e.ids(arm, other))
+
+
+def _less_accurate(e: Evidence) -> Outcome:
+    return parts(
+        "the learning rate",
+        {
+            "at one rate": _score_lower(e, *e.ends_at_one_rate, "final"),
+            "each at its best": _score_lower(e, *e.ends_at_best, "best"),
+        },
+    )
+
+
+def _accuracy_for_speed(e: Evidence) -> Outcome:
+    return all_of(epoch_time_falls(e), _score_lower(e, *e.ends_at_one_rate, "final"))
+
+
+def _faster_but_less_accurate(e: Evidence) -> Outcome:
+    return all_of(epoch_time_falls(e), _less_accurate(e))
+
+
+def _learns_more_from_each(e: Evidence) -> Outcome:
+    name = f"final_{e.train_loss}"
+    what = "the training loss after the same examples"
+    return parts(
+        "the learning rate",
+        {
+            "at one rate": loss_ratio_above(e, name, *e.ends_at_one_rate, what),
+            "each at its best": loss_ratio_above(e, name, *e.ends_at_best, what),
+        },
+    )
+
+
+# --- smoothness and stability ---------------------------------------------------------------------------------------
+
+
+def roughness_of_small(e: Evidence) -> dict[str, tuple[Estimate, str, tuple[str, ...]]]:
+    """Jumps of the logarithm of the training loss: the smallest batch's over the largest's, on two axes."""
+    found: dict[str, tuple[Estimate, str, tuple[str, ...]]] = {}
+    for axis, variant in (("from epoch to epoch", ""), ("from update to update", FIXED)):
+        small, large = (e.at_one_rate(b, variant) for b in e.ends)
+        ratio = e.compared(large, small, lambda row: log_roughness(e.course(row), e.train_loss), ratio=True)
+        what = f"the roughness of the log training loss, {versus(large, small)}, as a ratio,"
+        found[axis] = ratio, what, e.ids(small, large)
+    return found
+
+
+def _small_rougher(e: Evidence) -> Outcome:
+    found = roughness_of_small(e)
+    return parts("the axis", {axis: above(r, 1.0, 0.1, what, ids) for axis, (r, what, ids) in found.items()})
+
+
+def _small_smoother(e: Evidence) -> Outcome:
+    found = roughness_of_small(e)
+    return parts("the axis", {axis: below(r, 1.0, 0.1, what, ids) for axis, (r, what, ids) in found.items()})
+
+
+def rough_per_update(e: Evidence) -> Outcome:
+    """Whether the smallest batch's loss jumps more from update to update."""
+    ratio, what, ids = roughness_of_small(e)["from update to update"]
+    return above(ratio, 1.0, 0.1, what, ids)
+
+
+def _lost_share(e: Evidence, batch_size: int) -> dict[int, float]:
+    """Over the rates of the grid, the share of each seed's runs that were lost."""
+    found: dict[int, list[bool]] = {}
+    for arm in e.arms(""):
+        if arm.batch_size == batch_size:
+            for row in e.rows(arm):
+                found.setdefault(row.seed, []).append(e.lost(row))
+    return {seed: sum(lost) / len(lost) for seed, lost in found.items()}
+
+
+def more_lost(e: Evidence) -> Outcome:
+    """Whether more runs of the smallest batch are lost, over all rates of the grid."""
+    small, large = (_lost_share(e, b) for b in e.ends)
+    effect = mean([small[seed] - large[seed] for seed in small if seed in large])
+    what = f"the share of runs that diverge or end no better than they began, batch size {e.ends[0]} minus {e.ends[1]},"
+    return above(
+        effect, 0.0, 0.02, what, tuple(r for arm in e.arms("") for r in e.ids(arm) if arm.batch_size in e.ends)
+    )
+
+
+def _unstable(e: Evidence) -> Outcome:
+    def highest(batch_size: int) -> dict[int, float]:
+        stable: dict[int, float] = {}
+        for arm in e.arms(""):
+            for row in e.rows(arm) if arm.batch_size == batch_size else ():
+                if not e.lost(row):
+                    stable[row.seed] = max(stable.get(row.seed, 0.0), arm.lr)
+        return stable
+
+    small, large = (highest(b) for b in e.ends)
+    ratio = log_mean(large[seed] / small[seed] for seed in small if seed in large)
+    what = f"the highest stable rate of the grid at batch size {e.ends[1]} over that at {e.ends[0]}"
+    return all_of(more_lost(e), above(ratio, 1.0, _STABLE, what))
+
+
+def _progress(e: Evidence) -> Outcome:
+    found = [
+        r
+        for arm in map(e.at_one_rate, e.plan.batch_sizes)
+        for row in e.rows(arm)
+        if not e.lost(row) and (r := rank_correlation(*_loss_against_steps(e, row))) is not None
+    ]
+    what = "the rank correlation of the training loss with the step, mean over the runs at one rate,"
+    return below(mean(found), _CLEARLY, 0.05, what, e.ids(*map(e.at_one_rate, e.plan.batch_sizes)))
+
+
+def _loss_against_steps(e: Evidence, row: StudyRow) -> tuple[Sequence[float], Sequence[float]]:
+    course = e.course(row)
+    return [x.step for x in course], [x.metrics[e.train_loss] for x in course]
+
+
+def _fewer_updates(e: Evidence) -> Outcome:
+    steps = {b: {row.steps for row in e.rows(e.at_one_rate(b)) if not e.lost(row)} for b in e.plan.batch_sizes}
+    if any(len(found) != 1 for found in steps.values()):
+        return undecided("runs of whole length are not there for every batch size")
+    counted = [next(iter(found)) for found in steps.values()]
+    falling = all(a > b for a, b in itertools.pairwise(counted))
+    said = ", ".join(f"{n} at batch size {b}" for b, n in zip(steps, counted, strict=True))
+    ids = e.ids(*map(e.at_one_rate, e.plan.batch_sizes))
+    return exactly(falling, counted[-1] / counted[0], f"updates counted in equally many epochs: {said}", runs=ids)
+
+
+# --- time to a target -----------------------------------------------------------------------------------------------
+
+
+def _metric_of_targets(e: Evidence) -> str:
+    return e.loss or e.train_loss
+
+
+def seconds_against_largest(e: Evidence, arm_of: Callable[[int], Arm | None]) -> dict[int, tuple[Estimate, str]]:
+    """For each batch size below the largest, its seconds to a common validation loss over the largest's."""
+    arms = {b: arm_of(b) for b in e.plan.batch_sizes}
+    metric = _metric_of_targets(e)
+    level = e.common_level(arms.values(), metric)
+    if level is None:
+        return {}
+    large = arms[e.plan.largest]
+    what = f"the training seconds to {metric} of {number(level)}"
+    return {
+        b: (seconds_to(e, level, metric, large, arm), f"{what}, {versus(large, arm)}, as a ratio,")
+        for b, arm in arms.items()
+        if b != e.plan.largest
+    }
+
+
+def _some_smaller_sooner(e: Evidence) -> Outcome:
+    found = seconds_against_largest(e, e.at_best)
+    if not found:
+        return undecided("no validation loss is reached by every batch size at its best rate")
+    ids = e.ids(*map(e.at_best, e.plan.batch_sizes))
+    return any_of(*(below(effect, 1.0, TIME, what, ids) for effect, what in found.values()))
+
+
+def _smallest_longer(e: Evidence, arm_of: Callable[[int], Arm | None]) -> Outcome:
+    found = seconds_against_largest(e, arm_of).get(e.plan.smallest)
+    if found is None:
+        return undecided("no validation loss is reached by every batch size")
+    return above(found[0], 1.0, TIME, found[1], e.ids(*map(arm_of, e.ends)))
+
+
+def _small_takes_longer(e: Evidence) -> Outcome:
+    return parts(
+        "what is counted",
+        {"an epoch": epoch_time_falls(e), "to a common target at one rate": _smallest_longer(e, e.at_one_rate)},
+    )
+
+
+def _fewer_steps(e: Evidence) -> Outcome:
+    small, large = e.ends_at_best
+    metric = _metric_of_targets(e)
+    level = e.common_level(map(e.at_best, e.plan.batch_sizes), metric)
+    if level is None:
+        return undecided("no validation loss is reached by every batch size at its best rate")
+    first, second = (e.passages(arm, level, step, metric) for arm in (small, large))
+    ratio = log_mean(second[seed] / first[seed] for seed in first if seed in second)
+    what = f"the steps to {metric} of {number(level)}, {versus(small, large)}, as a ratio,"
+    return below(ratio, 1.0, TIME, what, e.ids(small, large))
+
+
+def _holy_grail(e: Evidence) -> Outcome:
+    """Some larger batch is as good on the test part as the smallest, in less time."""
+    if e.test is None:
+        return NO_TEST
+    small = e.at_best(e.plan.smallest)
+    metric = _metric_of_targets(e)
+    level = e.common_level(map(e.at_best, e.plan.batch_sizes), metric)
+    if level is None:
+        return undecided("no validation loss is reached by every batch size at its best rate")
+    outcomes = [
+        all_of(
+            no_worse(e, score_change(e, small, arm, "best", e.test), f"{e.test.metric}, {versus(small, arm)},"),
+            below(
+                seconds_to(e, level, metric, small, arm),
+                1.0,
+                TIME,
+                f"the training seconds to {metric} of {number(level)}, {versus(small, arm)}, as a ratio,",
+                e.ids(small, arm),
+            ),
+        )
+        for arm in map(e.at_best, e.plan.batch_sizes[1:])
+    ]
+    return any_of(*outcomes)
+
+
+def _best_between(e: Evidence) -> Outcome:
+    inner = e.plan.batch_sizes[1:-1]
+    if not inner:
+        return undecided("only two batch sizes were run, and none lies between them")
+    metric = _metric_of_targets(e)
+    level = e.common_level(map(e.at_best, e.plan.batch_sizes), metric)
+
+    def better(size: int, end: int) -> Outcome:
+        a, b = e.at_best(end), e.at_best(size)
+        what = f"best {e.metric.metric}, {versus(a, b)}, as a ratio,"
+        if e.metric.sign < 0:
+            return below(e.ratio(f"best_{e.metric.metric}", a, b), 1.0, LOSS, what, e.ids(a, b))
+        return above(score_change(e, a, b, "best", e.metric), 0.0, 0.005, what, e.ids(a, b))
+
+    def sooner(size: int, end: int) -> Outcome:
+        a, b = e.at_best(end), e.at_best(size)
+        if level is None:
+            return undecided("no validation loss is reached by every batch size at its best rate")
+        what = f"training seconds to {metric} of {number(level)}, {versus(a, b)}, as a ratio,"
+        return below(seconds_to(e, level, metric, a, b), 1.0, TIME, what, e.ids(a, b))
+
+    return parts(
+        "the criterion",
+        {
+            "by the metric after equally many epochs": any_of(
+                *(all_of(*(better(size, end) for end in e.ends)) for size in inner)
+            ),
+            "by the time to a target": any_of(*(all_of(*(sooner(size, end) for end in e.ends)) for size in inner)),
+        },
+    )
+
+
+DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+    "S0.5a": _large_slower,
+    "S2.7b": _large_slower,
+    "S3.7d": _large_faster,
+    "S3.9b": _smallest_slower,
+    "S1.12a": _speed_differs,
+    "S1.12c": _curve_differs,
+    "S0.8b": _worse_in_the_end,
+    "S2.11c": _worse_in_the_end,
+    "S1.10b": _less_accurate,
+    "S1.10a": _accuracy_for_speed,
+    "S2.6a": _accuracy_for_speed,
+    "S2.6b": _faster_but_less_accurate,
+    "S2.11a": _learns_more_from_each,
+    "S1.4b": _small_rougher,
+    "S3.6b": _small_smoother,
+    "S0.5c": lambda e: all_of(rough_per_update(e), more_lost(e)),
+    "S3.9c": _unstable,
+    "S2.10a": _progress,
+    "S1.13b": _fewer_updates,
+    "S1.6": _some_smaller_sooner,
+    "S3.6c": lambda e: _smallest_longer(e, e.at_best),
+    "S2.11b": _small_takes_longer,
+    "S1.7b": _fewer_steps,
+    "S1.9": _holy_grail,
+    "S3.12a": _best_between,
+}

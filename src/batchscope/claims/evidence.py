@@ -1,0 +1,291 @@
+"""What was measured on a task, as the rules that decide statements ask for it. Numbers only, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from ..records import Estimate, RunStatus
+from ..stopping import larger_is_better
+from ..store import StoredRun
+from ..study import Study, StudyRow, SummaryRow
+from ..study_rows import Evaluation, evaluations
+from .outcome import log_mean, mean
+from .plan import ClaimsPlan
+
+__all__ = ["Arm", "Evidence", "Quality", "chosen_rate", "passage"]
+
+
+class Arm(NamedTuple):
+    """What runs of different seeds have in common."""
+
+    batch_size: int
+    lr: float
+    variant: str = ""
+
+
+class Quality(NamedTuple):
+    """A metric, and which way it is better."""
+
+    metric: str
+    sign: int
+    """1 where larger is better, -1 where smaller is."""
+
+
+def chosen_rate(summary: Iterable[SummaryRow], variant: str, batch_size: int) -> float | None:
+    """The best rate of a batch size; `None` where it has none at which no seed diverged."""
+    found = (s.lr for s in summary if s.best_lr and (s.variant, s.batch_size) == (variant, batch_size))
+    return next(found, None)
+
+
+def passage(
+    course: Sequence[Evaluation], metric: str, level: float, *, of: Callable[[Evaluation], float]
+) -> float | None:
+    """Where a falling metric first is at a level or below, interpolated in between; `None`: never.
+
+    Args:
+        course: of a run.
+        metric: smaller is better.
+        level: to be reached.
+        of: what is asked for: the epoch, the step, or the same of another axis.
+    """
+    before: Evaluation | None = None
+    for now in course:
+        value = now.metrics.get(metric, math.nan)
+        if value <= level:
+            if before is None:
+                return of(now)
+            last = before.metrics[metric]
+            share = (last - level) / (last - value) if last > value else 1.0
+            return of(before) + share * (of(now) - of(before))
+        before = now
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Runs and measurements of one task.
+
+    Attributes:
+        study: rows, summary and measurements.
+        runs: with their courses, by id.
+        plan: what was to be run.
+        memory: peak bytes of a step, by batch size.
+    """
+
+    study: Study
+    runs: Mapping[str, StoredRun]
+    plan: ClaimsPlan
+    _courses: dict[str, list[Evaluation]] = field(default_factory=dict, repr=False)
+
+    # --- which arms -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def one_rate(self) -> float:
+        """The rate at which the smallest batch size is best; texts that speak of one rate mean such a one."""
+        return chosen_rate(self.study.summary, "", self.plan.smallest) or self.plan.lrs[0]
+
+    def at_one_rate(self, batch_size: int, variant: str = "") -> Arm:
+        """A batch size at that rate."""
+        return Arm(batch_size, self.one_rate, variant)
+
+    def at_best(self, batch_size: int, variant: str = "") -> Arm | None:
+        """A batch size at its own best rate."""
+        lr = chosen_rate(self.study.summary, variant, batch_size)
+        return None if lr is None else Arm(batch_size, lr, variant)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The smallest and the largest batch size."""
+        return self.plan.smallest, self.plan.largest
+
+    @property
+    def ends_at_one_rate(self) -> tuple[Arm, Arm]:
+        """Both at the same rate."""
+        return self.at_one_rate(self.plan.smallest), self.at_one_rate(self.plan.largest)
+
+    @property
+    def ends_at_best(self) -> tuple[Arm | None, Arm | None]:
+        """Each at its own best rate."""
+        return self.at_best(self.plan.smallest), self.at_best(self.plan.largest)
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _rows(self) -> dict[Arm, list[StudyRow]]:
+        found: dict[Arm, list[StudyRow]] = {}
+        for row in sorted(self.study.rows, key=lambda r: r.seed):
+            found.setdefault(Arm(row.batch_size, row.lr, row.variant), []).append(row)
+        return found
+
+    def rows(self, arm: Arm | None) -> list[StudyRow]:
+        """Its runs by seed; none where there is no such arm."""
+        return [] if arm is None else self._rows.get(arm, [])
+
+    def arms(self, variant: str) -> list[Arm]:
+        """All of a variant, by batch size and rate."""
+        return sorted(arm for arm in self._rows if arm.variant == variant)
+
+    def arms_like(self, beginning: str) -> list[Arm]:
+        """All whose variant begins with some words."""
+        return sorted(arm for arm in self._rows if arm.variant.startswith(beginning))
+
+    def ids(self, *arms: Arm | None) -> tuple[str, ...]:
+        """Of the runs of some arms."""
+        return tuple(row.run for arm in arms for row in self.rows(arm))
+
+    def values(self, arm: Arm | None, name: str) -> dict[int, float]:
+        """A value of the rows by seed, where it is known."""
+        return {row.seed: v for row in self.rows(arm) if (v := row.values.get(name)) is not None}
+
+    def course(self, row: StudyRow) -> list[Evaluation]:
+        """The evaluations of a run."""
+        if row.run not in self._courses:
+            run = self.runs[row.run]
+            self._courses[row.run] = evaluations(run, self.study.examples_of(run))
+        return self._courses[row.run]
+
+    def lost(self, row: StudyRow) -> bool:
+        """Whether a run diverged, or ended no better than it began."""
+        if row.status == RunStatus.DIVERGED.value:
+            return True
+        course = self.course(row)
+        first, last = (e.metrics.get(self.train_loss, math.nan) for e in (course[0], course[-1]))
+        return not last < first
+
+    # --- metrics --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """All that runs were evaluated by, the training part's among them."""
+        run = next(iter(self.runs.values()), None)
+        course = evaluations(run, self.study.examples) if run else []
+        return tuple(course[0].metrics) if course else ()
+
+    @property
+    def metric(self) -> Quality:
+        """What choices are made by."""
+        return Quality(self.study.metric, 1 if self.study.larger_is_better else -1)
+
+    @cached_property
+    def train_loss(self) -> str:
+        """The training loss: in evaluation mode if that could be taken."""
+        return "train_loss_eval" if "train_loss_eval" in self.metrics else self.study.metric
+
+    @cached_property
+    def loss(self) -> str | None:
+        """The validation loss, or another loss that is not the test part's."""
+        known = [m for m in self.metrics if "loss" in m and not m.startswith(("test_", "train_"))]
+        return next((m for m in known if m.startswith("val")), known[0] if known else None)
+
+    @cached_property
+    def score(self) -> Quality:
+        """A validation metric that is better when larger; where there is none, what choices are made by."""
+        known = (m for m in self.metrics if not m.startswith(("test_", "train_")) and larger_is_better(m))
+        name = next(known, None)
+        return Quality(name, 1) if name else self.metric
+
+    @cached_property
+    def test(self) -> Quality | None:
+        """The test metric that belongs to the score."""
+        name = self.score.metric.replace("val_", "test_", 1)
+        if name in self.metrics and name.startswith("test_"):
+            return Quality(name, self.score.sign)
+        known = [m for m in self.metrics if m.startswith("test_")]
+        return next((Quality(m, 1 if larger_is_better(m) else -1) for m in known), None)
+
+    @property
+    def gap(self) -> str | None:
+        """The generalisation gap: training minus validation accuracy, else validation minus training loss."""
+        train = self.score.metric.replace("val_", "train_", 1) + "_eval"
+        return train if train in self.metrics and self.score.metric.startswith("val_") else None
+
+    def gap_at(self, e: Evaluation) -> float | None:
+        """How much better a run is on its training data, by the score, or by the loss where there is no other."""
+        if self.gap is not None:
+            return self.score.sign * (e.metrics[self.gap] - e.metrics[self.score.metric])
+        if self.loss is None or self.train_loss == self.study.metric:
+            return None
+        return e.metrics[self.loss] - e.metrics[self.train_loss]
+
+    # --- comparisons, seed by seed: a seed draws the same weights and order in both -----------------------------------
+
+    def difference(self, name: str, arm: Arm | None, other: Arm | None) -> Estimate:
+        """Mean over the seeds of the value of `other` minus that of `arm`."""
+        return self.compared(arm, other, lambda row: row.values.get(name))
+
+    def ratio(self, name: str, arm: Arm | None, other: Arm | None) -> Estimate:
+        """Geometric mean over the seeds of the value of `other` divided by that of `arm`."""
+        return self.compared(arm, other, lambda row: row.values.get(name), ratio=True)
+
+    def compared(
+        self, arm: Arm | None, other: Arm | None, of: Callable[[StudyRow], float | None], *, ratio: bool = False
+    ) -> Estimate:
+        """Differences, or ratios, of anything that a run has."""
+        first = {row.seed: of(row) for row in self.rows(arm)}
+        second = {row.seed: of(row) for row in self.rows(other)}
+        pairs = [(a, b) for seed, a in first.items() if a is not None and (b := second.get(seed)) is not None]
+        if ratio:
+            return log_mean(b / a for a, b in pairs if a > 0)
+        return mean([b - a for a, b in pairs])
+
+    def passages(
+        self, arm: Arm | None, level: float, of: Callable[[Evaluation], float], metric: str | None = None
+    ) -> dict[int, float]:
+        """Where each seed's run comes to a level of the training loss, or of another metric that falls."""
+        found = {row.seed: passage(self.course(row), metric or self.train_loss, level, of=of) for row in self.rows(arm)}
+        return {seed: at for seed, at in found.items() if at is not None and at > 0}
+
+    def common_level(self, arms: Iterable[Arm | None], metric: str | None = None, margin: float = 1.02) -> float | None:
+        """A value of a falling metric that every run of some arms reaches: the worst of their best, a little above."""
+        name = metric or self.train_loss
+        best = [
+            min((v for e in self.course(row) if math.isfinite(v := e.metrics.get(name, math.nan))), default=math.inf)
+            for arm in arms
+            for row in self.rows(arm)
+        ]
+        return margin * max(best) if best and math.isfinite(max(best)) and max(best) > 0 else None
+
+    def per_seed(self, arms: Sequence[Arm | None], name: str) -> dict[int, list[float]]:
+        """For each seed that all arms have, their values in order."""
+        known = [self.values(arm, name) for arm in arms]
+        seeds = [seed for seed in (known[0] if known else {}) if all(seed in values for values in known)]
+        return {seed: [values[seed] for values in known] for seed in seeds}
+
+    # --- measurements ---------------------------------------------------------------------------------------------
+
+    def noted(self, name: str) -> Any:
+        """A measurement; `None`: it was not made."""
+        return self.study.measurements.get(name)
+
+    def why_not(self, name: str) -> str | None:
+        """Why there is nothing to decide by: not measured in time, or not applicable."""
+        found = self.noted(name)
+        if found is None:
+            return "it was not measured before the budget was used up"
+        return found.get("not_applicable") if isinstance(found, dict) else None
+
+    def step_ratios(self, size: int, other: int) -> list[float]:
+        """Seconds of a step at `other` over those at `size`, in each round of the timing."""
+        timing = self.noted("timing")
+        if timing is None or not {size, other} <= set(timing["sizes"]):
+            return []
+        i, j = (timing["sizes"].index(b) for b in (size, other))
+        return [r[j] / r[i] for r in timing["seconds"]]
+
+    def step_time_s(self, size: int) -> float | None:
+        """Median seconds of a step, all rounds."""
+        timing = self.noted("timing")
+        if timing is None or size not in timing["sizes"]:
+            return None
+        column = sorted(r[timing["sizes"].index(size)] for r in timing["seconds"])
+        return column[len(column) // 2]
+
+    @cached_property
+    def memory(self) -> dict[int, float]:
+        """Peak bytes of a training step by batch size."""
+        rows = ((row.batch_size, row.values.get("peak_memory_bytes")) for row in self.study.rows if not row.variant)
+        return {size: peak for size, peak in rows if peak is not None}

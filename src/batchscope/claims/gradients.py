@@ -1,0 +1,222 @@
+"""Statements about gradients, measured from one checkpoint: noise, angles, competition, sizes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..over_repeats import ratio_of_counts
+from ..records import Estimate
+from ..report.wording import count, number
+from .convergence import rough_per_update
+from .evidence import Evidence
+from .outcome import Outcome, above, all_of, below, log_mean, mean, not_testable, ratio_of_means, undecided
+
+__all__ = ["DECISIONS", "cosine_of_two_batches"]
+
+_FACTOR = 0.1
+_MANY = (10, 100, 1000)
+_HALF = 0.5
+_TAIL = 10.0
+
+
+def _by_size(e: Evidence) -> dict[int, Mapping[str, Any]] | Outcome:
+    """The gradient statistics by batch size; why there are none."""
+    if (reason := e.why_not("gradients")) is not None:
+        return undecided(reason) if e.noted("gradients") is None else not_testable(reason)
+    return {record["batch_size"]: record for record in e.noted("gradients")}
+
+
+def _estimate(record: Mapping[str, Any], name: str) -> Estimate:
+    return Estimate(**record[name])
+
+
+def _ends(e: Evidence, found: Mapping[int, Any]) -> tuple[int, int]:
+    small, large = e.ends
+    return (small, large) if {small, large} <= set(found) else (min(found), max(found))
+
+
+def _variance_falls(e: Evidence) -> Outcome:
+    found = _by_size(e)
+    if isinstance(found, Outcome):
+        return found
+    small, large = _ends(e, found)
+    ratio = ratio_of_means(_estimate(found[large], "variance"), _estimate(found[small], "variance"))
+    expected = f"one over the batch size would be {number(small / large)}"
+    what = f"the variance of the gradient at batch size {count(large)} over that at {count(small)} ({expected})"
+    return below(ratio, 1.0, _FACTOR, what)
+
+
+def _mini_batch_varies_less(e: Evidence) -> Outcome:
+    found = _by_size(e)
+    if isinstance(found, Outcome):
+        return found
+    size = e.plan.middle
+    ratio = ratio_of_means(_estimate(found[size], "variance"), _estimate(found[1], "variance"))
+    return below(ratio, 1.0, _FACTOR, f"the variance of the gradient at batch size {count(size)} over that at 1")
+
+
+def _cosine_rises(e: Evidence) -> Outcome:
+    found = _by_size(e)
+    if isinstance(found, Outcome):
+        return found
+    small, large = _ends(e, found)
+    change = _change(_estimate(found[small], "cosine"), _estimate(found[large], "cosine"))
+    what = f"the change of the cosine to the full gradient from batch size {count(small)} to {count(large)}"
+    return above(change, 0.0, 0.01, what)
+
+
+def _change(a: Estimate, b: Estimate) -> Estimate:
+    """The difference of two independent means."""
+    n, method = min(a.n, b.n), "difference of two independent means, 90 % interval"
+    if None in (a.value, a.low, a.high, b.value, b.low, b.high):
+        return Estimate(value=None, low=None, high=None, n=n, unit=a.unit, method=method)
+    half = math.hypot((a.high or 0.0) - (a.low or 0.0), (b.high or 0.0) - (b.low or 0.0)) / 2
+    value = (b.value or 0.0) - (a.value or 0.0)
+    return Estimate(value=value, low=value - half, high=value + half, n=n, unit=a.unit, method=method)
+
+
+def _relative_distance(record: Mapping[str, Any]) -> Estimate:
+    """`sqrt(E‖g − G‖²) / ‖G‖`, from the interval of its square."""
+    variance, norm = _estimate(record, "variance"), record["full_norm"]
+    value, low, high = (
+        None if v is None else math.sqrt(max(v, 0.0)) / norm for v in (variance.value, variance.low, variance.high)
+    )
+    return Estimate(value=value, low=low, high=high, n=variance.n, unit="1", method=variance.method)
+
+
+def _inaccurate_picture(e: Evidence) -> Outcome:
+    found = _by_size(e)
+    if isinstance(found, Outcome):
+        return found
+    small, large = _ends(e, found)
+    near, far = _relative_distance(found[large]), _relative_distance(found[small])
+    what = f"the distance of the gradient from the full one, as a share of its norm, at batch size {count(small)}"
+    return all_of(
+        above(far, 0.0, 0.1, what),
+        above(ratio_of_means(far, near), 1.0, _FACTOR, f"that over the same at batch size {count(large)}"),
+    )
+
+
+def _closer_and_closer(e: Evidence) -> Outcome:
+    found = _by_size(e)
+    if isinstance(found, Outcome):
+        return found
+    sizes = [b for b in _MANY if b in found]
+    if len(sizes) < 2:
+        return undecided("the training set is too small for batches of 10 and 100")
+    steps: list[Outcome] = []
+    for a, b in itertools.pairwise(sizes):
+        cosine = _change(_estimate(found[a], "cosine"), _estimate(found[b], "cosine"))
+        distance = ratio_of_means(_relative_distance(found[b]), _relative_distance(found[a]))
+        steps.append(above(cosine, 0.0, 0.005, f"from {a} to {b} samples the cosine to the full gradient changes: it"))
+        steps.append(below(distance, 1.0, _FACTOR, f"the distance from it at {b} samples over that at {a}"))
+    return all_of(*steps)
+
+
+def _one_over_batch_size(e: Evidence) -> Outcome:
+    """The slope of the variance in logarithms, over all batch sizes."""
+    found = _by_size(e)
+    if isinstance(found, Outcome):
+        return found
+    x = [math.log(b) for b in sorted(found)]
+    y = [math.log(_estimate(found[b], "variance").value or math.nan) for b in sorted(found)]
+    mx = sum(x) / len(x)
+    slope = sum((a - mx) * b for a, b in zip(x, y, strict=True)) / sum((a - mx) ** 2 for a in x)
+    residuals = [b - slope * (a - mx) - sum(y) / len(y) for a, b in zip(x, y, strict=True)]
+    error = math.sqrt(sum(r * r for r in residuals) / max(1, len(x) - 2) / sum((a - mx) ** 2 for a in x))
+    effect = Estimate(
+        value=slope, low=slope - 2 * error, high=slope + 2 * error, n=len(x), unit="", method="slope of the logarithms"
+    )
+    return below(
+        effect,
+        -0.5,
+        0.1,
+        f"the slope of the variance against batch size in logarithms, {count(len(x))} sizes,",
+        decides="-1 is one over the batch size, and above -0.5 averaging would hardly help",
+    )
+
+
+def _confident(e: Evidence) -> Outcome:
+    if (reason := e.why_not("downhill")) is not None:
+        return undecided(reason) if e.noted("downhill") is None else not_testable(reason)
+    shares = {record["batch_size"]: Estimate(**record["share"]) for record in e.noted("downhill")}
+    small, large = min(shares), max(shares)
+    change = _change(shares[small], shares[large])
+    what = f"the change of the share of steps that lower the full loss from batch size {count(small)} to {count(large)}"
+    return all_of(_cosine_rises(e), above(change, 0.0, 0.02, what))
+
+
+def cosine_of_two_batches(e: Evidence) -> Outcome:
+    """Whether the gradients of two small batches point less the same way than those of two large ones."""
+    small, large = (e.noted(f"competition-{b}") for b in e.ends)
+    if not isinstance(small, list) or not isinstance(large, list):
+        return undecided("two batches of the largest size do not fit into the training set, or were not measured")
+    cosines = [[c for r in records if (c := r["at_once"]["cosine"]) is not None] for records in (small, large)]
+    change = _change(mean(cosines[0]), mean(cosines[1]))
+    what = f"the change of the cosine between the gradients of two batches, batch size {e.ends[0]} to {e.ends[1]},"
+    return above(change, 0.0, 0.02, what)
+
+
+def _compete(e: Evidence) -> Outcome:
+    if (reason := e.why_not("competition")) is not None:
+        return undecided(reason) if e.noted("competition") is None else not_testable(reason)
+    sums = [record["at_once"] for record in e.noted("competition")]
+    cosines = [s["cosine"] for s in sums if s["cosine"] is not None]
+    kept = mean([s["kept"] for s in sums if s["kept"] is not None])
+    what = f"the mean cosine between two examples' gradients (of the sum of their norms {number(kept.value)} is kept)"
+    return below(mean(cosines), _HALF, 0.05, what)
+
+
+def _sums(e: Evidence) -> tuple[Sequence[int], Sequence[Sequence[float]], int] | Outcome:
+    if (reason := e.why_not("sums")) is not None:
+        return undecided(reason) if e.noted("sums") is None else not_testable(reason)
+    norms = e.noted("sums")["norms"]
+    return norms["batch_sizes"], norms["norms"], norms["samples"]
+
+
+def _one_step_smaller(e: Evidence) -> Outcome:
+    """The norm of one large gradient against that of the sum over small steps through the same examples."""
+    found = _sums(e)
+    if isinstance(found, Outcome):
+        return found
+    sizes, norms, samples = found
+    small = sizes.index(8) if 8 in sizes else 0
+    per_step = log_mean(a / b for a, b in zip(norms[small], norms[-1], strict=True) if b > 0)
+    total = log_mean(samples / sizes[small] * a / b for a, b in zip(norms[small], norms[-1], strict=True) if b > 0)
+    what = (
+        f"the norm of the sum over steps of {sizes[small]} over that of one gradient of {sizes[-1]} "
+        f"(a step of the sum has {number(per_step.value)} of it)"
+    )
+    return above(total, 1.0, _FACTOR, what)
+
+
+def _heavy_tail(e: Evidence) -> Outcome:
+    """Entries beyond a value in the tail of the largest batch's, its count over the smallest's."""
+    found = _sums(e)
+    if isinstance(found, Outcome):
+        return found
+    counts = {int(b): values for b, values in e.noted("sums")["beyond"].items()}
+    small, large = min(counts), max(counts)
+    effect = ratio_of_counts(counts[large], counts[small])
+    mark, many, few = number(e.noted("sums")["mark"]), count(sum(counts[large])), count(sum(counts[small]))
+    what = f"entries beyond {mark} in size at batch size {large} ({many}) over those at {small} ({few}), a step,"
+    return above(effect, _TAIL, 0.0, what)
+
+
+DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+    "S0.3a": _mini_batch_varies_less,
+    "S0.7b": _inaccurate_picture,
+    "S1.4a": lambda e: all_of(_variance_falls(e), _cosine_rises(e)),
+    "S1.7a": _closer_and_closer,
+    "S2.7a": lambda e: all_of(_variance_falls(e), rough_per_update(e)),
+    "S3.7b": _variance_falls,
+    "S3.11a": _one_over_batch_size,
+    "S3.7c": _confident,
+    "S3.9a": lambda e: all_of(_variance_falls(e), rough_per_update(e)),
+    "S0.19a": _compete,
+    "S0.19b": _one_step_smaller,
+    "S1.14": _heavy_tail,
+}

@@ -1,0 +1,225 @@
+"""How a number decides a statement: rules fixed beforehand, the same for all.
+
+A statement says that some effect lies above a bound (a ratio above 1, a difference above 0). Its 90 % interval decides:
+
+    not held    the whole interval lies below `bound + least`, the smallest effect that would count
+    held        otherwise, if the whole interval lies above `bound`
+    undecided   otherwise: the interval is too wide
+
+`least` keeps an effect of no consequence from being called one, however sure it is. A statement with several parts is
+held if all of them are, not held if none is; parts that disagree, each beyond its interval, make it depend on what
+parts them. (The verdicts of one task are many: nine in ten intervals hold the truth, so that a few of a hundred
+verdicts are wrong by chance alone.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from scipy.special import stdtrit
+
+from ..records import Estimate
+from ..report.wording import with_interval
+from .records import NOTHING, Verdict
+
+__all__ = [
+    "Outcome",
+    "above",
+    "all_of",
+    "any_of",
+    "below",
+    "differs",
+    "exactly",
+    "log_mean",
+    "mean",
+    "not_testable",
+    "parts",
+    "ratio_of_means",
+    "undecided",
+    "within",
+]
+
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A verdict with its reason."""
+
+    verdict: Verdict
+    reason: str
+    effect: Estimate = NOTHING
+    on: str | None = None
+    runs: tuple[str, ...] = ()
+
+
+def above(
+    effect: Estimate, bound: float, least: float, what: str, runs: Sequence[str] = (), *, decides: str = ""
+) -> Outcome:
+    """Whether an effect lies above a bound, by the rule of this module.
+
+    Args:
+        effect: with its interval; an open end decides nothing.
+        bound: above which the statement is so.
+        least: the smallest effect that would count, in the same unit.
+        what: the effect in words, for the reason.
+        runs: ids of the runs behind it.
+        decides: words for the rule, where the numbers alone do not say it.
+
+    >>> e = Estimate(value=1.5, low=1.2, high=1.9, n=5, unit="", method="")
+    >>> above(e, 1.0, 0.05, "the ratio").verdict.value, above(e, 2.0, 0.05, "the ratio").verdict.value
+    ('held', 'not held')
+    """
+    reason = f"{what} is {with_interval(effect)}; {decides or f'it would have to lie above {bound:g}'}"
+    if effect.high is not None and effect.high < bound + least:
+        verdict = Verdict.NOT_HELD
+    elif effect.low is not None and effect.low > bound:
+        verdict = Verdict.HELD
+    else:
+        verdict = Verdict.UNDECIDED
+    return Outcome(verdict=verdict, reason=reason, effect=effect, runs=tuple(runs))
+
+
+def below(
+    effect: Estimate, bound: float, least: float, what: str, runs: Sequence[str] = (), *, decides: str = ""
+) -> Outcome:
+    """Whether an effect lies below a bound; the mirror image of `above`."""
+    mirrored = above(_mirrored(effect), -bound, least, what, runs)
+    reason = f"{what} is {with_interval(effect)}; {decides or f'it would have to lie below {bound:g}'}"
+    return replace(mirrored, effect=effect, reason=reason)
+
+
+def differs(effect: Estimate, bound: float, least: float, what: str, runs: Sequence[str] = ()) -> Outcome:
+    """Whether an effect lies off a value, on whichever side."""
+    up, down = above(effect, bound, least, what, runs), below(effect, bound, least, what, runs)
+    reason = f"{what} is {with_interval(effect)}; it would have to lie off {bound:g} by {least:g} or more"
+    if Verdict.HELD in (up.verdict, down.verdict):
+        verdict = Verdict.HELD
+    elif up.verdict is down.verdict is Verdict.NOT_HELD:
+        verdict = Verdict.NOT_HELD
+    else:
+        verdict = Verdict.UNDECIDED
+    return replace(up, verdict=verdict, reason=reason)
+
+
+def within(effect: Estimate, low: float, high: float, what: str, runs: Sequence[str] = ()) -> Outcome:
+    """Whether an effect lies inside a range: the whole interval inside, or wholly outside."""
+    reason = f"{what} is {with_interval(effect)}; it would have to lie from {low:g} to {high:g}"
+    if effect.low is None or effect.high is None:
+        verdict = Verdict.UNDECIDED
+    elif low <= effect.low and effect.high <= high:
+        verdict = Verdict.HELD
+    elif effect.high < low or effect.low > high:
+        verdict = Verdict.NOT_HELD
+    else:
+        verdict = Verdict.UNDECIDED
+    return Outcome(verdict=verdict, reason=reason, effect=effect, runs=tuple(runs))
+
+
+def exactly(holds: bool, value: float, what: str, *, unit: str = "", runs: Sequence[str] = ()) -> Outcome:
+    """What was counted or read, without any chance in it."""
+    effect = Estimate(value=value, low=value, high=value, n=1, unit=unit, method="counted or read, without chance")
+    return Outcome(verdict=Verdict.HELD if holds else Verdict.NOT_HELD, reason=what, effect=effect, runs=tuple(runs))
+
+
+def undecided(reason: str) -> Outcome:
+    """Too little evidence."""
+    return Outcome(verdict=Verdict.UNDECIDED, reason=reason)
+
+
+def not_testable(reason: str) -> Outcome:
+    """Nothing here decides it."""
+    return Outcome(verdict=Verdict.NOT_TESTABLE, reason=reason)
+
+
+def all_of(*outcomes: Outcome) -> Outcome:
+    """Held if all are, not held if one is not, by the words of the statement: no condition parts them."""
+    order = (Verdict.NOT_HELD, Verdict.NOT_TESTABLE, Verdict.UNDECIDED, Verdict.DEPENDS, Verdict.HELD)
+    return _joined(min(outcomes, key=lambda o: order.index(o.verdict)), outcomes)
+
+
+def any_of(*outcomes: Outcome) -> Outcome:
+    """Held if one is, not held if none is."""
+    order = (Verdict.HELD, Verdict.DEPENDS, Verdict.UNDECIDED, Verdict.NOT_HELD, Verdict.NOT_TESTABLE)
+    return _joined(min(outcomes, key=lambda o: order.index(o.verdict)), outcomes)
+
+
+def parts(on: str, outcomes: Mapping[str, Outcome]) -> Outcome:
+    """Held if all are, not held if none is; `depends` where both occur and nothing is open.
+
+    Args:
+        on: what the parts differ in, as a user reads it after "depends on".
+        outcomes: by the condition under which each was measured.
+    """
+    verdicts = {outcome.verdict for outcome in outcomes.values()}
+    first = next(iter(outcomes.values()))
+    told = "; ".join(f"{condition}: {outcome.reason}" for condition, outcome in outcomes.items())
+    runs = _runs(outcomes.values())
+    if len(verdicts) == 1:
+        return replace(first, reason=told, runs=runs)
+    if verdicts == {Verdict.HELD, Verdict.NOT_HELD}:
+        return Outcome(verdict=Verdict.DEPENDS, on=on, reason=told, effect=first.effect, runs=runs)
+    worst = Verdict.UNDECIDED if Verdict.UNDECIDED in verdicts else Verdict.NOT_TESTABLE
+    effect = next(o.effect for o in outcomes.values() if o.verdict is worst)
+    return Outcome(verdict=worst, reason=told, effect=effect, runs=runs)
+
+
+def mean(values: Sequence[float], unit: str = "") -> Estimate:
+    """The mean of independent values with Student's 90 % interval; open for fewer than two."""
+    n = len(values)
+    method = f"mean of {n}, 90 % t interval"
+    if n < 2:
+        return Estimate(value=values[0] if n else None, low=None, high=None, n=n, unit=unit, method=method)
+    centre = math.fsum(values) / n
+    half = _t(n - 1) * math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (n - 1) / n)
+    return Estimate(value=centre, low=centre - half, high=centre + half, n=n, unit=unit, method=method)
+
+
+def log_mean(ratios: Iterable[float]) -> Estimate:
+    """The geometric mean of independent positive ratios, its interval from their logarithms."""
+    kept = [r for r in ratios if r > 0 and math.isfinite(r)]
+    logs = mean([math.log(r) for r in kept])
+    value, low, high = (None if v is None else math.exp(min(v, 700.0)) for v in (logs.value, logs.low, logs.high))
+    method = f"geometric mean of {logs.n}, 90 % t interval of the logarithms"
+    return Estimate(value=value, low=low, high=high, n=logs.n, unit="times", method=method)
+
+
+def ratio_of_means(numerator: Estimate, denominator: Estimate) -> Estimate:
+    """The ratio of two independent positive means, the interval by the delta method on logarithms."""
+    method = "ratio of two independent means, 90 % interval by the delta method on logarithms"
+    n = min(numerator.n, denominator.n)
+    if not (numerator.value and denominator.value and numerator.value > 0 and denominator.value > 0):
+        return Estimate(value=None, low=None, high=None, n=n, unit="times", method=method)
+    ratio = numerator.value / denominator.value
+    spread = math.hypot(_relative(numerator), _relative(denominator))
+    if not math.isfinite(spread):
+        return Estimate(value=ratio, low=None, high=None, n=n, unit="times", method=method)
+    return Estimate(
+        value=ratio, low=ratio * math.exp(-spread), high=ratio * math.exp(spread), n=n, unit="times", method=method
+    )
+
+
+def _joined(decisive: Outcome, outcomes: Sequence[Outcome]) -> Outcome:
+    told = "; ".join(outcome.reason for outcome in outcomes)
+    return replace(decisive, reason=told, runs=_runs(outcomes))
+
+
+def _runs(outcomes: Iterable[Outcome]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(run for outcome in outcomes for run in outcome.runs))
+
+
+def _mirrored(effect: Estimate) -> Estimate:
+    value, low, high = (None if v is None else -v for v in (effect.value, effect.high, effect.low))
+    return replace(effect, value=value, low=low, high=high)
+
+
+def _relative(estimate: Estimate) -> float:
+    if estimate.low is None or estimate.high is None or not estimate.value:
+        return math.inf
+    return (estimate.high - estimate.low) / 2 / estimate.value
+
+
+def _t(degrees: int) -> float:
+    return float(stdtrit(degrees, _LEVEL))
