@@ -1,0 +1,80 @@
+"""The pages of the published experiments, on Fashion-MNIST with the published models, and of the claims on `digits`.
+
+    python benchmarks/pages.py                         all of them, about two hours of two cores
+    python benchmarks/pages.py fixed_epochs claims     some
+
+Needs the data in `../shared`. Each study is run as its command runs it; what is made smaller than published, so that the
+whole fits into an afternoon, stands in `PAGES` below. The page goes to `docs/pages/NAME.html`, rows, findings and
+environment to `benchmarks/results/pages/NAME.json`. Runs are kept in the folder that `--runs` names, and a repeated
+command goes on from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from batchscope.device import pick
+from batchscope.environment import environment_of
+from batchscope.files import write_json
+
+HERE = Path(__file__).resolve().parent
+FASHION = ("--set", "path=../shared/data/fashion_mnist/fashion_mnist.npz")
+LESS_EVALUATION = ("--set", "evaluate_at_most=2000")
+
+PAGES: Mapping[str, Sequence[str]] = {
+    "fixed_epochs": ("study", "fixed_epochs", *FASHION),
+    "gradient_size": ("study", "gradient_size", *FASHION, *LESS_EVALUATION),
+    "sharp_minima": ("study", "sharp_minima", *FASHION, *LESS_EVALUATION),
+    "batch_norm": ("study", "batch_norm", *FASHION, *LESS_EVALUATION),
+    "learning_rate_compensation": ("study", "learning_rate_compensation", *FASHION, *LESS_EVALUATION),
+    "recovery": ("study", "recovery", *FASHION, *LESS_EVALUATION),
+    "distance": ("study", "distance", *FASHION, *LESS_EVALUATION),
+    "sgd_against_adam": ("study", "sgd_against_adam", *FASHION, *LESS_EVALUATION),
+    "claims": ("claims", "digits"),
+}
+
+
+def build(name: str, words: Sequence[str], runs: Path, budget: str) -> None:
+    """Run the command, and keep its page and its answer."""
+    out = runs.resolve() / name
+    command = [sys.executable, "-m", "batchscope", *words, "--out", str(out), "--json", "--budget", budget]
+    load, started = os.getloadavg(), time.perf_counter()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=HERE.parent)
+    wall_s = time.perf_counter() - started
+    page = HERE.parent / "docs" / "pages" / f"{name}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(out / "report.html", page)
+    write_json(
+        HERE / "results" / "pages" / f"{name}.json",
+        {
+            "environment": environment_of(pick("cpu")),
+            "command": " ".join(["batchscope", *words]),
+            "wall_s": wall_s,
+            "load_before": load,
+            "load_after": os.getloadavg(),
+            **json.loads(done.stdout),
+        },
+    )
+    print(f"{name}: {wall_s:.0f} s, {page.name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[*PAGES, []], help="default: all")
+    parser.add_argument("--runs", type=Path, default=Path("batchscope-runs") / "pages", help="where runs are kept")
+    parser.add_argument("--budget", default="2h", help="of each; a page that was cut off goes on when repeated")
+    asked = parser.parse_args()
+    for name in asked.names or PAGES:
+        build(name, PAGES[name], asked.runs, asked.budget)
+
+
+if __name__ == "__main__":
+    main()
