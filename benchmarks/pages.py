@@ -3,8 +3,8 @@
     python benchmarks/pages.py                         all of them, about two hours of two cores
     python benchmarks/pages.py fixed_epochs claims     some
 
-Needs the data in `../shared`. Each study is run as its command runs it; what is made smaller than published, so that the
-whole fits into an afternoon, stands in `PAGES` below. The page goes to `docs/pages/NAME.html`, rows, findings and
+Needs the data in `../shared`. Each study is run as its command runs it; what is made smaller than published, so that
+the whole fits into an afternoon, stands in `PAGES` below. The page goes to `docs/pages/NAME.html`, rows, findings and
 environment to `benchmarks/results/pages/NAME.json`. Runs are kept in the folder that `--runs` names, and a repeated
 command goes on from them.
 """

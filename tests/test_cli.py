@@ -15,7 +15,7 @@ import pytest
 Cli = Callable[..., Any]
 
 FIND = "find digits --trainings 0.5 --target val_loss<=0.6"
-COMMANDS = ("init", "find", "bench", "noise", "count", "study", "fit", "report", "runs")
+COMMANDS = ("init", "find", "bench", "noise", "count", "study", "claims", "fit", "report", "runs")
 
 
 def batchscope(*words: str, script: str = "", **options: Any) -> subprocess.CompletedProcess[str]:

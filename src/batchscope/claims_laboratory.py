@@ -16,6 +16,7 @@ from .claims.tuning import advice_for
 from .codec import encode
 from .counted_run import count_run
 from .errors import TaskError
+from .fixed_start import fixed_start
 from .laboratory import Laboratory
 from .normalisation import Where, normalised
 from .probes.activation_drift import ActivationDrift
@@ -144,7 +145,7 @@ class ClaimsLaboratory:
                 return
             length = Length(unit="epochs", amount=plan.epochs / 2)
             arm = Arm(batch_size=plan.middle, lr=lr, length=length, variant=f"{ORDER}, norm {where}")
-            same = laboratory.changed(model=_of_one_seed(task.task.model, plan.seeds[0]))
+            same = laboratory.changed(model=fixed_start(task.task.model, plan.seeds[0]))
             for number in range(plan.orders):
                 laboratory.run(arm, plan.seeds[0] + number, workload=same)
 
@@ -349,16 +350,6 @@ class ClaimsLaboratory:
             self._laboratory.cut_off = True
             return
         self._laboratory.note(name, measure())
-
-
-def _of_one_seed(make: Callable[[], nn.Module], seed: int) -> Callable[[], nn.Module]:
-    """A model whose initial weights are the same whatever the seed of the run."""
-
-    def model() -> nn.Module:
-        with preserved_random_state(seed):
-            return make()
-
-    return model
 
 
 def _normalised_channels(task: Workload) -> dict[str, float]:

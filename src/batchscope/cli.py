@@ -1,29 +1,28 @@
-"""The command line. Every body is a call into the library; only this file prints.
+"""The command line. Every body is a call into the library; only here and in `answering` something is printed.
 
 torch is imported by the commands that measure, when they run: `--help`, `count`, `report` and `runs` never wait for it.
 """
 
 from __future__ import annotations
 
-import json as json_format
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import App, CycloptsError
 
+from .answering import answer
+from .cli_laboratory import claims, study
 from .errors import BatchscopeError, UsageError
 from .options import Flag, Options, ResultOptions, Targets
 from .question import Question, hardest_first, parse_current, parse_within
-from .study_options import Numbers, StudyWords, choose, default_task
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    pass
 
 app = App(
     name="batchscope",
@@ -32,6 +31,9 @@ app = App(
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
 )
+
+app.command(study)
+app.command(claims)
 
 _DEFAULTS, _RESULT_DEFAULTS = Options(), ResultOptions()
 
@@ -100,12 +102,12 @@ def find(
 
         if dry_run:
             prediction = sweep.predict(loaded, question, device=device, **how, progress=progress)
-            _answer(options.json, encode(prediction), [prediction_in_words(prediction)])
+            answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
         out = options.folder(loaded.name, sweep.asked_of(loaded, question, device, how["profile"]))
         plan = sweep.find(loaded, question, out=out, device=device, **how, progress=progress, keep_model=keep_model)
     kept = [f"The trained model: {keep_model}"] if keep_model and plan.recipe else []
-    _answer(options.json, encode(plan), [*plan_view(plan, out), *kept])
+    answer(options.json, encode(plan), [*plan_view(plan, out), *kept])
     return plan.status.exit_status
 
 
@@ -140,7 +142,7 @@ def bench(
     knee = measurements.hardware_knee(measured)
     saved = [f"Saved to {save}; use it with find --hardware {save}."] if save else []
     where = f"Kept in {out / 'bench.json'}."
-    _answer(
+    answer(
         options.json, {**encode(measured), "hardware_knee": encode(knee)}, [*bench_view(measured, knee), *saved, where]
     )
     return 0
@@ -178,149 +180,8 @@ def noise(
         run = measurements.NoiseRun(lr=lr, batch_size=batch_size, steps=steps, seed=options.seed)
         out = options.folder(loaded.name, measurements.asked_of("noise", loaded, device, run))
         found = measurements.keep_noise(loaded, run, out=out, device=device, budget_s=budget_s, progress=progress)
-    _answer(options.json, encode(found), [*noise_view(found), f"Kept in {out / 'noise.json'}."])
+    answer(options.json, encode(found), [*noise_view(found), f"Kept in {out / 'noise.json'}."])
     return 0
-
-
-@app.command
-def study(
-    what: str,
-    task: str | None = None,
-    /,
-    *,
-    batch_sizes: Numbers = (),
-    lrs: Numbers = (),
-    seeds: int | None = None,
-    epochs: float | None = None,
-    steps: int | None = None,
-    time: str | None = None,
-    until_stopped: Flag = False,
-    patience: float | None = None,
-    schedule: Literal["constant", "linear", "cosine"] | None = None,
-    metric: str | None = None,
-    repeats: int | None = None,
-    quick: Flag = False,
-    dry_run: Flag = False,
-    options: Options = _DEFAULTS,
-) -> int:
-    """Train a task at several batch sizes and rates, over several seeds, and show what each does.
-
-    Args:
-        what: A task, or the name of a published experiment.
-        task: What a named study runs on; default: its own task, or `--set path=FILE.npz`.
-        batch_sizes: Separated by commas, or repeated.
-        lrs: Learning rates; every batch size is trained at every rate.
-        seeds: How many seeds each setting is run with, from --seed on; default 3.
-        epochs: Length of a run, in passes over the training set; default 30. With --until-stopped: at most.
-        steps: Length of a run in steps, instead.
-        time: Length of a run in time spent in training steps, instead: 60s, 5m.
-        until_stopped: A run ends when the metric has not improved for --patience epochs.
-        patience: Epochs without improvement; default 10.
-        schedule: Of the learning rate.
-        metric: What choices are made by, NAME or NAME:max; default: the validation loss.
-        repeats: Independent draws, in studies that measure on drawn batches.
-        quick: The small form of a named study: every part of it at work, on small numbers.
-        dry_run: Say how long it will take, and stop.
-        options: Of every command that measures.
-    """
-    from .codec import encode
-    from .study_view import study_view
-    from .terminal import LiveProgress, stderr
-    from .views import prediction_in_words
-
-    named, spec = choose(what, task)
-    words = StudyWords(
-        batch_sizes=batch_sizes,
-        lrs=lrs,
-        seeds=seeds,
-        first_seed=options.seed,
-        epochs=epochs,
-        steps=steps,
-        time=time,
-        until_stopped=until_stopped,
-        patience=patience,
-        schedule=schedule,
-        metric=metric,
-        memory_limit=options.memory_limit_bytes,
-        repeats=repeats,
-        quick=quick,
-    )
-    question, budget_s = words.question(named), options.budget_s
-    with LiveProgress(stderr()) as progress:
-        progress.stage("loading the task")
-        settings = list(options.set)
-        if named is not None and spec is None:
-            spec, settings = default_task(named, settings)
-        assert spec is not None
-        loaded, device = replace(options, set=tuple(settings)).load(spec), options.picked()
-        from . import studying
-
-        how: dict[str, Any] = {"named": named or studying.SWEEP, "device": device}
-        if dry_run:
-            prediction = studying.predict(loaded, question, **how, budget_s=budget_s, progress=progress)
-            _answer(options.json, encode(prediction), [prediction_in_words(prediction)])
-            return 0
-        out = options.folder(loaded.name, studying.asked_of(loaded, question, **how))
-        found = studying.study(loaded, question, out=out, **how, budget_s=budget_s, progress=progress)
-    _answer(options.json, found.answer(), study_view(found, out))
-    return 0 if found.complete else 3
-
-
-@app.command
-def claims(
-    task: str,
-    /,
-    *,
-    batch_sizes: Numbers = (),
-    lrs: Numbers = (),
-    seeds: int | None = None,
-    epochs: float | None = None,
-    metric: str | None = None,
-    dry_run: Flag = False,
-    options: Options = _DEFAULTS,
-) -> int:
-    """Decide what textbooks say about batch size on a task: each statement with a verdict, measured.
-
-    Args:
-        task: What to train.
-        batch_sizes: Separated by commas, or repeated; default: by a factor of 4, as many as the budget allows.
-        lrs: Learning rates; default: by a factor of 3.16, below the rate that breaks training.
-        seeds: How many, from --seed on; default: up to 5.
-        epochs: Length of a run of the grid; default: up to 20.
-        metric: What choices are made by, NAME or NAME:max; default: the validation loss.
-        dry_run: Say how long it will take, and stop.
-        options: Of every command that measures.
-    """
-    from .claims_view import claims_view
-    from .codec import encode
-    from .study_options import parsed_numbers
-    from .terminal import LiveProgress, stderr
-    from .views import prediction_in_words
-
-    sizes, rates, budget_s = *parsed_numbers(batch_sizes, lrs), options.budget_s
-    with LiveProgress(stderr()) as progress:
-        progress.stage("loading the task")
-        loaded, device = options.load(task), options.picked()
-        from . import claiming
-
-        question = claiming.ClaimsQuestion(
-            seed=options.seed,
-            batch_sizes=sizes,
-            lrs=rates,
-            seeds=seeds,
-            epochs=epochs,
-            metric=metric,
-            memory_limit=options.memory_limit_bytes,
-            budget_s=budget_s,
-        )
-        if dry_run:
-            prediction = claiming.predict(loaded, question, device=device, progress=progress)
-            _answer(options.json, encode(prediction), [prediction_in_words(prediction)])
-            return 0
-        out = options.folder(loaded.name, claiming.asked_of(loaded, question, device))
-        found = claiming.claims(loaded, question, out=out, device=device, progress=progress)
-    _answer(options.json, found.answer(), claims_view(found, out))
-    return 0 if found.decided else 3
 
 
 @app.command
@@ -353,7 +214,7 @@ def fit(
     from .profile import load_profile
     from .records import Target
     from .table.plan import TARGET, asked_of
-    from .table.plan import fit as answer
+    from .table.plan import fit as fitted
     from .views import plan_view
 
     recipe = parse_current(current, default_lr=1.0) if current else None
@@ -367,9 +228,9 @@ def fit(
         "profile": load_profile(hardware) if hardware else None,
     }
     out = options.folder(table.stem, asked_of(table, how)) if table.is_file() else options.out
-    plan = answer(table, **how, out=out)
+    plan = fitted(table, **how, out=out)
     assert out is not None
-    _answer(options.json, encode(plan), plan_view(plan, out))
+    answer(options.json, encode(plan), plan_view(plan, out))
     return plan.status.exit_status
 
 
@@ -400,7 +261,7 @@ def count(
 
     result = arithmetic(examples=examples, batch_size=batch_size, epochs=epochs, steps=steps, last_batch=last_batch)
     glossary = check_glossary(result)
-    _answer(json, {**encode(result), "glossary": encode(glossary)}, count_view(result, glossary))
+    answer(json, {**encode(result), "glossary": encode(glossary)}, count_view(result, glossary))
     return 0
 
 
@@ -414,7 +275,7 @@ def init(file: Path, /) -> int:
     from .init import FACTORY, write_task_file
 
     path = write_task_file(file)
-    _answer(False, None, [f"Wrote {path}. Try it: batchscope find {path}:{FACTORY}"])
+    answer(False, None, [f"Wrote {path}. Try it: batchscope find {path}:{FACTORY}"])
     return 0
 
 
@@ -439,7 +300,7 @@ def report(folder: Path, /) -> int:
         write_text(page, rebuilt_claims(folder))
     else:
         write_text(page, build(read_record(folder / "plan.json", Plan), read_runs(folder)))
-    _answer(False, None, [f"Wrote {page}."])
+    answer(False, None, [f"Wrote {page}."])
     return 0
 
 
@@ -457,17 +318,8 @@ def runs(folder: Path, /, *, json: Flag = False) -> int:
 
     found = read_runs(folder)
     listed = [{"id": r.id, "config": encode(r.config), "result": encode(r.result)} for r in found]
-    _answer(json, {"runs": listed}, runs_view(found))
+    answer(json, {"runs": listed}, runs_view(found))
     return 0
-
-
-def _answer(as_json: bool, data: Any, view: Sequence[RenderableType]) -> None:
-    if as_json:
-        sys.stdout.write(json_format.dumps(data, allow_nan=False) + "\n")
-    else:
-        from .terminal import show, stdout
-
-        show(stdout(), view)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -506,4 +358,4 @@ def _explain(error: BatchscopeError, *, debug: bool) -> None:
 def _answer_error(error: Exception, words: Sequence[str]) -> None:
     """Whoever asked for JSON gets an object for an error too."""
     if "--json" in words:
-        _answer(True, {"status": "error", "error": type(error).__name__, "message": str(error)}, [])
+        answer(True, {"status": "error", "error": type(error).__name__, "message": str(error)}, [])
