@@ -11,7 +11,7 @@ from .evidence import Evidence
 from .outcome import Outcome, above, all_of, below, log_mean, mean, undecided, within
 from .plan import LONG
 
-__all__ = ["DECISIONS"]
+__all__ = ["DECISIONS", "patience_of", "stopped"]
 
 _TENTH, _THIRD = 0.1, 1 / 3
 _NO_LONG = undecided("the long runs were not made before the budget was used up")
@@ -93,7 +93,8 @@ def stopped(course: Sequence[Evaluation], metric: str, sign: int, patience: floa
     return course[-1], best
 
 
-def _patience(e: Evidence) -> float:
+def patience_of(e: Evidence) -> float:
+    """Epochs without improvement after which early stopping ends a long run: a quarter of the grid's, at least two."""
     return max(2.0, e.plan.epochs / 4)
 
 
@@ -108,12 +109,12 @@ def _stop_against(e: Evidence, against: str) -> Outcome:
     changes: list[float] = []
     for row in e.rows(arm):
         course = e.course(row)
-        _, chosen = stopped(course, e.metric.metric, e.metric.sign, _patience(e))
+        _, chosen = stopped(course, e.metric.metric, e.metric.sign, patience_of(e))
         other = course[-1]
         if against == "the best epoch of the whole run":
             other = max(course, key=lambda x: e.metric.sign * x.metrics[e.metric.metric])
         changes.append(test.sign * (chosen.metrics[test.metric] - other.metrics[test.metric]))
-    what = f"{test.metric} from {against} to the epoch of early stopping (patience {_patience(e):g}), {called(arm)},"
+    what = f"{test.metric} from {against} to the epoch of early stopping (patience {patience_of(e):g}), {called(arm)},"
     return no_worse(e, mean(changes), what, e.ids(arm))
 
 
@@ -124,7 +125,7 @@ def _fewer_epochs(e: Evidence) -> Outcome:
     shares: list[float] = []
     for row in e.rows(arm):
         course = e.course(row)
-        end, _ = stopped(course, e.metric.metric, e.metric.sign, _patience(e))
+        end, _ = stopped(course, e.metric.metric, e.metric.sign, patience_of(e))
         shares.append(end.epoch / course[-1].epoch)
     return below(log_mean(shares), 1.0, 0.05, "the epochs until early stopping over those of the whole run", e.ids(arm))
 

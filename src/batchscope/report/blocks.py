@@ -9,17 +9,22 @@ __all__ = [
     "Block",
     "Code",
     "Column",
+    "Dispute",
     "Facts",
     "Figure",
     "Json",
+    "Judged",
     "Key",
     "Option",
     "Row",
+    "Said",
     "Section",
+    "Shares",
     "Switch",
     "Table",
     "Tagged",
     "Text",
+    "Verdicts",
 ]
 
 Json = dict[str, Any]
@@ -142,7 +147,58 @@ class Row:
     kind: ClassVar[str] = "row"
 
 
-Block = Text | Facts | Table | Tagged | Code | Figure | Row
+@dataclass(frozen=True)
+class Shares:
+    """How a whole is made up, as one bar: verdicts, each with its number."""
+
+    parts: tuple[tuple[str, int], ...]
+    kind: ClassVar[str] = "shares"
+
+
+@dataclass(frozen=True)
+class Said:
+    """A statement, with its id and who says it."""
+
+    id: str
+    statement: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Statements that one measurement decides."""
+
+    said: tuple[Said, ...]
+    verdict: str
+    on: str
+    """What the verdict depends on; mostly empty."""
+    effect: str
+    reasons: tuple[str, ...]
+    """What was compared, a sentence each; more than two are folded."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Statements with their verdicts; with a title they are folded and small."""
+
+    items: tuple[Judged, ...]
+    title: str = ""
+    kind: ClassVar[str] = "verdicts"
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """Statements that contradict each other, side by side, and how it ends here."""
+
+    name: str
+    """The anchor; letters and hyphens."""
+    title: str
+    sides: tuple[tuple[Judged, ...], ...]
+    conclusion: str
+    kind: ClassVar[str] = "dispute"
+
+
+Block = Text | Facts | Table | Tagged | Code | Figure | Row | Shares | Verdicts | Dispute
 
 
 @dataclass(frozen=True)
