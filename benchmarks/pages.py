@@ -32,12 +32,21 @@ LESS_EVALUATION = ("--set", "evaluate_at_most=2000")
 PAGES: Mapping[str, Sequence[str]] = {
     "fixed_epochs": ("study", "fixed_epochs", *FASHION),
     "gradient_size": ("study", "gradient_size", *FASHION, *LESS_EVALUATION),
-    "sharp_minima": ("study", "sharp_minima", *FASHION, *LESS_EVALUATION),
-    "batch_norm": ("study", "batch_norm", *FASHION, *LESS_EVALUATION),
-    "learning_rate_compensation": ("study", "learning_rate_compensation", *FASHION, *LESS_EVALUATION),
-    "recovery": ("study", "recovery", *FASHION, *LESS_EVALUATION),
-    "distance": ("study", "distance", *FASHION, *LESS_EVALUATION),
-    "sgd_against_adam": ("study", "sgd_against_adam", *FASHION, *LESS_EVALUATION),
+    "sharp_minima": ("study", "sharp_minima", *FASHION, *LESS_EVALUATION, "--lrs", "0.1", "--epochs", "30"),
+    "batch_norm": (
+        *("study", "batch_norm", *FASHION, *LESS_EVALUATION),
+        *("--batch-sizes", "64,512", "--lrs", "0.03,0.3,3", "--epochs", "8"),
+    ),
+    "learning_rate_compensation": (
+        *("study", "learning_rate_compensation", *FASHION, *LESS_EVALUATION),
+        *("--batch-sizes", "64,1024", "--lrs", "0.01,0.04,0.16", "--seeds", "2"),
+    ),
+    "recovery": ("study", "recovery", *FASHION, *LESS_EVALUATION, "--seeds", "2"),
+    "distance": ("study", "distance", *FASHION, *LESS_EVALUATION, "--batch-sizes", "64,1024", "--seeds", "2"),
+    "sgd_against_adam": (
+        *("study", "sgd_against_adam", *FASHION, *LESS_EVALUATION),
+        *("--batch-sizes", "256", "--lrs", "0.01,0.1", "--seeds", "2"),
+    ),
     "claims": ("claims", "digits"),
 }
 

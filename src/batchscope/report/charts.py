@@ -220,12 +220,14 @@ def metric_axis(values: Sequence[Sequence[float | None]], also: float | None = N
     """Logarithmic where all is positive and spans a factor of three; runs that blow up leave the chart at the top.
 
     Args:
-        values: one sequence a curve; twice the largest first value is the top.
+        values: one sequence a curve; twice the largest first value, or the middle last one, is the top.
         also: a value that must be in sight.
         title: of the axis.
     """
-    firsts = [v for v in (next((v for v in run if v is not None), None) for run in values) if v is not None]
-    ceiling = 2 * max((abs(v) for v in firsts), default=1.0)
+    known = [[v for v in run if v is not None and math.isfinite(v)] for run in values]
+    lasts = sorted(abs(run[-1]) for run in known if run)
+    typical = lasts[(len(lasts) - 1) // 2] if lasts else 0.0
+    ceiling = 2 * max([typical, *(abs(run[0]) for run in known if run)], default=1.0)
     inside = [v for run in values for v in run if v is not None and abs(v) <= ceiling]
     inside += [also] if also is not None else []
     low, high = min(inside, default=0.0), max(inside, default=1.0)

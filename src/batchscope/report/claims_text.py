@@ -49,12 +49,12 @@ def effect_of(claim: Claim) -> str:
 
 
 def spelled(text: str) -> str:
-    """Negative numbers with a minus sign, and an interval that would be read as another one in words.
+    """Negative numbers with a minus sign.
 
-    >>> spelled("-0.08 (-0.09–-0.07) of 1e-7")
+    >>> spelled("-0.08 (-0.09 to -0.07) of 1e-7")
     '−0.08 (−0.09 to −0.07) of 1e-7'
     """
-    return re.sub(r"(?<![\w.])-(?=\d)", "−", text.replace("–-", " to -"))
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
 
 
 def comparisons(reason: str) -> tuple[str, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..study import Study, SummaryRow
 from ..study_courses import Course
@@ -40,13 +41,15 @@ _TITLE = "distance from the initial weights, mean over the seeds"
 _QUANTITIES: tuple[Quantity, ...] = ("distance", "norm", "norm_change", "angle_degrees", "turned_degrees")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Traveller:
+class Traveller(NamedTuple):
     """An arm with its course, and how it is drawn."""
 
     arm: SummaryRow
     label: str
     course: Course
+    """As long as all of its seeds went on."""
+    ends: Mapping[Quantity, float]
+    """Means over the seeds, each at its own last evaluation."""
     colour: str
     """Of its batch size."""
     dash: Dash
@@ -71,10 +74,9 @@ def travellers(study: Study, runs: Sequence[StoredRun]) -> tuple[Traveller, ...]
         course, at = with_travel(study, runs, arm, groups, _QUANTITIES), rates.index(arm.lr)
         if course is not None and metric_name("distance") in course.mean:
             label = f"batch size {count(arm.batch_size)}, rate {number(arm.lr)}"
-            colour = colours[arm.batch_size]
-            found.append(
-                Traveller(arm=arm, label=label, course=course, colour=colour, dash=_DASHES[at], mark=_MARKS[at])
-            )
+            means = {q: travelled(study, runs, arm, quantity=q)[0].value for q in _QUANTITIES}
+            ends = {quantity: value for quantity, value in means.items() if value is not None}
+            found.append(Traveller(arm, label, course, ends, colours[arm.batch_size], _DASHES[at], _MARKS[at]))
     return tuple(found)
 
 
@@ -106,7 +108,7 @@ def _ends(drawn: Sequence[Traveller]) -> Iterator[str]:
     for lr in sorted({one.arm.lr for one in drawn}):
         own = [one for one in drawn if one.arm.lr == lr]
         first, last = own[0], own[-1]
-        ends = [one.course.mean[metric_name("distance")][-1] for one in (first, last)]
+        ends = [one.ends["distance"] for one in (first, last)]
         if first is last or not ends[0]:
             yield f"At {first.label}, the weights end {number(ends[0])} from where they began."
         else:
@@ -198,7 +200,8 @@ def _of_layers(drawn: Sequence[Traveller], ends: Sequence[Sequence[float | None]
 
 def norm_figure(study: Study, drawn: Sequence[Traveller], name: str = "norm-by-epoch") -> Figure:
     """The norm over the initial norm, and the norm itself."""
-    changes = [one.course.mean.get(metric_name("norm_change"), (0.0,))[-1] for one in drawn]
+    changes = [one.ends["norm_change"] for one in drawn if "norm_change" in one.ends]
+    said = f"At the end the norm of all parameters has changed by {_range(100.0 * c for c in changes)} %."
     figure = branch_curves(
         name,
         [one.branch for one in drawn],
@@ -208,7 +211,7 @@ def norm_figure(study: Study, drawn: Sequence[Traveller], name: str = "norm-by-e
             Up(label="norm", metric=metric_name("norm"), rising=True),
         ],
         examples=study.examples,
-        caption=f"At the end the norm of all parameters has changed by {_range(100.0 * c for c in changes)} %.",
+        caption=said if changes else "The initial weights are zero: there is no change as a share of them.",
         height=320,
     )
     return replace(figure, title="norm of all parameters")
@@ -217,7 +220,7 @@ def norm_figure(study: Study, drawn: Sequence[Traveller], name: str = "norm-by-e
 def turned_figure(study: Study, drawn: Sequence[Traveller], name: str = "angles-by-epoch") -> Figure:
     """How far the weights turned, and which way they went."""
     turned, across = (
-        [course[-1] for one in drawn if (course := one.course.mean.get(metric_name(quantity)))]
+        [one.ends[quantity] for one in drawn if quantity in one.ends]
         for quantity in ("turned_degrees", "angle_degrees")
     )
     said = (
@@ -241,7 +244,7 @@ def turned_figure(study: Study, drawn: Sequence[Traveller], name: str = "angles-
 
 
 def _range(values: Iterable[float]) -> str:
-    known = sorted(values)
+    known = sorted(values) or [math.nan]
     ends = list(dict.fromkeys(number(v) for v in (known[0], known[-1])))
     return " to ".join(ends)
 

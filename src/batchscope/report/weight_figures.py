@@ -23,9 +23,11 @@ def weight_figures(parameters: Sequence[Json], moments: Sequence[Json], colours:
         parameters: records of `ParameterHistograms` as they were noted, of weights.
         moments: what their moments are: `label`, `short` for a key, `head` for a column, and `rate`, which is empty for
             the one before training.
-        colours: of the moments after training at one rate, in their order.
+        colours: of the moments after training at one rate, in their order; a rate that has not as many (where a run
+            diverged) is not drawn.
     """
-    rates = list(dict.fromkeys(m["rate"] for m in moments if m["rate"]))
+    labels = [m["rate"] for m in moments if m["rate"]]
+    rates = [rate for rate in dict.fromkeys(labels) if labels.count(rate) == len(colours)]
     drawn = sorted(sorted(parameters, key=lambda p: -p["size"])[:MOST_FIGURES], key=parameters.index)
     if not drawn or not rates:
         return None

@@ -113,6 +113,8 @@ def with_interval(estimate: Estimate | None, format: Format = number) -> str:
     ('1.9 s (1.7–2.3)', '85 s (59 s–2.17 min)')
     >>> with_interval(e(40, 30, None)), with_interval(e(None, 30, None)), with_interval(e(None, None, None))
     ('40 (at least 30)', 'at least 30', 'not measured')
+    >>> with_interval(e(-0.02, -0.03, 0.01))
+    '-0.02 (-0.03 to 0.01)'
     """
     if estimate is None:
         return "not measured"
@@ -159,11 +161,12 @@ def _ends(estimate: Estimate) -> tuple[float | None, float | None, float | None]
 
 def _range(low: str, high: str, value: str | None) -> str:
     units = {text.partition(" ")[2] for text in (low, high, value) if text is not None}
+    dash = " to " if "-" in low[:1] + high[:1] else "–"
     if value is not None and len(units) == 1:
-        return f"{low.partition(' ')[0]}–{high.partition(' ')[0]}"
+        return f"{low.partition(' ')[0]}{dash}{high.partition(' ')[0]}"
     if len(units) == 1 or low.partition(" ")[2] == high.partition(" ")[2]:
-        return f"{low.partition(' ')[0]}–{high}"
-    return f"{low}–{high}"
+        return f"{low.partition(' ')[0]}{dash}{high}"
+    return f"{low}{dash}{high}"
 
 
 def _trimmed(text: str) -> str:
