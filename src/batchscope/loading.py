@@ -81,9 +81,7 @@ def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> Lo
     files = [path for path in paths if path.is_file()]
     folders = [path for path in paths if path.is_dir()] if spec in BUILT_IN else []  # another's may be for its results
     sha256 = _sha256([*sources, *files], folders)
-    return LoadedTask(
-        task=task, name=name, settings=plain(arguments), source_sha256=sha256, spec=spec, given=settings
-    )
+    return LoadedTask(task=task, name=name, settings=plain(arguments), source_sha256=sha256, spec=spec, given=settings)
 
 
 def as_loaded(task: LoadedTask | Task) -> LoadedTask:

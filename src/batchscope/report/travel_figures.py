@@ -74,8 +74,10 @@ def travellers(study: Study, runs: Sequence[StoredRun]) -> tuple[Traveller, ...]
         course, at = with_travel(study, runs, arm, groups, _QUANTITIES), rates.index(arm.lr)
         if course is not None and metric_name("distance") in course.mean:
             label = f"batch size {count(arm.batch_size)}, rate {number(arm.lr)}"
-            means = {q: travelled(study, runs, arm, quantity=q)[0].value for q in _QUANTITIES}
-            ends = {quantity: value for quantity, value in means.items() if value is not None}
+            ends: dict[Quantity, float] = {}
+            for quantity in _QUANTITIES:
+                mean = travelled(study, runs, arm, quantity=quantity)[0].value
+                ends |= {} if mean is None else {quantity: mean}
             found.append(Traveller(arm, label, course, ends, colours[arm.batch_size], _DASHES[at], _MARKS[at]))
     return tuple(found)
 
@@ -135,6 +137,8 @@ def by_step_figure(study: Study, drawn: Sequence[Traveller], name: str = "distan
 
 def _at_equal_steps(drawn: Sequence[Traveller]) -> str:
     until = min(one.course.steps[-1] for one in drawn)
+    if not until:
+        return "The runs of one arm have no step in common at which they were evaluated, but the start."
     said: list[str] = []
     for lr in sorted({one.arm.lr for one in drawn}):
         own = [one for one in drawn if one.arm.lr == lr]
