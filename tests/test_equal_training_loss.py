@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from batchscope.equal_training_loss import common_level, levels_down_to, passage
+from batchscope.study_parts.equal_training_loss import common_level, levels_down_to, passage
 from batchscope.study_rows import Evaluation
 
 

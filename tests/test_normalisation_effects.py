@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 
-from batchscope.normalisation_effects import (
+from batchscope.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
+from batchscope.report import build_study
+from batchscope.store import StoredRun
+from batchscope.study import Length, Study, StudyQuestion
+from batchscope.study_parts.normalisation_effects import (
     AFTER,
     BEFORE,
     NONE,
@@ -21,13 +25,9 @@ from batchscope.normalisation_effects import (
     pairs,
     tolerances,
 )
-from batchscope.normalisation_findings import conclude
-from batchscope.normalisation_readings import drift_course, final_drift, lost_to, mean_drift, shift_of
-from batchscope.normalisation_sections import sections
-from batchscope.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
-from batchscope.report import build_study
-from batchscope.store import StoredRun
-from batchscope.study import Length, Study, StudyQuestion
+from batchscope.study_parts.normalisation_findings import conclude
+from batchscope.study_parts.normalisation_readings import drift_course, final_drift, lost_to, mean_drift, shift_of
+from batchscope.study_parts.normalisation_sections import sections
 from batchscope.study_rows import row_of, summarise
 
 METRIC = Target(metric="val_loss", value=-1.0, mode="min")

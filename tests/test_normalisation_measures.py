@@ -11,8 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from batchscope.normalisation_measures import measured_definition, measured_robustness, measured_shift, refusal
 from batchscope.probes.covariate_shift import measure_covariate_shift
+from batchscope.study_measures.normalisation_measures import (
+    measured_definition,
+    measured_robustness,
+    measured_shift,
+    refusal,
+)
 from batchscope.task import task
 from batchscope.workload import Workload, index_stream
 

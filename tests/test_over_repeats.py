@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from batchscope.over_repeats import mean_of_repeats, ratio_of_counts, ratio_of_means, ratio_of_spreads
+from batchscope.intervals.over_repeats import mean_of_repeats, ratio_of_counts, ratio_of_means, ratio_of_spreads
 from batchscope.records import Estimate
 
 

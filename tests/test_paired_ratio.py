@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from batchscope.paired_ratio import paired_ratio
+from batchscope.intervals.paired_ratio import paired_ratio
 
 PAIRS = [(2.0, 4.1), (2.4, 3.9), (1.7, 4.4), (2.2, 3.6), (2.9, 4.6)]
 

@@ -15,7 +15,7 @@ import pytest
 
 from batchscope.loading import as_loaded, load_task
 from batchscope.shared_repeats import SharedRepeats
-from batchscope.summing_gradients import Part, measure_part
+from batchscope.study_measures.summing_gradients import Part, measure_part
 from batchscope.workload import Workload
 
 MODULE = '''

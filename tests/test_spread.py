@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from batchscope.spread import deviation_of, deviation_ratio
+from batchscope.intervals.spread import deviation_of, deviation_ratio
 
 TRIALS = 2000
 

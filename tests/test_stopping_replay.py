@@ -10,7 +10,8 @@ import pytest
 
 from batchscope.prechelt import Rule
 from batchscope.records import Environment
-from batchscope.stopping_replay import (
+from batchscope.study import Length, Study, StudyQuestion
+from batchscope.study_parts.stopping_replay import (
     Curve,
     by_rule,
     last,
@@ -20,7 +21,6 @@ from batchscope.stopping_replay import (
     replayed,
     worse_by,
 )
-from batchscope.study import Length, Study, StudyQuestion
 
 HERE = Environment(
     batchscope="0",

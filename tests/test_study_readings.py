@@ -14,7 +14,7 @@ from batchscope.records import Estimate
 from batchscope.store import read_runs
 from batchscope.studies.fixed_steps import STUDY
 from batchscope.study import Length, Study, StudyQuestion, StudyRow
-from batchscope.study_readings import (
+from batchscope.study_parts.readings import (
     DISTANCE,
     Outcome,
     arm_of,

@@ -121,6 +121,7 @@ def asked_of(loaded: LoadedTask, question: StudyQuestion, device: Device, named:
 
 
 def workload_of(loaded: LoadedTask, device: Device) -> Workload:
+    """A task as it was loaded, on its device."""
     return Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
 
 

@@ -14,7 +14,7 @@ from batchscope.statements import statements
 
 Cli = Callable[..., Any]
 
-TASK = '''
+TASK = """
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -51,7 +51,7 @@ class Task:
 
 def task():
     return Task()
-'''
+"""
 COMMAND = "claims small.py:task --batch-sizes 4,32 --lrs 0.03,0.3 --seeds 2 --epochs 2 --out out"
 VERDICTS = {"held", "not held", "depends", "undecided", "not testable"}
 

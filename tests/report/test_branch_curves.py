@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from batchscope.records import Estimate
-from batchscope.report.against_size import Series, against_size
-from batchscope.report.branch_curves import Branch, Up, branch_curves, outcome_axis
+from batchscope.report.study_figures.against_size import Series, against_size
+from batchscope.report.study_figures.branch_curves import Branch, Up, branch_curves, outcome_axis
 from batchscope.study_courses import Course
 
 

@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from batchscope.normalisation_effects import AFTER, BEFORE, NONE, ghost, one_example, ordered
 from batchscope.store import read_runs
 from batchscope.studies.batch_norm import STUDY, arms
 from batchscope.study import Length, Study, StudyQuestion
+from batchscope.study_parts.normalisation_effects import AFTER, BEFORE, NONE, ghost, one_example, ordered
 from batchscope.studying import study
 from batchscope.task import Task, task
 

@@ -13,10 +13,19 @@ from batchscope.errors import UsageError
 from batchscope.store import read_runs
 from batchscope.studies.distance import STUDY
 from batchscope.study import Finding, Length, Study, StudyQuestion
-from batchscope.study_readings import arm_of
-from batchscope.study_travel import ALL, Group, groups_of, ratio_between, travel_of, travelled, update_of, with_travel
+from batchscope.study_measures.weight_histograms import histograms_of
+from batchscope.study_parts.readings import arm_of
+from batchscope.study_parts.travel import (
+    ALL,
+    Group,
+    groups_of,
+    ratio_between,
+    travel_of,
+    travelled,
+    update_of,
+    with_travel,
+)
 from batchscope.studying import study
-from batchscope.weight_histograms import histograms_of
 
 from .bowl import CURVATURES, EXAMPLES, Bowl, shrunk
 

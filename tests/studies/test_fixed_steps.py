@@ -13,7 +13,7 @@ from batchscope.errors import UsageError
 from batchscope.store import read_runs
 from batchscope.studies.fixed_steps import STUDY
 from batchscope.study import Finding, Length, Study, StudyQuestion
-from batchscope.study_readings import DISTANCE, readings
+from batchscope.study_parts.readings import DISTANCE, readings
 from batchscope.studying import study
 
 from .bowl import CURVATURES, Bowl, shrunk

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.utils.data import TensorDataset
 
-from batchscope.competing_pairs import Pairs, pairs_of
 from batchscope.studies import gradient_competition, named_study
 from batchscope.study import Length, Study, StudyQuestion
+from batchscope.study_parts.competing_pairs import Pairs, pairs_of
 from batchscope.studying import study
 
 Cli = Callable[..., Any]

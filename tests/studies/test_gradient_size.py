@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.utils.data import TensorDataset
 
-from batchscope.gradient_sums import Bins, gradient_sums_of
 from batchscope.store import read_runs
 from batchscope.studies import named_study
 from batchscope.study import Length, Study, StudyQuestion
+from batchscope.study_parts.gradient_sums import Bins, gradient_sums_of
 from batchscope.studying import study
 
 Cli = Callable[..., Any]

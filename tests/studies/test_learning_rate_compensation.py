@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from batchscope.errors import UsageError
-from batchscope.paired_ratio import paired_ratio
-from batchscope.rate_scaling import scaling_of
+from batchscope.intervals.paired_ratio import paired_ratio
 from batchscope.store import read_runs
 from batchscope.studies.learning_rate_compensation import STUDY, arms
 from batchscope.study import Finding, Length, Study, StudyQuestion
+from batchscope.study_parts.rate_scaling import scaling_of
 from batchscope.studying import study
 
 from .scripted_task import At, Script, Scripted

@@ -16,12 +16,12 @@ from torch.optim import SGD, Optimizer
 from torch.utils.data import TensorDataset
 
 from batchscope.errors import UsageError
-from batchscope.gradient_spread import spread_of
-from batchscope.mode_passages import passages_of
-from batchscope.report.mode_figures import straightness_of
+from batchscope.report.study_figures.mode_figures import straightness_of
 from batchscope.store import read_runs
 from batchscope.studies.modes import STUDY, arms
 from batchscope.study import Finding, Length, Study, StudyQuestion
+from batchscope.study_parts.gradient_spread import spread_of
+from batchscope.study_parts.mode_passages import passages_of
 from batchscope.studying import study
 
 from .scripted_task import At, Scripted

@@ -11,7 +11,7 @@ import pytest
 from batchscope.store import StoredRun, read_runs
 from batchscope.studies.sgd_against_adam import STUDY
 from batchscope.study import Finding, Length, Study, StudyQuestion
-from batchscope.study_travel import ALL, travel_of
+from batchscope.study_parts.travel import ALL, travel_of
 from batchscope.studying import study
 
 from .bowl import CURVATURES, EXAMPLES, Bowl, shrunk

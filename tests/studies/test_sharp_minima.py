@@ -13,11 +13,10 @@ from torch import Tensor
 
 from batchscope.errors import UsageError
 from batchscope.probes.base import NotApplicable
-from batchscope.sharpness_findings import sharpness_findings
 from batchscope.store import StoredRun, read_runs
 from batchscope.studies.sharp_minima import STUDY
 from batchscope.study import Finding, Length, Study, StudyQuestion
-from batchscope.study_sharpness import (
+from batchscope.study_parts.sharpness import (
     BOXES,
     EIGENVALUE,
     KESKAR,
@@ -30,6 +29,7 @@ from batchscope.study_sharpness import (
     starts_of,
     value_of_run,
 )
+from batchscope.study_parts.sharpness_findings import sharpness_findings
 from batchscope.studying import study
 
 from .bowl import CURVATURES, Bowl, shrunk

@@ -15,8 +15,8 @@ from batchscope.store import read_runs
 from batchscope.studies.trial_and_error import STUDY, arms
 from batchscope.study import Length, Study, StudyQuestion
 from batchscope.study_file import rebuilt_study
+from batchscope.study_parts.trial_comparison import advice_for, compared, grid_best, trial_of, ways_of
 from batchscope.studying import study
-from batchscope.trial_comparison import advice_for, compared, grid_best, trial_of, ways_of
 from batchscope.trial_sequence import Next
 
 from .scripted_task import At, Script, Scripted

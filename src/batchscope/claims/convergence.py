@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
-from ..rank_correlation import rank_correlation
+from ..intervals.rank_correlation import rank_correlation
 from ..records import Estimate
 from ..report.wording import number
 from ..study import StudyRow

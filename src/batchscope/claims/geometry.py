@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
-from ..rank_correlation import rank_correlation
+from ..intervals.rank_correlation import rank_correlation
 from ..study import StudyRow
 from .comparisons import TIME, log_roughness, loss_ratio_above, versus
 from .evidence import Arm, Evidence

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..over_repeats import ratio_of_counts
+from ..intervals.over_repeats import ratio_of_counts
 from ..records import Estimate
 from ..report.wording import count, number
 from .convergence import rough_per_update

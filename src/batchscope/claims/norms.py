@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from ..intervals.spread import deviation_ratio
 from ..report.wording import number
-from ..spread import deviation_ratio
 from .comparisons import TIME, called, gap_change, last, least, score_change, versus
 from .convergence import epochs_to_common_loss
 from .evidence import Evidence

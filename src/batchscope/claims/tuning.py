@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..paired_ratio import paired_ratio
+from ..intervals.paired_ratio import paired_ratio
 from ..report.wording import count, number
 from ..trial_sequence import Advice, Choice, Followed, Next, Trial, follow
 from .comparisons import NO_TEST, TIME, called, least, no_worse, versus

@@ -10,10 +10,10 @@ from ..claims.evidence import Arm, Evidence
 from ..claims.outcome import mean
 from ..records import Estimate
 from ..study_courses import Course, course_of
-from .against_size import Series
 from .blocks import Figure, Json, Switch
-from .branch_curves import shades
 from .charts import metric_axis
+from .study_figures.against_size import Series
+from .study_figures.branch_curves import shades
 from .wording import count, number
 
 __all__ = [

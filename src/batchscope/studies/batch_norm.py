@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..normalisation_effects import AFTER, BEFORE, NONE, ghost, middle_of, one_example, ordered
-from ..normalisation_findings import conclude
-from ..normalisation_sections import SETTINGS, sections
 from ..study import Arm, Length, NamedStudy, StudyQuestion, SummaryRow, grid
+from ..study_parts.normalisation_effects import AFTER, BEFORE, NONE, ghost, middle_of, one_example, ordered
+from ..study_parts.normalisation_findings import conclude
+from ..study_parts.normalisation_sections import SETTINGS, sections
 from ..study_rows import row_of, summarise
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ class _Trials:
 
     def _looks(self, variant: str) -> list[Any]:
         """What watches the inputs of the layers."""
-        from ..normalisation_measures import examples_to_watch
         from ..probes.activation_drift import ActivationDrift
+        from ..study_measures.normalisation_measures import examples_to_watch
 
         if not self._watched:
             self._watched["batch"] = examples_to_watch(self.laboratory.workload)
@@ -176,7 +176,7 @@ class _Trials:
                     self._measure(run, variant, one_lr)
 
     def _measure(self, run: StoredRun, variant: str, one_lr: float | None) -> None:
-        from ..normalisation_measures import measured_definition, measured_robustness, measured_shift
+        from ..study_measures.normalisation_measures import measured_definition, measured_robustness, measured_shift
 
         laboratory, task = self.laboratory, self.tasks[variant]
         size, lr = run.config.batch_size, run.config.lr
@@ -199,7 +199,7 @@ class _Trials:
             self._noted("definition", lambda: {"run": run.id, "layers": measured_definition(task, model("best"), size)})
 
     def _try_one_example(self) -> None:
-        from ..normalisation_measures import refusal
+        from ..study_measures.normalisation_measures import refusal
 
         for variant in (NONE, BEFORE, AFTER):
             if (reason := refusal(self.tasks[variant], 1)) is not None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..published import SHEN, SHEN_SETTINGS, Value, published_section
 from ..report.blocks import Figure, Row, Section, Text
-from ..report.branch_curves import shades
-from ..report.run_scatter import Choice, RunGroup, run_scatter
-from ..report.travel_figures import (
+from ..report.study_figures.branch_curves import shades
+from ..report.study_figures.run_scatter import Choice, RunGroup, run_scatter
+from ..report.study_figures.travel_figures import (
     Traveller,
     by_epoch_figure,
     by_layer_figure,
@@ -23,15 +23,15 @@ from ..report.travel_figures import (
     travellers,
     turned_figure,
 )
-from ..report.update_figures import update_figures
-from ..report.weight_figures import weight_figures, weight_table
+from ..report.study_figures.update_figures import update_figures
+from ..report.study_figures.weight_figures import weight_figures, weight_table
 from ..report.wording import count, number, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, StudyRow, SummaryRow, grid
-from ..study_demands import needs_several_sizes
 from ..study_findings import best_arm, runs_of
-from ..study_readings import arm_of
-from ..study_travel import Moment, Quantity, metric_name, travelled, with_travel
-from ..travel_findings import SOURCE, travel_findings
+from ..study_parts.demands import needs_several_sizes
+from ..study_parts.readings import arm_of
+from ..study_parts.travel import Moment, Quantity, metric_name, travelled, with_travel
+from ..study_parts.travel_findings import SOURCE, travel_findings
 
 if TYPE_CHECKING:
     from ..laboratory import Keep, Laboratory
@@ -80,7 +80,7 @@ def _kept(laboratory: Laboratory, arm: Arm, seed: int) -> Sequence[Keep]:
 
 def _count_weights(laboratory: Laboratory, kept: Sequence[tuple[Arm, StoredRun]]) -> None:
     from ..probes.base import trainable
-    from ..weight_histograms import histograms_of
+    from ..study_measures.weight_histograms import histograms_of
 
     whole = [(arm, run) for arm, run in kept if run.result and run.result.status.value != "diverged"]
     first = next((run for arm, run in whole if arm.lr == laboratory.question.lrs[0]), None)

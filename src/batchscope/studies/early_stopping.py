@@ -15,9 +15,11 @@ from ..prechelt import Rule
 from ..published import CHANG, CHANG_SETTINGS, Value, conclusion, is_above, published_section
 from ..records import RunStatus
 from ..report.blocks import Block, Column, Section, Table, Text
-from ..report.stopping_figures import minimum_row, stop_figures, trade_off
+from ..report.study_figures.stopping_figures import minimum_row, stop_figures, trade_off
 from ..report.wording import count, number, percent, plural, sentence, times, with_interval
-from ..stopping_replay import (
+from ..study import Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
+from ..study_findings import paired_difference, runs_of
+from ..study_parts.stopping_replay import (
     Curve,
     Replayed,
     by_rule,
@@ -29,8 +31,6 @@ from ..stopping_replay import (
     replayed,
     worse_by,
 )
-from ..study import Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
-from ..study_findings import paired_difference, runs_of
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..competing_pairs import COLUMNS, Pairs, pairs_of
 from ..errors import UsageError
-from ..over_repeats import all_of
+from ..intervals.over_repeats import all_of
 from ..published import SHEN_SETTINGS, conclusion, is_above
 from ..records import Estimate
 from ..report.wording import count, joined, percent, plural, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion
-from ..study_checkpoints import KEPT, Checkpoint, checkpoints_of
+from ..study_parts.checkpoints import KEPT, Checkpoint, checkpoints_of
+from ..study_parts.competing_pairs import COLUMNS, Pairs, pairs_of
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory
@@ -214,7 +214,7 @@ def _missing(found: Sequence[Pairs]) -> Iterator[Finding]:
 
 def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     """Published beside ours, the arrows of a median pair, and the distributions over the pairs."""
-    from ..competition_figures import build
+    from ..study_parts.competition_figures import build
 
     return build(study, runs, pairs_of(study))
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..gradient_sums import GradientSums, gradient_sums_of
-from ..over_repeats import all_of
+from ..intervals.over_repeats import all_of
 from ..published import SHEN_SETTINGS, conclusion, is_above
 from ..records import Estimate
 from ..report.wording import count, duration, joined, number, plural, times, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion
-from ..study_checkpoints import KEPT, checkpoints_of
+from ..study_parts.checkpoints import KEPT, checkpoints_of
+from ..study_parts.gradient_sums import GradientSums, gradient_sums_of
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory
@@ -47,7 +47,7 @@ def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
 def carry_out(laboratory: Laboratory) -> None:
     """Train, and measure at the early checkpoint and at the end."""
     from ..shared_repeats import SharedRepeats
-    from ..summing_gradients import Asked, gradient_sums_at
+    from ..study_measures.summing_gradients import Asked, gradient_sums_at
 
     question = laboratory.question
     runs = [laboratory.run(laboratory.arms[0], seed, keep=KEPT) for seed in question.seeds]
@@ -198,7 +198,7 @@ def _published_repeats(s: GradientSums) -> Iterator[Finding]:
 
 def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     """Published values beside ours, norms, spreads and ways by batch size, and the histograms."""
-    from ..gradient_size_figures import build
+    from ..study_parts.gradient_size_figures import build
 
     return build(study, runs, gradient_sums_of(study))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..paired_ratio import paired_ratio
+from ..intervals.paired_ratio import paired_ratio
 from ..published import (
     CHANG,
     SHEN,
@@ -23,15 +23,15 @@ from ..published import (
     published_section,
     rate_and_size,
 )
-from ..rate_scaling import scaling_of
 from ..records import Estimate
 from ..report.blocks import Block, Column, Section, Table, Text
-from ..report.rate_curves import curves_by_rate, own_rates_figure, scaling_figure
+from ..report.study_figures.rate_curves import curves_by_rate, own_rates_figure, scaling_figure
 from ..report.wording import joined, number, sentence, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow, grid
-from ..study_demands import needs_several_sizes
 from ..study_findings import best_rates, paired_difference, runs_of
-from ..study_readings import arm_of, outcome_of
+from ..study_parts.demands import needs_several_sizes
+from ..study_parts.rate_scaling import scaling_of
+from ..study_parts.readings import arm_of, outcome_of
 
 if TYPE_CHECKING:
     from ..store import StoredRun

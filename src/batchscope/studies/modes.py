@@ -18,17 +18,23 @@ from typing import TYPE_CHECKING
 
 from ..codec import encode
 from ..errors import UsageError
-from ..gradient_spread import MOMENTS, less, noted_name, refusal_of, spread_of
-from ..mode_passages import Axis, Passages, passages_of
 from ..published import SHEN, Value, conclusion, is_above, published_section
 from ..records import Estimate, RunStatus
 from ..report.blocks import Block, Row, Section, Text
-from ..report.mode_figures import noise_figure, paths_figure, straightness_figure, target_row, target_table
+from ..report.study_figures.mode_figures import (
+    noise_figure,
+    paths_figure,
+    straightness_figure,
+    target_row,
+    target_table,
+)
 from ..report.wording import joined, number, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion
-from ..study_demands import needs_length_in
 from ..study_findings import runs_of
-from ..study_readings import geometric_mean
+from ..study_parts.demands import needs_length_in
+from ..study_parts.gradient_spread import MOMENTS, less, noted_name, refusal_of, spread_of
+from ..study_parts.mode_passages import Axis, Passages, passages_of
+from ..study_parts.readings import geometric_mean
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

@@ -15,12 +15,12 @@ from ..errors import UsageError
 from ..published import SHEN, SHEN_SETTINGS, Value, conclusion, published_section
 from ..records import Estimate, RunStatus
 from ..report.blocks import Column, Figure, Section, Table, Text
-from ..report.branch_curves import Branch, branch_curves, metrics_up
+from ..report.study_figures.branch_curves import Branch, branch_curves, metrics_up
 from ..report.wording import joined, number, plural, times, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_courses import course_of
 from ..study_findings import paired_difference
-from ..study_readings import Outcome, arm_of, outcome_of
+from ..study_parts.readings import Outcome, arm_of, outcome_of
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..published import SHEN, SHEN_SETTINGS, Value, conclusion, is_above, published_section
 from ..report.blocks import Column, Figure, Section, Table, Text
-from ..report.branch_curves import Branch, Up, branch_curves
 from ..report.charts import PointMark
-from ..report.value_by_rate import RateSeries, ValueChoice, value_by_rate
-from ..report.whole_axis import with_whole_axes
+from ..report.study_figures.branch_curves import Branch, Up, branch_curves
+from ..report.study_figures.value_by_rate import RateSeries, ValueChoice, value_by_rate
+from ..report.study_figures.whole_axis import with_whole_axes
 from ..report.wording import count, joined, number, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_findings import best_rates, paired_difference, runs_of
-from ..study_readings import arm_of, outcome_of
-from ..study_travel import HARDLY, Quantity, metric_name, ratio_between, travelled, with_travel, within
+from ..study_parts.readings import arm_of, outcome_of
+from ..study_parts.travel import HARDLY, Quantity, metric_name, ratio_between, travelled, with_travel, within
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..published import SHEN_SETTINGS, Setup, Value, published_section
 from ..report.blocks import Block, Column, Section, Table, Text
-from ..report.sharpness_figures import by_size_figures, edge_figure, gap_figures, ratio_table
+from ..report.study_figures.sharpness_figures import by_size_figures, edge_figure, gap_figures, ratio_table
 from ..report.wording import count, number, with_interval
-from ..sharpness_findings import SOURCE, sharpness_findings
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, grid
-from ..study_demands import needs_several_sizes
-from ..study_readings import outcome_of, over_seeds
-from ..study_rows import mean_over_seeds
-from ..study_sharpness import (
+from ..study_parts.demands import needs_several_sizes
+from ..study_parts.readings import outcome_of, over_seeds
+from ..study_parts.sharpness import (
     EPS,
     KESKAR,
     comparisons,
@@ -30,6 +28,8 @@ from ..study_sharpness import (
     ratio_of,
     reasons,
 )
+from ..study_parts.sharpness_findings import SOURCE, sharpness_findings
+from ..study_rows import mean_over_seeds
 
 if TYPE_CHECKING:
     from torch import nn

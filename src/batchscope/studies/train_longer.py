@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..paired_ratio import paired_ratio
+from ..intervals.paired_ratio import paired_ratio
 from ..published import SHEN, SHEN_SETTINGS, Value, conclusion, is_above, published_section
 from ..records import Estimate
 from ..report.blocks import Block, Column, Figure, Section, Table, Text
-from ..report.branch_curves import Branch, Up, branch_curves, metrics_up, shades
+from ..report.study_figures.branch_curves import Branch, Up, branch_curves, metrics_up, shades
 from ..report.wording import number, plural, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
-from ..study_demands import needs_length_in, needs_one_rate, needs_several_sizes
 from ..study_findings import paired_difference, runs_of
-from ..study_readings import (
+from ..study_parts.demands import needs_length_in, needs_one_rate, needs_several_sizes
+from ..study_parts.readings import (
     DISTANCE,
     Outcome,
     arm_of,

@@ -14,11 +14,10 @@ from ..errors import UsageError
 from ..published import SHEN_SETTINGS, conclusion, is_above
 from ..records import Estimate
 from ..report.blocks import Column, Section, Table, Text
-from ..report.trial_figures import trial_path
+from ..report.study_figures.trial_figures import trial_path
 from ..report.wording import count, duration, number, percent, plural, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow, grid
-from ..study_rows import mean_over_seeds
-from ..trial_comparison import (
+from ..study_parts.trial_comparison import (
     WAYS,
     Compared,
     Ways,
@@ -32,6 +31,7 @@ from ..trial_comparison import (
     trial_of,
     ways_of,
 )
+from ..study_rows import mean_over_seeds
 from ..trial_sequence import Choice, Followed, Next, Trial, follow, what_next
 
 if TYPE_CHECKING:

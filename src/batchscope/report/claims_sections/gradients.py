@@ -9,13 +9,13 @@ from typing import Any
 from ...claims.evidence import Evidence
 from ...claims.records import Claims
 from ...records import Estimate
-from ..against_size import Series, against_size
 from ..blocks import Block, Figure, Json, Key, Row, Section
-from ..branch_curves import shades
 from ..charts import LINE, finite, layout, log_axis, value_axis
 from ..claims_drawing import estimate
 from ..claims_text import missing, theme_section
 from ..claims_themes import THEMES
+from ..study_figures.against_size import Series, against_size
+from ..study_figures.branch_curves import shades
 from ..wording import count, joined, number, percent
 
 _TEXTBOOKS = (

@@ -14,13 +14,13 @@ from ...claims.records import Claims
 from ...records import Estimate
 from ...study_courses import Course
 from ...study_rows import Evaluation
-from ..against_size import Series, against_size
 from ..blocks import Block, Figure, Json, Key, Section
-from ..branch_curves import Branch, Up, branch_curves
 from ..charts import points
 from ..claims_drawing import by_size, course_at, over_seeds, plain, shade_of
 from ..claims_text import no_runs, theme_section
 from ..claims_themes import THEMES
+from ..study_figures.against_size import Series, against_size
+from ..study_figures.branch_curves import Branch, Up, branch_curves
 from ..wording import count, joined, number, percent, sentence
 
 _TEXTBOOKS = (

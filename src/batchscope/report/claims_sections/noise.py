@@ -11,13 +11,13 @@ from ...claims.plan import FEW
 from ...claims.records import Claims
 from ...records import Estimate
 from ...study import StudyRow
-from ..against_size import Series, against_size
 from ..blocks import Block, Figure, Row, Section
-from ..branch_curves import Branch, Up, branch_curves
 from ..charts import LINE
 from ..claims_drawing import by_size, course_at, plain, shade_of
 from ..claims_text import changed, no_runs, note, theme_section
 from ..claims_themes import THEMES
+from ..study_figures.against_size import Series, against_size
+from ..study_figures.branch_curves import Branch, Up, branch_curves
 from ..wording import count, joined, number, with_interval
 
 _TEXTBOOKS = (

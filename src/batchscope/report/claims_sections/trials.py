@@ -12,7 +12,7 @@ from ..blocks import Block, Column, Section, Table, Text
 from ..claims_drawing import named, over_seeds, plain
 from ..claims_text import no_runs, theme_section
 from ..claims_themes import THEMES
-from ..trial_figures import trial_path
+from ..study_figures.trial_figures import trial_path
 from ..wording import count, duration, joined, number, sentence
 
 _TEXTBOOKS = (

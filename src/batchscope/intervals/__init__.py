@@ -1,0 +1,1 @@
+"""Estimates with intervals, from pairs, repeats, ranks and spreads. Numbers only."""

@@ -1,0 +1,1 @@
+"""Figures of named studies; what several of them draw."""

@@ -1,0 +1,1 @@
+"""What only one named study measures, with torch."""

@@ -1,0 +1,1 @@
+"""What named studies are made of, beside the laboratory: numbers, findings, figures and measurements of their own."""

@@ -1,0 +1,194 @@
+"""What is read off the course of a run: a value at a moment, and the moment of a value; and by what a run is judged.
+
+Between two evaluations a course is taken as straight. Numbers only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..records import Estimate
+from ..study import Study, SummaryRow
+from ..study_courses import Course, course_of
+from ..study_findings import runs_of
+from ..study_rows import evaluations, mean_over_seeds
+
+if TYPE_CHECKING:
+    from ..store import StoredRun
+
+__all__ = [
+    "DISTANCE",
+    "Outcome",
+    "Reading",
+    "arm_of",
+    "first_passage",
+    "geometric_mean",
+    "outcome_of",
+    "over_seeds",
+    "readings",
+    "value_at",
+    "with_distance",
+]
+
+DISTANCE = "distance_from_init"
+"""The Euclidean distance of all trained weights from their initial values, as the probe `distance` wrote it."""
+
+_ONE_POINT = 0.01
+_SHARE_OF_VALUE = 0.1
+_LARGEST = 700.0
+"""Beyond it an exponential leaves the range of numbers."""
+
+
+class Reading(NamedTuple):
+    """One value of a run's course."""
+
+    step: int
+    epoch: float
+    seconds: float
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The metric that a study compares runs by at their end; it chooses nothing."""
+
+    name: str
+    larger_is_better: bool
+
+    @property
+    def margin(self) -> str:
+        """How far apart two values count as equally good, in words; fixed here, whatever the data."""
+        return "0.01" if self._is_accuracy else "a tenth of it"
+
+    def margin_at(self, value: float) -> float:
+        """The same as a number: one point of an accuracy, else a tenth of the value compared with.
+
+        >>> Outcome(name="test_accuracy", larger_is_better=True).margin_at(0.9)
+        0.01
+        >>> Outcome(name="val_loss", larger_is_better=False).margin_at(0.5)
+        0.05
+        """
+        return _ONE_POINT if self._is_accuracy else _SHARE_OF_VALUE * abs(value)
+
+    def as_good(self, change: Estimate, value: float | None) -> bool | None:
+        """Whether what changed by `change` is no worse than `value` by more than the margin; `None`: it is open.
+
+        >>> def by(low, high): return Estimate(value=(low + high) / 2, low=low, high=high, n=3, unit="", method="")
+        >>> accuracy = Outcome(name="test_accuracy", larger_is_better=True)
+        >>> [accuracy.as_good(by(*ends), 0.9) for ends in ((-0.005, 0.02), (-0.3, -0.2), (-0.05, 0.02))]
+        [True, False, None]
+        """
+        if change.low is None or change.high is None or value is None:
+            return None
+        margin = self.margin_at(value)
+        worst, best = (change.low, change.high) if self.larger_is_better else (-change.high, -change.low)
+        if worst > -margin:
+            return True
+        return False if best < -margin else None
+
+    @property
+    def _is_accuracy(self) -> bool:
+        return "accuracy" in self.name
+
+
+def outcome_of(study: Study) -> Outcome:
+    """Test accuracy, as the publications have it; else accuracy on validation data, else what choices are made by."""
+    known = {name for row in study.rows for name in row.values}
+    for name in ("test_accuracy", "val_accuracy"):
+        if f"final_{name}" in known:
+            return Outcome(name=name, larger_is_better=True)
+    test = study.metric.replace("val_", "test_", 1)
+    return Outcome(name=test if f"final_{test}" in known else study.metric, larger_is_better=study.larger_is_better)
+
+
+def arm_of(study: Study, batch_size: int, lr: float, variant: str = "") -> SummaryRow | None:
+    """The arm of that batch size, rate and variant, where runs of it are finished."""
+    return next((s for s in study.summary if s.key == (variant, batch_size, lr)), None)
+
+
+def readings(study: Study, run: StoredRun, name: str) -> tuple[Reading, ...]:
+    """The course of a metric, or of `DISTANCE`, in a run; empty where it was not measured."""
+    distances: dict[int, float] = {
+        row["step"]: row["all"]["distance"] for row in run.rows if row.get("kind") == "weights" and "all" in row
+    }
+    course = evaluations(run, study.examples_of(run))
+    found = ((e, distances.get(e.step) if name == DISTANCE else e.metrics.get(name)) for e in course)
+    return tuple(Reading(e.step, e.epoch, e.seconds, value) for e, value in found if value is not None)
+
+
+def over_seeds(
+    study: Study, runs: Sequence[StoredRun], arm: SummaryRow, read: Callable[[StoredRun], float | None], unit: str = ""
+) -> tuple[Estimate, dict[int, float]]:
+    """A number read off each run of an arm that did not diverge: its mean with an interval, and its value by seed."""
+    found = {run.id: run for run in runs}
+    rows = [row for row in runs_of(study, arm) if row.run in found and row.status != "diverged"]
+    values = {row.seed: value for row in rows if (value := read(found[row.run])) is not None}
+    return mean_over_seeds(list(values.values()), unit), values
+
+
+def geometric_mean(values: Sequence[float], unit: str = "") -> Estimate:
+    """The geometric mean over seeds of positive values, its 90 % interval from their logarithms; else the plain mean.
+
+    Valid where values of different seeds are independent and spread by factors, as times to a value do.
+
+    >>> e = geometric_mean([10.0, 1000.0])
+    >>> round(e.value, 9), e.low > 0
+    (100.0, True)
+    """
+    if not values or min(values) <= 0.0:
+        return mean_over_seeds(values, unit)
+    logs = mean_over_seeds([math.log(value) for value in values])
+    value, low, high = (None if v is None else math.exp(min(v, _LARGEST)) for v in (logs.value, logs.low, logs.high))
+    return replace(logs, value=value, low=low, high=high, unit=unit, method=f"{logs.method} of the logarithms")
+
+
+def value_at(x: Sequence[float], y: Sequence[float], at: float) -> float | None:
+    """The value of a course at a moment; `None` before its first and after its last reading.
+
+    >>> value_at([0, 10, 20], [0.0, 1.0, 4.0], 15), value_at([0, 10], [0.0, 1.0], 11)
+    (2.5, None)
+    """
+    for i in range(len(x)):
+        if x[i] == at:
+            return y[i]
+        if i and x[i - 1] < at < x[i]:
+            return y[i - 1] + (y[i] - y[i - 1]) * (at - x[i - 1]) / (x[i] - x[i - 1])
+    return None
+
+
+def first_passage(x: Sequence[float], y: Sequence[float], target: float, *, rising: bool) -> float | None:
+    """The first moment at which a course is at a value or beyond; `None` where it never is.
+
+    >>> first_passage([0, 10, 20], [0.0, 1.0, 3.0], 2.0, rising=True)
+    15.0
+    >>> first_passage([0, 10, 20], [5.0, 3.0, 4.0], 2.0, rising=False) is None
+    True
+    """
+    sign = 1.0 if rising else -1.0
+    for i, value in enumerate(y):
+        if sign * value >= sign * target:
+            if i == 0 or value == y[i - 1]:
+                return float(x[i])
+            return x[i - 1] + (x[i] - x[i - 1]) * (target - y[i - 1]) / (value - y[i - 1])
+    return None
+
+
+def with_distance(study: Study, runs: Sequence[StoredRun], arm: SummaryRow) -> Course | None:
+    """The mean course of an arm with the distance from the initial weights among its metrics, where it was measured."""
+    course = course_of(study, runs, arm)
+    if course is None:
+        return None
+    ids = {row.run for row in runs_of(study, arm) if row.status != "diverged"}
+    found = [{r.step: r.value for r in readings(study, run, DISTANCE)} for run in runs if run.id in ids]
+    if not all(set(course.steps) <= set(distances) for distances in found):
+        return course
+    columns = [[distances[step] for distances in found] for step in course.steps]
+    return replace(
+        course,
+        mean={**course.mean, DISTANCE: tuple(sum(values) / len(values) for values in columns)},
+        low={**course.low, DISTANCE: tuple(min(values) for values in columns)},
+        high={**course.high, DISTANCE: tuple(max(values) for values in columns)},
+    )

@@ -1,0 +1,164 @@
+"""Sharpness that a study noted of its runs, by run and over the seeds: two boxes, the Hessian's eigenvalue, its trace.
+
+Every run has three notes: `sharpness-keskar-RUN` and `sharpness-relative-RUN` with a list of `BoxSharpness`, and
+`sharpness-curvature-RUN` with a `Curvature`; or each with the `reason` why there is none. Numbers only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..records import Estimate
+from ..report.wording import number
+from ..study import Study, SummaryRow
+from ..study_findings import best_rates, runs_of
+from ..study_rows import evaluations
+from .readings import arm_of
+from .travel import ratio_between
+
+if TYPE_CHECKING:
+    from ..store import StoredRun
+
+__all__ = [
+    "BOXES",
+    "EIGENVALUE",
+    "EPS",
+    "KESKAR",
+    "MEASURES",
+    "RELATIVE",
+    "TRACE",
+    "Comparison",
+    "Measure",
+    "comparisons",
+    "gradient_norms",
+    "late_change",
+    "note_name",
+    "of_seeds",
+    "ratio_of",
+    "reasons",
+    "starts_of",
+    "value_of_run",
+]
+
+Kind = Literal["keskar", "relative", "curvature"]
+
+EPS: Mapping[Literal["keskar", "relative"], tuple[float, ...]] = {
+    "keskar": (5e-4, 1e-3, 1e-2),
+    "relative": (1e-2, 5e-2),
+}
+"""Half-widths of the boxes: Keskar's two and Chang's; of the relative box, such as raise the loss by about as much."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One number of a run."""
+
+    label: str
+    kind: Kind
+    eps: float | None = None
+    member: str = ""
+    """Of the curvature."""
+
+
+def _box(kind: Literal["keskar", "relative"], eps: float) -> Measure:
+    name = {"keskar": "Keskar's box", "relative": "relative box"}[kind]
+    return Measure(label=f"φ, {name}, ε = {number(eps)}", kind=kind, eps=eps)
+
+
+BOXES = tuple(_box(kind, eps) for kind, widths in EPS.items() for eps in widths)
+KESKAR, RELATIVE = _box("keskar", 1e-3), _box("relative", 1e-2)
+"""Those that conclusions are drawn from."""
+EIGENVALUE = Measure(label="largest Hessian eigenvalue", kind="curvature", member="sharpness")
+TRACE = Measure(label="trace of the Hessian", kind="curvature", member="trace")
+MEASURES = (*BOXES, EIGENVALUE, TRACE)
+
+
+def note_name(kind: Kind, run: str) -> str:
+    """Under what name a measurement is noted."""
+    return f"sharpness-{kind}-{run}"
+
+
+def value_of_run(study: Study, run: str, measure: Measure) -> float | None:
+    """A number of a run; `None` where it was not measured."""
+    noted = study.measurements.get(note_name(measure.kind, run))
+    if noted is None or "reason" in noted:
+        return None
+    if measure.kind == "curvature":
+        return noted[measure.member]["value"]
+    return next((box["value"] for box in noted["boxes"] if box["eps"] == measure.eps), None)
+
+
+def starts_of(study: Study, run: str, measure: Measure) -> list[tuple[str, float]]:
+    """Where each search of a box began, and the φ that it found."""
+    noted = study.measurements.get(note_name(measure.kind, run))
+    if noted is None or "reason" in noted or measure.eps is None:
+        return []
+    starts: list[Mapping[str, Any]] = [s for b in noted["boxes"] if b["eps"] == measure.eps for s in b["starts"]]
+    return [(start["start"], start["value"]) for start in starts]
+
+
+def of_seeds(study: Study, arm: SummaryRow, measure: Measure) -> dict[int, float]:
+    """A number of every run of an arm, by seed; without those that diverged or were not measured."""
+    found = {row.seed: value_of_run(study, row.run, measure) for row in runs_of(study, arm) if row.status != "diverged"}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def reasons(study: Study) -> list[str]:
+    """Why something was not measured, each once."""
+    noted: list[Any] = [value for name, value in study.measurements.items() if name.startswith("sharpness-")]
+    return list(dict.fromkeys(value["reason"] for value in noted if "reason" in value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The smallest and the largest batch."""
+
+    how: str
+    small: SummaryRow
+    large: SummaryRow
+
+
+def comparisons(study: Study) -> list[Comparison]:
+    """At each rate that both were trained at, and each at its best; where that is one of the former, it says so."""
+    sizes = (min(study.question.batch_sizes), max(study.question.batch_sizes))
+    best = {a.batch_size: a for a in best_rates(study, "")}
+    own = [best[size] for size in sizes if size in best]
+    found: list[Comparison] = []
+    for lr in sorted(study.question.lrs):
+        pair = [arm for size in sizes if (arm := arm_of(study, size, lr)) is not None and not arm.diverged]
+        if len(pair) == len(sizes):
+            both = len(study.question.lrs) > 1 and [a.key for a in pair] == [a.key for a in own]
+            also = ", the best of both" if both else ""
+            found.append(Comparison(how=f"at rate {number(lr)}{also}", small=pair[0], large=pair[1]))
+    if len(own) == len(sizes) and own[0].lr != own[1].lr:
+        rates = f"{number(own[0].lr)} and {number(own[1].lr)}"
+        found.append(Comparison(how=f"each at its best rate, {rates}", small=own[0], large=own[1]))
+    return found
+
+
+def ratio_of(study: Study, comparison: Comparison, measure: Measure) -> Estimate:
+    """The largest batch's number over the smallest's: geometric mean over the seeds, with its interval."""
+    return ratio_between(of_seeds(study, comparison.small, measure), of_seeds(study, comparison.large, measure))
+
+
+def gradient_norms(study: Study, arm: SummaryRow) -> list[float]:
+    """Of the full gradient where the Hessian was taken: not small where the weights are no stationary point."""
+    noted = (study.measurements.get(note_name("curvature", row.run)) for row in runs_of(study, arm))
+    return [one["gradient_norm"] for one in noted if one is not None and "gradient_norm" in one]
+
+
+def late_change(study: Study, run: StoredRun) -> float | None:
+    """By which share the training loss in evaluation mode changed over the last tenth of a run."""
+    course = [
+        (e.epoch, loss)
+        for e in evaluations(run, study.examples_of(run))
+        if (loss := e.metrics.get("train_loss_eval")) is not None and math.isfinite(loss)
+    ]
+    if len(course) < 2:
+        return None
+    end, last = course[-1]
+    before = [loss for epoch, loss in course[:-1] if epoch <= 0.9 * end + 1e-9]
+    return last / before[-1] - 1.0 if before and before[-1] else None
