@@ -143,7 +143,7 @@ def test_the_triangle_inequality_and_what_is_left_alone() -> None:
 
 
 def test_chance_in_the_loss_and_batches_too_small_are_said() -> None:
-    for module, reason in ((nn.Dropout(0.5), "would count as competition"), (nn.BatchNorm1d(6), "has no gradient")):
+    for module, reason in ((nn.Dropout(0.5), "would count as competition"), (nn.BatchNorm1d(6), "has no loss")):
         workload = classifier(module)
         found = measure_competition(workload, workload.model(0), lr=0.1)
         assert isinstance(found, NotApplicable)

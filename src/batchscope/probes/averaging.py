@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, coupled, flat, gradients, trainable, twin
+from .base import NotApplicable, coupled, flat, gradients, not_repeatable, trainable, twin
 
 __all__ = ["Averaging", "measure_averaging"]
 
@@ -84,12 +84,12 @@ def measure_averaging(
         return reason
     chosen = torch.randperm(workload.examples, generator=torch.Generator().manual_seed(seed))[:batch_size]
     with preserved_random_state(seed):
-        once, again = _loss(workload, copy, chosen), _loss(workload, copy, chosen)
-        if not math.isclose(once, again, rel_tol=1e-6, abs_tol=1e-12):
-            return NotApplicable(
-                reason=f"the loss of one batch was {once:.6g} and then {again:.6g}: chance in it would count as a "
-                "difference"
-            )
+        tried = not_repeatable(
+            workload, copy, lambda: workload.batch(chosen), consequence="would count as a difference"
+        )
+        if tried is not None:
+            return tried
+        once = _loss(workload, copy, chosen)
         return _compared(workload, copy, chosen, once, parts)
 
 

@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import UsageError
+from ..errors import TaskError, UsageError
 from ..records import Estimate, Row
 from ..task import Batch
 from ..workload import Workload, preserved_random_state
@@ -29,6 +29,7 @@ __all__ = [
     "mean_gradient",
     "mean_with_interval",
     "modules_with_parameters",
+    "not_repeatable",
     "square_norm",
     "trainable",
     "twin",
@@ -142,6 +143,29 @@ def coupled(workload: Workload, model: nn.Module) -> NotApplicable | None:
     if not workload.independent:
         return NotApplicable(reason="the loss of an example depends on the other examples of its batch")
     return None
+
+
+def not_repeatable(workload: Workload, model: nn.Module, batch: Batch, *, consequence: str) -> NotApplicable | None:
+    """Why a loss cannot be compared with itself: it differs between two calls with the same batch (dropout, noise).
+
+    Args:
+        workload: the task on its device.
+        model: in the mode in which it is measured.
+        batch: what is tried, asked for twice: a data set that augments at random gives another batch each time.
+        consequence: what chance in the loss would do to the measurement, for the reason.
+
+    Cost: two forward passes.
+    """
+    try:
+        with torch.no_grad():
+            first, second = (float(workload.loss(model, batch())) for _ in range(2))
+    except TaskError as error:
+        return NotApplicable(reason=f"a batch of {workload.count(batch())} has no loss: {error}")
+    if math.isclose(first, second, rel_tol=1e-6, abs_tol=1e-12):
+        return None
+    return NotApplicable(
+        reason=f"the loss of one batch was {first:.6g} and then {second:.6g}: chance in it {consequence}"
+    )
 
 
 def gradients(

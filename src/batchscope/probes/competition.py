@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import TaskError, UsageError
+from ..errors import UsageError
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, flat, gradients, trainable, twin
+from .base import NotApplicable, flat, gradients, not_repeatable, trainable, twin
 
 __all__ = ["Arrows", "Competition", "Sum", "measure_competition"]
 
@@ -107,27 +106,15 @@ def measure_competition(
     generator = torch.Generator().manual_seed(seed)
     with preserved_random_state(seed):
         first = _draw(workload, batch_size, generator)[0]
-        if (reason := _not_repeatable(workload, copy, first)) is not None:
-            return reason
+        tried = not_repeatable(workload, copy, lambda: workload.batch(first), consequence="would count as competition")
+        if tried is not None:
+            return tried
         return tuple(_compared(workload, copy, *_draw(workload, batch_size, generator), lr=lr) for _ in range(pairs))
 
 
 def _draw(workload: Workload, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     order = torch.randperm(workload.examples, generator=generator)
     return order[:batch_size], order[batch_size : 2 * batch_size]
-
-
-def _not_repeatable(workload: Workload, model: nn.Module, indices: Tensor) -> NotApplicable | None:
-    batch = workload.batch(indices)
-    try:
-        first, second = (float(workload.loss(model, batch).detach()) for _ in range(2))
-    except TaskError as error:
-        return NotApplicable(reason=f"a batch of {len(indices)} has no gradient: {error}")
-    if math.isclose(first, second, rel_tol=1e-6, abs_tol=1e-12):
-        return None
-    return NotApplicable(
-        reason=f"the loss of one batch was {first:.6g} and then {second:.6g}: chance in it would count as competition"
-    )
 
 
 def _compared(workload: Workload, model: nn.Module, one: Tensor, other: Tensor, *, lr: float) -> Competition:

@@ -10,15 +10,16 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor, nn
 
-from ..errors import TaskError, UsageError
+from ..errors import UsageError
 from ..records import Estimate
 from ..task import Batch
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, coupled, gradients, mean_with_interval, trainable, twin
+from .base import NotApplicable, coupled, gradients, mean_with_interval, not_repeatable, trainable, twin
 
 __all__ = ["Downhill", "measure_downhill"]
 
 _LEVEL = 0.95
+_CHANCE = "would make it rise or fall without any step"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +97,9 @@ def measure_downhill(
         chunks = [workload.batch(part) for part in pool.tensor_split(math.ceil(len(pool) / at_once))]
         sizes = [len(part) for part in pool.tensor_split(len(chunks))]
         smallest = workload.batch(pool[torch.arange(min(batch_sizes)) % len(pool)])
-        if (reason := _not_repeatable(workload, copy, [smallest, chunks[0]])) is not None:
-            return reason
+        for batch in (smallest, chunks[0]):
+            if (reason := not_repeatable(workload, copy, lambda batch=batch: batch, consequence=_CHANCE)) is not None:
+                return reason
         stepper = _Stepper(workload, copy, list(zip(chunks, sizes, strict=True)), lr=lr, at_once=at_once)
         records: list[Downhill] = []
         for batch_size in batch_sizes:
@@ -145,21 +147,6 @@ class _Stepper:
             losses = [float(self._workload.loss(self._model, batch)) for batch, _ in self._chunks]
         sizes = [size for _, size in self._chunks]
         return sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
-
-
-def _not_repeatable(workload: Workload, model: nn.Module, batches: Sequence[Batch]) -> NotApplicable | None:
-    for batch in batches:
-        try:
-            with torch.no_grad():
-                first, second = (float(workload.loss(model, batch)) for _ in range(2))
-        except TaskError as error:
-            return NotApplicable(reason=f"a batch of {workload.count(batch)} has no loss: {error}")
-        if not math.isclose(first, second, rel_tol=1e-6, abs_tol=1e-12):
-            return NotApplicable(
-                reason=f"the loss of one batch was {first:.6g} and then {second:.6g}: chance in it would make it rise "
-                "or fall without any step"
-            )
-    return None
 
 
 def _record(falls: Sequence[float], loss: float, *, batch_size: int, lr: float, sample: int) -> Downhill:
