@@ -39,7 +39,7 @@ PAGES: Mapping[str, Sequence[str]] = {
     ),
     "learning_rate_compensation": (
         *("study", "learning_rate_compensation", *FASHION, *LESS_EVALUATION),
-        *("--batch-sizes", "64,1024", "--lrs", "0.01,0.04,0.16", "--seeds", "2"),
+        *("--batch-sizes", "64,1024", "--lrs", "0.01,0.1", "--seeds", "2"),
     ),
     "recovery": ("study", "recovery", *FASHION, *LESS_EVALUATION, "--seeds", "2"),
     "distance": ("study", "distance", *FASHION, *LESS_EVALUATION, "--batch-sizes", "64,1024", "--seeds", "2"),
@@ -61,8 +61,10 @@ def build(name: str, words: Sequence[str], runs: Path, budget: str) -> None:
     page = HERE.parent / "docs" / "pages" / f"{name}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(out / "report.html", page)
+    result = HERE / "results" / "pages" / f"{name}.json"
+    result.parent.mkdir(parents=True, exist_ok=True)
     write_json(
-        HERE / "results" / "pages" / f"{name}.json",
+        result,
         {
             "environment": environment_of(pick("cpu")),
             "command": " ".join(["batchscope", *words]),

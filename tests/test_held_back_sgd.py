@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -153,3 +155,22 @@ def test_evaluation_in_between_sees_rows_that_are_held_back() -> None:
     workload.loss(plain, first).backward()
     torch.optim.SGD(plain.parameters(), lr=LR).step()
     assert workload.evaluate(model)["val_loss"] == pytest.approx(workload.evaluate(plain)["val_loss"], rel=1e-12)
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_a_released_model_answers_for_itself_and_can_be_forgotten() -> None:
+    workload = ready(perceptron)
+    model = workload.model(0)
+    sgd = HeldBackSGD(workload, model, lr=LR, watched=model.get_parameter("4.weight"), trial=batches(workload, 8)[0])
+    assert sgd.held_back
+    sgd.step(batches(workload, 3)[0])
+    sgd.release()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any("forward" in vars(module) for module in model.modules())
+    alive = weakref.ref(model)
+    gc.disable()
+    try:
+        del model, sgd
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -85,6 +85,13 @@ class HeldBackSGD:
         self._sum.zero_()
         return total
 
+    def release(self) -> None:
+        """Let the layers answer for themselves again: until then they and this object keep each other in memory."""
+        self.finish()
+        for linear in self._linears.values():
+            linear.give_back()
+        self._linears = {}
+
     def _gradients(self, batch: Batch) -> Iterator[Tensor | None]:
         """One for each output of a held-back layer in this pass, layer by layer, then one for each other parameter."""
         for linear in self._linears.values():

@@ -188,6 +188,7 @@ def measure_sequential_gradients(
                 if on_sum is not None:
                     on_sum(batch_size, scaled)
         seconds.append(workload.device.clock() - started)
+    descent.release()
     return SequentialNorms(
         layer=name,
         samples=samples,
@@ -214,6 +215,10 @@ class _Descent:
             if len(batch) == batch_size:
                 self._sgd.step(self._workload.batch(batch))
         return self._sgd.finish()
+
+    def release(self) -> None:
+        """Leave the model as it was made; it can then be forgotten."""
+        self._sgd.release()
 
 
 def _too_small(workload: Workload, model: nn.Module, batch_size: int) -> NotApplicable | None:

@@ -9,6 +9,7 @@ from ..study import Study
 from .blocks import Section
 from .page import Head, render_sections
 from .study_sections import batch_sizes, conditions, costs, curves, findings, gaps, phases, rates, runs_table
+from .wording import plural
 
 if TYPE_CHECKING:
     from ..store import StoredRun
@@ -38,7 +39,7 @@ def render_study(study: Study, runs: Sequence[StoredRun], own: Sequence[Section]
         question=(
             "Study",
             study.study,
-            f"of {len(study.question.seeds)} seeds a setting, {study.question.length} a run",
+            f"of {plural(len(study.question.seeds), 'seed')} a setting, {study.question.length} a run",
         ),
         version=study.environment.batchscope,
     )
