@@ -10,13 +10,14 @@ from statistics import median
 from typing import Any
 
 from .bench.throughput import measure_step_times
-from .check import Preflight, check
+from .check import check
 from .claims import Claims, decide
-from .claims.plan import PART_OF_BUDGET, ClaimsPlan, plan_for, rates_below, replaced
+from .claims.plan import PART_OF_BUDGET, ClaimsPlan, plan_for, rates_below
 from .claims_file import claims_json
 from .claims_laboratory import ClaimsLaboratory
 from .codec import encode
 from .device import Device, pick
+from .errors import UsageError
 from .files import write_text
 from .laboratory import Laboratory
 from .loading import LoadedTask, as_loaded
@@ -26,7 +27,7 @@ from .records import SCHEMA
 from .report import build_claims
 from .store import Store
 from .study import Arm, Length, NamedStudy, StudyQuestion
-from .study_preparation import prepare_study
+from .study_preparation import metric_of, prepare_study
 from .studying import account, workload_of
 from .task import Task
 from .workload import Workload, preserved_random_state
@@ -38,7 +39,7 @@ _TRIED = (8, 64, 512)
 _TIMING_S = 2.0
 _CEILINGS = 3
 _SEED_OFFSET = 11
-_DEFAULT_EPOCHS = 20.0
+_PLAN = "claims-plan"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +88,10 @@ def claims(
     deadline = time.monotonic() + question.budget_s
     with preserved_random_state(question.seed), Store(out, asked_of(loaded, question, device)) as store:
         workload = workload_of(loaded, device)
-        plan = store.noted("plan", ClaimsPlan)
+        plan = store.noted(_PLAN, ClaimsPlan)
         if plan is None:
             plan = _planned(workload, question, told)
-            store.note("plan", plan)
+            store.note(_PLAN, plan)
         named, asked = _as_study(plan, question)
         prepared = prepare_study(workload, asked, named, told, store)
         laboratory = Laboratory(
@@ -123,8 +124,9 @@ def predict(
     with preserved_random_state(question.seed):
         workload = workload_of(loaded, device or pick())
         told = progress or Silent()
-        step_s, evaluation_s = _pace(workload, _tried(workload, check(workload)))
-        return _prediction(_planned(workload, question, told), step_s, evaluation_s, workload, question)
+        plan = _planned(workload, question, told)
+        step_s, evaluation_s = _pace(workload, _tried(workload, plan.least_batch_size))
+        return _prediction(plan, step_s, evaluation_s, workload, question)
 
 
 def asked_of(loaded: LoadedTask, question: ClaimsQuestion, device: Device) -> dict[str, Any]:
@@ -142,32 +144,53 @@ def asked_of(loaded: LoadedTask, question: ClaimsQuestion, device: Device) -> di
 
 
 def _planned(workload: Workload, question: ClaimsQuestion, told: Progress) -> ClaimsPlan:
-    """Rates from range tests, then the largest plan that fits into the budget; what was fixed stays."""
+    """Rates from range tests, then the largest plan that fits into the budget, with what was fixed."""
     told.stage("planning what to run")
-    preflight = check(workload)
-    sizes = _tried(workload, preflight)
+    least = _checked(workload, question)
+    sizes = _tried(workload, least)
     step_s, evaluation_s = _pace(workload, sizes)
-    lrs = question.lrs or rates_below(_ceiling(workload, sizes[-1], question.seed))
-    plan = plan_for(
+    return plan_for(
         workload.examples,
-        lrs=lrs,
+        lrs=question.lrs or rates_below(_ceiling(workload, sizes[-1], question.seed)),
         seed=question.seed,
         seconds_to_use=PART_OF_BUDGET * question.budget_s,
         step_s=step_s,
         evaluation_s=evaluation_s,
-        smallest=preflight.smallest_micro_batch_size,
-    )
-    return replaced(
-        plan,
+        smallest=least,
         batch_sizes=tuple(sorted(question.batch_sizes)),
-        seeds=tuple(range(question.seed, question.seed + question.seeds)) if question.seeds is not None else (),
+        seeds=question.seeds,
         epochs=question.epochs,
     )
 
 
-def _tried(workload: Workload, preflight: Preflight) -> list[int]:
-    most = max(preflight.smallest_micro_batch_size, workload.examples // 2)
-    return [b for b in _TRIED if preflight.smallest_micro_batch_size <= b <= most] or [most]
+def _checked(workload: Workload, question: ClaimsQuestion) -> int:
+    """Refuse numbers that make no sense, before anything is timed; the fewest examples that the model trains on."""
+    fixed = ClaimsPlan(
+        batch_sizes=question.batch_sizes or (1, 2),
+        lrs=question.lrs or (0.1, 1.0),
+        seeds=tuple(range(2 if question.seeds is None else max(0, question.seeds))),
+        epochs=1.0 if question.epochs is None else question.epochs,
+    )
+    _as_study(fixed, question)
+    if (most := max(fixed.batch_sizes)) > workload.examples:
+        raise UsageError(
+            f"a batch size of {most} is larger than the training set of {workload.examples} examples; "
+            f"give --batch-sizes of at most {workload.examples}"
+        )
+    preflight = check(workload)
+    metric_of(question.metric, preflight)
+    least = preflight.smallest_micro_batch_size
+    if question.batch_sizes and min(question.batch_sizes) < least:
+        raise UsageError(
+            f"a batch of {min(question.batch_sizes)} example cannot be trained on by this model (batch normalisation); "
+            f"give --batch-sizes of at least {least}"
+        )
+    return least
+
+
+def _tried(workload: Workload, least: int) -> list[int]:
+    most = max(least, workload.examples // 2)
+    return [b for b in _TRIED if least <= b <= most] or [most]
 
 
 def _pace(workload: Workload, sizes: Sequence[int]) -> tuple[Any, float]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from .bench.step_rounds import measure_rounds
-from .claims.evidence import chosen_rate
+from .claims.evidence import chosen_rate, step_time_of
 from .claims.plan import FEW, FIXED, LONG, ORDER, ClaimsPlan, trial_variant
 from .claims.tuning import advice_for
 from .codec import encode
@@ -40,6 +40,7 @@ from .workload import Workload, preserved_random_state
 
 __all__ = ["ClaimsLaboratory"]
 
+_AVERAGED = 64
 _LOOKED_AT = 256
 """Examples that activations are looked at with."""
 _TIMED = (1, 10, 100, 1000)
@@ -123,7 +124,11 @@ class ClaimsLaboratory:
         laboratory.sweep(arms, workload=task)
 
     def _norm(self) -> None:
-        for where in ("before", "after"):
+        configurations: tuple[Where, ...] = ("before", "after")
+        if _has_norm(self._fresh()):
+            self._noted("has-norm", lambda: True)
+            configurations = ("none", *configurations)
+        for where in configurations:
             task = self._configured(where)
             if task is None:
                 return
@@ -140,7 +145,7 @@ class ClaimsLaboratory:
         laboratory, plan = self._laboratory, self._plan
         for where in ("none", "before"):
             task = self._configured(where)
-            lr = self._rate(plan.middle, "" if where == "none" else f"norm {where}")
+            lr = self._rate(plan.middle, self._without if where == "none" else f"norm {where}")
             if task is None or lr is None:
                 return
             length = Length(unit="epochs", amount=plan.epochs / 2)
@@ -159,7 +164,7 @@ class ClaimsLaboratory:
         def seconds(size: int, steps: int) -> float:
             if timing is None or size not in timing["sizes"]:
                 return steps * pace.step_time_s(size)
-            return steps * median(r[timing["sizes"].index(size)] for r in timing["seconds"])
+            return steps * step_time_of(timing, size)
 
         for seed in self._plan.seeds:
 
@@ -186,18 +191,22 @@ class ClaimsLaboratory:
 
         def counted() -> dict[str, Any]:
             ready = self._laboratory.workload
-            sizes = {1: 1, plan.middle: 1, plan.largest: 1}
-            found = {str(b): encode(count_run(ready, batch_size=b, epochs=e, lr=lr)) for b, e in sizes.items()}
-            if plan.middle % 2 == 0:
+            sizes = [b for b in (1, plan.middle, plan.largest) if b >= plan.least_batch_size]
+            found = {str(b): encode(count_run(ready, batch_size=b, epochs=1, lr=lr)) for b in sizes}
+            if plan.middle % 2 == 0 and plan.middle // 2 >= plan.least_batch_size:
                 found["accumulated"] = encode(count_run(ready, batch_size=plan.middle, epochs=1, lr=lr, accumulate=2))
             return found
 
         self._noted("counters", counted)
-        self._noted("averaging", lambda: _said(measure_averaging(self._laboratory.workload, self._fresh())))
+        parts = 4
+        size = min(_AVERAGED, self._laboratory.examples // parts * parts)
+        if size:
+            how = {"batch_size": size, "parts": parts}
+            self._noted("averaging", lambda: _said(measure_averaging(self._laboratory.workload, self._fresh(), **how)))
 
     def _timing(self) -> None:
         most = self._laboratory.examples
-        sizes = sorted({*self._plan.batch_sizes, *(b for b in _TIMED if b <= most)})
+        sizes = sorted({*self._plan.batch_sizes, *(b for b in _TIMED if self._plan.least_batch_size <= b <= most)})
         self._noted("timing", lambda: encode(measure_rounds(self._laboratory.workload, sizes)))
 
     def _gradients(self) -> None:
@@ -206,7 +215,7 @@ class ClaimsLaboratory:
             return
         model, lr = checkpoint
         ready, plan = self._laboratory.workload, self._plan
-        sizes = sorted({*plan.batch_sizes, *_TIMED})
+        sizes = sorted({*plan.batch_sizes, *(b for b in _TIMED if b >= plan.least_batch_size)})
         self._noted("gradients", lambda: _said(measure_gradients(ready, model, batch_sizes=sizes, repeats=60)))
         self._noted("competition", lambda: _said(measure_competition(ready, model, lr=lr, pairs=200)))
         for size in (plan.smallest, plan.largest):
@@ -232,7 +241,7 @@ class ClaimsLaboratory:
         limit = symmetric_limit(first)
         if isinstance(found, NotApplicable) or limit is None:
             return _said(found if isinstance(found, NotApplicable) else NotApplicable(reason="the gradient is zero"))
-        mark = float(torch.quantile(first[-1].abs().flatten().double(), 0.99))
+        mark = float(np.quantile(first[-1].abs().cpu().numpy(), 0.99))
         pooled = {size: Histogram.empty(limit=limit, bins=_BINS) for size in sizes}
         beyond: dict[str, list[int]] = {str(size): [] for size in sizes}
 
@@ -281,9 +290,10 @@ class ClaimsLaboratory:
 
     def _robustness(self) -> None:
         plan = self._plan
-        for variant in ("", "norm before"):
+        for where in ("none", "before"):
+            variant = self._without if where == "none" else f"norm {where}"
             lr = self._rate(plan.middle, variant)
-            task = self._configured("before") if variant else self._laboratory.workload
+            task = self._configured(where) if variant else self._laboratory.workload
             if lr is None or task is None:
                 return
             arm = Arm(batch_size=plan.middle, lr=lr, length=self._epochs, variant=variant)
@@ -293,7 +303,8 @@ class ClaimsLaboratory:
                 )
                 if run is None:
                     return
-                self._noted(f"robustness-{variant or 'as it is'}-{seed}", lambda r=run, t=task: self._disturbed(r, t))
+                name = f"robustness-{'none' if where == 'none' else variant}-{seed}"
+                self._noted(name, lambda r=run, t=task: self._disturbed(r, t))
 
     def _disturbed(self, run: StoredRun, task: Workload) -> Any:
         model = self._laboratory.model(self._laboratory.weights(run, "last"), task)
@@ -301,8 +312,12 @@ class ClaimsLaboratory:
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
-    def _observers(self, arm: Arm, task: Workload) -> Sequence[Observer]:
-        del arm
+    @property
+    def _without(self) -> str:
+        """The variant that has no batch normalisation."""
+        return "norm none" if self._laboratory.noted("has-norm") else ""
+
+    def _observers(self, _arm: Arm, task: Workload) -> Sequence[Observer]:
         looked_at = torch.randperm(task.examples, generator=torch.Generator().manual_seed(0))[:_LOOKED_AT]
         return DistanceFromInit(), ActivationDrift(task, task.batch(looked_at.sort().values))
 
@@ -326,7 +341,10 @@ class ClaimsLaboratory:
         when = min(_CHECKPOINT_EPOCHS, self._plan.epochs)
         observers = self._observers(arm, laboratory.workload)
         run = laboratory.run(arm, self._plan.seeds[0], observers=observers, keep=(when,))
-        return None if run is None else (laboratory.model(laboratory.weights(run, when)), lr)
+        if run is None:
+            return None
+        self._noted("checkpoint", lambda: {"run": run.id, "epoch": when})
+        return laboratory.model(laboratory.weights(run, when)), lr
 
     def _configured(self, where: Where) -> Workload | None:
         """The task with its model's batch normalisation configured; `None`, and a note, where that cannot be."""
@@ -349,7 +367,17 @@ class ClaimsLaboratory:
         if self._laboratory.late:
             self._laboratory.cut_off = True
             return
-        self._laboratory.note(name, measure())
+        try:
+            found = measure()
+        except TaskError as error:  # a task that one measurement does not suit
+            found = {"not_applicable": str(error)}
+        self._laboratory.note(name, found)
+
+
+def _has_norm(model: nn.Module) -> bool:
+    """Whether a model has batch normalisation as it comes."""
+    kind = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
+    return any(isinstance(module, kind) for module in model.modules())
 
 
 def _normalised_channels(task: Workload) -> dict[str, float]:

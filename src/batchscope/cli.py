@@ -298,6 +298,8 @@ def report(folder: Path, /) -> int:
         write_text(page, rebuilt_study(folder))
     elif (folder / "claims.json").exists():
         write_text(page, rebuilt_claims(folder))
+    elif (folder / "claims-plan.json").exists():
+        raise UsageError(f"{folder} holds claims that were not finished; repeat the command that made them")
     else:
         write_text(page, build(read_record(folder / "plan.json", Plan), read_runs(folder)))
     answer(False, None, [f"Wrote {page}."])

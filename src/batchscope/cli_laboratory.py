@@ -115,7 +115,7 @@ def claims(
         task: What to train.
         batch_sizes: Separated by commas, or repeated; default: by a factor of 4, as many as the budget allows.
         lrs: Learning rates; default: by a factor of 3.16, below the rate that breaks training.
-        seeds: How many, from --seed on; default: up to 5.
+        seeds: How many, from --seed on; default: up to 7.
         epochs: Length of a run of the grid; default: up to 20.
         metric: What choices are made by, NAME or NAME:max; default: the validation loss.
         dry_run: Say how long it will take, and stop.

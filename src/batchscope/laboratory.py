@@ -27,7 +27,7 @@ from .probes.train_part import TrainPart
 from .progress import Progress
 from .records import Row, RunConfig, RunStatus, Target
 from .run_limits import CutOff, Deadline, SecondsRule
-from .stopping import PatienceRule, RoseRule
+from .stopping import PatienceRule, RoseRule, StepLimitRule
 from .store import Store, StoredRun
 from .study import EXAMPLES_OF_RUN, Arm, StudyQuestion
 from .train import Training
@@ -85,7 +85,7 @@ class Laboratory:
     """Whether a run that was asked for could not be made in time."""
     _done: int = 0
     _best: tuple[float, str] | None = None
-    _parts: dict[int, TrainPart | None] = field(default_factory=dict)
+    _parts: dict[Workload, TrainPart | None] = field(default_factory=dict)
 
     @property
     def examples(self) -> int:
@@ -176,18 +176,37 @@ class Laboratory:
         task = workload or self.workload
         config = self.config(arm, seed, task)
         run = self.store.finished(config)
-        if run is not None and all(self._kept(run, when, task.examples) for when in keep):
+        if run is not None and (
+            all(self._kept(run, when, task.examples) for when in keep) or self._keep_again(arm, run, task, keep)
+        ):
             self._best_with(run)
             self._done += 1
             return run
-        if self.late:
+        if run is not None or self.late:
             self.cut_off = True
             return None
-        if run is not None:
-            self.store.reopen(config)
         run = self._make(arm, config, task, observers, probes, keep)
         self.cut_off |= run is None
         return run
+
+    def _keep_again(self, arm: Arm, run: StoredRun, workload: Workload, keep: Sequence[Keep]) -> bool:
+        """Train a finished run once more for weights that were not kept, and touch nothing else of it.
+
+        Returns:
+            Whether there was time.
+        """
+        if self.late or run.result is None:
+            return False
+        kept = KeptWeights(keep, run.config, workload.examples)
+        watching = [kept, Deadline(self.deadline, run.config)]
+        self.progress.run_started(run.config, f"{arm.variant}, for its weights".removeprefix(", "), "")
+        try:
+            training = Training(workload, run.config, observers=watching, on_row=kept.see)
+            training.advance([RoseRule(), StepLimitRule(steps=run.result.steps), *_patience(arm, workload.examples)])
+        except CutOff:
+            return False
+        self._save(run.id, kept)
+        return True
 
     def made(self, arm: Arm, seed: int) -> bool:
         """Whether the run of an arm is finished, on the task as it came."""
@@ -337,10 +356,7 @@ class Laboratory:
         except BaseException:
             writer.close()
             raise
-        for when, state in kept.states.items():
-            path = self._weights_file(writer.id, when)
-            with explained(path):
-                torch.save(state, path)
+        self._save(writer.id, kept)
         run = writer.finish(result)
         self._done += 1
         self.progress.run_finished(run, self._best_with(run))
@@ -348,13 +364,12 @@ class Laboratory:
 
     def _train_part(self, workload: Workload) -> TrainPart | None:
         """What evaluates runs on this workload's training data; `None` where its loss refuses."""
-        key = id(workload)
-        if key not in self._parts:
+        if workload not in self._parts:
             while len(self._parts) > _MOST_PARTS:
                 del self._parts[next(iter(self._parts))]
             part = TrainPart(workload, chunk=min(1000, max(self.question.batch_sizes)))
-            self._parts[key] = None if part.why_not() else part
-        return self._parts[key]
+            self._parts[workload] = None if part.why_not() else part
+        return self._parts[workload]
 
     def _best_with(self, run: StoredRun) -> str:
         """The best run so far, in words."""
@@ -364,6 +379,12 @@ class Laboratory:
             if self._best is None or sign * value < sign * self._best[0]:
                 self._best = value, f"batch size {run.config.batch_size}, rate {run.config.lr:g}"
         return f"{self.target.metric} {self._best[0]:.4g} at {self._best[1]}" if self._best else ""
+
+    def _save(self, run: str, kept: KeptWeights) -> None:
+        for when, state in kept.states.items():
+            path = self._weights_file(run, when)
+            with explained(path):
+                torch.save(state, path)
 
     def _kept(self, run: StoredRun, when: Keep, examples: int) -> bool:
         """Whether the weights are there, or the run ended before that moment."""

@@ -133,7 +133,9 @@ class StudyWords:
             return Length(unit="seconds", amount=parse_seconds(self.time, "--time"))
         if self.until_stopped:
             patience = _DEFAULT_PATIENCE if self.patience is None else self.patience
-            return Length(unit="until-stopped", amount=self.epochs or _DEFAULT_CAP, patience=patience)
+            return Length(
+                unit="until-stopped", amount=_DEFAULT_CAP if self.epochs is None else self.epochs, patience=patience
+            )
         return None if self.epochs is None else Length(unit="epochs", amount=self.epochs)
 
 

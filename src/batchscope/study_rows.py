@@ -47,21 +47,28 @@ class Evaluation(NamedTuple):
 
 
 def evaluations(run: StoredRun, examples: int) -> list[Evaluation]:
-    """The course of a run."""
-    parts: dict[int, Mapping[str, float]] = {
+    """The course of a run; what the disk has no word for (NaN, infinities) is NaN.
+
+    Where the training part could not be evaluated, `train_loss` is among the metrics: as training saw it.
+    """
+    parts: dict[int, Mapping[str, float | None]] = {
         row["step"]: row["metrics"] for row in run.rows if row.get("kind") == "train_part"
     }
-    return [
-        Evaluation(
-            step=row["step"],
-            epoch=row["examples"] / examples,
-            seconds=row["device_seconds"],
-            train_loss=row["train_loss"],
-            metrics={**row["metrics"], **parts.get(row["step"], {})},
+    found: list[Evaluation] = []
+    for row in run.rows:
+        if row.get("kind") != "evaluation":
+            continue
+        train = parts.get(row["step"], {}) if parts else {"train_loss": row["train_loss"]}
+        found.append(
+            Evaluation(
+                step=row["step"],
+                epoch=row["examples"] / examples,
+                seconds=row["device_seconds"],
+                train_loss=row["train_loss"],
+                metrics={k: math.nan if v is None else v for k, v in {**row["metrics"], **train}.items()},
+            )
         )
-        for row in run.rows
-        if row.get("kind") == "evaluation"
-    ]
+    return found
 
 
 def row_of(run: StoredRun, metric: Target, examples: int, memory_bytes: float | None = None) -> StudyRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ def run(
         rows.append({"kind": "train_part", "step": step, "examples": 100, "metrics": train})
     last, first = rows[-2]["metrics"], rows[0]["metrics"]
     result = RunResult(
-        status=RunStatus.OUT_OF_STEPS,
+        status=RunStatus.DIVERGED if math.isnan(last["val_loss"]) else RunStatus.OUT_OF_STEPS,
         message="",
         steps=rows[-2]["step"],
         examples=round(epochs) * examples,

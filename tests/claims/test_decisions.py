@@ -11,7 +11,7 @@ import pytest
 from batchscope.claims import DECISIONS
 from batchscope.claims.definitions import CHECKS
 from batchscope.claims.evidence import Evidence, passage
-from batchscope.claims.plan import trial_variant
+from batchscope.claims.plan import ClaimsPlan, trial_variant
 from batchscope.claims.records import Verdict
 from batchscope.claims.tuning import followed
 from batchscope.statements import Kind, statements
@@ -208,3 +208,53 @@ def test_a_passage_is_interpolated() -> None:
     assert passage(course, "loss", 1.5, of=lambda e: e.epoch) == pytest.approx(1.5)
     assert passage(course, "loss", 4.0, of=lambda e: e.epoch) == 0.0
     assert passage(course, "loss", 0.5, of=lambda e: e.epoch) is None
+
+
+def test_runs_that_diverged_or_have_no_numbers_do_not_stop_the_decisions() -> None:
+    """Metrics that are no numbers, as a run that is lost has them on disk."""
+
+    def course(batch_size: int, lr: float, seed: int, epoch: float) -> dict[str, float]:
+        found = small_is_faster(batch_size, lr, seed, epoch)
+        return dict.fromkeys(found, math.nan) if lr == 0.1 and epoch > 2 else found
+
+    assert set(verdicts(evidence(course)).values()) <= {v.value for v in Verdict}
+    everything_lost = evidence(lambda b, lr, s, t: dict.fromkeys(small_is_faster(b, lr, s, t), math.nan if t else 1.0))
+    assert set(verdicts(everything_lost).values()) <= {v.value for v in Verdict}
+
+
+def test_a_long_run_that_diverges_never_converges() -> None:
+    def course(batch_size: int, lr: float, seed: int, epoch: float) -> dict[str, float]:
+        found = small_is_faster(batch_size, lr, seed, epoch)
+        return dict.fromkeys(found, math.nan) if epoch > 30 else found
+
+    claim = DECISIONS["S0.12a"](evidence(course))
+    assert claim.verdict is Verdict.HELD
+    assert "diverged" in claim.reason
+
+
+def test_where_tuning_has_no_gap_to_close_nothing_is_said_of_it() -> None:
+    """The large batch is the better one at one rate."""
+
+    def course(batch_size: int, lr: float, seed: int, epoch: float) -> dict[str, float]:
+        loss = 0.5 - 0.0005 * batch_size * (1 if lr == 0.01 else -1) + 0.001 * seed
+        return _metrics(loss, loss + 0.1, score=0.5)
+
+    claim = DECISIONS["S0.14b"](evidence(course))
+    assert claim.verdict is Verdict.UNDECIDED
+    assert "no gap that tuning could leave" in claim.reason
+
+
+def test_a_validation_loss_that_rises_gains_nothing_in_the_second_half() -> None:
+    claim = DECISIONS["S0.10b"](evidence(overfits))
+    assert claim.verdict is Verdict.HELD
+    assert claim.effect.high is not None
+    assert claim.effect.high < 1
+
+
+def test_sizes_of_a_plan_never_meet() -> None:
+    for sizes in ((8, 32, 128, 512), (1, 512), (4, 32), (2, 3)):
+        plan = ClaimsPlan(batch_sizes=sizes, lrs=(0.1, 1.0), seeds=(0, 1), epochs=5)
+        for chosen in (plan.long_sizes, plan.norm_sizes, plan.few_sizes(1000), plan.few_sizes(40)):
+            assert len(set(chosen)) == len(chosen) >= 2, (sizes, chosen)
+        assert plan.middle > plan.smallest
+    assert ClaimsPlan(batch_sizes=(8, 32, 128, 512), lrs=(0.1, 1.0), seeds=(0, 1), epochs=5).long_sizes == (32, 256)

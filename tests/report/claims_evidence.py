@@ -146,7 +146,7 @@ def measured() -> dict[str, Any]:
             f"sharpness-10-0.01-{seed}": sharp(0.5 + 0.1 * seed),
             f"sharpness-200-0.01-{seed}": sharp(2 + 0.1 * seed),
         }
-        notes |= {f"robustness-as it is-{seed}": robust(0.2 + 0.01 * seed)}
+        notes |= {f"robustness-none-{seed}": robust(0.2 + 0.01 * seed)}
         notes |= {f"robustness-norm before-{seed}": robust(0.1 + 0.01 * seed)}
     return notes
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..statements import Kind, Statement, statements
+from ..statements import Kind, Need, Statement, statements
 from ..store import StoredRun
 from ..study import Study
 from . import convergence, generalisation, geometry, gradients, hardware, lengths, norms, tuning
@@ -66,8 +66,14 @@ def _claim(statement: Statement, evidence: Evidence) -> Claim:
         on=outcome.on,
         reason=outcome.reason,
         effect=outcome.effect,
-        runs=outcome.runs,
+        runs=outcome.runs or _checkpoint(statement, evidence),
     )
+
+
+def _checkpoint(statement: Statement, evidence: Evidence) -> tuple[str, ...]:
+    """The run whose weights gradients were measured at."""
+    found = evidence.noted("checkpoint")
+    return (found["run"],) if found is not None and Need.GRADIENTS in statement.needs else ()
 
 
 def _outcome(statement: Statement, evidence: Evidence) -> Outcome:

@@ -22,10 +22,12 @@ __all__ = [
     "NO_TEST",
     "TIME",
     "at",
+    "better",
     "called",
     "epoch_time_falls",
     "first_below",
     "gap_change",
+    "gap_least",
     "last",
     "least",
     "log_roughness",
@@ -75,6 +77,19 @@ def score_change(
         return None if found is None else asked.sign * found
 
     return e.compared(arm, other, value)
+
+
+def gap_least(e: Evidence, arm: Arm | None) -> float:
+    """The smallest difference in the generalisation gap that counts: half a point of a score, else 2 % of the loss."""
+    if e.gap is not None:
+        return least(e, e.score, arm)
+    values = [abs(v) for v in e.values(arm, f"final_{e.loss}").values()] if e.loss else []
+    return LOSS * max(values, default=1.0)
+
+
+def better(e: Evidence, quality: Quality) -> str:
+    """A metric's name where its change is told: of one that is better when smaller, up means better."""
+    return quality.metric if quality.sign > 0 else f"{quality.metric} (up is better)"
 
 
 def gap_change(
@@ -144,11 +159,12 @@ def no_worse(e: Evidence, change: Estimate, what: str, runs: Sequence[str] = ())
     """Whether something is no worse than something else, by a margin fixed beforehand.
 
     Args:
-        e: says whether the score is a share; of another metric the margin is twice what counts in a loss.
+        e: says whether the score is a share; of another metric the margin is 4 % of its size.
         change: by how much it is better.
         what: that changes.
         runs: behind it.
     """
-    margin = _MARGIN if e.score.sign > 0 else 2 * LOSS
-    words = f"it would have to lie above -{margin:g}, the margin"
+    share = e.score.sign > 0
+    margin = _MARGIN if share else 2 * least(e, e.score, e.at_best(e.plan.smallest))
+    words = f"it would have to lie above -{margin:.2g}, the margin"
     return above(change, -margin, 0.0, f"the change of {what}", runs, decides=words)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from ..intervals.rank_correlation import rank_correlation
 from ..records import Estimate
@@ -15,6 +17,7 @@ from .comparisons import (
     NO_TEST,
     TIME,
     at,
+    better,
     epoch_time_falls,
     least,
     log_roughness,
@@ -32,6 +35,7 @@ from .plan import FIXED
 __all__ = ["DECISIONS", "epochs_to_common_loss", "rough_per_update", "roughness_of_small", "seconds_against_largest"]
 
 _CLEARLY = -0.5
+_STRETCHES = 20
 _STABLE = 0.1
 
 
@@ -111,7 +115,7 @@ def _worse_in_the_end(e: Evidence) -> Outcome:
 
 def _score_lower(e: Evidence, arm: Arm | None, other: Arm | None, when: str) -> Outcome:
     change = score_change(e, arm, other, when)
-    what = f"the change of {e.score.metric}{'' if e.score.sign > 0 else ' (better is up)'}, {versus(arm, other)},"
+    what = f"the change of {better(e, e.score)}, {versus(arm, other)},"
     return below(change, 0.0, least(e, e.score, arm), what, e.ids(arm, other))
 
 
@@ -151,12 +155,24 @@ def _learns_more_from_each(e: Evidence) -> Outcome:
 def roughness_of_small(e: Evidence) -> dict[str, tuple[Estimate, str, tuple[str, ...]]]:
     """Jumps of the logarithm of the training loss: the smallest batch's over the largest's, on two axes."""
     found: dict[str, tuple[Estimate, str, tuple[str, ...]]] = {}
-    for axis, variant in (("from epoch to epoch", ""), ("from update to update", FIXED)):
+    for axis, variant in (("from epoch to epoch", ""), ("over equally many updates", FIXED)):
         small, large = (e.at_one_rate(b, variant) for b in e.ends)
-        ratio = e.compared(large, small, lambda row: log_roughness(e.course(row), e.train_loss), ratio=True)
-        what = f"the roughness of the log training loss, {versus(large, small)}, as a ratio,"
+
+        def rough(row: StudyRow, spaced: bool = bool(variant)) -> float | None:
+            course = evenly(e.course(row)) if spaced else e.course(row)
+            return log_roughness(course, e.train_loss)
+
+        ratio = e.compared(large, small, rough, ratio=True)
+        what = f"the roughness of the log training loss, {axis}, {versus(large, small)}, as a ratio,"
         found[axis] = ratio, what, e.ids(small, large)
     return found
+
+
+def evenly(course: Sequence[Evaluation], stretches: int = _STRETCHES) -> list[Evaluation]:
+    """The evaluations nearest to so many equal stretches of steps: runs evaluated more or less often then compare."""
+    end = course[-1].step
+    chosen = (min(course, key=lambda x: abs(x.step - end * i / stretches)) for i in range(stretches + 1))
+    return list({x.step: x for x in chosen}.values())
 
 
 def _small_rougher(e: Evidence) -> Outcome:
@@ -171,7 +187,7 @@ def _small_smoother(e: Evidence) -> Outcome:
 
 def rough_per_update(e: Evidence) -> Outcome:
     """Whether the smallest batch's loss jumps more from update to update."""
-    ratio, what, ids = roughness_of_small(e)["from update to update"]
+    ratio, what, ids = roughness_of_small(e)["over equally many updates"]
     return above(ratio, 1.0, 0.1, what, ids)
 
 
@@ -205,7 +221,10 @@ def _unstable(e: Evidence) -> Outcome:
         return stable
 
     small, large = (highest(b) for b in e.ends)
-    ratio = log_mean(large[seed] / small[seed] for seed in small if seed in large)
+    none = e.plan.lrs[0] / e.plan.lrs[1] * e.plan.lrs[0]  # no rate of the grid is stable: as if the next lower were
+    ratio = log_mean(
+        large.get(seed, none) / small.get(seed, none) for seed in e.plan.seeds if seed in small or seed in large
+    )
     what = f"the highest stable rate of the grid at batch size {e.ends[1]} over that at {e.ends[0]}"
     return all_of(more_lost(e), above(ratio, 1.0, _STABLE, what))
 
@@ -218,11 +237,17 @@ def _progress(e: Evidence) -> Outcome:
         if not e.lost(row) and (r := rank_correlation(*_loss_against_steps(e, row))) is not None
     ]
     what = "the rank correlation of the training loss with the step, mean over the runs at one rate,"
-    return below(mean(found), _CLEARLY, 0.05, what, e.ids(*map(e.at_one_rate, e.plan.batch_sizes)))
+    return below(bounded(mean(found)), _CLEARLY, 0.0, what, e.ids(*map(e.at_one_rate, e.plan.batch_sizes)))
+
+
+def bounded(correlation: Estimate) -> Estimate:
+    """The mean of correlations, its interval cut at -1 and 1, which no correlation leaves."""
+    low, high = (None if v is None else min(1.0, max(-1.0, v)) for v in (correlation.low, correlation.high))
+    return replace(correlation, low=low, high=high)
 
 
 def _loss_against_steps(e: Evidence, row: StudyRow) -> tuple[Sequence[float], Sequence[float]]:
-    course = e.course(row)
+    course = [x for x in e.course(row) if math.isfinite(x.metrics[e.train_loss])]
     return [x.step for x in course], [x.metrics[e.train_loss] for x in course]
 
 
@@ -305,7 +330,7 @@ def _holy_grail(e: Evidence) -> Outcome:
         return undecided("no validation loss is reached by every batch size at its best rate")
     outcomes = [
         all_of(
-            no_worse(e, score_change(e, small, arm, "best", e.test), f"{e.test.metric}, {versus(small, arm)},"),
+            no_worse(e, score_change(e, small, arm, "best", e.test), f"{better(e, e.test)}, {versus(small, arm)},"),
             below(
                 seconds_to(e, level, metric, small, arm),
                 1.0,
@@ -331,7 +356,7 @@ def _best_between(e: Evidence) -> Outcome:
         what = f"best {e.metric.metric}, {versus(a, b)}, as a ratio,"
         if e.metric.sign < 0:
             return below(e.ratio(f"best_{e.metric.metric}", a, b), 1.0, LOSS, what, e.ids(a, b))
-        return above(score_change(e, a, b, "best", e.metric), 0.0, 0.005, what, e.ids(a, b))
+        return above(score_change(e, a, b, "best", e.metric), 0.0, least(e, e.metric, a), what, e.ids(a, b))
 
     def sooner(size: int, end: int) -> Outcome:
         a, b = e.at_best(end), e.at_best(size)

@@ -49,6 +49,8 @@ def _batch_size(e: Evidence) -> Outcome:
 
 def _strict_sgd(e: Evidence) -> Outcome:
     run = _counted(e, "1")
+    if e.plan.least_batch_size > 1:
+        return _checked("this model cannot be trained on a single example (batch normalisation)", None)
     if run is None:
         return _checked(_NO_COUNT, None)
     told = f"at batch size 1 a run made {count(run['updates'])} updates with {count(run['examples_seen'])} examples"
@@ -57,6 +59,8 @@ def _strict_sgd(e: Evidence) -> Outcome:
 
 def _epoch(e: Evidence) -> Outcome:
     run = _counted(e, "1")
+    if e.plan.least_batch_size > 1:
+        return _checked("an epoch in steps of one example cannot be counted: this model needs more", None)
     if run is None:
         return _checked(_NO_COUNT, None)
     told = (
@@ -106,7 +110,7 @@ def _tied(e: Evidence) -> Outcome:
 
 def _count_in_all(e: Evidence) -> Outcome:
     run = _counted(e, str(e.plan.middle))
-    rows = e.rows(e.at_one_rate(e.plan.middle))
+    rows = e.kept(e.at_one_rate(e.plan.middle))
     if run is None or not rows:
         return _checked(_NO_COUNT, None)
     told = (
@@ -127,7 +131,8 @@ def _averaged(e: Evidence) -> Outcome:
     found = e.noted("averaging")
     if not isinstance(found, dict) or "not_applicable" in found:
         return _checked(found["not_applicable"] if found else _NO_COUNT, None)
-    worst = max(found[name] for name in ("loss_twice", "gradient_twice", "loss_of_parts", "gradient_of_parts"))
+    names = ("loss_twice", "gradient_twice", "loss_of_parts", "gradient_of_parts")
+    worst = max(1.0 if found[name] is None else found[name] for name in names)
     told = (
         "a batch with every example given twice has the same loss and gradient, and the mean of the gradients of its "
         f"parts is that of the whole, up to {number(worst)} of its norm"
@@ -169,6 +174,8 @@ def _average_update(e: Evidence) -> Outcome:
         for r in found
         if r["at_once"]["norm_a"] + r["at_once"]["norm_b"] > 0
     ]
+    if not ratios:
+        return _checked("every gradient was zero at the checkpoint", None)
     anew = [r["in_turn"]["norm_b"] / r["at_once"]["norm_b"] for r in found if r["at_once"]["norm_b"] > 0]
     told = (
         f"over {count(len(found))} pairs, the update of both examples as one is {number(sum(ratios) / len(ratios))} of "

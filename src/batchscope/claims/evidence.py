@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import median
 from typing import Any, NamedTuple
 
 from ..records import Estimate, RunStatus
@@ -16,7 +17,10 @@ from ..study_rows import Evaluation, evaluations
 from .outcome import log_mean, mean
 from .plan import ClaimsPlan
 
-__all__ = ["Arm", "Evidence", "Quality", "chosen_rate", "passage"]
+__all__ = ["Arm", "Evidence", "Quality", "chosen_rate", "passage", "step_time_of"]
+
+_RUNNING = "train_loss"
+"""The training loss as training saw it: a mean over the steps since the last evaluation."""
 
 
 class Arm(NamedTuple):
@@ -41,6 +45,11 @@ def chosen_rate(summary: Iterable[SummaryRow], variant: str, batch_size: int) ->
     return next(found, None)
 
 
+def step_time_of(timing: Mapping[str, Any], size: int) -> float:
+    """Median seconds of a step over the rounds of a timing."""
+    return median(r[timing["sizes"].index(size)] for r in timing["seconds"])
+
+
 def passage(
     course: Sequence[Evaluation], metric: str, level: float, *, of: Callable[[Evaluation], float]
 ) -> float | None:
@@ -55,6 +64,8 @@ def passage(
     before: Evaluation | None = None
     for now in course:
         value = now.metrics.get(metric, math.nan)
+        if not math.isfinite(value):
+            continue
         if value <= level:
             if before is None:
                 return of(now)
@@ -102,6 +113,11 @@ class Evidence:
         """The smallest and the largest batch size."""
         return self.plan.smallest, self.plan.largest
 
+    @cached_property
+    def without(self) -> str:
+        """The variant that has no batch normalisation: the task as it came, unless its model has some."""
+        return "norm none" if self.noted("has-norm") else ""
+
     @property
     def ends_at_one_rate(self) -> tuple[Arm, Arm]:
         """Both at the same rate."""
@@ -124,6 +140,10 @@ class Evidence:
     def rows(self, arm: Arm | None) -> list[StudyRow]:
         """Its runs by seed; none where there is no such arm."""
         return [] if arm is None else self._rows.get(arm, [])
+
+    def kept(self, arm: Arm | None) -> list[StudyRow]:
+        """Its runs that did not diverge."""
+        return [row for row in self.rows(arm) if row.status != RunStatus.DIVERGED.value]
 
     def arms(self, variant: str) -> list[Arm]:
         """All of a variant, by batch size and rate."""
@@ -153,7 +173,8 @@ class Evidence:
         if row.status == RunStatus.DIVERGED.value:
             return True
         course = self.course(row)
-        first, last = (e.metrics.get(self.train_loss, math.nan) for e in (course[0], course[-1]))
+        known = [v for e in course if math.isfinite(v := e.metrics.get(self.train_loss, math.nan))]
+        first, last = (known[0], course[-1].metrics.get(self.train_loss, math.nan)) if known else (math.nan, math.nan)
         return not last < first
 
     # --- metrics --------------------------------------------------------------------------------------------------
@@ -172,8 +193,8 @@ class Evidence:
 
     @cached_property
     def train_loss(self) -> str:
-        """The training loss: in evaluation mode if that could be taken."""
-        return "train_loss_eval" if "train_loss_eval" in self.metrics else self.study.metric
+        """The training loss: in evaluation mode if that could be taken, else as training saw it."""
+        return "train_loss_eval" if "train_loss_eval" in self.metrics else _RUNNING
 
     @cached_property
     def loss(self) -> str | None:
@@ -207,7 +228,7 @@ class Evidence:
         """How much better a run is on its training data, by the score, or by the loss where there is no other."""
         if self.gap is not None:
             return self.score.sign * (e.metrics[self.gap] - e.metrics[self.score.metric])
-        if self.loss is None or self.train_loss == self.study.metric:
+        if self.loss is None or self.train_loss == _RUNNING:
             return None
         return e.metrics[self.loss] - e.metrics[self.train_loss]
 
@@ -281,8 +302,7 @@ class Evidence:
         timing = self.noted("timing")
         if timing is None or size not in timing["sizes"]:
             return None
-        column = sorted(r[timing["sizes"].index(size)] for r in timing["seconds"])
-        return column[len(column) // 2]
+        return step_time_of(timing, size)
 
     @cached_property
     def memory(self) -> dict[int, float]:

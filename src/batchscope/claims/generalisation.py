@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from statistics import fmean
 
 from ..study import StudyRow
-from .comparisons import LOSS, NO_TEST, at, called, first_below, gap_change, last, least, score_change, versus
+from .comparisons import (
+    LOSS,
+    NO_TEST,
+    at,
+    better,
+    called,
+    first_below,
+    gap_change,
+    gap_least,
+    last,
+    least,
+    score_change,
+    versus,
+)
 from .evidence import Arm, Evidence
 from .gradients import cosine_of_two_batches
-from .outcome import Outcome, above, all_of, any_of, below, differs, log_mean, mean, not_testable, parts, undecided
+from .outcome import (
+    Outcome,
+    above,
+    all_of,
+    any_of,
+    below,
+    differs,
+    exactly,
+    log_mean,
+    mean,
+    not_testable,
+    parts,
+    undecided,
+)
 from .plan import FEW, LONG
 
 __all__ = ["DECISIONS"]
 
-_GAP = 0.005
 _TRAIN_AS_GOOD = 1.05
+_WELL_ABOVE = 1.2
 
 
 # --- gaps at equally many epochs ------------------------------------------------------------------------------------
@@ -30,7 +54,7 @@ def _large_overfits(e: Evidence) -> Outcome:
         above(
             gap_change(e, small, large, last),
             0.0,
-            _GAP,
+            gap_least(e, small),
             f"the change of the gap, {versus(small, large)},",
             e.ids(small, large),
         ),
@@ -47,11 +71,11 @@ def _large_overfits(e: Evidence) -> Outcome:
 def _size_matters(e: Evidence) -> Outcome:
     def differ(arm: Arm | None, other: Arm | None, when: str) -> Outcome:
         change = score_change(e, arm, other, when)
-        what = f"the change of {e.score.metric}, {versus(arm, other)},"
+        what = f"the change of {better(e, e.score)}, {versus(arm, other)},"
         gap = gap_change(e, arm, other, last)
         return any_of(
             differs(change, 0.0, least(e, e.score, arm), what, e.ids(arm, other)),
-            differs(gap, 0.0, _GAP, f"the change of the gap, {versus(arm, other)},"),
+            differs(gap, 0.0, gap_least(e, arm), f"the change of the gap, {versus(arm, other)},"),
         )
 
     return parts(
@@ -77,7 +101,7 @@ def _gap_at_equal_loss(e: Evidence) -> Outcome:
     if small is None or large is None:
         return undecided("the runs with little data were not made before the budget was used up")
     level = e.common_level((small, large))
-    if level is None or e.train_loss == e.study.metric:
+    if level is None:
         return undecided("no training loss is reached by both batch sizes")
 
     def gap(row: StudyRow) -> float | None:
@@ -86,7 +110,7 @@ def _gap_at_equal_loss(e: Evidence) -> Outcome:
 
     change = e.compared(small, large, gap)
     what = f"with little data, at a training loss of {level:.3g}, the change of the gap, {versus(small, large)},"
-    return above(change, 0.0, _GAP, what, e.ids(small, large))
+    return above(change, 0.0, gap_least(e, small), what, e.ids(small, large))
 
 
 def _rises_less(e: Evidence) -> Outcome:
@@ -103,7 +127,7 @@ def _rise(e: Evidence, row: StudyRow) -> float | None:
     if e.loss is None or row.status == "diverged":
         return None
     values = [x.metrics[e.loss] for x in e.course(row)]
-    return values[-1] / min(values)
+    return values[-1] / min(values) if min(values) > 0 else None
 
 
 # --- too few and too many -------------------------------------------------------------------------------------------
@@ -134,7 +158,7 @@ def _too_few_underfit(e: Evidence) -> Outcome:
     outcomes: list[Outcome] = []
     for name in (e.train_loss, e.loss):
         ratios: list[float] = []
-        for row in e.rows(arm):
+        for row in e.kept(arm):
             course, there = e.course(row), _minimum(e, row)
             if there > 1 and course[there].metrics[name] > 0:
                 ratios.append(at(course, 0.1, until=there).metrics[name] / course[there].metrics[name])
@@ -152,15 +176,17 @@ def _too_many_overfit(e: Evidence) -> Outcome:
         return _NO_LONG
     rises: list[float] = []
     falls: list[float] = []
-    for row in e.rows(arm):
+    for row in e.kept(arm):
         course, there = e.course(row), _minimum(e, row)
+        if not course[there].metrics[e.loss] > 0:
+            continue
         rises.append(course[-1].metrics[e.loss] / course[there].metrics[e.loss])
         if there < len(course) - 1 and course[there].metrics[e.train_loss] > 0:
             falls.append(course[-1].metrics[e.train_loss] / course[there].metrics[e.train_loss])
     if len(falls) < 2:
         return undecided(f"no run got past its validation minimum in {e.plan.long_epochs:g} epochs, {called(arm)}")
     return all_of(
-        above(log_mean(rises), 1.0, LOSS, f"{e.loss} at the end over its minimum, {called(arm)},", e.ids(arm)),
+        above(log_mean(rises), 1.0 + LOSS, 0.0, f"{e.loss} at the end over its minimum, {called(arm)},", e.ids(arm)),
         below(log_mean(falls), 1.0, LOSS, "the training loss at the end over that at the validation minimum"),
     )
 
@@ -184,8 +210,10 @@ def _tuned_on_training_data(e: Evidence) -> Outcome:
         by_train = min(points, key=lambda x: x.metrics[e.train_loss])
         by_validation = max(points, key=lambda x: e.metric.sign * x.metrics[e.metric.metric])
         changes.append(test.sign * (by_train.metrics[test.metric] - by_validation.metrics[test.metric]))
-    what = f"the change of {test.metric} from the pick by validation to that by training loss, of all runs and epochs,"
-    return below(mean(changes), 0.0, _GAP, what, e.ids(*e.arms("")))
+    what = (
+        f"the change of {better(e, test)} from the pick by validation to that by training loss, of all runs and epochs,"
+    )
+    return below(mean(changes), 0.0, least(e, test, e.at_best(e.plan.smallest)), what, e.ids(*e.arms("")))
 
 
 def _validation_loss_at_early_stop(e: Evidence) -> Outcome:
@@ -196,9 +224,16 @@ def _validation_loss_at_early_stop(e: Evidence) -> Outcome:
     if not e.rows(large):
         return _NO_LONG
     loss = e.loss
-    ratio = e.compared(small, large, lambda row: min(x.metrics[loss] for x in e.course(row)), ratio=True)
+    ratio = e.compared(small, large, lambda row: least_of(e, row, loss), ratio=True)
     what = f"the least {loss} of runs of {e.plan.long_epochs:g} epochs, {versus(small, large)}, as a ratio,"
     return above(ratio, 1.0, LOSS / 2, what, e.ids(small, large))
+
+
+def least_of(e: Evidence, row: StudyRow, loss: str) -> float | None:
+    """The least value of a loss along a run; `None` where it diverged."""
+    if row.status == "diverged":
+        return None
+    return min(x.metrics[loss] for x in e.course(row))
 
 
 def _never_converges(e: Evidence) -> Outcome:
@@ -206,15 +241,16 @@ def _never_converges(e: Evidence) -> Outcome:
     arm = _long(e)
     if not e.rows(arm):
         return _NO_LONG
-    ratios: list[float] = []
-    for row in e.rows(arm):
-        if row.status == "diverged":
-            ratios.append(math.inf)
-            continue
-        values = [x.metrics[e.train_loss] for x in e.course(row)]
-        ratios.append(fmean(values[-3:]) / min(values) if min(values) > 0 else 1.0)
+    diverged = [row for row in e.rows(arm) if row.status == "diverged"]
+    if diverged:
+        told = f"{len(diverged)} of {len(e.rows(arm))} runs of {e.plan.long_epochs:g} epochs diverged, {called(arm)}"
+        return exactly(True, len(diverged) / len(e.rows(arm)), told, runs=e.ids(arm))
+    courses = [[x.metrics[e.train_loss] for x in e.course(row)[1:]] for row in e.rows(arm)]
+    if min(map(min, courses)) <= 0:
+        return undecided("the training loss falls to 0 or below, where a ratio to its least value says nothing")
     what = f"the training loss at the end of {e.plan.long_epochs:g} epochs over its least before, {called(arm)},"
-    return above(log_mean(ratios), 1.2, 0.3, what, e.ids(arm))
+    ratios = log_mean(values[-1] / min(values) for values in courses)
+    return above(ratios, _WELL_ABOVE, 0.0, what, e.ids(arm))
 
 
 DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {

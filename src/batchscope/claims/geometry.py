@@ -9,6 +9,7 @@ from typing import Any
 from ..intervals.rank_correlation import rank_correlation
 from ..study import StudyRow
 from .comparisons import TIME, log_roughness, loss_ratio_above, versus
+from .convergence import bounded
 from .evidence import Arm, Evidence
 from .outcome import Outcome, above, all_of, below, log_mean, mean, not_testable, parts, undecided
 from .plan import FIXED
@@ -67,7 +68,7 @@ def _in_every_layer(e: Evidence) -> Outcome:
         )
         for layer in row["layers"]
     ]
-    if whole.verdict.value == "not held":
+    if whole.effect.high is not None and whole.effect.high < 1.0:
         outcomes = [
             below(
                 e.compared(large, small, lambda r, layer=layer: distance(e, r, layer), ratio=True),
@@ -213,7 +214,7 @@ def _drift_unsettles(e: Evidence) -> Outcome:
                 roughnesses.append(rough)
     found = [r for d, s in by_seed.values() if (r := rank_correlation(d, s)) is not None]
     what = "the rank correlation of activation drift and roughness of the log training loss over the runs of the grid"
-    return above(mean(found), 0.0, 0.1, what, e.ids(*e.arms("")))
+    return above(bounded(mean(found)), 0.0, 0.1, what, e.ids(*e.arms("")))
 
 
 DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {

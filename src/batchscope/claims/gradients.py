@@ -7,17 +7,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from scipy.special import stdtrit
+
 from ..intervals.over_repeats import ratio_of_counts
 from ..records import Estimate
 from ..report.wording import count, number
 from .convergence import rough_per_update
 from .evidence import Evidence
-from .outcome import Outcome, above, all_of, below, log_mean, mean, not_testable, ratio_of_means, undecided
+from .outcome import Outcome, above, all_of, below, log_mean, mean, not_testable, ratio_of_means, undecided, within
 
 __all__ = ["DECISIONS", "cosine_of_two_batches"]
 
 _FACTOR = 0.1
 _MANY = (10, 100, 1000)
+_ABOUT_MINUS_ONE = (-1.2, -0.8)
 _HALF = 0.5
 _TAIL = 10.0
 
@@ -53,9 +56,10 @@ def _mini_batch_varies_less(e: Evidence) -> Outcome:
     found = _by_size(e)
     if isinstance(found, Outcome):
         return found
-    size = e.plan.middle
-    ratio = ratio_of_means(_estimate(found[size], "variance"), _estimate(found[1], "variance"))
-    return below(ratio, 1.0, _FACTOR, f"the variance of the gradient at batch size {count(size)} over that at 1")
+    size, one = e.plan.middle, min(found)
+    ratio = ratio_of_means(_estimate(found[size], "variance"), _estimate(found[one], "variance"))
+    what = f"the variance of the gradient at batch size {count(size)} over that at {count(one)}"
+    return below(ratio, 1.0, _FACTOR, what)
 
 
 def _cosine_rises(e: Evidence) -> Outcome:
@@ -121,22 +125,20 @@ def _one_over_batch_size(e: Evidence) -> Outcome:
     found = _by_size(e)
     if isinstance(found, Outcome):
         return found
-    x = [math.log(b) for b in sorted(found)]
-    y = [math.log(_estimate(found[b], "variance").value or math.nan) for b in sorted(found)]
-    mx = sum(x) / len(x)
-    slope = sum((a - mx) * b for a, b in zip(x, y, strict=True)) / sum((a - mx) ** 2 for a in x)
-    residuals = [b - slope * (a - mx) - sum(y) / len(y) for a, b in zip(x, y, strict=True)]
-    error = math.sqrt(sum(r * r for r in residuals) / max(1, len(x) - 2) / sum((a - mx) ** 2 for a in x))
+    variances = {size: v for size in sorted(found) if (v := _estimate(found[size], "variance").value) and v > 0}
+    if len(variances) < 3:
+        return undecided("the variance is known at fewer than three batch sizes")
+    x, y = [math.log(size) for size in variances], [math.log(v) for v in variances.values()]
+    mx, my = math.fsum(x) / len(x), math.fsum(y) / len(y)
+    square = math.fsum((v - mx) ** 2 for v in x)
+    slope = math.fsum((v - mx) * w for v, w in zip(x, y, strict=True)) / square
+    residual = math.fsum((w - my - slope * (v - mx)) ** 2 for v, w in zip(x, y, strict=True))
+    half = float(stdtrit(len(x) - 2, 0.95)) * math.sqrt(residual / (len(x) - 2) / square)
     effect = Estimate(
-        value=slope, low=slope - 2 * error, high=slope + 2 * error, n=len(x), unit="", method="slope of the logarithms"
+        value=slope, low=slope - half, high=slope + half, n=len(x), unit="", method="least squares, 90 % t interval"
     )
-    return below(
-        effect,
-        -0.5,
-        0.1,
-        f"the slope of the variance against batch size in logarithms, {count(len(x))} sizes,",
-        decides="-1 is one over the batch size, and above -0.5 averaging would hardly help",
-    )
+    what = f"the slope of the variance against batch size in logarithms, {count(len(x))} sizes,"
+    return within(effect, *_ABOUT_MINUS_ONE, what)
 
 
 def _confident(e: Evidence) -> Outcome:
@@ -152,7 +154,10 @@ def _confident(e: Evidence) -> Outcome:
 def cosine_of_two_batches(e: Evidence) -> Outcome:
     """Whether the gradients of two small batches point less the same way than those of two large ones."""
     small, large = (e.noted(f"competition-{b}") for b in e.ends)
-    if not isinstance(small, list) or not isinstance(large, list):
+    for found in (small, large):
+        if isinstance(found, dict):
+            return not_testable(found["not_applicable"])
+    if small is None or large is None:
         return undecided("two batches of the largest size do not fit into the training set, or were not measured")
     cosines = [[c for r in records if (c := r["at_once"]["cosine"]) is not None] for records in (small, large)]
     change = _change(mean(cosines[0]), mean(cosines[1]))
@@ -167,7 +172,7 @@ def _compete(e: Evidence) -> Outcome:
     cosines = [s["cosine"] for s in sums if s["cosine"] is not None]
     kept = mean([s["kept"] for s in sums if s["kept"] is not None])
     what = f"the mean cosine between two examples' gradients (of the sum of their norms {number(kept.value)} is kept)"
-    return below(mean(cosines), _HALF, 0.05, what)
+    return below(mean(cosines), _HALF, 0.0, what)
 
 
 def _sums(e: Evidence) -> tuple[Sequence[int], Sequence[Sequence[float]], int] | Outcome:

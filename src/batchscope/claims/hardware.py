@@ -10,12 +10,15 @@ from ..records import Estimate
 from ..report.wording import bytes_, count, duration
 from .comparisons import TIME, epoch_time_falls
 from .evidence import Evidence
-from .outcome import Outcome, above, all_of, below, exactly, log_mean, parts, undecided
+from .outcome import Outcome, above, all_of, below, exactly, log_mean, not_testable, parts, undecided
 
 __all__ = ["DECISIONS"]
 
 _TWICE = 2.0
 _NAMED = (10, 100, 1000)
+
+
+_NO_SINGLE = not_testable("this model cannot be trained on a single example (batch normalisation)")
 
 
 def _untimed(e: Evidence) -> Outcome:
@@ -46,15 +49,17 @@ def _larger_is_faster(e: Evidence) -> Outcome:
 
 
 def _parallel(e: Evidence) -> Outcome:
-    sizes = [b for b in _timed_sizes(e) if b == 1 or b in e.plan.batch_sizes]
-    if len(sizes) < 2 or sizes[0] != 1:
+    sizes = _timed_sizes(e)
+    if len(sizes) < 2:
         return _untimed(e)
-    what = f"examples per second at batch size {count(sizes[-1])} over those at 1"
-    return above(_throughput(e, 1, sizes[-1]), 1.0, TIME, what)
+    what = f"examples per second at batch size {count(sizes[-1])} over those at {count(sizes[0])}"
+    return above(_throughput(e, sizes[0], sizes[-1]), 1.0, TIME, what)
 
 
 def _mini_batches_faster(e: Evidence) -> Outcome:
-    sizes = [b for b in _timed_sizes(e) if b in e.plan.batch_sizes]
+    sizes = [b for b in _timed_sizes(e) if b in e.plan.batch_sizes and b > 1]
+    if e.plan.least_batch_size > 1:
+        return _NO_SINGLE
     if not sizes or not e.step_ratios(1, sizes[0]):
         return _untimed(e)
     return all_of(
@@ -67,6 +72,8 @@ def _mini_batches_faster(e: Evidence) -> Outcome:
 
 def _only_marginally_more(e: Evidence) -> Outcome:
     sizes = [b for b in _NAMED if e.step_ratios(1, b)]
+    if e.plan.least_batch_size > 1:
+        return _NO_SINGLE
     if not sizes:
         return _untimed(e)
     outcomes = {
@@ -127,18 +134,20 @@ def _seconds_by_steps(e: Evidence) -> Outcome:
     arm = e.at_best(e.plan.middle)
     metric = e.loss or e.study.metric
     gains: list[float] = []
-    for row in e.rows(arm):
+    taken: list[float] = []
+    for row in e.kept(arm):
         course = e.course(row)
-        middle = course[len(course) // 2]
-        first = abs(course[0].metrics[metric] - middle.metrics[metric]) / max(middle.seconds, 1e-12)
-        second = abs(middle.metrics[metric] - course[-1].metrics[metric]) / max(
-            course[-1].seconds - middle.seconds, 1e-12
-        )
-        if second > 0:
-            gains.append(first / second)
-    what = f"the gain of {metric} a second in the first half of a run over that in the second half"
-    told = duration(sum(e.course(row)[-1].seconds for row in e.rows(arm)) / max(1, len(e.rows(arm))))
-    return above(log_mean(gains), 1.0, 0.1, f"in runs of {told}, {what},", e.ids(arm))
+        middle, end = course[len(course) // 2], course[-1]
+        sign = -1.0 if metric == e.loss else float(e.metric.sign)
+        first = sign * (middle.metrics[metric] - course[0].metrics[metric]) / max(middle.seconds, 1e-12)
+        second = sign * (end.metrics[metric] - middle.metrics[metric]) / max(end.seconds - middle.seconds, 1e-12)
+        taken.append(end.seconds)
+        if first > 0:
+            gains.append(max(0.0, second) / first)
+    if not taken:
+        return undecided("no run of the middle batch size ended without diverging")
+    what = f"the gain of {metric} a second in the second half of a run over that in the first half"
+    return below(log_mean(gains), 1.0, 0.1, f"in runs of {duration(sum(taken) / len(taken))}, {what},", e.ids(arm))
 
 
 DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {

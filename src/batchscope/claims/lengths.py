@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..study import StudyRow
 from ..study_rows import Evaluation
-from .comparisons import LOSS, NO_TEST, at, called, least, no_worse
+from .comparisons import LOSS, NO_TEST, at, better, called, least, no_worse
 from .evidence import Evidence
 from .outcome import Outcome, above, all_of, below, log_mean, mean, undecided, within
 from .plan import LONG
@@ -21,13 +21,13 @@ def _score_before(e: Evidence, share: float, name: str) -> Outcome:
     """The score at a share of the steps of its best, against the best, along the same runs."""
     arm = e.at_best(e.plan.middle)
     changes: list[float] = []
-    for row in e.rows(arm):
+    for row in e.kept(arm):
         course = e.course(row)
         best = max(range(len(course)), key=lambda i: e.score.sign * course[i].metrics[e.score.metric])
         if best > 0:
             early = at(course, share, until=best)
             changes.append(e.score.sign * (course[best].metrics[e.score.metric] - early.metrics[e.score.metric]))
-    what = f"the gain in {e.score.metric} from {name} of the steps to the best, {called(arm)},"
+    what = f"the gain in {better(e, e.score)} from {name} of the steps to the best, {called(arm)},"
     return above(mean(changes), 0.0, least(e, e.score, arm), what, e.ids(arm))
 
 
@@ -39,13 +39,13 @@ def _too_short(e: Evidence) -> Outcome:
         return undecided("no rate was found for the middle batch size")
     arms = [arm for arm in e.arms("") if arm.batch_size == best.batch_size]
     ratios: list[float] = []
-    for row in e.rows(best):
+    for row in e.kept(best):
         course = e.course(row)
         there = min(range(len(course)), key=lambda i: course[i].metrics[metric])
         short = [
             at(e.course(other), _TENTH * course[there].step / max(1, e.course(other)[-1].step)).metrics[metric]
             for arm in arms
-            for other in e.rows(arm)
+            for other in e.kept(arm)
             if other.seed == row.seed and not e.lost(other)
         ]
         if short and course[there].metrics[metric] > 0:
@@ -58,10 +58,10 @@ def _saves_time_but_underfits(e: Evidence) -> Outcome:
     arm = e.at_best(e.plan.middle)
     times: list[float] = []
     losses: list[float] = []
-    for row in e.rows(arm):
+    for row in e.kept(arm):
         course = e.course(row)
         early, end = at(course, _TENTH), course[-1]
-        if end.metrics[e.train_loss] > 0 and end.seconds > 0:
+        if end.metrics[e.train_loss] > 0 and end.seconds > 0 and early.metrics[e.train_loss] > 0:
             losses.append(early.metrics[e.train_loss] / end.metrics[e.train_loss])
             times.append(early.seconds / end.seconds / (early.step / end.step))
     return all_of(
@@ -104,26 +104,28 @@ def _stop_against(e: Evidence, against: str) -> Outcome:
     if test is None:
         return NO_TEST
     arm = e.at_one_rate(e.plan.long_sizes[0], LONG)
-    if not e.rows(arm):
+    if not e.kept(arm):
         return _NO_LONG
     changes: list[float] = []
-    for row in e.rows(arm):
+    for row in e.kept(arm):
         course = e.course(row)
         _, chosen = stopped(course, e.metric.metric, e.metric.sign, patience_of(e))
         other = course[-1]
         if against == "the best epoch of the whole run":
             other = max(course, key=lambda x: e.metric.sign * x.metrics[e.metric.metric])
         changes.append(test.sign * (chosen.metrics[test.metric] - other.metrics[test.metric]))
-    what = f"{test.metric} from {against} to the epoch of early stopping (patience {patience_of(e):g}), {called(arm)},"
+    what = (
+        f"{better(e, test)} from {against} to the epoch of early stopping (patience {patience_of(e):g}), {called(arm)},"
+    )
     return no_worse(e, mean(changes), what, e.ids(arm))
 
 
 def _fewer_epochs(e: Evidence) -> Outcome:
     arm = e.at_one_rate(e.plan.long_sizes[0], LONG)
-    if not e.rows(arm):
+    if not e.kept(arm):
         return _NO_LONG
     shares: list[float] = []
-    for row in e.rows(arm):
+    for row in e.kept(arm):
         course = e.course(row)
         end, _ = stopped(course, e.metric.metric, e.metric.sign, patience_of(e))
         shares.append(end.epoch / course[-1].epoch)
@@ -136,7 +138,7 @@ def _lowest_point(e: Evidence) -> Outcome:
     if test is None:
         return NO_TEST
     arm = e.at_one_rate(e.plan.long_sizes[0], LONG)
-    if not e.rows(arm):
+    if not e.kept(arm):
         return _NO_LONG
 
     def change(row: StudyRow) -> float:
@@ -144,8 +146,8 @@ def _lowest_point(e: Evidence) -> Outcome:
         best = max(course, key=lambda x: e.metric.sign * x.metrics[e.metric.metric])
         return test.sign * (best.metrics[test.metric] - course[-1].metrics[test.metric])
 
-    what = f"{test.metric} from the last epoch to the one with the best {e.metric.metric}, {called(arm)},"
-    return no_worse(e, mean([change(row) for row in e.rows(arm)]), what, e.ids(arm))
+    what = f"{better(e, test)} from the last epoch to the one with the best {e.metric.metric}, {called(arm)},"
+    return no_worse(e, mean([change(row) for row in e.kept(arm)]), what, e.ids(arm))
 
 
 DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {

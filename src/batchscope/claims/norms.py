@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from ..intervals.spread import deviation_ratio
 from ..report.wording import number
-from .comparisons import TIME, called, gap_change, last, least, score_change, versus
+from .comparisons import TIME, better, called, gap_change, gap_least, last, least, score_change, versus
 from .convergence import epochs_to_common_loss
 from .evidence import Evidence
 from .outcome import Outcome, above, all_of, any_of, below, differs, log_mean, mean, not_testable, parts, undecided
@@ -15,7 +15,7 @@ from .plan import ORDER
 
 __all__ = ["DECISIONS"]
 
-_BEFORE, _AFTER = "norm before", "norm after"
+_BEFORE, _AFTER, _PLAIN = "norm before", "norm after", "none"
 _KINDS = ("noise", "shift", "outliers")
 
 
@@ -41,17 +41,17 @@ def _softens(e: Evidence) -> Outcome:
         pairs = e.per_seed([e.at_one_rate(b, variant) for b in (small, large)], name)
         return {seed: abs(b - a) for seed, (a, b) in pairs.items()}
 
-    without, with_norm = ranges(""), ranges(_BEFORE)
+    without, with_norm = ranges(e.without), ranges(_BEFORE)
     ratio = log_mean(with_norm[s] / without[s] for s in without if s in with_norm and without[s] > 0)
     what = f"the range of {name.replace('_', ' ', 1)} over batch sizes {small} and {large} with it over that without"
-    ids = e.ids(*(e.at_one_rate(b, v) for b in (small, large) for v in ("", _BEFORE)))
+    ids = e.ids(*(e.at_one_rate(b, v) for b in (small, large) for v in (e.without, _BEFORE)))
     return below(ratio, 1.0, TIME, what, ids)
 
 
 def _faster(e: Evidence) -> Outcome:
     outcomes: dict[str, Outcome] = {}
     for size in dict.fromkeys(e.plan.norm_sizes):
-        without, with_norm = e.at_best(size), e.at_best(size, _BEFORE)
+        without, with_norm = e.at_best(size, e.without), e.at_best(size, _BEFORE)
         effect, what = epochs_to_common_loss(e, without, with_norm)
         ids = e.ids(without, with_norm)
         outcomes[f"batch size {size}"] = below(effect, 1.0, TIME, f"{what} with it against without,", ids)
@@ -61,14 +61,14 @@ def _faster(e: Evidence) -> Outcome:
 def _generalises(e: Evidence) -> Outcome:
     outcomes: dict[str, Outcome] = {}
     for size in dict.fromkeys(e.plan.norm_sizes):
-        without, with_norm = e.at_best(size), e.at_best(size, _BEFORE)
+        without, with_norm = e.at_best(size, e.without), e.at_best(size, _BEFORE)
         ids = e.ids(without, with_norm)
         change = score_change(e, without, with_norm, "best")
-        what = f"the change of {e.score.metric} with it, {versus(without, with_norm)},"
-        better = above(change, 0.0, least(e, e.score, without), what, ids)
+        what = f"the change of {better(e, e.score)} with it, {versus(without, with_norm)},"
+        improved = above(change, 0.0, least(e, e.score, without), what, ids)
         gap = gap_change(e, without, with_norm, last)
-        smaller = below(gap, 0.0, 0.005, "the change of the gap with it")
-        outcomes[f"batch size {size}"] = all_of(better, smaller)
+        smaller = below(gap, 0.0, gap_least(e, without), "the change of the gap with it")
+        outcomes[f"batch size {size}"] = all_of(improved, smaller)
     return parts("the batch size", outcomes)
 
 
@@ -93,7 +93,7 @@ def _more_robust(e: Evidence) -> Outcome:
     """What the strongest disturbance of each kind costs, with it against without, seed by seed."""
     losses: dict[str, dict[str, dict[int, float]]] = {}
     runs: list[str] = []
-    for variant in ("as it is", _BEFORE):
+    for variant in (_PLAIN, _BEFORE):
         for seed in e.plan.seeds:
             noted = e.noted(f"robustness-{variant}-{seed}")
             if noted is None:
@@ -110,22 +110,24 @@ def _more_robust(e: Evidence) -> Outcome:
         return undecided("robustness was not measured before the budget was used up")
     outcomes: dict[str, Outcome] = {}
     for kind, by in losses.items():
-        without, with_norm = by["as it is"], by[_BEFORE]
+        without, with_norm = by[_PLAIN], by[_BEFORE]
         change = mean([with_norm[s] - without[s] for s in without if s in with_norm])
         cost = number(mean(list(without.values())).value)
         what = f"the change with it of what {kind} costs in {e.score.metric} ({cost})"
-        outcomes[kind] = below(change, 0.0, 0.01, what, runs)
+        outcomes[kind] = below(change, 0.0, 2 * least(e, e.score, e.at_best(e.plan.middle)), what, runs)
     return parts("the disturbance", outcomes)
 
 
 def _worth_trying(e: Evidence) -> Outcome:
     """Whether none, before and after differ in the best metric, each at its best rate."""
     size = e.plan.norm_sizes[0]
-    arms = [e.at_best(size, variant) for variant in ("", _BEFORE, _AFTER)]
+    arms = [e.at_best(size, variant) for variant in (e.without, _BEFORE, _AFTER)]
     outcomes: list[Outcome] = []
     for a, b in ((0, 1), (0, 2), (1, 2)):
         change = score_change(e, arms[a], arms[b], "best")
-        what = f"the change of {e.score.metric} from {_name(a)} ({called(arms[a])}) to {_name(b)} ({called(arms[b])})"
+        what = (
+            f"the change of {better(e, e.score)} from {_name(a)} ({called(arms[a])}) to {_name(b)} ({called(arms[b])})"
+        )
         outcomes.append(differs(change, 0.0, least(e, e.score, arms[a]), what, e.ids(arms[a], arms[b])))
     return any_of(*outcomes)
 

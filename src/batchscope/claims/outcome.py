@@ -6,10 +6,11 @@ A statement says that some effect lies above a bound (a ratio above 1, a differe
     held        otherwise, if the whole interval lies above `bound`
     undecided   otherwise: the interval is too wide
 
-`least` keeps an effect of no consequence from being called one, however sure it is. A statement with several parts is
-held if all of them are, not held if none is; parts that disagree, each beyond its interval, make it depend on what
-parts them. (The verdicts of one task are many: nine in ten intervals hold the truth, so that a few of a hundred
-verdicts are wrong by chance alone.)
+`least` keeps an effect of no consequence from being called one, however sure it is. Where the bound is a threshold
+already (a count ten times as large, a correlation below -0.5), `least` is 0. A statement with several parts is held if
+all of them are, not held if one is not; where its parts are conditions, and they disagree, each beyond its interval, it
+depends on what parts them. (The verdicts of one task are many: nine in ten intervals hold the truth, so that a few of a
+hundred verdicts are wrong by chance alone.)
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 _LEVEL = 0.95
+_NEXT_TO_NOTHING = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,8 @@ def above(
     >>> above(e, 1.0, 0.05, "the ratio").verdict.value, above(e, 2.0, 0.05, "the ratio").verdict.value
     ('held', 'not held')
     """
-    reason = f"{what} is {with_interval(effect)}; {decides or f'it would have to lie above {bound:g}'}"
+    counts = f", and by {least:g} to count" if least else ""
+    reason = f"{what} is {with_interval(effect)}; {decides or f'it would have to lie above {bound:g}{counts}'}"
     if effect.high is not None and effect.high < bound + least:
         verdict = Verdict.NOT_HELD
     elif effect.low is not None and effect.low > bound:
@@ -87,14 +90,15 @@ def below(
 ) -> Outcome:
     """Whether an effect lies below a bound; the mirror image of `above`."""
     mirrored = above(_mirrored(effect), -bound, least, what, runs)
-    reason = f"{what} is {with_interval(effect)}; {decides or f'it would have to lie below {bound:g}'}"
+    counts = f", and by {least:g} to count" if least else ""
+    reason = f"{what} is {with_interval(effect)}; {decides or f'it would have to lie below {bound:g}{counts}'}"
     return replace(mirrored, effect=effect, reason=reason)
 
 
 def differs(effect: Estimate, bound: float, least: float, what: str, runs: Sequence[str] = ()) -> Outcome:
-    """Whether an effect lies off a value, on whichever side."""
-    up, down = above(effect, bound, least, what, runs), below(effect, bound, least, what, runs)
-    reason = f"{what} is {with_interval(effect)}; it would have to lie off {bound:g} by {least:g} or more"
+    """Whether an effect lies off a value by more than `least`, on whichever side."""
+    up, down = above(effect, bound + least, 0.0, what, runs), below(effect, bound - least, 0.0, what, runs)
+    reason = f"{what} is {with_interval(effect)}; it would have to lie off {bound:g} by more than {least:g}"
     if Verdict.HELD in (up.verdict, down.verdict):
         verdict = Verdict.HELD
     elif up.verdict is down.verdict is Verdict.NOT_HELD:
@@ -135,7 +139,7 @@ def not_testable(reason: str) -> Outcome:
 
 
 def all_of(*outcomes: Outcome) -> Outcome:
-    """Held if all are, not held if one is not, by the words of the statement: no condition parts them."""
+    """Held if all are, not held if one is not: no condition parts them. The effect is that of the part that decides."""
     order = (Verdict.NOT_HELD, Verdict.NOT_TESTABLE, Verdict.UNDECIDED, Verdict.DEPENDS, Verdict.HELD)
     return _joined(min(outcomes, key=lambda o: order.index(o.verdict)), outcomes)
 
@@ -178,8 +182,12 @@ def mean(values: Sequence[float], unit: str = "") -> Estimate:
 
 
 def log_mean(ratios: Iterable[float]) -> Estimate:
-    """The geometric mean of independent positive ratios, its interval from their logarithms."""
-    kept = [r for r in ratios if r > 0 and math.isfinite(r)]
+    """The geometric mean of independent ratios, its interval from their logarithms.
+
+    A ratio of 0 (a range that vanished) counts as a thousandth, so that it is not lost; such as are no numbers, or
+    negative, are left out.
+    """
+    kept = [max(r, _NEXT_TO_NOTHING) for r in ratios if r >= 0 and math.isfinite(r)]
     logs = mean([math.log(r) for r in kept])
     value, low, high = (None if v is None else math.exp(min(v, 700.0)) for v in (logs.value, logs.low, logs.high))
     method = f"geometric mean of {logs.n}, 90 % t interval of the logarithms"

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..errors import UsageError
 
@@ -46,7 +46,7 @@ _FACTOR = 4
 _COUNT = 4
 _RATES = 6
 _EPOCHS = (20, 14, 10, 7, 5)
-_SEEDS = (5, 4, 3)
+_SEEDS = (7, 5, 4, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,8 @@ class ClaimsPlan:
     seeds: tuple[int, ...]
     epochs: float
     """Of a run of the grid."""
+    least_batch_size: int = 1
+    """Examples that the model needs to be trained at all: 2 with batch normalisation."""
 
     def __post_init__(self) -> None:
         if len(self.batch_sizes) < 2 or len(self.lrs) < 2:
@@ -82,18 +84,18 @@ class ClaimsPlan:
 
     @property
     def middle(self) -> int:
-        """The second smallest batch size: steps enough, at a price that is bearable."""
-        return self.batch_sizes[min(1, len(self.batch_sizes) - 2)]
+        """The second smallest batch size: steps enough, at a price that is bearable; of two, the larger."""
+        return self.batch_sizes[1]
 
     @property
-    def long_sizes(self) -> tuple[int, int]:
-        """A batch size and eight times as many, no more than the largest."""
-        return self.middle, max(b for b in (8 * self.middle, self.largest) if b <= self.largest)
+    def long_sizes(self) -> tuple[int, ...]:
+        """The middle batch size and eight times as many, no more than the largest; both, where there are two."""
+        return (self.middle, min(8 * self.middle, self.largest)) if len(self.batch_sizes) > 2 else self.batch_sizes[:2]
 
     @property
-    def norm_sizes(self) -> tuple[int, int]:
+    def norm_sizes(self) -> tuple[int, ...]:
         """For batch normalisation."""
-        return self.middle, self.largest
+        return (self.middle, self.largest) if len(self.batch_sizes) > 2 else self.batch_sizes
 
     @property
     def long_epochs(self) -> float:
@@ -111,7 +113,10 @@ class ClaimsPlan:
     def few_sizes(self, examples: int) -> tuple[int, ...]:
         """Batch sizes that fit into them twice."""
         sizes = [b for b in self.batch_sizes if 2 * b <= self.few(examples)]
-        return tuple(sizes) if len(sizes) > 1 else (max(1, self.smallest // 2), self.smallest)
+        if len(sizes) > 1:
+            return tuple(sizes)
+        least = max(self.least_batch_size, min(self.smallest, self.few(examples) // 8))
+        return least, max(least + 1, min(4 * least, self.few(examples)))
 
     @property
     def few_epochs(self) -> float:
@@ -159,6 +164,9 @@ def plan_for(
     step_s: Callable[[int], float],
     evaluation_s: float,
     smallest: int = 1,
+    batch_sizes: tuple[int, ...] = (),
+    seeds: int | None = None,
+    epochs: float | None = None,
 ) -> ClaimsPlan:
     """The largest plan that fits: batch sizes by a factor of 4 from 8 on, then fewer epochs and seeds, then from 16 on.
 
@@ -170,15 +178,24 @@ def plan_for(
         step_s: seconds of a step at a batch size.
         evaluation_s: seconds of an evaluation.
         smallest: batch size that the model can be trained on.
+        batch_sizes: fixed beforehand; empty: free.
+        seeds: how many, fixed beforehand; `None`: free.
+        epochs: fixed beforehand; `None`: free.
 
     Returns:
         The first that fits; where none does, the smallest one: it will be cut off, most important runs first.
     """
     options = [
-        ClaimsPlan(batch_sizes=sizes, lrs=tuple(sorted(lrs)), seeds=tuple(range(seed, seed + n)), epochs=epochs)
-        for sizes in _sizes(examples, smallest)
-        for n in _SEEDS
-        for epochs in _EPOCHS
+        ClaimsPlan(
+            batch_sizes=sizes,
+            lrs=tuple(sorted(lrs)),
+            seeds=tuple(range(seed, seed + n)),
+            epochs=length,
+            least_batch_size=smallest,
+        )
+        for sizes in ([batch_sizes] if batch_sizes else _sizes(examples, smallest))
+        for n in (_SEEDS if seeds is None else (seeds,))
+        for length in (_EPOCHS if epochs is None else (epochs,))
     ]
     fits = (plan for plan in options if plan.seconds(examples, step_s, evaluation_s) <= seconds_to_use)
     return next(fits, None) or min(options, key=lambda plan: plan.seconds(examples, step_s, evaluation_s))
@@ -217,8 +234,3 @@ def trial_variant(epochs: float) -> str:
     'trial, 2.5 epochs'
     """
     return f"{TRIAL}, {epochs:g} epochs"
-
-
-def replaced(plan: ClaimsPlan, **given: object) -> ClaimsPlan:
-    """The plan with what a user gave; empty and `None` leave a member as it is."""
-    return replace(plan, **{name: value for name, value in given.items() if value not in (None, ())})  # pyright: ignore[reportArgumentType]

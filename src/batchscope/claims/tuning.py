@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..intervals.paired_ratio import paired_ratio
-from ..report.wording import count, number
+from ..report.wording import count, number, with_interval
 from ..trial_sequence import Advice, Choice, Followed, Next, Trial, follow
-from .comparisons import NO_TEST, TIME, called, least, no_worse, versus
+from .comparisons import NO_TEST, TIME, better, called, least, no_worse, versus
 from .evidence import Arm, Evidence
 from .outcome import Outcome, above, all_of, below, log_mean, mean, undecided, within
 from .plan import TRIAL, ClaimsPlan, trial_variant
@@ -48,13 +48,17 @@ def _left_of_the_gap(e: Evidence) -> Outcome:
     one, best = (e.values(arm_of(e.plan.largest), f"best_{e.loss}") for arm_of in (e.at_one_rate, e.at_best))
     tuned = e.values(e.at_best(e.plan.smallest), f"best_{e.loss}")
     seeds = [seed for seed in small if seed in one and seed in best and seed in tuned]
+    there = mean([one[s] - small[s] for s in seeds])
+    if there.low is None or there.low <= 0:
+        said = f"at one rate the largest batch is not clearly worse in {e.loss}: {with_interval(there)}"
+        return undecided(f"{said}; there is no gap that tuning could leave")
     effect = paired_ratio([(best[s] - tuned[s], one[s] - small[s]) for s in seeds])
     what = (
         f"the difference in best {e.loss} between batch size {count(e.plan.largest)} and {count(e.plan.smallest)}, "
         "each at its best rate, as a share of that at one rate"
     )
     ids = e.ids(*e.ends_at_one_rate, *e.ends_at_best)
-    return below(effect, _HALF, 0.05, what, ids)
+    return below(effect, _HALF, 0.0, what, ids)
 
 
 def _nearly_meet(e: Evidence) -> Outcome:
@@ -151,7 +155,7 @@ def _as_good_as_the_grid(e: Evidence) -> Outcome:
         what = f"the {e.metric.metric} of what the trials choose over that of the best of the grid, {called(best)},"
         return below(ratios, 1.1, 0.0, what, ids, decides="it would have to lie below 1.1, the margin")
     changes = mean([(trial.value or 0.0) - values[s] for s, (trial, _) in chosen.items() if s in values])
-    return no_worse(e, changes, f"{e.metric.metric} from the best of the grid to what the trials choose", ids)
+    return no_worse(e, changes, f"{better(e, e.metric)} from the best of the grid to what the trials choose", ids)
 
 
 def _in_less_time(e: Evidence) -> Outcome:

@@ -35,7 +35,7 @@ class Kind(NamedTuple):
 
 
 _KINDS = (
-    Kind("", "without", "as it is", "var(--series-0)"),
+    Kind("", "without", "none", "var(--series-0)"),
     Kind("norm before", "before the activation", "norm before", "var(--series-1)"),
     Kind("norm after", "after the activation", "norm after", "var(--series-2)"),
 )
@@ -65,7 +65,7 @@ def _curves(e: Evidence) -> Figure | None:
     branches: list[Branch] = []
     for kind in _KINDS:
         for size, dash in zip(dict.fromkeys(e.plan.norm_sizes), _DASHES, strict=False):
-            arm = e.at_best(size, kind.variant)
+            arm = e.at_best(size, kind.variant or e.without)
             course = course_at(e, arm)
             if course is not None and arm is not None:
                 label = f"{kind.words}, batch size {count(size)} at rate {number(arm.lr)}"
@@ -86,7 +86,10 @@ def _ends(e: Evidence) -> str:
     """The training loss at the end of each."""
     said: list[str] = []
     for size in dict.fromkeys(e.plan.norm_sizes):
-        known = [(k.words, over_seeds(e, e.at_best(size, k.variant), f"final_{e.train_loss}").value) for k in _KINDS]
+        known = [
+            (k.words, over_seeds(e, e.at_best(size, k.variant or e.without), f"final_{e.train_loss}").value)
+            for k in _KINDS
+        ]
         told = joined([f"{number(value)} {words}" for words, value in known if value is not None])
         said += [f"at batch size {count(size)} {told}"] if told else []
     return f"Each at its best rate, mean over the seeds. The training loss ends at: {'; '.join(said)}."
@@ -95,7 +98,7 @@ def _ends(e: Evidence) -> str:
 def _sooner(e: Evidence) -> str:
     told: list[str] = []
     for size in dict.fromkeys(e.plan.norm_sizes):
-        effect, _ = epochs_to_common_loss(e, e.at_best(size), e.at_best(size, _KINDS[1].variant))
+        effect, _ = epochs_to_common_loss(e, e.at_best(size, e.without), e.at_best(size, _KINDS[1].variant))
         words = times_as(effect, "more", "fewer", "as many")
         told += [f"at batch size {count(size)} {words}"] if words else []
     return (
