@@ -141,7 +141,7 @@ def sentence(text: str) -> str:
     ('The fastest recipe found.', 'val_loss is noisy.', '')
     """
     text = text.strip()
-    if text.partition(" ")[0].isalpha():
+    if text.partition(" ")[0].removesuffix(":").isalpha():
         text = text[0].upper() + text[1:]
     return text if not text or text[-1] in ".!?:" else f"{text}."
 
