@@ -6,7 +6,7 @@
 Needs the data in `../shared`. Each study is run as its command runs it; what is made smaller than published, so that
 the whole fits into an afternoon, stands in `PAGES` below. The page goes to `docs/pages/NAME.html`, rows, findings and
 environment to `benchmarks/results/pages/NAME.json`. Runs are kept in the folder that `--runs` names, and a repeated
-command goes on from them.
+command goes on from them; the time that it took is then not known, and `wall_s` is null.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def build(name: str, words: Sequence[str], runs: Path, budget: str) -> None:
     """Run the command, and keep its page and its answer."""
     out = runs.resolve() / name
     command = [sys.executable, "-m", "batchscope", *words, "--out", str(out), "--json", "--budget", budget]
+    begun = out.exists()
     load, started = os.getloadavg(), time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=HERE.parent)
     wall_s = time.perf_counter() - started
@@ -68,7 +69,7 @@ def build(name: str, words: Sequence[str], runs: Path, budget: str) -> None:
         {
             "environment": environment_of(pick("cpu")),
             "command": " ".join(["batchscope", *words]),
-            "wall_s": wall_s,
+            "wall_s": None if begun else wall_s,
             "load_before": load,
             "load_after": os.getloadavg(),
             **json.loads(done.stdout),

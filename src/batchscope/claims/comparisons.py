@@ -41,9 +41,6 @@ __all__ = [
 
 LOSS, TIME = 0.02, 0.05
 _POINT = 0.005
-_MARGIN = 0.01
-"""By how much a score may be lower and count as no worse."""
-
 NO_TEST = not_testable("the task reports no test metric (evaluate with a key that begins with test_)")
 
 
@@ -155,16 +152,16 @@ def loss_ratio_above(e: Evidence, name: str, arm: Arm | None, other: Arm | None,
     return above(e.ratio(name, arm, other), 1.0, LOSS, f"{what}, {versus(arm, other)}, as a ratio,", e.ids(arm, other))
 
 
-def no_worse(e: Evidence, change: Estimate, what: str, runs: Sequence[str] = ()) -> Outcome:
+def no_worse(e: Evidence, quality: Quality, change: Estimate, what: str, runs: Sequence[str] = ()) -> Outcome:
     """Whether something is no worse than something else, by a margin fixed beforehand.
 
     Args:
-        e: says whether the score is a share; of another metric the margin is 4 % of its size.
+        e: where the metric's size is seen.
+        quality: the metric: of a share the margin is a point of a hundred, of another one 4 % of its size.
         change: by how much it is better.
         what: that changes.
         runs: behind it.
     """
-    share = e.score.sign > 0
-    margin = _MARGIN if share else 2 * least(e, e.score, e.at_best(e.plan.smallest))
+    margin = 2 * least(e, quality, e.at_best(e.plan.smallest))
     words = f"it would have to lie above -{margin:.2g}, the margin"
     return above(change, -margin, 0.0, f"the change of {what}", runs, decides=words)

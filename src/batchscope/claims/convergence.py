@@ -330,7 +330,9 @@ def _holy_grail(e: Evidence) -> Outcome:
         return undecided("no validation loss is reached by every batch size at its best rate")
     outcomes = [
         all_of(
-            no_worse(e, score_change(e, small, arm, "best", e.test), f"{better(e, e.test)}, {versus(small, arm)},"),
+            no_worse(
+                e, e.test, score_change(e, small, arm, "best", e.test), f"{better(e, e.test)}, {versus(small, arm)},"
+            ),
             below(
                 seconds_to(e, level, metric, small, arm),
                 1.0,

@@ -211,10 +211,10 @@ class Evidence:
 
     @cached_property
     def test(self) -> Quality | None:
-        """The test metric that belongs to the score."""
-        name = self.score.metric.replace("val_", "test_", 1)
+        """The test metric that belongs to the metric that choices are made by; else any."""
+        name = self.metric.metric.replace("val_", "test_", 1)
         if name in self.metrics and name.startswith("test_"):
-            return Quality(name, self.score.sign)
+            return Quality(name, self.metric.sign)
         known = [m for m in self.metrics if m.startswith("test_")]
         return next((Quality(m, 1 if larger_is_better(m) else -1) for m in known), None)
 

@@ -117,7 +117,7 @@ def _stop_against(e: Evidence, against: str) -> Outcome:
     what = (
         f"{better(e, test)} from {against} to the epoch of early stopping (patience {patience_of(e):g}), {called(arm)},"
     )
-    return no_worse(e, mean(changes), what, e.ids(arm))
+    return no_worse(e, test, mean(changes), what, e.ids(arm))
 
 
 def _fewer_epochs(e: Evidence) -> Outcome:
@@ -147,7 +147,7 @@ def _lowest_point(e: Evidence) -> Outcome:
         return test.sign * (best.metrics[test.metric] - course[-1].metrics[test.metric])
 
     what = f"{better(e, test)} from the last epoch to the one with the best {e.metric.metric}, {called(arm)},"
-    return no_worse(e, mean([change(row) for row in e.kept(arm)]), what, e.ids(arm))
+    return no_worse(e, test, mean([change(row) for row in e.kept(arm)]), what, e.ids(arm))
 
 
 DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {

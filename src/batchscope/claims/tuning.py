@@ -155,7 +155,9 @@ def _as_good_as_the_grid(e: Evidence) -> Outcome:
         what = f"the {e.metric.metric} of what the trials choose over that of the best of the grid, {called(best)},"
         return below(ratios, 1.1, 0.0, what, ids, decides="it would have to lie below 1.1, the margin")
     changes = mean([(trial.value or 0.0) - values[s] for s, (trial, _) in chosen.items() if s in values])
-    return no_worse(e, changes, f"{better(e, e.metric)} from the best of the grid to what the trials choose", ids)
+    return no_worse(
+        e, e.metric, changes, f"{better(e, e.metric)} from the best of the grid to what the trials choose", ids
+    )
 
 
 def _in_less_time(e: Evidence) -> Outcome:
