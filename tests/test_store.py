@@ -173,7 +173,8 @@ def test_a_workers_copy_of_the_lock_dies_with_its_parent(
 ) -> None:
     """A loader's worker is a fork; it outlives a killed parent by seconds."""
     pid = tmp_path / "pid"
-    fork = "if not (child := os.fork()):\n    os.close(1); time.sleep(60); os._exit(0)"
+    fork = "r, w = os.pipe()\nif not (child := os.fork()):\n    os.close(1); os.write(w, b'.'); time.sleep(60)"
+    fork += "; os._exit(0)\nos.read(r, 1)"  # the child has begun, and with that let the lock go
     process = at_work(f"{fork}\nopen({str(pid)!r}, 'w').write(str(child))")
     kill(process)
     try:

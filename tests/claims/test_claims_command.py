@@ -51,6 +51,18 @@ class Task:
 
 def task():
     return Task()
+
+
+class Normalised(Task):
+    def model(self):
+        return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+
+    def train_data(self):
+        return TensorDataset(*parts(40, 0))
+
+
+def normalised():
+    return Normalised()
 """
 COMMAND = "claims small.py:task --batch-sizes 4,32 --lrs 0.03,0.3 --seeds 2 --epochs 2 --out out"
 VERDICTS = {"held", "not held", "depends", "undecided", "not testable"}
@@ -88,6 +100,18 @@ def test_every_statement_has_its_verdict_and_nothing_is_made_twice(small: Cli) -
     assert "statements can be tested on" in again.out
     assert {path.name for path in Path("out/runs").iterdir()} == ids
     assert json.loads(Path("out/claims.json").read_text(encoding="utf-8"))["claims"] == answer["claims"]
+
+
+def test_a_model_with_batch_normalisation_and_few_examples_is_asked_what_it_can_be(small: Cli) -> None:
+    ended = small("claims small.py:normalised --batch-sizes 4,16 --lrs 0.03,0.3 --seeds 2 --epochs 1 --out out --json")
+    assert ended.status == 0, ended.err
+    claims = {claim["id"]: claim for claim in ended.answer["claims"]}
+    for identifier in ("S1.7c", "S3.11b"):
+        assert claims[identifier]["verdict"] == "not testable"
+        assert "single example" in claims[identifier]["reason"]
+    assert "batch normalisation, so an example's gradient depends on its batch" in claims["S3.11a"]["reason"]
+    assert claims["S3.13a"]["verdict"] in VERDICTS - {"not testable"}, "the task as it came has it: none is compared"
+    assert small("claims small.py:normalised --batch-sizes 1,16 --lrs 0.03,0.3 --out other").status == 2
 
 
 def test_what_the_budget_cuts_off_is_undecided_and_the_same_command_goes_on(small: Cli) -> None:

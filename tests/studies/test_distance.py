@@ -177,7 +177,7 @@ def test_weights_are_counted_once_and_kept_only_where_they_are_counted(
             assert sum(moment["counts"]) + moment["zeros"] == parameter["size"]
     kept = sorted(path.name for path in (tmp_path / "out").glob("runs/*/weights-*"))
     assert kept == ["weights-epoch-0.pt"] * 2 + ["weights-last.pt"] * 4
-    monkeypatch.setattr("batchscope.weight_histograms.histograms_of", pytest.fail)
+    monkeypatch.setattr("batchscope.study_measures.weight_histograms.histograms_of", pytest.fail)
     again = made(tmp_path, batch_sizes=(4, 10, 20))
     assert again.answer() == found.answer()
 

@@ -109,7 +109,7 @@ def test_norms_are_on_their_closed_form(tmp_path: Path) -> None:
 def test_an_interrupted_measurement_loses_one_repeat_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from batchscope import summing_gradients
+    from batchscope.study_measures import summing_gradients
 
     whole = made(tmp_path / "whole", Bowls(0.5))
     measure, calls = summing_gradients.measure_part, 0
