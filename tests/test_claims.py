@@ -74,3 +74,37 @@ def test_fit_is_near_the_best_recorded_batch_size_or_refuses(recorded: dict[str,
         f"median and 95th percentile are {left_out['median']:.2f} and {left_out['p95']:.2f}",
     ):
         assert said.replace("%", " %") in document
+
+
+@pytest.fixture(scope="module")
+def two_seeds() -> dict[str, Any]:
+    return json.loads((ROOT / "benchmarks" / "results" / "claims.json").read_text())
+
+
+def test_what_is_said_of_the_verdicts_of_two_seeds_is_measured(two_seeds: dict[str, Any]) -> None:
+    document = " ".join((ROOT / "docs" / "laboratory.md").read_text().split())
+    first, second = two_seeds["figures"]
+    minutes = [command["wall_s"] / 60 for command in two_seeds["commands"]]
+    for said in (
+        f"{first['decided']} and {second['decided']} of {first['testable']} testable statements were decided",
+        f"in {minutes[0]:.1f} and {minutes[1]:.1f} minutes",
+        f"the same for {100 * two_seeds['same_verdict']:.1f} % of them",
+    ):
+        assert said in document
+    assert not two_seeds["decided_otherwise"]
+    assert min(first["share_decided"], second["share_decided"]) >= 0.75
+    assert two_seeds["same_verdict"] >= 0.9
+    assert max(minutes) < 10
+
+
+PAGES = sorted((ROOT / "benchmarks" / "results" / "pages").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_every_page_has_its_rows_and_is_linked(path: Path) -> None:
+    data = json.loads(path.read_text())
+    assert data["command"].startswith("batchscope ")
+    assert data["environment"]["torch"]
+    assert data.get("rows") or data.get("claims")
+    assert (ROOT / "docs" / "pages" / f"{path.stem}.html").is_file()
+    assert f"(pages/{path.stem}.html)" in (ROOT / "docs" / "laboratory.md").read_text()
