@@ -18,7 +18,7 @@ from .counted_run import count_run
 from .errors import TaskError
 from .fixed_start import fixed_start
 from .laboratory import Laboratory
-from .normalisation import Where, normalised
+from .normalisation import Where, has_batch_norm, normalised
 from .probes.activation_drift import ActivationDrift
 from .probes.averaging import measure_averaging
 from .probes.base import NotApplicable, Observer
@@ -33,6 +33,7 @@ from .probes.sharpness import measure_box_sharpness
 from .robustness import measure_robustness
 from .store import StoredRun
 from .study import Arm, Length
+from .study_measures.normalisation_measures import measured_definition
 from .study_rows import row_of, summarise
 from .subsets import with_few_examples
 from .trial_sequence import Next, Trial, follow
@@ -125,7 +126,7 @@ class ClaimsLaboratory:
 
     def _norm(self) -> None:
         configurations: tuple[Where, ...] = ("before", "after")
-        if _has_norm(self._fresh()):
+        if has_batch_norm(self._fresh()):
             self._noted("has-norm", lambda: True)
             configurations = ("none", *configurations)
         for where in configurations:
@@ -139,7 +140,8 @@ class ClaimsLaboratory:
             ]
             self._laboratory.sweep(arms, workload=lambda arm, seed, task=task: task, observers=self._observers)
             if where == "before":
-                self._noted("norm-check", lambda task=task: _normalised_channels(task))
+                size = min(_LOOKED_AT, task.examples)
+                self._noted("norm-check", lambda task=task, size=size: measured_definition(task, task.model(0), size))
 
     def _orders(self) -> None:
         laboratory, plan = self._laboratory, self._plan
@@ -372,36 +374,6 @@ class ClaimsLaboratory:
         except TaskError as error:  # a task that one measurement does not suit
             found = {"not_applicable": str(error)}
         self._laboratory.note(name, found)
-
-
-def _has_norm(model: nn.Module) -> bool:
-    """Whether a model has batch normalisation as it comes."""
-    kind = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
-    return any(isinstance(module, kind) for module in model.modules())
-
-
-def _normalised_channels(task: Workload) -> dict[str, float]:
-    """How far means are from 0 and deviations from 1, at worst, in front of scale and shift in training mode."""
-    kind = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
-    model = task.model(0)
-    worst = {"mean": 0.0, "deviation": 0.0, "channels": 0.0}
-
-    def look(module: nn.Module, args: Any, output: torch.Tensor) -> None:
-        values = args[0].detach().double().movedim(1, -1).flatten(0, -2)
-        centred = output.detach().double().movedim(1, -1).flatten(0, -2)  # scale 1 and shift 0, as at the start
-        expected = values.var(0, correction=0)
-        lively = expected > 1e-3
-        worst["channels"] += float(lively.sum())
-        if lively.any():
-            worst["mean"] = max(worst["mean"], float(centred.mean(0)[lively].abs().max()))
-            off = (centred.std(0, correction=0)[lively] - 1).abs().max()
-            worst["deviation"] = max(worst["deviation"], float(off))
-
-    handles = [m.register_forward_hook(look) for m in model.modules() if isinstance(m, kind)]
-    task.loss(model, task.batch(torch.arange(min(_LOOKED_AT, task.examples))))
-    for handle in handles:
-        handle.remove()
-    return worst
 
 
 def _said(found: Any) -> Any:

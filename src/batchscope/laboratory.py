@@ -21,6 +21,7 @@ from .device import Device, lack_of_memory_named
 from .errors import OutOfMemory, UsageError
 from .files import explained, read_json
 from .loading import LoadedTask
+from .pace import Pace
 from .probes.base import Observer, Probe
 from .probes.kept_weights import Keep, KeptWeights
 from .probes.train_part import TrainPart
@@ -33,25 +34,13 @@ from .study import EXAMPLES_OF_RUN, Arm, StudyQuestion
 from .train import Training
 from .workload import Workload
 
-__all__ = ["Keep", "Laboratory", "Pace"]
+__all__ = ["Keep", "Laboratory"]
 
 _EVALUATIONS = 30
 """Of a run whose length is given in steps or seconds, unless an epoch is shorter."""
 _ENDLESS = 10**9
 _TASK_MEMBERS = ("model", "train_data", "loss", "optimizer", "evaluate", "batch_size", "collate", "metrics_on")
 _MOST_PARTS = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """Seconds of a training step by batch size, and of an evaluation; measured before the first run, and kept."""
-
-    step_s: tuple[tuple[int, float], ...]
-    evaluation_s: float
-
-    def step_time_s(self, batch_size: int) -> float:
-        """Of the nearest size that was measured."""
-        return min(self.step_s, key=lambda pair: abs(math.log(pair[0] / batch_size)))[1]
 
 
 @dataclass

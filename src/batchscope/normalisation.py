@@ -23,7 +23,7 @@ from .errors import TaskError, UsageError
 from .probes.base import NotApplicable
 from .workload import Workload, preserved_random_state
 
-__all__ = ["ACTIVATIONS", "GhostBatchNorm", "Where", "normalised", "normalised_places"]
+__all__ = ["ACTIVATIONS", "GhostBatchNorm", "Where", "has_batch_norm", "normalised", "normalised_places"]
 
 Where = Literal["none", "before", "after"]
 """In front of each activation function, after it, or nowhere."""
@@ -130,6 +130,11 @@ def normalised(
         return made
 
     return model
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether a model has batch normalisation."""
+    return any(isinstance(module, _BATCH_NORM) for module in model.modules())
 
 
 def normalised_places(workload: Workload) -> dict[str, tuple[int, int]] | NotApplicable:

@@ -10,7 +10,8 @@ from .bench.throughput import measure_step_times
 from .check import Preflight, check
 from .device import Device, lack_of_memory_named
 from .errors import OutOfMemory, TargetError, UsageError
-from .laboratory import Laboratory, Pace
+from .laboratory import Laboratory
+from .pace import Pace
 from .probes.train_part import TrainPart
 from .progress import Prediction, Progress
 from .records import Target

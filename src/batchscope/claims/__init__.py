@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..statements import Kind, Need, Statement, statements
 from ..store import StoredRun
 from ..study import Study
-from . import convergence, generalisation, geometry, gradients, hardware, lengths, norms, tuning
+from . import convergence, generalisation, geometry, gradients, hardware, lengths, norms, targets, tuning
 from .definitions import CHECKS
 from .evidence import Evidence
 from .outcome import Outcome, not_testable, undecided
@@ -23,6 +23,7 @@ __all__ = ["DECISIONS", "Claim", "Claims", "Verdict", "decide"]
 
 DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
     **convergence.DECISIONS,
+    **targets.DECISIONS,
     **generalisation.DECISIONS,
     **lengths.DECISIONS,
     **tuning.DECISIONS,

@@ -16,6 +16,8 @@ __all__ = ["CHECKS"]
 
 _ROUNDING = 1e-4
 _EXAMPLES = (10, 999)
+_MEAN_OFF, _DEVIATION_OFF = 1e-3, 0.01
+"""Of a channel in front of scale and shift; the layer's epsilon moves the deviation."""
 
 
 def _checked(what: str, agrees: bool | None, value: float | None = None) -> Outcome:
@@ -213,11 +215,16 @@ def _normalised(e: Evidence) -> Outcome:
     found = e.noted("norm-check")
     if found is None:
         return _checked(e.noted("norm-not-applicable") or "no model with batch normalisation was made", None)
+    layers = [layer for layer in found if layer["mode"] == "training" and layer["mean"] is not None]
+    if not layers:
+        return _checked("no channel of a batch varies in front of batch normalisation", None)
+    channels = sum(layer["channels"] - layer["flat"] for layer in layers)
+    mean, deviation = (max(layer[name] for layer in layers) for name in ("mean", "deviation"))
     told = (
-        f"in front of scale and shift {count(found['channels'])} channels of a batch have mean 0 up to "
-        f"{number(found['mean'])} and deviation 1 up to {number(found['deviation'])}"
+        f"in front of scale and shift {count(channels)} channels of a batch have mean 0 up to {number(mean)} and "
+        f"deviation 1 up to {number(deviation)}"
     )
-    return _checked(told, found["mean"] < 1e-3 and found["deviation"] < 0.01, found["mean"])
+    return _checked(told, mean < _MEAN_OFF and deviation < _DEVIATION_OFF, mean)
 
 
 CHECKS: Mapping[str, Callable[[Evidence], Outcome]] = {

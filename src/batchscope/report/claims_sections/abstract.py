@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ...claims.comparisons import score_change
-from ...claims.convergence import epochs_to_common_loss, seconds_against_largest
+from ...claims.convergence import epochs_to_common_loss
 from ...claims.evidence import Evidence
 from ...claims.outcome import log_mean, ratio_of_means
 from ...claims.plan import LONG
 from ...claims.records import Claims, Verdict
+from ...claims.targets import seconds_against_largest
 from ...records import Estimate
 from ..blocks import Section, Shares, Tagged, Text
 from ..claims_disputes import contradictions
