@@ -41,7 +41,7 @@ PAGES: Mapping[str, Sequence[str]] = {
         *("study", "learning_rate_compensation", *FASHION, *LESS_EVALUATION),
         *("--batch-sizes", "64,1024", "--lrs", "0.01,0.1", "--seeds", "2"),
     ),
-    "recovery": ("study", "recovery", *FASHION, *LESS_EVALUATION, "--seeds", "2", "--epochs", "15"),
+    "recovery": ("study", "recovery", *FASHION, *LESS_EVALUATION, "--epochs", "15"),
     "distance": ("study", "distance", *FASHION, *LESS_EVALUATION, "--batch-sizes", "64,1024", "--seeds", "2"),
     "sgd_against_adam": (
         *("study", "sgd_against_adam", *FASHION, *LESS_EVALUATION),
