@@ -39,10 +39,10 @@ PAGES: Mapping[str, Sequence[str]] = {
     ),
     "learning_rate_compensation": (
         *("study", "learning_rate_compensation", *FASHION, *LESS_EVALUATION),
-        *("--batch-sizes", "64,1024", "--lrs", "0.01,0.1", "--seeds", "2"),
+        *("--batch-sizes", "64,1024", "--lrs", "0.01,0.1"),
     ),
     "recovery": ("study", "recovery", *FASHION, *LESS_EVALUATION, "--epochs", "15"),
-    "distance": ("study", "distance", *FASHION, *LESS_EVALUATION, "--batch-sizes", "64,1024", "--seeds", "2"),
+    "distance": ("study", "distance", *FASHION, *LESS_EVALUATION, "--batch-sizes", "64,1024"),
     "sgd_against_adam": (
         *("study", "sgd_against_adam", *FASHION, *LESS_EVALUATION),
         *("--batch-sizes", "256", "--lrs", "0.01,0.03", "--seeds", "2", "--epochs", "15"),
