@@ -48,18 +48,15 @@ def epochs_to_common_loss(e: Evidence, arm: Arm | None, other: Arm | None) -> tu
     return log_mean(second[seed] / first[seed] for seed in first if seed in second), what
 
 
-def _large_slower(e: Evidence) -> Outcome:
-    small, large = e.ends_at_one_rate
-    return above(*_with(epochs_to_common_loss(e, small, large), 1.0, TIME), e.ids(small, large))
-
-
-def _large_faster(e: Evidence) -> Outcome:
-    small, large = e.ends_at_one_rate
-    return below(*_with(epochs_to_common_loss(e, small, large), 1.0, TIME), e.ids(small, large))
-
-
-def _with(found: tuple[Estimate, str], bound: float, least: float) -> tuple[Estimate, float, float, str]:
-    return found[0], bound, least, found[1]
+def _in_epochs(
+    e: Evidence,
+    arm: Arm | None,
+    other: Arm | None,
+    rule: Callable[[Estimate, float, float, str, Sequence[str]], Outcome],
+) -> Outcome:
+    """Whether `other` takes more epochs than `arm` to a common training loss (`above`), or fewer (`below`)."""
+    effect, what = epochs_to_common_loss(e, arm, other)
+    return rule(effect, 1.0, TIME, what, e.ids(arm, other))
 
 
 def _smallest_slower(e: Evidence) -> Outcome:
@@ -68,7 +65,7 @@ def _smallest_slower(e: Evidence) -> Outcome:
     def than_some(arm_of: Callable[[int], Arm | None]) -> Outcome:
         small = arm_of(e.plan.smallest)
         others = [arm_of(b) for b in e.plan.batch_sizes[1:]]
-        return any_of(*(below(*_with(epochs_to_common_loss(e, small, o), 1.0, TIME), e.ids(small, o)) for o in others))
+        return any_of(*(_in_epochs(e, small, other, below) for other in others))
 
     return parts(
         "the learning rate", {"at one rate": than_some(e.at_one_rate), "each at its best": than_some(e.at_best)}
@@ -258,9 +255,9 @@ def _fewer_updates(e: Evidence) -> Outcome:
 
 
 DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
-    "S0.5a": _large_slower,
-    "S2.7b": _large_slower,
-    "S3.7d": _large_faster,
+    "S0.5a": lambda e: _in_epochs(e, *e.ends_at_one_rate, above),
+    "S2.7b": lambda e: _in_epochs(e, *e.ends_at_one_rate, above),
+    "S3.7d": lambda e: _in_epochs(e, *e.ends_at_one_rate, below),
     "S3.9b": _smallest_slower,
     "S1.12a": _speed_differs,
     "S1.12c": _curve_differs,

@@ -19,10 +19,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from scipy.special import stdtrit
-
 from ..records import Estimate
 from ..report.wording import with_interval
+from ..study_rows import mean_over_seeds
 from .records import NOTHING, Verdict
 
 __all__ = [
@@ -42,7 +41,6 @@ __all__ = [
     "within",
 ]
 
-_LEVEL = 0.95
 _NEXT_TO_NOTHING = 1e-3
 
 
@@ -172,13 +170,7 @@ def parts(on: str, outcomes: Mapping[str, Outcome]) -> Outcome:
 
 def mean(values: Sequence[float], unit: str = "") -> Estimate:
     """The mean of independent values with Student's 90 % interval; open for fewer than two."""
-    n = len(values)
-    method = f"mean of {n}, 90 % t interval"
-    if n < 2:
-        return Estimate(value=values[0] if n else None, low=None, high=None, n=n, unit=unit, method=method)
-    centre = math.fsum(values) / n
-    half = _t(n - 1) * math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (n - 1) / n)
-    return Estimate(value=centre, low=centre - half, high=centre + half, n=n, unit=unit, method=method)
+    return replace(mean_over_seeds(values, unit), method=f"mean of {len(values)}, 90 % t interval")
 
 
 def log_mean(ratios: Iterable[float]) -> Estimate:
@@ -227,7 +219,3 @@ def _relative(estimate: Estimate) -> float:
     if estimate.low is None or estimate.high is None or not estimate.value:
         return math.inf
     return (estimate.high - estimate.low) / 2 / estimate.value
-
-
-def _t(degrees: int) -> float:
-    return float(stdtrit(degrees, _LEVEL))
