@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .claims.records import Claim, Claims, Verdict
-from .report.wording import plural, with_interval
+from .wording import plural, with_interval
 
 __all__ = ["claims_view", "in_figures"]
 

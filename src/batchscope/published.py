@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from .records import Estimate
 from .report.blocks import Block, Column, Section, Table, Text
-from .report.wording import count, joined, number, plural, sentence, with_interval
 from .study import Finding, Study
+from .wording import count, joined, number, plural, sentence, with_interval
 
 if TYPE_CHECKING:
     from .store import StoredRun

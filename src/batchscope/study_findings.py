@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from .records import Estimate
-from .report.wording import duration, joined, number, plural, times, with_interval
 from .study import Finding, Study, StudyRow, SummaryRow
 from .study_rows import mean_over_seeds
+from .wording import duration, joined, number, plural, times, with_interval
 
 __all__ = ["best_arm", "best_rates", "findings_of", "paired_difference"]
 

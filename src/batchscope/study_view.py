@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.table import Table
 
-from .report.wording import bytes_, count, duration, number, sentence, with_interval
 from .study import Study, SummaryRow
 from .study_findings import best_arm, best_rates
+from .wording import bytes_, count, duration, number, sentence, with_interval
 
 __all__ = ["study_view"]
 

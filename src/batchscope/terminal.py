@@ -13,9 +13,9 @@ from rich.text import Text
 
 from .progress import Prediction
 from .records import Row, RunConfig
-from .report.wording import number, plural
 from .store import StoredRun
 from .views import about, prediction_in_words
+from .wording import number, plural
 
 __all__ = ["LiveProgress", "show", "stderr", "stdout"]
 

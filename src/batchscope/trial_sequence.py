@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from .errors import UsageError
-from .report.wording import count, duration, number, percent
+from .wording import count, duration, number, percent
 
 __all__ = ["Advice", "Choice", "Followed", "Next", "Trial", "follow", "what_next"]
 

@@ -15,8 +15,8 @@ from .glossary import CheckedTerm
 from .progress import Prediction
 from .records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe
 from .report.summary import length_s, summary
-from .report.wording import bytes_, count, duration, number, plural, sentence, with_interval
 from .store import StoredRun
+from .wording import bytes_, count, duration, number, plural, sentence, with_interval
 
 if TYPE_CHECKING:
     from .noise import NoiseReport

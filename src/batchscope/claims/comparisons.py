@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from ..records import Estimate
-from ..report.wording import count, number
 from ..study import StudyRow
 from ..study_rows import Evaluation, roughness
+from ..wording import count, number
 from .evidence import Arm, Evidence, Quality
 from .outcome import Outcome, above, below, log_mean, not_testable, undecided
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from ..intervals.rank_correlation import rank_correlation
 from ..records import Estimate
-from ..report.wording import number
 from ..study import StudyRow
 from ..study_rows import Evaluation
+from ..wording import number
 from .comparisons import (
     TIME,
     at,

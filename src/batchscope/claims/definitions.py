@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..records import Estimate
-from ..report.wording import count, number, plural
+from ..wording import count, number, plural
 from .evidence import Evidence
 from .geometry import drift, sharpness_of
 from .outcome import Outcome

@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 
 from ..intervals.over_repeats import ratio_of_counts
 from ..records import Estimate
-from ..report.wording import count, number
+from ..wording import count, number
 from .convergence import rough_per_update
 from .evidence import Evidence
 from .outcome import Outcome, above, all_of, below, log_mean, mean, not_testable, ratio_of_means, undecided, within

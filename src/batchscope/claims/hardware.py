@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from ..records import Estimate
-from ..report.wording import bytes_, count, duration
+from ..wording import bytes_, count, duration
 from .comparisons import TIME, epoch_time_falls
 from .evidence import Evidence
 from .outcome import Outcome, above, all_of, below, exactly, log_mean, not_testable, parts, undecided

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from ..intervals.spread import deviation_ratio
-from ..report.wording import number
+from ..wording import number
 from .comparisons import TIME, better, called, gap_change, gap_least, last, least, score_change, versus
 from .convergence import epochs_to_common_loss
 from .evidence import Evidence

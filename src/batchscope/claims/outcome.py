@@ -20,8 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..records import Estimate
-from ..report.wording import with_interval
 from ..study_rows import mean_over_seeds
+from ..wording import with_interval
 from .records import NOTHING, Verdict
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..records import Estimate
-from ..report.wording import number
+from ..wording import number
 from .comparisons import (
     LOSS,
     NO_TEST,

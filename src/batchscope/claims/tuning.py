@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..intervals.paired_ratio import paired_ratio
-from ..report.wording import count, number, with_interval
 from ..trial_sequence import Advice, Choice, Followed, Next, Trial, follow
+from ..wording import count, number, with_interval
 from .comparisons import NO_TEST, TIME, better, called, least, no_worse, versus
 from .evidence import Arm, Evidence
 from .outcome import Outcome, above, all_of, below, log_mean, mean, undecided, within

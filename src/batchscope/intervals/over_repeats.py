@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import gammaincinv, stdtrit
 
 from ..records import Estimate
-from ..report.wording import plural
 from ..study_rows import mean_over_seeds
+from ..wording import plural
 
 __all__ = ["all_of", "jackknifed", "mean_of_repeats", "ratio_of_counts", "ratio_of_means", "ratio_of_spreads"]
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from ..wording import bytes_, number
 from .blocks import Json
-from .wording import bytes_, number
 
 __all__ = [
     "BAND",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..claims.records import Claim, Claims, Verdict
 from ..statements import statements
-from .wording import joined
+from ..wording import joined
 
 __all__ = ["Contradiction", "Side", "contradictions"]
 

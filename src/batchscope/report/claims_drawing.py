@@ -10,11 +10,11 @@ from ..claims.evidence import Arm, Evidence
 from ..claims.outcome import mean
 from ..records import Estimate
 from ..study_courses import Course, course_of
+from ..wording import count, number
 from .blocks import Figure, Json, Switch
 from .charts import metric_axis
 from .study_figures.against_size import Series
 from .study_figures.branch_curves import shades
-from .wording import count, number
 
 __all__ = [
     "BEST_COLOUR",

@@ -9,9 +9,9 @@ from ..claims.evidence import Evidence
 from ..claims.records import Claim, Claims, Verdict
 from ..records import Estimate
 from ..statements import Kind, statements
+from ..wording import joined, number, plural, sentence, times, with_interval
 from .blocks import Block, Judged, Said, Section, Text, Verdicts
 from .claims_themes import Theme, claims_of
-from .wording import joined, number, plural, sentence, times, with_interval
 
 __all__ = [
     "changed",

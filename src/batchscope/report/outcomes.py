@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..belief import first_passage
 from ..records import Bench, Curve, Plan, RunStatus
+from ..wording import count, number
 from .charts import safe
-from .wording import count, number
 
 if TYPE_CHECKING:
     from ..store import StoredRun

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..study import Study, SummaryRow
 from ..study_courses import Course, course_of
+from ..wording import count, number, with_interval
 from .blocks import Json
 from .charts import points, safe, with_errors
-from .wording import count, number, with_interval
 
 if TYPE_CHECKING:
     from ..store import StoredRun

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..study import Study
+from ..wording import plural
 from .blocks import Section
 from .page import Head, render_sections
 from .study_sections import batch_sizes, conditions, costs, curves, findings, gaps, phases, rates, runs_table
-from .wording import plural
 
 if TYPE_CHECKING:
     from ..store import StoredRun

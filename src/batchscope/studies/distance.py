@@ -25,13 +25,13 @@ from ..report.study_figures.travel_figures import (
 )
 from ..report.study_figures.update_figures import update_figures
 from ..report.study_figures.weight_figures import weight_figures, weight_table
-from ..report.wording import count, number, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, StudyRow, SummaryRow, grid
 from ..study_findings import best_arm, runs_of
 from ..study_parts.demands import needs_several_sizes
 from ..study_parts.readings import arm_of
 from ..study_parts.travel import Moment, Quantity, metric_name, travelled, with_travel
 from ..study_parts.travel_findings import SOURCE, travel_findings
+from ..wording import count, number, with_interval
 
 if TYPE_CHECKING:
     from ..laboratory import Keep, Laboratory

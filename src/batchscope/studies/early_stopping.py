@@ -16,7 +16,6 @@ from ..published import CHANG, CHANG_SETTINGS, Value, conclusion, is_above, publ
 from ..records import RunStatus
 from ..report.blocks import Block, Column, Section, Table, Text
 from ..report.study_figures.stopping_figures import minimum_row, stop_figures, trade_off
-from ..report.wording import count, number, percent, plural, sentence, times, with_interval
 from ..study import Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_findings import paired_difference, runs_of
 from ..study_parts.stopping_replay import (
@@ -31,6 +30,7 @@ from ..study_parts.stopping_replay import (
     replayed,
     worse_by,
 )
+from ..wording import count, number, percent, plural, sentence, times, with_interval
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

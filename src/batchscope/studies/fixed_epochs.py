@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..published import SHEN, SHEN_SETTINGS, Value, conclusion, is_above, published_section
-from ..report.wording import number, with_interval
 from ..study import Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_courses import course_of
 from ..study_findings import paired_difference, runs_of
+from ..wording import number, with_interval
 
 if TYPE_CHECKING:
     from ..report.blocks import Section

@@ -16,12 +16,12 @@ from ..report.blocks import Column, Figure, Row, Section, Table, Text
 from ..report.charts import CURRENT, LINE
 from ..report.study_figures.against_size import Series, against_size
 from ..report.study_figures.branch_curves import Branch, Dash, Up, branch_curves, metrics_up, shades
-from ..report.wording import count, number, with_interval
 from ..study import Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow, grid
 from ..study_findings import best_arm, runs_of
 from ..study_parts.demands import needs_length_in, needs_one_rate, needs_several_sizes
 from ..study_parts.readings import DISTANCE, Outcome, outcome_of, over_seeds, readings, value_at, with_distance
 from ..study_rows import mean_over_seeds
+from ..wording import count, number, with_interval
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

@@ -9,10 +9,10 @@ from ..errors import UsageError
 from ..intervals.over_repeats import all_of
 from ..published import SHEN_SETTINGS, conclusion, is_above
 from ..records import Estimate
-from ..report.wording import count, duration, joined, number, plural, times, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion
 from ..study_parts.checkpoints import KEPT, checkpoints_of
 from ..study_parts.gradient_sums import GradientSums, gradient_sums_of
+from ..wording import count, duration, joined, number, plural, times, with_interval
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

@@ -26,12 +26,12 @@ from ..published import (
 from ..records import Estimate
 from ..report.blocks import Block, Column, Section, Table, Text
 from ..report.study_figures.rate_curves import curves_by_rate, own_rates_figure, scaling_figure
-from ..report.wording import joined, number, sentence, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow, grid
 from ..study_findings import best_rates, paired_difference, runs_of
 from ..study_parts.demands import needs_several_sizes
 from ..study_parts.rate_scaling import scaling_of
 from ..study_parts.readings import arm_of, outcome_of
+from ..wording import joined, number, sentence, with_interval
 
 if TYPE_CHECKING:
     from ..store import StoredRun

@@ -28,13 +28,13 @@ from ..report.study_figures.mode_figures import (
     target_row,
     target_table,
 )
-from ..report.wording import joined, number, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion
 from ..study_findings import runs_of
 from ..study_parts.demands import needs_length_in
 from ..study_parts.gradient_spread import MOMENTS, less, noted_name, refusal_of, spread_of
 from ..study_parts.mode_passages import Axis, Passages, passages_of
 from ..study_parts.readings import geometric_mean
+from ..wording import joined, number, with_interval
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

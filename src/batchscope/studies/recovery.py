@@ -16,11 +16,11 @@ from ..published import SHEN, SHEN_SETTINGS, Value, conclusion, published_sectio
 from ..records import Estimate, RunStatus
 from ..report.blocks import Column, Figure, Section, Table, Text
 from ..report.study_figures.branch_curves import Branch, branch_curves, metrics_up
-from ..report.wording import joined, number, plural, times, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_courses import course_of
 from ..study_findings import paired_difference
 from ..study_parts.readings import Outcome, arm_of, outcome_of
+from ..wording import joined, number, plural, times, with_interval
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

@@ -16,11 +16,11 @@ from ..published import CHANG, SHEN_SETTINGS, Value, conclusion, is_above, publi
 from ..records import Estimate
 from ..report.blocks import Block, Column, Section, Table, Text
 from ..report.study_figures.equal_loss_figures import Courses, at_equal_loss, best_by_size
-from ..report.wording import count, number, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_findings import paired_difference, runs_of
 from ..study_parts.equal_training_loss import TRAINING_LOSS, common_level, passage
 from ..study_rows import Evaluation, evaluations, mean_over_seeds
+from ..wording import count, number, with_interval
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

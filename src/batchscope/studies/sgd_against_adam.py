@@ -17,11 +17,11 @@ from ..report.charts import PointMark
 from ..report.study_figures.branch_curves import Branch, Up, branch_curves
 from ..report.study_figures.value_by_rate import RateSeries, ValueChoice, value_by_rate
 from ..report.study_figures.whole_axis import with_whole_axes
-from ..report.wording import count, joined, number, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_findings import best_rates, paired_difference, runs_of
 from ..study_parts.readings import arm_of, outcome_of
 from ..study_parts.travel import HARDLY, Quantity, metric_name, ratio_between, travelled, with_travel, within
+from ..wording import count, joined, number, with_interval
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..published import SHEN_SETTINGS, Setup, Value, published_section
 from ..report.blocks import Block, Column, Section, Table, Text
 from ..report.study_figures.sharpness_figures import by_size_figures, edge_figure, gap_figures, ratio_table
-from ..report.wording import count, number, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, grid
 from ..study_parts.demands import needs_several_sizes
 from ..study_parts.readings import outcome_of, over_seeds
@@ -30,6 +29,7 @@ from ..study_parts.sharpness import (
 )
 from ..study_parts.sharpness_findings import SOURCE, sharpness_findings
 from ..study_rows import mean_over_seeds
+from ..wording import count, number, with_interval
 
 if TYPE_CHECKING:
     from torch import nn

@@ -16,7 +16,6 @@ from ..published import SHEN, SHEN_SETTINGS, Value, conclusion, is_above, publis
 from ..records import Estimate
 from ..report.blocks import Block, Column, Figure, Section, Table, Text
 from ..report.study_figures.branch_curves import Branch, Up, branch_curves, metrics_up, shades
-from ..report.wording import number, plural, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_findings import paired_difference, runs_of
 from ..study_parts.demands import needs_length_in, needs_one_rate, needs_several_sizes
@@ -31,6 +30,7 @@ from ..study_parts.readings import (
     readings,
     with_distance,
 )
+from ..wording import number, plural, with_interval
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

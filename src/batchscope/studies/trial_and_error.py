@@ -15,7 +15,6 @@ from ..published import SHEN_SETTINGS, conclusion, is_above
 from ..records import Estimate
 from ..report.blocks import Column, Section, Table, Text
 from ..report.study_figures.trial_figures import trial_path
-from ..report.wording import count, duration, number, percent, plural, with_interval
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow, grid
 from ..study_parts.trial_comparison import (
     WAYS,
@@ -33,6 +32,7 @@ from ..study_parts.trial_comparison import (
 )
 from ..study_rows import mean_over_seeds
 from ..trial_sequence import Choice, Followed, Next, Trial, follow, what_next
+from ..wording import count, duration, number, percent, plural, with_interval
 
 if TYPE_CHECKING:
     from ..laboratory import Laboratory

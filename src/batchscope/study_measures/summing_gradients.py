@@ -18,9 +18,9 @@ from ..codec import decode, encode
 from ..probes.base import NotApplicable
 from ..probes.gradient_histogram import Histogram, symmetric_limit
 from ..probes.sequential_gradients import SequentialNorms, measure_sequential_gradients
-from ..report.wording import duration, plural
 from ..run_limits import CutOff
 from ..shared_repeats import SharedRepeats, one_thread, stretches
+from ..wording import duration, plural
 from ..workload import Workload
 
 if TYPE_CHECKING:

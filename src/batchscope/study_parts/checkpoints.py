@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ..report.wording import number, plural
+from ..wording import number, plural
 
 if TYPE_CHECKING:
     from ..store import StoredRun

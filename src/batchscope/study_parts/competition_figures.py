@@ -10,8 +10,8 @@ from ..published import SHEN, Value, published_section
 from ..records import Estimate
 from ..report.blocks import Column, Figure, Json, Key, Row, Section, Table, Text
 from ..report.charts import batch_axis, layout, line, log_axis, points, safe, value_axis, with_errors
-from ..report.wording import count, joined, number, percent, plural, sentence, with_interval
 from ..study import Study
+from ..wording import count, joined, number, percent, plural, sentence, with_interval
 from .competing_pairs import Arrow, Pairs
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..report.blocks import Figure, Json, Key, Option, Switch
 from ..report.charts import finite, layout, log_axis, points, value_axis
-from ..report.wording import count, joined, number, percent, plural, with_interval
+from ..wording import count, joined, number, percent, plural, with_interval
 from .gradient_sums import Bins, GradientSums, Size
 
 __all__ = ["histogram_figure", "norms_figure"]

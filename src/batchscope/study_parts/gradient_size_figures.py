@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ..published import SHEN, Value, published_section
 from ..report.blocks import Block, Column, Figure, Json, Key, Option, Row, Section, Switch, Table, Text
 from ..report.charts import batch_axis, finite, layout, log_axis, points, safe, value_axis
-from ..report.wording import count, joined, number, plural, sentence, with_interval
 from ..study import Study
+from ..wording import count, joined, number, plural, sentence, with_interval
 from .gradient_distributions import histogram_figure, norms_figure
 from .gradient_sums import GradientSums
 

@@ -14,8 +14,8 @@ from typing import Any
 from ..codec import decode
 from ..intervals.over_repeats import mean_of_repeats, ratio_of_counts, ratio_of_means, ratio_of_spreads
 from ..records import Estimate
-from ..report.wording import number, with_interval
 from ..study import Study
+from ..wording import number, with_interval
 
 __all__ = ["Bins", "GradientSums", "Size", "gradient_sums_of"]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from ..published import conclusion, is_above
 from ..records import Estimate
-from ..report.wording import count, joined, number, plural, with_interval
 from ..study import Finding, Study
 from ..study_findings import paired_difference
+from ..wording import count, joined, number, plural, with_interval
 from .normalisation_effects import (
     AFTER,
     BEFORE,

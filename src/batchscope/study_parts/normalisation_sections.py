@@ -17,9 +17,9 @@ from ..report.study_figures.normalisation_figures import (
     robustness_row,
     shift_figure,
 )
-from ..report.wording import count, number, sentence, with_interval
 from ..study import Study, SummaryRow
 from ..study_findings import paired_difference
+from ..wording import count, number, sentence, with_interval
 from .normalisation_effects import (
     AFTER,
     BEFORE,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..intervals.spread import deviation_of, deviation_ratio
 from ..published import conclusion, is_above
-from ..report.wording import count, number, with_interval
 from ..study import Finding, Study, SummaryRow
+from ..wording import count, number, with_interval
 from .normalisation_effects import (
     BEFORE,
     NONE,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..records import Estimate
-from ..report.wording import number
 from ..study import Study, SummaryRow
 from ..study_findings import best_rates, runs_of
 from ..study_rows import evaluations
+from ..wording import number
 from .readings import arm_of
 from .travel import ratio_between
 

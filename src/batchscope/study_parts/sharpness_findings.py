@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from ..published import conclusion, is_above
 from ..records import Estimate
-from ..report.wording import count, joined, number, percent, with_interval
 from ..study import Finding, Study, SummaryRow
 from ..study_findings import paired_difference, runs_of
 from ..study_rows import mean_over_seeds
+from ..wording import count, joined, number, percent, with_interval
 from .readings import outcome_of, over_seeds
 from .sharpness import (
     BOXES,

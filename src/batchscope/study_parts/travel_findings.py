@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from ..intervals.rank_correlation import rank_correlation
 from ..published import conclusion, is_above
 from ..records import Estimate
-from ..report.wording import count, joined, number, with_interval
 from ..study import Finding, Study, SummaryRow
 from ..study_findings import best_arm, runs_of
 from ..study_rows import mean_over_seeds
+from ..wording import count, joined, number, with_interval
 from .readings import arm_of, over_seeds
 from .travel import HARDLY, Moment, Update, groups_of, ratio_between, travelled, update_of, within
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..evidence import law_in_words
 from ..records import Estimate, Evidence
-from ..report.wording import joined, number, plural
+from ..wording import joined, number, plural
 from .findings import TableFindings, UntunedFindings
 
 __all__ = ["evidence_of_table"]

@@ -13,11 +13,11 @@ from ...claims.plan import LONG
 from ...claims.records import Claims, Verdict
 from ...claims.targets import seconds_against_largest
 from ...records import Estimate
+from ...wording import count, joined, number, percent, plural, times, with_interval
 from ..blocks import Section, Shares, Tagged, Text
 from ..claims_disputes import contradictions
 from ..claims_drawing import estimate, plain
 from ..claims_text import changed
-from ..wording import count, joined, number, percent, plural, times, with_interval
 
 _MOST = 6
 

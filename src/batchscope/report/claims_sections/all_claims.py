@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ...claims.evidence import Evidence
 from ...claims.records import Claims
+from ...wording import count, plural
 from ..blocks import Column, Section, Table
 from ..claims_text import effect_of
-from ..wording import count, plural
 
 
 def build(claims: Claims, e: Evidence) -> Section:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...claims.evidence import Evidence
 from ...claims.records import Claims
+from ...wording import count, duration, number, plural, sentence
 from ..blocks import Facts, Section, Text
-from ..wording import count, duration, number, plural, sentence
 
 _DEFINITIONS = (
     "One rate is the rate at which the smallest batch size is best, as in the published experiments: it suits small "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ...claims.evidence import Evidence
 from ...claims.records import Claims
+from ...wording import count, joined, plural
 from ..blocks import Dispute, Section, Text
 from ..claims_disputes import contradictions
 from ..claims_text import judged
-from ..wording import count, joined, plural
 
 _INTRODUCTION = (
     "The texts do not agree with one another, and one of them not always with itself. Here the statements that exclude "

@@ -10,13 +10,13 @@ from ...claims.evidence import Arm, Evidence
 from ...claims.outcome import mean
 from ...claims.records import Claims
 from ...records import Estimate
+from ...wording import count, joined, number, sentence
 from ..blocks import Block, Figure, Row, Section
 from ..claims_drawing import course_at, over_seeds, plain, shade_of, two_series, with_shared_axis
 from ..claims_text import changed, no_runs, note, spelled, theme_section, times_as
 from ..claims_themes import THEMES
 from ..study_figures.against_size import against_size
 from ..study_figures.branch_curves import Branch, Up, branch_curves
-from ..wording import count, joined, number, sentence
 
 _TEXTBOOKS = (
     "On the speed of learning the texts contradict each other: small batches are said to converge faster because "

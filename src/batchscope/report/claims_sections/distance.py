@@ -11,13 +11,13 @@ from ...claims.outcome import log_mean, mean
 from ...claims.plan import FIXED
 from ...claims.records import Claims
 from ...records import Estimate
+from ...wording import count, joined, number, times, with_interval
 from ..blocks import Block, Figure, Json, Key, Row, Section
 from ..charts import PointMark, batch_axis, layout, points
 from ..claims_drawing import BEST_COLOUR, ONE_COLOUR, by_size, extent, named
 from ..claims_text import no_runs, note, theme_section
 from ..claims_themes import THEMES
 from ..study_figures.against_size import Series, against_size
-from ..wording import count, joined, number, times, with_interval
 
 _TEXTBOOKS = (
     "Small batches are said to explore more, and to end in flat minima that lie farther from where training began, "

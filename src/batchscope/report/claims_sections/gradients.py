@@ -9,6 +9,7 @@ from typing import Any
 from ...claims.evidence import Evidence
 from ...claims.records import Claims
 from ...records import Estimate
+from ...wording import count, joined, number, percent
 from ..blocks import Block, Figure, Json, Key, Row, Section
 from ..charts import LINE, finite, layout, log_axis, value_axis
 from ..claims_drawing import estimate
@@ -16,7 +17,6 @@ from ..claims_text import missing, theme_section
 from ..claims_themes import THEMES
 from ..study_figures.against_size import Series, against_size
 from ..study_figures.branch_curves import shades
-from ..wording import count, joined, number, percent
 
 _TEXTBOOKS = (
     "A mini-batch's gradient is a noisy picture of the gradient of all data, and averaging makes it less so: drawn "

@@ -14,6 +14,7 @@ from ...claims.records import Claims
 from ...records import Estimate
 from ...study_courses import Course
 from ...study_rows import Evaluation
+from ...wording import count, joined, number, percent, sentence
 from ..blocks import Block, Figure, Json, Key, Section
 from ..charts import points
 from ..claims_drawing import by_size, course_at, over_seeds, plain, shade_of
@@ -21,7 +22,6 @@ from ..claims_text import no_runs, theme_section
 from ..claims_themes import THEMES
 from ..study_figures.against_size import Series, against_size
 from ..study_figures.branch_curves import Branch, Up, branch_curves
-from ..wording import count, joined, number, percent, sentence
 
 _TEXTBOOKS = (
     "Too few epochs are said to underfit and too many to overfit, so that training should stop where the validation "

@@ -11,6 +11,7 @@ from ...claims.plan import FEW
 from ...claims.records import Claims
 from ...records import Estimate
 from ...study import StudyRow
+from ...wording import count, joined, number, with_interval
 from ..blocks import Block, Figure, Row, Section
 from ..charts import LINE
 from ..claims_drawing import by_size, course_at, plain, shade_of
@@ -18,7 +19,6 @@ from ..claims_text import changed, no_runs, note, theme_section
 from ..claims_themes import THEMES
 from ..study_figures.against_size import Series, against_size
 from ..study_figures.branch_curves import Branch, Up, branch_curves
-from ..wording import count, joined, number, with_interval
 
 _TEXTBOOKS = (
     "Small batches are said to generalise better because their noise works as a regulariser. Where everything but "

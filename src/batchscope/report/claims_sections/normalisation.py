@@ -10,13 +10,13 @@ from ...claims.evidence import Evidence
 from ...claims.outcome import mean
 from ...claims.records import Claims
 from ...records import Estimate
+from ...wording import count, joined, number, with_interval
 from ..blocks import Block, Figure, Json, Key, Section
 from ..charts import category_axis, finite, layout, points, with_errors
 from ..claims_drawing import course_at, extent, over_seeds, plain
 from ..claims_text import no_runs, note, theme_section, times_as
 from ..claims_themes import THEMES
 from ..study_figures.branch_curves import Branch, Dash, Up, branch_curves
-from ..wording import count, joined, number, with_interval
 
 _TEXTBOOKS = (
     "Batch normalisation subtracts the batch's mean from the activations and divides by its deviation. It is said to "

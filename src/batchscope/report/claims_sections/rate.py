@@ -7,13 +7,13 @@ from ...claims.evidence import Evidence
 from ...claims.records import Claims
 from ...records import Estimate
 from ...study import SummaryRow
+from ...wording import count, joined, number, with_interval
 from ..blocks import Block, Figure, Json, Key, Section
 from ..charts import CURRENT, category_axis, heat_map, layout, points, safe
 from ..claims_drawing import over_seeds, plain, two_series
 from ..claims_text import changed, no_runs, theme_section
 from ..claims_themes import THEMES
 from ..study_figures.against_size import against_size
-from ..wording import count, joined, number, with_interval
 
 _TEXTBOOKS = (
     "A larger batch is said to bear, and to need, a larger learning rate; adjusted, the difference between batch "

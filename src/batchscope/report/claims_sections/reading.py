@@ -5,8 +5,8 @@ from __future__ import annotations
 from ...claims.comparisons import LOSS, TIME
 from ...claims.evidence import Evidence
 from ...claims.records import Claims, Verdict
+from ...wording import count, number, percent, plural, sentence
 from ..blocks import Judged, Section, Text, Verdicts
-from ..wording import count, number, percent, plural, sentence
 
 
 def build(claims: Claims, e: Evidence) -> Section:

@@ -8,12 +8,12 @@ from ...claims.evidence import Evidence
 from ...claims.outcome import log_mean
 from ...claims.records import Claims
 from ...records import Estimate
+from ...wording import bytes_, count, duration, number, with_interval
 from ..blocks import Block, Figure, Row, Section
 from ..charts import LINE, batch_axis, layout, line, memory_axis, points
 from ..claims_text import missing, note, theme_section
 from ..claims_themes import THEMES
 from ..study_figures.against_size import Series, against_size
-from ..wording import bytes_, count, duration, number, with_interval
 
 _TEXTBOOKS = (
     "The examples of a batch are computed side by side, so that a larger batch should use the hardware better: fewer "

@@ -8,12 +8,12 @@ from ...claims.evidence import Arm, Evidence
 from ...claims.records import Claims
 from ...claims.tuning import followed
 from ...trial_sequence import Choice, Followed
+from ...wording import count, duration, joined, number, sentence
 from ..blocks import Block, Column, Section, Table, Text
 from ..claims_drawing import named, over_seeds, plain
 from ..claims_text import no_runs, theme_section
 from ..claims_themes import THEMES
 from ..study_figures.trial_figures import trial_path
-from ..wording import count, duration, joined, number, sentence
 
 _TEXTBOOKS = (
     "Begin with few epochs and a small batch, and raise both step by step until time and quality balance: trial and "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ...claims.evidence import Evidence
 from ...claims.records import Claims
+from ...wording import plural
 from ..blocks import Section, Text, Verdicts
 from ..claims_text import judged
 from ..claims_themes import UNTESTABLE, claims_of
-from ..wording import plural
 
 _INTRODUCTION = (
     "Some of what the texts say is advice, a judgement of worth, a reference, or about something that one task on "

@@ -7,10 +7,10 @@ from typing import Any
 
 from ...claims.evidence import Evidence
 from ...claims.records import Claims
+from ...wording import count, number
 from ..blocks import Block, Column, Section, Table
 from ..claims_text import missing, theme_section
 from ..claims_themes import THEMES
-from ..wording import count, number
 
 _TEXTBOOKS = (
     "The batch size is the number of examples behind one update; an epoch is one pass through the training set; and "

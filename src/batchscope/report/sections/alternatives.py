@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...records import Plan, Predicted, Recipe
+from ...wording import bytes_, count, duration, number, with_interval
 from ..blocks import Block, Column, Section, Table, Text
-from ..wording import bytes_, count, duration, number, with_interval
 
 if TYPE_CHECKING:
     from ...store import StoredRun

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...records import EasierTarget, Plan
+from ...wording import count, duration, joined, number, with_interval
 from ..blocks import Column, Section, Table, Text
-from ..wording import count, duration, joined, number, with_interval
 
 if TYPE_CHECKING:
     from ...store import StoredRun

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...records import Plan
+from ...wording import count
 from ..blocks import Facts, Section
-from ..wording import count
 
 if TYPE_CHECKING:
     from ...store import StoredRun

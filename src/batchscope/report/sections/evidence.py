@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...records import Plan
+from ...wording import joined, plural, sentence
 from ..blocks import Section, Tagged, Text
-from ..wording import joined, plural, sentence
 
 if TYPE_CHECKING:
     from ...store import StoredRun

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...records import Bench, Estimate, Plan
+from ...wording import bytes_, count, duration, number, percent, sentence, times, with_interval
 from ..blocks import Figure, Json, Key, Row, Section, Text
 from ..charts import (
     CENSORED,
@@ -22,7 +23,6 @@ from ..charts import (
     vertical,
 )
 from ..outcomes import interpolated
-from ..wording import bytes_, count, duration, number, percent, sentence, times, with_interval
 
 if TYPE_CHECKING:
     from ...store import StoredRun

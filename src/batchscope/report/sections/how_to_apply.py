@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...records import Plan, Recipe, Target
+from ...wording import count, plural
 from ..blocks import Code, Section, Text
-from ..wording import count, plural
 
 if TYPE_CHECKING:
     from ...store import StoredRun

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...records import Curve, Plan, RunStatus
+from ...wording import count, number, plural, times
 from ..blocks import Figure, Json, Key, Section, Text
 from ..charts import (
     BAND,
@@ -25,7 +26,6 @@ from ..charts import (
     vertical,
 )
 from ..outcomes import Outcome, best_by_size, curve_at, hover, outcomes
-from ..wording import count, number, plural, times
 
 if TYPE_CHECKING:
     from ...store import StoredRun

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...belief import best_value, first_passage
 from ...milestone import milestone_of
 from ...records import Plan, RunStatus
+from ...wording import count, duration, joined, number, plural
 from ..blocks import Figure, Json, Key, Option, Section, Switch, Text
 from ..charts import MARKED, finite, horizontal, layout, log_axis, metric_axis, safe
 from ..outcomes import outcomes
-from ..wording import count, duration, joined, number, plural
 
 if TYPE_CHECKING:
     from ...store import StoredRun

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...fits.noise_scale import NoiseBlock, trace
 from ...records import Estimate, Plan
+from ...wording import count, number, with_interval
 from ..blocks import Figure, Json, Key, Section, Text
 from ..charts import MARKED, RECIPE, horizontal, layout, line, log_axis, points, safe
-from ..wording import count, number, with_interval
 
 if TYPE_CHECKING:
     from ...store import StoredRun

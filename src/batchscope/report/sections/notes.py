@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...records import Plan, PlanStatus
+from ...wording import sentence
 from ..blocks import Section, Text
-from ..wording import sentence
 
 if TYPE_CHECKING:
     from ...store import StoredRun

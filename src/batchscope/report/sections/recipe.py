@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...records import Plan, PlanStatus, Predicted, Recipe
+from ...wording import bytes_, count, duration, number, plural, sentence, with_interval
 from ..blocks import Block, Facts, Section, Text
 from ..outcomes import outcomes
 from ..summary import batches_in_words, changes_in_words, length_s, schedule_in_words, summary
-from ..wording import bytes_, count, duration, number, plural, sentence, with_interval
 
 if TYPE_CHECKING:
     from ...store import StoredRun

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...records import Plan
+from ...wording import count, duration, number, plural
 from ..blocks import Column, Section, Table, Text
 from ..outcomes import outcomes
-from ..wording import count, duration, number, plural
 
 if TYPE_CHECKING:
     from ...store import StoredRun

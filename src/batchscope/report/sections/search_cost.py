@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...records import Plan
+from ...wording import count, duration, number, plural, times
 from ..blocks import Facts, Section, Text
-from ..wording import count, duration, number, plural, times
 
 if TYPE_CHECKING:
     from ...store import StoredRun

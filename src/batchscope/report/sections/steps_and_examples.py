@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...records import Curve, Estimate, Plan, RunStatus
+from ...wording import count, percent, times, with_interval
 from ..blocks import Figure, Json, Key, Row, Section, Text
 from ..charts import (
     BAND,
@@ -23,7 +24,6 @@ from ..charts import (
     vertical,
 )
 from ..outcomes import Outcome, best_by_size, curve_at, hover, outcomes
-from ..wording import count, percent, times, with_interval
 
 if TYPE_CHECKING:
     from ...store import StoredRun

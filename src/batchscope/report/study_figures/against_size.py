@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...records import Estimate
+from ...wording import count, number, with_interval
 from ..blocks import Figure, Json, Key
 from ..charts import batch_axis, finite, layout, line, log_axis, metric_axis, points, safe, value_axis, with_errors
-from ..wording import count, number, with_interval
 
 __all__ = ["Series", "against_size"]
 

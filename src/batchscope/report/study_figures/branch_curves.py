@@ -9,9 +9,9 @@ from typing import Literal
 from ...study import Study
 from ...study_courses import Course
 from ...study_parts.readings import Outcome
+from ...wording import duration, number, plural
 from ..blocks import Figure, Json, Key, Option, Switch
 from ..charts import CURRENT, finite, horizontal, layout, log_axis, metric_axis, safe, value_axis
-from ..wording import duration, number, plural
 
 __all__ = ["Across", "Branch", "Dash", "Up", "branch_curves", "metrics_up", "outcome_axis", "shades"]
 

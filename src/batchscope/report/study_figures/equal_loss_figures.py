@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from ...study import Study, SummaryRow
 from ...study_parts.equal_training_loss import levels_down_to, passage
 from ...study_rows import Evaluation
+from ...wording import count, joined, number, with_interval
 from ..blocks import Figure, Json, Key
 from ..charts import LINE, band, batch_axis, layout, line, log_axis, metric_axis, points, safe, vertical
 from ..study_lines import Line, lines_of, marks_of
-from ..wording import count, joined, number, with_interval
 
 __all__ = ["Courses", "at_equal_loss", "best_by_size"]
 

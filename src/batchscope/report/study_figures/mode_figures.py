@@ -13,9 +13,9 @@ from ...study_findings import best_rates
 from ...study_parts.gradient_spread import MOMENTS, spread_of
 from ...study_parts.mode_passages import Axis, Passages
 from ...study_parts.readings import outcome_of, over_seeds
+from ...wording import count, duration, joined, number, with_interval
 from ..blocks import Column, Figure, Row, Table
 from ..charts import CURRENT, LINE
-from ..wording import count, duration, joined, number, with_interval
 from .against_size import Series, against_size
 from .branch_curves import Branch, branch_curves, metrics_up, shades
 

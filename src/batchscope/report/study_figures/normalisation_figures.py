@@ -30,6 +30,7 @@ from ...study_parts.normalisation_readings import (
     shift_of,
 )
 from ...study_parts.normalisation_stability import order_values
+from ...wording import count, joined, number, plural, with_interval
 from ..blocks import Figure, Json, Key, Row
 from ..charts import (
     batch_axis,
@@ -43,7 +44,6 @@ from ..charts import (
     value_axis,
     with_errors,
 )
-from ..wording import count, joined, number, plural, with_interval
 from .branch_curves import Branch, Up, branch_curves, outcome_axis
 
 if TYPE_CHECKING:

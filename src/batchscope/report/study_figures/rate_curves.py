@@ -11,6 +11,7 @@ from ...study import Study, SummaryRow
 from ...study_courses import Course, course_of
 from ...study_findings import best_rates, paired_difference
 from ...study_parts.rate_scaling import Scaling
+from ...wording import count, joined, number, plural, with_interval
 from ..blocks import Figure, Json, Key, Row
 from ..charts import (
     CENSORED,
@@ -26,7 +27,6 @@ from ..charts import (
     value_axis,
     with_errors,
 )
-from ..wording import count, joined, number, plural, with_interval
 from .against_size import Series, against_size
 from .branch_curves import outcome_axis, shades
 

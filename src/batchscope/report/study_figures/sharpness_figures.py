@@ -25,9 +25,9 @@ from ...study_parts.sharpness import (
     value_of_run,
 )
 from ...study_rows import mean_over_seeds
+from ...wording import count, number, times, with_interval
 from ..blocks import Column, Figure, Json, Key, Option, Row, Switch, Table
 from ..charts import PointMark, batch_axis, finite, layout, line, points, safe
-from ..wording import count, number, times, with_interval
 from .branch_curves import shades
 from .run_scatter import Choice, RunGroup, run_scatter
 from .value_by_rate import RateSeries, ValueChoice, value_by_rate

@@ -8,6 +8,7 @@ from ...prechelt import Rule
 from ...records import Estimate
 from ...study import Study, SummaryRow
 from ...study_parts.stopping_replay import Curve, Replayed, by_rule, oracle
+from ...wording import count, joined, number, percent, plural, with_interval
 from ..blocks import Figure, Json, Key, Row
 from ..charts import (
     LINE,
@@ -22,7 +23,6 @@ from ..charts import (
     with_errors,
 )
 from ..study_lines import Line, marks_of, value_of
-from ..wording import count, joined, number, percent, plural, with_interval
 
 __all__ = ["minimum_row", "stop_figures", "trade_off"]
 

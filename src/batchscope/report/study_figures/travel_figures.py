@@ -11,10 +11,10 @@ from ...study import Study, SummaryRow
 from ...study_courses import Course
 from ...study_parts.readings import value_at
 from ...study_parts.travel import Quantity, groups_of, metric_name, travelled, with_travel
+from ...wording import count, joined, number, percent, with_interval
 from ..blocks import Figure, Json, Key, Option, Switch
 from ..charts import PointMark, category_axis, finite, layout, safe
 from ..charts import points as markers
-from ..wording import count, joined, number, percent, with_interval
 from .branch_curves import Branch, Up, branch_curves, shades
 from .whole_axis import whole_axis
 

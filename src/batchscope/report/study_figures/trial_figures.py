@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from ...study import Study, StudyRow
 from ...trial_sequence import Followed, Trial
+from ...wording import count, duration, number
 from ..blocks import Figure, Json, Key
 from ..charts import CENSORED, layout, line, log_axis, metric_axis, points, safe
-from ..wording import count, duration, number
 
 __all__ = ["trial_path"]
 

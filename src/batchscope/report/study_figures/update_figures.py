@@ -9,9 +9,9 @@ from ...records import Estimate
 from ...study import Study
 from ...study_parts.readings import arm_of, over_seeds
 from ...study_parts.travel import Update, update_of
+from ...wording import count, number, times, with_interval
 from ..blocks import Figure, Json, Key, Row
 from ..charts import batch_axis, layout, line, points, with_errors
-from ..wording import count, number, times, with_interval
 from .whole_axis import whole_axis
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...records import Estimate
+from ...wording import number
 from ..blocks import Figure, Json, Key, Option, Switch
 from ..charts import PointMark, finite, layout, line, log_axis, points, safe
-from ..wording import number
 from .branch_curves import outcome_axis
 from .whole_axis import whole_axis
 

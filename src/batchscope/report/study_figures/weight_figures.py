@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...wording import count, number
 from ..blocks import Column, Figure, Json, Key, Option, Row, Switch, Table
 from ..charts import CENSORED, finite, layout, log_axis, safe
-from ..wording import count, number
 
 __all__ = ["MOST_FIGURES", "weight_figures", "weight_table"]
 

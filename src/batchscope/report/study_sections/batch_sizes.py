@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from ...study import Study
 from ...study_courses import Phases, phases
 from ...study_findings import best_arm
+from ...wording import bytes_, count, duration, number, with_interval
 from ..blocks import Column, Section, Table, Text
 from ..study_lines import Line, courses_of, lines_of, value_of
-from ..wording import bytes_, count, duration, number, with_interval
 
 if TYPE_CHECKING:
     from ...store import StoredRun

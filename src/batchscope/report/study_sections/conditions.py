@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...study import Study
+from ...wording import count, number, sentence
 from ..blocks import Facts, Section, Text
-from ..wording import count, number, sentence
 
 if TYPE_CHECKING:
     from ...store import StoredRun

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ...study import Study
+from ...wording import duration, number
 from ..blocks import Figure, Row, Section
 from ..charts import batch_axis, layout, log_axis, memory_axis
 from ..study_lines import Line, lines_of, marks_of, value_of
-from ..wording import duration, number
 
 if TYPE_CHECKING:
     from ...store import StoredRun

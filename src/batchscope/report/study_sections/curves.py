@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...study import Study
 from ...study_courses import Course
+from ...wording import duration, joined, number, plural
 from ..blocks import Figure, Json, Key, Option, Section, Switch, Text
 from ..charts import LINE, finite, layout, log_axis, metric_axis, safe
 from ..study_lines import Line, courses_of
-from ..wording import duration, joined, number, plural
 
 if TYPE_CHECKING:
     from ...store import StoredRun

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from ...study import Study
 from ...study_courses import Phases, phases
+from ...wording import number
 from ..blocks import Figure, Json, Key, Section, Text
 from ..charts import CENSORED, CURRENT, RECIPE, category_axis, layout, points, safe, value_axis
 from ..study_lines import Line, courses_of
-from ..wording import number
 
 if TYPE_CHECKING:
     from ...store import StoredRun

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...study import Study, SummaryRow
+from ...wording import count, joined, number, with_interval
 from ..blocks import Figure, Json, Key, Section, Text
 from ..charts import CURRENT, category_axis, heat_map, layout, line, log_axis, metric_axis, points, safe, with_errors
 from ..study_lines import Line, lines_of, value_of
-from ..wording import count, joined, number, with_interval
 
 if TYPE_CHECKING:
     from ...store import StoredRun

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...study import Study, StudyRow
+from ...wording import count, duration, number, plural
 from ..blocks import Column, Section, Table, Text
-from ..wording import count, duration, number, plural
 
 if TYPE_CHECKING:
     from ...store import StoredRun

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from ..records import Estimate
+from .records import Estimate
 
 __all__ = ["bytes_", "count", "duration", "joined", "number", "percent", "plural", "sentence", "times", "with_interval"]
 

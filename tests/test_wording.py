@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchscope.records import Estimate
-from batchscope.report.wording import bytes_, count, duration, number, percent, times, with_interval
+from batchscope.wording import bytes_, count, duration, number, percent, times, with_interval
 
 
 def estimate(value: float | None, low: float | None, high: float | None) -> Estimate:
