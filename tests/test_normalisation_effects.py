@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batchscope.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
-from batchscope.report import build_study
+from batchscope.report.study_page import build_study
 from batchscope.store import StoredRun
 from batchscope.study import Length, Study, StudyQuestion
 from batchscope.study_parts.normalisation_effects import (

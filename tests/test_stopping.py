@@ -10,16 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchscope.errors import TargetError
+from batchscope.metrics import target_metric, without_end
 from batchscope.records import RunStatus, Target
-from batchscope.stopping import (
-    BehindRule,
-    DeadlineRule,
-    History,
-    PlateauRule,
-    StallRule,
-    target_metric,
-    without_end,
-)
+from batchscope.stopping import BehindRule, DeadlineRule, History, PlateauRule, StallRule
 
 DOWN, UP = Target(metric="m", value=0.5, mode="min"), Target(metric="m", value=0.5, mode="max")
 

@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 from batchscope.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
-from batchscope.report import build_study
+from batchscope.report.study_page import build_study
 from batchscope.stopping import History, PatienceRule, RoseRule
 from batchscope.store import StoredRun
 from batchscope.study import Length, Study, StudyQuestion

@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from .fits.noise_scale import estimate
 from .fits.steps_to_target import Observation, Prior, StepsPosterior, fit
+from .metrics import target_metric
 from .records import Estimate, RateRange, Row, RunStatus, Target
-from .stopping import BehindRule, History, target_metric
+from .stopping import BehindRule, History
 from .store import StoredRun
 
 __all__ = [

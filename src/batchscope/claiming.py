@@ -24,7 +24,7 @@ from .loading import LoadedTask, as_loaded
 from .progress import Prediction, Progress, Silent
 from .rate_range import measure_rate_range
 from .records import SCHEMA
-from .report import build_claims
+from .report.claims_page import build_claims
 from .store import Store
 from .study import Arm, Length, NamedStudy, StudyQuestion
 from .study_preparation import metric_of, prepare_study

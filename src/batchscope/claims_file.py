@@ -10,7 +10,7 @@ from .claims.plan import ClaimsPlan
 from .codec import decode, encode
 from .errors import StoreError
 from .files import read_json
-from .report import build_claims
+from .report.claims_page import build_claims
 from .store import read_runs
 from .study_file import study_from, study_json
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from .metrics import without_end
 from .records import Row, RunStatus, Target
-from .stopping import History, without_end
+from .stopping import History
 from .store import StoredRun
 
 __all__ = ["as_set_aside", "milestone_of"]

@@ -11,10 +11,11 @@ import torch
 from .check import check
 from .errors import TaskError, UsageError
 from .fits.noise_scale import NoiseBlock, estimate, trace
+from .metrics import without_end
 from .probes.noise_scale import NoiseScale
 from .rate_range import measure_rate_range
 from .records import Estimate, Row, RunConfig, RunStatus, Target
-from .stopping import StopRule, without_end
+from .stopping import StopRule
 from .train import train
 from .workload import Workload, preserved_random_state
 

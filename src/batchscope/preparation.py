@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .bench import measure
 from .bench.throughput import measure_step_times
@@ -14,10 +14,12 @@ from .errors import OutOfMemory, TargetError
 from .fits.step_time import fit_step_time
 from .profile import bench_from_profile
 from .progress import Prediction, Progress, Silent
-from .question import Question
 from .records import Bench, HardwareProfile, Timing
 from .store import Store
 from .workload import Workload
+
+if TYPE_CHECKING:
+    from .question import Question
 
 __all__ = ["PRIOR_CRITICAL_BATCH_SIZE", "Prepared", "prediction_of", "prepare"]
 

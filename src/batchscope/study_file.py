@@ -11,7 +11,7 @@ from .codec import decode, encode
 from .errors import StoreError
 from .files import read_json
 from .records import Estimate
-from .report import build_study
+from .report.study_page import build_study
 from .store import read_runs
 from .studies import named_study, names
 from .study import ROW_MEMBERS, SUMMARY_MEMBERS, Study, StudyRow, SummaryRow

@@ -11,11 +11,11 @@ from .check import Preflight, check
 from .device import Device, lack_of_memory_named
 from .errors import OutOfMemory, TargetError, UsageError
 from .laboratory import Laboratory
+from .metrics import target_metric, without_end
 from .pace import Pace
 from .probes.train_part import TrainPart
 from .progress import Prediction, Progress
 from .records import Target
-from .stopping import target_metric, without_end
 from .store import Store
 from .study import Arm, NamedStudy, StudyQuestion
 from .trial import Trial, tensors_in

@@ -15,7 +15,7 @@ from .laboratory import Laboratory
 from .loading import LoadedTask, as_loaded
 from .progress import Prediction, Progress, Silent
 from .records import SCHEMA
-from .report import build_study
+from .report.study_page import build_study
 from .store import Store, StoredRun
 from .study import NamedStudy, Study, StudyQuestion
 from .study_file import study_json

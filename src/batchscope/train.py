@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from .device import lack_of_memory_named
+from .metrics import without_end
 from .probes.base import Observer, Probe
 from .records import Row, RunConfig, RunResult, RunStatus
-from .stopping import History, StopRule, without_end
+from .stopping import History, StopRule
 from .task import Batch
 from .workload import RandomState, Workload, preserved_random_state
 

@@ -15,8 +15,8 @@ from batchscope.belief import choose_target, curve_on_clock, first_passage, prio
 from batchscope.errors import TargetError
 from batchscope.fits.step_time import fit_step_time
 from batchscope.fits.steps_to_target import Prior
+from batchscope.metrics import target_metric
 from batchscope.records import Estimate, RateRange, RunStatus
-from batchscope.stopping import target_metric
 from batchscope.store import StoredRun
 
 from . import searches

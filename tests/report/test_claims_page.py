@@ -17,11 +17,10 @@ from batchscope.claims.evidence import Evidence
 from batchscope.claims.plan import LONG
 from batchscope.claims.records import Claims, Verdict
 from batchscope.records import Estimate
-from batchscope.report import build_claims
 from batchscope.report.blocks import Block, Dispute, Figure, Json, Judged, Section, Table, Verdicts
 from batchscope.report.blocks import Row as Figures
 from batchscope.report.claims_disputes import contradictions
-from batchscope.report.claims_page import CLAIMS_SECTIONS
+from batchscope.report.claims_page import CLAIMS_SECTIONS, build_claims
 from batchscope.report.claims_sections import (
     abstract,
     convergence,

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ..errors import TargetError, TaskError
+from ..metrics import target_metric
 from ..records import Target
 from ..settings import near_miss
-from ..stopping import target_metric
 from ..workload import Workload
 
 __all__ = ["check_target", "evaluate_twice"]

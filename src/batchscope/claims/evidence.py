@@ -9,8 +9,8 @@ from functools import cached_property
 from statistics import median
 from typing import Any, NamedTuple
 
+from ..metrics import larger_is_better
 from ..records import Estimate, RunStatus
-from ..stopping import larger_is_better
 from ..store import StoredRun
 from ..study import Study, StudyRow, SummaryRow
 from ..study_rows import Evaluation, evaluations

@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING
 from ..records import Plan
 
 if TYPE_CHECKING:
-    from ..claims.plan import ClaimsPlan
-    from ..claims.records import Claims
     from ..store import StoredRun
-    from ..study import Study
-    from .blocks import Section
 
-__all__ = ["build", "build_claims", "build_study"]
+__all__ = ["build"]
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> str:
@@ -32,39 +28,3 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> str:
     from .page import render
 
     return render(plan, runs)
-
-
-def build_study(study: Study, runs: Sequence[StoredRun], own: Sequence[Section] = ()) -> str:
-    """Build the page of a study.
-
-    Args:
-        study: what was found.
-        runs: the runs behind it, in the order in which they were started.
-        own: sections of the named study, shown below its findings.
-
-    Returns:
-        HTML that opens offline, about 5 MB, of which all but a little is the chart library.
-
-    Cost: about a second for 200 runs.
-    """
-    from .study_page import render_study
-
-    return render_study(study, runs, own)
-
-
-def build_claims(claims: Claims, runs: Sequence[StoredRun], plan: ClaimsPlan) -> str:
-    """Build the page of the verdicts on statements.
-
-    Args:
-        claims: what was decided.
-        runs: the runs behind it, in the order in which they were started.
-        plan: what was to be run.
-
-    Returns:
-        HTML that opens offline, about 5 MB, of which all but a little is the chart library.
-
-    Cost: about a second for a thousand runs.
-    """
-    from .claims_page import render_claims
-
-    return render_claims(claims, runs, plan)
