@@ -94,11 +94,6 @@ class Reader(html.parser.HTMLParser):
         return " ".join(" ".join(t for tag, t in self.texts if tag not in ("script", "style")).split())
 
 
-@pytest.fixture(autouse=True)
-def _without_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchscope.report.page._chart_library", lambda: "")  # its 5 MB are slow to read
-
-
 def page_of(claims: Claims, evidence: Evidence) -> str:
     return build_claims(claims, tuple(evidence.runs.values()), evidence.plan)
 

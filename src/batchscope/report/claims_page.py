@@ -27,12 +27,12 @@ from .claims_sections import (
     untestable,
     words,
 )
-from .page import Head, render_sections
+from .page import Contents, Head
 
 if TYPE_CHECKING:
     from ..store import StoredRun
 
-__all__ = ["CLAIMS_SECTIONS", "render_claims"]
+__all__ = ["CLAIMS_SECTIONS", "claims_contents"]
 
 CLAIMS_SECTIONS: tuple[Callable[[Claims, Evidence], Section], ...] = (
     abstract.build,
@@ -55,8 +55,8 @@ CLAIMS_SECTIONS: tuple[Callable[[Claims, Evidence], Section], ...] = (
 """The page from top to bottom."""
 
 
-def render_claims(claims: Claims, runs: Sequence[StoredRun], plan: ClaimsPlan) -> str:
-    """The page as text; see `batchscope.report.build_claims`."""
+def claims_contents(claims: Claims, runs: Sequence[StoredRun], plan: ClaimsPlan) -> Contents:
+    """What the page says; see `batchscope.report.build_claims`."""
     evidence = Evidence(study=claims.study, runs={run.id: run for run in runs}, plan=plan)
     head = Head(
         task=claims.task,
@@ -64,4 +64,4 @@ def render_claims(claims: Claims, runs: Sequence[StoredRun], plan: ClaimsPlan) -
         question=("What four texts say about batch size, and", "what this task says", "of it"),
         version=claims.study.environment.batchscope,
     )
-    return render_sections(head, [build(claims, evidence) for build in CLAIMS_SECTIONS])
+    return Contents(head=head, sections=tuple(build(claims, evidence) for build in CLAIMS_SECTIONS))

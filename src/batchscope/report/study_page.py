@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from ..study import Study
 from .blocks import Section
-from .page import Head, render_sections
+from .page import Contents, Head
 from .study_sections import batch_sizes, conditions, costs, curves, findings, gaps, phases, rates, runs_table
 from .wording import plural
 
 if TYPE_CHECKING:
     from ..store import StoredRun
 
-__all__ = ["STUDY_SECTIONS", "render_study"]
+__all__ = ["STUDY_SECTIONS", "study_contents"]
 
 STUDY_SECTIONS: tuple[Callable[[Study, Sequence[StoredRun]], Section], ...] = (
     findings.build,
@@ -30,8 +30,8 @@ STUDY_SECTIONS: tuple[Callable[[Study, Sequence[StoredRun]], Section], ...] = (
 """The common part of the page from top to bottom; a named study's own sections come after the first."""
 
 
-def render_study(study: Study, runs: Sequence[StoredRun], own: Sequence[Section] = ()) -> str:
-    """The page as text; see `batchscope.report.build_study`."""
+def study_contents(study: Study, runs: Sequence[StoredRun], own: Sequence[Section] = ()) -> Contents:
+    """What the page says; see `batchscope.report.build_study`."""
     common = [build(study, runs) for build in STUDY_SECTIONS]
     head = Head(
         task=study.task,
@@ -43,4 +43,4 @@ def render_study(study: Study, runs: Sequence[StoredRun], own: Sequence[Section]
         ),
         version=study.environment.batchscope,
     )
-    return render_sections(head, [common[0], *own, *common[1:]])
+    return Contents(head=head, sections=(common[0], *own, *common[1:]))
