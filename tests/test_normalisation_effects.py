@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from batchscope.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
-from batchscope.report.study_page import build_study
+from batchscope.report.page import draw
+from batchscope.report.study_page import study_contents
 from batchscope.store import StoredRun
 from batchscope.study import Length, Study, StudyQuestion
 from batchscope.study_parts.normalisation_effects import (
@@ -257,7 +258,7 @@ def test_batches_of_one_that_can_be_trained_on_are_judged_by_what_comes_of_them(
 
 def test_the_page_shows_every_part_and_what_is_missing() -> None:
     study, runs = whole_study()
-    page = build_study(study, runs, sections(study, runs))
+    page = draw(study_contents(study, runs, sections(study, runs)))
     for name in ("norm-best", "norm-curves", "norm-rates-10", "norm-orders", "norm-noise", "norm-drift", "norm-shift"):
         assert f'<figure id="{name}">' in page
     assert "one value a channel" in page

@@ -11,7 +11,8 @@ import pytest
 import scipy.stats
 
 from batchscope.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
-from batchscope.report.study_page import build_study
+from batchscope.report.page import draw
+from batchscope.report.study_page import study_contents
 from batchscope.stopping import History, PatienceRule, RoseRule
 from batchscope.store import StoredRun
 from batchscope.study import Length, Study, StudyQuestion
@@ -254,7 +255,7 @@ def test_the_page_shows_every_figure_and_escapes_what_users_wrote() -> None:
         for s in (0, 1)
     ]
     found = study_of(runs, task="<b>mine</b>")
-    page = sections_of(build_study(found, runs))
+    page = sections_of(draw(study_contents(found, runs)))
     for figure in ("study-curves", "phases", "heat-map-0", "against-rate", "gap-accuracy-gap", "gap-loss-ratio"):
         assert f'<figure id="{figure}">' in page
     for figure in ("cost-epoch-time-s", "cost-roughness"):
@@ -267,7 +268,7 @@ def test_the_page_shows_every_figure_and_escapes_what_users_wrote() -> None:
 
 
 def test_a_page_of_nothing_says_so() -> None:
-    page = sections_of(build_study(study_of([], complete=False, planned=4), []))
+    page = sections_of(draw(study_contents(study_of([], complete=False, planned=4), [])))
     assert "No run has finished" in page
     lost = stored(10, 0.1, 0, [9.0, math.nan], status=RunStatus.DIVERGED)
-    assert "Every run diverged" in sections_of(build_study(study_of([lost]), [lost]))
+    assert "Every run diverged" in sections_of(draw(study_contents(study_of([lost]), [lost])))

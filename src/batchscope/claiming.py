@@ -24,7 +24,8 @@ from .loading import LoadedTask, as_loaded
 from .progress import Prediction, Progress, Silent
 from .rate_range import measure_rate_range
 from .records import SCHEMA
-from .report.claims_page import build_claims
+from .report.claims_page import claims_contents
+from .report.page import draw
 from .store import Store
 from .study import Arm, Length, NamedStudy, StudyQuestion
 from .study_preparation import metric_of, prepare_study
@@ -113,7 +114,7 @@ def claims(
         study, runs = account(laboratory, named, prepared)
         found = decide(study, runs, plan)
         store.note("claims", claims_json(found, plan))
-        write_text(Path(out) / "report.html", build_claims(found, runs, plan))
+        write_text(Path(out) / "report.html", draw(claims_contents(found, runs, plan)))
     return found
 
 

@@ -10,7 +10,8 @@ from .claims.plan import ClaimsPlan
 from .codec import decode, encode
 from .errors import StoreError
 from .files import read_json
-from .report.claims_page import build_claims
+from .report.claims_page import claims_contents
+from .report.page import draw
 from .store import read_runs
 from .study_file import study_from, study_json
 
@@ -49,4 +50,4 @@ def rebuilt_claims(folder: Path) -> str:
     """
     found, plan = read_claims(folder)
     runs = tuple(run for run in read_runs(folder) if run.result is not None)
-    return build_claims(found, runs, plan)
+    return draw(claims_contents(found, runs, plan))

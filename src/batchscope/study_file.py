@@ -11,7 +11,8 @@ from .codec import decode, encode
 from .errors import StoreError
 from .files import read_json
 from .records import Estimate
-from .report.study_page import build_study
+from .report.page import draw
+from .report.study_page import study_contents
 from .store import read_runs
 from .studies import named_study, names
 from .study import ROW_MEMBERS, SUMMARY_MEMBERS, Study, StudyRow, SummaryRow
@@ -63,7 +64,7 @@ def rebuilt_study(folder: Path) -> str:
     study = read_study(folder)
     runs = tuple(run for run in read_runs(folder) if run.result is not None)
     own = named_study(study.study).sections(study, runs) if study.study in names() else ()
-    return build_study(study, runs, own)
+    return draw(study_contents(study, runs, own))
 
 
 def _row(data: Mapping[str, Any]) -> StudyRow:

@@ -15,7 +15,8 @@ from .laboratory import Laboratory
 from .loading import LoadedTask, as_loaded
 from .progress import Prediction, Progress, Silent
 from .records import SCHEMA
-from .report.study_page import build_study
+from .report.page import draw
+from .report.study_page import study_contents
 from .store import Store, StoredRun
 from .study import NamedStudy, Study, StudyQuestion
 from .study_file import study_json
@@ -86,7 +87,7 @@ def study(
         named.carry_out(laboratory)
         found, runs = account(laboratory, named, prepared)
         store.note("study", study_json(found))
-        write_text(Path(out) / "report.html", build_study(found, runs, named.sections(found, runs)))
+        write_text(Path(out) / "report.html", draw(study_contents(found, runs, named.sections(found, runs))))
     return found
 
 

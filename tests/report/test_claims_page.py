@@ -20,7 +20,7 @@ from batchscope.records import Estimate
 from batchscope.report.blocks import Block, Dispute, Figure, Json, Judged, Section, Table, Verdicts
 from batchscope.report.blocks import Row as Figures
 from batchscope.report.claims_disputes import contradictions
-from batchscope.report.claims_page import CLAIMS_SECTIONS, build_claims
+from batchscope.report.claims_page import CLAIMS_SECTIONS, claims_contents
 from batchscope.report.claims_sections import (
     abstract,
     convergence,
@@ -37,6 +37,7 @@ from batchscope.report.claims_sections import (
 from batchscope.report.claims_sections import contradictions as disputes
 from batchscope.report.claims_text import comparisons, judged
 from batchscope.report.claims_themes import THEMES, UNTESTABLE, claims_of, theme_of
+from batchscope.report.page import draw
 from batchscope.statements import Kind, statements
 from batchscope.store import StoredRun
 from batchscope.study_rows import row_of, summarise
@@ -93,13 +94,8 @@ class Reader(html.parser.HTMLParser):
         return " ".join(" ".join(t for tag, t in self.texts if tag not in ("script", "style")).split())
 
 
-@pytest.fixture(autouse=True)
-def _without_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchscope.report.page._chart_library", lambda: "")  # its 5 MB are slow to read
-
-
 def page_of(claims: Claims, evidence: Evidence) -> str:
-    return build_claims(claims, tuple(evidence.runs.values()), evidence.plan)
+    return draw(claims_contents(claims, tuple(evidence.runs.values()), evidence.plan))
 
 
 # --- statements ----------------------------------------------------------------------------------------------------

@@ -27,12 +27,12 @@ from .claims_sections import (
     untestable,
     words,
 )
-from .page import Head, render_sections
+from .page import Contents, Head
 
 if TYPE_CHECKING:
     from ..store import StoredRun
 
-__all__ = ["CLAIMS_SECTIONS", "build_claims"]
+__all__ = ["CLAIMS_SECTIONS", "claims_contents"]
 
 CLAIMS_SECTIONS: tuple[Callable[[Claims, Evidence], Section], ...] = (
     abstract.build,
@@ -55,8 +55,8 @@ CLAIMS_SECTIONS: tuple[Callable[[Claims, Evidence], Section], ...] = (
 """The page from top to bottom."""
 
 
-def build_claims(claims: Claims, runs: Sequence[StoredRun], plan: ClaimsPlan) -> str:
-    """Build the page of the verdicts on statements.
+def claims_contents(claims: Claims, runs: Sequence[StoredRun], plan: ClaimsPlan) -> Contents:
+    """What the page of the verdicts says; `batchscope.report.page.draw` makes HTML of it.
 
     Args:
         claims: what was decided.
@@ -64,7 +64,7 @@ def build_claims(claims: Claims, runs: Sequence[StoredRun], plan: ClaimsPlan) ->
         plan: what was to be run.
 
     Returns:
-        HTML that opens offline.
+        Head and sections.
 
     Cost: about a second for a thousand runs.
     """
@@ -75,4 +75,4 @@ def build_claims(claims: Claims, runs: Sequence[StoredRun], plan: ClaimsPlan) ->
         question=("What four texts say about batch size, and", "what this task says", "of it"),
         version=claims.study.environment.batchscope,
     )
-    return render_sections(head, [build(claims, evidence) for build in CLAIMS_SECTIONS])
+    return Contents(head=head, sections=tuple(build(claims, evidence) for build in CLAIMS_SECTIONS))

@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-import plotly.offline  # pyright: ignore[reportMissingTypeStubs]
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..records import Plan
+from . import chart_script
 from .blocks import Section
 from .sections import (
     alternatives,
@@ -37,7 +37,7 @@ from .sections import (
 if TYPE_CHECKING:
     from ..store import StoredRun
 
-__all__ = ["SECTIONS", "Head", "render", "render_sections"]
+__all__ = ["SECTIONS", "Contents", "Head", "contents", "draw"]
 
 SECTIONS: tuple[Callable[[Plan, Sequence[StoredRun]], Section], ...] = (
     recipe.build,
@@ -77,29 +77,47 @@ class Head:
     version: str
 
 
-def render(plan: Plan, runs: Sequence[StoredRun]) -> str:
-    """The page as text; see `batchscope.report.build`."""
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """All that a page says, before it has a look."""
+
+    head: Head
+    sections: tuple[Section, ...]
+
+
+def contents(plan: Plan, runs: Sequence[StoredRun]) -> Contents:
+    """What the page of a plan says; see `batchscope.report.build`."""
     sections = [build(plan, runs) for build in SECTIONS]
     soonest = "soonest" if plan.objective == "time" else "with the fewest examples"
     asked = ("The batch size that reaches", str(plan.target), soonest) if plan.target else ("No target was set", "", "")
     if plan.within is not None and plan.target is not None:
         asked = (f"The recipe with the best {plan.target.metric} within", plan.within, "of training")
-    return render_sections(
-        Head(task=plan.task, status=plan.status.value, question=asked, version=plan.environment.batchscope),
-        [s for s in sections if s.blocks and (plan.table is None or s.name not in _ONLY_OF_SEARCHES)],
+    return Contents(
+        head=Head(task=plan.task, status=plan.status.value, question=asked, version=plan.environment.batchscope),
+        sections=tuple(s for s in sections if s.blocks and (plan.table is None or s.name not in _ONLY_OF_SEARCHES)),
     )
 
 
-def render_sections(head: Head, sections: Sequence[Section]) -> str:
-    """Any page as text: one self-contained file."""
+def draw(contents: Contents, *, shared_script: str = "") -> str:
+    """Any page as text.
+
+    Args:
+        contents: what it says.
+        shared_script: where the page finds `chart_script.source()` as a file, relative to itself, for pages that stand
+            in one folder; empty: the page holds it, and is one self-contained file.
+    """
     templates = _templates()
-    library, drawing = _chart_library(), _source("page.js")
+    drawing = _source("page.js")
+    # A page opened from a disk is of no origin in some browsers: there 'self' alone would let no file through.
+    library = "'self' file:" if shared_script else _hash(chart_script.source())
     page = templates.get_template("page.html.j2").render(
-        head=head,
-        sections=sections,
+        head=contents.head,
+        sections=contents.sections,
         style=Markup(_source("page.css")),
-        scripts=[Markup(library), Markup(drawing)],
-        policy=f"default-src 'none'; {_ALLOWED} script-src {_hash(library)} {_hash(drawing)}",
+        shared_script=shared_script,
+        packed_script="" if shared_script else chart_script.packed(),
+        drawing=Markup(drawing),
+        policy=f"default-src 'none'; {_ALLOWED} script-src {library} {_hash(drawing)}",
     )
     return page.strip() + "\n"
 
@@ -134,11 +152,6 @@ def _source(name: str) -> str:
 
 
 @cache
-def _chart_library() -> str:
-    get: Any = cast(Any, plotly.offline).get_plotlyjs
-    return str(get())
-
-
 def _hash(script: str) -> str:
     """What the browser compares a script with: a script that is not ours, an injected one included, never runs."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

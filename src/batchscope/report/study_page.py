@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from ..study import Study
 from ..wording import plural
 from .blocks import Section
-from .page import Head, render_sections
+from .page import Contents, Head
 from .study_sections import batch_sizes, conditions, costs, curves, findings, gaps, phases, rates, runs_table
 
 if TYPE_CHECKING:
     from ..store import StoredRun
 
-__all__ = ["STUDY_SECTIONS", "build_study"]
+__all__ = ["STUDY_SECTIONS", "study_contents"]
 
 STUDY_SECTIONS: tuple[Callable[[Study, Sequence[StoredRun]], Section], ...] = (
     findings.build,
@@ -30,8 +30,8 @@ STUDY_SECTIONS: tuple[Callable[[Study, Sequence[StoredRun]], Section], ...] = (
 """The common part of the page from top to bottom; a named study's own sections come after the first."""
 
 
-def build_study(study: Study, runs: Sequence[StoredRun], own: Sequence[Section] = ()) -> str:
-    """Build the page of a study.
+def study_contents(study: Study, runs: Sequence[StoredRun], own: Sequence[Section] = ()) -> Contents:
+    """What the page of a study says; `batchscope.report.page.draw` makes HTML of it.
 
     Args:
         study: what was found.
@@ -39,7 +39,7 @@ def build_study(study: Study, runs: Sequence[StoredRun], own: Sequence[Section] 
         own: sections of the named study, shown below its findings.
 
     Returns:
-        HTML that opens offline.
+        Head and sections.
 
     Cost: about a second for 200 runs.
     """
@@ -54,4 +54,4 @@ def build_study(study: Study, runs: Sequence[StoredRun], own: Sequence[Section] 
         ),
         version=study.environment.batchscope,
     )
-    return render_sections(head, [common[0], *own, *common[1:]])
+    return Contents(head=head, sections=(common[0], *own, *common[1:]))
