@@ -24,16 +24,14 @@ from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
 
-from scipy.special import stdtrit
-
-from .records import Estimate, RunStatus, Target
+from .fits import intervals
+from .records import RunStatus, Target
 from .store import StoredRun
 from .study import StudyRow, SummaryRow
 
-__all__ = ["Evaluation", "evaluations", "mean_over_seeds", "roughness", "row_of", "summarise"]
+__all__ = ["Evaluation", "evaluations", "roughness", "row_of", "summarise"]
 
 _LEAST_FOR_ROUGHNESS = 5
-_LEVEL = 0.95
 
 
 class Evaluation(NamedTuple):
@@ -190,7 +188,7 @@ def _summary(key: tuple[str, int, float], rows: Sequence[StudyRow]) -> SummaryRo
         runs=len(rows),
         diverged=diverged,
         best_lr=False,
-        estimates={name: mean_over_seeds(values, _unit(name)) for name, values in numbers.items()},
+        estimates={name: intervals.mean(values, _unit(name)) for name, values in numbers.items()},
     )
 
 
@@ -206,23 +204,6 @@ def _best_rate(
         if not s.diverged and s.runs == most and (value := s.estimates[f"best_{metric.metric}"].value) is not None
     ]
     return min(values)[1] if values else None
-
-
-def mean_over_seeds(values: Sequence[float], unit: str = "") -> Estimate:
-    """The mean with its 90 % interval: mean ± t(0.95, n - 1) s / √n; open for fewer than two values.
-
-    Valid where the values of different seeds are independent and roughly normal.
-    """
-    n = len(values)
-    method = f"mean over {n} {'seed' if n == 1 else 'seeds'}, 90 % t interval"
-    if not n:
-        return Estimate(value=None, low=None, high=None, n=0, unit=unit, method="no run has it")
-    mean = math.fsum(values) / n
-    if n == 1:
-        return Estimate(value=mean, low=None, high=None, n=1, unit=unit, method=method)
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    half = float(stdtrit(n - 1, _LEVEL)) * deviation / math.sqrt(n)
-    return Estimate(value=mean, low=mean - half, high=mean + half, n=n, unit=unit, method=method)
 
 
 def _unit(name: str) -> str:
