@@ -55,10 +55,7 @@ def runs_of(study: Study, arm: SummaryRow) -> list[StudyRow]:
 
 
 def paired_difference(study: Study, name: str, arm: SummaryRow, other: SummaryRow, unit: str = "") -> Estimate:
-    """The value of `other` minus that of `arm`, seed by seed: a seed draws the same weights and order in both.
-
-    A t interval over the seeds that both have. Valid where the differences are independent and roughly normal.
-    """
+    """Paired difference of a value, `other` minus `arm`, over the seeds, which draw the same in both."""
     first = {r.seed: r.values.get(name) for r in runs_of(study, arm)}
     second = {r.seed: r.values.get(name) for r in runs_of(study, other)}
     pairs = [(a, b) for seed, a in first.items() if a is not None and (b := second.get(seed)) is not None]
@@ -231,7 +228,7 @@ def _roughness(study: Study, variant: str) -> Iterator[Finding]:
         f"at {large.batch_size:,}",
         tag="measured",
         source="deviation of each evaluation from the middle of its neighbours in the second half of a run, scaled to "
-        "the deviation of independent noise (Gasser, Sroka, Jennen-Steinmetz 1986)",
+        "the standard deviation of independent noise (Gasser, Sroka, Jennen-Steinmetz 1986)",
         effect=large.estimates["roughness"],
         runs=_ids(study, small, large),
     )

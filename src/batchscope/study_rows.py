@@ -11,8 +11,9 @@ mode: `train_loss_eval`, and `train_accuracy_eval` where the task says it. Besid
 - `accuracy_gap`, final and best: accuracy on the training part minus accuracy on the test part (Shen 2018);
 - `loss_ratio`, final and best: validation loss over training loss, both in evaluation mode (Chang and Pathak 2020);
 - `roughness`: how far the metric jumps about its course in the second half of the run. Each evaluation is compared with
-  the middle of its two neighbours; for independent noise of deviation s about a straight course, the mean square of
-  these differences is 3/2 s², so s is estimated as the root of 2/3 of it (Gasser, Sroka, Jennen-Steinmetz 1986).
+  the middle of its two neighbours; for independent noise of standard deviation s about a straight course, the mean
+  square of these differences is 3/2 s², so s is estimated as the root of 2/3 of it (Gasser, Sroka, Jennen-Steinmetz
+  1986).
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def _step_time(course: Sequence[Evaluation]) -> float | None:
 
 
 def roughness(values: Sequence[float | None]) -> float | None:
-    """The deviation of a curve's values from a smooth course, from its second half; `None` for fewer than 5 values.
+    """Standard deviation of a curve's second half about a smooth course; `None` for fewer than 5 values.
 
     >>> roughness([9.0, 7.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, -1.0, -2.0])
     0.0

@@ -235,11 +235,11 @@ class Evidence:
     # --- comparisons, seed by seed: a seed draws the same weights and order in both -----------------------------------
 
     def difference(self, name: str, arm: Arm | None, other: Arm | None) -> Estimate:
-        """Mean over the seeds of the value of `other` minus that of `arm`."""
+        """Paired difference over the seeds, the value of `other` minus that of `arm`."""
         return self.compared(arm, other, lambda row: row.values.get(name))
 
     def ratio(self, name: str, arm: Arm | None, other: Arm | None) -> Estimate:
-        """Geometric mean over the seeds of the value of `other` divided by that of `arm`."""
+        """Ratio over the seeds of the value of `other` to that of `arm`."""
         return self.compared(arm, other, lambda row: row.values.get(name), ratio=True)
 
     def compared(

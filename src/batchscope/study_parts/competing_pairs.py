@@ -94,7 +94,7 @@ class Pairs:
 
     @property
     def mean_cosine(self) -> Estimate:
-        """Over the pairs."""
+        """Mean cosine over the pairs."""
         return intervals.mean(self.cosines)
 
     @property
@@ -109,7 +109,7 @@ class Pairs:
 
     @property
     def ratio_kept_in_turn(self) -> Estimate:
-        """Likewise with the second gradient recomputed."""
+        """The mean of `‖a + b'‖` over that of `‖a‖ + ‖b'‖`: as `ratio_kept`, the second gradient recomputed."""
         return intervals.ratio_of_paired_means(
             zip(self.norms("norm_of_sum_in_turn"), self.sum_of_norms_in_turn, strict=True)
         )
@@ -128,7 +128,7 @@ class Pairs:
 
     @property
     def ratio_per_step(self) -> Estimate:
-        """The same to the mean of the two steps."""
+        """The mean of `2 ‖g‖` over that of `‖a + b'‖`: the way of one step on both to the mean of two."""
         return intervals.ratio_of_paired_means(
             zip([2 * n for n in self.norms("norm_as_one")], self.norms("norm_of_sum_in_turn"), strict=True)
         )

@@ -35,11 +35,11 @@ class Passages:
     times: Mapping[Axis, Mapping[int, Mapping[int, float]]]
 
     def mean(self, axis: Axis, size: int) -> Estimate:
-        """The geometric mean over the seeds."""
+        """Geometric mean over the seeds of when a batch size comes to the target."""
         return intervals.geometric_mean(self.times[axis].get(size, {}).values(), axis)
 
     def ratio(self, axis: Axis, above: int, below: int) -> Estimate:
-        """How many times as long one batch size takes as another, seed by seed."""
+        """Ratio over the seeds of when two batch sizes come to the target."""
         over, under = self.times[axis].get(above, {}), self.times[axis].get(below, {})
         return intervals.geometric_ratio(intervals.matched(over, under))
 

@@ -142,12 +142,12 @@ def ids(study: Study, *arms: SummaryRow) -> list[str]:
 
 
 def seeds_mean(values: Mapping[int, float], unit: str = "") -> Estimate:
-    """The mean of what each seed gave."""
+    """Mean of what each seed gave."""
     return intervals.mean(values.values(), unit)
 
 
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
-    """The mean of `second` minus `first`, over the seeds that both have."""
+    """Paired difference `second − first` over the seeds that both have."""
     return intervals.paired_difference(intervals.matched(second, first))
 
 
@@ -235,7 +235,7 @@ class Tolerance:
 
     @property
     def limit(self) -> float | None:
-        """The geometric mean over the seeds of `highest`."""
+        """Geometric mean over the seeds of `highest`."""
         return intervals.geometric_mean(self.highest.values()).value
 
 

@@ -140,7 +140,7 @@ def comparisons(study: Study) -> list[Comparison]:
 
 
 def ratio_of(study: Study, comparison: Comparison, measure: Measure) -> Estimate:
-    """The largest batch's number over the smallest's: geometric mean over the seeds, with its interval."""
+    """Ratio of a measure over the seeds, largest batch over smallest."""
     small, large = (of_seeds(study, arm, measure) for arm in (comparison.small, comparison.large))
     return intervals.geometric_ratio(intervals.matched(large, small))
 
