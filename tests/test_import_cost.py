@@ -34,7 +34,7 @@ def test_package_imports_neither_torch_nor_numpy() -> None:
     [
         *("codec", "count", "errors", "fits", "plan", "records", "report", "search", "stopping", "store", "table.plan"),
         *("report.study_page", "studies", "study", "study_file", "study_view"),
-        *("claims", "claims_file", "claims_view", "intervals", "prechelt", "report.claims_page", "trial_sequence"),
+        *("claims", "claims_file", "claims_view", "fits.intervals", "prechelt", "report.claims_page", "trial_sequence"),
     ],
 )
 def test_imports_without_torch(module: str) -> None:

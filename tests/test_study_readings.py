@@ -19,7 +19,6 @@ from batchscope.study_parts.readings import (
     Outcome,
     arm_of,
     first_passage,
-    geometric_mean,
     outcome_of,
     over_seeds,
     readings,
@@ -95,19 +94,6 @@ def test_the_first_of_several_passages_counts() -> None:
     assert first_passage([0, 1, 2, 3], [5.0, 3.0, 6.0, 1.0], 4.0, rising=False) == 0.5
     assert first_passage([2, 3], [1.0, 9.0], 4.0, rising=False) == 2.0
     assert first_passage([0, 1], [1.0, 1.0], 1.5, rising=True) is None
-
-
-def test_a_geometric_mean_is_the_mean_of_logarithms_with_its_interval() -> None:
-    found = geometric_mean([2.0, 8.0, 4.0], "epochs")
-    assert found.value == pytest.approx(4.0)
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low * found.high == pytest.approx(16.0)
-    assert (found.unit, found.n) == ("epochs", 3)
-    assert geometric_mean([0.0, 2.0]).value == 1.0
-    assert geometric_mean([]).value is None
-    alone = geometric_mean([3.0])
-    assert (alone.value, alone.low) == (pytest.approx(3.0), None)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from batchscope.store import StoredRun
 from batchscope.study import Length, Study, StudyQuestion
 from batchscope.study_courses import course_of, phases
 from batchscope.study_findings import best_rates, findings_of, paired_difference
-from batchscope.study_rows import mean_over_seeds, roughness, row_of, summarise
+from batchscope.study_rows import roughness, row_of, summarise
 
 METRIC = Target(metric="val_loss", value=-1.0, mode="min")
 EXAMPLES = 100
@@ -119,23 +119,6 @@ def test_a_summary_is_a_t_interval() -> None:
     interval = scipy.stats.t.interval(0.90, 3, loc=np.mean(values), scale=scipy.stats.sem(values))
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((np.mean(values), *interval))
     assert estimate.n == 4
-
-
-def test_the_interval_of_a_mean_holds_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(0)
-    held = 0
-    for draws in generator.normal(3.0, 2.0, size=(4000, 3)):
-        estimate = mean_over_seeds(draws.tolist())
-        assert estimate.low is not None
-        assert estimate.high is not None
-        held += estimate.low <= 3.0 <= estimate.high
-    assert held / 4000 == pytest.approx(0.90, abs=0.015)
-
-
-def test_one_seed_has_no_interval() -> None:
-    estimate = mean_over_seeds([2.0])
-    assert (estimate.value, estimate.low, estimate.high, estimate.n) == (2.0, None, None, 1)
-    assert mean_over_seeds([]).value is None
 
 
 def test_roughness_is_the_deviation_of_noise_about_a_line() -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "SHEN_SETTINGS",
     "Setup",
     "Value",
+    "all_of",
     "conclusion",
     "differences",
     "is_above",
@@ -113,6 +114,17 @@ def is_above(estimate: Estimate | None, bound: float = 0.0) -> bool | None:
     if estimate.low is not None and estimate.low > bound:
         return True
     return False if estimate.high is not None and estimate.high < bound else None
+
+
+def all_of(answers: Sequence[bool | None]) -> bool | None:
+    """Whether a statement holds everywhere: not, where it fails anywhere; `None` where that is not known.
+
+    >>> all_of([True, True]), all_of([True, None]), all_of([None, False]), all_of([])
+    (True, None, False, None)
+    """
+    if False in answers:
+        return False
+    return None if None in answers or not answers else True
 
 
 _HERE = {True: "here it is so", False: "here it is not so", None: "here it is left open"}

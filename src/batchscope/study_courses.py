@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .fits import intervals
 from .records import RunStatus
 from .store import StoredRun
 from .study import Study, SummaryRow
@@ -108,8 +109,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _standard_error(values: Sequence[float]) -> float:
-    n = len(values)
-    if n < 2:
-        return 0.0
-    mean = _mean(values)
-    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
+    """Standard error of a mean, `s / √n`; 0 for a single value."""
+    return (intervals.standard_deviation(values).value or 0.0) / math.sqrt(len(values))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from .fits import intervals
 from .records import Estimate
 from .study import Finding, Study, StudyRow, SummaryRow
-from .study_rows import mean_over_seeds
 from .wording import duration, joined, number, plural, times, with_interval
 
 __all__ = ["best_arm", "best_rates", "findings_of", "paired_difference"]
@@ -55,14 +55,11 @@ def runs_of(study: Study, arm: SummaryRow) -> list[StudyRow]:
 
 
 def paired_difference(study: Study, name: str, arm: SummaryRow, other: SummaryRow, unit: str = "") -> Estimate:
-    """The value of `other` minus that of `arm`, seed by seed: a seed draws the same weights and order in both.
-
-    A t interval over the seeds that both have. Valid where the differences are independent and roughly normal.
-    """
+    """Paired difference of a value, `other` minus `arm`, over the seeds, which draw the same in both."""
     first = {r.seed: r.values.get(name) for r in runs_of(study, arm)}
     second = {r.seed: r.values.get(name) for r in runs_of(study, other)}
     pairs = [(a, b) for seed, a in first.items() if a is not None and (b := second.get(seed)) is not None]
-    return mean_over_seeds([b - a for a, b in pairs], unit)
+    return intervals.paired_difference(((b, a) for a, b in pairs), unit)
 
 
 def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:
@@ -128,7 +125,7 @@ def _rates(study: Study, variant: str) -> Iterator[Finding]:
         runs=_ids(study, *arms),
     )
     if len(arms) >= 3 and len({a.lr for a in arms}) > 1:
-        slope = _slope([math.log(a.batch_size) for a in arms], [math.log(a.lr) for a in arms])
+        slope = intervals.slope([math.log(a.batch_size) for a in arms], [math.log(a.lr) for a in arms]).value
         yield Finding(
             statement=f"over these batch sizes the best rate goes as the batch size to the power {number(slope)}",
             tag="fitted",
@@ -137,12 +134,6 @@ def _rates(study: Study, variant: str) -> Iterator[Finding]:
             effect=Estimate(value=slope, low=None, high=None, n=len(arms), unit="", method="slope of the logarithms"),
             runs=_ids(study, *arms),
         )
-
-
-def _slope(x: Sequence[float], y: Sequence[float]) -> float:
-    mx, my = math.fsum(x) / len(x), math.fsum(y) / len(y)
-    square = math.fsum((a - mx) ** 2 for a in x)
-    return math.fsum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / square
 
 
 def _across_sizes(study: Study, variant: str) -> Iterator[Finding]:
@@ -237,7 +228,7 @@ def _roughness(study: Study, variant: str) -> Iterator[Finding]:
         f"at {large.batch_size:,}",
         tag="measured",
         source="deviation of each evaluation from the middle of its neighbours in the second half of a run, scaled to "
-        "the deviation of independent noise (Gasser, Sroka, Jennen-Steinmetz 1986)",
+        "the standard deviation of independent noise (Gasser, Sroka, Jennen-Steinmetz 1986)",
         effect=large.estimates["roughness"],
         runs=_ids(study, small, large),
     )

@@ -11,8 +11,9 @@ mode: `train_loss_eval`, and `train_accuracy_eval` where the task says it. Besid
 - `accuracy_gap`, final and best: accuracy on the training part minus accuracy on the test part (Shen 2018);
 - `loss_ratio`, final and best: validation loss over training loss, both in evaluation mode (Chang and Pathak 2020);
 - `roughness`: how far the metric jumps about its course in the second half of the run. Each evaluation is compared with
-  the middle of its two neighbours; for independent noise of deviation s about a straight course, the mean square of
-  these differences is 3/2 s², so s is estimated as the root of 2/3 of it (Gasser, Sroka, Jennen-Steinmetz 1986).
+  the middle of its two neighbours; for independent noise of standard deviation s about a straight course, the mean
+  square of these differences is 3/2 s², so s is estimated as the root of 2/3 of it (Gasser, Sroka, Jennen-Steinmetz
+  1986).
 """
 
 from __future__ import annotations
@@ -24,16 +25,14 @@ from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
 
-from scipy.special import stdtrit
-
-from .records import Estimate, RunStatus, Target
+from .fits import intervals
+from .records import RunStatus, Target
 from .store import StoredRun
 from .study import StudyRow, SummaryRow
 
-__all__ = ["Evaluation", "evaluations", "mean_over_seeds", "roughness", "row_of", "summarise"]
+__all__ = ["Evaluation", "evaluations", "roughness", "row_of", "summarise"]
 
 _LEAST_FOR_ROUGHNESS = 5
-_LEVEL = 0.95
 
 
 class Evaluation(NamedTuple):
@@ -151,7 +150,7 @@ def _step_time(course: Sequence[Evaluation]) -> float | None:
 
 
 def roughness(values: Sequence[float | None]) -> float | None:
-    """The deviation of a curve's values from a smooth course, from its second half; `None` for fewer than 5 values.
+    """Standard deviation of a curve's second half about a smooth course; `None` for fewer than 5 values.
 
     >>> roughness([9.0, 7.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, -1.0, -2.0])
     0.0
@@ -190,7 +189,7 @@ def _summary(key: tuple[str, int, float], rows: Sequence[StudyRow]) -> SummaryRo
         runs=len(rows),
         diverged=diverged,
         best_lr=False,
-        estimates={name: mean_over_seeds(values, _unit(name)) for name, values in numbers.items()},
+        estimates={name: intervals.mean(values, _unit(name)) for name, values in numbers.items()},
     )
 
 
@@ -206,23 +205,6 @@ def _best_rate(
         if not s.diverged and s.runs == most and (value := s.estimates[f"best_{metric.metric}"].value) is not None
     ]
     return min(values)[1] if values else None
-
-
-def mean_over_seeds(values: Sequence[float], unit: str = "") -> Estimate:
-    """The mean with its 90 % interval: mean ± t(0.95, n - 1) s / √n; open for fewer than two values.
-
-    Valid where the values of different seeds are independent and roughly normal.
-    """
-    n = len(values)
-    method = f"mean over {n} {'seed' if n == 1 else 'seeds'}, 90 % t interval"
-    if not n:
-        return Estimate(value=None, low=None, high=None, n=0, unit=unit, method="no run has it")
-    mean = math.fsum(values) / n
-    if n == 1:
-        return Estimate(value=mean, low=None, high=None, n=1, unit=unit, method=method)
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    half = float(stdtrit(n - 1, _LEVEL)) * deviation / math.sqrt(n)
-    return Estimate(value=mean, low=mean - half, high=mean + half, n=n, unit=unit, method=method)
 
 
 def _unit(name: str) -> str:

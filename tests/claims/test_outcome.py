@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -15,13 +12,11 @@ from batchscope.claims.outcome import (
     any_of,
     below,
     differs,
-    log_mean,
-    mean,
     parts,
-    ratio_of_means,
     within,
 )
 from batchscope.claims.records import Verdict
+from batchscope.fits.intervals import geometric_mean
 from batchscope.records import Estimate
 
 
@@ -107,37 +102,11 @@ def test_statements_of_several_parts(
     assert (parts("it", {"here": a, "there": b}).on == "it") == (parted is Verdict.DEPENDS)
 
 
-def coverage(draw: Callable[[np.random.Generator], Estimate], truth: float, times: int = 2000) -> float:
-    generator = np.random.default_rng(0)
-    inside = 0
-    for _ in range(times):
-        found = draw(generator)
-        assert found.low is not None
-        assert found.high is not None
-        inside += found.low <= truth <= found.high
-    return inside / times
-
-
-def test_intervals_hold_nine_times_in_ten() -> None:
-    assert coverage(lambda g: mean(list(g.normal(3.0, 1.0, 5))), 3.0) == pytest.approx(0.9, abs=0.02)
-    assert coverage(lambda g: log_mean(list(np.exp(g.normal(0.7, 0.3, 5)))), math.exp(0.7)) == pytest.approx(
-        0.9, abs=0.02
-    )
-
-    def ratio(g: np.random.Generator) -> Estimate:
-        return ratio_of_means(mean(list(g.normal(4.0, 0.4, 40))), mean(list(g.normal(2.0, 0.2, 40))))
-
-    assert coverage(ratio, 2.0) >= 0.88
-
-
 def test_no_effect_is_called_one_in_at_most_a_twentieth_of_the_cases() -> None:
     """An interval lies wholly above the bound by chance alone one time in twenty, and `least` makes it rarer."""
     generator = np.random.default_rng(1)
-    found = [above(log_mean(list(np.exp(generator.normal(0.0, 0.1, 5)))), 1.0, 0.05, "it").verdict for _ in range(2000)]
+    found = [
+        above(geometric_mean(np.exp(generator.normal(0.0, 0.1, 5)).tolist()), 1.0, 0.05, "it").verdict
+        for _ in range(2000)
+    ]
     assert sum(v is Verdict.HELD for v in found) / len(found) <= 0.055
-
-
-def test_a_ratio_without_spread_or_sign_has_no_interval() -> None:
-    assert log_mean([2.0]).low is None
-    assert log_mean([]).value is None
-    assert ratio_of_means(mean([1.0, 1.0]), mean([-1.0, -2.0])).value is None

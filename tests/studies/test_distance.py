@@ -19,7 +19,6 @@ from batchscope.study_parts.travel import (
     ALL,
     Group,
     groups_of,
-    ratio_between,
     travel_of,
     travelled,
     update_of,
@@ -103,16 +102,6 @@ def test_over_the_seeds_there_are_means_pairs_and_courses(tmp_path: Path) -> Non
     assert course.low["distance of all parameters"][-1] == min(ends.values())
     assert course.high["distance of first"][0] == 0.0
     assert course.mean["angle_degrees of first"] == pytest.approx((180.0,) * 4)  # no angle before the first step
-
-
-def test_a_ratio_over_seeds_is_a_geometric_mean() -> None:
-    ratio = ratio_between({0: 1.0, 1: 4.0, 2: 9.0}, {0: 2.0, 1: 2.0, 3: 5.0})
-    assert ratio.value == pytest.approx(1.0)
-    assert ratio.n == 2
-    assert ratio.low is not None
-    assert ratio.high is not None
-    assert ratio.low * ratio.high == pytest.approx(1.0)
-    assert ratio_between({0: 0.0}, {0: 1.0}).value is None
 
 
 # --- what is concluded --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batchscope.errors import UsageError
-from batchscope.intervals.paired_ratio import paired_ratio
+from batchscope.fits.intervals import ratio_of_paired_means
 from batchscope.store import read_runs
 from batchscope.studies.learning_rate_compensation import STUDY, arms
 from batchscope.study import Finding, Length, Study, StudyQuestion
@@ -76,7 +76,7 @@ def test_the_share_won_back_is_the_ratio_of_mean_changes(tmp_path: Path) -> None
     pairs = [
         (value[20, 0.1, s] - value[20, 0.01, s], value[4, 0.01, s] - value[20, 0.01, s]) for s in found.question.seeds
     ]
-    expected = paired_ratio(pairs)
+    expected = ratio_of_paired_means(pairs)
     back = said(found, "wins back the accuracy")
     assert back.effect == expected
     assert expected.value == pytest.approx(0.38 / 0.4, rel=0.03)

@@ -10,12 +10,13 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
+from ..fits import intervals
 from ..records import Estimate
 from ..study import StudyRow
 from ..study_rows import Evaluation, roughness
 from ..wording import count, number
 from .evidence import Arm, Evidence, Quality
-from .outcome import Outcome, above, below, log_mean, not_testable, undecided
+from .outcome import Outcome, above, below, not_testable, undecided
 
 __all__ = [
     "LOSS",
@@ -125,7 +126,7 @@ def log_roughness(course: Sequence[Evaluation], metric: str) -> float | None:
 def epoch_time_falls(e: Evidence) -> Outcome:
     """Whether an epoch takes less time at the largest batch size than at the smallest."""
     small, large = e.ends
-    ratios = log_mean(r * small / large for r in e.step_ratios(small, large))
+    ratios = intervals.geometric_mean((r * small / large for r in e.step_ratios(small, large)), "times")
     if ratios.value is None:
         return undecided(f"step times: {e.why_not('timing')}")
     return below(ratios, 1.0, TIME, f"the time of an epoch at batch size {count(large)} over that at {count(small)}")
@@ -138,13 +139,13 @@ def seconds_to(e: Evidence, level: float, metric: str, arm: Arm | None, other: A
     spread of both.
     """
     if arm is None or other is None:
-        return log_mean([])
+        return intervals.geometric_ratio([])
     times = e.step_ratios(arm.batch_size, other.batch_size) or ([1.0] if arm.batch_size == other.batch_size else [])
     first, second = (e.passages(a, level, step, metric) for a in (arm, other))
-    pairs = [(first[seed], second[seed]) for seed in first if seed in second]
     if not times:
-        return log_mean([])
-    return log_mean(b / a * t for (a, b), t in zip(pairs, itertools.cycle(times), strict=False))
+        return intervals.geometric_ratio([])
+    pairs = zip(intervals.matched(second, first), itertools.cycle(times), strict=False)
+    return intervals.geometric_ratio((b * t, a) for (b, a), t in pairs)
 
 
 def loss_ratio_above(e: Evidence, name: str, arm: Arm | None, other: Arm | None, what: str) -> Outcome:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
-from ..intervals.rank_correlation import rank_correlation
+from ..fits import intervals
 from ..records import Estimate
 from ..study import StudyRow
 from ..study_rows import Evaluation
@@ -24,7 +23,7 @@ from .comparisons import (
     versus,
 )
 from .evidence import Arm, Evidence
-from .outcome import Outcome, above, all_of, any_of, below, differs, exactly, log_mean, mean, parts, undecided
+from .outcome import Outcome, above, all_of, any_of, below, differs, exactly, parts, undecided
 from .plan import FIXED
 
 __all__ = ["DECISIONS", "epochs_to_common_loss", "rough_per_update", "roughness_of_small"]
@@ -43,9 +42,9 @@ def epochs_to_common_loss(e: Evidence, arm: Arm | None, other: Arm | None) -> tu
     level = e.common_level((arm, other))
     what = f"the epochs to a training loss of {number(level)}, {versus(arm, other)}, as a ratio,"
     if level is None:
-        return log_mean([]), what
+        return intervals.geometric_ratio([]), what
     first, second = (e.passages(a, level, _epoch) for a in (arm, other))
-    return log_mean(second[seed] / first[seed] for seed in first if seed in second), what
+    return intervals.geometric_ratio(intervals.matched(second, first)), what
 
 
 def _in_epochs(
@@ -196,7 +195,7 @@ def _lost_share(e: Evidence, batch_size: int) -> dict[int, float]:
 def more_lost(e: Evidence) -> Outcome:
     """Whether more runs of the smallest batch are lost, over all rates of the grid."""
     small, large = (_lost_share(e, b) for b in e.ends)
-    effect = mean([small[seed] - large[seed] for seed in small if seed in large])
+    effect = intervals.paired_difference(intervals.matched(small, large))
     what = f"the share of runs that diverge or end no better than they began, batch size {e.ends[0]} minus {e.ends[1]},"
     return above(
         effect, 0.0, 0.02, what, tuple(r for arm in e.arms("") for r in e.ids(arm) if arm.batch_size in e.ends)
@@ -214,9 +213,8 @@ def _unstable(e: Evidence) -> Outcome:
 
     small, large = (highest(b) for b in e.ends)
     none = e.plan.lrs[0] / e.plan.lrs[1] * e.plan.lrs[0]  # no rate of the grid is stable: as if the next lower were
-    ratio = log_mean(
-        large.get(seed, none) / small.get(seed, none) for seed in e.plan.seeds if seed in small or seed in large
-    )
+    seeds = [seed for seed in e.plan.seeds if seed in small or seed in large]
+    ratio = intervals.geometric_ratio((large.get(seed, none), small.get(seed, none)) for seed in seeds)
     what = f"the highest stable rate of the grid at batch size {e.ends[1]} over that at {e.ends[0]}"
     return all_of(more_lost(e), above(ratio, 1.0, _STABLE, what))
 
@@ -226,16 +224,10 @@ def _progress(e: Evidence) -> Outcome:
         r
         for arm in map(e.at_one_rate, e.plan.batch_sizes)
         for row in e.rows(arm)
-        if not e.lost(row) and (r := rank_correlation(*_loss_against_steps(e, row))) is not None
+        if not e.lost(row) and (r := intervals.rank_correlation(*_loss_against_steps(e, row))) is not None
     ]
     what = "the rank correlation of the training loss with the step, mean over the runs at one rate,"
-    return below(bounded(mean(found)), _CLEARLY, 0.0, what, e.ids(*map(e.at_one_rate, e.plan.batch_sizes)))
-
-
-def bounded(correlation: Estimate) -> Estimate:
-    """The mean of correlations, its interval cut at -1 and 1, which no correlation leaves."""
-    low, high = (None if v is None else min(1.0, max(-1.0, v)) for v in (correlation.low, correlation.high))
-    return replace(correlation, low=low, high=high)
+    return below(intervals.mean_correlation(found), _CLEARLY, 0.0, what, e.ids(*map(e.at_one_rate, e.plan.batch_sizes)))
 
 
 def _loss_against_steps(e: Evidence, row: StudyRow) -> tuple[Sequence[float], Sequence[float]]:

@@ -9,12 +9,12 @@ from functools import cached_property
 from statistics import median
 from typing import Any, NamedTuple
 
+from ..fits import intervals
 from ..metrics import larger_is_better
 from ..records import Estimate, RunStatus
 from ..store import StoredRun
 from ..study import Study, StudyRow, SummaryRow
 from ..study_rows import Evaluation, evaluations
-from .outcome import log_mean, mean
 from .plan import ClaimsPlan
 
 __all__ = ["Arm", "Evidence", "Quality", "chosen_rate", "passage", "step_time_of"]
@@ -235,11 +235,11 @@ class Evidence:
     # --- comparisons, seed by seed: a seed draws the same weights and order in both -----------------------------------
 
     def difference(self, name: str, arm: Arm | None, other: Arm | None) -> Estimate:
-        """Mean over the seeds of the value of `other` minus that of `arm`."""
+        """Paired difference over the seeds, the value of `other` minus that of `arm`."""
         return self.compared(arm, other, lambda row: row.values.get(name))
 
     def ratio(self, name: str, arm: Arm | None, other: Arm | None) -> Estimate:
-        """Geometric mean over the seeds of the value of `other` divided by that of `arm`."""
+        """Ratio over the seeds of the value of `other` to that of `arm`."""
         return self.compared(arm, other, lambda row: row.values.get(name), ratio=True)
 
     def compared(
@@ -250,15 +250,15 @@ class Evidence:
         second = {row.seed: of(row) for row in self.rows(other)}
         pairs = [(a, b) for seed, a in first.items() if a is not None and (b := second.get(seed)) is not None]
         if ratio:
-            return log_mean(b / a for a, b in pairs if a > 0)
-        return mean([b - a for a, b in pairs])
+            return intervals.geometric_ratio((b, a) for a, b in pairs)
+        return intervals.paired_difference((b, a) for a, b in pairs)
 
     def passages(
         self, arm: Arm | None, level: float, of: Callable[[Evaluation], float], metric: str | None = None
     ) -> dict[int, float]:
         """Where each seed's run comes to a level of the training loss, or of another metric that falls."""
         found = {row.seed: passage(self.course(row), metric or self.train_loss, level, of=of) for row in self.rows(arm)}
-        return {seed: at for seed, at in found.items() if at is not None and at > 0}
+        return {seed: at for seed, at in found.items() if at is not None}
 
     def common_level(self, arms: Iterable[Arm | None], metric: str | None = None, margin: float = 1.02) -> float | None:
         """A value of a falling metric that every run of some arms reaches: the worst of their best, a little above."""

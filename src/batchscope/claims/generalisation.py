@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ..fits import intervals
 from ..study import StudyRow
 from .comparisons import (
     LOSS,
@@ -21,20 +22,7 @@ from .comparisons import (
 )
 from .evidence import Arm, Evidence
 from .gradients import cosine_of_two_batches
-from .outcome import (
-    Outcome,
-    above,
-    all_of,
-    any_of,
-    below,
-    differs,
-    exactly,
-    log_mean,
-    mean,
-    not_testable,
-    parts,
-    undecided,
-)
+from .outcome import Outcome, above, all_of, any_of, below, differs, exactly, not_testable, parts, undecided
 from .plan import FEW, LONG
 
 __all__ = ["DECISIONS"]
@@ -157,13 +145,13 @@ def _too_few_underfit(e: Evidence) -> Outcome:
         return _NO_LONG
     outcomes: list[Outcome] = []
     for name in (e.train_loss, e.loss):
-        ratios: list[float] = []
+        pairs: list[tuple[float, float]] = []
         for row in e.kept(arm):
             course, there = e.course(row), _minimum(e, row)
-            if there > 1 and course[there].metrics[name] > 0:
-                ratios.append(at(course, 0.1, until=there).metrics[name] / course[there].metrics[name])
+            if there > 1:
+                pairs.append((at(course, 0.1, until=there).metrics[name], course[there].metrics[name]))
         what = f"{name} at a tenth of the epochs of the validation minimum over that at it, {called(arm)},"
-        outcomes.append(above(log_mean(ratios), 1.0, LOSS, what, e.ids(arm)))
+        outcomes.append(above(intervals.geometric_ratio(pairs), 1.0, LOSS, what, e.ids(arm)))
     return all_of(*outcomes)
 
 
@@ -174,20 +162,19 @@ def _too_many_overfit(e: Evidence) -> Outcome:
         return _NO_LOSS
     if not e.rows(arm):
         return _NO_LONG
-    rises: list[float] = []
-    falls: list[float] = []
+    rises: list[tuple[float, float]] = []
+    falls: list[tuple[float, float]] = []
     for row in e.kept(arm):
         course, there = e.course(row), _minimum(e, row)
-        if not course[there].metrics[e.loss] > 0:
-            continue
-        rises.append(course[-1].metrics[e.loss] / course[there].metrics[e.loss])
-        if there < len(course) - 1 and course[there].metrics[e.train_loss] > 0:
-            falls.append(course[-1].metrics[e.train_loss] / course[there].metrics[e.train_loss])
+        rises.append((course[-1].metrics[e.loss], course[there].metrics[e.loss]))
+        if there < len(course) - 1:
+            falls.append((course[-1].metrics[e.train_loss], course[there].metrics[e.train_loss]))
     if len(falls) < 2:
         return undecided(f"no run got past its validation minimum in {e.plan.long_epochs:g} epochs, {called(arm)}")
+    rise, fall = intervals.geometric_ratio(rises), intervals.geometric_ratio(falls)
     return all_of(
-        above(log_mean(rises), 1.0 + LOSS, 0.0, f"{e.loss} at the end over its minimum, {called(arm)},", e.ids(arm)),
-        below(log_mean(falls), 1.0, LOSS, "the training loss at the end over that at the validation minimum"),
+        above(rise, 1.0 + LOSS, 0.0, f"{e.loss} at the end over its minimum, {called(arm)},", e.ids(arm)),
+        below(fall, 1.0, LOSS, "the training loss at the end over that at the validation minimum"),
     )
 
 
@@ -213,7 +200,7 @@ def _tuned_on_training_data(e: Evidence) -> Outcome:
     what = (
         f"the change of {better(e, test)} from the pick by validation to that by training loss, of all runs and epochs,"
     )
-    return below(mean(changes), 0.0, least(e, test, e.at_best(e.plan.smallest)), what, e.ids(*e.arms("")))
+    return below(intervals.mean(changes), 0.0, least(e, test, e.at_best(e.plan.smallest)), what, e.ids(*e.arms("")))
 
 
 def _validation_loss_at_early_stop(e: Evidence) -> Outcome:
@@ -249,7 +236,7 @@ def _never_converges(e: Evidence) -> Outcome:
     if min(map(min, courses)) <= 0:
         return undecided("the training loss falls to 0 or below, where a ratio to its least value says nothing")
     what = f"the training loss at the end of {e.plan.long_epochs:g} epochs over its least before, {called(arm)},"
-    ratios = log_mean(values[-1] / min(values) for values in courses)
+    ratios = intervals.geometric_ratio((values[-1], min(values)) for values in courses)
     return above(ratios, _WELL_ABOVE, 0.0, what, e.ids(arm))
 
 

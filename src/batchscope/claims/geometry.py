@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
-from ..intervals.rank_correlation import rank_correlation
+from ..fits import intervals
 from ..study import StudyRow
 from .comparisons import TIME, log_roughness, loss_ratio_above, versus
-from .convergence import bounded
 from .evidence import Arm, Evidence
-from .outcome import Outcome, above, all_of, below, log_mean, mean, not_testable, parts, undecided
+from .outcome import Outcome, above, all_of, below, not_testable, parts, undecided
 from .plan import FIXED
 
 __all__ = ["DECISIONS"]
@@ -90,13 +89,13 @@ def _best_lie_far(e: Evidence) -> Outcome:
             value, far = row.values.get(f"best_{e.metric.metric}"), distance(e, row)
             if value is not None and far is not None:
                 by_seed.setdefault(row.seed, []).append((e.metric.sign * value, far))
-    ratios: list[float] = []
+    pairs: list[tuple[float, float]] = []
     for runs in by_seed.values():
         best = sorted(runs, reverse=True)[: max(2, round(_FARTHEST * len(runs)))]
         distances = sorted(far for _, far in runs)
-        ratios.append(fmean(far for _, far in best) / distances[len(distances) // 2])
+        pairs.append((fmean(far for _, far in best), distances[len(distances) // 2]))
     what = "the distance from the initial weights of the best tenth of the runs over that of the median run"
-    return above(log_mean(ratios), 1.0, TIME, what, e.ids(*e.arms("")))
+    return above(intervals.geometric_ratio(pairs), 1.0, TIME, what, e.ids(*e.arms("")))
 
 
 def _large_cannot_get_there(e: Evidence) -> Outcome:
@@ -142,7 +141,7 @@ def _flatter(e: Evidence) -> Outcome:
     outcomes: dict[str, Outcome] = {}
     for box, name in (("keskar", "in Keskar's box"), ("relative", "in the relative box")):
         pairs = [(_box(small[s], box), _box(large[s], box)) for s in small if s in large]
-        ratio = log_mean(b / a for a, b in pairs if a and b)
+        ratio = intervals.geometric_ratio((b, a) for a, b in pairs if a is not None and b is not None)
         told = _eigenvalue(small, large)
         what = f"the sharpness at batch size {e.ends[1]} over that at {e.ends[0]}, both at one rate,{told}"
         outcomes[name] = above(ratio, 1.0, 0.1, what, e.ids(*e.ends_at_one_rate))
@@ -156,9 +155,11 @@ def _eigenvalue(small: Mapping[int, Any], large: Mapping[int, Any]) -> str:
         return found["curvature"].get("sharpness", {}).get("value")
 
     pairs = [(value(small[s]), value(large[s])) for s in small if s in large]
-    ratio = log_mean(b / a for a, b in pairs if a and b and a > 0 and b > 0)
+    ratio = intervals.geometric_ratio((b, a) for a, b in pairs if a is not None and b is not None)
     if ratio.value is None:
-        missing = next(iter(small.values()))["curvature"].get("not_applicable", "it was not measured")
+        missing = next(iter(small.values()))["curvature"].get(
+            "not_applicable", ratio.method if ratio.n else "it was not measured"
+        )
         return f" (largest Hessian eigenvalue: {missing})"
     return f" (the same of the largest Hessian eigenvalue is {ratio.value:.2g})"
 
@@ -212,9 +213,9 @@ def _drift_unsettles(e: Evidence) -> Outcome:
                 drifts, roughnesses = by_seed.setdefault(row.seed, ([], []))
                 drifts.append(fmean(values))
                 roughnesses.append(rough)
-    found = [r for d, s in by_seed.values() if (r := rank_correlation(d, s)) is not None]
+    found = [r for d, s in by_seed.values() if (r := intervals.rank_correlation(d, s)) is not None]
     what = "the rank correlation of activation drift and roughness of the log training loss over the runs of the grid"
-    return above(bounded(mean(found)), 0.0, 0.1, what, e.ids(*e.arms("")))
+    return above(intervals.mean_correlation(found), 0.0, 0.1, what, e.ids(*e.arms("")))
 
 
 DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {

@@ -7,14 +7,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from scipy.special import stdtrit
-
-from ..intervals.over_repeats import ratio_of_counts
+from ..fits import intervals
 from ..records import Estimate
 from ..wording import count, number
 from .convergence import rough_per_update
 from .evidence import Evidence
-from .outcome import Outcome, above, all_of, below, log_mean, mean, not_testable, ratio_of_means, undecided, within
+from .outcome import Outcome, above, all_of, below, not_testable, undecided, within
 
 __all__ = ["DECISIONS", "cosine_of_two_batches"]
 
@@ -46,7 +44,9 @@ def _variance_falls(e: Evidence) -> Outcome:
     if isinstance(found, Outcome):
         return found
     small, large = _ends(e, found)
-    ratio = ratio_of_means(_estimate(found[large], "variance"), _estimate(found[small], "variance"))
+    ratio = intervals.ratio_of_independent_means(
+        _estimate(found[large], "variance"), _estimate(found[small], "variance")
+    )
     expected = f"one over the batch size would be {number(small / large)}"
     what = f"the variance of the gradient at batch size {count(large)} over that at {count(small)} ({expected})"
     return below(ratio, 1.0, _FACTOR, what)
@@ -57,7 +57,7 @@ def _mini_batch_varies_less(e: Evidence) -> Outcome:
     if isinstance(found, Outcome):
         return found
     size, one = e.plan.middle, min(found)
-    ratio = ratio_of_means(_estimate(found[size], "variance"), _estimate(found[one], "variance"))
+    ratio = intervals.ratio_of_independent_means(_estimate(found[size], "variance"), _estimate(found[one], "variance"))
     what = f"the variance of the gradient at batch size {count(size)} over that at {count(one)}"
     return below(ratio, 1.0, _FACTOR, what)
 
@@ -67,19 +67,9 @@ def _cosine_rises(e: Evidence) -> Outcome:
     if isinstance(found, Outcome):
         return found
     small, large = _ends(e, found)
-    change = _change(_estimate(found[small], "cosine"), _estimate(found[large], "cosine"))
+    change = intervals.difference_of_independent_means(*(_estimate(found[b], "cosine") for b in (large, small)))
     what = f"the change of the cosine to the full gradient from batch size {count(small)} to {count(large)}"
     return above(change, 0.0, 0.01, what)
-
-
-def _change(a: Estimate, b: Estimate) -> Estimate:
-    """The difference of two independent means."""
-    n, method = min(a.n, b.n), "difference of two independent means, 90 % interval"
-    if None in (a.value, a.low, a.high, b.value, b.low, b.high):
-        return Estimate(value=None, low=None, high=None, n=n, unit=a.unit, method=method)
-    half = math.hypot((a.high or 0.0) - (a.low or 0.0), (b.high or 0.0) - (b.low or 0.0)) / 2
-    value = (b.value or 0.0) - (a.value or 0.0)
-    return Estimate(value=value, low=value - half, high=value + half, n=n, unit=a.unit, method=method)
 
 
 def _relative_distance(record: Mapping[str, Any]) -> Estimate:
@@ -100,7 +90,12 @@ def _inaccurate_picture(e: Evidence) -> Outcome:
     what = f"the distance of the gradient from the full one, as a share of its norm, at batch size {count(small)}"
     return all_of(
         above(far, 0.0, 0.1, what),
-        above(ratio_of_means(far, near), 1.0, _FACTOR, f"that over the same at batch size {count(large)}"),
+        above(
+            intervals.ratio_of_independent_means(far, near),
+            1.0,
+            _FACTOR,
+            f"that over the same at batch size {count(large)}",
+        ),
     )
 
 
@@ -113,8 +108,8 @@ def _closer_and_closer(e: Evidence) -> Outcome:
         return undecided("the training set is too small for batches of 10 and 100")
     steps: list[Outcome] = []
     for a, b in itertools.pairwise(sizes):
-        cosine = _change(_estimate(found[a], "cosine"), _estimate(found[b], "cosine"))
-        distance = ratio_of_means(_relative_distance(found[b]), _relative_distance(found[a]))
+        cosine = intervals.difference_of_independent_means(*(_estimate(found[x], "cosine") for x in (b, a)))
+        distance = intervals.ratio_of_independent_means(_relative_distance(found[b]), _relative_distance(found[a]))
         steps.append(above(cosine, 0.0, 0.005, f"from {a} to {b} samples the cosine to the full gradient changes: it"))
         steps.append(below(distance, 1.0, _FACTOR, f"the distance from it at {b} samples over that at {a}"))
     return all_of(*steps)
@@ -128,16 +123,8 @@ def _one_over_batch_size(e: Evidence) -> Outcome:
     variances = {size: v for size in sorted(found) if (v := _estimate(found[size], "variance").value) and v > 0}
     if len(variances) < 3:
         return undecided("the variance is known at fewer than three batch sizes")
-    x, y = [math.log(size) for size in variances], [math.log(v) for v in variances.values()]
-    mx, my = math.fsum(x) / len(x), math.fsum(y) / len(y)
-    square = math.fsum((v - mx) ** 2 for v in x)
-    slope = math.fsum((v - mx) * w for v, w in zip(x, y, strict=True)) / square
-    residual = math.fsum((w - my - slope * (v - mx)) ** 2 for v, w in zip(x, y, strict=True))
-    half = float(stdtrit(len(x) - 2, 0.95)) * math.sqrt(residual / (len(x) - 2) / square)
-    effect = Estimate(
-        value=slope, low=slope - half, high=slope + half, n=len(x), unit="", method="least squares, 90 % t interval"
-    )
-    what = f"the slope of the variance against batch size in logarithms, {count(len(x))} sizes,"
+    effect = intervals.slope([math.log(size) for size in variances], [math.log(v) for v in variances.values()])
+    what = f"the slope of the variance against batch size in logarithms, {count(effect.n)} sizes,"
     return within(effect, *_ABOUT_MINUS_ONE, what)
 
 
@@ -146,7 +133,7 @@ def _confident(e: Evidence) -> Outcome:
         return undecided(reason) if e.noted("downhill") is None else not_testable(reason)
     shares = {record["batch_size"]: Estimate(**record["share"]) for record in e.noted("downhill")}
     small, large = min(shares), max(shares)
-    change = _change(shares[small], shares[large])
+    change = intervals.difference_of_independent_means(shares[large], shares[small])
     what = f"the change of the share of steps that lower the full loss from batch size {count(small)} to {count(large)}"
     return all_of(_cosine_rises(e), above(change, 0.0, 0.02, what))
 
@@ -160,7 +147,7 @@ def cosine_of_two_batches(e: Evidence) -> Outcome:
     if small is None or large is None:
         return undecided("two batches of the largest size do not fit into the training set, or were not measured")
     cosines = [[c for r in records if (c := r["at_once"]["cosine"]) is not None] for records in (small, large)]
-    change = _change(mean(cosines[0]), mean(cosines[1]))
+    change = intervals.difference_of_independent_means(*map(intervals.mean, reversed(cosines)))
     what = f"the change of the cosine between the gradients of two batches, batch size {e.ends[0]} to {e.ends[1]},"
     return above(change, 0.0, 0.02, what)
 
@@ -170,9 +157,9 @@ def _compete(e: Evidence) -> Outcome:
         return undecided(reason) if e.noted("competition") is None else not_testable(reason)
     sums = [record["at_once"] for record in e.noted("competition")]
     cosines = [s["cosine"] for s in sums if s["cosine"] is not None]
-    kept = mean([s["kept"] for s in sums if s["kept"] is not None])
+    kept = intervals.mean([s["kept"] for s in sums if s["kept"] is not None])
     what = f"the mean cosine between two examples' gradients (of the sum of their norms {number(kept.value)} is kept)"
-    return below(mean(cosines), _HALF, 0.0, what)
+    return below(intervals.mean(cosines), _HALF, 0.0, what)
 
 
 def _sums(e: Evidence) -> tuple[Sequence[int], Sequence[Sequence[float]], int] | Outcome:
@@ -189,8 +176,9 @@ def _one_step_smaller(e: Evidence) -> Outcome:
         return found
     sizes, norms, samples = found
     small = sizes.index(8) if 8 in sizes else 0
-    per_step = log_mean(a / b for a, b in zip(norms[small], norms[-1], strict=True) if b > 0)
-    total = log_mean(samples / sizes[small] * a / b for a, b in zip(norms[small], norms[-1], strict=True) if b > 0)
+    pairs = list(zip(norms[small], norms[-1], strict=True))
+    per_step = intervals.geometric_ratio(pairs)
+    total = intervals.geometric_ratio((samples / sizes[small] * a, b) for a, b in pairs)
     what = (
         f"the norm of the sum over steps of {sizes[small]} over that of one gradient of {sizes[-1]} "
         f"(a step of the sum has {number(per_step.value)} of it)"
@@ -205,7 +193,7 @@ def _heavy_tail(e: Evidence) -> Outcome:
         return found
     counts = {int(b): values for b, values in e.noted("sums")["beyond"].items()}
     small, large = min(counts), max(counts)
-    effect = ratio_of_counts(counts[large], counts[small])
+    effect = intervals.ratio_of_counts(counts[large], counts[small])
     mark, many, few = number(e.noted("sums")["mark"]), count(sum(counts[large])), count(sum(counts[small]))
     what = f"entries beyond {mark} in size at batch size {large} ({many}) over those at {small} ({few}), a step,"
     return above(effect, _TAIL, 0.0, what)

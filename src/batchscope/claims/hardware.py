@@ -6,11 +6,12 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 
+from ..fits import intervals
 from ..records import Estimate
 from ..wording import bytes_, count, duration
 from .comparisons import TIME, epoch_time_falls
 from .evidence import Evidence
-from .outcome import Outcome, above, all_of, below, exactly, log_mean, not_testable, parts, undecided
+from .outcome import Outcome, above, all_of, below, exactly, not_testable, parts, undecided
 
 __all__ = ["DECISIONS"]
 
@@ -27,7 +28,7 @@ def _untimed(e: Evidence) -> Outcome:
 
 def _throughput(e: Evidence, size: int, other: int) -> Estimate:
     """Examples per second at `other` over those at `size`."""
-    return log_mean(other / size / r for r in e.step_ratios(size, other))
+    return intervals.geometric_mean((other / size / r for r in e.step_ratios(size, other)), "times")
 
 
 def _timed_sizes(e: Evidence) -> list[int]:
@@ -78,7 +79,10 @@ def _only_marginally_more(e: Evidence) -> Outcome:
         return _untimed(e)
     outcomes = {
         f"{count(b)} samples": below(
-            log_mean(e.step_ratios(1, b)), _TWICE, 0.0, f"the time of a step on {b} over one on 1"
+            intervals.geometric_mean(e.step_ratios(1, b), "times"),
+            _TWICE,
+            0.0,
+            f"the time of a step on {b} over one on 1",
         )
         for b in sizes
     }
@@ -87,7 +91,7 @@ def _only_marginally_more(e: Evidence) -> Outcome:
 
 def _small_costs_more(e: Evidence) -> Outcome:
     small, large = e.ends
-    ratio = log_mean(large / small / r for r in e.step_ratios(small, large))
+    ratio = intervals.geometric_mean((large / small / r for r in e.step_ratios(small, large)), "times")
     if ratio.value is None:
         return _untimed(e)
     return above(ratio, 1.0, TIME, f"the time of an epoch at batch size {count(small)} over that at {count(large)}")
@@ -133,7 +137,7 @@ def _seconds_by_steps(e: Evidence) -> Outcome:
     """Time goes with the steps, and each further second gains less."""
     arm = e.at_best(e.plan.middle)
     metric = e.loss or e.study.metric
-    gains: list[float] = []
+    gains: list[tuple[float, float]] = []
     taken: list[float] = []
     for row in e.kept(arm):
         course = e.course(row)
@@ -142,12 +146,12 @@ def _seconds_by_steps(e: Evidence) -> Outcome:
         first = sign * (middle.metrics[metric] - course[0].metrics[metric]) / max(middle.seconds, 1e-12)
         second = sign * (end.metrics[metric] - middle.metrics[metric]) / max(end.seconds - middle.seconds, 1e-12)
         taken.append(end.seconds)
-        if first > 0:
-            gains.append(max(0.0, second) / first)
+        gains.append((max(0.0, second), max(0.0, first)))
     if not taken:
         return undecided("no run of the middle batch size ended without diverging")
     what = f"the gain of {metric} a second in the second half of a run over that in the first half"
-    return below(log_mean(gains), 1.0, 0.1, f"in runs of {duration(sum(taken) / len(taken))}, {what},", e.ids(arm))
+    gain = intervals.geometric_ratio(gains)
+    return below(gain, 1.0, 0.1, f"in runs of {duration(sum(taken) / len(taken))}, {what},", e.ids(arm))
 
 
 DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ..fits import intervals
 from ..study import StudyRow
 from ..study_rows import Evaluation
 from .comparisons import LOSS, NO_TEST, at, better, called, least, no_worse
 from .evidence import Evidence
-from .outcome import Outcome, above, all_of, below, log_mean, mean, undecided, within
+from .outcome import Outcome, above, all_of, below, undecided, within
 from .plan import LONG
 
 __all__ = ["DECISIONS", "patience_of", "stopped"]
@@ -28,7 +29,7 @@ def _score_before(e: Evidence, share: float, name: str) -> Outcome:
             early = at(course, share, until=best)
             changes.append(e.score.sign * (course[best].metrics[e.score.metric] - early.metrics[e.score.metric]))
     what = f"the gain in {better(e, e.score)} from {name} of the steps to the best, {called(arm)},"
-    return above(mean(changes), 0.0, least(e, e.score, arm), what, e.ids(arm))
+    return above(intervals.mean(changes), 0.0, least(e, e.score, arm), what, e.ids(arm))
 
 
 def _too_short(e: Evidence) -> Outcome:
@@ -38,7 +39,7 @@ def _too_short(e: Evidence) -> Outcome:
     if best is None:
         return undecided("no rate was found for the middle batch size")
     arms = [arm for arm in e.arms("") if arm.batch_size == best.batch_size]
-    ratios: list[float] = []
+    pairs: list[tuple[float, float]] = []
     for row in e.kept(best):
         course = e.course(row)
         there = min(range(len(course)), key=lambda i: course[i].metrics[metric])
@@ -48,27 +49,25 @@ def _too_short(e: Evidence) -> Outcome:
             for other in e.kept(arm)
             if other.seed == row.seed and not e.lost(other)
         ]
-        if short and course[there].metrics[metric] > 0:
-            ratios.append(min(short) / course[there].metrics[metric])
+        if short:
+            pairs.append((min(short), course[there].metrics[metric]))
     what = f"{metric} after a tenth of the steps, at the rate that is best for them, over the best, {called(best)},"
-    return above(log_mean(ratios), 1.0, LOSS, what, e.ids(*arms))
+    return above(intervals.geometric_ratio(pairs), 1.0, LOSS, what, e.ids(*arms))
 
 
 def _saves_time_but_underfits(e: Evidence) -> Outcome:
     arm = e.at_best(e.plan.middle)
-    times: list[float] = []
-    losses: list[float] = []
+    times: list[tuple[float, float]] = []
+    losses: list[tuple[float, float]] = []
     for row in e.kept(arm):
         course = e.course(row)
         early, end = at(course, _TENTH), course[-1]
-        if end.metrics[e.train_loss] > 0 and end.seconds > 0 and early.metrics[e.train_loss] > 0:
-            losses.append(early.metrics[e.train_loss] / end.metrics[e.train_loss])
-            times.append(early.seconds / end.seconds / (early.step / end.step))
+        losses.append((early.metrics[e.train_loss], end.metrics[e.train_loss]))
+        times.append((early.seconds * end.step, end.seconds * early.step))
+    time, loss = intervals.geometric_ratio(times), intervals.geometric_ratio(losses)
     return all_of(
-        within(log_mean(times), 0.5, 2.0, "the share of the training seconds over the share of the steps, a tenth,"),
-        above(
-            log_mean(losses), 1.0, LOSS, "the training loss after a tenth of the steps over that at the end", e.ids(arm)
-        ),
+        within(time, 0.5, 2.0, "the share of the training seconds over the share of the steps, a tenth,"),
+        above(loss, 1.0, LOSS, "the training loss after a tenth of the steps over that at the end", e.ids(arm)),
     )
 
 
@@ -117,19 +116,20 @@ def _stop_against(e: Evidence, against: str) -> Outcome:
     what = (
         f"{better(e, test)} from {against} to the epoch of early stopping (patience {patience_of(e):g}), {called(arm)},"
     )
-    return no_worse(e, test, mean(changes), what, e.ids(arm))
+    return no_worse(e, test, intervals.mean(changes), what, e.ids(arm))
 
 
 def _fewer_epochs(e: Evidence) -> Outcome:
     arm = e.at_one_rate(e.plan.long_sizes[0], LONG)
     if not e.kept(arm):
         return _NO_LONG
-    shares: list[float] = []
+    pairs: list[tuple[float, float]] = []
     for row in e.kept(arm):
         course = e.course(row)
         end, _ = stopped(course, e.metric.metric, e.metric.sign, patience_of(e))
-        shares.append(end.epoch / course[-1].epoch)
-    return below(log_mean(shares), 1.0, 0.05, "the epochs until early stopping over those of the whole run", e.ids(arm))
+        pairs.append((end.epoch, course[-1].epoch))
+    share = intervals.geometric_ratio(pairs)
+    return below(share, 1.0, 0.05, "the epochs until early stopping over those of the whole run", e.ids(arm))
 
 
 def _lowest_point(e: Evidence) -> Outcome:
@@ -147,7 +147,7 @@ def _lowest_point(e: Evidence) -> Outcome:
         return test.sign * (best.metrics[test.metric] - course[-1].metrics[test.metric])
 
     what = f"{better(e, test)} from the last epoch to the one with the best {e.metric.metric}, {called(arm)},"
-    return no_worse(e, test, mean([change(row) for row in e.kept(arm)]), what, e.ids(arm))
+    return no_worse(e, test, intervals.mean(map(change, e.kept(arm))), what, e.ids(arm))
 
 
 DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {

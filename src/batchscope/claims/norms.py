@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from ..intervals.spread import deviation_ratio
+from ..fits import intervals
 from ..wording import number
 from .comparisons import TIME, better, called, gap_change, gap_least, last, least, score_change, versus
 from .convergence import epochs_to_common_loss
 from .evidence import Evidence
-from .outcome import Outcome, above, all_of, any_of, below, differs, log_mean, mean, not_testable, parts, undecided
+from .outcome import Outcome, above, all_of, any_of, below, differs, not_testable, parts, undecided
 from .plan import ORDER
 
 __all__ = ["DECISIONS"]
@@ -42,7 +42,7 @@ def _softens(e: Evidence) -> Outcome:
         return {seed: abs(b - a) for seed, (a, b) in pairs.items()}
 
     without, with_norm = ranges(e.without), ranges(_BEFORE)
-    ratio = log_mean(with_norm[s] / without[s] for s in without if s in with_norm and without[s] > 0)
+    ratio = intervals.geometric_ratio(intervals.matched(with_norm, without))
     what = f"the range of {name.replace('_', ' ', 1)} over batch sizes {small} and {large} with it over that without"
     ids = e.ids(*(e.at_one_rate(b, v) for b in (small, large) for v in (e.without, _BEFORE)))
     return below(ratio, 1.0, TIME, what, ids)
@@ -83,7 +83,7 @@ def _less_order(e: Evidence) -> Outcome:
     if min(map(len, spreads)) < 3:
         return undecided("the runs in several orders were not made before the budget was used up")
     without, with_norm = spreads
-    effect = deviation_ratio(with_norm, without)
+    effect = intervals.ratio_of_standard_deviations(with_norm, without)
     what = f"the spread of the log of {name.replace('_', ' ', 1)} over {len(without)} orders with it over that without"
     ids = e.ids(*(arm for w in ("none", "before") for arm in e.arms(f"{ORDER}, norm {w}")))
     return below(effect, 1.0, 0.1, what, ids)
@@ -111,8 +111,8 @@ def _more_robust(e: Evidence) -> Outcome:
     outcomes: dict[str, Outcome] = {}
     for kind, by in losses.items():
         without, with_norm = by[_PLAIN], by[_BEFORE]
-        change = mean([with_norm[s] - without[s] for s in without if s in with_norm])
-        cost = number(mean(list(without.values())).value)
+        change = intervals.paired_difference(intervals.matched(with_norm, without))
+        cost = number(intervals.mean(without.values()).value)
         what = f"the change with it of what {kind} costs in {e.score.metric} ({cost})"
         outcomes[kind] = below(change, 0.0, 2 * least(e, e.score, e.at_best(e.plan.middle)), what, runs)
     return parts("the disturbance", outcomes)

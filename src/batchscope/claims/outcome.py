@@ -15,12 +15,10 @@ hundred verdicts are wrong by chance alone.)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..records import Estimate
-from ..study_rows import mean_over_seeds
 from ..wording import with_interval
 from .records import NOTHING, Verdict
 
@@ -32,16 +30,11 @@ __all__ = [
     "below",
     "differs",
     "exactly",
-    "log_mean",
-    "mean",
     "not_testable",
     "parts",
-    "ratio_of_means",
     "undecided",
     "within",
 ]
-
-_NEXT_TO_NOTHING = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,39 +161,6 @@ def parts(on: str, outcomes: Mapping[str, Outcome]) -> Outcome:
     return Outcome(verdict=worst, reason=told, effect=effect, runs=runs)
 
 
-def mean(values: Sequence[float], unit: str = "") -> Estimate:
-    """The mean of independent values with Student's 90 % interval; open for fewer than two."""
-    return replace(mean_over_seeds(values, unit), method=f"mean of {len(values)}, 90 % t interval")
-
-
-def log_mean(ratios: Iterable[float]) -> Estimate:
-    """The geometric mean of independent ratios, its interval from their logarithms.
-
-    A ratio of 0 (a range that vanished) counts as a thousandth, so that it is not lost; such as are no numbers, or
-    negative, are left out.
-    """
-    kept = [max(r, _NEXT_TO_NOTHING) for r in ratios if r >= 0 and math.isfinite(r)]
-    logs = mean([math.log(r) for r in kept])
-    value, low, high = (None if v is None else math.exp(min(v, 700.0)) for v in (logs.value, logs.low, logs.high))
-    method = f"geometric mean of {logs.n}, 90 % t interval of the logarithms"
-    return Estimate(value=value, low=low, high=high, n=logs.n, unit="times", method=method)
-
-
-def ratio_of_means(numerator: Estimate, denominator: Estimate) -> Estimate:
-    """The ratio of two independent positive means, the interval by the delta method on logarithms."""
-    method = "ratio of two independent means, 90 % interval by the delta method on logarithms"
-    n = min(numerator.n, denominator.n)
-    if not (numerator.value and denominator.value and numerator.value > 0 and denominator.value > 0):
-        return Estimate(value=None, low=None, high=None, n=n, unit="times", method=method)
-    ratio = numerator.value / denominator.value
-    spread = math.hypot(_relative(numerator), _relative(denominator))
-    if not math.isfinite(spread):
-        return Estimate(value=ratio, low=None, high=None, n=n, unit="times", method=method)
-    return Estimate(
-        value=ratio, low=ratio * math.exp(-spread), high=ratio * math.exp(spread), n=n, unit="times", method=method
-    )
-
-
 def _joined(decisive: Outcome, outcomes: Sequence[Outcome]) -> Outcome:
     told = "; ".join(outcome.reason for outcome in outcomes)
     return replace(decisive, reason=told, runs=_runs(outcomes))
@@ -213,9 +173,3 @@ def _runs(outcomes: Iterable[Outcome]) -> tuple[str, ...]:
 def _mirrored(effect: Estimate) -> Estimate:
     value, low, high = (None if v is None else -v for v in (effect.value, effect.high, effect.low))
     return replace(effect, value=value, low=low, high=high)
-
-
-def _relative(estimate: Estimate) -> float:
-    if estimate.low is None or estimate.high is None or not estimate.value:
-        return math.inf
-    return (estimate.high - estimate.low) / 2 / estimate.value

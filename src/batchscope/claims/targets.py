@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ..fits import intervals
 from ..records import Estimate
 from ..wording import number
 from .comparisons import (
@@ -20,7 +21,7 @@ from .comparisons import (
     versus,
 )
 from .evidence import Arm, Evidence
-from .outcome import Outcome, above, all_of, any_of, below, log_mean, parts, undecided
+from .outcome import Outcome, above, all_of, any_of, below, parts, undecided
 
 __all__ = ["DECISIONS", "seconds_against_largest"]
 
@@ -74,7 +75,7 @@ def _fewer_steps(e: Evidence) -> Outcome:
     if level is None:
         return undecided("no validation loss is reached by every batch size at its best rate")
     first, second = (e.passages(arm, level, step, metric) for arm in (small, large))
-    ratio = log_mean(second[seed] / first[seed] for seed in first if seed in second)
+    ratio = intervals.geometric_ratio(intervals.matched(second, first))
     what = f"the steps to {metric} of {number(level)}, {versus(small, large)}, as a ratio,"
     return below(ratio, 1.0, TIME, what, e.ids(small, large))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..intervals.paired_ratio import paired_ratio
+from ..fits import intervals
 from ..trial_sequence import Advice, Choice, Followed, Next, Trial, follow
 from ..wording import count, number, with_interval
 from .comparisons import NO_TEST, TIME, better, called, least, no_worse, versus
 from .evidence import Arm, Evidence
-from .outcome import Outcome, above, all_of, below, log_mean, mean, undecided, within
+from .outcome import Outcome, above, all_of, below, undecided, within
 from .plan import TRIAL, ClaimsPlan, trial_variant
 
 __all__ = ["DECISIONS", "advice_for", "followed"]
@@ -24,13 +24,14 @@ def tuned_range(e: Evidence, quality: str, tuned: str, untuned: str, arms: Calla
     sizes = e.plan.batch_sizes
     at_one = e.per_seed([e.at_one_rate(b) for b in sizes], f"{untuned}_{quality}")
     at_best = e.per_seed([arms(b) for b in sizes], f"{tuned}_{quality}")
-    ratios = [
-        (max(at_best[seed]) - min(at_best[seed])) / (max(at_one[seed]) - min(at_one[seed]))
+    pairs = [
+        (max(at_best[seed]) - min(at_best[seed]), max(at_one[seed]) - min(at_one[seed]))
         for seed in at_one
-        if seed in at_best and max(at_one[seed]) > min(at_one[seed])
+        if seed in at_best
     ]
     what = f"the range of {quality} over the batch sizes, each at its best rate, over that at one rate"
-    return below(log_mean(ratios), 1.0, 0.05, what, e.ids(*(arms(b) for b in sizes), *map(e.at_one_rate, sizes)))
+    ids = e.ids(*(arms(b) for b in sizes), *map(e.at_one_rate, sizes))
+    return below(intervals.geometric_ratio(pairs), 1.0, 0.05, what, ids)
 
 
 def _tuned_test(e: Evidence) -> Outcome:
@@ -48,11 +49,11 @@ def _left_of_the_gap(e: Evidence) -> Outcome:
     one, best = (e.values(arm_of(e.plan.largest), f"best_{e.loss}") for arm_of in (e.at_one_rate, e.at_best))
     tuned = e.values(e.at_best(e.plan.smallest), f"best_{e.loss}")
     seeds = [seed for seed in small if seed in one and seed in best and seed in tuned]
-    there = mean([one[s] - small[s] for s in seeds])
+    there = intervals.paired_difference((one[s], small[s]) for s in seeds)
     if there.low is None or there.low <= 0:
         said = f"at one rate the largest batch is not clearly worse in {e.loss}: {with_interval(there)}"
         return undecided(f"{said}; there is no gap that tuning could leave")
-    effect = paired_ratio([(best[s] - tuned[s], one[s] - small[s]) for s in seeds])
+    effect = intervals.ratio_of_paired_means((best[s] - tuned[s], one[s] - small[s]) for s in seeds)
     what = (
         f"the difference in best {e.loss} between batch size {count(e.plan.largest)} and {count(e.plan.smallest)}, "
         "each at its best rate, as a share of that at one rate"
@@ -74,10 +75,11 @@ def _rate_makes_up(e: Evidence) -> Outcome:
     name = f"final_{e.score.metric}"
     a, b, c = (e.values(arm, name) for arm in (small, large, best))
     seeds = [seed for seed in a if seed in b and seed in c]
-    lost = mean([e.score.sign * (a[s] - b[s]) for s in seeds])
+    sign = float(e.score.sign)
+    lost = intervals.mean(sign * (a[s] - b[s]) for s in seeds)
     if lost.low is None or lost.low <= least(e, e.score, small) / 2:
         return undecided(f"at one rate the largest batch loses too little to be made up for: {number(lost.value)}")
-    effect = paired_ratio([(e.score.sign * (c[s] - b[s]), e.score.sign * (a[s] - b[s])) for s in seeds])
+    effect = intervals.ratio_of_paired_means((sign * (c[s] - b[s]), sign * (a[s] - b[s])) for s in seeds)
     what = (
         f"the share of the loss in {e.score.metric} that {called(best)} wins back, against {called(large)} and "
         f"{called(small)},"
@@ -151,10 +153,11 @@ def _as_good_as_the_grid(e: Evidence) -> Outcome:
     values = e.values(best, f"best_{e.metric.metric}")
     ids = tuple(row.run for arm in e.arms_like(TRIAL) for row in e.rows(arm))
     if e.metric.sign < 0:
-        ratios = log_mean(trial.value / values[s] for s, (trial, _) in chosen.items() if s in values and trial.value)
+        known = {s: trial.value for s, (trial, _) in chosen.items() if trial.value is not None}
+        ratios = intervals.geometric_ratio(intervals.matched(known, values))
         what = f"the {e.metric.metric} of what the trials choose over that of the best of the grid, {called(best)},"
         return below(ratios, 1.1, 0.0, what, ids, decides="it would have to lie below 1.1, the margin")
-    changes = mean([(trial.value or 0.0) - values[s] for s, (trial, _) in chosen.items() if s in values])
+    changes = intervals.mean([(trial.value or 0.0) - values[s] for s, (trial, _) in chosen.items() if s in values])
     return no_worse(
         e, e.metric, changes, f"{better(e, e.metric)} from the best of the grid to what the trials choose", ids
     )
@@ -165,7 +168,7 @@ def _in_less_time(e: Evidence) -> Outcome:
     if not chosen or not whole:
         return undecided("the trials were not made before the budget was used up")
     what = "the training seconds of all trials over those of the grid, one seed each,"
-    return below(log_mean(seconds / whole for _, seconds in chosen.values()), 1.0, TIME, what)
+    return below(intervals.geometric_ratio((seconds, whole) for _, seconds in chosen.values()), 1.0, TIME, what)
 
 
 def _balance(e: Evidence) -> Outcome:
@@ -175,8 +178,8 @@ def _balance(e: Evidence) -> Outcome:
         return undecided("the trials were not made before the budget was used up")
     steps = {row.seed: row.values.get("best_step") for row in e.rows(best)}
     there = e.step_time_s(best.batch_size) or 0.0
-    ratios = log_mean(
-        trial.seconds / (at * there) for s, (trial, _) in chosen.items() if (at := steps.get(s)) is not None and at > 0
+    ratios = intervals.geometric_ratio(
+        (trial.seconds, at * there) for s, (trial, _) in chosen.items() if (at := steps.get(s)) is not None
     )
     what = f"the training seconds of what the trials choose over those of the grid's best, {called(best)},"
     return all_of(_as_good_as_the_grid(e), below(ratios, 1.5, 0.0, what))

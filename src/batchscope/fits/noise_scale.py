@@ -27,9 +27,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from ..records import Estimate, Row
+from . import intervals
 
 __all__ = ["NoiseBlock", "Readings", "estimate", "trace"]
 
@@ -160,7 +160,7 @@ def _interval(readings: Readings) -> tuple[float | None, float | None, float | N
         return value, None, None
     differences = np.diff(terms, 2)
     covariance = differences @ differences.T / 6 * readings.n / (readings.n - 2)
-    t = float(stdtrit(18 / 35 * (readings.n - 2), 0.95))
+    t = intervals.t_quantile(18 / 35 * (readings.n - 2))
     return value, *_fieller(numerator, max(denominator, 0.0), t**2 * covariance)
 
 

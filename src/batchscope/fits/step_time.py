@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
-from scipy.special import stdtrit
 
 from ..records import Estimate
+from . import intervals
 
 __all__ = ["StepTime", "accumulation", "draw_log_seconds", "fit_step_time"]
 
@@ -226,7 +226,7 @@ def _knee_estimate(knee: float, sizes: Array, log_seconds: Array, weights: Array
         return Estimate(value=None, low=None, high=None, n=1, unit="examples", method=method)
     grid = np.append(_knees(sizes), knee)
     misfit = _misfit(grid, sizes, log_seconds, weights)[0]
-    quantile = float(stdtrit(max(1, len(sizes) - 2), 0.95))
+    quantile = intervals.t_quantile(max(1, len(sizes) - 2))
     inside = np.flatnonzero(misfit[:-1] <= misfit[-1] + (quantile * spread) ** 2)
     nearest = int(np.argmin(np.abs(np.log(grid[:-1] / knee))))
     first, last = min([nearest, *inside]), max([nearest, *inside])

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from scipy.special import stdtrit
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import TaskError, UsageError
-from ..records import Estimate, Row
+from ..records import Row
 from ..task import Batch
 from ..workload import Workload, preserved_random_state
 
@@ -27,7 +26,6 @@ __all__ = [
     "flat",
     "gradients",
     "mean_gradient",
-    "mean_with_interval",
     "modules_with_parameters",
     "not_repeatable",
     "square_norm",
@@ -241,18 +239,6 @@ def square_norm(tensor: Tensor) -> Tensor:
     rest = torch.linalg.vector_norm(flattened[whole:], dtype=precise)
     accumulator = _accumulator(tensor)
     return stretches.to(accumulator).square().sum() + rest.to(accumulator).square()
-
-
-def mean_with_interval(values: Sequence[float], *, unit: str) -> Estimate:
-    """The mean of independent values with Student's 90 % interval; open ends for fewer than two, no value for none."""
-    n = len(values)
-    method = f"mean of {n} independent draws, Student's t"
-    if n < 2:
-        return Estimate(value=values[0] if n else None, low=None, high=None, n=n, unit=unit, method=method)
-    mean = math.fsum(values) / n
-    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    half = float(stdtrit(n - 1, 0.95)) * math.sqrt(variance / n)
-    return Estimate(value=mean, low=mean - half, high=mean + half, n=n, unit=unit, method=method)
 
 
 def _accumulator(tensor: Tensor) -> torch.dtype:

@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.special import ndtri
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..fits import intervals
 from ..records import Estimate
 from ..task import Batch
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, coupled, gradients, mean_with_interval, not_repeatable, trainable, twin
+from .base import NotApplicable, coupled, gradients, not_repeatable, trainable, twin
 
 __all__ = ["Downhill", "measure_downhill"]
 
-_LEVEL = 0.95
 _CHANCE = "would make it rise or fall without any step"
 
 
@@ -152,7 +151,7 @@ class _Stepper:
 def _record(falls: Sequence[float], loss: float, *, batch_size: int, lr: float, sample: int) -> Downhill:
     lowered = sum(fall > 0 for fall in falls)
     lost = sum(not math.isfinite(fall) for fall in falls)
-    fall = mean_with_interval([] if lost else falls, unit="loss")
+    fall = intervals.mean([] if lost else falls, unit="loss")
     if lost:
         method = f"{lost} of {len(falls)} steps led to a loss that is not a number"
         fall = Estimate(value=None, low=None, high=None, n=len(falls), unit="loss", method=method)
@@ -163,21 +162,6 @@ def _record(falls: Sequence[float], loss: float, *, batch_size: int, lr: float, 
         sample=sample,
         loss=loss,
         lowered=lowered,
-        share=_share(lowered, len(falls)),
+        share=intervals.share(lowered, len(falls)),
         fall=fall,
-    )
-
-
-def _share(successes: int, n: int) -> Estimate:
-    """A share with Wilson's 90 % interval."""
-    z, p = float(ndtri(_LEVEL)), successes / n
-    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return Estimate(
-        value=p,
-        low=middle - half if successes > 0 else 0.0,
-        high=middle + half if successes < n else 1.0,
-        n=n,
-        unit="1",
-        method=f"share of {n} independent draws, Wilson's interval",
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import stdev
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..fits import intervals
 from ..records import Estimate
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, chosen_weight, coupled, mean_gradient, mean_with_interval, trainable, twin
+from .base import NotApplicable, chosen_weight, coupled, mean_gradient, trainable, twin
 
 __all__ = ["GradientStatistics", "measure_gradients"]
 
@@ -155,11 +155,11 @@ def _record(
         replacement=draws.replacement,
         sample=sample,
         full_norm=full_norm,
-        norm=mean_with_interval(norms, unit="loss per weight"),
-        norm_sd=stdev(norms) if len(norms) > 1 else None,
-        variance=mean_with_interval(variances, unit="(loss per weight)²"),
-        example_variance=mean_with_interval(examples, unit="(loss per weight)²"),
-        cosine=mean_with_interval(
+        norm=intervals.mean(norms, unit="loss per weight"),
+        norm_sd=intervals.standard_deviation(norms).value,
+        variance=intervals.mean(variances, unit="(loss per weight)²"),
+        example_variance=intervals.mean(examples, unit="(loss per weight)²"),
+        cosine=intervals.mean(
             [along / (norm * full_norm) for norm, _, along in sums if norm * full_norm > 0], unit="1"
         ),
     )

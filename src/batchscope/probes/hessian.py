@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from ..device import is_out_of_memory
 from ..errors import TaskError, UsageError
+from ..fits import intervals
 from ..fixed_loss import FixedLoss
 from ..records import Estimate
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, mean_with_interval, twin
+from .base import NotApplicable, twin
 
 __all__ = ["Curvature", "measure_curvature"]
 
@@ -207,7 +208,7 @@ def _measure(hessian: _Hessian, vectors: int, tolerance: float, seed: int) -> Cu
         sharpness, trace = _whole(hessian)
     else:
         sharpness = _largest_eigenvalue(hessian, tolerance, seed)
-        trace = mean_with_interval(hessian.traces(vectors), unit=_UNIT)
+        trace = intervals.mean(hessian.traces(vectors), unit=_UNIT)
     return Curvature(
         sharpness=sharpness,
         trace=trace,

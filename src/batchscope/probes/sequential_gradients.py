@@ -15,16 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import TaskError, UsageError
+from ..fits import intervals
 from ..held_back_sgd import HeldBackSGD
 from ..records import Estimate
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, chosen_weight, coupled, mean_with_interval, square_norm, twin
+from .base import NotApplicable, chosen_weight, coupled, square_norm, twin
 
 __all__ = ["NormSpread", "SequentialNorms", "measure_sequential_gradients"]
 
@@ -80,7 +81,7 @@ class SequentialNorms:
         The first repeat pays for warming up; it is left out where there are three or more.
         """
         counted = self.seconds[1:] if len(self.seconds) > 2 else self.seconds
-        each = mean_with_interval(counted, unit="s")
+        each = intervals.mean(counted, unit="s")
         value, low, high = (None if v is None else v * repeats for v in (each.value, each.low, each.high))
         method = f"{len(counted)} repeats measured, times {repeats}"
         return Estimate(value=value, low=low, high=high, n=len(counted), unit="s", method=method)
@@ -234,8 +235,8 @@ def _too_small(workload: Workload, model: nn.Module, batch_size: int) -> NotAppl
 
 
 def _spread(norms: Sequence[float], batch_size: int, steps: int, reference: float) -> NormSpread:
-    mean = mean_with_interval(norms, unit="loss per weight")
-    sd = stdev(norms) if len(norms) > 1 else None
+    mean = intervals.mean(norms, unit="loss per weight")
+    sd = intervals.standard_deviation(norms).value
     value = fmean(norms)
     return NormSpread(
         batch_size=batch_size,

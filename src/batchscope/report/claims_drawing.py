@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..claims.evidence import Arm, Evidence
-from ..claims.outcome import mean
+from ..fits import intervals
 from ..records import Estimate
 from ..study_courses import Course, course_of
 from ..wording import count, number
@@ -66,7 +66,7 @@ def course_at(e: Evidence, arm: Arm | None) -> Course | None:
 
 def over_seeds(e: Evidence, arm: Arm | None, name: str) -> Estimate:
     """A value of an arm's rows: the mean over the seeds with its interval."""
-    return mean(list(e.values(arm, name).values()))
+    return intervals.mean(list(e.values(arm, name).values()))
 
 
 def by_size(sizes: Iterable[int], of: Callable[[int], Estimate]) -> dict[int, Estimate]:

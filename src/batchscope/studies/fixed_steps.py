@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..intervals.paired_ratio import paired_ratio
+from ..fits import intervals
 from ..published import SHEN, SHEN_SETTINGS, Value, conclusion, published_section
 from ..records import Estimate
 from ..report.blocks import Column, Figure, Row, Section, Table, Text
@@ -20,7 +20,6 @@ from ..study import Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRo
 from ..study_findings import best_arm, runs_of
 from ..study_parts.demands import needs_length_in, needs_one_rate, needs_several_sizes
 from ..study_parts.readings import DISTANCE, Outcome, outcome_of, over_seeds, readings, value_at, with_distance
-from ..study_rows import mean_over_seeds
 from ..wording import count, number, with_interval
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def _distance(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large:
         f"after {study.question.length} at rate {number(small.lr)}, batch size {large.batch_size:,} is "
         f"{with_interval(steps)} times as far from its initial weights as {small.batch_size:,}; after equally many "
         f"examples, {with_interval(examples)} times",
-        source=f"{_SOURCE}; ratio of means over the seeds, 90 % interval of Fieller; the same if it lies within "
+        source=f"{_SOURCE}; geometric mean over the seeds, 90 % t interval; the same if it lies within "
         f"{1 / _EQUAL:g} to {_EQUAL:g}, another if outside",
         effect=steps,
         runs=_ids(study, small, large),
@@ -136,11 +135,11 @@ def _examples(study: Study) -> float:
 
 
 def _ratio(above: _Read, below: _Read) -> Estimate:
-    return paired_ratio([(v, below.by_seed[s]) for s, v in above.by_seed.items() if s in below.by_seed], "times")
+    return intervals.geometric_ratio(intervals.matched(above.by_seed, below.by_seed))
 
 
 def _change(before: _Read, after: _Read) -> Estimate:
-    return mean_over_seeds([v - before.by_seed[s] for s, v in after.by_seed.items() if s in before.by_seed])
+    return intervals.paired_difference(intervals.matched(after.by_seed, before.by_seed))
 
 
 def _is_one(ratio: Estimate) -> bool | None:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..intervals.over_repeats import all_of
-from ..published import SHEN_SETTINGS, conclusion, is_above
+from ..published import SHEN_SETTINGS, all_of, conclusion, is_above
 from ..records import Estimate
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion
 from ..study_parts.checkpoints import KEPT, Checkpoint, checkpoints_of

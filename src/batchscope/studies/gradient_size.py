@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..intervals.over_repeats import all_of
-from ..published import SHEN_SETTINGS, conclusion, is_above
+from ..published import SHEN_SETTINGS, all_of, conclusion, is_above
 from ..records import Estimate
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion
 from ..study_parts.checkpoints import KEPT, checkpoints_of

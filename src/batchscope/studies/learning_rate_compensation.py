@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..intervals.paired_ratio import paired_ratio
+from ..fits import intervals
 from ..published import (
     CHANG,
     SHEN,
@@ -181,7 +181,8 @@ def _cells(study: Study) -> _Cells | None:
 
 def _won_back(study: Study, name: str, raised: SummaryRow, cells: _Cells) -> Estimate:
     """`(raised - large) / (small - large)`, means over the seeds that all three have."""
-    return paired_ratio([(r - b, a - b) for a, b, r in _by_seed(study, name, cells.small, cells.large, raised)])
+    rows = _by_seed(study, name, cells.small, cells.large, raised)
+    return intervals.ratio_of_paired_means((r - b, a - b) for a, b, r in rows)
 
 
 def _by_seed(study: Study, name: str, *arms: SummaryRow) -> list[list[float]]:
@@ -211,7 +212,7 @@ def _left_share(study: Study) -> Estimate | None:
     if one is None or len(own) < 2:
         return None
     rows = _by_seed(study, f"best_{study.metric}", own[0], own[-1], *one)
-    return paired_ratio([(row[1] - row[0], row[3] - row[2]) for row in rows])
+    return intervals.ratio_of_paired_means((row[1] - row[0], row[3] - row[2]) for row in rows)
 
 
 def _times(change: Estimate, sign: float) -> Estimate:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..codec import encode
 from ..errors import UsageError
+from ..fits import intervals
 from ..published import SHEN, Value, conclusion, is_above, published_section
 from ..records import Estimate, RunStatus
 from ..report.blocks import Block, Row, Section, Text
@@ -33,7 +34,6 @@ from ..study_findings import runs_of
 from ..study_parts.demands import needs_length_in
 from ..study_parts.gradient_spread import MOMENTS, less, noted_name, refusal_of, spread_of
 from ..study_parts.mode_passages import Axis, Passages, passages_of
-from ..study_parts.readings import geometric_mean
 from ..wording import joined, number, with_interval
 
 if TYPE_CHECKING:
@@ -199,9 +199,10 @@ def _marginally(study: Study, passages: Passages) -> Iterator[Finding]:
 def _step_cost(study: Study, passages: Passages, mini: int) -> Estimate:
     """Seconds of a step, of a mini-batch over those of one example."""
     one, many = (
-        {r.seed: r.values.get("step_time_s") for r in runs_of(study, passages.arms[size])} for size in (1, mini)
+        {r.seed: s for r in runs_of(study, passages.arms[size]) if (s := r.values.get("step_time_s")) is not None}
+        for size in (1, mini)
     )
-    return geometric_mean([b / a for seed, a in one.items() if a and (b := many.get(seed))], "times")
+    return intervals.geometric_ratio(intervals.matched(many, one))
 
 
 def _varies(study: Study) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from ..fits import intervals
 from ..published import CHANG, SHEN_SETTINGS, Value, conclusion, is_above, published_section
 from ..records import Estimate
 from ..report.blocks import Block, Column, Section, Table, Text
@@ -19,7 +20,7 @@ from ..report.study_figures.equal_loss_figures import Courses, at_equal_loss, be
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_findings import paired_difference, runs_of
 from ..study_parts.equal_training_loss import TRAINING_LOSS, common_level, passage
-from ..study_rows import Evaluation, evaluations, mean_over_seeds
+from ..study_rows import Evaluation, evaluations
 from ..wording import count, number, with_interval
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def _paired_at(
 
 def _difference(first: Mapping[int, float | None], second: Mapping[int, float | None]) -> Estimate:
     pairs = [(a, b) for seed, a in first.items() if a is not None and (b := second.get(seed)) is not None]
-    return mean_over_seeds([b - a for a, b in pairs])
+    return intervals.paired_difference((b, a) for a, b in pairs)
 
 
 # --- what the page shows --------------------------------------------------------------------------------------------
@@ -259,16 +260,16 @@ def _row(
     there = [at for course in courses if (at := passage(course, level)) is not None]
     gaps = [gap for at in there if (gap := _accuracy_gap(at)) is not None]
     watched, *tested = [
-        mean_over_seeds([at.metrics[name] for at in there if name in at.metrics]) for name in (study.metric, *tests)
+        intervals.mean([at.metrics[name] for at in there if name in at.metrics]) for name in (study.metric, *tests)
     ]
     return (
         count(arm.batch_size),
         number(arm.lr),
-        number(mean_over_seeds([at.epoch for at in there]).value),
-        number(mean_over_seeds([float(at.step) for at in there]).value),
+        number(intervals.mean([at.epoch for at in there]).value),
+        number(intervals.mean([float(at.step) for at in there]).value),
         with_interval(watched),
         *(number(estimate.value) for estimate in tested),
-        with_interval(mean_over_seeds(gaps)),
+        with_interval(intervals.mean(gaps)),
     )
 
 

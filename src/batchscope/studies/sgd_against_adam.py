@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ..fits import intervals
 from ..published import SHEN, SHEN_SETTINGS, Value, conclusion, is_above, published_section
 from ..report.blocks import Column, Figure, Section, Table, Text
 from ..report.charts import PointMark
@@ -20,7 +21,7 @@ from ..report.study_figures.whole_axis import with_whole_axes
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_findings import best_rates, paired_difference, runs_of
 from ..study_parts.readings import arm_of, outcome_of
-from ..study_parts.travel import HARDLY, Quantity, metric_name, ratio_between, travelled, with_travel, within
+from ..study_parts.travel import HARDLY, Quantity, metric_name, travelled, with_travel, within
 from ..wording import count, joined, number, with_interval
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _compared(study: Study, runs: Sequence[StoredRun], pair: _Pair) -> Iterator[
         (first, a), (last, b) = (travelled(study, runs, arm, quantity=quantity) for arm in (pair.sgd, pair.adam))
         if first.value is None or last.value is None:
             continue
-        share = ratio_between(a, b)
+        share = intervals.geometric_ratio(intervals.matched(b, a))
         yield conclusion(
             said,
             is_above(share, 1.0),
@@ -217,7 +218,13 @@ def _values(study: Study, runs: Sequence[StoredRun], pairs: Sequence[_Pair]) -> 
                 )
             )
         (_, a), (_, b) = (travelled(study, runs, arm) for arm in (pair.sgd, pair.adam))
-        values.append(Value(what=f"Adam's distance over SGD's, {pair.how}", published="38", ours=ratio_between(a, b)))
+        values.append(
+            Value(
+                what=f"Adam's distance over SGD's, {pair.how}",
+                published="38",
+                ours=intervals.geometric_ratio(intervals.matched(b, a)),
+            )
+        )
     return values
 
 
@@ -258,7 +265,9 @@ def _curves(study: Study, runs: Sequence[StoredRun], pairs: Sequence[_Pair], ind
 
 def _said(study: Study, runs: Sequence[StoredRun], pair: _Pair) -> str:
     distance, norm = (
-        ratio_between(*(travelled(study, runs, arm, quantity=quantity)[1] for arm in (pair.sgd, pair.adam)))
+        intervals.geometric_ratio(
+            intervals.matched(*(travelled(study, runs, arm, quantity=quantity)[1] for arm in (pair.adam, pair.sgd)))
+        )
         for _, quantity, _ in _LARGER
     )
     return (

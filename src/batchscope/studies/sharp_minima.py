@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..fits import intervals
 from ..published import SHEN_SETTINGS, Setup, Value, published_section
 from ..report.blocks import Block, Column, Section, Table, Text
 from ..report.study_figures.sharpness_figures import by_size_figures, edge_figure, gap_figures, ratio_table
@@ -28,7 +29,6 @@ from ..study_parts.sharpness import (
     reasons,
 )
 from ..study_parts.sharpness_findings import SOURCE, sharpness_findings
-from ..study_rows import mean_over_seeds
 from ..wording import count, number, with_interval
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _values(study: Study) -> list[Value]:
             (comparison.large, "205 ± 70", "0.9781"),
         ):
             named = f"batch size {count(arm.batch_size)}, rate {number(arm.lr)}"
-            ours = mean_over_seeds(list(of_seeds(study, arm, KESKAR).values()))
+            ours = intervals.mean(list(of_seeds(study, arm, KESKAR).values()))
             values.append(Value(what=f"φ at ε = 0.001 in per cent: {named}", published=phi, ours=ours))
             if outcome.name == "test_accuracy":
                 values.append(
@@ -205,7 +205,7 @@ def _reached(study: Study, runs: Sequence[StoredRun]) -> Table | None:
                 f"batch size {count(arm.batch_size)}, rate {number(arm.lr)}",
                 with_interval(arm.estimates.get("final_train_loss_eval")),
                 "not measured" if percent[0] is None else f"{number(percent[0])} %",
-                with_interval(mean_over_seeds(norms)) if norms else "not measured",
+                with_interval(intervals.mean(norms)) if norms else "not measured",
             )
         )
     heads = ("training loss at the end", "its change over the last tenth", "norm of the gradient")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..intervals.paired_ratio import paired_ratio
+from ..fits import intervals
 from ..published import SHEN, SHEN_SETTINGS, Value, conclusion, is_above, published_section
 from ..records import Estimate
 from ..report.blocks import Block, Column, Figure, Section, Table, Text
@@ -24,7 +24,6 @@ from ..study_parts.readings import (
     Outcome,
     arm_of,
     first_passage,
-    geometric_mean,
     outcome_of,
     over_seeds,
     readings,
@@ -139,7 +138,7 @@ def _far(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large: Summ
         is_above(ratio, _AS_FAR),
         f"after {_told(study, large)}, batch size {large.batch_size:,} has gone {with_interval(ratio)} times the "
         f"distance of {small.batch_size:,}{as_long}; it is as far {_as_far(study, runs, large, small)}",
-        source="Shen 2018, distance from the initial weights; ratio of means over the seeds, 90 % interval of Fieller; "
+        source="Shen 2018, distance from the initial weights; geometric mean over the seeds, 90 % t interval; "
         f"as far is {_AS_FAR:g} times and more",
         effect=ratio,
         runs=_ids(study, small, large),
@@ -174,7 +173,7 @@ def _ends(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: str) -
 
 def _distance_ratio(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, small: SummaryRow) -> Estimate:
     (_, above), (_, below) = (_ends(study, runs, a, DISTANCE) for a in (arm, small))
-    return paired_ratio([(v, below[seed]) for seed, v in above.items() if seed in below], "times")
+    return intervals.geometric_ratio(intervals.matched(above, below))
 
 
 def _as_good(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, small: SummaryRow) -> _Passage:
@@ -206,7 +205,7 @@ def _passage(
             found.append(first_passage(x, y, targets[row.seed], rising=rising))
     reached = [epoch for epoch in found if epoch is not None]
     within = arm.estimates["epochs"].value or 0.0
-    return _Passage(geometric_mean(reached, "epochs"), len(reached), len(found), within)
+    return _Passage(intervals.geometric_mean(reached, "epochs"), len(reached), len(found), within)
 
 
 def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from ..fits import intervals
 from ..published import SHEN_SETTINGS, conclusion, is_above
 from ..records import Estimate
 from ..report.blocks import Column, Section, Table, Text
@@ -30,7 +31,6 @@ from ..study_parts.trial_comparison import (
     trial_of,
     ways_of,
 )
-from ..study_rows import mean_over_seeds
 from ..trial_sequence import Choice, Followed, Next, Trial, follow, what_next
 from ..wording import count, duration, number, percent, plural, with_interval
 
@@ -109,7 +109,7 @@ def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
 def _found(study: Study, best: SummaryRow, way: str, seeds: Sequence[Compared]) -> Iterator[Finding]:
     if not seeds:
         return
-    worse, cost, slower = (mean_over_seeds(read(seeds)) for read in (_worse, _cost, _slower))
+    worse, cost, slower = (intervals.mean(read(seeds)) for read in (_worse, _cost, _slower))
     good = _at_most(worse, _MARGIN)
     against = (
         f"with {way}, {study.metric} of the choice is worse by {with_interval(worse, _share)} than that of the grid's "
@@ -188,7 +188,7 @@ def _published(study: Study, runs: Sequence[StoredRun], best: SummaryRow | None,
     same = grid_best(study, lr)
     at_one_rate = {way: compared(study, runs, same, way, ways) if same else [] for way in ways}
     rows = tuple(
-        (what, "no number", *(with_interval(mean_over_seeds(read(of[way])), format) for way in ways))
+        (what, "no number", *(with_interval(intervals.mean(read(of[way])), format) for way in ways))
         for what, of, read, format in (
             (f"{study.metric} worse than the grid's best by", found, _worse, _share),
             (f"and than its best at rate {number(lr)} by", at_one_rate, _worse, _share),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from ..intervals.over_repeats import mean_of_repeats, ratio_of_means
+from ..fits import intervals
 from ..records import Estimate
 from ..study import Study
 
@@ -32,8 +32,6 @@ COLUMNS = (
     "outside",
 )
 """What is kept of each pair; `as_one` in the plane of `a` and `b'`, with `a` along x and `b'` above it."""
-
-_WHAT = "pair"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +94,8 @@ class Pairs:
 
     @property
     def mean_cosine(self) -> Estimate:
-        """Over the pairs."""
-        return mean_of_repeats(self.cosines, what=_WHAT)
+        """Mean cosine over the pairs."""
+        return intervals.mean(self.cosines)
 
     @property
     def share_opposed(self) -> float | None:
@@ -107,27 +105,33 @@ class Pairs:
     @property
     def ratio_kept(self) -> Estimate:
         """The mean of `‖a + b‖` over that of `‖a‖ + ‖b‖`: an update at twice the batch size to the mean of two."""
-        return ratio_of_means(self.norms("norm_of_sum"), self.sum_of_norms)
+        return intervals.ratio_of_paired_means(zip(self.norms("norm_of_sum"), self.sum_of_norms, strict=True))
 
     @property
     def ratio_kept_in_turn(self) -> Estimate:
-        """Likewise with the second gradient recomputed."""
-        return ratio_of_means(self.norms("norm_of_sum_in_turn"), self.sum_of_norms_in_turn)
+        """The mean of `‖a + b'‖` over that of `‖a‖ + ‖b'‖`: as `ratio_kept`, the second gradient recomputed."""
+        return intervals.ratio_of_paired_means(
+            zip(self.norms("norm_of_sum_in_turn"), self.sum_of_norms_in_turn, strict=True)
+        )
 
     @property
     def ratio_of_second(self) -> Estimate:
         """The mean of `‖b'‖` over that of `‖b‖`: what the first step does to the second gradient."""
-        return ratio_of_means(self.norms("norm_b_after"), self.norms("norm_b"))
+        return intervals.ratio_of_paired_means(zip(self.norms("norm_b_after"), self.norms("norm_b"), strict=True))
 
     @property
     def ratio_of_ways(self) -> Estimate:
         """The mean of `‖g‖` over that of `‖a + b'‖`: the way of one step on both to that of two."""
-        return ratio_of_means(self.norms("norm_as_one"), self.norms("norm_of_sum_in_turn"))
+        return intervals.ratio_of_paired_means(
+            zip(self.norms("norm_as_one"), self.norms("norm_of_sum_in_turn"), strict=True)
+        )
 
     @property
     def ratio_per_step(self) -> Estimate:
-        """The same to the mean of the two steps."""
-        return ratio_of_means([2 * n for n in self.norms("norm_as_one")], self.norms("norm_of_sum_in_turn"))
+        """The mean of `2 ‖g‖` over that of `‖a + b'‖`: the way of one step on both to the mean of two."""
+        return intervals.ratio_of_paired_means(
+            zip([2 * n for n in self.norms("norm_as_one")], self.norms("norm_of_sum_in_turn"), strict=True)
+        )
 
     @property
     def median_outside(self) -> float | None:

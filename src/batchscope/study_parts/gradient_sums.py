@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..codec import decode
-from ..intervals.over_repeats import mean_of_repeats, ratio_of_counts, ratio_of_means, ratio_of_spreads
+from ..fits import intervals
 from ..records import Estimate
 from ..study import Study
 from ..wording import number, with_interval
@@ -77,8 +77,8 @@ class Size:
 
     @property
     def in_words(self) -> str:
-        """The norm with its interval, and its deviation."""
-        return with_interval(self.norm) + ("" if self.sd is None else f", deviation {number(self.sd)}")
+        """The norm with its interval, and its standard deviation."""
+        return with_interval(self.norm) + ("" if self.sd is None else f", standard deviation {number(self.sd)}")
 
     @property
     def relative_sd(self) -> float | None:
@@ -137,20 +137,22 @@ class GradientSums:
 
     @property
     def change_of_norm(self) -> Estimate:
-        """From the smallest to the largest batch size, repeat by repeat: both have the same samples."""
+        """Paired difference of the norms, largest batch size minus smallest: in a repeat both have the same samples."""
         pairs = zip(self.largest.norms, self.smallest.norms, strict=True)
-        return mean_of_repeats([large - small for large, small in pairs], _UNIT)
+        return intervals.paired_difference(pairs, _UNIT)
 
     @property
     def ratio_of_spreads(self) -> Estimate:
-        """Of the largest batch size to the smallest, each relative to its mean."""
-        return ratio_of_spreads(self.largest.norms, self.smallest.norms)
+        """Ratio of the relative standard deviations of the norms, largest batch size over smallest."""
+        pairs = zip(self.largest.norms, self.smallest.norms, strict=True)
+        return intervals.ratio_of_relative_standard_deviations(pairs)
 
     @property
     def ratio_of_ways(self) -> Estimate:
-        """Of the smallest batch size to the largest."""
+        """Ratio of the ways through the samples, smallest batch size over largest."""
         steps = self.largest.batch_size / self.smallest.batch_size
-        return ratio_of_means([steps * n for n in self.smallest.norms], self.largest.norms)
+        pairs = zip(self.smallest.norms, self.largest.norms, strict=True)
+        return intervals.ratio_of_paired_means((steps * small, large) for small, large in pairs)
 
     @property
     def beside(self) -> Size:
@@ -159,8 +161,8 @@ class GradientSums:
 
     @property
     def ratio_of_tails(self) -> Estimate:
-        """Values at or beyond the mark, of the largest batch size to `beside`."""
-        return ratio_of_counts(self.largest.beyond, self.beside.beyond)
+        """Ratio of the counts of values at or beyond the mark, largest batch size over `beside`."""
+        return intervals.ratio_of_counts(self.largest.beyond, self.beside.beyond)
 
 
 def gradient_sums_of(study: Study) -> tuple[GradientSums, ...]:

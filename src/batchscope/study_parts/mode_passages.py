@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ..fits import intervals
 from ..records import Estimate
 from ..study import Study, SummaryRow
 from ..study_findings import best_rates, runs_of
-from .readings import first_passage, geometric_mean, over_seeds, readings
+from .readings import first_passage, over_seeds, readings
 
 if TYPE_CHECKING:
     from ..store import StoredRun
@@ -34,13 +35,13 @@ class Passages:
     times: Mapping[Axis, Mapping[int, Mapping[int, float]]]
 
     def mean(self, axis: Axis, size: int) -> Estimate:
-        """The geometric mean over the seeds."""
-        return geometric_mean(list(self.times[axis].get(size, {}).values()), axis)
+        """Geometric mean over the seeds of when a batch size comes to the target."""
+        return intervals.geometric_mean(self.times[axis].get(size, {}).values(), axis)
 
     def ratio(self, axis: Axis, above: int, below: int) -> Estimate:
-        """How many times as long one batch size takes as another, seed by seed."""
+        """Ratio over the seeds of when two batch sizes come to the target."""
         over, under = self.times[axis].get(above, {}), self.times[axis].get(below, {})
-        return geometric_mean([value / under[seed] for seed, value in over.items() if under.get(seed)], "times")
+        return intervals.geometric_ratio(intervals.matched(over, under))
 
 
 def common_target(study: Study, variant: str = "") -> float | None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..intervals.paired_ratio import paired_ratio
+from ..fits import intervals
 from ..records import Estimate
 from ..study import Study, SummaryRow
 from ..study_findings import runs_of
-from ..study_rows import evaluations, mean_over_seeds
+from ..study_rows import evaluations
 from .readings import Reading, arm_of, first_passage, readings
 
 if TYPE_CHECKING:
@@ -142,13 +142,13 @@ def ids(study: Study, *arms: SummaryRow) -> list[str]:
 
 
 def seeds_mean(values: Mapping[int, float], unit: str = "") -> Estimate:
-    """The mean of what each seed gave."""
-    return mean_over_seeds(list(values.values()), unit)
+    """Mean of what each seed gave."""
+    return intervals.mean(values.values(), unit)
 
 
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
-    """The mean of `second` minus `first`, over the seeds that both have."""
-    return mean_over_seeds([second[seed] - value for seed, value in first.items() if seed in second])
+    """Paired difference `second − first` over the seeds that both have."""
+    return intervals.paired_difference(intervals.matched(second, first))
 
 
 # --- how fast -----------------------------------------------------------------------------------------------------
@@ -182,9 +182,9 @@ def epochs_to_common_loss(study: Study, runs: Sequence[StoredRun], pair: Pair) -
     epochs = [[_epoch_of(by_seed[seed], target) for seed in seeds] for by_seed in courses]
     return CommonLoss(
         loss=target,
-        without=mean_over_seeds(epochs[0], "epochs"),
-        with_=mean_over_seeds(epochs[1], "epochs"),
-        ratio=paired_ratio(list(zip(*epochs, strict=True))),
+        without=intervals.mean(epochs[0], "epochs"),
+        with_=intervals.mean(epochs[1], "epochs"),
+        ratio=intervals.geometric_ratio(zip(*epochs, strict=True)),
     )
 
 
@@ -231,13 +231,12 @@ class Tolerance:
     @property
     def width(self) -> Estimate:
         """Mean over the seeds of `decades`."""
-        return mean_over_seeds(list(self.decades.values()), "decades")
+        return intervals.mean(list(self.decades.values()), "decades")
 
     @property
     def limit(self) -> float | None:
-        """The geometric mean over the seeds of `highest`."""
-        logs = [math.log10(lr) for lr in self.highest.values()]
-        return 10.0 ** (math.fsum(logs) / len(logs)) if logs else None
+        """Geometric mean over the seeds of `highest`."""
+        return intervals.geometric_mean(self.highest.values()).value
 
 
 def higher(one: Tolerance, other: Tolerance) -> Estimate:
@@ -245,10 +244,7 @@ def higher(one: Tolerance, other: Tolerance) -> Estimate:
 
     Only seeds count in which both have one.
     """
-    logs = [math.log(other.highest[seed] / lr) for seed, lr in one.highest.items() if seed in other.highest]
-    found = mean_over_seeds(logs)
-    ends = [None if x is None else math.exp(x) for x in (found.value, found.low, found.high)]
-    return replace(found, value=ends[0], low=ends[1], high=ends[2])
+    return intervals.geometric_ratio(intervals.matched(other.highest, one.highest))
 
 
 def tolerances(study: Study, runs: Sequence[StoredRun], batch_size: int) -> dict[str, Tolerance]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ..intervals.spread import deviation_of, deviation_ratio
+from ..fits import intervals
 from ..published import conclusion, is_above
 from ..study import Finding, Study, SummaryRow
 from ..wording import count, number, with_interval
@@ -69,15 +69,16 @@ def _order(study: Study) -> Iterator[Finding]:
     values = order_values(study)
     if len(values) < 2:
         return
-    ratio = deviation_ratio(values[BEFORE], values[NONE])
+    ratio = intervals.ratio_of_standard_deviations(values[BEFORE], values[NONE])
+    without, with_ = (intervals.standard_deviation(values[where]) for where in (NONE, BEFORE))
     less = is_above(ratio, 1.0)
     yield conclusion(
         "with batch normalisation the result depends less on the order of the training data",
         None if less is None else not less,
-        f"over {len(values[NONE])} orders from the same weights, batch size {count(focus(study))}, the deviation of "
-        f"{study.metric} at the end is {with_interval(deviation_of(values[NONE]))} without and "
-        f"{with_interval(deviation_of(values[BEFORE]))} with it, {with_interval(ratio)} times as large",
-        source=f"{_GENERAL}; 90 % intervals of chi-square and F",
+        f"over {len(values[NONE])} orders from the same weights, batch size {count(focus(study))}, the standard "
+        f"deviation of {study.metric} at the end is {with_interval(without)} without and {with_interval(with_)} with "
+        f"it, {with_interval(ratio)} times as large",
+        source=f"{_GENERAL}; 90 % chi-square and F intervals",
         effect=ratio,
         runs=[r.run for r in study.rows if r.variant in (ordered(NONE), ordered(BEFORE))],
     )

@@ -14,10 +14,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..fits import intervals
 from ..published import is_above
 from ..records import Estimate
 from ..study import Study
-from ..study_rows import mean_over_seeds
 
 __all__ = ["Scaling", "scaling_of"]
 
@@ -69,14 +69,15 @@ def scaling_of(study: Study, variant: str = "") -> Scaling | None:
     if len(sizes) < 2 or not seeds or min(map(len, tried.values())) < 2:
         return None
     logs = [math.log(size) for size in sizes]
-    exponents = [_slope(logs, [math.log(choices[size, seed]) for size in sizes]) for seed in seeds]
+    rates = [[math.log(choices[size, seed]) for size in sizes] for seed in seeds]
+    exponents = [power for own in rates if (power := intervals.slope(logs, own).value) is not None]
     chosen = {size: tuple(choices[size, seed] for seed in seeds) for size in sizes}
     middle = math.sqrt(sizes[0] * sizes[-1])
     upper = [size for size in sizes if max(tried[size]) in chosen[size]]
     lower = [size for size in sizes if min(tried[size]) in chosen[size]]
     return Scaling(
         chosen=chosen,
-        exponent=mean_over_seeds(exponents),
+        exponent=intervals.mean(exponents),
         at_least=any(size > middle for size in upper) or any(size < middle for size in lower),
         at_most=any(size < middle for size in upper) or any(size > middle for size in lower),
     )
@@ -91,8 +92,3 @@ def _choices(study: Study, variant: str) -> dict[tuple[int, int], float]:
             key, found = (row.batch_size, row.seed), (sign * value, row.lr)
             best[key] = min(found, best.get(key, found))
     return {key: lr for key, (_, lr) in best.items()}
-
-
-def _slope(x: Sequence[float], y: Sequence[float]) -> float:
-    mx, my = math.fsum(x) / len(x), math.fsum(y) / len(y)
-    return math.fsum((a - mx) * (b - my) for a, b in zip(x, y, strict=True)) / math.fsum((a - mx) ** 2 for a in x)

@@ -5,16 +5,16 @@ Between two evaluations a course is taken as straight. Numbers only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..fits import intervals
 from ..records import Estimate
 from ..study import Study, SummaryRow
 from ..study_courses import Course, course_of
 from ..study_findings import runs_of
-from ..study_rows import evaluations, mean_over_seeds
+from ..study_rows import evaluations
 
 if TYPE_CHECKING:
     from ..store import StoredRun
@@ -25,7 +25,6 @@ __all__ = [
     "Reading",
     "arm_of",
     "first_passage",
-    "geometric_mean",
     "outcome_of",
     "over_seeds",
     "readings",
@@ -38,8 +37,6 @@ DISTANCE = "distance_from_init"
 
 _ONE_POINT = 0.01
 _SHARE_OF_VALUE = 0.1
-_LARGEST = 700.0
-"""Beyond it an exponential leaves the range of numbers."""
 
 
 class Reading(NamedTuple):
@@ -126,23 +123,7 @@ def over_seeds(
     found = {run.id: run for run in runs}
     rows = [row for row in runs_of(study, arm) if row.run in found and row.status != "diverged"]
     values = {row.seed: value for row in rows if (value := read(found[row.run])) is not None}
-    return mean_over_seeds(list(values.values()), unit), values
-
-
-def geometric_mean(values: Sequence[float], unit: str = "") -> Estimate:
-    """The geometric mean over seeds of positive values, its 90 % interval from their logarithms; else the plain mean.
-
-    Valid where values of different seeds are independent and spread by factors, as times to a value do.
-
-    >>> e = geometric_mean([10.0, 1000.0])
-    >>> round(e.value, 9), e.low > 0
-    (100.0, True)
-    """
-    if not values or min(values) <= 0.0:
-        return mean_over_seeds(values, unit)
-    logs = mean_over_seeds([math.log(value) for value in values])
-    value, low, high = (None if v is None else math.exp(min(v, _LARGEST)) for v in (logs.value, logs.low, logs.high))
-    return replace(logs, value=value, low=low, high=high, unit=unit, method=f"{logs.method} of the logarithms")
+    return intervals.mean(values.values(), unit), values
 
 
 def value_at(x: Sequence[float], y: Sequence[float], at: float) -> float | None:

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..fits import intervals
 from ..records import Estimate
 from ..study import Study, SummaryRow
 from ..study_findings import best_rates, runs_of
 from ..study_rows import evaluations
 from ..wording import number
 from .readings import arm_of
-from .travel import ratio_between
 
 if TYPE_CHECKING:
     from ..store import StoredRun
@@ -140,8 +140,9 @@ def comparisons(study: Study) -> list[Comparison]:
 
 
 def ratio_of(study: Study, comparison: Comparison, measure: Measure) -> Estimate:
-    """The largest batch's number over the smallest's: geometric mean over the seeds, with its interval."""
-    return ratio_between(of_seeds(study, comparison.small, measure), of_seeds(study, comparison.large, measure))
+    """Ratio of a measure over the seeds, largest batch over smallest."""
+    small, large = (of_seeds(study, arm, measure) for arm in (comparison.small, comparison.large))
+    return intervals.geometric_ratio(intervals.matched(large, small))
 
 
 def gradient_norms(study: Study, arm: SummaryRow) -> list[float]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from ..fits import intervals
 from ..published import conclusion, is_above
 from ..records import Estimate
 from ..study import Finding, Study, SummaryRow
 from ..study_findings import paired_difference, runs_of
-from ..study_rows import mean_over_seeds
 from ..wording import count, joined, number, percent, with_interval
 from .readings import outcome_of, over_seeds
 from .sharpness import (
@@ -28,7 +28,6 @@ from .sharpness import (
     of_seeds,
     ratio_of,
 )
-from .travel import ratio_between
 
 if TYPE_CHECKING:
     from ..store import StoredRun
@@ -53,7 +52,7 @@ def _sharper(study: Study, comparison: Comparison) -> Iterator[Finding]:
     ratio = ratio_of(study, comparison, KESKAR)
     if ratio.value is None:
         return
-    values = [mean_over_seeds(list(of_seeds(study, a, KESKAR).values())) for a in (comparison.small, comparison.large)]
+    values = [intervals.mean(list(of_seeds(study, a, KESKAR).values())) for a in (comparison.small, comparison.large)]
     others = [(m, ratio_of(study, comparison, m)) for m in BOXES if m.kind == "keskar" and m != KESKAR]
     beside = joined([f"{number(e.value)} at ε = {number(m.eps)}" for m, e in others if e.value is not None])
     yield conclusion(
@@ -140,7 +139,7 @@ def _edge(study: Study) -> Iterator[Finding]:
 
 
 def _of_edge(study: Study, arm: SummaryRow) -> Estimate:
-    return mean_over_seeds([value * arm.lr / 2 for value in of_seeds(study, arm, EIGENVALUE).values()])
+    return intervals.mean([value * arm.lr / 2 for value in of_seeds(study, arm, EIGENVALUE).values()])
 
 
 def _by_rate(study: Study) -> Iterator[Finding]:
@@ -151,7 +150,12 @@ def _by_rate(study: Study) -> Iterator[Finding]:
         if low == high or low not in own or high not in own:
             continue
         ratios = [
-            (m, ratio_between(of_seeds(study, own[low], m), of_seeds(study, own[high], m)))
+            (
+                m,
+                intervals.geometric_ratio(
+                    intervals.matched(of_seeds(study, own[high], m), of_seeds(study, own[low], m))
+                ),
+            )
             for m in (KESKAR, RELATIVE, EIGENVALUE)
         ]
         known = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]

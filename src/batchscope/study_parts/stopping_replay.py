@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..fits import intervals
 from ..prechelt import Rule, stop_index
 from ..records import Estimate, RunStatus
 from ..study import Study
-from ..study_rows import evaluations, mean_over_seeds
+from ..study_rows import evaluations
 
 if TYPE_CHECKING:
     from ..store import StoredRun
@@ -170,7 +171,7 @@ def replayed(study: Study, curves: Sequence[Curve], picker: Picker) -> Replayed 
     tests = [n for n in curves[0].metrics if n.startswith("test_") and all(n in curve.metrics for curve in curves)]
 
     def mean(read: Callable[[Curve, Pick], float], unit: str = "") -> Estimate:
-        return mean_over_seeds([_mean([read(curve, pick) for curve, pick in own]) for own in picks], unit)
+        return intervals.mean([_mean([read(curve, pick) for curve, pick in own]) for own in picks], unit)
 
     return Replayed(
         stop_epoch=mean(lambda c, p: c.epochs[p.stop], "epochs"),
@@ -197,7 +198,7 @@ def worse_by(study: Study, curves: Sequence[Curve], picker: Picker, than: Picker
         values = [(c.metrics[test][a.chosen], c.metrics[test][b.chosen]) for c, a, b in picks if test]
         if len(values) == len(own) and (reference := _mean([b for _, b in values])):
             shares.append(sign * (_mean([a for a, _ in values]) - reference) / abs(reference))
-    return mean_over_seeds(shares)
+    return intervals.mean(shares)
 
 
 def _seeds(curves: Sequence[Curve]) -> list[list[Curve]]:

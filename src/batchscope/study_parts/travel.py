@@ -16,7 +16,6 @@ from ..records import Estimate, Row
 from ..study import Study, SummaryRow
 from ..study_courses import Course, course_of
 from ..study_findings import runs_of
-from ..study_rows import mean_over_seeds
 from .readings import over_seeds
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ __all__ = [
     "Update",
     "groups_of",
     "metric_name",
-    "ratio_between",
     "travel_of",
     "travelled",
     "update_of",
@@ -107,24 +105,6 @@ def update_of(run: StoredRun, quantity: Update) -> float | None:
     found = [row.get(quantity) for row in run.rows if row.get("kind") == "epoch_updates"]
     known = [value for value in found if value is not None]
     return _mean(known) if known else None
-
-
-def ratio_between(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
-    """`second / first`: the geometric mean over the seeds that both have, with a 90 % t interval of its logarithm.
-
-    No value where one of the numbers is not above zero.
-
-    >>> e = ratio_between({0: 1.0, 1: 2.0}, {0: 2.0, 1: 16.0})
-    >>> round(e.value, 9), e.low < 1 < e.high
-    (4.0, True)
-    """
-    pairs = [(value, second[seed]) for seed, value in first.items() if seed in second]
-    if not all(a > 0 and b > 0 for a, b in pairs):
-        return Estimate(value=None, low=None, high=None, n=len(pairs), unit="", method="a value is not above zero")
-    logs = mean_over_seeds([math.log(b / a) for a, b in pairs])
-    value, low, high = (None if v is None else math.exp(v) for v in (logs.value, logs.low, logs.high))
-    method = f"geometric {logs.method.replace('interval', 'interval of its logarithm')}"
-    return Estimate(value=value, low=low, high=high, n=logs.n, unit="", method=method)
 
 
 def within(estimate: Estimate, bound: float) -> bool | None:

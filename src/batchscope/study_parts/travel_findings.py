@@ -6,18 +6,16 @@ Arms are compared seed by seed, as a seed draws the same initial weights for all
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..intervals.rank_correlation import rank_correlation
+from ..fits import intervals
 from ..published import conclusion, is_above
 from ..records import Estimate
 from ..study import Finding, Study, SummaryRow
 from ..study_findings import best_arm, runs_of
-from ..study_rows import mean_over_seeds
 from ..wording import count, joined, number, with_interval
 from .readings import arm_of, over_seeds
-from .travel import HARDLY, Moment, Update, groups_of, ratio_between, travelled, update_of, within
+from .travel import HARDLY, Moment, Update, groups_of, travelled, update_of, within
 
 if TYPE_CHECKING:
     from ..store import StoredRun
@@ -62,7 +60,7 @@ def _nearer(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
         if ends is None:
             continue
         (first, a), (last, b) = (travelled(study, runs, arm) for arm in ends)
-        share = ratio_between(a, b)
+        share = intervals.geometric_ratio(intervals.matched(b, a))
         yield conclusion(
             "a large batch at the same rate stays nearer to where it began",
             _below(share, 1.0),
@@ -81,7 +79,7 @@ def _in_every_layer(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding
     if ends is None or not layers:
         return
     by_layer = [[travelled(study, runs, arm, group=group)[1] for arm in ends] for group in layers]
-    shares = [ratio_between(a, b) for a, b in by_layer]
+    shares = [intervals.geometric_ratio(intervals.matched(b, a)) for a, b in by_layer]
     holds = [_below(share, 1.0) for share in shares]
     known = sorted((e.value, i) for i, e in enumerate(shares) if e.value is not None)
     told = range(len(layers)) if len(layers) <= _MOST_LAYERS else [i for _, i in (*known[:1], *known[-1:])]
@@ -105,7 +103,7 @@ def _farther_with_rate(study: Study, runs: Sequence[StoredRun]) -> Iterator[Find
     if low == high or slow is None or fast is None or slow.diverged or fast.diverged:
         return
     (first, a), (last, b) = (travelled(study, runs, arm) for arm in (slow, fast))
-    share = ratio_between(a, b)
+    share = intervals.geometric_ratio(intervals.matched(b, a))
     small = arm_of(study, min(study.question.batch_sizes), low)
     beside = f"; batch size {count(small.batch_size)} at {number(low)} gets {_far(study, runs, small)}" if small else ""
     yield conclusion(
@@ -131,12 +129,12 @@ def _best_lie_farther(study: Study, runs: Sequence[StoredRun]) -> Iterator[Findi
             for d, s in zip(distances, scores, strict=True)
             if seed in d and (value := s.get(seed)) is not None
         ]
-        correlation = rank_correlation([d for d, _ in pairs], [v for _, v in pairs])
+        correlation = intervals.rank_correlation([d for d, _ in pairs], [v for _, v in pairs])
         found += [] if correlation is None else [correlation]
     best = best_arm(study)
     if not found or best is None:
         return
-    mean = _bounded(mean_over_seeds(found))
+    mean = intervals.mean_correlation(found)
     yield conclusion(
         "the best solutions lie farther out",
         is_above(mean),
@@ -152,7 +150,7 @@ def _out_of_reach(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
     if best is None or ends is None:
         return
     (there, a), (here, b) = travelled(study, runs, best, moment="best"), travelled(study, runs, ends[1])
-    short = ratio_between(b, a)
+    short = intervals.geometric_ratio(intervals.matched(a, b))
     yield conclusion(
         "a large batch at the common rate does not get as far as the best solutions lie",
         False if best.key == ends[1].key else is_above(short, 1.0),
@@ -203,7 +201,7 @@ def _update(
     (first, a), (last, b) = (over_seeds(study, runs, arm, lambda run: update_of(run, quantity)) for arm in ends)
     if first.value is None or last.value is None:
         return
-    share = ratio_between(a, b)
+    share = intervals.geometric_ratio(intervals.matched(b, a))
     yield Finding(
         statement=f"from batch size {count(ends[0].batch_size)} to {count(ends[1].batch_size)} at rate "
         f"{number(ends[0].lr)}, {what} goes from {with_interval(first)} to {with_interval(last)}, "
@@ -218,12 +216,6 @@ def _update(
 def _below(estimate: Estimate, bound: float) -> bool | None:
     above = is_above(estimate, bound)
     return None if above is None else not above
-
-
-def _bounded(correlation: Estimate) -> Estimate:
-    """A t interval does not know that a correlation ends at 1."""
-    low, high = (None if v is None else max(-1.0, min(1.0, v)) for v in (correlation.low, correlation.high))
-    return replace(correlation, low=low, high=high)
 
 
 def _far(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, moment: Moment = "end") -> str:

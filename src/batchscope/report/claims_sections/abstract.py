@@ -8,10 +8,10 @@ from typing import NamedTuple
 from ...claims.comparisons import score_change
 from ...claims.convergence import epochs_to_common_loss
 from ...claims.evidence import Evidence
-from ...claims.outcome import log_mean, ratio_of_means
 from ...claims.plan import LONG
 from ...claims.records import Claims, Verdict
 from ...claims.targets import seconds_against_largest
+from ...fits import intervals
 from ...records import Estimate
 from ...wording import count, joined, number, percent, plural, times, with_interval
 from ..blocks import Section, Shares, Tagged, Text
@@ -122,10 +122,10 @@ def _tuning(e: Evidence) -> Headline | None:
 
 def _hardware(e: Evidence) -> Headline | None:
     small, large = e.ends
-    step = log_mean(e.step_ratios(small, large))
+    step = intervals.geometric_mean(e.step_ratios(small, large), "times")
     if step.value is None:
         return None
-    epoch = log_mean(r * small / large for r in e.step_ratios(small, large))
+    epoch = intervals.geometric_mean((r * small / large for r in e.step_ratios(small, large)), "times")
     said = (
         f"A step on {count(large)} examples takes {_as_many(step, 'long')} as one on {count(small)}, and so an epoch "
         f"{_as_many(epoch, 'long')}."
@@ -156,7 +156,7 @@ def _noise(e: Evidence) -> Headline | None:
         return None
     variance = {r["batch_size"]: estimate(r["variance"]) for r in records}
     small, large = min(variance), max(variance)
-    ratio = ratio_of_means(variance[small], variance[large])
+    ratio = intervals.ratio_of_independent_means(variance[small], variance[large])
     if ratio.value is None:
         return None
     said = (
@@ -173,7 +173,7 @@ def _overfitting(e: Evidence) -> Headline | None:
     if name is None or not courses:
         return None
     ends = [(course[-1].metrics[name], min(x.metrics[name] for x in course)) for course in courses]
-    rise = log_mean(end / least for end, least in ends if least > 0)
+    rise = intervals.geometric_ratio(ends)
     if rise.value is None:
         return None
     far = f"{percent(rise.value - 1)} above its least" if rise.value > 1.005 else "no more than 0.5 % above its least"

@@ -7,8 +7,8 @@ from dataclasses import replace
 from ...claims.comparisons import last, score_change
 from ...claims.convergence import epochs_to_common_loss
 from ...claims.evidence import Arm, Evidence
-from ...claims.outcome import mean
 from ...claims.records import Claims
+from ...fits import intervals
 from ...records import Estimate
 from ...wording import count, joined, number, sentence
 from ..blocks import Block, Figure, Row, Section
@@ -135,7 +135,7 @@ def _against(e: Evidence) -> str:
 def _gap(e: Evidence) -> Figure | None:
     def gap(arm: Arm | None) -> Estimate:
         found = [e.gap_at(last(e.course(row))) for row in e.rows(arm) if row.status != "diverged"]
-        return mean([g for g in found if g is not None])
+        return intervals.mean([g for g in found if g is not None])
 
     series = two_series(e, gap)
     ends = [(series[i].values.get(e.ends[0]), series[i].values.get(e.ends[1])) for i in (0, 1)]

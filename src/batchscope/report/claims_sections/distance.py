@@ -7,9 +7,9 @@ from typing import Any
 
 from ...claims.evidence import Arm, Evidence
 from ...claims.geometry import distance, sharpness_of
-from ...claims.outcome import log_mean, mean
 from ...claims.plan import FIXED
 from ...claims.records import Claims
+from ...fits import intervals
 from ...records import Estimate
 from ...wording import count, joined, number, times, with_interval
 from ..blocks import Block, Figure, Json, Key, Row, Section
@@ -39,14 +39,14 @@ def build(claims: Claims, e: Evidence) -> Section:
 
 
 def _far(e: Evidence, arm: Arm) -> Estimate:
-    return mean([far for row in e.rows(arm) if (far := distance(e, row)) is not None])
+    return intervals.mean([far for row in e.rows(arm) if (far := distance(e, row)) is not None])
 
 
 def _distances(e: Evidence) -> Figure | None:
     sizes = e.plan.batch_sizes
     epochs = by_size(sizes, lambda b: _far(e, e.at_one_rate(b)))
     steps = by_size(sizes, lambda b: _far(e, e.at_one_rate(b, FIXED)))
-    best = by_size(sizes, lambda b: mean([]) if (arm := e.at_best(b)) is None else _far(e, arm))
+    best = by_size(sizes, lambda b: intervals.mean([]) if (arm := e.at_best(b)) is None else _far(e, arm))
     series = (
         Series(label="equally many epochs, one rate", colour=ONE_COLOUR, values=epochs),
         Series(label="equally many updates, one rate", colour="var(--series-2)", values=steps, mark="open", dash="dot"),
@@ -144,7 +144,7 @@ def _ratio(
     e: Evidence, arm_of: Callable[[int], Arm | None], of: Callable[[Mapping[str, Any]], float | None]
 ) -> Estimate:
     small, large = (_by_seed(e, arm_of(b), of) for b in e.ends)
-    return log_mean(large[s] / small[s] for s in small if s in large and small[s] > 0 and large[s] > 0)
+    return intervals.geometric_ratio(intervals.matched(large, small))
 
 
 def _why_not(e: Evidence) -> str:

@@ -8,9 +8,9 @@ from statistics import fmean
 
 from ...claims.evidence import Arm, Evidence
 from ...claims.lengths import patience_of, stopped
-from ...claims.outcome import log_mean
 from ...claims.plan import FIXED, LONG
 from ...claims.records import Claims
+from ...fits import intervals
 from ...records import Estimate
 from ...study_courses import Course
 from ...study_rows import Evaluation
@@ -125,7 +125,7 @@ def _rise(e: Evidence, arm: Arm) -> Estimate:
     """The loss at the end over the least."""
     name = _loss(e)
     pairs = [(course[-1].metrics[name], min(x.metrics[name] for x in course)) for course in _courses(e, arm)]
-    return log_mean(end / least for end, least in pairs if least > 0)
+    return intervals.geometric_ratio(pairs)
 
 
 def _spared(e: Evidence) -> str:

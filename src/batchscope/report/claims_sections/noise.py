@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ...claims.comparisons import first_below
 from ...claims.evidence import Arm, Evidence
-from ...claims.outcome import mean
 from ...claims.plan import FEW
 from ...claims.records import Claims
+from ...fits import intervals
 from ...records import Estimate
 from ...study import StudyRow
 from ...wording import count, joined, number, with_interval
@@ -57,7 +57,7 @@ def _gaps(e: Evidence, arms: dict[int, Arm]) -> tuple[float, dict[int, Estimate]
         there = first_below(e.course(row), e.train_loss, level)
         return None if there is None else e.gap_at(there)
 
-    found = by_size(arms, lambda b: mean([g for row in e.rows(arms[b]) if (g := gap(row)) is not None]))
+    found = by_size(arms, lambda b: intervals.mean([g for row in e.rows(arms[b]) if (g := gap(row)) is not None]))
     return (level, found) if found else None
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from ...claims.convergence import epochs_to_common_loss
 from ...claims.evidence import Evidence
-from ...claims.outcome import mean
 from ...claims.records import Claims
+from ...fits import intervals
 from ...records import Estimate
 from ...wording import count, joined, number, with_interval
 from ..blocks import Block, Figure, Json, Key, Section
@@ -132,7 +132,7 @@ def _disturbed(e: Evidence) -> Figure | None:
     told: list[str] = []
     ends: list[float | None] = [0.0]
     for i, kind in enumerate(_KINDS[:2]):
-        costs = {sort: mean(values) for sort, values in _costs(e, kind).items()}
+        costs = {sort: intervals.mean(values) for sort, values in _costs(e, kind).items()}
         if not costs:
             continue
         words = "with it" if i else "without"

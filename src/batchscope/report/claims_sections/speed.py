@@ -5,8 +5,8 @@ from __future__ import annotations
 from statistics import median
 
 from ...claims.evidence import Evidence
-from ...claims.outcome import log_mean
 from ...claims.records import Claims
+from ...fits import intervals
 from ...records import Estimate
 from ...wording import bytes_, count, duration, number, with_interval
 from ..blocks import Block, Figure, Row, Section
@@ -41,7 +41,7 @@ def _times(e: Evidence) -> dict[int, list[float]]:
 
 def _around_median(values: list[float]) -> Estimate:
     """The middle of the rounds, with the geometric mean's interval where it is around it."""
-    spread = log_mean(values)
+    spread = intervals.geometric_mean(values, "s")
     middle = median(values)
     low, high = spread.low, spread.high
     known = low is not None and high is not None and low <= middle <= high
@@ -59,7 +59,7 @@ def _step_time(e: Evidence) -> Figure:
     times = _times(e)
     found = {size: _around_median(values) for size, values in times.items()}
     small, large = min(found), max(found)
-    ratios = log_mean(b / a for a, b in zip(times[small], times[large], strict=True))
+    ratios = intervals.geometric_ratio(zip(times[large], times[small], strict=True))
     caption = (
         f"A step takes {duration(found[small].value)} at batch size {count(small)} and {duration(found[large].value)} "
         f"at {count(large)}: {with_interval(ratios)} times as long for {count(large / small)} times the examples."
@@ -101,7 +101,7 @@ def _memory(e: Evidence) -> Figure | None:
 
 def _epoch(e: Evidence) -> str:
     small, large = e.ends
-    ratio = log_mean(r * small / large for r in e.step_ratios(small, large))
+    ratio = intervals.geometric_mean((r * small / large for r in e.step_ratios(small, large)), "times")
     if ratio.value is None:
         return ""
     return f"An epoch at batch size {count(large)} takes {with_interval(ratio)} of the time of one at {count(small)}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ...intervals.spread import deviation_of, deviation_ratio
+from ...fits import intervals
 from ...records import Estimate
 from ...study import Study
 from ...study_courses import course_of
@@ -169,8 +169,9 @@ def order_figure(study: Study) -> Figure | None:
     for variant, found in values.items():
         marks = points(found, [0.0] * len(found), [number(v) for v in found], colour=colour_of(variant))
         traces.append({**marks, "y": [variant] * len(found)})
-    said = [f"{with_interval(deviation_of(found))} {_WITH[variant]}" for variant, found in values.items()]
-    ratio = deviation_ratio(values[BEFORE], values[NONE]) if len(values) == 2 else None
+    spreads = {variant: intervals.standard_deviation(found) for variant, found in values.items()}
+    said = [f"{with_interval(spread)} {_WITH[variant]}" for variant, spread in spreads.items()]
+    ratio = intervals.ratio_of_standard_deviations(values[BEFORE], values[NONE]) if len(values) == 2 else None
     compared = f", {with_interval(ratio)} times as large" if ratio and ratio.value is not None else ""
     axis = {
         **metric_axis([[v] for found in values.values() for v in found]),

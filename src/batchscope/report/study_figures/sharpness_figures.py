@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from ...intervals.rank_correlation import rank_correlation
+from ...fits import intervals
 from ...records import Estimate
 from ...study import Study, SummaryRow
 from ...study_findings import best_rates, runs_of
@@ -24,7 +24,6 @@ from ...study_parts.sharpness import (
     starts_of,
     value_of_run,
 )
-from ...study_rows import mean_over_seeds
 from ...wording import count, number, times, with_interval
 from ..blocks import Column, Figure, Json, Key, Option, Row, Switch, Table
 from ..charts import PointMark, batch_axis, finite, layout, line, points, safe
@@ -148,7 +147,7 @@ def _start_names(study: Study, measure: Measure) -> list[str]:
 
 
 def _mean(study: Study, arm: SummaryRow | None, measure: Measure) -> float | None:
-    return None if arm is None else mean_over_seeds(list(of_seeds(study, arm, measure).values())).value
+    return None if arm is None else intervals.mean(list(of_seeds(study, arm, measure).values())).value
 
 
 def _conclude(study: Study, measures: Sequence[Measure]) -> str:
@@ -211,7 +210,7 @@ def _correlation(across: Choice, up: Choice) -> str:
         for a, b in zip(xs, ys, strict=True)
         if a is not None and b is not None
     ]
-    found = rank_correlation([a for a, _ in pairs], [b for _, b in pairs])
+    found = intervals.rank_correlation([a for a, _ in pairs], [b for _, b in pairs])
     if found is None:
         return "Too few runs for a rank correlation."
     return (
@@ -228,7 +227,7 @@ def edge_figure(study: Study) -> Figure | None:
         size: [
             (arm, mean)
             for arm in sorted((a for a in study.summary if a.batch_size == size and not a.diverged), key=lambda a: a.lr)
-            if (mean := mean_over_seeds(list(of_seeds(study, arm, EIGENVALUE).values()))).value is not None
+            if (mean := intervals.mean(list(of_seeds(study, arm, EIGENVALUE).values()))).value is not None
         ]
         for size in sizes
     }

@@ -1,1 +1,0 @@
-"""Estimates with intervals, from pairs, repeats, ranks and spreads. Numbers only."""
