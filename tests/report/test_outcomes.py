@@ -6,7 +6,7 @@ import math
 import pytest
 
 from batchscope.records import Bench, Curve, HardwareProfile, Reading, RunStatus, Target
-from batchscope.report.outcomes import best_by_size, curve_at, first_passage, interpolated, outcomes, step_time
+from batchscope.report.outcomes import best_by_size, curve_at, interpolated, outcomes, step_time
 
 from . import plans
 
@@ -21,15 +21,6 @@ def test_finished_runs_are_judged_by_the_plan_s_target_whatever_their_own() -> N
     assert not outcomes(dataclasses.replace(plans.ok(), target=None), (unaimed,))
     elsewhere = dataclasses.replace(plans.TARGET, metric="val_perplexity")
     assert not outcomes(dataclasses.replace(plans.ok(), target=elsewhere), (unaimed,))
-
-
-def test_the_first_passage_is_interpolated_in_log_steps() -> None:
-    rows = [{"kind": "evaluation", "step": s, "metrics": {"val_loss": v}} for s, v in ((0, 9), (10, 0.2), (1000, 0.04))]
-    assert first_passage(rows, plans.TARGET) == pytest.approx(100.0)
-    assert first_passage(rows[:2], plans.TARGET) is None
-    assert (
-        first_passage([{**rows[2], "metrics": {"val_loss": None}}, {"kind": "noise", "step": 3}], plans.TARGET) is None
-    )
 
 
 def test_a_run_that_did_not_reach_the_target_counts_with_the_steps_it_made() -> None:

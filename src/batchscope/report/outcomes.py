@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..belief import first_passage
+from ..fits.curves import steps_to_target, value_at
 from ..records import Bench, Curve, Plan, RunStatus
 from ..wording import count, number
 from .charts import safe
@@ -14,7 +14,7 @@ from .charts import safe
 if TYPE_CHECKING:
     from ..store import StoredRun
 
-__all__ = ["Outcome", "best_by_size", "curve_at", "first_passage", "hover", "interpolated", "outcomes", "step_time"]
+__all__ = ["Outcome", "best_by_size", "curve_at", "hover", "interpolated", "outcomes", "step_time"]
 
 
 class Outcome(NamedTuple):
@@ -45,7 +45,7 @@ def outcomes(plan: Plan, runs: Sequence[StoredRun]) -> tuple[Outcome, ...]:
             continue
         if plan.target.metric not in run.result.best:
             continue
-        passage = first_passage(run.rows, plan.target)
+        passage = steps_to_target(run.rows, plan.target)
         if passage is None and run.config.target == plan.target:
             passage = run.result.steps_to_target
         steps = float(run.result.steps) if passage is None else passage
@@ -98,12 +98,11 @@ def interpolated(x: Sequence[float], y: Sequence[float], at: float) -> float:
 
 
 def curve_at(curve: Curve, batch_size: float) -> float | None:
-    """A curve's value at a batch size, between its points on logarithmic scales; outside them unknown."""
-    sizes = curve.batch_size
-    if not sizes or not sizes[0] <= batch_size <= sizes[-1] or min(curve.value) <= 0:
+    """Value of a fitted curve at a batch size, between its points on logarithmic scales; outside them `None`."""
+    if not curve.batch_size or min(curve.value) <= 0:
         return None
-    logs = interpolated([math.log(b) for b in sizes], [math.log(v) for v in curve.value], math.log(batch_size))
-    return math.exp(logs)
+    logs = value_at(curve.batch_size, [math.log(v) for v in curve.value], batch_size)
+    return None if logs is None else math.exp(logs)
 
 
 def hover(outcome: Outcome, *lines: str) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ..fits.curves import first_passage
 from ..records import Estimate
 from ..study import Study, SummaryRow
 from ..study_findings import best_rates, runs_of
-from .readings import first_passage, geometric_mean, over_seeds, readings
+from .readings import geometric_mean, over_seeds, readings
 
 if TYPE_CHECKING:
     from ..store import StoredRun
@@ -75,7 +76,8 @@ _AXES: tuple[Axis, ...] = ("epoch", "step", "seconds")
 def _times(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, target: float, axis: Axis) -> dict[int, float]:
     def read(run: StoredRun) -> float | None:
         course = readings(study, run, study.metric)
-        x = [float(getattr(reading, axis)) for reading in course]
-        return first_passage(x, [r.value for r in course], target, rising=study.larger_is_better)
+        steps, values = [float(r.step) for r in course], [r.value for r in course]
+        clock = [float(getattr(reading, axis)) for reading in course]
+        return first_passage(steps, values, target, rising=study.larger_is_better, clock=clock)
 
     return over_seeds(study, runs, arm, read)[1]
