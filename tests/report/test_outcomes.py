@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import pytest
 
 from batchscope.records import Bench, Curve, HardwareProfile, Reading, RunStatus, Target
-from batchscope.report.outcomes import best_by_size, curve_at, interpolated, outcomes, step_time
+from batchscope.report.outcomes import best_by_size, curve_at, outcomes, step_time
 
+from ..plan import searches
 from . import plans
 
 
@@ -67,8 +67,12 @@ def test_a_curve_is_read_on_logarithmic_scales_and_not_beyond_its_ends() -> None
     assert curve_at(curve, 2000) is None
 
 
-def test_interpolated() -> None:
-    assert interpolated([1, 3], [10, 20], 2) == 15
-    assert interpolated([1, 3], [10, 20], 0.5) == 10
-    assert interpolated([1, 3], [10, 20], 5) == 30
-    assert math.isclose(interpolated([4], [7], 100), 7)
+@pytest.mark.parametrize("update_s", [0.0, 0.4e-3])
+def test_the_page_and_the_plan_have_the_same_step_times(update_s: float) -> None:
+    """At every batch size; at most 50 examples fit at once, which divides neither 128 nor 512."""
+    bench = dataclasses.replace(searches.bench(update_s=update_s), largest_micro_batch_size=50)
+    findings = searches.search(bench=bench)
+    plan = dataclasses.replace(plans.ok(), bench=bench)
+    assert {128, 512} <= set(findings.batch_sizes)
+    for size in (*findings.batch_sizes, 50, 100, 130):
+        assert step_time(plan, size) == pytest.approx(findings.seconds_of(size))

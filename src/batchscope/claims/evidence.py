@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from ..fits.curves import first_passage
+from ..fits.step_time import StepTime, fit_step_time
 from ..records import Estimate, RunStatus
 from ..stopping import larger_is_better
 from ..store import StoredRun
@@ -18,7 +19,7 @@ from ..study_rows import Evaluation, evaluations
 from .outcome import log_mean, mean
 from .plan import ClaimsPlan
 
-__all__ = ["Arm", "Evidence", "Quality", "chosen_rate", "step_time_of"]
+__all__ = ["Arm", "Evidence", "Quality", "chosen_rate", "step_time_of_rounds"]
 
 _RUNNING = "train_loss"
 """The training loss as training saw it: a mean over the steps since the last evaluation."""
@@ -46,9 +47,10 @@ def chosen_rate(summary: Iterable[SummaryRow], variant: str, batch_size: int) ->
     return next(found, None)
 
 
-def step_time_of(timing: Mapping[str, Any], size: int) -> float:
-    """Median seconds of a step over the rounds of a timing."""
-    return median(r[timing["sizes"].index(size)] for r in timing["seconds"])
+def step_time_of_rounds(timing: Mapping[str, Any]) -> StepTime:
+    """Step-time model of the median seconds at each size, over the rounds of a timing."""
+    columns = zip(*timing["seconds"], strict=True)
+    return fit_step_time([(size, median(seconds)) for size, seconds in zip(timing["sizes"], columns, strict=True)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,12 +279,16 @@ class Evidence:
         i, j = (timing["sizes"].index(b) for b in (size, other))
         return [r[j] / r[i] for r in timing["seconds"]]
 
-    def step_time_s(self, size: int) -> float | None:
-        """Median seconds of a step, all rounds."""
+    @cached_property
+    def step_time(self) -> StepTime | None:
+        """Step-time model of the task; `None`: steps were not timed."""
         timing = self.noted("timing")
-        if timing is None or size not in timing["sizes"]:
-            return None
-        return step_time_of(timing, size)
+        return None if timing is None else step_time_of_rounds(timing)
+
+    def step_time_s(self, size: int) -> float | None:
+        """Seconds of a step at a batch size that was timed; `None`: it was not."""
+        timing = self.noted("timing")
+        return None if self.step_time is None or size not in timing["sizes"] else self.step_time.of_batch(size)
 
     @cached_property
     def memory(self) -> dict[int, float]:
