@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from batchscope.study_parts.equal_training_loss import common_level, levels_down_to, passage
-from batchscope.study_rows import Evaluation
+from batchscope.study_parts.equal_training_loss import TRAINING_LOSS, common_level, levels_down_to
+from batchscope.study_rows import Evaluation, evaluation_at
 
 
 def course(rate: float, epochs: int = 10) -> list[Evaluation]:
@@ -19,34 +19,42 @@ def course(rate: float, epochs: int = 10) -> list[Evaluation]:
     ]
 
 
-@pytest.mark.parametrize("level", [0.9, 0.5, 0.11, math.exp(-2.0)])
-def test_on_an_exponential_the_passage_is_exact(level: float) -> None:
-    there = passage(course(0.5), level)
+@pytest.mark.parametrize("level", [2.9, 1.7, 0.45])
+def test_on_a_loss_that_falls_with_the_logarithm_of_the_step_the_passage_is_exact(level: float) -> None:
+    """The loss is 3 - log(step) after step 1, and the validation loss half of it."""
+    steps = (1, 2, 5, 10, 30)
+    falling = [
+        Evaluation(s, s / 4, 0.1 * s, None, {TRAINING_LOSS: 3.0 - math.log(s), "val_loss": 1.5 - math.log(s) / 2})
+        for s in steps
+    ]
+    there = evaluation_at(falling, TRAINING_LOSS, level)
     assert there is not None
-    t = -math.log(level) / 0.5
-    assert there.epoch == pytest.approx(t)
-    assert there.step == round(4 * t)
-    assert there.seconds == pytest.approx(0.1 * t)
-    assert there.metrics["val_loss"] == pytest.approx(2.0 - 0.1 * t)
-    assert there.metrics["train_loss_eval"] > 0
+    step = math.exp(3.0 - level)
+    assert there.step == round(step)
+    assert there.epoch == pytest.approx(step / 4)
+    assert there.seconds == pytest.approx(0.1 * step)
+    assert there.metrics == {TRAINING_LOSS: pytest.approx(level), "val_loss": pytest.approx(level / 2)}
 
 
 def test_the_first_passage_counts_and_the_start_may_be_one() -> None:
-    back = [*course(0.5, 4), *course(0.5)]
-    assert passage(back, 0.5) == passage(course(0.5), 0.5)
+    def passage(course: list[Evaluation], level: float) -> Evaluation | None:
+        return evaluation_at(course, TRAINING_LOSS, level)
+
+    late = [e._replace(step=e.step + 100) for e in course(0.5)]
+    assert passage([*course(0.5, 4), *late], 0.5) == passage(course(0.5), 0.5)
     assert passage(course(0.5), 3.0) == course(0.5)[0]
     assert passage(course(0.5), 1e-9) is None
     assert passage([], 1.0) is None
 
 
-def test_losses_that_are_not_above_0_are_interpolated_as_they_are() -> None:
-    line = [Evaluation(t, float(t), 0.0, None, {"train_loss_eval": 1.0 - t}) for t in range(3)]
-    there = passage(line, 0.0)
+def test_metrics_of_one_evaluation_only_are_left_out_and_what_is_no_number_stays_none() -> None:
+    points = [(1, {"a": 3.0, "b": 1.0, "c": math.nan}), (4, {"a": 1.0, "c": 2.0, "d": 5.0})]
+    there = evaluation_at([Evaluation(s, s, s, None, metrics) for s, metrics in points], "a", 2.0)
     assert there is not None
-    assert there.epoch == 1.0
-    below = passage(line, -0.25)
-    assert below is not None
-    assert below.epoch == pytest.approx(1.25)
+    assert there.step == 2
+    assert there.metrics.keys() == {"a", "c"}
+    assert there.metrics["a"] == pytest.approx(2.0)
+    assert math.isnan(there.metrics["c"])
 
 
 def test_the_common_level_is_the_lowest_that_all_reach() -> None:
@@ -55,7 +63,7 @@ def test_the_common_level_is_the_lowest_that_all_reach() -> None:
     assert level == pytest.approx(0.37)
     assert level is not None
     assert level >= math.exp(-1.0)
-    assert passage(slow, level) is not None
+    assert evaluation_at(slow, TRAINING_LOSS, level) is not None
     assert common_level([]) is None
     assert common_level([[Evaluation(0, 0.0, 0.0, None, {"val_loss": 1.0})]]) is None
     levels = levels_down_to([slow, fast], level, 5)

@@ -104,12 +104,12 @@ def test_epochs_to_the_lowest_loss_that_all_runs_reach() -> None:
     assert (found.ratio.value, found.ratio.low, found.ratio.high) == pytest.approx((1.5, 1.5, 1.5))
 
 
-def test_between_evaluations_the_loss_is_straight_and_without_a_fall_there_is_no_common_loss() -> None:
+def test_between_evaluations_the_loss_is_straight_in_log_steps_and_without_a_fall_there_is_no_common_loss() -> None:
     runs = [run_of(NONE, 10, 0.1, 0, [8.0, 6.0, 5.0]), run_of(BEFORE, 10, 0.1, 0, [8.0, 7.0, 3.0])]
     study = study_of(runs)
     found = epochs_to_common_loss(study, runs, pairs(study)[0])
     assert found is not None
-    assert found.with_.value == pytest.approx(1.5)
+    assert found.with_.value == pytest.approx(math.sqrt(2.0))
     flat = [run_of(NONE, 10, 0.1, 0, [8.0, 8.5, 9.0]), run_of(BEFORE, 10, 0.1, 0, [8.0, 7.0, 3.0])]
     study = study_of(flat)
     assert epochs_to_common_loss(study, flat, pairs(study)[0]) is None

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from batchscope.belief import first_passage
+from batchscope.fits.curves import steps_to_target
 from batchscope.records import RunStatus, Target
 from batchscope.store import StoredRun, read_runs
 from batchscope.tasks.digits import digits
@@ -176,9 +176,9 @@ def test_several_targets_are_answered_from_the_same_runs_and_the_kept_model_meet
     for target, easier in zip(targets, plan["easier_targets"], strict=True):
         recipe, steps = easier["recipe"], easier["predicted"]["steps_to_target"]
         passed = {
-            (run.config.batch_size, run.config.lr): first_passage(run.rows, target)
+            (run.config.batch_size, run.config.lr): steps_to_target(run.rows, target)
             for run in runs
-            if first_passage(run.rows, target) is not None
+            if steps_to_target(run.rows, target) is not None
         }
         seconds = {pair: passage * step_time(pair[0]) for pair, passage in passed.items() if passage is not None}
         assert seconds[recipe["batch_size"], recipe["lr"]] <= 1.3 * min(seconds.values())

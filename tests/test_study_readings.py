@@ -18,11 +18,9 @@ from batchscope.study_parts.readings import (
     DISTANCE,
     Outcome,
     arm_of,
-    first_passage,
     outcome_of,
     over_seeds,
     readings,
-    value_at,
     with_distance,
 )
 from batchscope.studying import study
@@ -76,24 +74,6 @@ def test_a_number_of_every_run_that_did_not_diverge(descent: tuple[Study, Path])
     lost = replace(found, rows=tuple(replace(row, status="diverged") if row.seed else row for row in found.rows))
     assert over_seeds(lost, runs, arm, lambda run: float(run.config.seed))[1] == {0: 0.0}
     assert arm_of(found, 4, 0.2) is None
-
-
-def test_value_and_passage_undo_each_other_on_a_rising_course() -> None:
-    x = [0.0, 1.0, 3.0, 7.0, 8.0]
-    y = [0.0, 0.5, 0.75, 2.0, 2.1]
-    for target in np.linspace(0.0, 2.1, 22):
-        moment = first_passage(x, y, float(target), rising=True)
-        assert moment is not None
-        assert value_at(x, y, moment) == pytest.approx(target)
-        assert moment == pytest.approx(float(np.interp(target, y, x)))
-    assert value_at(x, y, -1) is None
-    assert value_at([], [], 0) is None
-
-
-def test_the_first_of_several_passages_counts() -> None:
-    assert first_passage([0, 1, 2, 3], [5.0, 3.0, 6.0, 1.0], 4.0, rising=False) == 0.5
-    assert first_passage([2, 3], [1.0, 9.0], 4.0, rising=False) == 2.0
-    assert first_passage([0, 1], [1.0, 1.0], 1.5, rising=True) is None
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from .belief import curve_of, first_passage
 from .findings import Findings
+from .fits.curves import curve_of, steps_to_target
 from .records import RunStatus
 from .search.grid import Grid
 from .search.halving import Halving
@@ -114,7 +114,7 @@ def trial_of(run: StoredRun, findings: Findings, limit: int | None = None) -> Tr
     ends = [int(row["step"]) for row in evaluations if limit is not None and row["step"] >= limit]
     end = ends[0] if ends else run.result.steps
     rows = [row for row in evaluations if row["step"] <= end]
-    passage = first_passage(rows, target)
+    passage = steps_to_target(rows, target)
     stopped = bool(ends) and (end < run.result.steps or run.result.status is RunStatus.PAUSED)
     return Trial(
         batch_size=run.config.batch_size,

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from .fits.curves import curve_of, steps_to_target
 from .fits.noise_scale import estimate
 from .fits.steps_to_target import Observation, Prior, StepsPosterior, fit
 from .metrics import target_metric
@@ -21,7 +22,6 @@ __all__ = [
     "best_value",
     "choose_target",
     "curve_on_clock",
-    "first_passage",
     "gets_further",
     "noise_scale_of",
     "observe",
@@ -40,26 +40,6 @@ _SHARE_LEFT = 0.05
 _LAG_BELIEVED = 1.1
 
 
-def curve_of(rows: Sequence[Row], target: Target) -> list[tuple[int, float]]:
-    """Step and target metric of each evaluation of a run; evaluations without the metric are passed over."""
-    evaluations = [row for row in rows if row["kind"] == "evaluation"]
-    pairs = [(int(row["step"]), row["metrics"].get(target.metric)) for row in evaluations]
-    return [(step, float(value)) for step, value in pairs if value is not None]
-
-
-def first_passage(rows: Sequence[Row], target: Target) -> float | None:
-    """Steps to the target in a run's rows, interpolated in log steps; `None` where it was not reached."""
-    before: tuple[int, float] | None = None
-    for point in curve_of(rows, target):
-        if before is not None and target.met_by(point[1]):
-            history = History(target=target)
-            for step, value in (before, point):
-                history.add(step, None, {target.metric: value})
-            return history.steps_to_target
-        before = point
-    return None
-
-
 def curve_on_clock(run: StoredRun, target: Target, step_time: float) -> list[tuple[float, float]]:
     """Time and metric of a run's evaluations, up to the first at the target."""
     curve: list[tuple[float, float]] = []
@@ -76,7 +56,7 @@ def best_on_clock(
     """The run that reached the target at the least cost, and that cost."""
     best: tuple[float, StoredRun] | None = None
     for run in runs:
-        steps = first_passage(run.rows, target)
+        steps = steps_to_target(run.rows, target)
         if steps is None or run.config.purpose == "horizon":
             continue
         spent = steps * cost(run.config.batch_size)
@@ -114,8 +94,8 @@ def _observed(
     milestone: Target | None,
 ) -> Observation:
     assert run.result is not None
-    passed = first_passage(run.rows, milestone) if milestone else None
-    reached = first_passage(run.rows, target)
+    passed = steps_to_target(run.rows, milestone) if milestone else None
+    reached = steps_to_target(run.rows, target)
     seen = Observation(
         batch_size=run.config.batch_size,
         lr=run.config.lr,
@@ -142,7 +122,7 @@ def _observed(
 
 def _steps_at_lag(run: StoredRun, reference: StoredRun, target: Target, cost: Callable[[int], float]) -> float | None:
     own, other = (cost(r.config.batch_size) for r in (run, reference))
-    needed = first_passage(reference.rows, target)
+    needed = steps_to_target(reference.rows, target)
     if needed is None:
         return None
     history = History(target=target)

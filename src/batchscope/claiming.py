@@ -19,6 +19,7 @@ from .codec import encode
 from .device import Device, pick
 from .errors import UsageError
 from .files import write_text
+from .fits.step_time import StepTime, fit_step_time
 from .laboratory import Laboratory
 from .loading import LoadedTask, as_loaded
 from .progress import Prediction, Progress, Silent
@@ -102,12 +103,12 @@ def claims(
             target=prepared.target,
             store=store,
             progress=told,
-            pace=prepared.pace,
+            step_time=prepared.step_time,
             arms=prepared.arms,
             deadline=deadline,
             expected=plan.runs(workload.examples),
         )
-        told.predicted(_prediction(plan, prepared.pace.step_time_s, prepared.pace.evaluation_s, workload, question))
+        told.predicted(_prediction(plan, prepared.step_time, prepared.evaluation_s, workload, question))
         if laboratory.noted("capacity") is None:
             laboratory.note("capacity", {"free_bytes": device.free_bytes(), "device": device.name})
         ClaimsLaboratory(laboratory, plan).measure_all()
@@ -126,8 +127,8 @@ def predict(
         workload = workload_of(loaded, device or pick())
         told = progress or Silent()
         plan = _planned(workload, question, told)
-        step_s, evaluation_s = _pace(workload, _tried(workload, plan.least_batch_size))
-        return _prediction(plan, step_s, evaluation_s, workload, question)
+        step_time, evaluation_s = _times(workload, _tried(workload, plan.least_batch_size))
+        return _prediction(plan, step_time, evaluation_s, workload, question)
 
 
 def asked_of(loaded: LoadedTask, question: ClaimsQuestion, device: Device) -> dict[str, Any]:
@@ -149,13 +150,13 @@ def _planned(workload: Workload, question: ClaimsQuestion, told: Progress) -> Cl
     told.stage("planning what to run")
     least = _checked(workload, question)
     sizes = _tried(workload, least)
-    step_s, evaluation_s = _pace(workload, sizes)
+    step_time, evaluation_s = _times(workload, sizes)
     return plan_for(
         workload.examples,
         lrs=question.lrs or rates_below(_ceiling(workload, sizes[-1], question.seed)),
         seed=question.seed,
         seconds_to_use=PART_OF_BUDGET * question.budget_s,
-        step_s=step_s,
+        step_s=step_time.of_batch,
         evaluation_s=evaluation_s,
         smallest=least,
         batch_sizes=tuple(sorted(question.batch_sizes)),
@@ -194,17 +195,15 @@ def _tried(workload: Workload, least: int) -> list[int]:
     return [b for b in _TRIED if least <= b <= most] or [most]
 
 
-def _pace(workload: Workload, sizes: Sequence[int]) -> tuple[Any, float]:
-    """Seconds of a step as a function of the batch size, on the line through two sizes, and of an evaluation."""
+def _times(workload: Workload, sizes: Sequence[int]) -> tuple[StepTime, float]:
+    """Step-time model of this machine, and the seconds of an evaluation."""
     readings = measure_step_times(workload, sizes, budget_s=_TIMING_S).readings
-    times = {r.micro_batch_size: r.step_time_s for r in readings if r.step_time_s is not None}
-    small, large = min(times), max(times)
-    slope = max(0.0, (times[large] - times[small]) / (large - small)) if large > small else 0.0
+    step_time = fit_step_time([(r.micro_batch_size, r.step_time_s) for r in readings if r.step_time_s is not None])
     model, device = workload.model(0), workload.device
     workload.evaluate(model)
     started = device.clock()
     workload.evaluate(model)
-    return (lambda b: max(1e-6, times[small] + slope * (b - small))), device.clock() - started
+    return step_time, device.clock() - started
 
 
 def _ceiling(workload: Workload, batch_size: int, seed: int) -> float:
@@ -236,9 +235,9 @@ def _as_study(plan: ClaimsPlan, question: ClaimsQuestion) -> tuple[NamedStudy, S
 
 
 def _prediction(
-    plan: ClaimsPlan, step_s: Any, evaluation_s: float, workload: Workload, question: ClaimsQuestion
+    plan: ClaimsPlan, step_time: StepTime, evaluation_s: float, workload: Workload, question: ClaimsQuestion
 ) -> Prediction:
-    seconds = plan.seconds(workload.examples, step_s, evaluation_s)
+    seconds = plan.seconds(workload.examples, step_time.of_batch, evaluation_s)
     budget = question.budget_s
     return Prediction(
         seconds=min(seconds, budget),

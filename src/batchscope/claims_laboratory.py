@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .bench.step_rounds import measure_rounds
-from .claims.evidence import chosen_rate, step_time_of
+from .claims.evidence import chosen_rate, step_time_of_rounds
 from .claims.plan import FEW, FIXED, LONG, ORDER, ClaimsPlan, trial_variant
 from .claims.tuning import advice_for
 from .codec import encode
@@ -158,15 +158,10 @@ class ClaimsLaboratory:
 
     def _trials(self) -> None:
         """The advice to begin small and grow, followed with each seed; times are those of the timing."""
-        lr, pace = self._one_rate(), self._laboratory.pace
-        timing = self._laboratory.noted("timing")
+        lr, timing = self._one_rate(), self._laboratory.noted("timing")
+        step_time = self._laboratory.step_time if timing is None else step_time_of_rounds(timing)
         metric = self._laboratory.target
         advice = advice_for(self._plan, larger_is_better=metric.mode == "max")
-
-        def seconds(size: int, steps: int) -> float:
-            if timing is None or size not in timing["sizes"]:
-                return steps * pace.step_time_s(size)
-            return steps * step_time_of(timing, size)
 
         for seed in self._plan.seeds:
 
@@ -181,7 +176,7 @@ class ClaimsLaboratory:
                     batch_size=asked.batch_size,
                     epochs=asked.epochs,
                     value=row.values.get(f"best_{metric.metric}"),
-                    seconds=seconds(asked.batch_size, row.steps),
+                    seconds=row.steps * step_time.of_batch(asked.batch_size),
                 )
 
             follow(advice, made)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from .baseline import NAMES
-from .belief import first_passage
 from .findings import Findings
+from .fits.curves import steps_to_target
 from .records import Estimate, Evidence
 
 __all__ = ["evidence_of", "law_in_words"]
@@ -73,7 +73,7 @@ def _of_runs(findings: Findings) -> list[Evidence]:
     if findings.target is None:
         return []
     reached = sum(len(steps) for steps in findings.reached.values())
-    without = [run for run in findings.finished if first_passage(run.rows, findings.target) is None]
+    without = [run for run in findings.finished if steps_to_target(run.rows, findings.target) is None]
     ends = Counter(run.result.status for run in without if run.result)
     lost = [f"{number} {status.ending}" for status, number in ends.items()]
     others = f"; of the others, {', '.join(lost)}" if lost else ""

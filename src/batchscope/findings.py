@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from .belief import best_on_clock, noise_scale_of, observe, prior_from, update_belief
-from .fits.step_time import StepTime, fit_step_time
+from .fits.step_time import StepTime, step_time_of
 from .fits.steps_to_target import Observation, StepsPosterior
 from .question import Question
 from .records import Bench, Environment, Estimate, RateRange, Target
@@ -56,14 +56,12 @@ class Findings:
 
     @cached_property
     def step_time(self) -> StepTime:
-        """Seconds of a step, by micro-batch size, on the hardware that the answer is for."""
-        readings = [r for r in self.bench.readings if r.step_time_s is not None and r.gradient_time_s is not None]
-        updates = sorted(max(0.0, (r.step_time_s or 0.0) - (r.gradient_time_s or 0.0)) for r in readings)
-        return fit_step_time(self.bench.profile.step_time_s, update_s=updates[len(updates) // 2] if updates else 0.0)
+        """Step-time model of the hardware that the answer is for."""
+        return step_time_of(self.bench)
 
     def seconds_of(self, batch_size: int) -> float:
         """Seconds of one step of a batch size, accumulated where it does not fit at once."""
-        return self.step_time.of_batch(batch_size, self.bench.largest_micro_batch_size)
+        return self.step_time.of_batch(batch_size)
 
     def cost_of(self, batch_size: int) -> float:
         """What is to be least of one step: its seconds, or its examples."""

@@ -20,8 +20,8 @@ from torch import nn
 from .device import Device, lack_of_memory_named
 from .errors import OutOfMemory, UsageError
 from .files import explained, read_json
+from .fits.step_time import StepTime
 from .loading import LoadedTask
-from .pace import Pace
 from .probes.base import Observer, Probe
 from .probes.kept_weights import Keep, KeptWeights
 from .probes.train_part import TrainPart
@@ -54,7 +54,7 @@ class Laboratory:
         target: the metric that choices are made by, with a value that no run reaches.
         store: where runs are kept.
         progress: told what happens.
-        pace: what steps and evaluations take here.
+        step_time: step-time model of this machine.
         arms: what the study said it would train.
         deadline: when the budget is used up, on the monotonic clock.
     """
@@ -65,7 +65,7 @@ class Laboratory:
     target: Target
     store: Store
     progress: Progress
-    pace: Pace
+    step_time: StepTime
     arms: Sequence[Arm]
     deadline: float
     expected: int | None = None
@@ -305,7 +305,7 @@ class Laboratory:
         length = arm.length
         if length.unit in ("epochs", "until-stopped"):
             return 1.0
-        steps = length.amount if length.unit == "steps" else length.amount / self.pace.step_time_s(arm.batch_size)
+        steps = length.amount if length.unit == "steps" else length.amount / self.step_time.of_batch(arm.batch_size)
         return min(1.0, float(f"{max(1.0, steps / _EVALUATIONS) * arm.batch_size / examples:.3g}"))
 
     def _make(

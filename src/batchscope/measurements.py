@@ -9,7 +9,7 @@ from typing import Any
 from .bench import measure
 from .check import check
 from .device import Device
-from .fits.step_time import fit_step_time
+from .fits.step_time import step_time_of
 from .loading import LoadedTask
 from .noise import NoiseReport, measure_noise
 from .progress import Progress, Silent
@@ -140,7 +140,7 @@ def keep_noise(
 
 def hardware_knee(bench: Bench) -> Estimate:
     """Fixed ÷ per-example cost of a step, in examples."""
-    return fit_step_time(bench.profile.step_time_s).hardware_knee
+    return step_time_of(bench).hardware_knee
 
 
 def _workload(loaded: LoadedTask, device: Device) -> Workload:

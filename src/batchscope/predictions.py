@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from .belief import first_passage
 from .findings import Findings
+from .fits.curves import steps_to_target
 from .fits.memory import fit_memory
 from .fits.step_time import accumulation
 from .records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, RunStatus, Verified
@@ -106,7 +106,7 @@ def run_at(findings: Findings, batch_size: int, lr: float) -> StoredRun | None:
         if findings.question.within is not None:
             counts = run.result is not None and run.result.status is not RunStatus.PAUSED
         else:
-            counts = (batch_size, lr) in findings.reached and first_passage(run.rows, findings.target) is not None
+            counts = (batch_size, lr) in findings.reached and steps_to_target(run.rows, findings.target) is not None
         if same and counts:
             return run
     return None
@@ -120,7 +120,7 @@ def verified_by(findings: Findings, batch_size: int, lr: float) -> Verified | No
     run = run_at(findings, batch_size, lr)
     if run is None or run.result is None or findings.target is None:
         return None
-    steps, seen = first_passage(run.rows, findings.target), run.result.last
+    steps, seen = steps_to_target(run.rows, findings.target), run.result.last
     if findings.question.within is not None:
         steps, seen = float(run.result.best_step), run.result.best
     assert steps is not None

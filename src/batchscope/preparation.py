@@ -11,7 +11,7 @@ from .bench.throughput import measure_step_times
 from .check import Preflight, check
 from .device import lack_of_memory_named
 from .errors import OutOfMemory, TargetError
-from .fits.step_time import fit_step_time
+from .fits.step_time import fit_step_time, step_time_of
 from .profile import bench_from_profile
 from .progress import Prediction, Progress, Silent
 from .records import Bench, HardwareProfile, Timing
@@ -111,13 +111,12 @@ def _bench(
 def _step_seconds(workload: Workload, preflight: Preflight, bench: Bench, *, measured_here: bool) -> float:
     """One step at a typical batch size on this machine: from the bench if it ran here, else from a few steps."""
     batch_size = min(preflight.max_batch_size, PRIOR_CRITICAL_BATCH_SIZE)
-    times, largest = bench.profile.step_time_s, bench.largest_micro_batch_size
-    if not measured_here:
-        most = min(batch_size, largest)
-        smallest = min(most, max(most // 8, preflight.smallest_micro_batch_size))
-        times = _times_here(workload, sorted({smallest, most})) or times
-        largest = times[-1][0]
-    return fit_step_time(times).of_batch(batch_size, largest)
+    if measured_here:
+        return step_time_of(bench).of_batch(batch_size)
+    most = min(batch_size, bench.largest_micro_batch_size)
+    smallest = min(most, max(most // 8, preflight.smallest_micro_batch_size))
+    times = _times_here(workload, sorted({smallest, most})) or bench.profile.step_time_s
+    return fit_step_time(times, largest_micro_batch_size=times[-1][0]).of_batch(batch_size)
 
 
 def _times_here(workload: Workload, sizes: Sequence[int]) -> tuple[tuple[int, float], ...]:

@@ -26,6 +26,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .fits.curves import between
+
 __all__ = ["Course", "NoisyQuadratic", "Tuned"]
 
 Array = NDArray[np.float64]
@@ -280,8 +282,7 @@ class _Passage:
         if self._last is not None and now.any():
             before, previous = self._last
             share = (previous[now] - self.target) / (previous[now] - loss[now])
-            # Between steps 0 and 1 the logarithm has no start: the passage there is counted linearly.
-            self.steps[now] = before * (step / before) ** share if before else share
+            self.steps[now] = between(before, step, share)
         self._last = step, loss
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .errors import TargetError
+from .fits.curves import first_passage
 from .metrics import target_metric
 from .records import RunStatus, Target
 
@@ -65,15 +66,12 @@ class History:
 
     @property
     def steps_to_target(self) -> float | None:
-        """The first passage, interpolated in log steps between the evaluation at the target and the one before."""
+        """Steps to the target, interpolated in log steps; `None` where the last evaluation is short of it."""
         if not self.reached:
             return None
-        after, before = self.steps[-1], self.steps[-2]
-        value, previous = self.values[-1], self.values[-2]
-        if before < 1 or not math.isfinite(previous) or value == previous:
-            return float(after)
-        share = min(1.0, max(0.0, (previous - self.target.value) / (previous - value)))
-        return math.exp(math.log(before) + share * (math.log(after) - math.log(before)))
+        trained = [(float(step), value) for step, value in zip(self.steps, self.values, strict=True) if step > 0]
+        steps, values = [step for step, _ in trained], [value for _, value in trained]
+        return first_passage(steps, values, self.target.value, rising=self.target.mode == "max")
 
 
 StopRule = Callable[[History], RunStatus | None]
@@ -213,10 +211,9 @@ class BehindRule:
         values = [v for v in history.values[: index + 1 or None] if math.isfinite(v)]
         smaller = history.target.mode == "min"
         best = min(values) if smaller else max(values)
-        as_good = next(
-            (t for t, v in self.reference if t > 0 and (v <= best if smaller else v >= best)), self.reference[-1][0]
-        )
-        return history.steps[index] * self.step_time / as_good
+        trained = [point for point in self.reference if point[0] > 0]
+        as_good = first_passage([t for t, _ in trained], [v for _, v in trained], best, rising=not smaller)
+        return history.steps[index] * self.step_time / (as_good or self.reference[-1][0])
 
 
 @dataclass(frozen=True, kw_only=True)

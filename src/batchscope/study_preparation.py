@@ -10,9 +10,10 @@ from .bench.throughput import measure_step_times
 from .check import Preflight, check
 from .device import Device, lack_of_memory_named
 from .errors import OutOfMemory, TargetError, UsageError
+from .fits.memory import fit_memory
+from .fits.step_time import StepTime, fit_step_time
 from .laboratory import Laboratory
 from .metrics import target_metric, without_end
-from .pace import Pace
 from .probes.train_part import TrainPart
 from .progress import Prediction, Progress
 from .records import Target
@@ -37,17 +38,26 @@ class StudyPrepared:
 
     target: Target
     arms: tuple[Arm, ...]
-    pace: Pace
+    step_time: StepTime
+    evaluation_s: float
     memory_bytes: tuple[tuple[int, float], ...]
     """Peak of one training step, by batch size."""
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Measured:
-    """What is measured once for a folder."""
+class _Times:
+    """Seconds of a training step by batch size, and of an evaluation, as they were read."""
 
-    pace: Pace
+    step_s: tuple[tuple[int, float], ...]
+    evaluation_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """What is measured once for a folder, as it stands in the note `measured`."""
+
+    pace: _Times
     memory_bytes: tuple[tuple[int, float], ...]
 
 
@@ -86,7 +96,12 @@ def prepare_study(
             store.note("measured", measured)
     notes = [*preflight.notes, *([f"the training part is not evaluated: {refusal.reason}"] if refusal else [])]
     return StudyPrepared(
-        target=target, arms=arms, pace=measured.pace, memory_bytes=measured.memory_bytes, notes=tuple(notes)
+        target=target,
+        arms=arms,
+        step_time=fit_step_time(measured.pace.step_s),
+        evaluation_s=measured.pace.evaluation_s,
+        memory_bytes=measured.memory_bytes,
+        notes=tuple(notes),
     )
 
 
@@ -127,7 +142,7 @@ def prediction_of(
     runs = 0
     for arm in prepared.arms:
         left = [s for s in question.seeds if laboratory is None or not laboratory.made(arm, s)]
-        least, usual, most = _seconds_of(arm, examples, prepared.pace)
+        least, usual, most = _seconds_of(arm, examples, prepared.step_time, prepared.evaluation_s)
         low, typical, high = low + len(left) * least, typical + len(left) * usual, high + len(left) * most
         runs += len(left)
     return Prediction(
@@ -140,13 +155,13 @@ def prediction_of(
     )
 
 
-def _seconds_of(arm: Arm, examples: int, pace: Pace) -> tuple[float, float, float]:
-    length, step_s = arm.length, pace.step_time_s(arm.batch_size)
+def _seconds_of(arm: Arm, examples: int, step_time: StepTime, evaluation_s: float) -> tuple[float, float, float]:
+    length, step_s = arm.length, step_time.of_batch(arm.batch_size)
     steps = length.steps(examples, arm.batch_size)
     if steps is None:
         return length.amount, length.amount * 1.1, length.amount * _SPREAD
     evaluations = min(steps, max(30.0, steps * arm.batch_size / examples))
-    whole = steps * step_s + evaluations * pace.evaluation_s
+    whole = steps * step_s + evaluations * evaluation_s
     if length.unit == "until-stopped":
         least, usual, most = _STOPS_AT
         return whole * least, whole * usual, whole * most
@@ -164,11 +179,11 @@ def _measure(
     workload.evaluate(model)
     if part is not None:
         part.measure(model)
-    pace = Pace(
+    times = _Times(
         step_s=tuple((r.micro_batch_size, r.step_time_s) for r in readings if r.step_time_s is not None),
         evaluation_s=device.clock() - started,
     )
-    return _Measured(pace=pace, memory_bytes=memory)
+    return _Measured(pace=times, memory_bytes=memory)
 
 
 def step_memory(
@@ -195,19 +210,12 @@ def step_memory(
     first = {s for s in _SMALL_SIZES if smallest <= s < sizes[-1]}
     readings: list[tuple[int, float]] = []
     for size in sorted({*sizes, *first}):
-        expected = _foreseen(readings, size)
+        expected = fit_memory(readings).peak_bytes(size) if len(readings) > 1 else 0.0
         needed = expected if expected > bound else _peak(workload, size, readings)
         if needed > bound:
             raise _does_not_fit(workload.device, size, needed, bound, [s for s in sizes if s < size])
         readings.append((size, needed))
     return tuple((size, peak) for size, peak in readings if size in sizes)
-
-
-def _foreseen(readings: Sequence[tuple[int, float]], size: int) -> float:
-    if len(readings) < 2:
-        return 0.0
-    (b0, m0), (b1, m1) = readings[-2:]
-    return m1 + max(0.0, (m1 - m0) / (b1 - b0)) * (size - b1)
 
 
 def _peak(workload: Workload, size: int, readings: Sequence[tuple[int, float]]) -> float:

@@ -26,11 +26,12 @@ from statistics import median
 from typing import NamedTuple
 
 from .fits import intervals
+from .fits.curves import first_passage, value_at
 from .records import RunStatus, Target
 from .store import StoredRun
 from .study import StudyRow, SummaryRow
 
-__all__ = ["Evaluation", "evaluations", "roughness", "row_of", "summarise"]
+__all__ = ["Evaluation", "evaluation_at", "evaluations", "roughness", "row_of", "summarise"]
 
 _LEAST_FOR_ROUGHNESS = 5
 
@@ -68,6 +69,47 @@ def evaluations(run: StoredRun, examples: int) -> list[Evaluation]:
             )
         )
     return found
+
+
+def evaluation_at(course: Sequence[Evaluation], metric: str, level: float) -> Evaluation | None:
+    """A run as it is at the first passage of a level by a falling metric; `None`: it never is there.
+
+    Metrics are straight in log steps between the two evaluations (`fits.curves`), epochs and seconds in steps; the step
+    is rounded. Metrics that only one of the two has are left out.
+
+    Args:
+        course: of a run.
+        metric: smaller is better.
+        level: to be reached.
+
+    Example:
+        >>> def at(step, train, val):
+        ...     return Evaluation(step, step / 10, step / 10, None, {"train_loss_eval": train, "val_loss": val})
+        >>> there = evaluation_at([at(0, 0.8, 2.0), at(10, 0.4, 1.0), at(40, 0.2, 0.5)], "train_loss_eval", 0.3)
+        >>> there.step, round(there.epoch, 6), round(there.metrics["val_loss"], 6)
+        (20, 2.0, 0.75)
+        >>> evaluation_at([at(0, 0.8, 2.0)], "train_loss_eval", 0.3) is None
+        True
+    """
+    steps, values = [float(e.step) for e in course], [e.metrics.get(metric, math.nan) for e in course]
+    step = first_passage(steps, values, level, rising=False)
+    if step is None:
+        return None
+    i = next(i for i, e in enumerate(course) if e.step >= step)
+    before, after = course[max(0, i - 1)], course[i]
+    if after.step == step or before is after:
+        return after
+    ends = (before.step, after.step)
+    shared = {name: (before.metrics[name], v) for name, v in after.metrics.items() if name in before.metrics}
+    metrics = {name: value_at(ends, values, step) for name, values in shared.items()}
+    passed = (step - before.step) / (after.step - before.step)
+    return Evaluation(
+        step=round(step),
+        epoch=before.epoch + passed * (after.epoch - before.epoch),
+        seconds=before.seconds + passed * (after.seconds - before.seconds),
+        train_loss=after.train_loss,
+        metrics={name: math.nan if value is None else value for name, value in metrics.items()},
+    )
 
 
 def row_of(run: StoredRun, metric: Target, examples: int, memory_bytes: float | None = None) -> StudyRow:

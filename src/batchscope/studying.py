@@ -79,7 +79,7 @@ def study(
             target=prepared.target,
             store=store,
             progress=told,
-            pace=prepared.pace,
+            step_time=prepared.step_time,
             arms=prepared.arms,
             deadline=started + budget_s,
         )

@@ -10,12 +10,11 @@ import pytest
 
 from batchscope.claims import DECISIONS
 from batchscope.claims.definitions import CHECKS
-from batchscope.claims.evidence import Evidence, passage
+from batchscope.claims.evidence import Evidence
 from batchscope.claims.plan import ClaimsPlan, trial_variant
 from batchscope.claims.records import Verdict
 from batchscope.claims.tuning import followed
 from batchscope.statements import Kind, statements
-from batchscope.study_rows import Evaluation
 
 from .evidences import EXAMPLES, PLAN, evidence, run
 
@@ -198,16 +197,6 @@ def test_trials_are_followed_from_their_runs() -> None:
     assert sequence.choice.trial is not None
     assert sequence.choice.trial.batch_size == 200
     assert DECISIONS["S2.12"](found).verdict is Verdict.HELD
-
-
-def test_a_passage_is_interpolated() -> None:
-    course = [
-        Evaluation(step=10 * i, epoch=float(i), seconds=0.0, train_loss=None, metrics={"loss": v})
-        for i, v in enumerate((4.0, 2.0, 1.0))
-    ]
-    assert passage(course, "loss", 1.5, of=lambda e: e.epoch) == pytest.approx(1.5)
-    assert passage(course, "loss", 4.0, of=lambda e: e.epoch) == 0.0
-    assert passage(course, "loss", 0.5, of=lambda e: e.epoch) is None
 
 
 def test_runs_that_diverged_or_have_no_numbers_do_not_stop_the_decisions() -> None:

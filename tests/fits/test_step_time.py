@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchscope.fits.step_time import accumulation, draw_log_seconds, fit_step_time
+from batchscope.fits.step_time import accumulation, draw_log_seconds, fit_step_time, step_time_of
+from batchscope.records import Bench, HardwareProfile, Reading
 
 SIZES = (1, 4, 16, 64, 256, 1024)
 
@@ -79,6 +81,45 @@ def test_accumulation_pays_the_optimizer_once() -> None:
     assert fitted.of_batch(1024, 1024) == pytest.approx(3e-3 + 1e-5 * 1024, rel=1e-3)
     assert fitted.of_batch(1024, 256) == pytest.approx(4 * (2e-3 + 1e-5 * 256) + 1e-3, rel=1e-3)
     assert fitted.of_batch(4096, 256) > fitted.of_batch(4096, 512)
+
+
+def bench_of(largest: int, update_s: float = 1e-3) -> Bench:
+    """A card whose step takes 1 ms, 20 µs for each example, and `update_s` for the optimizer."""
+    sizes = tuple(size for size in (1, 4, 16, 50, 128, 512) if size <= largest)
+    times = tuple((size, 1e-3 + 2e-5 * size + update_s) for size in sizes)
+    return Bench(
+        profile=HardwareProfile(name="a card", step_time_s=times),
+        readings=tuple(
+            Reading(micro_batch_size=size, step_time_s=seconds, gradient_time_s=seconds - update_s)
+            for size, seconds in times
+        ),
+        split=None,
+        largest_micro_batch_size=largest,
+        largest_verified=True,
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 50, 64, 100, 128, 512])
+def test_a_step_of_a_bench_is_accumulated_from_equal_micro_batches(batch_size: int) -> None:
+    """128 in parts of at most 50 are 4 of 32, as a recipe has them: not 3 of 42.7."""
+    micro, parts = accumulation(batch_size, 50)
+    expected = parts * (1e-3 + 2e-5 * micro) + 1e-3
+    assert step_time_of(bench_of(50)).of_batch(batch_size) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_optimizer_s_part_is_the_median_over_the_readings_that_have_it() -> None:
+    bench = bench_of(50)
+    assert step_time_of(bench).update_s == pytest.approx(1e-3)
+    disturbed = (replace(bench.readings[0], gradient_time_s=1.0), *bench.readings[1:])
+    assert step_time_of(replace(bench, readings=disturbed)).update_s == pytest.approx(1e-3)
+    assert step_time_of(replace(bench, readings=())).update_s == 0.0
+    assert step_time_of(replace(bench, readings=())).of_batch(128) == pytest.approx(4 * (2e-3 + 2e-5 * 32), rel=1e-3)
+
+
+def test_without_a_largest_size_any_batch_fits_at_once() -> None:
+    fitted = fit_step_time(bench_of(512).profile.step_time_s)
+    assert fitted.of_batch(4096) == fitted.seconds(4096)
+    assert fitted.of_batch(4096, 512) == pytest.approx(8 * fitted.seconds(512))
 
 
 @given(st.integers(1, 10**5), st.integers(1, 10**5))

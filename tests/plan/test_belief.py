@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchscope.belief import choose_target, curve_on_clock, first_passage, prior_from, update_belief
+from batchscope.belief import choose_target, curve_on_clock, prior_from, update_belief
 from batchscope.errors import TargetError
+from batchscope.fits.curves import steps_to_target
 from batchscope.fits.step_time import fit_step_time
 from batchscope.fits.steps_to_target import Prior
 from batchscope.metrics import target_metric
@@ -34,9 +35,9 @@ def evaluations(values: Sequence[float | None], metric: str = "val_loss") -> lis
 
 
 def test_the_first_passage_of_a_run_is_its_steps_to_target() -> None:
-    assert first_passage(REFERENCE.rows, TARGET) == pytest.approx(true_steps(64, 0.2))
-    assert first_passage(run(64, 0.2, most=100).rows, TARGET) is None
-    assert first_passage(
+    assert steps_to_target(REFERENCE.rows, TARGET) == pytest.approx(true_steps(64, 0.2))
+    assert steps_to_target(run(64, 0.2, most=100).rows, TARGET) is None
+    assert steps_to_target(
         [*REFERENCE.rows[:5], {"kind": "noise", "step": 9}, *REFERENCE.rows[5:]], TARGET
     ) == pytest.approx(true_steps(64, 0.2))
 

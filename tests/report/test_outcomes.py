@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import pytest
 
 from batchscope.records import Bench, Curve, HardwareProfile, Reading, RunStatus, Target
-from batchscope.report.outcomes import best_by_size, curve_at, first_passage, interpolated, outcomes, step_time
+from batchscope.report.outcomes import best_by_size, curve_at, outcomes, step_time
 
+from ..plan import searches
 from . import plans
 
 
@@ -21,15 +21,6 @@ def test_finished_runs_are_judged_by_the_plan_s_target_whatever_their_own() -> N
     assert not outcomes(dataclasses.replace(plans.ok(), target=None), (unaimed,))
     elsewhere = dataclasses.replace(plans.TARGET, metric="val_perplexity")
     assert not outcomes(dataclasses.replace(plans.ok(), target=elsewhere), (unaimed,))
-
-
-def test_the_first_passage_is_interpolated_in_log_steps() -> None:
-    rows = [{"kind": "evaluation", "step": s, "metrics": {"val_loss": v}} for s, v in ((0, 9), (10, 0.2), (1000, 0.04))]
-    assert first_passage(rows, plans.TARGET) == pytest.approx(100.0)
-    assert first_passage(rows[:2], plans.TARGET) is None
-    assert (
-        first_passage([{**rows[2], "metrics": {"val_loss": None}}, {"kind": "noise", "step": 3}], plans.TARGET) is None
-    )
 
 
 def test_a_run_that_did_not_reach_the_target_counts_with_the_steps_it_made() -> None:
@@ -76,8 +67,12 @@ def test_a_curve_is_read_on_logarithmic_scales_and_not_beyond_its_ends() -> None
     assert curve_at(curve, 2000) is None
 
 
-def test_interpolated() -> None:
-    assert interpolated([1, 3], [10, 20], 2) == 15
-    assert interpolated([1, 3], [10, 20], 0.5) == 10
-    assert interpolated([1, 3], [10, 20], 5) == 30
-    assert math.isclose(interpolated([4], [7], 100), 7)
+@pytest.mark.parametrize("update_s", [0.0, 0.4e-3])
+def test_the_page_and_the_plan_have_the_same_step_times(update_s: float) -> None:
+    """At every batch size; at most 50 examples fit at once, which divides neither 128 nor 512."""
+    bench = dataclasses.replace(searches.bench(update_s=update_s), largest_micro_batch_size=50)
+    findings = searches.search(bench=bench)
+    plan = dataclasses.replace(plans.ok(), bench=bench)
+    assert {128, 512} <= set(findings.batch_sizes)
+    for size in (*findings.batch_sizes, 50, 100, 130):
+        assert step_time(plan, size) == pytest.approx(findings.seconds_of(size))

@@ -26,7 +26,6 @@ __all__ = [
     "better",
     "called",
     "epoch_time_falls",
-    "first_below",
     "gap_change",
     "gap_least",
     "last",
@@ -111,11 +110,6 @@ def at(course: Sequence[Evaluation], share: float, *, until: int | None = None) 
     """The evaluation nearest to a share of the steps of a run, or of its steps until an evaluation."""
     end = course[-1 if until is None else until].step
     return min(course[1:] or course, key=lambda e: abs(e.step - share * end))
-
-
-def first_below(course: Sequence[Evaluation], metric: str, level: float) -> Evaluation | None:
-    """The first evaluation at a level or below."""
-    return next((e for e in course if e.metrics.get(metric, math.inf) <= level), None)
 
 
 def log_roughness(course: Sequence[Evaluation], metric: str) -> float | None:

@@ -10,6 +10,8 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from ..fits import intervals
+from ..fits.curves import first_passage
+from ..fits.step_time import StepTime, fit_step_time
 from ..metrics import larger_is_better
 from ..records import Estimate, RunStatus
 from ..store import StoredRun
@@ -17,7 +19,7 @@ from ..study import Study, StudyRow, SummaryRow
 from ..study_rows import Evaluation, evaluations
 from .plan import ClaimsPlan
 
-__all__ = ["Arm", "Evidence", "Quality", "chosen_rate", "passage", "step_time_of"]
+__all__ = ["Arm", "Evidence", "Quality", "chosen_rate", "step_time_of_rounds"]
 
 _RUNNING = "train_loss"
 """The training loss as training saw it: a mean over the steps since the last evaluation."""
@@ -45,35 +47,10 @@ def chosen_rate(summary: Iterable[SummaryRow], variant: str, batch_size: int) ->
     return next(found, None)
 
 
-def step_time_of(timing: Mapping[str, Any], size: int) -> float:
-    """Median seconds of a step over the rounds of a timing."""
-    return median(r[timing["sizes"].index(size)] for r in timing["seconds"])
-
-
-def passage(
-    course: Sequence[Evaluation], metric: str, level: float, *, of: Callable[[Evaluation], float]
-) -> float | None:
-    """Where a falling metric first is at a level or below, interpolated in between; `None`: never.
-
-    Args:
-        course: of a run.
-        metric: smaller is better.
-        level: to be reached.
-        of: what is asked for: the epoch, the step, or the same of another axis.
-    """
-    before: Evaluation | None = None
-    for now in course:
-        value = now.metrics.get(metric, math.nan)
-        if not math.isfinite(value):
-            continue
-        if value <= level:
-            if before is None:
-                return of(now)
-            last = before.metrics[metric]
-            share = (last - level) / (last - value) if last > value else 1.0
-            return of(before) + share * (of(now) - of(before))
-        before = now
-    return None
+def step_time_of_rounds(timing: Mapping[str, Any]) -> StepTime:
+    """Step-time model of the median seconds at each size, over the rounds of a timing."""
+    columns = zip(*timing["seconds"], strict=True)
+    return fit_step_time([(size, median(seconds)) for size, seconds in zip(timing["sizes"], columns, strict=True)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +234,12 @@ class Evidence:
         self, arm: Arm | None, level: float, of: Callable[[Evaluation], float], metric: str | None = None
     ) -> dict[int, float]:
         """Where each seed's run comes to a level of the training loss, or of another metric that falls."""
-        found = {row.seed: passage(self.course(row), metric or self.train_loss, level, of=of) for row in self.rows(arm)}
+        name = metric or self.train_loss
+        found: dict[int, float | None] = {}
+        for row in self.rows(arm):
+            course = self.course(row)
+            values = [e.metrics.get(name, math.nan) for e in course]
+            found[row.seed] = first_passage([of(e) for e in course], values, level, rising=False)
         return {seed: at for seed, at in found.items() if at is not None}
 
     def common_level(self, arms: Iterable[Arm | None], metric: str | None = None, margin: float = 1.02) -> float | None:
@@ -297,12 +279,16 @@ class Evidence:
         i, j = (timing["sizes"].index(b) for b in (size, other))
         return [r[j] / r[i] for r in timing["seconds"]]
 
-    def step_time_s(self, size: int) -> float | None:
-        """Median seconds of a step, all rounds."""
+    @cached_property
+    def step_time(self) -> StepTime | None:
+        """Step-time model of the task; `None`: steps were not timed."""
         timing = self.noted("timing")
-        if timing is None or size not in timing["sizes"]:
-            return None
-        return step_time_of(timing, size)
+        return None if timing is None else step_time_of_rounds(timing)
+
+    def step_time_s(self, size: int) -> float | None:
+        """Seconds of a step at a batch size that was timed; `None`: it was not."""
+        timing = self.noted("timing")
+        return None if self.step_time is None or size not in timing["sizes"] else self.step_time.of_batch(size)
 
     @cached_property
     def memory(self) -> dict[int, float]:

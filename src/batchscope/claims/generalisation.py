@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 
 from ..fits import intervals
 from ..study import StudyRow
+from ..study_rows import evaluation_at
 from .comparisons import (
     LOSS,
     NO_TEST,
     at,
     better,
     called,
-    first_below,
     gap_change,
     gap_least,
     last,
@@ -93,7 +93,7 @@ def _gap_at_equal_loss(e: Evidence) -> Outcome:
         return undecided("no training loss is reached by both batch sizes")
 
     def gap(row: StudyRow) -> float | None:
-        there = first_below(e.course(row), e.train_loss, level)
+        there = evaluation_at(e.course(row), e.train_loss, level)
         return None if there is None else e.gap_at(there)
 
     change = e.compared(small, large, gap)

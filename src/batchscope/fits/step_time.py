@@ -1,10 +1,12 @@
-"""Time of a training step against micro-batch size: fixed cost, cost per example, and the knee between them.
+"""Time of a training step against batch size: fixed cost, cost per example, the knee between them, and accumulation.
 
 ```
 t(m) = fixed + per_example · m        hardware_knee = fixed / per_example   (examples)
 ```
 
-Below the knee a larger batch is almost free; above it, time grows with the batch.
+Below the knee a larger batch is almost free; above it, time grows with the batch. A batch that does not fit at once is
+accumulated (`accumulation`). Search, plan, page, studies and claims ask this model for every step time that they do
+not have as a reading; `step_time_of` builds it from a bench.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
-from ..records import Estimate
+from ..records import Bench, Estimate
 from . import intervals
 
-__all__ = ["StepTime", "accumulation", "draw_log_seconds", "fit_step_time"]
+__all__ = ["StepTime", "accumulation", "draw_log_seconds", "fit_step_time", "step_time_of"]
 
 Array = npt.NDArray[np.float64]
 
@@ -47,7 +49,7 @@ _WIDENING = 1.1
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """A step's time at any micro-batch size: through the measured points, and by the fit outside them.
+    """A step's time at any batch size: through the measured points, and by the fit outside them.
 
     Example:
         >>> step_time = fit_step_time([(m, 1e-3 * (1 + m / 64)) for m in (1, 4, 16, 64, 256, 1024)])
@@ -64,6 +66,8 @@ class StepTime:
     relative_spread: float
     """Standard deviation of log(measured / fitted): how far from a straight line the hardware is."""
     hardware_knee: Estimate
+    largest_micro_batch_size: int | None = None
+    """Largest batch that fits at once; `None`: any does."""
 
     def fitted_seconds(self, micro_batch_size: float) -> float:
         """The straight line alone."""
@@ -84,15 +88,28 @@ class StepTime:
         above = [seconds for size, seconds in self.points if size >= micro_batch_size]
         return min(max(value, below[-1] if below else 0.0), above[0] if above else math.inf)
 
-    def of_batch(self, batch_size: int, largest_micro_batch_size: int) -> float:
+    def of_batch(self, batch_size: int, largest_micro_batch_size: int | None = None) -> float:
         """Seconds of one step of `batch_size` examples on one device, accumulated where they do not fit at once.
 
         `grad_accum_steps · (seconds(m) - update_s) + update_s`, with the fewest equal micro-batches `m` that fit.
 
+        Args:
+            batch_size: examples of the step.
+            largest_micro_batch_size: that fits at once; default: the model's own.
+
         Raises:
             ValueError: a size is below 1.
+
+        Example:
+            Without a part of the optimizer, two halves cost twice a half:
+
+            >>> step_time = fit_step_time([(16, 2e-3), (64, 5e-3)], largest_micro_batch_size=64)
+            >>> [round(step_time.of_batch(size), 6) for size in (64, 128)]
+            [0.005, 0.01]
         """
-        micro_batch_size, parts = accumulation(batch_size, largest_micro_batch_size)
+        own = batch_size if self.largest_micro_batch_size is None else self.largest_micro_batch_size
+        largest = own if largest_micro_batch_size is None else largest_micro_batch_size
+        micro_batch_size, parts = accumulation(batch_size, largest)
         update = min(self.update_s, self.seconds(micro_batch_size))
         return parts * (self.seconds(micro_batch_size) - update) + update
 
@@ -117,7 +134,42 @@ def accumulation(batch_size: int, largest_micro_batch_size: int) -> tuple[int, i
     return batch_size // parts, parts
 
 
-def fit_step_time(points: Sequence[tuple[int, float]], *, update_s: float = 0.0) -> StepTime:
+def step_time_of(bench: Bench) -> StepTime:
+    """Step-time model of the hardware that was measured, or described by a profile.
+
+    The optimizer's part is the median, over the sizes, of step time minus the time of the forward and backward part; 0
+    where that was not timed apart.
+
+    Raises:
+        ValueError: the bench has no step time.
+
+    Example:
+        >>> from batchscope.records import HardwareProfile, Reading
+        >>> bench = Bench(
+        ...     profile=HardwareProfile(name="A", step_time_s=((16, 0.006), (32, 0.010))),
+        ...     readings=(Reading(micro_batch_size=32, step_time_s=0.010, gradient_time_s=0.008),),
+        ...     split=None,
+        ...     largest_micro_batch_size=32,
+        ...     largest_verified=True,
+        ... )
+        >>> round(step_time_of(bench).of_batch(128), 6)  # 3 x 0.008 + 0.010
+        0.034
+    """
+    updates = [
+        max(0.0, r.step_time_s - r.gradient_time_s)
+        for r in bench.readings
+        if r.step_time_s is not None and r.gradient_time_s is not None
+    ]
+    return fit_step_time(
+        bench.profile.step_time_s,
+        update_s=sorted(updates)[len(updates) // 2] if updates else 0.0,
+        largest_micro_batch_size=bench.largest_micro_batch_size,
+    )
+
+
+def fit_step_time(
+    points: Sequence[tuple[int, float]], *, update_s: float = 0.0, largest_micro_batch_size: int | None = None
+) -> StepTime:
     """Fit fixed and per-example cost to measured step times.
 
     Minimises the weighted squares of `log(t_i) - log(fixed · (1 + m_i / knee))` over a grid of knees, so neither cost
@@ -128,6 +180,7 @@ def fit_step_time(points: Sequence[tuple[int, float]], *, update_s: float = 0.0)
     Args:
         points: `(micro_batch_size, seconds)`, at least one, sizes different.
         update_s: the optimizer's part of a step, seconds.
+        largest_micro_batch_size: that fits at once; `None`: any does.
 
     Returns:
         The fitted step time.
@@ -156,6 +209,7 @@ def fit_step_time(points: Sequence[tuple[int, float]], *, update_s: float = 0.0)
         update_s=max(0.0, update_s),
         relative_spread=spread,
         hardware_knee=_knee_estimate(knee, sizes, log_seconds, weights, spread),
+        largest_micro_batch_size=largest_micro_batch_size,
     )
 
 

@@ -6,15 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..belief import first_passage
-from ..records import Bench, Curve, Plan, RunStatus
+from ..fits.curves import steps_to_target, value_at
+from ..fits.step_time import step_time_of
+from ..records import Curve, Plan, RunStatus
 from ..wording import count, number
 from .charts import safe
 
 if TYPE_CHECKING:
     from ..store import StoredRun
 
-__all__ = ["Outcome", "best_by_size", "curve_at", "first_passage", "hover", "interpolated", "outcomes", "step_time"]
+__all__ = ["Outcome", "best_by_size", "curve_at", "hover", "outcomes", "step_time"]
 
 
 class Outcome(NamedTuple):
@@ -45,7 +46,7 @@ def outcomes(plan: Plan, runs: Sequence[StoredRun]) -> tuple[Outcome, ...]:
             continue
         if plan.target.metric not in run.result.best:
             continue
-        passage = first_passage(run.rows, plan.target)
+        passage = steps_to_target(run.rows, plan.target)
         if passage is None and run.config.target == plan.target:
             passage = run.result.steps_to_target
         steps = float(run.result.steps) if passage is None else passage
@@ -63,13 +64,13 @@ def best_by_size(found: Sequence[Outcome]) -> dict[int, Outcome]:
     return dict(sorted(best.items()))
 
 
-def step_time(plan: Plan, batch_size: float) -> float | None:
-    """Seconds of one optimizer step, from the bench's step times; else from the plan's own curves; else unknown.
+def step_time(plan: Plan, batch_size: int) -> float | None:
+    """Seconds of one optimizer step by the plan's own model (`fits.step_time`); `None` where nothing is known of it.
 
-    Above the largest micro-batch size, accumulation steps follow one another.
+    Where the plan has no bench, the ratio of its curves of time and of steps.
     """
     if plan.bench is not None and plan.bench.profile.step_time_s:
-        return _bench_step_time(plan.bench, batch_size)
+        return step_time_of(plan.bench).of_batch(batch_size)
     if plan.curves is not None:
         time = curve_at(plan.curves.time_to_target_s, batch_size)
         steps = curve_at(plan.curves.steps_to_target, batch_size)
@@ -77,33 +78,12 @@ def step_time(plan: Plan, batch_size: float) -> float | None:
     return None
 
 
-def _bench_step_time(bench: Bench, batch_size: float) -> float:
-    table = sorted(bench.profile.step_time_s)
-    sizes, seconds = [float(b) for b, _ in table], [s for _, s in table]
-    largest = max(1, bench.largest_micro_batch_size)
-    parts = max(1, math.ceil(batch_size / largest))
-    micro = batch_size / parts
-    step = interpolated(sizes, seconds, micro)
-    gradients = sorted((float(r.micro_batch_size), r.gradient_time_s) for r in bench.readings if r.gradient_time_s)
-    part = interpolated([b for b, _ in gradients], [s for _, s in gradients if s], micro) if gradients else step
-    return step + (parts - 1) * part
-
-
-def interpolated(x: Sequence[float], y: Sequence[float], at: float) -> float:
-    """Linear between the points; below them constant, above them along the last piece."""
-    if at <= x[0] or len(x) == 1:
-        return y[0]
-    i = next((i for i in range(1, len(x)) if at <= x[i]), len(x) - 1)
-    return y[i - 1] + (y[i] - y[i - 1]) * (at - x[i - 1]) / (x[i] - x[i - 1])
-
-
 def curve_at(curve: Curve, batch_size: float) -> float | None:
-    """A curve's value at a batch size, between its points on logarithmic scales; outside them unknown."""
-    sizes = curve.batch_size
-    if not sizes or not sizes[0] <= batch_size <= sizes[-1] or min(curve.value) <= 0:
+    """Value of a fitted curve at a batch size, between its points on logarithmic scales; outside them `None`."""
+    if not curve.batch_size or min(curve.value) <= 0:
         return None
-    logs = interpolated([math.log(b) for b in sizes], [math.log(v) for v in curve.value], math.log(batch_size))
-    return math.exp(logs)
+    logs = value_at(curve.batch_size, [math.log(v) for v in curve.value], batch_size)
+    return None if logs is None else math.exp(logs)
 
 
 def hover(outcome: Outcome, *lines: str) -> str:

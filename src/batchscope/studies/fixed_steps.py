@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..fits import intervals
+from ..fits.curves import value_at
 from ..published import SHEN, SHEN_SETTINGS, Value, conclusion, published_section
 from ..records import Estimate
 from ..report.blocks import Column, Figure, Row, Section, Table, Text
@@ -19,7 +20,7 @@ from ..report.study_figures.branch_curves import Branch, Dash, Up, branch_curves
 from ..study import Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow, grid
 from ..study_findings import best_arm, runs_of
 from ..study_parts.demands import needs_length_in, needs_one_rate, needs_several_sizes
-from ..study_parts.readings import DISTANCE, Outcome, outcome_of, over_seeds, readings, value_at, with_distance
+from ..study_parts.readings import DISTANCE, Outcome, outcome_of, over_seeds, readings, with_distance
 from ..wording import count, number, with_interval
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 Every mode is trained at every rate for equally many epochs, the full batch, which makes one step an epoch, for 20 times
 as many; each is then shown at its own best rate. The common target is the best value of the metric that every run of
-these arms came to, so that all reach it; times to it are first passages between evaluations in a straight line.
+these arms came to, so that all reach it; times to it are first passages, interpolated in log steps.
 
 How a step varies is measured twice: at given weights, as the variance of the gradient of a drawn batch about the
 gradient over the training set (at the start, and where a mini-batch run ended); and along the runs, as the straightness

@@ -19,8 +19,8 @@ from ..report.blocks import Block, Column, Section, Table, Text
 from ..report.study_figures.equal_loss_figures import Courses, at_equal_loss, best_by_size
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_findings import paired_difference, runs_of
-from ..study_parts.equal_training_loss import TRAINING_LOSS, common_level, passage
-from ..study_rows import Evaluation, evaluations
+from ..study_parts.equal_training_loss import TRAINING_LOSS, common_level
+from ..study_rows import Evaluation, evaluation_at, evaluations
 from ..wording import count, number, with_interval
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _paired_at(
     read: Callable[[Evaluation], float | None],
 ) -> Estimate:
     def values(courses: Mapping[int, Sequence[Evaluation]]) -> dict[int, float | None]:
-        there = {seed: passage(course, level) for seed, course in courses.items()}
+        there = {seed: evaluation_at(course, TRAINING_LOSS, level) for seed, course in courses.items()}
         return {seed: None if at is None else read(at) for seed, at in there.items()}
 
     return _difference(values(small), values(large))
@@ -257,7 +257,7 @@ def _equal_loss(study: Study, best: Sequence[SummaryRow], courses: Courses, exam
 def _row(
     study: Study, arm: SummaryRow, courses: Sequence[Sequence[Evaluation]], level: float, tests: Sequence[str]
 ) -> tuple[str, ...]:
-    there = [at for course in courses if (at := passage(course, level)) is not None]
+    there = [at for course in courses if (at := evaluation_at(course, TRAINING_LOSS, level)) is not None]
     gaps = [gap for at in there if (gap := _accuracy_gap(at)) is not None]
     watched, *tested = [
         intervals.mean([at.metrics[name] for at in there if name in at.metrics]) for name in (study.metric, *tests)

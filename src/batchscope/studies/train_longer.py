@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..fits import intervals
+from ..fits.curves import first_passage
 from ..published import SHEN, SHEN_SETTINGS, Value, conclusion, is_above, published_section
 from ..records import Estimate
 from ..report.blocks import Block, Column, Figure, Section, Table, Text
@@ -23,7 +24,6 @@ from ..study_parts.readings import (
     DISTANCE,
     Outcome,
     arm_of,
-    first_passage,
     outcome_of,
     over_seeds,
     readings,
@@ -123,7 +123,7 @@ def _quality(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large: 
         f"{with_interval(change)} after {_told(study, large)}, by {before} after as many epochs; it is as good "
         f"{_as_good(study, runs, large, small)}",
         source="Hoffer et al. 2017; differences seed by seed, 90 % t interval; as good is worse by at most "
-        f"{outcome.margin}; first passage between evaluations in a straight line",
+        f"{outcome.margin}; first passage, interpolated in log steps",
         effect=change,
         runs=_ids(study, small, large),
     )
@@ -201,8 +201,8 @@ def _passage(
     for row in runs_of(study, arm):
         if row.seed in targets and row.run in by_id and row.status != "diverged":
             course = readings(study, by_id[row.run], name)
-            x, y = [r.epoch for r in course], [r.value for r in course]
-            found.append(first_passage(x, y, targets[row.seed], rising=rising))
+            epochs, values = [r.epoch for r in course], [r.value for r in course]
+            found.append(first_passage(epochs, values, targets[row.seed], rising=rising))
     reached = [epoch for epoch in found if epoch is not None]
     within = arm.estimates["epochs"].value or 0.0
     return _Passage(intervals.geometric_mean(reached, "epochs"), len(reached), len(found), within)

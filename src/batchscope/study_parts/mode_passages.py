@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..fits import intervals
+from ..fits.curves import first_passage
 from ..records import Estimate
 from ..study import Study, SummaryRow
 from ..study_findings import best_rates, runs_of
-from .readings import first_passage, over_seeds, readings
+from .readings import over_seeds, readings
 
 if TYPE_CHECKING:
     from ..store import StoredRun
@@ -76,7 +77,8 @@ _AXES: tuple[Axis, ...] = ("epoch", "step", "seconds")
 def _times(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, target: float, axis: Axis) -> dict[int, float]:
     def read(run: StoredRun) -> float | None:
         course = readings(study, run, study.metric)
-        x = [float(getattr(reading, axis)) for reading in course]
-        return first_passage(x, [r.value for r in course], target, rising=study.larger_is_better)
+        steps, values = [float(r.step) for r in course], [r.value for r in course]
+        clock = [float(getattr(reading, axis)) for reading in course]
+        return first_passage(steps, values, target, rising=study.larger_is_better, clock=clock)
 
     return over_seeds(study, runs, arm, read)[1]

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..fits import intervals
+from ..fits.curves import first_passage
 from ..records import Estimate
 from ..study import Study, SummaryRow
 from ..study_findings import runs_of
 from ..study_rows import evaluations
-from .readings import Reading, arm_of, first_passage, readings
+from .readings import Reading, arm_of, readings
 
 if TYPE_CHECKING:
     from ..store import StoredRun
@@ -166,7 +167,7 @@ class CommonLoss:
 
 
 def epochs_to_common_loss(study: Study, runs: Sequence[StoredRun], pair: Pair) -> CommonLoss | None:
-    """How long two arms take to the lowest training loss that each of their runs reaches; straight in between.
+    """Epochs of two arms to the lowest training loss that each of their runs reaches, interpolated in log steps.
 
     The loss is that of the training part in evaluation mode, else the running mean. `None`: a run diverged, or some run
     never falls below where it began, so that there is nothing to reach.

@@ -1,7 +1,4 @@
-"""What is read off the course of a run: a value at a moment, and the moment of a value; and by what a run is judged.
-
-Between two evaluations a course is taken as straight. Numbers only.
-"""
+"""What is read off the course of a run, and by what a run is judged. Numbers only."""
 
 from __future__ import annotations
 
@@ -24,11 +21,9 @@ __all__ = [
     "Outcome",
     "Reading",
     "arm_of",
-    "first_passage",
     "outcome_of",
     "over_seeds",
     "readings",
-    "value_at",
     "with_distance",
 ]
 
@@ -124,37 +119,6 @@ def over_seeds(
     rows = [row for row in runs_of(study, arm) if row.run in found and row.status != "diverged"]
     values = {row.seed: value for row in rows if (value := read(found[row.run])) is not None}
     return intervals.mean(values.values(), unit), values
-
-
-def value_at(x: Sequence[float], y: Sequence[float], at: float) -> float | None:
-    """The value of a course at a moment; `None` before its first and after its last reading.
-
-    >>> value_at([0, 10, 20], [0.0, 1.0, 4.0], 15), value_at([0, 10], [0.0, 1.0], 11)
-    (2.5, None)
-    """
-    for i in range(len(x)):
-        if x[i] == at:
-            return y[i]
-        if i and x[i - 1] < at < x[i]:
-            return y[i - 1] + (y[i] - y[i - 1]) * (at - x[i - 1]) / (x[i] - x[i - 1])
-    return None
-
-
-def first_passage(x: Sequence[float], y: Sequence[float], target: float, *, rising: bool) -> float | None:
-    """The first moment at which a course is at a value or beyond; `None` where it never is.
-
-    >>> first_passage([0, 10, 20], [0.0, 1.0, 3.0], 2.0, rising=True)
-    15.0
-    >>> first_passage([0, 10, 20], [5.0, 3.0, 4.0], 2.0, rising=False) is None
-    True
-    """
-    sign = 1.0 if rising else -1.0
-    for i, value in enumerate(y):
-        if sign * value >= sign * target:
-            if i == 0 or value == y[i - 1]:
-                return float(x[i])
-            return x[i - 1] + (x[i] - x[i - 1]) * (target - y[i - 1]) / (value - y[i - 1])
-    return None
 
 
 def with_distance(study: Study, runs: Sequence[StoredRun], arm: SummaryRow) -> Course | None:

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..fits.curves import first_passage
 from ..records import RunStatus
 from ..study import Study, StudyQuestion, StudyRow, SummaryRow
 from ..study_rows import evaluations
 from ..trial_sequence import Advice, Followed, Next, Trial, follow
-from .readings import first_passage
 
 if TYPE_CHECKING:
     from ..store import StoredRun
@@ -151,10 +151,11 @@ def compared(study: Study, runs: Sequence[StoredRun], best: SummaryRow, way: str
 
 
 def _time_to(study: Study, run: StoredRun, value: float) -> float | None:
-    """Seconds of training steps to the first passage of a value."""
+    """Measured seconds of training steps to the first passage of a value."""
     course = [e for e in evaluations(run, study.examples_of(run)) if study.metric in e.metrics]
-    values = [e.metrics[study.metric] for e in course]
-    return first_passage([e.seconds for e in course], values, value, rising=study.larger_is_better)
+    steps, values = [float(e.step) for e in course], [e.metrics[study.metric] for e in course]
+    rising = study.larger_is_better
+    return first_passage(steps, values, value, rising=rising, clock=[e.seconds for e in course])
 
 
 def cells_of(study: Study) -> int:

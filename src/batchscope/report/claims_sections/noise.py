@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...claims.comparisons import first_below
 from ...claims.evidence import Arm, Evidence
 from ...claims.plan import FEW
 from ...claims.records import Claims
 from ...fits import intervals
 from ...records import Estimate
 from ...study import StudyRow
+from ...study_rows import evaluation_at
 from ...wording import count, joined, number, with_interval
 from ..blocks import Block, Figure, Row, Section
 from ..charts import LINE
@@ -54,7 +54,7 @@ def _gaps(e: Evidence, arms: dict[int, Arm]) -> tuple[float, dict[int, Estimate]
         return None
 
     def gap(row: StudyRow) -> float | None:
-        there = first_below(e.course(row), e.train_loss, level)
+        there = evaluation_at(e.course(row), e.train_loss, level)
         return None if there is None else e.gap_at(there)
 
     found = by_size(arms, lambda b: intervals.mean([g for row in e.rows(arms[b]) if (g := gap(row)) is not None]))
@@ -121,7 +121,7 @@ def _difference(e: Evidence) -> str:
     small, large = min(arms), max(arms)
 
     def gap(row: StudyRow) -> float | None:
-        there = first_below(e.course(row), e.train_loss, level)
+        there = evaluation_at(e.course(row), e.train_loss, level)
         return None if there is None else e.gap_at(there)
 
     change = e.compared(arms[small], arms[large], gap)

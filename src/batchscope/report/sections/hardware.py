@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...fits.step_time import step_time_of
 from ...records import Bench, Estimate, Plan
 from ...wording import bytes_, count, duration, number, percent, sentence, times, with_interval
 from ..blocks import Figure, Json, Key, Row, Section, Text
@@ -22,7 +23,6 @@ from ..charts import (
     value_axis,
     vertical,
 )
-from ..outcomes import interpolated
 
 if TYPE_CHECKING:
     from ...store import StoredRun
@@ -44,6 +44,8 @@ class Hardware(NamedTuple):
     knee: Estimate
     micro: int | None
     """The recipe's micro-batch size."""
+    micro_time_s: float | None
+    """Seconds of a step of it, by the plan's step-time model."""
 
     @property
     def throughput(self) -> tuple[tuple[int, float], ...]:
@@ -75,6 +77,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
 
 def collect(plan: Plan, bench: Bench) -> Hardware:
     """The readings in order of size."""
+    micro = plan.recipe.micro_batch_size if plan.recipe is not None else None
     return Hardware(
         tuple(sorted((b, s) for b, s in bench.profile.step_time_s if s > 0)),
         tuple(sorted((b, m) for b, m in bench.profile.peak_memory_bytes if m > 0)),
@@ -83,7 +86,8 @@ def collect(plan: Plan, bench: Bench) -> Hardware:
         bench.largest_verified,
         bench.memory_bound,
         plan.measured.hardware_knee,
-        plan.recipe.micro_batch_size if plan.recipe is not None else None,
+        micro,
+        step_time_of(bench).seconds(micro) if micro is not None and bench.profile.step_time_s else None,
     )
 
 
@@ -107,8 +111,8 @@ def draw_throughput(data: Hardware) -> Figure:
     enough = next(b for b, rate in data.throughput if rate >= 0.9 * best)
     said = f"Up to {number(best)} examples/s, at {count(best_size)}; "
     said += f"from about {count(enough)} on, throughput is within 10 % of that."
-    if data.micro is not None:
-        here = data.micro / interpolated([float(b) for b, _ in data.times], [s for _, s in data.times], data.micro)
+    if data.micro is not None and data.micro_time_s is not None:
+        here = data.micro / data.micro_time_s
         said += f" The recipe's micro-batch of {count(data.micro)} gets about {percent(min(1.0, here / best))} of it."
     axis = value_axis([rate for _, rate in data.throughput])
     return _draw("throughput", "examples per second", data, data.throughput, axis, _rate, said)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...belief import best_value, first_passage
+from ...belief import best_value
+from ...fits.curves import steps_to_target
 from ...milestone import milestone_of
 from ...records import Plan, RunStatus
 from ...wording import count, duration, joined, number, plural
@@ -88,8 +89,8 @@ def milestone(plan: Plan, runs: Sequence[StoredRun]) -> float | None:
     found = milestone_of(runs[0].rows, goal) if aside and goal is not None else None
     if found is None:
         return None
-    passed = [first_passage(run.rows, found) for run in aside]
-    earlier = [first_passage(run.rows[:-1], found) for run in aside]
+    passed = [steps_to_target(run.rows, found) for run in aside]
+    earlier = [steps_to_target(run.rows[:-1], found) for run in aside]
     ended_there = any(now is not None and before is None for now, before in zip(passed, earlier, strict=True))
     return found.value if ended_there else None
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ...study import Study, SummaryRow
-from ...study_parts.equal_training_loss import levels_down_to, passage
-from ...study_rows import Evaluation
+from ...study_parts.equal_training_loss import TRAINING_LOSS, levels_down_to
+from ...study_rows import Evaluation, evaluation_at
 from ...wording import count, joined, number, with_interval
 from ..blocks import Figure, Json, Key
 from ..charts import LINE, band, batch_axis, layout, line, log_axis, metric_axis, points, safe, vertical
@@ -56,7 +56,9 @@ def at_equal_loss(study: Study, courses: Courses, level: float) -> Figure:
 
 def _values(study: Study, courses: Sequence[Sequence[Evaluation]], loss: float) -> list[float]:
     """Of all seeds, or of none: a mean over changing seeds would jump."""
-    found = [at.metrics[study.metric] for course in courses if (at := passage(course, loss)) is not None]
+    found = [
+        at.metrics[study.metric] for course in courses if (at := evaluation_at(course, TRAINING_LOSS, loss)) is not None
+    ]
     return found if len(found) == len(courses) else []
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from ...fits.curves import value_at
 from ...study import Study, SummaryRow
 from ...study_courses import Course
-from ...study_parts.readings import value_at
 from ...study_parts.travel import Quantity, groups_of, metric_name, travelled, with_travel
 from ...wording import count, joined, number, percent, with_interval
 from ..blocks import Figure, Json, Key, Option, Switch

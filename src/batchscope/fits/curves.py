@@ -1,0 +1,165 @@
+"""Where a curve first reaches a level, and its value at a moment: straight in the logarithm of the step.
+
+Between two evaluations at steps `x₀ < x₁`, a metric `y` is taken as straight in the logarithm of the step:
+
+```
+y(x) = y₀ + s (y₁ - y₀),   s = log(x / x₀) / log(x₁ / x₀),   so   x = x₀ (x₁ / x₀)^s
+```
+
+The first passage of a level is the least `x` at which the curve is at the level or beyond. What grows in proportion to
+the steps of a run (epochs, examples, seconds of a constant step time) is on the same scale: a formula in ratios has no
+unit. Measured seconds are not in proportion; they are read off at the step that was found (`clock`).
+
+* Step 0 has no logarithm: from there to the next evaluation the curve is taken as straight in the step itself.
+* A curve that begins at the level or beyond passes it at its first evaluation.
+* Values that are not finite are gaps: the evaluations on both sides count as neighbours.
+
+Numbers only; no NumPy, so that what imports this module stays quick to import.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
+
+from ..records import Row, Target
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["between", "curve_of", "first_passage", "steps_to_target", "value_at"]
+
+
+@overload
+def between(before: float, after: float, share: float) -> float: ...
+@overload
+def between(before: float, after: float, share: NDArray[np.float64]) -> NDArray[np.float64]: ...
+def between(before: float, after: float, share: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
+    """Step at a share of the way in value from one evaluation to the next: `x₀ (x₁ / x₀)^s`; from step 0, `s x₁`.
+
+    Args:
+        before: step of the earlier evaluation, at least 0.
+        after: step of the later one, above it.
+        share: `s`, from 0 to 1; one number or an array of them.
+
+    Returns:
+        The step, in the shape of `share`.
+
+    Example:
+        >>> between(10.0, 1000.0, 0.5), between(0.0, 8.0, 0.5)
+        (100.0, 4.0)
+    """
+    return before * (after / before) ** share if before > 0 else after * share
+
+
+def first_passage(
+    steps: Sequence[float],
+    values: Sequence[float],
+    level: float,
+    *,
+    rising: bool,
+    clock: Sequence[float] | None = None,
+) -> float | None:
+    """First passage of a level by a curve; `None` where the curve never is at the level or beyond.
+
+    Args:
+        steps: of the evaluations, or anything in proportion to them; from 0, increasing.
+        values: of the metric there; what is not finite is passed over.
+        level: to be reached.
+        rising: whether the curve has to rise to the level or above; else it has to fall to it or below.
+        clock: what else was read at the evaluations and is asked for in the place of the step, such as epochs or
+            measured seconds; straight in steps between two evaluations.
+
+    Returns:
+        The step, or what the clock shows then. Between the evaluation at the level and the finite one before it.
+
+    Example:
+        >>> first_passage([0, 10, 1000], [9.0, 3.0, 1.0], 2.0, rising=False)
+        100.0
+        >>> first_passage([0, 10, 1000], [9.0, 3.0, 1.0], 2.0, rising=False, clock=[0.0, 1.0, 199.0])
+        19.0
+        >>> first_passage([0, 10, 1000], [9.0, 3.0, 1.0], 0.5, rising=False) is None
+        True
+    """
+    sign = 1.0 if rising else -1.0
+    last: int | None = None
+    for i, value in enumerate(values):
+        if not math.isfinite(value):
+            continue
+        if sign * value >= sign * level:
+            if last is None:
+                return float((clock or steps)[i])
+            share = (level - values[last]) / (value - values[last])
+            step = min(max(between(steps[last], steps[i], share), steps[last]), steps[i])
+            if clock is None:
+                return step
+            passed = (step - steps[last]) / (steps[i] - steps[last])
+            return clock[last] + passed * (clock[i] - clock[last])
+        last = i
+    return None
+
+
+def value_at(steps: Sequence[float], values: Sequence[float], step: float) -> float | None:
+    """Value of a curve at a step; `None` before its first and after its last finite value.
+
+    The inverse of `first_passage` where the curve is monotone. The same for any curve on a logarithmic axis, such as
+    one against batch size.
+
+    Args:
+        steps: of the evaluations, or anything in proportion to them; from 0, increasing.
+        values: of the metric there; what is not finite is passed over.
+        step: the moment.
+
+    Returns:
+        The value, in the metric's unit.
+
+    Example:
+        >>> value_at([0, 10, 1000], [9.0, 3.0, 1.0], 100), value_at([0, 10, 1000], [9.0, 3.0, 1.0], 5)
+        (2.0, 6.0)
+        >>> value_at([0, 10], [9.0, 3.0], 11) is None
+        True
+    """
+    last: tuple[float, float] | None = None
+    for x, y in zip(steps, values, strict=True):
+        if not math.isfinite(y):
+            continue
+        if x == step:
+            return float(y)
+        if last is not None and last[0] < step < x:
+            before, value = last
+            share = math.log(step / before) / math.log(x / before) if before > 0 else step / x
+            return value + share * (y - value)
+        last = x, y
+    return None
+
+
+def curve_of(rows: Sequence[Row], target: Target) -> list[tuple[int, float]]:
+    """Step and target metric of each evaluation among a run's rows; evaluations without the metric are passed over.
+
+    Example:
+        >>> row = {"kind": "evaluation", "step": 8, "metrics": {"val_loss": 0.5}}
+        >>> curve_of([row, {"kind": "noise", "step": 9}], Target.parse("val_loss<=0.1"))
+        [(8, 0.5)]
+    """
+    evaluations = [row for row in rows if row["kind"] == "evaluation"]
+    pairs = [(int(row["step"]), row["metrics"].get(target.metric)) for row in evaluations]
+    return [(step, float(value)) for step, value in pairs if value is not None]
+
+
+def steps_to_target(rows: Sequence[Row], target: Target) -> float | None:
+    """First passage of a target in a run's rows, in steps; `None` where the run did not reach the target.
+
+    A target is reached by training: the evaluation before the first step does not count, so that the first passage is
+    at least 1.
+
+    Example:
+        >>> values = {0: 0.05, 1: 3.0, 100: 1.0}
+        >>> rows = [{"kind": "evaluation", "step": s, "metrics": {"val_loss": v}} for s, v in values.items()]
+        >>> steps_to_target(rows, Target.parse("val_loss<=2"))
+        10.0
+    """
+    curve = [point for point in curve_of(rows, target) if point[0] > 0]
+    steps, values = [float(step) for step, _ in curve], [value for _, value in curve]
+    return first_passage(steps, values, target.value, rising=target.mode == "max")
