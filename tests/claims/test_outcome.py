@@ -21,7 +21,7 @@ from batchscope.claims.outcome import (
     ratio_of_means,
     within,
 )
-from batchscope.claims.records import Verdict
+from batchscope.claims.records import Comparison, Verdict
 from batchscope.records import Estimate
 
 
@@ -74,7 +74,7 @@ def test_within(low: float, high: float, verdict: str) -> None:
 
 
 def outcome(verdict: Verdict, run: str = "r") -> Outcome:
-    return Outcome(verdict=verdict, reason=verdict.value, runs=(run,))
+    return Outcome(verdict=verdict, comparisons=(Comparison(what=verdict.value),), runs=(run,))
 
 
 H, N, U = Verdict.HELD, Verdict.NOT_HELD, Verdict.UNDECIDED
@@ -141,3 +141,15 @@ def test_a_ratio_without_spread_or_sign_has_no_interval() -> None:
     assert log_mean([2.0]).low is None
     assert log_mean([]).value is None
     assert ratio_of_means(mean([1.0, 1.0]), mean([-1.0, -2.0])).value is None
+
+
+def test_comparisons_are_kept_one_by_one_with_their_conditions() -> None:
+    a, b = above(effect(1.5, 2.5), 1.0, 0.05, "a"), below(effect(0.5, 0.7), 1.0, 0.05, "b")
+    joined = parts("the rate", {"at one rate": all_of(a, b), "each at its best": a})
+    found = [(c.what, c.conditions, c.relation, c.bounds, c.least) for c in joined.comparisons]
+    assert found == [
+        ("a", ("at one rate",), "above", (1.0,), 0.05),
+        ("b", ("at one rate",), "below", (1.0,), 0.05),
+        ("a", ("each at its best",), "above", (1.0,), 0.05),
+    ]
+    assert joined.reason.count("at one rate: ") == 1

@@ -7,15 +7,16 @@ import html.parser
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import plotly.graph_objects as go
 import pytest
 
-from batchscope.claims import decide, lengths
+from batchscope.claims import DECISIONS, decide, lengths
 from batchscope.claims.evidence import Evidence
+from batchscope.claims.outcome import above
 from batchscope.claims.plan import LONG
-from batchscope.claims.records import Claims, Verdict
+from batchscope.claims.records import Claims, Verdict, in_words
 from batchscope.records import Estimate
 from batchscope.report import build_claims
 from batchscope.report.blocks import Block, Dispute, Figure, Json, Judged, Section, Table, Verdicts
@@ -36,7 +37,7 @@ from batchscope.report.claims_sections import (
     words,
 )
 from batchscope.report.claims_sections import contradictions as disputes
-from batchscope.report.claims_text import comparisons, judged
+from batchscope.report.claims_text import judged
 from batchscope.report.claims_themes import THEMES, UNTESTABLE, claims_of, theme_of
 from batchscope.statements import Kind, statements
 from batchscope.store import StoredRun
@@ -170,11 +171,47 @@ def test_statements_that_one_measurement_decides_stand_together() -> None:
     assert sorted(sorted(said.id for said in item.said) for item in items) == [["S0.5a", "S2.7b"], ["S3.7d"]]
 
 
-def test_no_comparison_of_a_reason_is_lost() -> None:
+def test_every_comparison_is_a_sentence_of_its_own() -> None:
     claims, _ = found()
     for claim in claims.claims:
-        plain = re.sub(r"[\W_]+", "", claim.reason.replace("–-", " to ")).lower()
-        assert re.sub(r"[\W_]+", "", "".join(comparisons(claim.reason))).lower() == plain
+        (item,) = judged([claim])
+        assert [reason.lower() for reason in item.reasons] == [f"{c.sentence}.".lower() for c in claim.comparisons]
+        assert claim.reason == in_words(claim.comparisons)
+
+
+def test_words_of_the_user_do_not_cut_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of layers and metrics, and messages of a task, stand in reasons; they may hold anything."""
+    effect = Estimate(value=2.0, low=1.5, high=2.5, n=3, unit="", method="")
+    named = above(effect, 1.0, 0.05, "the norm of layer 'a; above b; c'")
+    monkeypatch.setitem(cast(dict[str, Any], DECISIONS), "S0.5a", lambda e: named)
+    _, evidence = found()
+    claims = decide(evidence.study, list(evidence.runs.values()), evidence.plan)
+    (item,) = judged(c for c in claims.claims if c.id == "S0.5a")
+    told = "is 2 (1.5–2.5); it would have to lie above 1, and by 0.05 to count."
+    assert item.reasons == (f"The norm of layer 'a; above b; c' {told}",)
+
+
+def test_definitions_are_counted_by_what_they_found_not_by_their_words() -> None:
+    claims, evidence = found()
+    own = [c for c in claims.claims if c.agrees]
+    changed = tuple(
+        dataclasses.replace(c, agrees=False) if c.id == own[0].id else dataclasses.replace(c, reason="a definition")
+        for c in claims.claims
+    )
+    block = words.build(dataclasses.replace(claims, claims=changed), evidence).blocks[-1]
+    assert isinstance(block, Verdicts)
+    assert block.title.endswith("of them checked in real runs, 1 not as the text has it")
+
+
+def test_a_record_without_comparisons_shows_its_reason_as_one_sentence() -> None:
+    claims, evidence = found()
+    old = tuple(dataclasses.replace(c, comparisons=(), agrees=None) for c in claims.claims)
+    for claim in old:
+        (item,) = judged([claim])
+        assert len(item.reasons) == 1
+    block = words.build(dataclasses.replace(claims, claims=old), evidence).blocks[-1]
+    assert isinstance(block, Verdicts)
+    assert block.title == "10 definitions"
 
 
 def test_definitions_are_folded_at_the_end() -> None:

@@ -68,6 +68,8 @@ def _claim(statement: Statement, evidence: Evidence) -> Claim:
         reason=outcome.reason,
         effect=outcome.effect,
         runs=outcome.runs or _checkpoint(statement, evidence),
+        comparisons=outcome.comparisons,
+        agrees=outcome.agrees,
     )
 
 

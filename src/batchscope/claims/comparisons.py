@@ -163,5 +163,5 @@ def no_worse(e: Evidence, quality: Quality, change: Estimate, what: str, runs: S
         runs: behind it.
     """
     margin = 2 * least(e, quality, e.at_best(e.plan.smallest))
-    words = f"it would have to lie above -{margin:.2g}, the margin"
+    words = f"it would have to lie above {number(-margin)}, the margin"
     return above(change, -margin, 0.0, f"the change of {what}", runs, decides=words)

@@ -10,7 +10,7 @@ from ..wording import count, number, plural
 from .evidence import Evidence
 from .geometry import drift, sharpness_of
 from .outcome import Outcome
-from .records import NOTHING, Verdict
+from .records import NOTHING, Comparison, Verdict
 
 __all__ = ["CHECKS"]
 
@@ -26,7 +26,8 @@ def _checked(what: str, agrees: bool | None, value: float | None = None) -> Outc
     if value is not None:
         effect = Estimate(value=value, low=value, high=value, n=1, unit="", method="counted in a real run")
     said = {True: "checked", False: "DOES NOT AGREE", None: "not checked"}[agrees]
-    return Outcome(verdict=Verdict.NOT_TESTABLE, reason=f"a definition; {said}: {what}", effect=effect)
+    found = Comparison(what=f"a definition; {said}: {what}", effect=effect)
+    return Outcome(verdict=Verdict.NOT_TESTABLE, comparisons=(found,), effect=effect, agrees=agrees)
 
 
 def _counted(e: Evidence, name: str) -> Mapping[str, Any] | None:

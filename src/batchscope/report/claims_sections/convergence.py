@@ -13,7 +13,7 @@ from ...records import Estimate
 from ...wording import count, joined, number, sentence
 from ..blocks import Block, Figure, Row, Section
 from ..claims_drawing import course_at, over_seeds, plain, shade_of, two_series, with_shared_axis
-from ..claims_text import changed, no_runs, note, spelled, theme_section, times_as
+from ..claims_text import changed, no_runs, note, theme_section, times_as
 from ..claims_themes import THEMES
 from ..study_figures.against_size import against_size
 from ..study_figures.branch_curves import Branch, Up, branch_curves
@@ -148,7 +148,7 @@ def _gap(e: Evidence) -> Figure | None:
         return None
     what = f"training minus {plain(e.score.metric)}" if e.gap else f"{plain(e.loss or '')} minus training loss"
     caption = (
-        f"{spelled(sentence('; '.join(told)))} A small gap with a bad training loss is underfitting, no good "
+        f"{sentence('; '.join(told))} A small gap with a bad training loss is underfitting, no good "
         "generalisation."
     )
     return against_size("gap", what, series, caption=caption, scale="spread", height=300)
