@@ -37,7 +37,7 @@ def measure(table: Table, seed: int) -> dict[str, Any]:
             table.workload, lr=lr, batch_size=DEFAULT_BATCH_SIZE, steps=_STEPS, target=table.task.goal, seed=seed
         )
     except TaskError as error:
-        return {"batch_size": DEFAULT_BATCH_SIZE, "lr": lr, "steps": {}, "why": str(error).split(";")[0]}
+        return {"batch_size": DEFAULT_BATCH_SIZE, "lr": lr, "steps": {}, "why": str(error)}
     scale = report.gradient_noise_scale.value or report.gradient_noise_scale.low or max(table.batch_sizes)
     size = min(table.batch_sizes, key=lambda each: abs(math.log(each / scale)))
     factor = (size / DEFAULT_BATCH_SIZE) ** (0.5 if adamw else 1.0)
