@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UsageError
-from .probes.base import NotApplicable
+from .not_applicable import NotApplicable
 from .workload import Workload
 
 __all__ = ["OUTLIER", "STRENGTHS", "Disturbed", "Kind", "measure_robustness"]

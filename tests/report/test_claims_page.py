@@ -15,7 +15,7 @@ import pytest
 from batchscope.claims import DECISIONS, decide, lengths
 from batchscope.claims.evidence import Evidence
 from batchscope.claims.outcome import above
-from batchscope.claims.plan import LONG
+from batchscope.claims.plan import LONG, NORM
 from batchscope.claims.records import Claims, Verdict, in_words
 from batchscope.records import Estimate
 from batchscope.report import build_claims
@@ -411,7 +411,9 @@ def test_a_measurement_that_is_missing_or_not_applicable_becomes_a_sentence(name
 
 def test_a_task_without_hidden_layers_says_so() -> None:
     claims, evidence = found()
-    study = dataclasses.replace(evidence.study, measurements={**measured(), "norm-not-applicable": "no hidden layer"})
+    study = dataclasses.replace(
+        evidence.study, measurements={**measured(), NORM: {"not_applicable": "no hidden layer"}}
+    )
     section = normalisation.build(claims, dataclasses.replace(evidence, study=study))
     assert not figures_of(section)
     assert "No figure of batch normalisation: no hidden layer." in str(section.blocks)

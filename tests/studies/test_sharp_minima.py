@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from batchscope.errors import UsageError
-from batchscope.probes.base import NotApplicable
+from batchscope.not_applicable import NotApplicable
 from batchscope.store import StoredRun, read_runs
 from batchscope.studies.sharp_minima import STUDY
 from batchscope.study import Finding, Length, Study, StudyQuestion
@@ -201,7 +201,7 @@ class Noisy(Bowl):
 
 def test_a_loss_that_is_not_repeatable_is_said(tmp_path: Path) -> None:
     found = made(tmp_path, Noisy(layers=("first",)))
-    reasons = {value["reason"] for name, value in found.measurements.items() if name.startswith("sharpness-")}
+    reasons = {value["not_applicable"] for name, value in found.measurements.items() if name.startswith("sharpness-")}
     assert reasons
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert all(f"Not measured: {reason}"[:50] in page for reason in reasons)

@@ -36,12 +36,21 @@ __all__ = [
     "score_change",
     "seconds_to",
     "step",
+    "unmeasured",
     "versus",
 ]
 
 LOSS, TIME = 0.02, 0.05
 _POINT = 0.005
 NO_TEST = not_testable("the task reports no test metric (evaluate with a key that begins with test_)")
+
+
+def unmeasured(e: Evidence, name: str) -> Outcome | None:
+    """The verdict where a measurement is missing: undecided in want of time, or not testable; `None`: it is there."""
+    reason = e.why_not(name)
+    if reason is None:
+        return None
+    return undecided(reason) if e.noted(name) is None else not_testable(reason)
 
 
 def called(arm: Arm | None) -> str:

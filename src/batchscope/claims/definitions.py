@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..not_applicable import not_applicable
 from ..records import Estimate
 from ..wording import count, number, plural
 from .evidence import Evidence
 from .geometry import drift, sharpness_of
 from .outcome import Outcome
+from .plan import NORM
 from .records import NOTHING, Comparison, Verdict
 
 __all__ = ["CHECKS"]
@@ -31,7 +33,7 @@ def _checked(what: str, agrees: bool | None, value: float | None = None) -> Outc
 
 
 def _counted(e: Evidence, name: str) -> Mapping[str, Any] | None:
-    return (e.noted("counters") or {}).get(name)
+    return (e.measured("counters") or {}).get(name)
 
 
 _NO_COUNT = "no run was counted before the budget was used up"
@@ -131,9 +133,9 @@ def _tens_or_hundreds(e: Evidence) -> Outcome:
 
 
 def _averaged(e: Evidence) -> Outcome:
-    found = e.noted("averaging")
-    if not isinstance(found, dict) or "not_applicable" in found:
-        return _checked(found["not_applicable"] if found else _NO_COUNT, None)
+    found = e.measured("averaging")
+    if found is None:
+        return _checked(not_applicable(e.noted("averaging")) or _NO_COUNT, None)
     names = ("loss_twice", "gradient_twice", "loss_of_parts", "gradient_of_parts")
     worst = max(1.0 if found[name] is None else found[name] for name in names)
     told = (
@@ -154,9 +156,9 @@ def _speed(e: Evidence) -> Outcome:
 
 
 def _arrows(e: Evidence) -> Outcome:
-    found = e.noted("competition")
-    if not isinstance(found, list):
-        return _checked((found or {}).get("not_applicable", _NO_COUNT), None)
+    found = e.measured("competition")
+    if found is None:
+        return _checked(not_applicable(e.noted("competition")) or _NO_COUNT, None)
     off = max(
         abs(r["arrows"]["both"][i] - r["arrows"]["first"][i] - r["arrows"]["second"][i])
         / max(r["at_once"]["norm_a"], 1e-12)
@@ -169,9 +171,9 @@ def _arrows(e: Evidence) -> Outcome:
 
 
 def _average_update(e: Evidence) -> Outcome:
-    found = e.noted("competition")
-    if not isinstance(found, list):
-        return _checked((found or {}).get("not_applicable", _NO_COUNT), None)
+    found = e.measured("competition")
+    if found is None:
+        return _checked(not_applicable(e.noted("competition")) or _NO_COUNT, None)
     ratios = [
         r["norm_as_one"] / ((r["at_once"]["norm_a"] + r["at_once"]["norm_b"]) / 2)
         for r in found
@@ -190,7 +192,7 @@ def _average_update(e: Evidence) -> Outcome:
 
 def _neighbourhood(e: Evidence) -> Outcome:
     found = sharpness_of(e, e.at_one_rate(e.plan.smallest))
-    boxes = [f["keskar"] for f in found.values() if isinstance(f["keskar"], list)]
+    boxes = [f["keskar"] for f in found.values() if not_applicable(f["keskar"]) is None]
     if not boxes:
         return _checked("sharpness was not measured", None)
     rises = all(box[0]["value"] <= box[-1]["value"] and box[0]["highest_loss"] >= box[0]["loss"] for box in boxes)
@@ -213,9 +215,10 @@ def _shift(e: Evidence) -> Outcome:
 
 
 def _normalised(e: Evidence) -> Outcome:
-    found = e.noted("norm-check")
+    found = e.measured("norm-check")
     if found is None:
-        return _checked(e.noted("norm-not-applicable") or "no model with batch normalisation was made", None)
+        why = not_applicable(e.noted(NORM)) or not_applicable(e.noted("norm-check"))
+        return _checked(why or "no model with batch normalisation was made", None)
     layers = [layer for layer in found if layer["mode"] == "training" and layer["mean"] is not None]
     if not layers:
         return _checked("no channel of a batch varies in front of batch normalisation", None)

@@ -9,13 +9,14 @@ from functools import cached_property
 from statistics import median
 from typing import Any, NamedTuple
 
+from ..not_applicable import not_applicable
 from ..records import Estimate, RunStatus
 from ..stopping import larger_is_better
 from ..store import StoredRun
 from ..study import Study, StudyRow, SummaryRow
 from ..study_rows import Evaluation, evaluations
 from .outcome import log_mean, mean
-from .plan import ClaimsPlan
+from .plan import ClaimsPlan, is_trial, norm_variant
 
 __all__ = ["Arm", "Evidence", "Quality", "chosen_rate", "passage", "step_time_of"]
 
@@ -116,7 +117,7 @@ class Evidence:
     @cached_property
     def without(self) -> str:
         """The variant that has no batch normalisation: the task as it came, unless its model has some."""
-        return "norm none" if self.noted("has-norm") else ""
+        return norm_variant("none") if self.noted("has-norm") else ""
 
     @property
     def ends_at_one_rate(self) -> tuple[Arm, Arm]:
@@ -149,9 +150,9 @@ class Evidence:
         """All of a variant, by batch size and rate."""
         return sorted(arm for arm in self._rows if arm.variant == variant)
 
-    def arms_like(self, beginning: str) -> list[Arm]:
-        """All whose variant begins with some words."""
-        return sorted(arm for arm in self._rows if arm.variant.startswith(beginning))
+    def trials(self) -> list[Arm]:
+        """All arms of the trials, by batch size and rate."""
+        return sorted(arm for arm in self._rows if is_trial(arm.variant))
 
     def ids(self, *arms: Arm | None) -> tuple[str, ...]:
         """Of the runs of some arms."""
@@ -279,19 +280,22 @@ class Evidence:
     # --- measurements ---------------------------------------------------------------------------------------------
 
     def noted(self, name: str) -> Any:
-        """A measurement; `None`: it was not made."""
+        """What was noted of a measurement, which may be why there is none; `None`: nothing."""
         return self.study.measurements.get(name)
+
+    def measured(self, name: str) -> Any:
+        """A measurement; `None`: it was not made, or does not apply to the task."""
+        found = self.noted(name)
+        return None if not_applicable(found) is not None else found
 
     def why_not(self, name: str) -> str | None:
         """Why there is nothing to decide by: not measured in time, or not applicable."""
         found = self.noted(name)
-        if found is None:
-            return "it was not measured before the budget was used up"
-        return found.get("not_applicable") if isinstance(found, dict) else None
+        return "it was not measured before the budget was used up" if found is None else not_applicable(found)
 
     def step_ratios(self, size: int, other: int) -> list[float]:
         """Seconds of a step at `other` over those at `size`, in each round of the timing."""
-        timing = self.noted("timing")
+        timing = self.measured("timing")
         if timing is None or not {size, other} <= set(timing["sizes"]):
             return []
         i, j = (timing["sizes"].index(b) for b in (size, other))
@@ -299,7 +303,7 @@ class Evidence:
 
     def step_time_s(self, size: int) -> float | None:
         """Median seconds of a step, all rounds."""
-        timing = self.noted("timing")
+        timing = self.measured("timing")
         if timing is None or size not in timing["sizes"]:
             return None
         return step_time_of(timing, size)

@@ -7,12 +7,13 @@ from statistics import fmean
 from typing import Any
 
 from ..intervals.rank_correlation import rank_correlation
+from ..not_applicable import not_applicable
 from ..study import StudyRow
 from .comparisons import TIME, log_roughness, loss_ratio_above, versus
 from .convergence import bounded
 from .evidence import Arm, Evidence
 from .outcome import Outcome, above, all_of, below, log_mean, mean, not_testable, parts, undecided
-from .plan import FIXED
+from .plan import FIXED, sharpness_note
 
 __all__ = ["DECISIONS"]
 
@@ -22,7 +23,7 @@ _MISSING = undecided("the runs that it rests on were not made before the budget 
 
 def _last_row(e: Evidence, row: StudyRow, kind: str) -> Mapping[str, Any] | None:
     """The last row of an observer in a run, where it has numbers."""
-    rows = [r for r in e.runs[row.run].rows if r.get("kind") == kind and "not_applicable" not in r]
+    rows = [r for r in e.runs[row.run].rows if r.get("kind") == kind and not_applicable(r) is None]
     return rows[-1] if rows else None
 
 
@@ -123,12 +124,12 @@ def _large_cannot_get_there(e: Evidence) -> Outcome:
 
 def sharpness_of(e: Evidence, arm: Arm) -> dict[int, Mapping[str, Any]]:
     """What was measured at the end of an arm's runs, by seed."""
-    names = {seed: f"sharpness-{arm.batch_size}-{arm.lr:g}-{seed}" for seed in e.plan.seeds}
+    names = {seed: sharpness_note(arm.batch_size, arm.lr, seed) for seed in e.plan.seeds}
     return {seed: found for seed, name in names.items() if (found := e.noted(name)) is not None}
 
 
 def _box(found: Mapping[str, Any], box: str) -> float | None:
-    return found[box][-1]["value"] if isinstance(found[box], list) else None
+    return found[box][-1]["value"] if not_applicable(found[box]) is None else None
 
 
 def _flatter(e: Evidence) -> Outcome:
@@ -137,8 +138,8 @@ def _flatter(e: Evidence) -> Outcome:
         return _MISSING
     first = next(iter(small.values()))
     for box in ("keskar", "relative"):
-        if not isinstance(first[box], list):
-            return not_testable(first[box]["not_applicable"])
+        if (why := not_applicable(first[box])) is not None:
+            return not_testable(why)
     outcomes: dict[str, Outcome] = {}
     for box, name in (("keskar", "in Keskar's box"), ("relative", "in the relative box")):
         pairs = [(_box(small[s], box), _box(large[s], box)) for s in small if s in large]
@@ -158,7 +159,7 @@ def _eigenvalue(small: Mapping[int, Any], large: Mapping[int, Any]) -> str:
     pairs = [(value(small[s]), value(large[s])) for s in small if s in large]
     ratio = log_mean(b / a for a, b in pairs if a and b and a > 0 and b > 0)
     if ratio.value is None:
-        missing = next(iter(small.values()))["curvature"].get("not_applicable", "it was not measured")
+        missing = not_applicable(next(iter(small.values()))["curvature"]) or "it was not measured"
         return f" (largest Hessian eigenvalue: {missing})"
     return f" (the same of the largest Hessian eigenvalue is {ratio.value:.2g})"
 
@@ -178,7 +179,7 @@ def _no_layer(e: Evidence) -> Outcome | None:
     for run in e.runs.values():
         for row in run.rows:
             if row.get("kind") == "activations":
-                return not_testable(row["not_applicable"]) if "not_applicable" in row else None
+                return None if (why := not_applicable(row)) is None else not_testable(why)
     return _MISSING
 
 

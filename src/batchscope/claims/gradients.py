@@ -10,11 +10,14 @@ from typing import Any
 from scipy.special import stdtrit
 
 from ..intervals.over_repeats import ratio_of_counts
+from ..not_applicable import not_applicable
 from ..records import Estimate
 from ..wording import count, number
+from .comparisons import unmeasured
 from .convergence import rough_per_update
 from .evidence import Evidence
 from .outcome import Outcome, above, all_of, below, log_mean, mean, not_testable, ratio_of_means, undecided, within
+from .plan import competition_note
 
 __all__ = ["DECISIONS", "cosine_of_two_batches"]
 
@@ -27,8 +30,8 @@ _TAIL = 10.0
 
 def _by_size(e: Evidence) -> dict[int, Mapping[str, Any]] | Outcome:
     """The gradient statistics by batch size; why there are none."""
-    if (reason := e.why_not("gradients")) is not None:
-        return undecided(reason) if e.noted("gradients") is None else not_testable(reason)
+    if (missing := unmeasured(e, "gradients")) is not None:
+        return missing
     return {record["batch_size"]: record for record in e.noted("gradients")}
 
 
@@ -142,8 +145,8 @@ def _one_over_batch_size(e: Evidence) -> Outcome:
 
 
 def _confident(e: Evidence) -> Outcome:
-    if (reason := e.why_not("downhill")) is not None:
-        return undecided(reason) if e.noted("downhill") is None else not_testable(reason)
+    if (missing := unmeasured(e, "downhill")) is not None:
+        return missing
     shares = {record["batch_size"]: Estimate(**record["share"]) for record in e.noted("downhill")}
     small, large = min(shares), max(shares)
     change = _change(shares[small], shares[large])
@@ -153,10 +156,10 @@ def _confident(e: Evidence) -> Outcome:
 
 def cosine_of_two_batches(e: Evidence) -> Outcome:
     """Whether the gradients of two small batches point less the same way than those of two large ones."""
-    small, large = (e.noted(f"competition-{b}") for b in e.ends)
+    small, large = (e.noted(competition_note(b)) for b in e.ends)
     for found in (small, large):
-        if isinstance(found, dict):
-            return not_testable(found["not_applicable"])
+        if (why := not_applicable(found)) is not None:
+            return not_testable(why)
     if small is None or large is None:
         return undecided("two batches of the largest size do not fit into the training set, or were not measured")
     cosines = [[c for r in records if (c := r["at_once"]["cosine"]) is not None] for records in (small, large)]
@@ -166,8 +169,8 @@ def cosine_of_two_batches(e: Evidence) -> Outcome:
 
 
 def _compete(e: Evidence) -> Outcome:
-    if (reason := e.why_not("competition")) is not None:
-        return undecided(reason) if e.noted("competition") is None else not_testable(reason)
+    if (missing := unmeasured(e, "competition")) is not None:
+        return missing
     sums = [record["at_once"] for record in e.noted("competition")]
     cosines = [s["cosine"] for s in sums if s["cosine"] is not None]
     kept = mean([s["kept"] for s in sums if s["kept"] is not None])
@@ -176,8 +179,8 @@ def _compete(e: Evidence) -> Outcome:
 
 
 def _sums(e: Evidence) -> tuple[Sequence[int], Sequence[Sequence[float]], int] | Outcome:
-    if (reason := e.why_not("sums")) is not None:
-        return undecided(reason) if e.noted("sums") is None else not_testable(reason)
+    if (missing := unmeasured(e, "sums")) is not None:
+        return missing
     norms = e.noted("sums")["norms"]
     return norms["batch_sizes"], norms["norms"], norms["samples"]
 

@@ -31,7 +31,7 @@ def _throughput(e: Evidence, size: int, other: int) -> Estimate:
 
 
 def _timed_sizes(e: Evidence) -> list[int]:
-    timing = e.noted("timing")
+    timing = e.measured("timing")
     return [] if timing is None else list(timing["sizes"])
 
 

@@ -6,16 +6,18 @@ import math
 from collections.abc import Callable, Mapping
 
 from ..intervals.spread import deviation_ratio
+from ..not_applicable import not_applicable
 from ..wording import number
 from .comparisons import TIME, better, called, gap_change, gap_least, last, least, score_change, versus
 from .convergence import epochs_to_common_loss
 from .evidence import Evidence
 from .outcome import Outcome, above, all_of, any_of, below, differs, log_mean, mean, not_testable, parts, undecided
-from .plan import ORDER
+from .plan import NORM, Norm, norm_variant, order_variant, robustness_note
 
 __all__ = ["DECISIONS"]
 
-_BEFORE, _AFTER, _PLAIN = "norm before", "norm after", "none"
+_BEFORE, _AFTER = norm_variant("before"), norm_variant("after")
+_WITHOUT_AND_WITH: tuple[Norm, Norm] = ("none", "before")
 _KINDS = ("noise", "shift", "outliers")
 
 
@@ -23,7 +25,7 @@ def _there(decide: Callable[[Evidence], Outcome]) -> Callable[[Evidence], Outcom
     """Decides where the model could be configured and the runs were made."""
 
     def decided(e: Evidence) -> Outcome:
-        if (reason := e.noted("norm-not-applicable")) is not None:
+        if (reason := not_applicable(e.noted(NORM))) is not None:
             return not_testable(reason)
         if not e.arms(_BEFORE):
             return undecided("the runs with batch normalisation were not made before the budget was used up")
@@ -76,8 +78,8 @@ def _less_order(e: Evidence) -> Outcome:
     """The spread over orders of the data from the same weights, with it over without; an F interval of the ratio."""
     name = f"final_{e.loss or e.study.metric}"
     spreads: list[list[float]] = []
-    for where in ("none", "before"):
-        arms = e.arms(f"{ORDER}, norm {where}")
+    for where in _WITHOUT_AND_WITH:
+        arms = e.arms(order_variant(where))
         values = [math.log(v) for arm in arms for v in e.values(arm, name).values() if v > 0]
         spreads.append(values)
     if min(map(len, spreads)) < 3:
@@ -85,7 +87,7 @@ def _less_order(e: Evidence) -> Outcome:
     without, with_norm = spreads
     effect = deviation_ratio(with_norm, without)
     what = f"the spread of the log of {name.replace('_', ' ', 1)} over {len(without)} orders with it over that without"
-    ids = e.ids(*(arm for w in ("none", "before") for arm in e.arms(f"{ORDER}, norm {w}")))
+    ids = e.ids(*(arm for w in _WITHOUT_AND_WITH for arm in e.arms(order_variant(w))))
     return below(effect, 1.0, 0.1, what, ids)
 
 
@@ -93,24 +95,24 @@ def _more_robust(e: Evidence) -> Outcome:
     """What the strongest disturbance of each kind costs, with it against without, seed by seed."""
     losses: dict[str, dict[str, dict[int, float]]] = {}
     runs: list[str] = []
-    for variant in (_PLAIN, _BEFORE):
+    for where in _WITHOUT_AND_WITH:
         for seed in e.plan.seeds:
-            noted = e.noted(f"robustness-{variant}-{seed}")
+            noted = e.noted(robustness_note(where, seed))
             if noted is None:
                 continue
             found = noted["found"]
-            if isinstance(found, dict):
-                return not_testable(found["not_applicable"])
+            if (why := not_applicable(found)) is not None:
+                return not_testable(why)
             runs.append(noted["run"])
             plain = found[0]["metrics"][e.score.metric]
             for kind in _KINDS:
                 strongest = [r for r in found if r["kind"] == kind][-1]["metrics"][e.score.metric]
-                losses.setdefault(kind, {}).setdefault(variant, {})[seed] = e.score.sign * (plain - strongest)
+                losses.setdefault(kind, {}).setdefault(where, {})[seed] = e.score.sign * (plain - strongest)
     if not losses or any(len(by) < 2 for by in losses.values()):
         return undecided("robustness was not measured before the budget was used up")
     outcomes: dict[str, Outcome] = {}
     for kind, by in losses.items():
-        without, with_norm = by[_PLAIN], by[_BEFORE]
+        without, with_norm = (by[where] for where in _WITHOUT_AND_WITH)
         change = mean([with_norm[s] - without[s] for s in without if s in with_norm])
         cost = number(mean(list(without.values())).value)
         what = f"the change with it of what {kind} costs in {e.score.metric} ({cost})"

@@ -10,7 +10,7 @@ from ..wording import count, number, with_interval
 from .comparisons import NO_TEST, TIME, better, called, least, no_worse, versus
 from .evidence import Arm, Evidence
 from .outcome import Outcome, above, all_of, below, log_mean, mean, undecided, within
-from .plan import TRIAL, ClaimsPlan, trial_variant
+from .plan import ClaimsPlan, trial_variant
 
 __all__ = ["DECISIONS", "advice_for", "followed"]
 
@@ -149,7 +149,7 @@ def _as_good_as_the_grid(e: Evidence) -> Outcome:
     if not chosen or best is None:
         return undecided("the trials were not made before the budget was used up")
     values = e.values(best, f"best_{e.metric.metric}")
-    ids = tuple(row.run for arm in e.arms_like(TRIAL) for row in e.rows(arm))
+    ids = tuple(row.run for arm in e.trials() for row in e.rows(arm))
     if e.metric.sign < 0:
         ratios = log_mean(trial.value / values[s] for s, (trial, _) in chosen.items() if s in values and trial.value)
         what = f"the {e.metric.metric} of what the trials choose over that of the best of the grid, {called(best)},"

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from ..device import is_out_of_memory
 from ..errors import TaskError, UsageError
 from ..fixed_loss import FixedLoss
+from ..not_applicable import NotApplicable
 from ..records import Estimate
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, mean_with_interval, twin
+from .base import mean_with_interval, twin
 
 __all__ = ["Curvature", "measure_curvature"]
 

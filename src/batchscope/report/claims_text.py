@@ -129,7 +129,8 @@ def _checked(definitions: Sequence[Claim]) -> str:
 
 
 def _folded(claims: Sequence[Claim], noun: str, rest: str) -> list[Block]:
-    return [Verdicts(judged(claims, compared=False), ", ".join(filter(None, (plural(len(claims), noun), rest))))] if claims else []
+    title = ", ".join(filter(None, (plural(len(claims), noun), rest)))
+    return [Verdicts(judged(claims, compared=False), title)] if claims else []
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------

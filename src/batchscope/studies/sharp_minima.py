@@ -79,7 +79,7 @@ def carry_out(laboratory: Laboratory) -> None:
 
 def _measure(laboratory: Laboratory, run: StoredRun) -> None:
     """Three measurements, each noted as it is made."""
-    from ..probes.base import NotApplicable
+    from ..not_applicable import NotApplicable
     from ..probes.hessian import measure_curvature
     from ..probes.sharpness import measure_box_sharpness
 

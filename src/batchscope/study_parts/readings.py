@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..not_applicable import not_applicable
 from ..records import Estimate
 from ..study import Study, SummaryRow
 from ..study_courses import Course, course_of
@@ -112,7 +113,9 @@ def arm_of(study: Study, batch_size: int, lr: float, variant: str = "") -> Summa
 def readings(study: Study, run: StoredRun, name: str) -> tuple[Reading, ...]:
     """The course of a metric, or of `DISTANCE`, in a run; empty where it was not measured."""
     distances: dict[int, float] = {
-        row["step"]: row["all"]["distance"] for row in run.rows if row.get("kind") == "weights" and "all" in row
+        row["step"]: row["all"]["distance"]
+        for row in run.rows
+        if row.get("kind") == "weights" and not_applicable(row) is None
     }
     course = evaluations(run, study.examples_of(run))
     found = ((e, distances.get(e.step) if name == DISTANCE else e.metrics.get(name)) for e in course)

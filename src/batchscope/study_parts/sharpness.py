@@ -1,7 +1,7 @@
 """Sharpness that a study noted of its runs, by run and over the seeds: two boxes, the Hessian's eigenvalue, its trace.
 
 Every run has three notes: `sharpness-keskar-RUN` and `sharpness-relative-RUN` with a list of `BoxSharpness`, and
-`sharpness-curvature-RUN` with a `Curvature`; or each with the `reason` why there is none. Numbers only.
+`sharpness-curvature-RUN` with a `Curvature`; or each is `not_applicable`. Numbers only.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..not_applicable import not_applicable
 from ..records import Estimate
 from ..study import Study, SummaryRow
+from ..study import note_name as study_note_name
 from ..study_findings import best_rates, runs_of
 from ..study_rows import evaluations
 from ..wording import number
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 Kind = Literal["keskar", "relative", "curvature"]
+_NOTES = "sharpness"
 
 EPS: Mapping[Literal["keskar", "relative"], tuple[float, ...]] = {
     "keskar": (5e-4, 1e-3, 1e-2),
@@ -56,35 +59,41 @@ EPS: Mapping[Literal["keskar", "relative"], tuple[float, ...]] = {
 class Measure:
     """One number of a run."""
 
-    label: str
+    name: str
+    """In sentences."""
     kind: Kind
     eps: float | None = None
     member: str = ""
     """Of the curvature."""
 
+    @property
+    def label(self) -> str:
+        """The name in figures and tables, with the sign of the quantity where it has one."""
+        return self.name if self.kind == "curvature" else f"φ, {self.name}"
+
 
 def _box(kind: Literal["keskar", "relative"], eps: float) -> Measure:
-    name = {"keskar": "Keskar's box", "relative": "relative box"}[kind]
-    return Measure(label=f"φ, {name}, ε = {number(eps)}", kind=kind, eps=eps)
+    box = {"keskar": "box of Keskar", "relative": "relative box"}[kind]
+    return Measure(name=f"{box}, ε = {number(eps)}", kind=kind, eps=eps)
 
 
 BOXES = tuple(_box(kind, eps) for kind, widths in EPS.items() for eps in widths)
 KESKAR, RELATIVE = _box("keskar", 1e-3), _box("relative", 1e-2)
 """Those that conclusions are drawn from."""
-EIGENVALUE = Measure(label="largest Hessian eigenvalue", kind="curvature", member="sharpness")
-TRACE = Measure(label="trace of the Hessian", kind="curvature", member="trace")
+EIGENVALUE = Measure(name="largest Hessian eigenvalue", kind="curvature", member="sharpness")
+TRACE = Measure(name="trace of the Hessian", kind="curvature", member="trace")
 MEASURES = (*BOXES, EIGENVALUE, TRACE)
 
 
 def note_name(kind: Kind, run: str) -> str:
     """Under what name a measurement is noted."""
-    return f"sharpness-{kind}-{run}"
+    return study_note_name(_NOTES, f"{kind}-{run}")
 
 
 def value_of_run(study: Study, run: str, measure: Measure) -> float | None:
     """A number of a run; `None` where it was not measured."""
     noted = study.measurements.get(note_name(measure.kind, run))
-    if noted is None or "reason" in noted:
+    if noted is None or not_applicable(noted) is not None:
         return None
     if measure.kind == "curvature":
         return noted[measure.member]["value"]
@@ -94,7 +103,7 @@ def value_of_run(study: Study, run: str, measure: Measure) -> float | None:
 def starts_of(study: Study, run: str, measure: Measure) -> list[tuple[str, float]]:
     """Where each search of a box began, and the φ that it found."""
     noted = study.measurements.get(note_name(measure.kind, run))
-    if noted is None or "reason" in noted or measure.eps is None:
+    if noted is None or not_applicable(noted) is not None or measure.eps is None:
         return []
     starts: list[Mapping[str, Any]] = [s for b in noted["boxes"] if b["eps"] == measure.eps for s in b["starts"]]
     return [(start["start"], start["value"]) for start in starts]
@@ -108,8 +117,8 @@ def of_seeds(study: Study, arm: SummaryRow, measure: Measure) -> dict[int, float
 
 def reasons(study: Study) -> list[str]:
     """Why something was not measured, each once."""
-    noted: list[Any] = [value for name, value in study.measurements.items() if name.startswith("sharpness-")]
-    return list(dict.fromkeys(value["reason"] for value in noted if "reason" in value))
+    found = (not_applicable(noted) for noted in study.noted(_NOTES).values())
+    return list(dict.fromkeys(why for why in found if why is not None))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,6 @@ from .sharpness import (
     KESKAR,
     RELATIVE,
     Comparison,
-    Measure,
     comparisons,
     late_change,
     of_seeds,
@@ -75,7 +74,7 @@ def _agreement(study: Study, comparison: Comparison) -> Iterator[Finding]:
     known = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
     if len(known) < 2:
         return
-    said = joined([f"{with_interval(ratio)} by the {_short(measure)}" for measure, ratio in known])
+    said = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in known])
     boxes = [is_above(ratio, 1.0) for measure, ratio in known if measure.kind != "curvature"]
     yield Finding(
         statement=f"{comparison.how}, batch size {count(comparison.large.batch_size)} is, against "
@@ -86,10 +85,6 @@ def _agreement(study: Study, comparison: Comparison) -> Iterator[Finding]:
         effect=dict(known).get(RELATIVE),
         runs=_ids(study, comparison.small, comparison.large),
     )
-
-
-def _short(measure: Measure) -> str:
-    return measure.label.removeprefix("φ, ").replace("Keskar's box", "box of Keskar")
 
 
 def _verdict(boxes: Sequence[bool | None]) -> str:
@@ -156,7 +151,7 @@ def _by_rate(study: Study) -> Iterator[Finding]:
         ]
         known = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
         if known:
-            said = joined([f"{with_interval(ratio)} by the {_short(measure)}" for measure, ratio in known])
+            said = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in known])
             yield Finding(
                 statement=f"from rate {number(low)} to {number(high)} at batch size {count(size)}, sharpness goes to "
                 f"so many times as much: {said}",

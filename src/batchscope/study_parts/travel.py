@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..not_applicable import not_applicable
 from ..records import Estimate, Row
 from ..study import Study, SummaryRow
 from ..study_courses import Course, course_of
 from ..study_findings import runs_of
 from ..study_rows import mean_over_seeds
+from ..wording import plural
 from .readings import over_seeds
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ def ratio_between(first: Mapping[int, float], second: Mapping[int, float]) -> Es
         return Estimate(value=None, low=None, high=None, n=len(pairs), unit="", method="a value is not above zero")
     logs = mean_over_seeds([math.log(b / a) for a, b in pairs])
     value, low, high = (None if v is None else math.exp(v) for v in (logs.value, logs.low, logs.high))
-    method = f"geometric {logs.method.replace('interval', 'interval of its logarithm')}"
+    method = f"geometric mean over {plural(logs.n, 'seed')}, 90 % t interval of its logarithm"
     return Estimate(value=value, low=low, high=high, n=logs.n, unit="", method=method)
 
 
@@ -192,7 +194,7 @@ def _column(course: Mapping[int, float], steps: Sequence[int]) -> list[float]:
 
 
 def _is_travel(row: Row) -> bool:
-    return row.get("kind") == "weights" and "all" in row
+    return row.get("kind") == "weights" and not_applicable(row) is None
 
 
 def _value(row: Row, group: Group, quantity: Quantity) -> float | None:

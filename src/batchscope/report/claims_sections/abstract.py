@@ -9,7 +9,7 @@ from ...claims.comparisons import score_change
 from ...claims.convergence import epochs_to_common_loss
 from ...claims.evidence import Evidence
 from ...claims.outcome import log_mean, ratio_of_means
-from ...claims.plan import LONG
+from ...claims.plan import LONG, norm_variant
 from ...claims.records import Claims, Verdict
 from ...claims.targets import seconds_against_largest
 from ...records import Estimate
@@ -151,7 +151,7 @@ def _soonest(e: Evidence) -> Headline | None:
 
 
 def _noise(e: Evidence) -> Headline | None:
-    records = e.noted("gradients")
+    records = e.measured("gradients")
     if not isinstance(records, list):
         return None
     variance = {r["batch_size"]: estimate(r["variance"]) for r in records}
@@ -186,7 +186,7 @@ def _overfitting(e: Evidence) -> Headline | None:
 
 def _normalised(e: Evidence) -> Headline | None:
     size = e.plan.norm_sizes[-1]
-    without, with_norm = e.at_best(size), e.at_best(size, "norm before")
+    without, with_norm = e.at_best(size), e.at_best(size, norm_variant("before"))
     effect, _ = epochs_to_common_loss(e, without, with_norm)
     if effect.value is None:
         return None

@@ -148,7 +148,6 @@ def _gap(e: Evidence) -> Figure | None:
         return None
     what = f"training minus {plain(e.score.metric)}" if e.gap else f"{plain(e.loss or '')} minus training loss"
     caption = (
-        f"{sentence('; '.join(told))} A small gap with a bad training loss is underfitting, no good "
-        "generalisation."
+        f"{sentence('; '.join(told))} A small gap with a bad training loss is underfitting, no good generalisation."
     )
     return against_size("gap", what, series, caption=caption, scale="spread", height=300)

@@ -10,6 +10,7 @@ from ...claims.geometry import distance, sharpness_of
 from ...claims.outcome import log_mean, mean
 from ...claims.plan import FIXED
 from ...claims.records import Claims
+from ...not_applicable import not_applicable
 from ...records import Estimate
 from ...wording import count, joined, number, times, with_interval
 from ..blocks import Block, Figure, Json, Key, Row, Section
@@ -151,8 +152,4 @@ def _why_not(e: Evidence) -> str:
     found = next(iter(sharpness_of(e, e.at_one_rate(e.plan.smallest)).values()), None)
     if found is None:
         return "it was not measured before the budget was used up"
-    return (
-        found["keskar"].get("not_applicable", "it has no value")
-        if isinstance(found["keskar"], dict)
-        else "it has no value"
-    )
+    return not_applicable(found["keskar"]) or "it has no value"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...claims.convergence import epochs_to_common_loss
 from ...claims.evidence import Evidence
 from ...claims.outcome import mean
+from ...claims.plan import NORM, Norm, norm_variant, robustness_note
 from ...claims.records import Claims
+from ...not_applicable import not_applicable
 from ...records import Estimate
 from ...wording import count, joined, number, with_interval
 from ..blocks import Block, Figure, Json, Key, Section
@@ -30,14 +31,14 @@ class Kind(NamedTuple):
 
     variant: str
     words: str
-    noted_as: str
+    where: Norm
     colour: str
 
 
 _KINDS = (
     Kind("", "without", "none", "var(--series-0)"),
-    Kind("norm before", "before the activation", "norm before", "var(--series-1)"),
-    Kind("norm after", "after the activation", "norm after", "var(--series-2)"),
+    Kind(norm_variant("before"), "before the activation", "before", "var(--series-1)"),
+    Kind(norm_variant("after"), "after the activation", "after", "var(--series-2)"),
 )
 _DASHES: tuple[Dash, ...] = ("solid", "dot")
 _DISTURBANCES = ("noise", "shift", "outliers")
@@ -45,7 +46,7 @@ _DISTURBANCES = ("noise", "shift", "outliers")
 
 def build(claims: Claims, e: Evidence) -> Section:
     """Curves with and without, and what disturbances cost."""
-    reason = e.noted("norm-not-applicable")
+    reason = not_applicable(e.noted(NORM))
     if reason is not None:
         drawn: list[Block] = [note(f"No figure of batch normalisation: {reason}.")]
         return theme_section(claims, THEMES[7], _TEXTBOOKS, [], drawn)
@@ -115,8 +116,8 @@ def _costs(e: Evidence, kind: Kind) -> dict[str, list[float]]:
     """What the strongest disturbance of each sort costs in the score, one number a seed."""
     found: dict[str, list[float]] = {}
     for seed in e.plan.seeds:
-        noted = e.noted(f"robustness-{kind.noted_as}-{seed}")
-        if noted is None or not isinstance(noted["found"], list):
+        noted = e.noted(robustness_note(kind.where, seed))
+        if noted is None or not_applicable(noted["found"]) is not None:
             continue
         plain_value = noted["found"][0]["metrics"][e.score.metric]
         for sort in _DISTURBANCES:
@@ -160,8 +161,6 @@ def _bars(costs: dict[str, Estimate], words: str, colour: str) -> Json:
 
 
 def _why_not(e: Evidence) -> str:
-    noted: Sequence[object] = [e.noted(f"robustness-{_KINDS[0].noted_as}-{seed}") for seed in e.plan.seeds]
-    found = next((n["found"] for n in noted if isinstance(n, dict)), None)
-    if isinstance(found, dict) and "not_applicable" in found:
-        return str(found["not_applicable"])
-    return "they were not measured before the budget was used up"
+    noted = (e.noted(robustness_note(_KINDS[0].where, seed)) for seed in e.plan.seeds)
+    found = next((n["found"] for n in noted if n is not None), None)
+    return not_applicable(found) or "they were not measured before the budget was used up"

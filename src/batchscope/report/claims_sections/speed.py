@@ -24,18 +24,18 @@ _TEXTBOOKS = (
 
 def build(claims: Claims, e: Evidence) -> Section:
     """Step time and throughput side by side, then memory."""
-    figures = (_step_time(e), _throughput(e)) if e.noted("timing") else ()
+    figures = (_step_time(e), _throughput(e)) if e.measured("timing") else ()
     memory = _memory(e)
     figures += (memory,) if memory is not None else ()
     drawn: list[Block] = [Row(figures)] if figures else []
-    drawn += [] if e.noted("timing") else [missing(e, "step times", "timing")]
+    drawn += [] if e.measured("timing") else [missing(e, "step times", "timing")]
     drawn += [] if memory is not None else [note("No figure of memory: it was not read on this device.")]
     return theme_section(claims, THEMES[1], _TEXTBOOKS, [_epoch(e)], drawn)
 
 
 def _times(e: Evidence) -> dict[int, list[float]]:
     """Seconds of a step in each round, by batch size."""
-    timing = e.noted("timing")
+    timing = e.measured("timing")
     return {size: [r[i] for r in timing["seconds"]] for i, size in enumerate(timing["sizes"])}
 
 

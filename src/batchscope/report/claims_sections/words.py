@@ -22,7 +22,7 @@ _TEXTBOOKS = (
 
 def build(claims: Claims, e: Evidence) -> Section:
     """The words, and what was counted."""
-    counters = e.noted("counters")
+    counters = e.measured("counters")
     drawn: Block = _table(counters) if counters else missing(e, "counters", "counters")
     return theme_section(claims, THEMES[0], _TEXTBOOKS, [_steps(e)], [drawn])
 

@@ -192,11 +192,11 @@ def gap_figures(study: Study) -> Row | None:
     figures: list[Figure] = []
     for measure in (KESKAR, RELATIVE, EIGENVALUE):
         across = Choice(
-            label=measure.label.removeprefix("φ, ") if measure.kind == "curvature" else "φ, per cent",
+            label=measure.name if measure.kind == "curvature" else "φ, per cent",
             values=tuple(tuple(value_of_run(study, row.run, measure) for row in own) for own in rows),
         )
         if any(v is not None for own in across.values for v in own) and ups:
-            title = measure.label.removeprefix("φ, ")
+            title = measure.name
             caption = _correlation(across, ups[0])
             figures.append(
                 run_scatter(f"gap-of-{measure.kind}", title, groups, across=across, up=ups, caption=caption, height=300)
