@@ -48,7 +48,7 @@ from .study import Arm, Length
 from .study_measures.normalisation_measures import measured_definition
 from .study_rows import row_of, summarise
 from .subsets import with_few_examples
-from .trial_sequence import Next, Trial, follow
+from .trial_sequence import Next, TrialTraining, follow
 from .workload import Workload, preserved_random_state
 
 __all__ = ["ClaimsLaboratory"]
@@ -182,14 +182,14 @@ class ClaimsLaboratory:
 
         for seed in self._plan.seeds:
 
-            def made(asked: Next, seed: int = seed) -> Trial | None:
+            def made(asked: Next, seed: int = seed) -> TrialTraining | None:
                 length = Length(unit="epochs", amount=asked.epochs)
                 arm = Arm(batch_size=asked.batch_size, lr=lr, length=length, variant=trial_variant(asked.epochs))
                 run = self._laboratory.run(arm, seed)
                 if run is None:
                     return None
                 row = row_of(run, metric, self._laboratory.examples)
-                return Trial(
+                return TrialTraining(
                     batch_size=asked.batch_size,
                     epochs=asked.epochs,
                     value=row.values.get(f"best_{metric.metric}"),

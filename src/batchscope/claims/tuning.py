@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..intervals.paired_ratio import paired_ratio
-from ..trial_sequence import Advice, Choice, Followed, Next, Trial, follow
+from ..trial_sequence import Advice, Choice, Followed, Next, TrialTraining, follow
 from ..wording import count, number, with_interval
 from .comparisons import NO_TEST, TIME, better, called, least, no_worse, versus
 from .evidence import Arm, Evidence
@@ -101,21 +101,23 @@ def advice_for(plan: ClaimsPlan, *, larger_is_better: bool) -> Advice:
 def followed(e: Evidence, seed: int) -> Followed:
     """The sequence of trials with one seed, as far as it was made."""
 
-    def made(asked: Next) -> Trial | None:
+    def made(asked: Next) -> TrialTraining | None:
         arm = e.at_one_rate(asked.batch_size, trial_variant(asked.epochs))
         row = next((row for row in e.rows(arm) if row.seed == seed), None)
         if row is None:
             return None
         value = row.values.get(f"best_{e.metric.metric}")
         step_time = e.step_time_s(asked.batch_size) or 0.0
-        return Trial(batch_size=asked.batch_size, epochs=asked.epochs, value=value, seconds=row.steps * step_time)
+        return TrialTraining(
+            batch_size=asked.batch_size, epochs=asked.epochs, value=value, seconds=row.steps * step_time
+        )
 
     return follow(advice_for(e.plan, larger_is_better=e.study.larger_is_better), made)
 
 
-def _chosen(e: Evidence) -> dict[int, tuple[Trial, float]]:
+def _chosen(e: Evidence) -> dict[int, tuple[TrialTraining, float]]:
     """What each seed's sequence chose, and the seconds of all its trials."""
-    found: dict[int, tuple[Trial, float]] = {}
+    found: dict[int, tuple[TrialTraining, float]] = {}
     for seed in e.plan.seeds:
         sequence = followed(e, seed)
         choice: Choice | None = sequence.choice
