@@ -14,7 +14,7 @@ from ..records import Estimate
 from ..study import StudyRow
 from ..study_rows import Evaluation, roughness
 from ..wording import count, number
-from .evidence import Arm, Evidence, Quality
+from .evidence import Evidence, Quality, Setting
 from .outcome import Outcome, above, below, log_mean, not_testable, undecided
 
 __all__ = [
@@ -53,19 +53,19 @@ def unmeasured(e: Evidence, name: str) -> Outcome | None:
     return undecided(reason) if e.noted(name) is None else not_testable(reason)
 
 
-def called(arm: Arm | None) -> str:
+def called(arm: Setting | None) -> str:
     """As a reason names it."""
     return "none" if arm is None else f"batch size {count(arm.batch_size)} at rate {number(arm.lr)}"
 
 
-def versus(arm: Arm | None, other: Arm | None) -> str:
+def versus(arm: Setting | None, other: Setting | None) -> str:
     """Two arms, the second compared with the first."""
     if arm is not None and other is not None and arm.lr == other.lr:
         return f"batch size {count(other.batch_size)} against {count(arm.batch_size)}, both at rate {number(arm.lr)}"
     return f"{called(other)} against {called(arm)}"
 
 
-def least(e: Evidence, quality: Quality, arm: Arm | None) -> float:
+def least(e: Evidence, quality: Quality, arm: Setting | None) -> float:
     """The smallest difference in a metric that counts."""
     values = e.values(arm, f"final_{quality.metric}").values()
     size = max((abs(v) for v in values), default=1.0)
@@ -73,7 +73,7 @@ def least(e: Evidence, quality: Quality, arm: Arm | None) -> float:
 
 
 def score_change(
-    e: Evidence, arm: Arm | None, other: Arm | None, when: str, quality: Quality | None = None
+    e: Evidence, arm: Setting | None, other: Setting | None, when: str, quality: Quality | None = None
 ) -> Estimate:
     """By how much `other` is better than `arm` in the score, or in another metric; `when` is `final` or `best`."""
     asked = quality or e.score
@@ -85,7 +85,7 @@ def score_change(
     return e.compared(arm, other, value)
 
 
-def gap_least(e: Evidence, arm: Arm | None) -> float:
+def gap_least(e: Evidence, arm: Setting | None) -> float:
     """The smallest difference in the generalisation gap that counts: half a point of a score, else 2 % of the loss."""
     if e.gap is not None:
         return least(e, e.score, arm)
@@ -99,7 +99,7 @@ def better(e: Evidence, quality: Quality) -> str:
 
 
 def gap_change(
-    e: Evidence, arm: Arm | None, other: Arm | None, when: Callable[[Sequence[Evaluation]], Evaluation]
+    e: Evidence, arm: Setting | None, other: Setting | None, when: Callable[[Sequence[Evaluation]], Evaluation]
 ) -> Estimate:
     """By how much the generalisation gap of `other` is larger."""
     return e.compared(arm, other, lambda row: e.gap_at(when(e.course(row))) if row.status != "diverged" else None)
@@ -140,7 +140,7 @@ def epoch_time_falls(e: Evidence) -> Outcome:
     return below(ratios, 1.0, TIME, f"the time of an epoch at batch size {count(large)} over that at {count(small)}")
 
 
-def seconds_to(e: Evidence, level: float, metric: str, arm: Arm | None, other: Arm | None) -> Estimate:
+def seconds_to(e: Evidence, level: float, metric: str, arm: Setting | None, other: Setting | None) -> Estimate:
     """Training seconds to a level: those of `other` over those of `arm`.
 
     Steps seed by seed times the ratio of step times, each seed with another round of the timing: the interval has the
@@ -156,7 +156,7 @@ def seconds_to(e: Evidence, level: float, metric: str, arm: Arm | None, other: A
     return log_mean(b / a * t for (a, b), t in zip(pairs, itertools.cycle(times), strict=False))
 
 
-def loss_ratio_above(e: Evidence, name: str, arm: Arm | None, other: Arm | None, what: str) -> Outcome:
+def loss_ratio_above(e: Evidence, name: str, arm: Setting | None, other: Setting | None, what: str) -> Outcome:
     """Whether a loss of `other` is larger than that of `arm`."""
     return above(e.ratio(name, arm, other), 1.0, LOSS, f"{what}, {versus(arm, other)}, as a ratio,", e.ids(arm, other))
 

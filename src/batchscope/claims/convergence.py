@@ -23,7 +23,7 @@ from .comparisons import (
     score_change,
     versus,
 )
-from .evidence import Arm, Evidence
+from .evidence import Evidence, Setting
 from .outcome import Outcome, above, all_of, any_of, below, differs, exactly, log_mean, mean, parts, undecided
 from .plan import FIXED
 
@@ -38,7 +38,7 @@ def _epoch(e: Evaluation) -> float:
     return e.epoch
 
 
-def epochs_to_common_loss(e: Evidence, arm: Arm | None, other: Arm | None) -> tuple[Estimate, str]:
+def epochs_to_common_loss(e: Evidence, arm: Setting | None, other: Setting | None) -> tuple[Estimate, str]:
     """Epochs to a training loss that both reach: those of `other` over those of `arm`."""
     level = e.common_level((arm, other))
     what = f"the epochs to a training loss of {number(level)}, {versus(arm, other)}, as a ratio,"
@@ -50,8 +50,8 @@ def epochs_to_common_loss(e: Evidence, arm: Arm | None, other: Arm | None) -> tu
 
 def _in_epochs(
     e: Evidence,
-    arm: Arm | None,
-    other: Arm | None,
+    arm: Setting | None,
+    other: Setting | None,
     rule: Callable[[Estimate, float, float, str, Sequence[str]], Outcome],
 ) -> Outcome:
     """Whether `other` takes more epochs than `arm` to a common training loss (`above`), or fewer (`below`)."""
@@ -62,7 +62,7 @@ def _in_epochs(
 def _smallest_slower(e: Evidence) -> Outcome:
     """Than some other batch size."""
 
-    def than_some(arm_of: Callable[[int], Arm | None]) -> Outcome:
+    def than_some(arm_of: Callable[[int], Setting | None]) -> Outcome:
         small = arm_of(e.plan.smallest)
         others = [arm_of(b) for b in e.plan.batch_sizes[1:]]
         return any_of(*(_in_epochs(e, small, other, below) for other in others))
@@ -105,7 +105,7 @@ def _worse_in_the_end(e: Evidence) -> Outcome:
     return all_of(*worse)
 
 
-def _score_lower(e: Evidence, arm: Arm | None, other: Arm | None, when: str) -> Outcome:
+def _score_lower(e: Evidence, arm: Setting | None, other: Setting | None, when: str) -> Outcome:
     change = score_change(e, arm, other, when)
     what = f"the change of {better(e, e.score)}, {versus(arm, other)},"
     return below(change, 0.0, least(e, e.score, arm), what, e.ids(arm, other))

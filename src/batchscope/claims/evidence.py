@@ -18,13 +18,13 @@ from ..study_rows import Evaluation, evaluations
 from .outcome import log_mean, mean
 from .plan import ClaimsPlan, is_trial, norm_variant
 
-__all__ = ["Arm", "Evidence", "Quality", "chosen_rate", "passage", "step_time_of"]
+__all__ = ["Evidence", "Quality", "Setting", "chosen_rate", "passage", "step_time_of"]
 
 _RUNNING = "train_loss"
 """The training loss as training saw it: a mean over the steps since the last evaluation."""
 
 
-class Arm(NamedTuple):
+class Setting(NamedTuple):
     """What runs of different seeds have in common."""
 
     batch_size: int
@@ -100,14 +100,14 @@ class Evidence:
         """The rate at which the smallest batch size is best; texts that speak of one rate mean such a one."""
         return chosen_rate(self.study.summary, "", self.plan.smallest) or self.plan.lrs[0]
 
-    def at_one_rate(self, batch_size: int, variant: str = "") -> Arm:
+    def at_one_rate(self, batch_size: int, variant: str = "") -> Setting:
         """A batch size at that rate."""
-        return Arm(batch_size, self.one_rate, variant)
+        return Setting(batch_size, self.one_rate, variant)
 
-    def at_best(self, batch_size: int, variant: str = "") -> Arm | None:
+    def at_best(self, batch_size: int, variant: str = "") -> Setting | None:
         """A batch size at its own best rate."""
         lr = chosen_rate(self.study.summary, variant, batch_size)
-        return None if lr is None else Arm(batch_size, lr, variant)
+        return None if lr is None else Setting(batch_size, lr, variant)
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -120,45 +120,45 @@ class Evidence:
         return norm_variant("none") if self.noted("has-norm") else ""
 
     @property
-    def ends_at_one_rate(self) -> tuple[Arm, Arm]:
+    def ends_at_one_rate(self) -> tuple[Setting, Setting]:
         """Both at the same rate."""
         return self.at_one_rate(self.plan.smallest), self.at_one_rate(self.plan.largest)
 
     @property
-    def ends_at_best(self) -> tuple[Arm | None, Arm | None]:
+    def ends_at_best(self) -> tuple[Setting | None, Setting | None]:
         """Each at its own best rate."""
         return self.at_best(self.plan.smallest), self.at_best(self.plan.largest)
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _rows(self) -> dict[Arm, list[StudyRow]]:
-        found: dict[Arm, list[StudyRow]] = {}
+    def _rows(self) -> dict[Setting, list[StudyRow]]:
+        found: dict[Setting, list[StudyRow]] = {}
         for row in sorted(self.study.rows, key=lambda r: r.seed):
-            found.setdefault(Arm(row.batch_size, row.lr, row.variant), []).append(row)
+            found.setdefault(Setting(row.batch_size, row.lr, row.variant), []).append(row)
         return found
 
-    def rows(self, arm: Arm | None) -> list[StudyRow]:
+    def rows(self, arm: Setting | None) -> list[StudyRow]:
         """Its runs by seed; none where there is no such arm."""
         return [] if arm is None else self._rows.get(arm, [])
 
-    def kept(self, arm: Arm | None) -> list[StudyRow]:
+    def kept(self, arm: Setting | None) -> list[StudyRow]:
         """Its runs that did not diverge."""
         return [row for row in self.rows(arm) if row.status != RunStatus.DIVERGED.value]
 
-    def arms(self, variant: str) -> list[Arm]:
+    def arms(self, variant: str) -> list[Setting]:
         """All of a variant, by batch size and rate."""
         return sorted(arm for arm in self._rows if arm.variant == variant)
 
-    def trials(self) -> list[Arm]:
+    def trials(self) -> list[Setting]:
         """All arms of the trials, by batch size and rate."""
         return sorted(arm for arm in self._rows if is_trial(arm.variant))
 
-    def ids(self, *arms: Arm | None) -> tuple[str, ...]:
+    def ids(self, *arms: Setting | None) -> tuple[str, ...]:
         """Of the runs of some arms."""
         return tuple(row.run for arm in arms for row in self.rows(arm))
 
-    def values(self, arm: Arm | None, name: str) -> dict[int, float]:
+    def values(self, arm: Setting | None, name: str) -> dict[int, float]:
         """A value of the rows by seed, where it is known."""
         return {row.seed: v for row in self.rows(arm) if (v := row.values.get(name)) is not None}
 
@@ -235,16 +235,16 @@ class Evidence:
 
     # --- comparisons, seed by seed: a seed draws the same weights and order in both -----------------------------------
 
-    def difference(self, name: str, arm: Arm | None, other: Arm | None) -> Estimate:
+    def difference(self, name: str, arm: Setting | None, other: Setting | None) -> Estimate:
         """Mean over the seeds of the value of `other` minus that of `arm`."""
         return self.compared(arm, other, lambda row: row.values.get(name))
 
-    def ratio(self, name: str, arm: Arm | None, other: Arm | None) -> Estimate:
+    def ratio(self, name: str, arm: Setting | None, other: Setting | None) -> Estimate:
         """Geometric mean over the seeds of the value of `other` divided by that of `arm`."""
         return self.compared(arm, other, lambda row: row.values.get(name), ratio=True)
 
     def compared(
-        self, arm: Arm | None, other: Arm | None, of: Callable[[StudyRow], float | None], *, ratio: bool = False
+        self, arm: Setting | None, other: Setting | None, of: Callable[[StudyRow], float | None], *, ratio: bool = False
     ) -> Estimate:
         """Differences, or ratios, of anything that a run has."""
         first = {row.seed: of(row) for row in self.rows(arm)}
@@ -255,13 +255,15 @@ class Evidence:
         return mean([b - a for a, b in pairs])
 
     def passages(
-        self, arm: Arm | None, level: float, of: Callable[[Evaluation], float], metric: str | None = None
+        self, arm: Setting | None, level: float, of: Callable[[Evaluation], float], metric: str | None = None
     ) -> dict[int, float]:
         """Where each seed's run comes to a level of the training loss, or of another metric that falls."""
         found = {row.seed: passage(self.course(row), metric or self.train_loss, level, of=of) for row in self.rows(arm)}
         return {seed: at for seed, at in found.items() if at is not None and at > 0}
 
-    def common_level(self, arms: Iterable[Arm | None], metric: str | None = None, margin: float = 1.02) -> float | None:
+    def common_level(
+        self, arms: Iterable[Setting | None], metric: str | None = None, margin: float = 1.02
+    ) -> float | None:
         """A value of a falling metric that every run of some arms reaches: the worst of their best, a little above."""
         name = metric or self.train_loss
         best = [
@@ -271,7 +273,7 @@ class Evidence:
         ]
         return margin * max(best) if best and math.isfinite(max(best)) and max(best) > 0 else None
 
-    def per_seed(self, arms: Sequence[Arm | None], name: str) -> dict[int, list[float]]:
+    def per_seed(self, arms: Sequence[Setting | None], name: str) -> dict[int, list[float]]:
         """For each seed that all arms have, their values in order."""
         known = [self.values(arm, name) for arm in arms]
         seeds = [seed for seed in (known[0] if known else {}) if all(seed in values for values in known)]

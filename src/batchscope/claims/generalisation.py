@@ -19,7 +19,7 @@ from .comparisons import (
     score_change,
     versus,
 )
-from .evidence import Arm, Evidence
+from .evidence import Evidence, Setting
 from .gradients import cosine_of_two_batches
 from .outcome import (
     Outcome,
@@ -69,7 +69,7 @@ def _large_overfits(e: Evidence) -> Outcome:
 
 
 def _size_matters(e: Evidence) -> Outcome:
-    def differ(arm: Arm | None, other: Arm | None, when: str) -> Outcome:
+    def differ(arm: Setting | None, other: Setting | None, when: str) -> Outcome:
         change = score_change(e, arm, other, when)
         what = f"the change of {better(e, e.score)}, {versus(arm, other)},"
         gap = gap_change(e, arm, other, last)
@@ -90,7 +90,7 @@ def _size_matters(e: Evidence) -> Outcome:
 # --- with little data, at equal training loss -----------------------------------------------------------------------
 
 
-def _few_ends(e: Evidence) -> tuple[Arm | None, Arm | None]:
+def _few_ends(e: Evidence) -> tuple[Setting | None, Setting | None]:
     sizes = e.plan.few_sizes(e.study.examples)
     return e.at_best(sizes[0], FEW), e.at_best(sizes[-1], FEW)
 
@@ -133,7 +133,7 @@ def _rise(e: Evidence, row: StudyRow) -> float | None:
 # --- too few and too many -------------------------------------------------------------------------------------------
 
 
-def _long(e: Evidence) -> Arm:
+def _long(e: Evidence) -> Setting:
     return e.at_one_rate(e.plan.long_sizes[0], LONG)
 
 

@@ -11,7 +11,7 @@ from ..not_applicable import not_applicable
 from ..study import StudyRow
 from .comparisons import TIME, log_roughness, loss_ratio_above, versus
 from .convergence import bounded
-from .evidence import Arm, Evidence
+from .evidence import Evidence, Setting
 from .outcome import Outcome, above, all_of, below, log_mean, mean, not_testable, parts, undecided
 from .plan import FIXED, sharpness_note
 
@@ -104,7 +104,7 @@ def _large_cannot_get_there(e: Evidence) -> Outcome:
     large = e.at_one_rate(e.plan.largest)
     rates = [arm for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None]
 
-    def value(arm: Arm) -> float:
+    def value(arm: Setting) -> float:
         found = e.values(arm, f"best_{e.metric.metric}").values()
         return e.metric.sign * fmean(found) if found else float("-inf")
 
@@ -122,7 +122,7 @@ def _large_cannot_get_there(e: Evidence) -> Outcome:
 # --- sharpness ------------------------------------------------------------------------------------------------------
 
 
-def sharpness_of(e: Evidence, arm: Arm) -> dict[int, Mapping[str, Any]]:
+def sharpness_of(e: Evidence, arm: Setting) -> dict[int, Mapping[str, Any]]:
     """What was measured at the end of an arm's runs, by seed."""
     names = {seed: sharpness_note(arm.batch_size, arm.lr, seed) for seed in e.plan.seeds}
     return {seed: found for seed, name in names.items() if (found := e.noted(name)) is not None}

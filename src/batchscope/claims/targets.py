@@ -19,7 +19,7 @@ from .comparisons import (
     step,
     versus,
 )
-from .evidence import Arm, Evidence
+from .evidence import Evidence, Setting
 from .outcome import Outcome, above, all_of, any_of, below, log_mean, parts, undecided
 
 __all__ = ["DECISIONS", "seconds_against_largest"]
@@ -29,7 +29,7 @@ def _metric_of_targets(e: Evidence) -> str:
     return e.loss or e.train_loss
 
 
-def seconds_against_largest(e: Evidence, arm_of: Callable[[int], Arm | None]) -> dict[int, tuple[Estimate, str]]:
+def seconds_against_largest(e: Evidence, arm_of: Callable[[int], Setting | None]) -> dict[int, tuple[Estimate, str]]:
     """For each batch size below the largest, its seconds to a common validation loss over the largest's."""
     arms = {b: arm_of(b) for b in e.plan.batch_sizes}
     metric = _metric_of_targets(e)
@@ -53,7 +53,7 @@ def _some_smaller_sooner(e: Evidence) -> Outcome:
     return any_of(*(below(effect, 1.0, TIME, what, ids) for effect, what in found.values()))
 
 
-def _smallest_longer(e: Evidence, arm_of: Callable[[int], Arm | None]) -> Outcome:
+def _smallest_longer(e: Evidence, arm_of: Callable[[int], Setting | None]) -> Outcome:
     found = seconds_against_largest(e, arm_of).get(e.plan.smallest)
     if found is None:
         return undecided("no validation loss is reached by every batch size")

@@ -8,7 +8,7 @@ from ..intervals.paired_ratio import paired_ratio
 from ..trial_sequence import Advice, Choice, Followed, Next, TrialTraining, follow
 from ..wording import count, number, with_interval
 from .comparisons import NO_TEST, TIME, better, called, least, no_worse, versus
-from .evidence import Arm, Evidence
+from .evidence import Evidence, Setting
 from .outcome import Outcome, above, all_of, below, log_mean, mean, undecided, within
 from .plan import ClaimsPlan, trial_variant
 
@@ -19,7 +19,7 @@ _NEARLY = 0.05
 """Of the loss; published: 2.6 %."""
 
 
-def tuned_range(e: Evidence, quality: str, tuned: str, untuned: str, arms: Callable[[int], Arm | None]) -> Outcome:
+def tuned_range(e: Evidence, quality: str, tuned: str, untuned: str, arms: Callable[[int], Setting | None]) -> Outcome:
     """Per seed, the range of a metric over the batch sizes when tuned, over that at one rate."""
     sizes = e.plan.batch_sizes
     at_one = e.per_seed([e.at_one_rate(b) for b in sizes], f"{untuned}_{quality}")
@@ -136,10 +136,10 @@ def _grid_seconds(e: Evidence) -> float:
     )
 
 
-def _best_of_grid(e: Evidence) -> Arm | None:
+def _best_of_grid(e: Evidence) -> Setting | None:
     arms = [arm for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None]
 
-    def value(arm: Arm) -> float:
+    def value(arm: Setting) -> float:
         found = e.values(arm, f"best_{e.metric.metric}").values()
         return e.metric.sign * sum(found) / max(1, len(found))
 

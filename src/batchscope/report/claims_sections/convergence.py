@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ...claims.comparisons import last, score_change
 from ...claims.convergence import epochs_to_common_loss
-from ...claims.evidence import Arm, Evidence
+from ...claims.evidence import Evidence, Setting
 from ...claims.outcome import mean
 from ...claims.records import Claims
 from ...records import Estimate
@@ -133,7 +133,7 @@ def _against(e: Evidence) -> str:
 
 
 def _gap(e: Evidence) -> Figure | None:
-    def gap(arm: Arm | None) -> Estimate:
+    def gap(arm: Setting | None) -> Estimate:
         found = [e.gap_at(last(e.course(row))) for row in e.rows(arm) if row.status != "diverged"]
         return mean([g for g in found if g is not None])
 

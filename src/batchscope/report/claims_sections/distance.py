@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...claims.evidence import Arm, Evidence
+from ...claims.evidence import Evidence, Setting
 from ...claims.geometry import distance, sharpness_of
 from ...claims.outcome import log_mean, mean
 from ...claims.plan import FIXED
@@ -39,7 +39,7 @@ def build(claims: Claims, e: Evidence) -> Section:
 # --- distance ---------------------------------------------------------------------------------------------------------
 
 
-def _far(e: Evidence, arm: Arm) -> Estimate:
+def _far(e: Evidence, arm: Setting) -> Estimate:
     return mean([far for row in e.rows(arm) if (far := distance(e, row)) is not None])
 
 
@@ -96,11 +96,11 @@ _SHOWN: tuple[tuple[str, str, Callable[[Mapping[str, Any]], float | None]], ...]
 )
 
 
-def _settings(e: Evidence) -> Sequence[tuple[str, PointMark, str, Callable[[int], Arm | None]]]:
+def _settings(e: Evidence) -> Sequence[tuple[str, PointMark, str, Callable[[int], Setting | None]]]:
     return (("at one rate", "disc", ONE_COLOUR, e.at_one_rate), ("at its best rate", "open", BEST_COLOUR, e.at_best))
 
 
-def _by_seed(e: Evidence, arm: Arm | None, of: Callable[[Mapping[str, Any]], float | None]) -> dict[int, float]:
+def _by_seed(e: Evidence, arm: Setting | None, of: Callable[[Mapping[str, Any]], float | None]) -> dict[int, float]:
     found = {} if arm is None else sharpness_of(e, arm)
     return {seed: value for seed, one in found.items() if (value := of(one)) is not None}
 
@@ -142,7 +142,7 @@ def _steeper(e: Evidence, of: Callable[[Mapping[str, Any]], float | None]) -> st
 
 
 def _ratio(
-    e: Evidence, arm_of: Callable[[int], Arm | None], of: Callable[[Mapping[str, Any]], float | None]
+    e: Evidence, arm_of: Callable[[int], Setting | None], of: Callable[[Mapping[str, Any]], float | None]
 ) -> Estimate:
     small, large = (_by_seed(e, arm_of(b), of) for b in e.ends)
     return log_mean(large[s] / small[s] for s in small if s in large and small[s] > 0 and large[s] > 0)

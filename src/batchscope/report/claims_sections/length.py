@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from ...claims.evidence import Arm, Evidence
+from ...claims.evidence import Evidence, Setting
 from ...claims.lengths import patience_of, stopped
 from ...claims.outcome import log_mean
 from ...claims.plan import FIXED, LONG
@@ -41,11 +41,11 @@ def build(claims: Claims, e: Evidence) -> Section:
     return theme_section(claims, THEMES[3], _TEXTBOOKS, [_spared(e)], drawn)
 
 
-def _arms(e: Evidence) -> list[Arm]:
+def _arms(e: Evidence) -> list[Setting]:
     return [e.at_one_rate(size, LONG) for size in dict.fromkeys(e.plan.long_sizes)]
 
 
-def _courses(e: Evidence, arm: Arm) -> list[Sequence[Evaluation]]:
+def _courses(e: Evidence, arm: Setting) -> list[Sequence[Evaluation]]:
     return [e.course(row) for row in e.rows(arm) if row.status != "diverged"]
 
 
@@ -83,7 +83,7 @@ def _long(e: Evidence) -> Figure | None:
     return replace(figure, title=title, data=(*figure.data, *marks), keys=(*figure.keys, *keys))
 
 
-def _moments(e: Evidence, arm: Arm) -> tuple[float, float]:
+def _moments(e: Evidence, arm: Setting) -> tuple[float, float]:
     """Mean epoch of the least validation loss, and of the end by early stopping."""
     courses = _courses(e, arm)
     least = fmean(min(course, key=lambda x: x.metrics[_loss(e)]).epoch for course in courses)
@@ -91,7 +91,7 @@ def _moments(e: Evidence, arm: Arm) -> tuple[float, float]:
     return least, ends
 
 
-def _marks(e: Evidence, arm: Arm, course: Course, colour: str) -> list[Json]:
+def _marks(e: Evidence, arm: Setting, course: Course, colour: str) -> list[Json]:
     least, ends = _moments(e, arm)
     name = f"batch size {count(arm.batch_size)}"
     drawn: list[Json] = []
@@ -106,7 +106,7 @@ def _marks(e: Evidence, arm: Arm, course: Course, colour: str) -> list[Json]:
     return drawn
 
 
-def _stops(e: Evidence, arm: Arm) -> str:
+def _stops(e: Evidence, arm: Setting) -> str:
     least, ends = _moments(e, arm)
     return (
         f"batch size {count(arm.batch_size)} has its least {plain(_loss(e))} at epoch {number(least)}, early stopping "
@@ -121,7 +121,7 @@ def _above(rise: Estimate) -> str:
     return f"{percent(rise.value - 1)} above its minimum" if rise.value > 1.0005 else "at its minimum"
 
 
-def _rise(e: Evidence, arm: Arm) -> Estimate:
+def _rise(e: Evidence, arm: Setting) -> Estimate:
     """The loss at the end over the least."""
     name = _loss(e)
     pairs = [(course[-1].metrics[name], min(x.metrics[name] for x in course)) for course in _courses(e, arm)]

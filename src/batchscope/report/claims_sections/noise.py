@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...claims.comparisons import first_below
-from ...claims.evidence import Arm, Evidence
+from ...claims.evidence import Evidence, Setting
 from ...claims.outcome import mean
 from ...claims.plan import FEW
 from ...claims.records import Claims
@@ -42,12 +42,12 @@ def build(claims: Claims, e: Evidence) -> Section:
     return theme_section(claims, THEMES[8], _TEXTBOOKS, [_difference(e)], drawn or [no_runs("training on little data")])
 
 
-def _arms(e: Evidence) -> dict[int, Arm]:
+def _arms(e: Evidence) -> dict[int, Setting]:
     sizes = e.plan.few_sizes(e.study.examples)
     return {size: arm for size in sizes if (arm := e.at_best(size, FEW)) is not None and e.rows(arm)}
 
 
-def _gaps(e: Evidence, arms: dict[int, Arm]) -> tuple[float, dict[int, Estimate]] | None:
+def _gaps(e: Evidence, arms: dict[int, Setting]) -> tuple[float, dict[int, Estimate]] | None:
     """The training loss that all reach, and the gap of each batch size there."""
     level = e.common_level(arms.values()) if len(arms) > 1 else None
     if level is None or e.train_loss == e.study.metric:

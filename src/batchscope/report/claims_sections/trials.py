@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...claims.evidence import Arm, Evidence
+from ...claims.evidence import Evidence, Setting
 from ...claims.records import Claims
 from ...claims.tuning import followed
 from ...trial_sequence import Choice, Followed
@@ -81,10 +81,10 @@ def _chosen(e: Evidence) -> str:
     )
 
 
-def _best(e: Evidence) -> Arm | None:
+def _best(e: Evidence) -> Setting | None:
     arms = [arm for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None]
 
-    def value(arm: Arm) -> float:
+    def value(arm: Setting) -> float:
         return e.metric.sign * (over_seeds(e, arm, f"best_{e.study.metric}").value or 0.0)
 
     return max(arms, key=value, default=None)
