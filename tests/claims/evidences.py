@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from batchscope.claims.evidence import Evidence
+from batchscope.claims.evidence import TaskResults
 from batchscope.claims.plan import FEW, FIXED, LONG, ClaimsPlan
 from batchscope.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
 from batchscope.store import StoredRun
@@ -80,7 +80,7 @@ def run(
 
 def evidence(
     course: Course, *, plan: ClaimsPlan = PLAN, notes: Mapping[str, Any] | None = None, extra: Sequence[StoredRun] = ()
-) -> Evidence:
+) -> TaskResults:
     """The grid of a plan, its long runs, those of fixed steps and with little data, all on one course."""
     runs = [run(b, lr, s, course) for b in plan.batch_sizes for lr in plan.lrs for s in plan.seeds]
     runs += [
@@ -126,4 +126,4 @@ def evidence(
         ),
         measurements=notes or {},
     )
-    return Evidence(study=study, runs={r.id: r for r in runs}, plan=plan)
+    return TaskResults(study=study, runs={r.id: r for r in runs}, plan=plan)

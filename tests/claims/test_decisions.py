@@ -10,7 +10,7 @@ import pytest
 
 from batchscope.claims import DECISIONS
 from batchscope.claims.definitions import CHECKS
-from batchscope.claims.evidence import Evidence, passage
+from batchscope.claims.evidence import TaskResults, passage
 from batchscope.claims.plan import NORM, ClaimsPlan, trial_variant
 from batchscope.claims.records import Verdict
 from batchscope.claims.tuning import followed
@@ -50,7 +50,7 @@ def _metrics(train: float, val: float, *, score: float) -> dict[str, float]:
     }
 
 
-def verdicts(found: Evidence) -> Mapping[str, Any]:
+def verdicts(found: TaskResults) -> Mapping[str, Any]:
     return {identifier: decide(found).verdict.value for identifier, decide in DECISIONS.items()}
 
 

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import pytest
 
 from batchscope.claims import DECISIONS, decide, lengths
-from batchscope.claims.evidence import Evidence
+from batchscope.claims.evidence import TaskResults
 from batchscope.claims.outcome import above
 from batchscope.claims.plan import LONG, NORM
 from batchscope.claims.records import Claims, Verdict, in_words
@@ -100,7 +100,7 @@ def _without_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batchscope.report.page._chart_library", lambda: "")  # its 5 MB are slow to read
 
 
-def page_of(claims: Claims, evidence: Evidence) -> str:
+def page_of(claims: Claims, evidence: TaskResults) -> str:
     return build_claims(claims, tuple(evidence.runs.values()), evidence.plan)
 
 
@@ -446,7 +446,7 @@ def test_hostile_metrics_stay_text_in_charts() -> None:
     changes: dict[str, Any] = {"rows": rows, "summary": summarise(rows, metric), "metric": HOSTILE}
     study = dataclasses.replace(evidence.study, **changes, measurements=notes)
     claims = decide(study, runs, PLAN)
-    attacked = Evidence(study=study, runs={run.id: run for run in runs}, plan=PLAN)
+    attacked = TaskResults(study=study, runs={run.id: run for run in runs}, plan=PLAN)
     reader = Reader(page_of(claims, attacked))
     assert not [tag for tag, _ in reader.tags if tag == "img"]
     assert not reader.misnested

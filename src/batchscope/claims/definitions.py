@@ -8,7 +8,7 @@ from typing import Any
 from ..not_applicable import not_applicable
 from ..records import Estimate
 from ..wording import count, number, plural
-from .evidence import Evidence
+from .evidence import TaskResults
 from .geometry import drift, sharpness_of
 from .outcome import Outcome
 from .plan import NORM
@@ -32,14 +32,14 @@ def _checked(what: str, agrees: bool | None, value: float | None = None) -> Outc
     return Outcome(verdict=Verdict.NOT_TESTABLE, comparisons=(found,), effect=effect, agrees=agrees)
 
 
-def _counted(e: Evidence, name: str) -> Mapping[str, Any] | None:
+def _counted(e: TaskResults, name: str) -> Mapping[str, Any] | None:
     return (e.measured("counters") or {}).get(name)
 
 
 _NO_COUNT = "no run was counted before the budget was used up"
 
 
-def _batch_size(e: Evidence) -> Outcome:
+def _batch_size(e: TaskResults) -> Outcome:
     run = _counted(e, str(e.plan.middle))
     if run is None:
         return _checked(_NO_COUNT, None)
@@ -52,7 +52,7 @@ def _batch_size(e: Evidence) -> Outcome:
     return _checked(told, agrees, run["largest_batch"])
 
 
-def _strict_sgd(e: Evidence) -> Outcome:
+def _strict_sgd(e: TaskResults) -> Outcome:
     run = _counted(e, "1")
     if e.plan.least_batch_size > 1:
         return _checked("this model cannot be trained on a single example (batch normalisation)", None)
@@ -62,7 +62,7 @@ def _strict_sgd(e: Evidence) -> Outcome:
     return _checked(told, run["updates"] == run["examples_seen"], run["updates"])
 
 
-def _epoch(e: Evidence) -> Outcome:
+def _epoch(e: TaskResults) -> Outcome:
     run = _counted(e, "1")
     if e.plan.least_batch_size > 1:
         return _checked("an epoch in steps of one example cannot be counted: this model needs more", None)
@@ -76,7 +76,7 @@ def _epoch(e: Evidence) -> Outcome:
     return _checked(told, run["least_uses"] == run["most_uses"] if whole else run["most_uses"] <= 1, run["most_uses"])
 
 
-def _pass(e: Evidence) -> Outcome:
+def _pass(e: TaskResults) -> Outcome:
     run, parted = _counted(e, str(e.plan.middle)), _counted(e, "accumulated")
     if run is None:
         return _checked(_NO_COUNT, None)
@@ -87,7 +87,7 @@ def _pass(e: Evidence) -> Outcome:
     return _checked(told, agrees, run["largest_pass"])
 
 
-def _iterations(e: Evidence) -> Outcome:
+def _iterations(e: TaskResults) -> Outcome:
     run = _counted(e, str(e.plan.middle))
     if run is None:
         return _checked(_NO_COUNT, None)
@@ -100,7 +100,7 @@ def _iterations(e: Evidence) -> Outcome:
     return _checked(told, run["updates"] == run["batches"] and abs(run["updates"] - quotient) <= 0.5, run["updates"])
 
 
-def _tied(e: Evidence) -> Outcome:
+def _tied(e: TaskResults) -> Outcome:
     rows = [row for b in e.plan.batch_sizes for row in e.rows(e.at_one_rate(b))]
     off = [abs(row.steps * row.batch_size / e.study.examples - e.plan.epochs) for row in rows if not e.lost(row)]
     if not off:
@@ -113,7 +113,7 @@ def _tied(e: Evidence) -> Outcome:
     return _checked(told, max(off) <= most, max(off))
 
 
-def _count_in_all(e: Evidence) -> Outcome:
+def _count_in_all(e: TaskResults) -> Outcome:
     run = _counted(e, str(e.plan.middle))
     rows = e.kept(e.at_one_rate(e.plan.middle))
     if run is None or not rows:
@@ -125,14 +125,14 @@ def _count_in_all(e: Evidence) -> Outcome:
     return _checked(told, abs(rows[0].steps - run["batches"] * e.plan.epochs) <= e.plan.epochs, rows[0].steps)
 
 
-def _tens_or_hundreds(e: Evidence) -> Outcome:
+def _tens_or_hundreds(e: TaskResults) -> Outcome:
     inside = [b for b in e.plan.batch_sizes if _EXAMPLES[0] <= b <= _EXAMPLES[1]]
     said = ", ".join(map(str, inside)) or "none"
     told = f"of the batch sizes here, {said} fall under it ({_EXAMPLES[0]} to {_EXAMPLES[1]})"
     return _checked(told, True, len(inside))
 
 
-def _averaged(e: Evidence) -> Outcome:
+def _averaged(e: TaskResults) -> Outcome:
     found = e.measured("averaging")
     if found is None:
         return _checked(not_applicable(e.noted("averaging")) or _NO_COUNT, None)
@@ -145,7 +145,7 @@ def _averaged(e: Evidence) -> Outcome:
     return _checked(told, worst <= _ROUNDING, worst)
 
 
-def _speed(e: Evidence) -> Outcome:
+def _speed(e: TaskResults) -> Outcome:
     times = {b: t for b in e.plan.batch_sizes if (t := e.step_time_s(b)) is not None}
     if not times:
         return _checked("step times were not measured before the budget was used up", None)
@@ -155,7 +155,7 @@ def _speed(e: Evidence) -> Outcome:
     )
 
 
-def _arrows(e: Evidence) -> Outcome:
+def _arrows(e: TaskResults) -> Outcome:
     found = e.measured("competition")
     if found is None:
         return _checked(not_applicable(e.noted("competition")) or _NO_COUNT, None)
@@ -170,7 +170,7 @@ def _arrows(e: Evidence) -> Outcome:
     return _checked(told, off <= _ROUNDING, off)
 
 
-def _average_update(e: Evidence) -> Outcome:
+def _average_update(e: TaskResults) -> Outcome:
     found = e.measured("competition")
     if found is None:
         return _checked(not_applicable(e.noted("competition")) or _NO_COUNT, None)
@@ -190,7 +190,7 @@ def _average_update(e: Evidence) -> Outcome:
     return _checked(told, max(ratios) <= 1 + _ROUNDING, sum(ratios) / len(ratios))
 
 
-def _neighbourhood(e: Evidence) -> Outcome:
+def _neighbourhood(e: TaskResults) -> Outcome:
     found = sharpness_of(e, e.at_one_rate(e.plan.smallest))
     boxes = [f["keskar"] for f in found.values() if not_applicable(f["keskar"]) is None]
     if not boxes:
@@ -203,7 +203,7 @@ def _neighbourhood(e: Evidence) -> Outcome:
     return _checked(told, rises, len(boxes))
 
 
-def _shift(e: Evidence) -> Outcome:
+def _shift(e: TaskResults) -> Outcome:
     drifts = [v for row in e.rows(e.at_one_rate(e.plan.smallest)) for v in drift(e, row).values()]
     if not drifts:
         return _checked("the model has no hidden layer to look at, or no run was made", None)
@@ -214,7 +214,7 @@ def _shift(e: Evidence) -> Outcome:
     return _checked(told, True, max(drifts))
 
 
-def _normalised(e: Evidence) -> Outcome:
+def _normalised(e: TaskResults) -> Outcome:
     found = e.measured("norm-check")
     if found is None:
         why = not_applicable(e.noted(NORM)) or not_applicable(e.noted("norm-check"))
@@ -231,7 +231,7 @@ def _normalised(e: Evidence) -> Outcome:
     return _checked(told, mean < _MEAN_OFF and deviation < _DEVIATION_OFF, mean)
 
 
-CHECKS: Mapping[str, Callable[[Evidence], Outcome]] = {
+CHECKS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.1": _batch_size,
     "S0.2": _speed,
     "S0.18": _arrows,

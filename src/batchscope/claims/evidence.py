@@ -18,7 +18,7 @@ from ..study_rows import Evaluation, evaluations
 from .outcome import log_mean, mean
 from .plan import ClaimsPlan, is_trial, norm_variant
 
-__all__ = ["Evidence", "Quality", "Setting", "chosen_rate", "passage", "step_time_of"]
+__all__ = ["Quality", "Setting", "TaskResults", "chosen_rate", "passage", "step_time_of"]
 
 _RUNNING = "train_loss"
 """The training loss as training saw it: a mean over the steps since the last evaluation."""
@@ -78,7 +78,7 @@ def passage(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class TaskResults:
     """Runs and measurements of one task.
 
     Attributes:

@@ -15,7 +15,7 @@ from ..records import Estimate
 from ..wording import count, number
 from .comparisons import unmeasured
 from .convergence import rough_per_update
-from .evidence import Evidence
+from .evidence import TaskResults
 from .outcome import Outcome, above, all_of, below, log_mean, mean, not_testable, ratio_of_means, undecided, within
 from .plan import competition_note
 
@@ -28,7 +28,7 @@ _HALF = 0.5
 _TAIL = 10.0
 
 
-def _by_size(e: Evidence) -> dict[int, Mapping[str, Any]] | Outcome:
+def _by_size(e: TaskResults) -> dict[int, Mapping[str, Any]] | Outcome:
     """The gradient statistics by batch size; why there are none."""
     if (missing := unmeasured(e, "gradients")) is not None:
         return missing
@@ -39,12 +39,12 @@ def _estimate(record: Mapping[str, Any], name: str) -> Estimate:
     return Estimate(**record[name])
 
 
-def _ends(e: Evidence, found: Mapping[int, Any]) -> tuple[int, int]:
+def _ends(e: TaskResults, found: Mapping[int, Any]) -> tuple[int, int]:
     small, large = e.ends
     return (small, large) if {small, large} <= set(found) else (min(found), max(found))
 
 
-def _variance_falls(e: Evidence) -> Outcome:
+def _variance_falls(e: TaskResults) -> Outcome:
     found = _by_size(e)
     if isinstance(found, Outcome):
         return found
@@ -55,7 +55,7 @@ def _variance_falls(e: Evidence) -> Outcome:
     return below(ratio, 1.0, _FACTOR, what)
 
 
-def _mini_batch_varies_less(e: Evidence) -> Outcome:
+def _mini_batch_varies_less(e: TaskResults) -> Outcome:
     found = _by_size(e)
     if isinstance(found, Outcome):
         return found
@@ -65,7 +65,7 @@ def _mini_batch_varies_less(e: Evidence) -> Outcome:
     return below(ratio, 1.0, _FACTOR, what)
 
 
-def _cosine_rises(e: Evidence) -> Outcome:
+def _cosine_rises(e: TaskResults) -> Outcome:
     found = _by_size(e)
     if isinstance(found, Outcome):
         return found
@@ -94,7 +94,7 @@ def _relative_distance(record: Mapping[str, Any]) -> Estimate:
     return Estimate(value=value, low=low, high=high, n=variance.n, unit="1", method=variance.method)
 
 
-def _inaccurate_picture(e: Evidence) -> Outcome:
+def _inaccurate_picture(e: TaskResults) -> Outcome:
     found = _by_size(e)
     if isinstance(found, Outcome):
         return found
@@ -107,7 +107,7 @@ def _inaccurate_picture(e: Evidence) -> Outcome:
     )
 
 
-def _closer_and_closer(e: Evidence) -> Outcome:
+def _closer_and_closer(e: TaskResults) -> Outcome:
     found = _by_size(e)
     if isinstance(found, Outcome):
         return found
@@ -123,7 +123,7 @@ def _closer_and_closer(e: Evidence) -> Outcome:
     return all_of(*steps)
 
 
-def _one_over_batch_size(e: Evidence) -> Outcome:
+def _one_over_batch_size(e: TaskResults) -> Outcome:
     """The slope of the variance in logarithms, over all batch sizes."""
     found = _by_size(e)
     if isinstance(found, Outcome):
@@ -144,7 +144,7 @@ def _one_over_batch_size(e: Evidence) -> Outcome:
     return within(effect, *_ABOUT_MINUS_ONE, what)
 
 
-def _confident(e: Evidence) -> Outcome:
+def _confident(e: TaskResults) -> Outcome:
     if (missing := unmeasured(e, "downhill")) is not None:
         return missing
     shares = {record["batch_size"]: Estimate(**record["share"]) for record in e.noted("downhill")}
@@ -154,7 +154,7 @@ def _confident(e: Evidence) -> Outcome:
     return all_of(_cosine_rises(e), above(change, 0.0, 0.02, what))
 
 
-def cosine_of_two_batches(e: Evidence) -> Outcome:
+def cosine_of_two_batches(e: TaskResults) -> Outcome:
     """Whether the gradients of two small batches point less the same way than those of two large ones."""
     small, large = (e.noted(competition_note(b)) for b in e.ends)
     for found in (small, large):
@@ -168,7 +168,7 @@ def cosine_of_two_batches(e: Evidence) -> Outcome:
     return above(change, 0.0, 0.02, what)
 
 
-def _compete(e: Evidence) -> Outcome:
+def _compete(e: TaskResults) -> Outcome:
     if (missing := unmeasured(e, "competition")) is not None:
         return missing
     sums = [record["at_once"] for record in e.noted("competition")]
@@ -178,14 +178,14 @@ def _compete(e: Evidence) -> Outcome:
     return below(mean(cosines), _HALF, 0.0, what)
 
 
-def _sums(e: Evidence) -> tuple[Sequence[int], Sequence[Sequence[float]], int] | Outcome:
+def _sums(e: TaskResults) -> tuple[Sequence[int], Sequence[Sequence[float]], int] | Outcome:
     if (missing := unmeasured(e, "sums")) is not None:
         return missing
     norms = e.noted("sums")["norms"]
     return norms["batch_sizes"], norms["norms"], norms["samples"]
 
 
-def _one_step_smaller(e: Evidence) -> Outcome:
+def _one_step_smaller(e: TaskResults) -> Outcome:
     """The norm of one large gradient against that of the sum over small steps through the same examples."""
     found = _sums(e)
     if isinstance(found, Outcome):
@@ -201,7 +201,7 @@ def _one_step_smaller(e: Evidence) -> Outcome:
     return above(total, 1.0, _FACTOR, what)
 
 
-def _heavy_tail(e: Evidence) -> Outcome:
+def _heavy_tail(e: TaskResults) -> Outcome:
     """Entries beyond a value in the tail of the largest batch's, its count over the smallest's."""
     found = _sums(e)
     if isinstance(found, Outcome):
@@ -214,7 +214,7 @@ def _heavy_tail(e: Evidence) -> Outcome:
     return above(effect, _TAIL, 0.0, what)
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.3a": _mini_batch_varies_less,
     "S0.7b": _inaccurate_picture,
     "S1.4a": lambda e: all_of(_variance_falls(e), _cosine_rises(e)),

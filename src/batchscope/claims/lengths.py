@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..study import StudyRow
 from ..study_rows import Evaluation
 from .comparisons import LOSS, NO_TEST, at, better, called, least, no_worse
-from .evidence import Evidence
+from .evidence import TaskResults
 from .outcome import Outcome, above, all_of, below, log_mean, mean, undecided, within
 from .plan import LONG
 
@@ -17,7 +17,7 @@ _TENTH, _THIRD = 0.1, 1 / 3
 _NO_LONG = undecided("the long runs were not made before the budget was used up")
 
 
-def _score_before(e: Evidence, share: float, name: str) -> Outcome:
+def _score_before(e: TaskResults, share: float, name: str) -> Outcome:
     """The score at a share of the steps of its best, against the best, along the same runs."""
     arm = e.at_best(e.plan.middle)
     changes: list[float] = []
@@ -31,7 +31,7 @@ def _score_before(e: Evidence, share: float, name: str) -> Outcome:
     return above(mean(changes), 0.0, least(e, e.score, arm), what, e.ids(arm))
 
 
-def _too_short(e: Evidence) -> Outcome:
+def _too_short(e: TaskResults) -> Outcome:
     """The validation loss after a tenth of the best run's steps, at the rate that is best for that length."""
     metric = e.loss or e.study.metric
     best = e.at_best(e.plan.middle)
@@ -54,7 +54,7 @@ def _too_short(e: Evidence) -> Outcome:
     return above(log_mean(ratios), 1.0, LOSS, what, e.ids(*arms))
 
 
-def _saves_time_but_underfits(e: Evidence) -> Outcome:
+def _saves_time_but_underfits(e: TaskResults) -> Outcome:
     arm = e.at_best(e.plan.middle)
     times: list[float] = []
     losses: list[float] = []
@@ -93,12 +93,12 @@ def stopped(course: Sequence[Evaluation], metric: str, sign: int, patience: floa
     return course[-1], best
 
 
-def patience_of(e: Evidence) -> float:
+def patience_of(e: TaskResults) -> float:
     """Epochs without improvement after which early stopping ends a long run: a quarter of the grid's, at least two."""
     return max(2.0, e.plan.epochs / 4)
 
 
-def _stop_against(e: Evidence, against: str) -> Outcome:
+def _stop_against(e: TaskResults, against: str) -> Outcome:
     """The test metric at the epoch that early stopping chooses against that at another epoch of the same run."""
     test = e.test
     if test is None:
@@ -120,7 +120,7 @@ def _stop_against(e: Evidence, against: str) -> Outcome:
     return no_worse(e, test, mean(changes), what, e.ids(arm))
 
 
-def _fewer_epochs(e: Evidence) -> Outcome:
+def _fewer_epochs(e: TaskResults) -> Outcome:
     arm = e.at_one_rate(e.plan.long_sizes[0], LONG)
     if not e.kept(arm):
         return _NO_LONG
@@ -132,7 +132,7 @@ def _fewer_epochs(e: Evidence) -> Outcome:
     return below(log_mean(shares), 1.0, 0.05, "the epochs until early stopping over those of the whole run", e.ids(arm))
 
 
-def _lowest_point(e: Evidence) -> Outcome:
+def _lowest_point(e: TaskResults) -> Outcome:
     """The weights of the best validation epoch against those of the last, on the test part."""
     test = e.test
     if test is None:
@@ -150,7 +150,7 @@ def _lowest_point(e: Evidence) -> Outcome:
     return no_worse(e, test, mean([change(row) for row in e.kept(arm)]), what, e.ids(arm))
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.10a": lambda e: _score_before(e, _TENTH, "a tenth"),
     "S2.9a": lambda e: _score_before(e, _THIRD, "a third"),
     "S0.12b": _too_short,

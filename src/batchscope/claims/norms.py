@@ -10,7 +10,7 @@ from ..not_applicable import not_applicable
 from ..wording import number
 from .comparisons import TIME, better, called, gap_change, gap_least, last, least, score_change, versus
 from .convergence import epochs_to_common_loss
-from .evidence import Evidence
+from .evidence import TaskResults
 from .outcome import Outcome, above, all_of, any_of, below, differs, log_mean, mean, not_testable, parts, undecided
 from .plan import NORM, Norm, norm_variant, order_variant, robustness_note
 
@@ -21,10 +21,10 @@ _WITHOUT_AND_WITH: tuple[Norm, Norm] = ("none", "before")
 _KINDS = ("noise", "shift", "outliers")
 
 
-def _there(decide: Callable[[Evidence], Outcome]) -> Callable[[Evidence], Outcome]:
+def _there(decide: Callable[[TaskResults], Outcome]) -> Callable[[TaskResults], Outcome]:
     """Decides where the model could be configured and the runs were made."""
 
-    def decided(e: Evidence) -> Outcome:
+    def decided(e: TaskResults) -> Outcome:
         if (reason := not_applicable(e.noted(NORM))) is not None:
             return not_testable(reason)
         if not e.arms(_BEFORE):
@@ -34,7 +34,7 @@ def _there(decide: Callable[[Evidence], Outcome]) -> Callable[[Evidence], Outcom
     return decided
 
 
-def _softens(e: Evidence) -> Outcome:
+def _softens(e: TaskResults) -> Outcome:
     """The range over the batch sizes at one rate, with batch normalisation over without."""
     name = f"best_{e.loss or e.study.metric}"
     small, large = e.plan.norm_sizes
@@ -50,7 +50,7 @@ def _softens(e: Evidence) -> Outcome:
     return below(ratio, 1.0, TIME, what, ids)
 
 
-def _faster(e: Evidence) -> Outcome:
+def _faster(e: TaskResults) -> Outcome:
     outcomes: dict[str, Outcome] = {}
     for size in dict.fromkeys(e.plan.norm_sizes):
         without, with_norm = e.at_best(size, e.without), e.at_best(size, _BEFORE)
@@ -60,7 +60,7 @@ def _faster(e: Evidence) -> Outcome:
     return parts("the batch size", outcomes)
 
 
-def _generalises(e: Evidence) -> Outcome:
+def _generalises(e: TaskResults) -> Outcome:
     outcomes: dict[str, Outcome] = {}
     for size in dict.fromkeys(e.plan.norm_sizes):
         without, with_norm = e.at_best(size, e.without), e.at_best(size, _BEFORE)
@@ -74,7 +74,7 @@ def _generalises(e: Evidence) -> Outcome:
     return parts("the batch size", outcomes)
 
 
-def _less_order(e: Evidence) -> Outcome:
+def _less_order(e: TaskResults) -> Outcome:
     """The spread over orders of the data from the same weights, with it over without; an F interval of the ratio."""
     name = f"final_{e.loss or e.study.metric}"
     spreads: list[list[float]] = []
@@ -91,7 +91,7 @@ def _less_order(e: Evidence) -> Outcome:
     return below(effect, 1.0, 0.1, what, ids)
 
 
-def _more_robust(e: Evidence) -> Outcome:
+def _more_robust(e: TaskResults) -> Outcome:
     """What the strongest disturbance of each kind costs, with it against without, seed by seed."""
     losses: dict[str, dict[str, dict[int, float]]] = {}
     runs: list[str] = []
@@ -120,7 +120,7 @@ def _more_robust(e: Evidence) -> Outcome:
     return parts("the disturbance", outcomes)
 
 
-def _worth_trying(e: Evidence) -> Outcome:
+def _worth_trying(e: TaskResults) -> Outcome:
     """Whether none, before and after differ in the best metric, each at its best rate."""
     size = e.plan.norm_sizes[0]
     arms = [e.at_best(size, variant) for variant in (e.without, _BEFORE, _AFTER)]
@@ -138,7 +138,7 @@ def _name(index: int) -> str:
     return ("none", "before the activation", "after it")[index]
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.9b": _there(_softens),
     "S3.13a": _there(_faster),
     "S3.13b": _there(_generalises),

@@ -8,7 +8,7 @@ from ..intervals.paired_ratio import paired_ratio
 from ..trial_sequence import Advice, Choice, Followed, Next, TrialTraining, follow
 from ..wording import count, number, with_interval
 from .comparisons import NO_TEST, TIME, better, called, least, no_worse, versus
-from .evidence import Evidence, Setting
+from .evidence import Setting, TaskResults
 from .outcome import Outcome, above, all_of, below, log_mean, mean, undecided, within
 from .plan import ClaimsPlan, trial_variant
 
@@ -19,7 +19,9 @@ _NEARLY = 0.05
 """Of the loss; published: 2.6 %."""
 
 
-def tuned_range(e: Evidence, quality: str, tuned: str, untuned: str, arms: Callable[[int], Setting | None]) -> Outcome:
+def tuned_range(
+    e: TaskResults, quality: str, tuned: str, untuned: str, arms: Callable[[int], Setting | None]
+) -> Outcome:
     """Per seed, the range of a metric over the batch sizes when tuned, over that at one rate."""
     sizes = e.plan.batch_sizes
     at_one = e.per_seed([e.at_one_rate(b) for b in sizes], f"{untuned}_{quality}")
@@ -33,14 +35,14 @@ def tuned_range(e: Evidence, quality: str, tuned: str, untuned: str, arms: Calla
     return below(log_mean(ratios), 1.0, 0.05, what, e.ids(*(arms(b) for b in sizes), *map(e.at_one_rate, sizes)))
 
 
-def _tuned_test(e: Evidence) -> Outcome:
+def _tuned_test(e: TaskResults) -> Outcome:
     """Rate and length chosen by validation, against the same rate for all and the end of the runs."""
     if e.test is None:
         return NO_TEST
     return tuned_range(e, e.test.metric, "best", "final", e.at_best)
 
 
-def _left_of_the_gap(e: Evidence) -> Outcome:
+def _left_of_the_gap(e: TaskResults) -> Outcome:
     """What tuning leaves of the difference between the largest and the smallest batch."""
     if e.loss is None:
         return undecided("the task reports no validation loss")
@@ -61,14 +63,14 @@ def _left_of_the_gap(e: Evidence) -> Outcome:
     return below(effect, _HALF, 0.0, what, ids)
 
 
-def _nearly_meet(e: Evidence) -> Outcome:
+def _nearly_meet(e: TaskResults) -> Outcome:
     small, large = e.ends_at_best
     ratio = e.ratio(f"best_{e.loss or e.study.metric}", small, large)
     what = f"the best {e.loss or e.study.metric}, {versus(small, large)}, as a ratio,"
     return within(ratio, 1 - _NEARLY, 1 + _NEARLY, what, e.ids(small, large))
 
 
-def _rate_makes_up(e: Evidence) -> Outcome:
+def _rate_makes_up(e: TaskResults) -> Outcome:
     """How much of the score that the largest batch loses at the small one's rate its best rate wins back."""
     small, large, best = e.at_one_rate(e.plan.smallest), e.at_one_rate(e.plan.largest), e.at_best(e.plan.largest)
     name = f"final_{e.score.metric}"
@@ -98,7 +100,7 @@ def advice_for(plan: ClaimsPlan, *, larger_is_better: bool) -> Advice:
     )
 
 
-def followed(e: Evidence, seed: int) -> Followed:
+def followed(e: TaskResults, seed: int) -> Followed:
     """The sequence of trials with one seed, as far as it was made."""
 
     def made(asked: Next) -> TrialTraining | None:
@@ -115,7 +117,7 @@ def followed(e: Evidence, seed: int) -> Followed:
     return follow(advice_for(e.plan, larger_is_better=e.study.larger_is_better), made)
 
 
-def _chosen(e: Evidence) -> dict[int, tuple[TrialTraining, float]]:
+def _chosen(e: TaskResults) -> dict[int, tuple[TrialTraining, float]]:
     """What each seed's sequence chose, and the seconds of all its trials."""
     found: dict[int, tuple[TrialTraining, float]] = {}
     for seed in e.plan.seeds:
@@ -126,7 +128,7 @@ def _chosen(e: Evidence) -> dict[int, tuple[TrialTraining, float]]:
     return found
 
 
-def _grid_seconds(e: Evidence) -> float:
+def _grid_seconds(e: TaskResults) -> float:
     """Of one seed's runs of the grid."""
     return sum(
         row.steps * (e.step_time_s(row.batch_size) or 0.0)
@@ -136,7 +138,7 @@ def _grid_seconds(e: Evidence) -> float:
     )
 
 
-def _best_of_grid(e: Evidence) -> Setting | None:
+def _best_of_grid(e: TaskResults) -> Setting | None:
     arms = [arm for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None]
 
     def value(arm: Setting) -> float:
@@ -146,7 +148,7 @@ def _best_of_grid(e: Evidence) -> Setting | None:
     return max(arms, key=value, default=None)
 
 
-def _as_good_as_the_grid(e: Evidence) -> Outcome:
+def _as_good_as_the_grid(e: TaskResults) -> Outcome:
     chosen, best = _chosen(e), _best_of_grid(e)
     if not chosen or best is None:
         return undecided("the trials were not made before the budget was used up")
@@ -162,7 +164,7 @@ def _as_good_as_the_grid(e: Evidence) -> Outcome:
     )
 
 
-def _in_less_time(e: Evidence) -> Outcome:
+def _in_less_time(e: TaskResults) -> Outcome:
     chosen, whole = _chosen(e), _grid_seconds(e)
     if not chosen or not whole:
         return undecided("the trials were not made before the budget was used up")
@@ -170,7 +172,7 @@ def _in_less_time(e: Evidence) -> Outcome:
     return below(log_mean(seconds / whole for _, seconds in chosen.values()), 1.0, TIME, what)
 
 
-def _balance(e: Evidence) -> Outcome:
+def _balance(e: TaskResults) -> Outcome:
     """The choice of the trials against the best of the grid in the time of one training, too."""
     chosen, best = _chosen(e), _best_of_grid(e)
     if not chosen or best is None or not e.step_time_s(best.batch_size):
@@ -184,11 +186,11 @@ def _balance(e: Evidence) -> Outcome:
     return all_of(_as_good_as_the_grid(e), below(ratios, 1.5, 0.0, what))
 
 
-def _trial_and_error(e: Evidence) -> Outcome:
+def _trial_and_error(e: TaskResults) -> Outcome:
     return all_of(_as_good_as_the_grid(e), _in_less_time(e))
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.9a": lambda e: tuned_range(e, e.loss or e.study.metric, "best", "best", e.at_best),
     "S0.9c": _tuned_test,
     "S0.14b": _left_of_the_gap,

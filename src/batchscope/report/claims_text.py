@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ..claims.evidence import Evidence
+from ..claims.evidence import TaskResults
 from ..claims.records import Claim, Claims, Verdict
 from ..records import Estimate
 from ..statements import Kind, statements
@@ -178,7 +178,7 @@ def note(text: str) -> Text:
     return Text((text,), tone="note")
 
 
-def missing(e: Evidence, what: str, measurement: str) -> Text:
+def missing(e: TaskResults, what: str, measurement: str) -> Text:
     """Why a measurement is not drawn: it was not made in time, or cannot be made."""
     return note(f"No figure of {what}: {e.why_not(measurement) or 'nothing in it can be drawn'}.")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from ...claims.evidence import Evidence
+from ...claims.evidence import TaskResults
 from ...claims.plan import competition_note
 from ...claims.records import Claims
 from ...records import Estimate
@@ -28,7 +28,7 @@ _TEXTBOOKS = (
 _BINS = 24
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """Noise and angle, then competition and the entries of summed gradients."""
     records = e.measured("gradients")
     drawn: list[Block] = [
@@ -95,7 +95,7 @@ def _cosine(records: Sequence[Mapping[str, Any]]) -> Figure:
     )
 
 
-def _competition(e: Evidence) -> Figure | None:
+def _competition(e: TaskResults) -> Figure | None:
     """Histograms of the cosine between the gradients of two examples, and of two batches."""
     names = {"two examples": "competition", **{f"two batches of {count(b)}": competition_note(b) for b in e.ends}}
     known = {label: found for label, name in names.items() if isinstance(found := e.noted(name), list)}
@@ -132,7 +132,7 @@ def _competition(e: Evidence) -> Figure | None:
     return Figure("competition", "share of pairs", tuple(traces), frame, caption, tuple(keys))
 
 
-def _kept(e: Evidence) -> str:
+def _kept(e: TaskResults) -> str:
     """What two examples' gradients lose by cancelling."""
     found = e.measured("competition")
     kept = [r["at_once"]["kept"] for r in found if r["at_once"]["kept"] is not None] if isinstance(found, list) else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...claims.convergence import epochs_to_common_loss
-from ...claims.evidence import Evidence
+from ...claims.evidence import TaskResults
 from ...claims.outcome import mean
 from ...claims.plan import NORM, Norm, norm_variant, robustness_note
 from ...claims.records import Claims
@@ -44,7 +44,7 @@ _DASHES: tuple[Dash, ...] = ("solid", "dot")
 _DISTURBANCES = ("noise", "shift", "outliers")
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """Curves with and without, and what disturbances cost."""
     reason = not_applicable(e.noted(NORM))
     if reason is not None:
@@ -58,7 +58,7 @@ def build(claims: Claims, e: Evidence) -> Section:
     return theme_section(claims, THEMES[7], _TEXTBOOKS, [_sooner(e)], drawn)
 
 
-def _curves(e: Evidence) -> Figure | None:
+def _curves(e: TaskResults) -> Figure | None:
     """Each configuration at its best rate: colour says how it is normalised, the line which batch size."""
     if not e.arms(_KINDS[1].variant):
         return None
@@ -83,7 +83,7 @@ def _curves(e: Evidence) -> Figure | None:
     )
 
 
-def _ends(e: Evidence) -> str:
+def _ends(e: TaskResults) -> str:
     """The training loss at the end of each."""
     said: list[str] = []
     for size in dict.fromkeys(e.plan.norm_sizes):
@@ -96,7 +96,7 @@ def _ends(e: Evidence) -> str:
     return f"Each at its best rate, mean over the seeds. The training loss ends at: {'; '.join(said)}."
 
 
-def _sooner(e: Evidence) -> str:
+def _sooner(e: TaskResults) -> str:
     told: list[str] = []
     for size in dict.fromkeys(e.plan.norm_sizes):
         effect, _ = epochs_to_common_loss(e, e.at_best(size, e.without), e.at_best(size, _KINDS[1].variant))
@@ -112,7 +112,7 @@ def _sooner(e: Evidence) -> str:
 # --- disturbed inputs -------------------------------------------------------------------------------------------------
 
 
-def _costs(e: Evidence, kind: Kind) -> dict[str, list[float]]:
+def _costs(e: TaskResults, kind: Kind) -> dict[str, list[float]]:
     """What the strongest disturbance of each sort costs in the score, one number a seed."""
     found: dict[str, list[float]] = {}
     for seed in e.plan.seeds:
@@ -127,7 +127,7 @@ def _costs(e: Evidence, kind: Kind) -> dict[str, list[float]]:
     return found
 
 
-def _disturbed(e: Evidence) -> Figure | None:
+def _disturbed(e: TaskResults) -> Figure | None:
     traces: list[Json] = []
     keys: list[Key] = []
     told: list[str] = []
@@ -160,7 +160,7 @@ def _bars(costs: dict[str, Estimate], words: str, colour: str) -> Json:
     return {**with_errors(marks, below, above), "x": list(costs), "y": finite(values), "offsetgroup": words}
 
 
-def _why_not(e: Evidence) -> str:
+def _why_not(e: TaskResults) -> str:
     noted = (e.noted(robustness_note(_KINDS[0].where, seed)) for seed in e.plan.seeds)
     found = next((n["found"] for n in noted if n is not None), None)
     return not_applicable(found) or "they were not measured before the budget was used up"
