@@ -19,7 +19,7 @@ from ..report.study_figures.branch_curves import Branch, branch_curves, metrics_
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_courses import course_of
 from ..study_findings import paired_difference
-from ..study_parts.readings import Outcome, arm_of, outcome_of
+from ..study_parts.readings import EndMetric, arm_of, end_metric_of
 from ..wording import joined, number, plural, times, with_interval
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def carry_out(laboratory: Laboratory) -> None:
 
 def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
     """Whether the switched runs recover, and the unchanged one does not."""
-    plan, outcome = plan_of(study.question), outcome_of(study)
+    plan, outcome = plan_of(study.question), end_metric_of(study)
     return (
         _switches(study, outcome, "switched to the small batch", plan.small, plan.lr),
         _switches(study, outcome, f"switched to {times(plan.higher / plan.lr)} the rate", plan.large, plan.higher),
@@ -146,7 +146,7 @@ def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
     )
 
 
-def _switches(study: Study, outcome: Outcome, what: str, size: int, lr: float) -> Finding:
+def _switches(study: Study, outcome: EndMetric, what: str, size: int, lr: float) -> Finding:
     plan = plan_of(study.question)
     compared = [_compared(study, outcome, arm_of(study, size, lr, _switched(a))) for a in (plan.early, plan.late)]
     verdicts = [verdict for _, verdict, _ in compared]
@@ -163,7 +163,7 @@ def _switches(study: Study, outcome: Outcome, what: str, size: int, lr: float) -
     )
 
 
-def _stays(study: Study, outcome: Outcome) -> Finding:
+def _stays(study: Study, outcome: EndMetric) -> Finding:
     plan = plan_of(study.question)
     effect, as_good, text = _compared(study, outcome, arm_of(study, plan.large, plan.lr, _unchanged(plan.late)))
     return conclusion(
@@ -175,7 +175,7 @@ def _stays(study: Study, outcome: Outcome) -> Finding:
     )
 
 
-def _compared(study: Study, outcome: Outcome, arm: SummaryRow | None) -> tuple[Estimate | None, bool | None, str]:
+def _compared(study: Study, outcome: EndMetric, arm: SummaryRow | None) -> tuple[Estimate | None, bool | None, str]:
     """The difference to the small batch from scratch, whether it is as good, and both in words."""
     plan = plan_of(study.question)
     scratch = arm_of(study, plan.small, plan.lr)
@@ -188,7 +188,7 @@ def _compared(study: Study, outcome: Outcome, arm: SummaryRow | None) -> tuple[E
     return change, outcome.as_good(change, scratch.estimates[name].value), f"it differs by {with_interval(change)}"
 
 
-def _rule(outcome: Outcome) -> str:
+def _rule(outcome: EndMetric) -> str:
     return (
         f"{_SOURCE}; differences seed by seed, 90 % t interval; as good is worse by no more than {outcome.margin}, "
         "behind is worse by more"
@@ -236,7 +236,7 @@ def _ours(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, metric: str,
 
 
 def _figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
-    plan, outcome = plan_of(study.question), outcome_of(study)
+    plan, outcome = plan_of(study.question), end_metric_of(study)
     large = arm_of(study, plan.large, plan.lr)
     base = course_of(study, runs, large) if large else None
     if base is None:
@@ -270,7 +270,7 @@ def _kept_at(study: Study, steps: Sequence[int], epochs: Sequence[float], plan: 
     return next(due, epochs[-1])
 
 
-def _said(study: Study, outcome: Outcome) -> str:
+def _said(study: Study, outcome: EndMetric) -> str:
     ends: dict[str, list[float]] = {}
     for _, kind, _, arm in _roles(study):
         if (value := arm.estimates[f"final_{outcome.name}"].value) is not None:
@@ -293,7 +293,7 @@ def _between(values: Sequence[float]) -> str:
 
 
 def _ends(study: Study) -> Table:
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     rows: list[tuple[str, ...]] = []
     for name, _, after, arm in _roles(study):
         effect, as_good, _ = _compared(study, outcome, arm)
@@ -307,7 +307,7 @@ def _ends(study: Study) -> Table:
 
 
 def _note(study: Study) -> Text:
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     said = (
         f"As good is worse than the small batch from scratch by no more than {outcome.margin}, behind is worse by more."
     )

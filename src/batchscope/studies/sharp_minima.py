@@ -15,7 +15,7 @@ from ..report.blocks import Block, Column, Section, Table, Text
 from ..report.study_figures.sharpness_figures import by_size_figures, edge_figure, gap_figures, ratio_table
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, grid
 from ..study_parts.demands import needs_several_sizes
-from ..study_parts.readings import outcome_of, over_seeds
+from ..study_parts.readings import end_metric_of, over_seeds
 from ..study_parts.sharpness import (
     EPS,
     KESKAR,
@@ -174,7 +174,7 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
 
 def _values(study: Study) -> list[Value]:
     values: list[Value] = []
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     for comparison in comparisons(study):
         for arm, phi, accuracy in (
             (comparison.small, "1.23 ± 0.83", "0.9803"),

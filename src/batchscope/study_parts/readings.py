@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DISTANCE",
-    "Outcome",
+    "EndMetric",
     "Reading",
     "arm_of",
+    "end_metric_of",
     "first_passage",
     "geometric_mean",
-    "outcome_of",
     "over_seeds",
     "readings",
     "value_at",
@@ -53,7 +53,7 @@ class Reading(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class EndMetric:
     """The metric that a study compares runs by at their end; it chooses nothing."""
 
     name: str
@@ -67,9 +67,9 @@ class Outcome:
     def margin_at(self, value: float) -> float:
         """The same as a number: one point of an accuracy, else a tenth of the value compared with.
 
-        >>> Outcome(name="test_accuracy", larger_is_better=True).margin_at(0.9)
+        >>> EndMetric(name="test_accuracy", larger_is_better=True).margin_at(0.9)
         0.01
-        >>> Outcome(name="val_loss", larger_is_better=False).margin_at(0.5)
+        >>> EndMetric(name="val_loss", larger_is_better=False).margin_at(0.5)
         0.05
         """
         return _ONE_POINT if self._is_accuracy else _SHARE_OF_VALUE * abs(value)
@@ -78,7 +78,7 @@ class Outcome:
         """Whether what changed by `change` is no worse than `value` by more than the margin; `None`: it is open.
 
         >>> def by(low, high): return Estimate(value=(low + high) / 2, low=low, high=high, n=3, unit="", method="")
-        >>> accuracy = Outcome(name="test_accuracy", larger_is_better=True)
+        >>> accuracy = EndMetric(name="test_accuracy", larger_is_better=True)
         >>> [accuracy.as_good(by(*ends), 0.9) for ends in ((-0.005, 0.02), (-0.3, -0.2), (-0.05, 0.02))]
         [True, False, None]
         """
@@ -95,14 +95,14 @@ class Outcome:
         return "accuracy" in self.name
 
 
-def outcome_of(study: Study) -> Outcome:
+def end_metric_of(study: Study) -> EndMetric:
     """Test accuracy, as the publications have it; else accuracy on validation data, else what choices are made by."""
     known = {name for row in study.rows for name in row.values}
     for name in ("test_accuracy", "val_accuracy"):
         if f"final_{name}" in known:
-            return Outcome(name=name, larger_is_better=True)
+            return EndMetric(name=name, larger_is_better=True)
     test = study.metric.replace("val_", "test_", 1)
-    return Outcome(name=test if f"final_{test}" in known else study.metric, larger_is_better=study.larger_is_better)
+    return EndMetric(name=test if f"final_{test}" in known else study.metric, larger_is_better=study.larger_is_better)
 
 
 def arm_of(study: Study, batch_size: int, lr: float, variant: str = "") -> SummaryRow | None:

@@ -15,7 +15,7 @@ from ..study import Finding, Study, SummaryRow
 from ..study_findings import paired_difference, runs_of
 from ..study_rows import mean_over_seeds
 from ..wording import count, joined, number, percent, with_interval
-from .readings import outcome_of, over_seeds
+from .readings import end_metric_of, over_seeds
 from .sharpness import (
     BOXES,
     EIGENVALUE,
@@ -98,7 +98,7 @@ def _verdict(boxes: Sequence[bool | None]) -> str:
 
 
 def _worse(study: Study, comparison: Comparison) -> Iterator[Finding]:
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     change = paired_difference(study, f"final_{outcome.name}", comparison.small, comparison.large)
     if change.value is None:
         return

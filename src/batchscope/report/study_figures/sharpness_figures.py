@@ -10,7 +10,7 @@ from ...intervals.rank_correlation import rank_correlation
 from ...records import Estimate
 from ...study import Study, SummaryRow
 from ...study_findings import best_rates, runs_of
-from ...study_parts.readings import arm_of, outcome_of
+from ...study_parts.readings import arm_of, end_metric_of
 from ...study_parts.sharpness import (
     BOXES,
     EIGENVALUE,
@@ -181,7 +181,7 @@ def gap_figures(study: Study) -> Row | None:
         )
         for arm, own in zip(arms, rows, strict=True)
     ]
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     labels = {"final_accuracy_gap": "accuracy gap", "final_loss_ratio": "loss ratio"}
     labels[f"final_{outcome.name}"] = outcome.name
     ups = [
