@@ -26,7 +26,7 @@ _TEXTBOOKS = (
 )
 
 
-class Kind(NamedTuple):
+class Normalised(NamedTuple):
     """How a model is normalised."""
 
     variant: str
@@ -36,9 +36,9 @@ class Kind(NamedTuple):
 
 
 _KINDS = (
-    Kind("", "without", "none", "var(--series-0)"),
-    Kind(norm_variant("before"), "before the activation", "before", "var(--series-1)"),
-    Kind(norm_variant("after"), "after the activation", "after", "var(--series-2)"),
+    Normalised("", "without", "none", "var(--series-0)"),
+    Normalised(norm_variant("before"), "before the activation", "before", "var(--series-1)"),
+    Normalised(norm_variant("after"), "after the activation", "after", "var(--series-2)"),
 )
 _DASHES: tuple[Dash, ...] = ("solid", "dot")
 _DISTURBANCES = ("noise", "shift", "outliers")
@@ -112,7 +112,7 @@ def _sooner(e: TaskResults) -> str:
 # --- disturbed inputs -------------------------------------------------------------------------------------------------
 
 
-def _costs(e: TaskResults, kind: Kind) -> dict[str, list[float]]:
+def _costs(e: TaskResults, kind: Normalised) -> dict[str, list[float]]:
     """What the strongest disturbance of each sort costs in the score, one number a seed."""
     found: dict[str, list[float]] = {}
     for seed in e.plan.seeds:
