@@ -45,7 +45,7 @@ __all__ = [
     "value_of_run",
 ]
 
-Kind = Literal["keskar", "relative", "curvature"]
+SharpnessKind = Literal["keskar", "relative", "curvature"]
 _NOTES = "sharpness"
 
 EPS: Mapping[Literal["keskar", "relative"], tuple[float, ...]] = {
@@ -61,7 +61,7 @@ class Measure:
 
     name: str
     """In sentences."""
-    kind: Kind
+    kind: SharpnessKind
     eps: float | None = None
     member: str = ""
     """Of the curvature."""
@@ -85,7 +85,7 @@ TRACE = Measure(name="trace of the Hessian", kind="curvature", member="trace")
 MEASURES = (*BOXES, EIGENVALUE, TRACE)
 
 
-def note_name(kind: Kind, run: str) -> str:
+def note_name(kind: SharpnessKind, run: str) -> str:
     """Under what name a measurement is noted."""
     return study_note_name(_NOTES, f"{kind}-{run}")
 
