@@ -22,10 +22,10 @@ from batchscope.study_parts.sharpness import (
     KESKAR,
     RELATIVE,
     TRACE,
-    comparisons,
     late_change,
     note_name,
     ratio_of,
+    size_pairs,
     starts_of,
     value_of_run,
 )
@@ -84,7 +84,7 @@ def test_boxes_and_curvature_are_those_of_the_bowl(tmp_path: Path) -> None:
 
 def test_the_ratio_over_seeds_is_that_of_the_two_batches(tmp_path: Path) -> None:
     found = made(tmp_path, lrs=(0.05, 0.1))
-    first, second = comparisons(found)
+    first, second = size_pairs(found)
     assert (first.how, second.how) == ("at rate 0.05", "at rate 0.1, the best of both")
     small, large = (0.5 * H * 10 * shrunk(0.05, steps, "first") ** 2 for steps in (100, 20))
     expected = (large / (1 + large)) / (small / (1 + small))  # the relative box's φ goes as f ÷ (1 + f)

@@ -19,13 +19,13 @@ from ..study_parts.readings import end_metric_of, over_seeds
 from ..study_parts.sharpness import (
     EPS,
     KESKAR,
-    comparisons,
     gradient_norms,
     late_change,
     note_name,
     of_seeds,
     ratio_of,
     reasons,
+    size_pairs,
 )
 from ..study_parts.sharpness_findings import SOURCE, sharpness_findings
 from ..study_rows import mean_over_seeds
@@ -175,7 +175,7 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
 def _values(study: Study) -> list[Value]:
     values: list[Value] = []
     outcome = end_metric_of(study)
-    for comparison in comparisons(study):
+    for comparison in size_pairs(study):
         for arm, phi, accuracy in (
             (comparison.small, "1.23 ± 0.83", "0.9803"),
             (comparison.large, "205 ± 70", "0.9781"),

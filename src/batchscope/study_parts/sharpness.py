@@ -32,15 +32,15 @@ __all__ = [
     "MEASURES",
     "RELATIVE",
     "TRACE",
-    "Comparison",
     "Measure",
-    "comparisons",
+    "SizePair",
     "gradient_norms",
     "late_change",
     "note_name",
     "of_seeds",
     "ratio_of",
     "reasons",
+    "size_pairs",
     "starts_of",
     "value_of_run",
 ]
@@ -122,7 +122,7 @@ def reasons(study: Study) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class SizePair:
     """The smallest and the largest batch."""
 
     how: str
@@ -130,25 +130,25 @@ class Comparison:
     large: SummaryRow
 
 
-def comparisons(study: Study) -> list[Comparison]:
+def size_pairs(study: Study) -> list[SizePair]:
     """At each rate that both were trained at, and each at its best; where that is one of the former, it says so."""
     sizes = (min(study.question.batch_sizes), max(study.question.batch_sizes))
     best = {a.batch_size: a for a in best_rates(study, "")}
     own = [best[size] for size in sizes if size in best]
-    found: list[Comparison] = []
+    found: list[SizePair] = []
     for lr in sorted(study.question.lrs):
         pair = [arm for size in sizes if (arm := arm_of(study, size, lr)) is not None and not arm.diverged]
         if len(pair) == len(sizes):
             both = len(study.question.lrs) > 1 and [a.key for a in pair] == [a.key for a in own]
             also = ", the best of both" if both else ""
-            found.append(Comparison(how=f"at rate {number(lr)}{also}", small=pair[0], large=pair[1]))
+            found.append(SizePair(how=f"at rate {number(lr)}{also}", small=pair[0], large=pair[1]))
     if len(own) == len(sizes) and own[0].lr != own[1].lr:
         rates = f"{number(own[0].lr)} and {number(own[1].lr)}"
-        found.append(Comparison(how=f"each at its best rate, {rates}", small=own[0], large=own[1]))
+        found.append(SizePair(how=f"each at its best rate, {rates}", small=own[0], large=own[1]))
     return found
 
 
-def ratio_of(study: Study, comparison: Comparison, measure: Measure) -> Estimate:
+def ratio_of(study: Study, comparison: SizePair, measure: Measure) -> Estimate:
     """The largest batch's number over the smallest's: geometric mean over the seeds, with its interval."""
     return ratio_between(of_seeds(study, comparison.small, measure), of_seeds(study, comparison.large, measure))
 

@@ -21,11 +21,11 @@ from .sharpness import (
     EIGENVALUE,
     KESKAR,
     RELATIVE,
-    Comparison,
-    comparisons,
+    SizePair,
     late_change,
     of_seeds,
     ratio_of,
+    size_pairs,
 )
 from .travel import ratio_between
 
@@ -43,12 +43,12 @@ _STILL = 0.05
 def sharpness_findings(study: Study, runs: Sequence[StoredRun]) -> tuple[Finding, ...]:
     """Keskar's conclusions; whether another box and the Hessian agree; the rate; and whether these are minima."""
     found: list[Finding] = []
-    for comparison in comparisons(study):
+    for comparison in size_pairs(study):
         found += [*_sharper(study, comparison), *_agreement(study, comparison), *_worse(study, comparison)]
     return (*found, *_edge(study), *_by_rate(study), *_minima(study, runs))
 
 
-def _sharper(study: Study, comparison: Comparison) -> Iterator[Finding]:
+def _sharper(study: Study, comparison: SizePair) -> Iterator[Finding]:
     ratio = ratio_of(study, comparison, KESKAR)
     if ratio.value is None:
         return
@@ -68,7 +68,7 @@ def _sharper(study: Study, comparison: Comparison) -> Iterator[Finding]:
     )
 
 
-def _agreement(study: Study, comparison: Comparison) -> Iterator[Finding]:
+def _agreement(study: Study, comparison: SizePair) -> Iterator[Finding]:
     """Not published: the same with the scale taken out, and by the Hessian."""
     ratios = [(m, ratio_of(study, comparison, m)) for m in (KESKAR, RELATIVE, EIGENVALUE)]
     known = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
@@ -97,7 +97,7 @@ def _verdict(boxes: Sequence[bool | None]) -> str:
     return "the two boxes agree"
 
 
-def _worse(study: Study, comparison: Comparison) -> Iterator[Finding]:
+def _worse(study: Study, comparison: SizePair) -> Iterator[Finding]:
     outcome = end_metric_of(study)
     change = paired_difference(study, f"final_{outcome.name}", comparison.small, comparison.large)
     if change.value is None:

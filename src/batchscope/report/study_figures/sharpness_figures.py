@@ -18,9 +18,9 @@ from ...study_parts.sharpness import (
     MEASURES,
     RELATIVE,
     Measure,
-    comparisons,
     of_seeds,
     ratio_of,
+    size_pairs,
     starts_of,
     value_of_run,
 )
@@ -155,7 +155,7 @@ def _conclude(study: Study, measures: Sequence[Measure]) -> str:
     main = next((m for m in measures if m in (KESKAR, RELATIVE)), measures[0])
     said = [
         f"{times(ratio.value)} {comparison.how}"
-        for comparison in comparisons(study)
+        for comparison in size_pairs(study)
         if (ratio := ratio_of(study, comparison, main)).value is not None
     ]
     at = f", for ε = {number(main.eps)}," if main.eps is not None else ""
@@ -269,7 +269,7 @@ def edge_figure(study: Study) -> Figure | None:
 
 def ratio_table(study: Study) -> Table | None:
     """The largest batch's sharpness over the smallest's, by every measure."""
-    found = comparisons(study)
+    found = size_pairs(study)
     rows = tuple(
         (measure.label, *(with_interval(ratio_of(study, comparison, measure)) for comparison in found))
         for measure in MEASURES
