@@ -46,7 +46,7 @@ _COLOURS = {
 }
 
 
-class Plan(NamedTuple):
+class RecoveryPlan(NamedTuple):
     """What a question asks for."""
 
     small: int
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
     """Epochs after which the late switch is made: the length of every run."""
 
 
-def plan_of(question: StudyQuestion) -> Plan:
+def plan_of(question: StudyQuestion) -> RecoveryPlan:
     """The two batch sizes, the two rates and the epochs of the late switch.
 
     Raises:
@@ -86,7 +86,7 @@ def plan_of(question: StudyQuestion) -> Plan:
         raise UsageError(f"recovery continues runs at their rate, and a {question.schedule} schedule lets it decay")
     higher = lrs[1] if len(lrs) == 2 else float(f"{_TENFOLD * lrs[0]:.12g}")
     early = _EARLY if length.amount > _EARLY else _EARLY / 2
-    return Plan(small=sizes[0], large=sizes[1], lr=lrs[0], higher=higher, early=early, late=length.amount)
+    return RecoveryPlan(small=sizes[0], large=sizes[1], lr=lrs[0], higher=higher, early=early, late=length.amount)
 
 
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
@@ -260,11 +260,11 @@ def _figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
     )
 
 
-def _of_large(plan: Plan) -> str:
+def _of_large(plan: RecoveryPlan) -> str:
     return f"batch size {plan.large:,} at rate {number(plan.lr)}"
 
 
-def _kept_at(study: Study, steps: Sequence[int], epochs: Sequence[float], plan: Plan) -> float:
+def _kept_at(study: Study, steps: Sequence[int], epochs: Sequence[float], plan: RecoveryPlan) -> float:
     """The epoch of the evaluation at which the early weights were kept."""
     due = (e for s, e in zip(steps, epochs, strict=True) if (s + 0.5) * plan.large >= plan.early * study.examples)
     return next(due, epochs[-1])
