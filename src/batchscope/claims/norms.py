@@ -12,12 +12,12 @@ from .comparisons import TIME, better, called, gap_change, gap_least, last, leas
 from .convergence import epochs_to_common_loss
 from .evidence import TaskResults
 from .outcome import Outcome, above, all_of, any_of, below, differs, log_mean, mean, not_testable, parts, undecided
-from .plan import NORM, Norm, norm_variant, order_variant, robustness_note
+from .plan import NORM, NormPlace, norm_variant, order_variant, robustness_note
 
 __all__ = ["DECISIONS"]
 
 _BEFORE, _AFTER = norm_variant("before"), norm_variant("after")
-_WITHOUT_AND_WITH: tuple[Norm, Norm] = ("none", "before")
+_WITHOUT_AND_WITH: tuple[NormPlace, NormPlace] = ("none", "before")
 _KINDS = ("noise", "shift", "outliers")
 
 

@@ -30,7 +30,7 @@ __all__ = [
     "NORM",
     "PART_OF_BUDGET",
     "ClaimsPlan",
-    "Norm",
+    "NormPlace",
     "competition_note",
     "is_trial",
     "norm_variant",
@@ -48,7 +48,7 @@ FIXED, LONG, FEW = "fixed steps", "long", "few examples"
 NORM = "norm"
 """The measurement that is there, not applicable, where batch normalisation cannot be configured in the model."""
 
-Norm = Literal["none", "before", "after"]
+NormPlace = Literal["none", "before", "after"]
 """Where batch normalisation stands: nowhere, in front of each activation, or behind it."""
 
 _TRIAL = "trial, "
@@ -261,12 +261,12 @@ def is_trial(variant: str) -> bool:
     return variant.startswith(_TRIAL)
 
 
-def norm_variant(where: Norm) -> str:
+def norm_variant(where: NormPlace) -> str:
     """The name of runs of the grid with batch normalisation configured."""
     return f"norm {where}"
 
 
-def order_variant(where: Norm) -> str:
+def order_variant(where: NormPlace) -> str:
     """The name of runs in many orders of the data, all from the same weights."""
     return f"order, {norm_variant(where)}"
 
@@ -276,7 +276,7 @@ def competition_note(batch_size: int) -> str:
     return note_name("competition", batch_size)
 
 
-def robustness_note(where: Norm, seed: int) -> str:
+def robustness_note(where: NormPlace, seed: int) -> str:
     """The name of the measurement of a run's answers to disturbed inputs."""
     return note_name("robustness", f"{where if where == 'none' else norm_variant(where)}-{seed}")
 

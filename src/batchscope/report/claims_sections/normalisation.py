@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ...claims.convergence import epochs_to_common_loss
 from ...claims.evidence import TaskResults
 from ...claims.outcome import mean
-from ...claims.plan import NORM, Norm, norm_variant, robustness_note
+from ...claims.plan import NORM, NormPlace, norm_variant, robustness_note
 from ...claims.records import Claims
 from ...not_applicable import not_applicable
 from ...records import Estimate
@@ -31,7 +31,7 @@ class Normalised(NamedTuple):
 
     variant: str
     words: str
-    where: Norm
+    where: NormPlace
     colour: str
 
 
