@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import html.parser
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import plotly.graph_objects as go
@@ -16,7 +18,8 @@ from batchscope.claims import DECISIONS, decide, lengths
 from batchscope.claims.evidence import TaskResults
 from batchscope.claims.outcome import above
 from batchscope.claims.plan import LONG, NORM
-from batchscope.claims.records import Claims, Verdict, in_words
+from batchscope.claims.records import Claim, Claims, Verdict, in_words
+from batchscope.codec import decode
 from batchscope.records import Estimate
 from batchscope.report import build_claims
 from batchscope.report.blocks import Block, Dispute, Figure, Json, Judged, Section, Table, Verdicts
@@ -45,6 +48,7 @@ from batchscope.study_rows import row_of, summarise
 
 from .claims_evidence import EXAMPLES, METRIC, PLAN, found, loss_at, measured, nothing
 
+ROOT = Path(__file__).parents[2]
 HOSTILE = "</script><img src=x onerror=alert(1)><!--%{x}'\"&amp;{{7*7}}"
 
 
@@ -201,6 +205,12 @@ def test_definitions_are_counted_by_what_they_found_not_by_their_words() -> None
     block = words.build(dataclasses.replace(claims, claims=changed), evidence).blocks[-1]
     assert isinstance(block, Verdicts)
     assert block.title.endswith("of them checked in real runs, 1 not as the text has it")
+
+
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    entry = json.loads((ROOT / "benchmarks" / "results" / "pages" / "claims.json").read_text())["claims"][0]
+    found = decode(Claim, {name: entry[name] for name in entry if name not in ("comparisons", "agrees")})
+    assert (found.comparisons, found.agrees, found.reason) == ((), None, entry["reason"])
 
 
 def test_a_record_without_comparisons_shows_its_reason_as_one_sentence() -> None:

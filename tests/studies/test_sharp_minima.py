@@ -23,7 +23,7 @@ from batchscope.study_parts.sharpness import (
     RELATIVE,
     TRACE,
     late_change,
-    note_name,
+    noted_as,
     ratio_of,
     size_pairs,
     starts_of,
@@ -159,7 +159,7 @@ def test_measurements_are_kept_one_by_one_and_never_made_again(tmp_path: Path, m
             made(tmp_path)
     (first,) = read_runs(tmp_path / "out")
     noted = {path.stem for path in (tmp_path / "out").glob("measured-sharpness-*")}
-    assert noted == {f"measured-{note_name(kind, first.id)}" for kind in ("keskar", "relative")}
+    assert noted == {f"measured-{noted_as(kind, first.id)}" for kind in ("keskar", "relative")}
     whole = made(tmp_path)
     assert len([name for name in whole.measurements if name.startswith("sharpness-")]) == 4 * 3
     with monkeypatch.context() as patched:

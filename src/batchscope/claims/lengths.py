@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from ..study import StudyRow
 from ..study_rows import Evaluation
@@ -98,7 +99,7 @@ def patience_of(e: TaskResults) -> float:
     return max(2.0, e.plan.epochs / 4)
 
 
-def _stop_against(e: TaskResults, against: str) -> Outcome:
+def _stop_against(e: TaskResults, other: Literal["best", "last"]) -> Outcome:
     """The test metric at the epoch that early stopping chooses against that at another epoch of the same run."""
     test = e.test
     if test is None:
@@ -110,10 +111,11 @@ def _stop_against(e: TaskResults, against: str) -> Outcome:
     for row in e.kept(arm):
         course = e.course(row)
         _, chosen = stopped(course, e.metric.metric, e.metric.sign, patience_of(e))
-        other = course[-1]
-        if against == "the best epoch of the whole run":
-            other = max(course, key=lambda x: e.metric.sign * x.metrics[e.metric.metric])
-        changes.append(test.sign * (chosen.metrics[test.metric] - other.metrics[test.metric]))
+        there = course[-1]
+        if other == "best":
+            there = max(course, key=lambda x: e.metric.sign * x.metrics[e.metric.metric])
+        changes.append(test.sign * (chosen.metrics[test.metric] - there.metrics[test.metric]))
+    against = {"best": "the best epoch of the whole run", "last": "the last epoch"}[other]
     what = (
         f"{better(e, test)} from {against} to the epoch of early stopping (patience {patience_of(e):g}), {called(arm)},"
     )
@@ -156,7 +158,7 @@ DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.12b": _too_short,
     "S2.10c": _too_short,
     "S2.9c": _saves_time_but_underfits,
-    "S0.13": lambda e: all_of(_stop_against(e, "the best epoch of the whole run"), _stop_against(e, "the last epoch")),
+    "S0.13": lambda e: all_of(_stop_against(e, "best"), _stop_against(e, "last")),
     "S1.8": _lowest_point,
-    "S2.14": lambda e: all_of(_stop_against(e, "the last epoch"), _fewer_epochs(e)),
+    "S2.14": lambda e: all_of(_stop_against(e, "last"), _fewer_epochs(e)),
 }

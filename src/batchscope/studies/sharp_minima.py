@@ -21,7 +21,7 @@ from ..study_parts.sharpness import (
     KESKAR,
     gradient_norms,
     late_change,
-    note_name,
+    noted_as,
     of_seeds,
     ratio_of,
     reasons,
@@ -107,9 +107,9 @@ def _measure(laboratory: Laboratory, run: StoredRun) -> None:
 
     model: nn.Module | None = None
     for name, measure in (
-        (note_name("keskar", run.id), box("keskar")),
-        (note_name("relative", run.id), box("relative")),
-        (note_name("curvature", run.id), curvature),
+        (noted_as("keskar", run.id), box("keskar")),
+        (noted_as("relative", run.id), box("relative")),
+        (noted_as("curvature", run.id), curvature),
     ):
         if laboratory.noted(name) is not None:
             continue

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..not_applicable import not_applicable
 from ..records import Estimate
-from ..study import Study, SummaryRow
-from ..study import note_name as study_note_name
+from ..study import Study, SummaryRow, note_name
 from ..study_findings import best_rates, runs_of
 from ..study_rows import evaluations
 from ..wording import number
@@ -36,7 +35,7 @@ __all__ = [
     "SizePair",
     "gradient_norms",
     "late_change",
-    "note_name",
+    "noted_as",
     "of_seeds",
     "ratio_of",
     "reasons",
@@ -85,14 +84,14 @@ TRACE = Measure(name="trace of the Hessian", kind="curvature", member="trace")
 MEASURES = (*BOXES, EIGENVALUE, TRACE)
 
 
-def note_name(kind: SharpnessKind, run: str) -> str:
+def noted_as(kind: SharpnessKind, run: str) -> str:
     """Under what name a measurement is noted."""
-    return study_note_name(_NOTES, f"{kind}-{run}")
+    return note_name(_NOTES, f"{kind}-{run}")
 
 
 def value_of_run(study: Study, run: str, measure: Measure) -> float | None:
     """A number of a run; `None` where it was not measured."""
-    noted = study.measurements.get(note_name(measure.kind, run))
+    noted = study.measurements.get(noted_as(measure.kind, run))
     if noted is None or not_applicable(noted) is not None:
         return None
     if measure.kind == "curvature":
@@ -102,7 +101,7 @@ def value_of_run(study: Study, run: str, measure: Measure) -> float | None:
 
 def starts_of(study: Study, run: str, measure: Measure) -> list[tuple[str, float]]:
     """Where each search of a box began, and the φ that it found."""
-    noted = study.measurements.get(note_name(measure.kind, run))
+    noted = study.measurements.get(noted_as(measure.kind, run))
     if noted is None or not_applicable(noted) is not None or measure.eps is None:
         return []
     starts: list[Mapping[str, Any]] = [s for b in noted["boxes"] if b["eps"] == measure.eps for s in b["starts"]]
@@ -155,7 +154,7 @@ def ratio_of(study: Study, comparison: SizePair, measure: Measure) -> Estimate:
 
 def gradient_norms(study: Study, arm: SummaryRow) -> list[float]:
     """Of the full gradient where the Hessian was taken: not small where the weights are no stationary point."""
-    noted = (study.measurements.get(note_name("curvature", row.run)) for row in runs_of(study, arm))
+    noted = (study.measurements.get(noted_as("curvature", row.run)) for row in runs_of(study, arm))
     return [one["gradient_norm"] for one in noted if one is not None and "gradient_norm" in one]
 
 

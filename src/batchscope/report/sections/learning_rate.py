@@ -131,7 +131,7 @@ def draw(data: Rates) -> Figure:
         (data.recipe, RECIPE, "line", "recommended"),
         (data.current, CURRENT, "dash", "current"),
     ):
-        if at is not None and not (label == "current" and at == data.recipe):
+        if at is not None and not (mark == "dash" and at == data.recipe):
             shapes += vertical(at[0], colour, dash="dash" if mark == "dash" else "solid")
             sizes.append(at[0])
             rates.append(at[1])
