@@ -30,8 +30,8 @@ def measure(table: Table, seed: int) -> dict[str, Any]:
     gradient the noise scale is taken as large as its lower bound; where examples are not independent (batch
     normalisation) there is none, and the default recipe stays.
     """
-    adamw = table.task.name.endswith("adamw")
-    lr = default_lr("adamw" if adamw else "sgd")
+    adamw = table.task.optimizer == "adamw"
+    lr = default_lr(table.task.optimizer)
     try:
         report = measure_noise(
             table.workload, lr=lr, batch_size=DEFAULT_BATCH_SIZE, steps=_STEPS, target=table.task.goal, seed=seed
