@@ -28,7 +28,7 @@ from torch.utils.data import TensorDataset
 
 from batchscope.bench.capacity import measure_capacity
 from batchscope.task import task
-from batchscope.trial import Trial
+from batchscope.trial import DisposableModel
 from batchscope.workload import Workload
 from record import write
 
@@ -119,12 +119,12 @@ def resident_peak(name: str) -> int:
     ready = workload(name)
     Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
-    trial = Trial(ready, seed=0)
+    disposable = DisposableModel(ready, seed=0)
     for _ in range(3):
-        batch = trial.draw(BEYOND * MODELS[name][2])
-        trial.optimizer.zero_grad(set_to_none=True)
-        trial.gradients(batch)
-        trial.update()
+        batch = disposable.draw(BEYOND * MODELS[name][2])
+        disposable.optimizer.zero_grad(set_to_none=True)
+        disposable.gradients(batch)
+        disposable.update()
     return status("VmHWM") - before
 
 

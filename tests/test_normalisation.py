@@ -14,7 +14,8 @@ from torch.utils.data import TensorDataset
 from batchscope.errors import UsageError
 from batchscope.loading import load_task
 from batchscope.normalisation import GhostBatchNorm, Where, normalised, normalised_places
-from batchscope.probes.base import NotApplicable, coupled
+from batchscope.not_applicable import NotApplicable
+from batchscope.probes.base import coupled
 from batchscope.task import task
 from batchscope.workload import Workload
 

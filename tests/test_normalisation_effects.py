@@ -17,6 +17,7 @@ from batchscope.study_parts.normalisation_effects import (
     AFTER,
     BEFORE,
     NONE,
+    NORMALISED,
     epochs_to_common_loss,
     ghost,
     higher,
@@ -270,6 +271,6 @@ def test_the_page_shows_every_part_and_what_is_missing() -> None:
 
 def test_a_model_that_cannot_be_configured_is_said() -> None:
     runs = [run_of("", 10, 0.1, 0, [8.0, 4.0])]
-    study = study_of(runs, **{"not-configured": "no activation that is a module"})
+    study = study_of(runs, **{NORMALISED: {"not_applicable": "no activation that is a module"}})
     assert "no activation that is a module" in conclude(study, runs)[0].statement
     assert [section.name for section in sections(study, runs)] == ["published"]

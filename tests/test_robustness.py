@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 from batchscope.errors import UsageError
 from batchscope.loading import load_task
-from batchscope.probes.base import NotApplicable
+from batchscope.not_applicable import NotApplicable
 from batchscope.robustness import OUTLIER, Disturbed, measure_robustness
 from batchscope.task import task
 from batchscope.workload import Workload

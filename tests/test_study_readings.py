@@ -16,9 +16,9 @@ from batchscope.studies.fixed_steps import STUDY
 from batchscope.study import Length, Study, StudyQuestion, StudyRow
 from batchscope.study_parts.readings import (
     DISTANCE,
-    Outcome,
+    EndMetric,
     arm_of,
-    outcome_of,
+    end_metric_of,
     over_seeds,
     readings,
     with_distance,
@@ -92,7 +92,7 @@ def test_runs_are_compared_by_what_the_task_has(
     row = StudyRow(
         run="", variant="", batch_size=4, lr=0.1, seed=0, steps=1, epochs=1.0, status="out-of-steps", values=values
     )
-    outcome = outcome_of(replace(descent[0], rows=(row,), metric=metric, larger_is_better=False))
+    outcome = end_metric_of(replace(descent[0], rows=(row,), metric=metric, larger_is_better=False))
     assert (outcome.name, outcome.larger_is_better) == expected
 
 
@@ -100,8 +100,8 @@ def test_a_loss_is_as_good_up_to_a_tenth() -> None:
     def by(low: float | None, high: float | None) -> Estimate:
         return Estimate(value=0.0, low=low, high=high, n=3, unit="", method="")
 
-    loss = Outcome(name="test_loss", larger_is_better=False)
+    loss = EndMetric(name="test_loss", larger_is_better=False)
     verdicts = [loss.as_good(by(*ends), 1.0) for ends in ((-0.5, 0.05), (0.2, 0.3), (0.05, 0.2), (None, None))]
     assert verdicts == [True, False, None, None]
     assert loss.as_good(by(-0.5, 0.05), None) is None
-    assert (loss.margin, Outcome(name="val_accuracy", larger_is_better=True).margin) == ("a tenth of it", "0.01")
+    assert (loss.margin, EndMetric(name="val_accuracy", larger_is_better=True).margin) == ("a tenth of it", "0.01")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 import scipy.stats
 
 from batchscope.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
+from batchscope.report.blocks import Figure
 from batchscope.report.page import draw
 from batchscope.report.study_page import study_contents
+from batchscope.report.study_sections import rates
 from batchscope.stopping import History, PatienceRule, RoseRule
 from batchscope.store import StoredRun
 from batchscope.study import Length, Study, StudyQuestion
@@ -255,3 +258,15 @@ def test_a_page_of_nothing_says_so() -> None:
     assert "No run has finished" in page
     lost = stored(10, 0.1, 0, [9.0, math.nan], status=RunStatus.DIVERGED)
     assert "Every run diverged" in sections_of(draw(study_contents(study_of([lost]), [lost])))
+
+
+def test_the_legend_of_the_rates_keeps_the_whole_name_of_a_variant() -> None:
+    runs = [stored(10, lr, seed, [4.0, 2.0 + seed / 10, 1.0]) for lr in (0.1, 0.2) for seed in (0, 1)]
+    rows = [row_of(run, METRIC, EXAMPLES) for run in runs]
+    named = tuple(
+        dataclasses.replace(row, variant=variant) for row in rows for variant in ("momentum at rate 0.9", "plain")
+    )
+    study = study_of(runs, rows=named, summary=summarise(named, METRIC))
+    figure = rates.build(study, runs).blocks[-1]
+    assert isinstance(figure, Figure)
+    assert [key.label for key in figure.keys] == ["momentum at rate 0.9, batch size 10", "plain, batch size 10"]

@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchscope.errors import UsageError
-from batchscope.trial_sequence import Advice, Choice, Next, Trial, follow, what_next
+from batchscope.trial_sequence import Advice, Choice, Next, TrialTraining, follow, what_next
 
 ADVICE = Advice(batch_sizes=(8, 32, 128), first_epochs=2, most_epochs=16)
 Script = Mapping[tuple[int, float], tuple[float | None, float]]
 
 
-def scripted(script: Script) -> Callable[[Next], Trial | None]:
-    def made(asked: Next) -> Trial | None:
+def scripted(script: Script) -> Callable[[Next], TrialTraining | None]:
+    def made(asked: Next) -> TrialTraining | None:
         found = script.get((asked.batch_size, asked.epochs))
         return (
             None
             if found is None
-            else Trial(batch_size=asked.batch_size, epochs=asked.epochs, value=found[0], seconds=found[1])
+            else TrialTraining(batch_size=asked.batch_size, epochs=asked.epochs, value=found[0], seconds=found[1])
         )
 
     return made
@@ -44,7 +44,7 @@ def test_epochs_are_doubled_while_it_pays_then_the_batch_grows_while_it_saves_ti
     trials, choice = visited(ADVICE, script)
     assert trials == [(8, 2), (8, 4), (8, 8), (32, 4), (128, 4), (128, 8)]
     assert choice is not None
-    assert choice.trial == Trial(batch_size=128, epochs=8, value=0.505, seconds=1.0)
+    assert choice.trial == TrialTraining(batch_size=128, epochs=8, value=0.505, seconds=1.0)
     assert choice.reason == "as good in 1 s instead of 1.5 s: taken; no larger batch is left"
 
 
@@ -135,7 +135,7 @@ def test_a_trial_that_cannot_be_made_leaves_the_choice_open() -> None:
 
 def test_a_history_that_was_not_asked_for_is_refused() -> None:
     with pytest.raises(ValueError, match="was not asked for"):
-        what_next([Trial(batch_size=32, epochs=2, value=1.0, seconds=1.0)], ADVICE)
+        what_next([TrialTraining(batch_size=32, epochs=2, value=1.0, seconds=1.0)], ADVICE)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def estimate(value: float | None, low: float | None, high: float | None) -> Esti
         (9.999e-5, "1e-4"),
         (99.96, "100"),
         (0.09996, "0.1"),
-        (-3.14159, "-3.14"),
+        (-3.14159, "−3.14"),
         (1.5e9, "1.5e9"),
         (100, "100"),
         (math.nan, "unknown"),

@@ -65,12 +65,7 @@ def current_of(table: Table, profile: str, which: str | None) -> CurrentRecipe |
     if which == "best":
         best = table.best(profile)
         return CurrentRecipe(batch_size=best.batch_size, lr=best.lr)
-    return CurrentRecipe(batch_size=DEFAULT_BATCH_SIZE, lr=default_lr(optimizer_of(table)))
-
-
-def optimizer_of(table: Table) -> str:
-    """`adamw` or `sgd`."""
-    return "adamw" if table.task.name.endswith("adamw") else "sgd"
+    return CurrentRecipe(batch_size=DEFAULT_BATCH_SIZE, lr=default_lr(table.task.optimizer))
 
 
 def search(table: Table, asked: Asked) -> Plan:
@@ -100,7 +95,7 @@ def score(table: Table, yardstick: Yardstick, asked: Asked) -> dict[str, Any]:
     began = time.perf_counter()
     plan = search(table, asked)
     best, cost_s = table.best(asked.profile), plan.search.device_seconds
-    default_s = yardstick.seconds(table, asked.profile, DEFAULT_BATCH_SIZE, default_lr(optimizer_of(table)))
+    default_s = yardstick.seconds(table, asked.profile, DEFAULT_BATCH_SIZE, default_lr(table.task.optimizer))
     row: dict[str, Any] = {
         "task": table.task.name,
         "half": table.task.half,

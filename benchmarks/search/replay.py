@@ -123,7 +123,7 @@ class Game:
     def __post_init__(self) -> None:
         self.random = random.Random(f"{self.table.task.name} {self.profile} {self.seed}")
         self.best_s = self.table.best(self.profile).time_s
-        self.optimizer = "adamw" if self.table.task.name.endswith("adamw") else "sgd"
+        self.optimizer = self.table.task.optimizer
         self.unit_s = max(self._limit(b) * self.step_time(b) for b in self.table.batch_sizes) / REPORTS
 
     @property

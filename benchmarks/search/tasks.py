@@ -45,6 +45,11 @@ class BenchTask:
     half: Literal["design", "held-out"]
     description: str
 
+    @property
+    def optimizer(self) -> str:
+        """`adamw` for a task whose name ends so, else `sgd`."""
+        return "adamw" if self.name.endswith("adamw") else "sgd"
+
     def load(self) -> LoadedTask:
         """The task, as `find` takes it."""
         settings = dict(self.settings)

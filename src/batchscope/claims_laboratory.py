@@ -11,17 +11,29 @@ from torch import nn
 
 from .bench.step_rounds import measure_rounds
 from .claims.evidence import chosen_rate, step_time_of_rounds
-from .claims.plan import FEW, FIXED, LONG, ORDER, ClaimsPlan, trial_variant
+from .claims.plan import (
+    FEW,
+    FIXED,
+    LONG,
+    NORM,
+    ClaimsPlan,
+    competition_note,
+    norm_variant,
+    order_variant,
+    robustness_note,
+    sharpness_note,
+    trial_variant,
+)
 from .claims.tuning import advice_for
-from .codec import encode
 from .counted_run import count_run
 from .errors import TaskError
 from .fixed_start import fixed_start
 from .laboratory import Laboratory
 from .normalisation import Where, has_batch_norm, normalised
+from .not_applicable import NotApplicable
 from .probes.activation_drift import ActivationDrift
 from .probes.averaging import measure_averaging
-from .probes.base import NotApplicable, Observer
+from .probes.base import Observer
 from .probes.competition import measure_competition
 from .probes.distance import DistanceFromInit
 from .probes.downhill import measure_downhill
@@ -36,7 +48,7 @@ from .study import Arm, Length
 from .study_measures.normalisation_measures import measured_definition
 from .study_rows import row_of, summarise
 from .subsets import with_few_examples
-from .trial_sequence import Next, Trial, follow
+from .trial_sequence import Next, TrialTraining, follow
 from .workload import Workload, preserved_random_state
 
 __all__ = ["ClaimsLaboratory"]
@@ -134,7 +146,7 @@ class ClaimsLaboratory:
             if task is None:
                 return
             arms = [
-                Arm(batch_size=b, lr=lr, length=self._epochs, variant=f"norm {where}")
+                Arm(batch_size=b, lr=lr, length=self._epochs, variant=norm_variant(where))
                 for lr in self._plan.lrs
                 for b in self._plan.norm_sizes
             ]
@@ -147,11 +159,11 @@ class ClaimsLaboratory:
         laboratory, plan = self._laboratory, self._plan
         for where in ("none", "before"):
             task = self._configured(where)
-            lr = self._rate(plan.middle, self._without if where == "none" else f"norm {where}")
+            lr = self._rate(plan.middle, self._without if where == "none" else norm_variant(where))
             if task is None or lr is None:
                 return
             length = Length(unit="epochs", amount=plan.epochs / 2)
-            arm = Arm(batch_size=plan.middle, lr=lr, length=length, variant=f"{ORDER}, norm {where}")
+            arm = Arm(batch_size=plan.middle, lr=lr, length=length, variant=order_variant(where))
             same = laboratory.changed(model=fixed_start(task.task.model, plan.seeds[0]))
             for number in range(plan.orders):
                 laboratory.run(arm, plan.seeds[0] + number, workload=same)
@@ -165,14 +177,14 @@ class ClaimsLaboratory:
 
         for seed in self._plan.seeds:
 
-            def made(asked: Next, seed: int = seed) -> Trial | None:
+            def made(asked: Next, seed: int = seed) -> TrialTraining | None:
                 length = Length(unit="epochs", amount=asked.epochs)
                 arm = Arm(batch_size=asked.batch_size, lr=lr, length=length, variant=trial_variant(asked.epochs))
                 run = self._laboratory.run(arm, seed)
                 if run is None:
                     return None
                 row = row_of(run, metric, self._laboratory.examples)
-                return Trial(
+                return TrialTraining(
                     batch_size=asked.batch_size,
                     epochs=asked.epochs,
                     value=row.values.get(f"best_{metric.metric}"),
@@ -189,9 +201,9 @@ class ClaimsLaboratory:
         def counted() -> dict[str, Any]:
             ready = self._laboratory.workload
             sizes = [b for b in (1, plan.middle, plan.largest) if b >= plan.least_batch_size]
-            found = {str(b): encode(count_run(ready, batch_size=b, epochs=1, lr=lr)) for b in sizes}
+            found = {str(b): count_run(ready, batch_size=b, epochs=1, lr=lr) for b in sizes}
             if plan.middle % 2 == 0 and plan.middle // 2 >= plan.least_batch_size:
-                found["accumulated"] = encode(count_run(ready, batch_size=plan.middle, epochs=1, lr=lr, accumulate=2))
+                found["accumulated"] = count_run(ready, batch_size=plan.middle, epochs=1, lr=lr, accumulate=2)
             return found
 
         self._noted("counters", counted)
@@ -199,12 +211,12 @@ class ClaimsLaboratory:
         size = min(_AVERAGED, self._laboratory.examples // parts * parts)
         if size:
             how = {"batch_size": size, "parts": parts}
-            self._noted("averaging", lambda: _said(measure_averaging(self._laboratory.workload, self._fresh(), **how)))
+            self._noted("averaging", lambda: measure_averaging(self._laboratory.workload, self._fresh(), **how))
 
     def _timing(self) -> None:
         most = self._laboratory.examples
         sizes = sorted({*self._plan.batch_sizes, *(b for b in _TIMED if self._plan.least_batch_size <= b <= most)})
-        self._noted("timing", lambda: encode(measure_rounds(self._laboratory.workload, sizes)))
+        self._noted("timing", lambda: measure_rounds(self._laboratory.workload, sizes))
 
     def _gradients(self) -> None:
         checkpoint = self._checkpoint()
@@ -213,16 +225,16 @@ class ClaimsLaboratory:
         model, lr = checkpoint
         ready, plan = self._laboratory.workload, self._plan
         sizes = sorted({*plan.batch_sizes, *(b for b in _TIMED if b >= plan.least_batch_size)})
-        self._noted("gradients", lambda: _said(measure_gradients(ready, model, batch_sizes=sizes, repeats=60)))
-        self._noted("competition", lambda: _said(measure_competition(ready, model, lr=lr, pairs=200)))
+        self._noted("gradients", lambda: measure_gradients(ready, model, batch_sizes=sizes, repeats=60))
+        self._noted("competition", lambda: measure_competition(ready, model, lr=lr, pairs=200))
         for size in (plan.smallest, plan.largest):
             if 2 * size <= ready.examples:
                 self._noted(
-                    f"competition-{size}",
-                    lambda size=size: _said(measure_competition(ready, model, lr=lr, batch_size=size, pairs=60)),
+                    competition_note(size),
+                    lambda size=size: measure_competition(ready, model, lr=lr, batch_size=size, pairs=60),
                 )
         edge = self._rate(plan.largest) or lr  # a rate at which steps on few examples are not all safe
-        self._noted("downhill", lambda: _said(measure_downhill(ready, model, batch_sizes=sizes, lr=edge, repeats=100)))
+        self._noted("downhill", lambda: measure_downhill(ready, model, batch_sizes=sizes, lr=edge, repeats=100))
         self._noted("sums", lambda: self._sums(model, lr))
 
     def _sums(self, model: nn.Module, lr: float) -> Any:
@@ -237,7 +249,7 @@ class ClaimsLaboratory:
         )
         limit = symmetric_limit(first)
         if isinstance(found, NotApplicable) or limit is None:
-            return _said(found if isinstance(found, NotApplicable) else NotApplicable(reason="the gradient is zero"))
+            return found if isinstance(found, NotApplicable) else NotApplicable(reason="the gradient is zero")
         mark = float(np.quantile(first[-1].abs().cpu().numpy(), 0.99))
         pooled = {size: Histogram.empty(limit=limit, bins=_BINS) for size in sizes}
         beyond: dict[str, list[int]] = {str(size): [] for size in sizes}
@@ -248,7 +260,7 @@ class ClaimsLaboratory:
 
         found = measure_sequential_gradients(ready, model, **how, repeats=20, first_repeat=1, on_sum=add)
         counts = {str(b): {"limit": limit, "counts": h.counts} for b, h in pooled.items()}
-        return {"norms": encode(found), "histograms": counts, "beyond": beyond, "mark": mark}
+        return {"norms": found, "histograms": counts, "beyond": beyond, "mark": mark}
 
     def _sharpness(self) -> None:
         """At the end of runs with the smallest and the largest batch, at one rate and each at its best."""
@@ -264,7 +276,7 @@ class ClaimsLaboratory:
                 self._sharpness_of(Arm(batch_size=b, lr=lr, length=self._epochs), seed)
 
     def _sharpness_of(self, arm: Arm, seed: int) -> None:
-        name = f"sharpness-{arm.batch_size}-{arm.lr:g}-{seed}"
+        name = sharpness_note(arm.batch_size, arm.lr, seed)
         laboratory = self._laboratory
         if laboratory.noted(name) is not None:
             return
@@ -277,18 +289,18 @@ class ClaimsLaboratory:
             name,
             {
                 "run": run.id,
-                "keskar": _said(measure_box_sharpness(laboratory.workload, model, eps=(5e-4, 1e-3), **box)),
-                "relative": _said(
-                    measure_box_sharpness(laboratory.workload, model, neighbourhood="relative", eps=(1e-2,), **box)
+                "keskar": measure_box_sharpness(laboratory.workload, model, eps=(5e-4, 1e-3), **box),
+                "relative": measure_box_sharpness(
+                    laboratory.workload, model, neighbourhood="relative", eps=(1e-2,), **box
                 ),
-                "curvature": _said(measure_curvature(laboratory.workload, model, vectors=10, examples=1000, seed=seed)),
+                "curvature": measure_curvature(laboratory.workload, model, vectors=10, examples=1000, seed=seed),
             },
         )
 
     def _robustness(self) -> None:
         plan = self._plan
         for where in ("none", "before"):
-            variant = self._without if where == "none" else f"norm {where}"
+            variant = self._without if where == "none" else norm_variant(where)
             lr = self._rate(plan.middle, variant)
             task = self._configured(where) if variant else self._laboratory.workload
             if lr is None or task is None:
@@ -300,19 +312,19 @@ class ClaimsLaboratory:
                 )
                 if run is None:
                     return
-                name = f"robustness-{'none' if where == 'none' else variant}-{seed}"
+                name = robustness_note(where, seed)
                 self._noted(name, lambda r=run, t=task: self._disturbed(r, t))
 
     def _disturbed(self, run: StoredRun, task: Workload) -> Any:
         model = self._laboratory.model(self._laboratory.weights(run, "last"), task)
-        return {"run": run.id, "found": _said(measure_robustness(task, model))}
+        return {"run": run.id, "found": measure_robustness(task, model)}
 
     # --- parts ----------------------------------------------------------------------------------------------------
 
     @property
     def _without(self) -> str:
         """The variant that has no batch normalisation."""
-        return "norm none" if self._laboratory.noted("has-norm") else ""
+        return norm_variant("none") if self._laboratory.noted("has-norm") else ""
 
     def _observers(self, _arm: Arm, task: Workload) -> Sequence[Observer]:
         looked_at = torch.randperm(task.examples, generator=torch.Generator().manual_seed(0))[:_LOOKED_AT]
@@ -350,7 +362,7 @@ class ClaimsLaboratory:
         except TaskError as error:
             found = NotApplicable(reason=str(error))
         if isinstance(found, NotApplicable):
-            self._noted("norm-not-applicable", lambda: found.reason)
+            self._noted(NORM, lambda: found)
             return None
         return self._laboratory.changed(model=found)
 
@@ -367,12 +379,5 @@ class ClaimsLaboratory:
         try:
             found = measure()
         except TaskError as error:  # a task that one measurement does not suit
-            found = {"not_applicable": str(error)}
+            found = NotApplicable(reason=str(error))
         self._laboratory.note(name, found)
-
-
-def _said(found: Any) -> Any:
-    """A measurement in JSON types; the reason where there is none."""
-    if isinstance(found, NotApplicable):
-        return {"not_applicable": found.reason}
-    return encode(found)

@@ -16,9 +16,12 @@ Record = TypeVar("Record")
 
 
 def encode(value: Any) -> Any:
-    """Records to JSON types; NaN and the infinities become `null`."""
+    """Records to JSON types; NaN and the infinities become `null`.
+
+    A member is called as its field is, or as the field's metadata say under `member`.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {_member(f): encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -98,13 +101,17 @@ def _decode_record(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, Mapping):
         raise ValueError(f"{where} is {type(data).__name__}, not an object")
     hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
+    fields = {_member(f): f for f in dataclasses.fields(kind)}
     if unknown := sorted(set(data) - set(fields)):
         raise ValueError(f"{where} has an unknown member {unknown[0]!r}")
     values = {}
     for name, f in fields.items():
         if name in data:
-            values[name] = _decode(hints[name], data[name], f"{where}.{name}")
+            values[f.name] = _decode(hints[f.name], data[name], f"{where}.{name}")
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where} lacks {name!r}")
     return kind(**values)
+
+
+def _member(of: dataclasses.Field[Any]) -> str:
+    return of.metadata.get("member", of.name)

@@ -30,12 +30,13 @@ from .records import Row, RunConfig, RunStatus, Target
 from .run_limits import CutOff, Deadline, SecondsRule
 from .stopping import PatienceRule, RoseRule, StepLimitRule
 from .store import Store, StoredRun
-from .study import EXAMPLES_OF_RUN, Arm, StudyQuestion
+from .study import EXAMPLES_OF_RUN, TRAIN_PART, Arm, StudyQuestion
 from .train import Training
 from .workload import Workload
 
 __all__ = ["Keep", "Laboratory"]
 
+_MEASURED = "measured-"
 _EVALUATIONS = 30
 """Of a run whose length is given in steps or seconds, unless an epoch is shorter."""
 _ENDLESS = 10**9
@@ -188,7 +189,7 @@ class Laboratory:
             return False
         kept = KeptWeights(keep, run.config, workload.examples)
         watching = [kept, Deadline(self.deadline, run.config)]
-        self.progress.run_started(run.config, f"{arm.variant}, for its weights".removeprefix(", "), "")
+        self.progress.run_started(run.config, ", ".join(filter(None, (arm.variant, "for its weights"))), "")
         try:
             training = Training(workload, run.config, observers=watching, on_row=kept.see)
             training.advance([RoseRule(), StepLimitRule(steps=run.result.steps), *_patience(arm, workload.examples)])
@@ -287,17 +288,17 @@ class Laboratory:
         Returns:
             What will be read back: NaN and infinities are `None`.
         """
-        self.store.note(f"measured-{name}", data)
+        self.store.note(f"{_MEASURED}{name}", data)
         return self.noted(name)
 
     def noted(self, name: str) -> Any:
         """A measurement kept by `note`; `None`: there is none."""
-        path = self.store.root / f"measured-{name}.json"
+        path = self.store.root / f"{_MEASURED}{name}.json"
         return read_json(path) if path.exists() else None
 
     def measurements(self) -> dict[str, Any]:
         """All measurements, by name."""
-        names = sorted(path.stem.removeprefix("measured-") for path in self.store.root.glob("measured-*.json"))
+        names = sorted(path.stem.removeprefix(_MEASURED) for path in self.store.root.glob(f"{_MEASURED}*.json"))
         return {name: self.noted(name) for name in names}
 
     def _spacing(self, arm: Arm, examples: int) -> float:
@@ -320,7 +321,7 @@ class Laboratory:
         left = (
             f"{self._done} of {self.planned} runs done, at most {max(0.0, self.deadline - time.monotonic()):.0f} s left"
         )
-        self.progress.run_started(config, f"{arm.variant}, seed {config.seed}".removeprefix(", "), left)
+        self.progress.run_started(config, ", ".join(filter(None, (arm.variant, f"seed {config.seed}"))), left)
         writer = self.store.start(config)
         kept, spent = KeptWeights(keep, config, workload.examples), SecondsRule(limit=_seconds(arm))
 
@@ -357,7 +358,10 @@ class Laboratory:
             while len(self._parts) > _MOST_PARTS:
                 del self._parts[next(iter(self._parts))]
             part = TrainPart(workload, chunk=min(1000, max(self.question.batch_sizes)))
-            self._parts[workload] = None if part.why_not() else part
+            why = part.why_not()
+            self._parts[workload] = part if why is None else None
+            if why is not None:
+                self.note(TRAIN_PART, why)
         return self._parts[workload]
 
     def _best_with(self, run: StoredRun) -> str:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import TaskError, UsageError
-from .probes.base import NotApplicable
+from .not_applicable import NotApplicable
 from .workload import Workload, preserved_random_state
 
 __all__ = ["ACTIVATIONS", "GhostBatchNorm", "Where", "has_batch_norm", "normalised", "normalised_places"]

@@ -18,17 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UsageError
-from .probes.base import NotApplicable
+from .not_applicable import NotApplicable
 from .workload import Workload
 
-__all__ = ["OUTLIER", "STRENGTHS", "Disturbed", "Kind", "measure_robustness"]
+__all__ = ["OUTLIER", "STRENGTHS", "Disturbance", "Disturbed", "measure_robustness"]
 
-Kind = Literal["none", "noise", "shift", "outliers"]
+Disturbance = Literal["none", "noise", "shift", "outliers"]
 
 OUTLIER = 5.0
 """How many deviations from the mean an outlier lies, on either side."""
 
-STRENGTHS: Mapping[Kind, Sequence[float]] = MappingProxyType(
+STRENGTHS: Mapping[Disturbance, Sequence[float]] = MappingProxyType(
     {"noise": (0.25, 0.5, 1.0), "shift": (0.25, 0.5, 1.0), "outliers": (0.01, 0.03, 0.1)}
 )
 """Deviations of the noise, deviations of the shift, share of the numbers that are outliers."""
@@ -38,7 +38,7 @@ STRENGTHS: Mapping[Kind, Sequence[float]] = MappingProxyType(
 class Disturbed:
     """All metrics of a model under one disturbance."""
 
-    kind: Kind
+    kind: Disturbance
     strength: float
     """As in `STRENGTHS`; 0 for `none`."""
     metrics: Mapping[str, float]
@@ -55,7 +55,7 @@ Change = Callable[[Tensor], Tensor]
 
 
 def measure_robustness(
-    workload: Workload, model: nn.Module, *, strengths: Mapping[Kind, Sequence[float]] = STRENGTHS, seed: int = 0
+    workload: Workload, model: nn.Module, *, strengths: Mapping[Disturbance, Sequence[float]] = STRENGTHS, seed: int = 0
 ) -> tuple[Disturbed, ...] | NotApplicable:
     """The metrics of a model on undisturbed inputs (`none`, first), then under each disturbance.
 
@@ -100,7 +100,7 @@ def measure_robustness(
     return tuple(found)
 
 
-def _check(strengths: Mapping[Kind, Sequence[float]]) -> None:
+def _check(strengths: Mapping[Disturbance, Sequence[float]]) -> None:
     for kind, values in strengths.items():
         if kind not in STRENGTHS:
             raise UsageError(f"a disturbance {kind!r} is not known; there are {', '.join(STRENGTHS)}")
@@ -135,7 +135,7 @@ class _Moments:
         return _Inputs(mean=mean, deviation=math.sqrt(variance))
 
 
-def _change(kind: Kind, strength: float, inputs: _Inputs, seed: int) -> Change:
+def _change(kind: Disturbance, strength: float, inputs: _Inputs, seed: int) -> Change:
     generator = torch.Generator().manual_seed(seed)
 
     def noise(x: Tensor) -> Tensor:

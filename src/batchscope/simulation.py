@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .fits.curves import between
 
-__all__ = ["Course", "NoisyQuadratic", "Tuned"]
+__all__ = ["NoisyQuadratic", "SimulatedRun", "Tuned"]
 
 Array = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class Tuned(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class SimulatedRun:
     """One run's evaluations, or their expectation; the last axis runs along `steps`."""
 
     steps: Array
@@ -106,10 +106,10 @@ class NoisyQuadratic:
         return 2.0 * (1.0 + self.momentum) / float(self.curvature[0])
 
     def noise_scale(self, square_gradient: ArrayLike) -> Array:
-        """tr(Σ) ÷ |G|², in examples, for the squared gradients of a `Course`."""
+        """tr(Σ) ÷ |G|², in examples, for the squared gradients of a `SimulatedRun`."""
         return float(self.variance.sum()) / np.asarray(square_gradient, dtype=np.float64)
 
-    def expected(self, batch_size: float, lr: ArrayLike, *, max_steps: int = 1_000_000) -> Course:
+    def expected(self, batch_size: float, lr: ArrayLike, *, max_steps: int = 1_000_000) -> SimulatedRun:
         """The exact expected loss and expected squared gradient along training.
 
         Args:
@@ -161,7 +161,7 @@ class NoisyQuadratic:
 
     def sample(
         self, batch_size: float, lr: float, *, seeds: int = 1, seed: int = 0, max_steps: int = 1_000_000
-    ) -> Course:
+    ) -> SimulatedRun:
         """Runs with their noise drawn, exact in distribution at the evaluated steps.
 
         Args:
@@ -299,8 +299,8 @@ def _root(covariance: Array) -> Array:
     return np.stack([np.stack([first, np.zeros_like(first)]), np.stack([cross, second])])
 
 
-def _course(points: list[tuple[int, Array, Array]]) -> Course:
+def _course(points: list[tuple[int, Array, Array]]) -> SimulatedRun:
     steps, losses, squares = zip(*points, strict=True)
-    return Course(
+    return SimulatedRun(
         steps=np.array(steps, dtype=np.float64), loss=np.stack(losses, -1), square_gradient=np.stack(squares, -1)
     )

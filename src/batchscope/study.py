@@ -25,6 +25,7 @@ __all__ = [
     "EXAMPLES_OF_RUN",
     "ROW_MEMBERS",
     "SUMMARY_MEMBERS",
+    "TRAIN_PART",
     "Arm",
     "Finding",
     "Length",
@@ -35,10 +36,14 @@ __all__ = [
     "StudyRow",
     "SummaryRow",
     "grid",
+    "note_name",
 ]
 
 EXAMPLES_OF_RUN = "examples_in_training_set"
 """The setting of a run whose training set is not the task's."""
+
+TRAIN_PART = "train-part"
+"""The measurement that is there, not applicable, where runs cannot be evaluated on their training data."""
 
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -239,6 +244,12 @@ class Study:
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA
 
+    def noted(self, kind: str) -> dict[str, Any]:
+        """All measurements of a kind, by what they are of, as `note_name` names them."""
+        beginning = note_name(kind, "")
+        found = {name: data for name, data in self.measurements.items() if name.startswith(beginning)}
+        return {name[len(beginning) :]: data for name, data in found.items()}
+
     def examples_of(self, run: StoredRun) -> int:
         """In the training set of a run, which a named study may have changed."""
         return int(run.config.settings.get(EXAMPLES_OF_RUN, self.examples))
@@ -252,6 +263,15 @@ class Study:
             "summary": [row.flat() for row in self.summary],
             "findings": encode(self.findings),
         }
+
+
+def note_name(kind: str, of: object) -> str:
+    """Under what name a measurement is kept of which there are several, such as one a run; `Study.noted` reads it.
+
+    >>> note_name("robustness", 3)
+    'robustness-3'
+    """
+    return f"{kind}-{of}"
 
 
 def grid(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:

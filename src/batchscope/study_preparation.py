@@ -19,7 +19,7 @@ from .progress import Prediction, Progress
 from .records import Target
 from .store import Store
 from .study import Arm, NamedStudy, StudyQuestion
-from .trial import Trial, tensors_in
+from .trial import DisposableModel, tensors_in
 from .workload import Workload, preserved_random_state
 
 __all__ = ["StudyPrepared", "metric_of", "prediction_of", "prepare_study", "step_memory"]
@@ -221,14 +221,14 @@ def step_memory(
 def _peak(workload: Workload, size: int, readings: Sequence[tuple[int, float]]) -> float:
     try:
         with preserved_random_state(0), lack_of_memory_named(workload.device, size):
-            trial = Trial(workload, seed=0)
-            batch = trial.largest_batch(size)
-            trial.gradients(batch)
-            trial.update()
-            trial.optimizer.zero_grad(set_to_none=True)
-            with workload.device.memory_watch([*trial.lasting_tensors(), *tensors_in(batch)]) as watch:
-                trial.gradients(batch)
-                trial.update()
+            disposable = DisposableModel(workload, seed=0)
+            batch = disposable.largest_batch(size)
+            disposable.gradients(batch)
+            disposable.update()
+            disposable.optimizer.zero_grad(set_to_none=True)
+            with workload.device.memory_watch([*disposable.lasting_tensors(), *tensors_in(batch)]) as watch:
+                disposable.gradients(batch)
+                disposable.update()
                 return float(watch.peak_bytes())
     except OutOfMemory:
         return math.inf

@@ -12,7 +12,7 @@ from torch import Tensor
 from .task import Batch
 from .workload import Workload
 
-__all__ = ["Trial", "tensors_in"]
+__all__ = ["DisposableModel", "tensors_in"]
 
 _RATE = 1e-4
 """Small enough that a few steps leave the weights where they were; time and memory do not depend on it."""
@@ -23,7 +23,7 @@ _LOADING_S = 0.5
 _SAME_SIZE = 1.02
 
 
-class Trial:
+class DisposableModel:
     """A model made for measuring and thrown away: nothing of the user's is trained, restored or left changed.
 
     Args:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from .errors import UsageError
 from .wording import count, duration, number, percent
 
-__all__ = ["Advice", "Choice", "Followed", "Next", "Trial", "follow", "what_next"]
+__all__ = ["Advice", "Choice", "Followed", "Next", "TrialTraining", "follow", "what_next"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Advice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class TrialTraining:
     """One training from scratch."""
 
     batch_size: int
@@ -82,7 +82,7 @@ class Next:
 class Choice:
     """The end of the sequence: what it recommends, and why it goes no further."""
 
-    trial: Trial | None
+    trial: TrialTraining | None
     """`None`: every trial diverged."""
     reason: str
 
@@ -91,7 +91,7 @@ class Choice:
 class Followed:
     """A sequence as far as it came."""
 
-    trials: tuple[Trial, ...]
+    trials: tuple[TrialTraining, ...]
     decisions: tuple[Next | Choice, ...]
     """What each trial led to."""
 
@@ -107,7 +107,7 @@ class Followed:
         return sum(trial.seconds for trial in self.trials)
 
 
-def what_next(history: Sequence[Trial], advice: Advice) -> Next | Choice:
+def what_next(history: Sequence[TrialTraining], advice: Advice) -> Next | Choice:
     """The next trial, or the choice.
 
     Args:
@@ -121,10 +121,10 @@ def what_next(history: Sequence[Trial], advice: Advice) -> Next | Choice:
         >>> advice = Advice(batch_sizes=(8, 32), first_epochs=2, most_epochs=16)
         >>> what_next([], advice).epochs
         2
-        >>> first = Trial(batch_size=8, epochs=2, value=0.8, seconds=1.0)
+        >>> first = TrialTraining(batch_size=8, epochs=2, value=0.8, seconds=1.0)
         >>> what_next([first], advice)
         Next(batch_size=8, epochs=4, reason='twice the epochs, to see whether they are worth it')
-        >>> what_next([first, Trial(batch_size=8, epochs=4, value=0.79, seconds=2.0)], advice)
+        >>> what_next([first, TrialTraining(batch_size=8, epochs=4, value=0.79, seconds=2.0)], advice)
         Next(batch_size=32, epochs=2, reason='twice the epochs better 0.8 by 1 % only: 2 are enough; a larger batch')
     """
     sequence = _sequence(advice)
@@ -139,14 +139,14 @@ def what_next(history: Sequence[Trial], advice: Advice) -> Next | Choice:
     return asked
 
 
-def follow(advice: Advice, made: Callable[[Next], Trial | None]) -> Followed:
+def follow(advice: Advice, made: Callable[[Next], TrialTraining | None]) -> Followed:
     """All trials of the sequence, one after another.
 
     Args:
         advice: what may be tried.
         made: makes or looks up a trial; `None`: it cannot, and the sequence ends there.
     """
-    trials: list[Trial] = []
+    trials: list[TrialTraining] = []
     decisions: list[Next | Choice] = []
     asked: Next | Choice = what_next((), advice)
     while isinstance(asked, Next) and (trial := made(asked)) is not None:
@@ -156,7 +156,7 @@ def follow(advice: Advice, made: Callable[[Next], Trial | None]) -> Followed:
     return Followed(trials=tuple(trials), decisions=tuple(decisions))
 
 
-_Steps = Generator[Next, Trial, Choice]
+_Steps = Generator[Next, TrialTraining, Choice]
 
 
 def _sequence(advice: Advice) -> _Steps:
@@ -169,7 +169,7 @@ def _sequence(advice: Advice) -> _Steps:
     return Choice(trial=None, reason="every batch size diverged at this rate")
 
 
-def _longer(advice: Advice, chosen: Trial) -> Generator[Next, Trial, tuple[Trial, str]]:
+def _longer(advice: Advice, chosen: TrialTraining) -> Generator[Next, TrialTraining, tuple[TrialTraining, str]]:
     """Doubles the epochs; the trial that is taken, and why not a longer one."""
     reason = "twice the epochs, to see whether they are worth it"
     while chosen.epochs < advice.most_epochs:
@@ -186,7 +186,7 @@ def _longer(advice: Advice, chosen: Trial) -> Generator[Next, Trial, tuple[Trial
     return chosen, f"{number(chosen.epochs)} epochs are the most"
 
 
-def _larger(advice: Advice, quality: Trial, why: str, sizes: Sequence[int]) -> _Steps:
+def _larger(advice: Advice, quality: TrialTraining, why: str, sizes: Sequence[int]) -> _Steps:
     """Raises the batch size from a trial whose quality is asked of all others."""
     chosen = quality
     for size in sizes:
@@ -202,8 +202,8 @@ def _larger(advice: Advice, quality: Trial, why: str, sizes: Sequence[int]) -> _
 
 
 def _as_good(
-    advice: Advice, quality: Trial, chosen: Trial, size: int, why: str
-) -> Generator[Next, Trial, tuple[Trial | None, str]]:
+    advice: Advice, quality: TrialTraining, chosen: TrialTraining, size: int, why: str
+) -> Generator[Next, TrialTraining, tuple[TrialTraining | None, str]]:
     """Doubles the epochs of a batch size until it is as good; `None`, and why, where it cannot be and save time."""
     epochs = chosen.epochs
     while True:
@@ -223,7 +223,7 @@ def _as_good(
         why = f"{lost}, but twice the epochs would still be faster"
 
 
-def _gain(advice: Advice, before: Trial, trial: Trial) -> float | None:
+def _gain(advice: Advice, before: TrialTraining, trial: TrialTraining) -> float | None:
     """How much better a trial is than one before it, as a share; `None`: it diverged."""
     if trial.value is None or before.value is None:
         return None

@@ -18,22 +18,24 @@ _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def number(x: float | None) -> str:
-    """Three significant digits without padding, thousands separated.
+    """Three significant digits without padding, thousands separated; a negative number has a minus sign.
 
-    >>> number(0.031623), number(1234567), number(12), number(2e-7), number(None)
-    ('0.0316', '1,230,000', '12', '2e-7', 'unknown')
+    >>> number(0.031623), number(1234567), number(12), number(2e-7), number(-0.5), number(None)
+    ('0.0316', '1,230,000', '12', '2e-7', '−0.5', 'unknown')
     """
     if x is None or not math.isfinite(x):
         return "unknown"
     if x == 0:
         return "0"
-    if not 1e-4 <= abs(x) < 1e9:
+    if x < 0:
+        return f"−{number(-x)}"
+    if not 1e-4 <= x < 1e9:
         mantissa, exponent = f"{x:.2e}".split("e")
         return f"{_trimmed(mantissa)}e{int(exponent)}"
     rounded = float(f"{x:.3g}")
-    if abs(rounded) >= 100:
+    if rounded >= 100:
         return f"{rounded:,.0f}"
-    return _trimmed(f"{rounded:.{2 - math.floor(math.log10(abs(rounded)))}f}")
+    return _trimmed(f"{rounded:.{2 - math.floor(math.log10(rounded))}f}")
 
 
 def count(x: float | None) -> str:
@@ -114,7 +116,7 @@ def with_interval(estimate: Estimate | None, format: Format = number) -> str:
     >>> with_interval(e(40, 30, None)), with_interval(e(None, 30, None)), with_interval(e(None, None, None))
     ('40 (at least 30)', 'at least 30', 'not measured')
     >>> with_interval(e(-0.02, -0.03, 0.01))
-    '-0.02 (-0.03 to 0.01)'
+    '−0.02 (−0.03 to 0.01)'
     """
     if estimate is None:
         return "not measured"
@@ -161,7 +163,7 @@ def _ends(estimate: Estimate) -> tuple[float | None, float | None, float | None]
 
 def _range(low: str, high: str, value: str | None) -> str:
     units = {text.partition(" ")[2] for text in (low, high, value) if text is not None}
-    dash = " to " if "-" in low[:1] + high[:1] else "–"
+    dash = " to " if "−" in low[:1] + high[:1] else "–"
     if value is not None and len(units) == 1:
         return f"{low.partition(' ')[0]}{dash}{high.partition(' ')[0]}"
     if len(units) == 1 or low.partition(" ")[2] == high.partition(" ")[2]:

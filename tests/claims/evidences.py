@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from batchscope.claims.evidence import Evidence
+from batchscope.claims.evidence import TaskResults
 from batchscope.claims.plan import FEW, FIXED, LONG, ClaimsPlan
 from batchscope.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
 from batchscope.store import StoredRun
@@ -18,7 +18,7 @@ PLAN = ClaimsPlan(batch_sizes=(10, 40, 200), lrs=(0.01, 0.1), seeds=(0, 1, 2), e
 TARGET = Target(metric="val_loss", value=-1e300, mode="min")
 
 Metrics = Mapping[str, float]
-Course = Callable[[int, float, int, float], Metrics]
+CourseOf = Callable[[int, float, int, float], Metrics]
 """Metrics at an epoch: of batch size, rate, seed and epoch."""
 
 
@@ -26,7 +26,7 @@ def run(
     batch_size: int,
     lr: float,
     seed: int,
-    course: Course,
+    course: CourseOf,
     *,
     epochs: float = 10,
     variant: str = "",
@@ -79,8 +79,12 @@ def run(
 
 
 def evidence(
-    course: Course, *, plan: ClaimsPlan = PLAN, notes: Mapping[str, Any] | None = None, extra: Sequence[StoredRun] = ()
-) -> Evidence:
+    course: CourseOf,
+    *,
+    plan: ClaimsPlan = PLAN,
+    notes: Mapping[str, Any] | None = None,
+    extra: Sequence[StoredRun] = (),
+) -> TaskResults:
     """The grid of a plan, its long runs, those of fixed steps and with little data, all on one course."""
     runs = [run(b, lr, s, course) for b in plan.batch_sizes for lr in plan.lrs for s in plan.seeds]
     runs += [
@@ -126,4 +130,4 @@ def evidence(
         ),
         measurements=notes or {},
     )
-    return Evidence(study=study, runs={r.id: r for r in runs}, plan=plan)
+    return TaskResults(study=study, runs={r.id: r for r in runs}, plan=plan)

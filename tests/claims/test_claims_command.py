@@ -82,7 +82,8 @@ def test_every_statement_has_its_verdict_and_nothing_is_made_twice(small: Cli) -
     assert [claim["id"] for claim in answer["claims"]] == list(statements())
     ids = {path.name for path in Path("out/runs").iterdir()}
     for claim in answer["claims"]:
-        assert set(claim) == {"id", "statement", "source", "pair", "verdict", "on", "reason", "effect", "runs"}
+        members = {"id", "statement", "source", "pair", "verdict", "on", "reason", "effect", "runs"}
+        assert set(claim) == members | {"comparisons", "agrees"}
         assert claim["verdict"] in VERDICTS
         assert (claim["verdict"] == "depends") == (claim["on"] is not None)
         assert claim["reason"]

@@ -10,8 +10,8 @@ import pytest
 
 from batchscope.claims import DECISIONS
 from batchscope.claims.definitions import CHECKS
-from batchscope.claims.evidence import Evidence
-from batchscope.claims.plan import ClaimsPlan, trial_variant
+from batchscope.claims.evidence import TaskResults
+from batchscope.claims.plan import NORM, ClaimsPlan, trial_variant
 from batchscope.claims.records import Verdict
 from batchscope.claims.tuning import followed
 from batchscope.statements import Kind, statements
@@ -49,7 +49,7 @@ def _metrics(train: float, val: float, *, score: float) -> dict[str, float]:
     }
 
 
-def verdicts(found: Evidence) -> Mapping[str, Any]:
+def verdicts(found: TaskResults) -> Mapping[str, Any]:
     return {identifier: decide(found).verdict.value for identifier, decide in DECISIONS.items()}
 
 
@@ -115,8 +115,16 @@ def test_what_was_not_measured_is_undecided_and_says_so() -> None:
         assert claim.effect.value is None
 
 
+def test_a_task_that_cannot_be_timed_leaves_the_statements_on_time_undecided() -> None:
+    found = evidence(small_is_faster, notes={"timing": {"not_applicable": "a step took 61 s"}})
+    for identifier in ("S0.8a", "S1.4c", "S1.10d", "S3.7a"):
+        claim = DECISIONS[identifier](found)
+        assert claim.verdict is Verdict.UNDECIDED
+        assert "a step took 61 s" in claim.reason
+
+
 def test_what_does_not_apply_is_not_testable_and_says_why() -> None:
-    notes = {"gradients": {"not_applicable": "it is coupled"}, "norm-not-applicable": "no activation module"}
+    notes = {"gradients": {"not_applicable": "it is coupled"}, NORM: {"not_applicable": "no activation module"}}
     found = evidence(small_is_faster, notes=notes)
     for identifier, reason in (("S0.3a", "it is coupled"), ("S3.13a", "no activation module")):
         claim = DECISIONS[identifier](found)

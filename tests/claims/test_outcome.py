@@ -15,7 +15,7 @@ from batchscope.claims.outcome import (
     parts,
     within,
 )
-from batchscope.claims.records import Verdict
+from batchscope.claims.records import Comparison, Verdict
 from batchscope.fits.intervals import geometric_mean
 from batchscope.records import Estimate
 
@@ -69,7 +69,7 @@ def test_within(low: float, high: float, verdict: str) -> None:
 
 
 def outcome(verdict: Verdict, run: str = "r") -> Outcome:
-    return Outcome(verdict=verdict, reason=verdict.value, runs=(run,))
+    return Outcome(verdict=verdict, comparisons=(Comparison(what=verdict.value),), runs=(run,))
 
 
 H, N, U = Verdict.HELD, Verdict.NOT_HELD, Verdict.UNDECIDED
@@ -110,3 +110,15 @@ def test_no_effect_is_called_one_in_at_most_a_twentieth_of_the_cases() -> None:
         for _ in range(2000)
     ]
     assert sum(v is Verdict.HELD for v in found) / len(found) <= 0.055
+
+
+def test_comparisons_are_kept_one_by_one_with_their_conditions() -> None:
+    a, b = above(effect(1.5, 2.5), 1.0, 0.05, "a"), below(effect(0.5, 0.7), 1.0, 0.05, "b")
+    joined = parts("the rate", {"at one rate": all_of(a, b), "each at its best": a})
+    found = [(c.what, c.conditions, c.relation, c.bounds, c.least) for c in joined.comparisons]
+    assert found == [
+        ("a", ("at one rate",), "above", (1.0,), 0.05),
+        ("b", ("at one rate",), "below", (1.0,), 0.05),
+        ("a", ("each at its best",), "above", (1.0,), 0.05),
+    ]
+    assert joined.reason.count("at one rate: ") == 1

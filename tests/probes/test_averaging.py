@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from batchscope.errors import UsageError
+from batchscope.not_applicable import NotApplicable
 from batchscope.probes.averaging import Averaging, measure_averaging
-from batchscope.probes.base import NotApplicable
 from batchscope.task import task
 from batchscope.workload import Workload
 

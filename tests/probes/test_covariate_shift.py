@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from batchscope.probes.base import NotApplicable
+from batchscope.not_applicable import NotApplicable
 from batchscope.probes.covariate_shift import LayerShift, measure_covariate_shift
 from batchscope.task import task
 from batchscope.workload import Workload

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from batchscope.errors import UsageError
-from batchscope.probes.base import NotApplicable
+from batchscope.not_applicable import NotApplicable
 from batchscope.probes.downhill import Downhill, measure_downhill
 from batchscope.task import task
 from batchscope.workload import Workload

@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 from batchscope.codec import decode, encode
 from batchscope.errors import UsageError
-from batchscope.probes.base import NotApplicable
+from batchscope.not_applicable import NotApplicable
 from batchscope.probes.gradient_histogram import (
     GradientHistogram,
     Histogram,

@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.data import TensorDataset
 
 from batchscope.errors import UsageError
-from batchscope.probes.base import NotApplicable
+from batchscope.not_applicable import NotApplicable
 from batchscope.probes.gradient_statistics import GradientStatistics, measure_gradients
 from batchscope.task import task
 from batchscope.workload import Workload

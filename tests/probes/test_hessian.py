@@ -18,7 +18,7 @@ from torch.utils.data import TensorDataset
 
 from batchscope.codec import encode
 from batchscope.errors import UsageError
-from batchscope.probes.base import NotApplicable
+from batchscope.not_applicable import NotApplicable
 from batchscope.probes.hessian import Curvature, measure_curvature
 from batchscope.task import task
 from batchscope.tasks.models import Transformer

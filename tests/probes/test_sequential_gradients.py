@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 from batchscope.codec import encode
 from batchscope.errors import UsageError
-from batchscope.probes.base import NotApplicable
+from batchscope.not_applicable import NotApplicable
 from batchscope.probes.sequential_gradients import SequentialNorms, measure_sequential_gradients
 from batchscope.task import task
 from batchscope.workload import Workload

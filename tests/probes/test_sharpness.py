@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 from batchscope.codec import encode
 from batchscope.errors import UsageError
-from batchscope.probes.base import NotApplicable
+from batchscope.not_applicable import NotApplicable
 from batchscope.probes.sharpness import BoxSharpness, measure_box_sharpness
 from batchscope.task import task
 from batchscope.workload import Workload

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from batchscope.claims import decide
-from batchscope.claims.evidence import Evidence
+from batchscope.claims.evidence import TaskResults
 from batchscope.claims.plan import FEW, FIXED, LONG, ClaimsPlan, trial_variant
 from batchscope.claims.records import Claims
 from batchscope.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
@@ -192,15 +192,15 @@ def study_of(runs: Sequence[StoredRun], notes: Mapping[str, Any], task: str = "m
 
 
 @cache
-def found(task: str = "made up") -> tuple[Claims, Evidence]:
+def found(task: str = "made up") -> tuple[Claims, TaskResults]:
     runs = tuple(all_runs())
     study = study_of(runs, measured(), task)
     claims = decide(study, runs, PLAN)
-    return claims, Evidence(study=study, runs={run.id: run for run in runs}, plan=PLAN)
+    return claims, TaskResults(study=study, runs={run.id: run for run in runs}, plan=PLAN)
 
 
 @cache
-def nothing() -> tuple[Claims, Evidence]:
+def nothing() -> tuple[Claims, TaskResults]:
     """The budget was used up before anything was made."""
     study = study_of((), {})
-    return decide(study, (), PLAN), Evidence(study=study, runs={}, plan=PLAN)
+    return decide(study, (), PLAN), TaskResults(study=study, runs={}, plan=PLAN)

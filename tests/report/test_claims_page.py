@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import html.parser
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import plotly.graph_objects as go
 import pytest
 
-from batchscope.claims import decide, lengths
-from batchscope.claims.evidence import Evidence
-from batchscope.claims.plan import LONG
-from batchscope.claims.records import Claims, Verdict
+from batchscope.claims import DECISIONS, decide, lengths
+from batchscope.claims.evidence import TaskResults
+from batchscope.claims.outcome import above
+from batchscope.claims.plan import LONG, NORM
+from batchscope.claims.records import Claim, Claims, Verdict, in_words
+from batchscope.codec import decode
 from batchscope.records import Estimate
 from batchscope.report.blocks import Block, Dispute, Figure, Json, Judged, Section, Table, Verdicts
 from batchscope.report.blocks import Row as Figures
@@ -35,7 +39,7 @@ from batchscope.report.claims_sections import (
     words,
 )
 from batchscope.report.claims_sections import contradictions as disputes
-from batchscope.report.claims_text import comparisons, judged
+from batchscope.report.claims_text import judged
 from batchscope.report.claims_themes import THEMES, UNTESTABLE, claims_of, theme_of
 from batchscope.report.page import draw
 from batchscope.statements import Kind, statements
@@ -44,6 +48,7 @@ from batchscope.study_rows import row_of, summarise
 
 from .claims_evidence import EXAMPLES, METRIC, PLAN, found, loss_at, measured, nothing
 
+ROOT = Path(__file__).parents[2]
 HOSTILE = "</script><img src=x onerror=alert(1)><!--%{x}'\"&amp;{{7*7}}"
 
 
@@ -94,7 +99,7 @@ class Reader(html.parser.HTMLParser):
         return " ".join(" ".join(t for tag, t in self.texts if tag not in ("script", "style")).split())
 
 
-def page_of(claims: Claims, evidence: Evidence) -> str:
+def page_of(claims: Claims, evidence: TaskResults) -> str:
     return draw(claims_contents(claims, tuple(evidence.runs.values()), evidence.plan))
 
 
@@ -165,11 +170,53 @@ def test_statements_that_one_measurement_decides_stand_together() -> None:
     assert sorted(sorted(said.id for said in item.said) for item in items) == [["S0.5a", "S2.7b"], ["S3.7d"]]
 
 
-def test_no_comparison_of_a_reason_is_lost() -> None:
+def test_every_comparison_is_a_sentence_of_its_own() -> None:
     claims, _ = found()
     for claim in claims.claims:
-        plain = re.sub(r"[\W_]+", "", claim.reason.replace("–-", " to ")).lower()
-        assert re.sub(r"[\W_]+", "", "".join(comparisons(claim.reason))).lower() == plain
+        (item,) = judged([claim])
+        assert [reason.lower() for reason in item.reasons] == [f"{c.sentence}.".lower() for c in claim.comparisons]
+        assert claim.reason == in_words(claim.comparisons)
+
+
+def test_words_of_the_user_do_not_cut_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of layers and metrics, and messages of a task, stand in reasons; they may hold anything."""
+    effect = Estimate(value=2.0, low=1.5, high=2.5, n=3, unit="", method="")
+    named = above(effect, 1.0, 0.05, "the norm of layer 'a; above b; c'")
+    monkeypatch.setitem(cast(dict[str, Any], DECISIONS), "S0.5a", lambda e: named)
+    _, evidence = found()
+    claims = decide(evidence.study, list(evidence.runs.values()), evidence.plan)
+    (item,) = judged(c for c in claims.claims if c.id == "S0.5a")
+    told = "is 2 (1.5–2.5); it would have to lie above 1, and by 0.05 to count."
+    assert item.reasons == (f"The norm of layer 'a; above b; c' {told}",)
+
+
+def test_definitions_are_counted_by_what_they_found_not_by_their_words() -> None:
+    claims, evidence = found()
+    own = [c for c in claims.claims if c.agrees]
+    changed = tuple(
+        dataclasses.replace(c, agrees=False) if c.id == own[0].id else dataclasses.replace(c, reason="a definition")
+        for c in claims.claims
+    )
+    block = words.build(dataclasses.replace(claims, claims=changed), evidence).blocks[-1]
+    assert isinstance(block, Verdicts)
+    assert block.title.endswith("of them checked in real runs, 1 not as the text has it")
+
+
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    entry = json.loads((ROOT / "benchmarks" / "results" / "pages" / "claims.json").read_text())["claims"][0]
+    found = decode(Claim, {name: entry[name] for name in entry if name not in ("comparisons", "agrees")})
+    assert (found.comparisons, found.agrees, found.reason) == ((), None, entry["reason"])
+
+
+def test_a_record_without_comparisons_shows_its_reason_as_one_sentence() -> None:
+    claims, evidence = found()
+    old = tuple(dataclasses.replace(c, comparisons=(), agrees=None) for c in claims.claims)
+    for claim in old:
+        (item,) = judged([claim])
+        assert len(item.reasons) == 1
+    block = words.build(dataclasses.replace(claims, claims=old), evidence).blocks[-1]
+    assert isinstance(block, Verdicts)
+    assert block.title == "10 definitions"
 
 
 def test_definitions_are_folded_at_the_end() -> None:
@@ -369,7 +416,9 @@ def test_a_measurement_that_is_missing_or_not_applicable_becomes_a_sentence(name
 
 def test_a_task_without_hidden_layers_says_so() -> None:
     claims, evidence = found()
-    study = dataclasses.replace(evidence.study, measurements={**measured(), "norm-not-applicable": "no hidden layer"})
+    study = dataclasses.replace(
+        evidence.study, measurements={**measured(), NORM: {"not_applicable": "no hidden layer"}}
+    )
     section = normalisation.build(claims, dataclasses.replace(evidence, study=study))
     assert not figures_of(section)
     assert "No figure of batch normalisation: no hidden layer." in str(section.blocks)
@@ -402,7 +451,7 @@ def test_hostile_metrics_stay_text_in_charts() -> None:
     changes: dict[str, Any] = {"rows": rows, "summary": summarise(rows, metric), "metric": HOSTILE}
     study = dataclasses.replace(evidence.study, **changes, measurements=notes)
     claims = decide(study, runs, PLAN)
-    attacked = Evidence(study=study, runs={run.id: run for run in runs}, plan=PLAN)
+    attacked = TaskResults(study=study, runs={run.id: run for run in runs}, plan=PLAN)
     reader = Reader(page_of(claims, attacked))
     assert not [tag for tag, _ in reader.tags if tag == "img"]
     assert not reader.misnested

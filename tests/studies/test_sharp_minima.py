@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from batchscope.errors import UsageError
-from batchscope.probes.base import NotApplicable
+from batchscope.not_applicable import NotApplicable
 from batchscope.store import StoredRun, read_runs
 from batchscope.studies.sharp_minima import STUDY
 from batchscope.study import Finding, Length, Study, StudyQuestion
@@ -22,10 +22,10 @@ from batchscope.study_parts.sharpness import (
     KESKAR,
     RELATIVE,
     TRACE,
-    comparisons,
     late_change,
-    note_name,
+    noted_as,
     ratio_of,
+    size_pairs,
     starts_of,
     value_of_run,
 )
@@ -84,7 +84,7 @@ def test_boxes_and_curvature_are_those_of_the_bowl(tmp_path: Path) -> None:
 
 def test_the_ratio_over_seeds_is_that_of_the_two_batches(tmp_path: Path) -> None:
     found = made(tmp_path, lrs=(0.05, 0.1))
-    first, second = comparisons(found)
+    first, second = size_pairs(found)
     assert (first.how, second.how) == ("at rate 0.05", "at rate 0.1, the best of both")
     small, large = (0.5 * H * 10 * shrunk(0.05, steps, "first") ** 2 for steps in (100, 20))
     expected = (large / (1 + large)) / (small / (1 + small))  # the relative box's φ goes as f ÷ (1 + f)
@@ -159,7 +159,7 @@ def test_measurements_are_kept_one_by_one_and_never_made_again(tmp_path: Path, m
             made(tmp_path)
     (first,) = read_runs(tmp_path / "out")
     noted = {path.stem for path in (tmp_path / "out").glob("measured-sharpness-*")}
-    assert noted == {f"measured-{note_name(kind, first.id)}" for kind in ("keskar", "relative")}
+    assert noted == {f"measured-{noted_as(kind, first.id)}" for kind in ("keskar", "relative")}
     whole = made(tmp_path)
     assert len([name for name in whole.measurements if name.startswith("sharpness-")]) == 4 * 3
     with monkeypatch.context() as patched:
@@ -201,7 +201,7 @@ class Noisy(Bowl):
 
 def test_a_loss_that_is_not_repeatable_is_said(tmp_path: Path) -> None:
     found = made(tmp_path, Noisy(layers=("first",)))
-    reasons = {value["reason"] for name, value in found.measurements.items() if name.startswith("sharpness-")}
+    reasons = {value["not_applicable"] for name, value in found.measurements.items() if name.startswith("sharpness-")}
     assert reasons
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert all(f"Not measured: {reason}"[:50] in page for reason in reasons)

@@ -36,7 +36,7 @@ def measure(table: Table, seed: int) -> dict[str, Any]:
 
     largest = max(table.batch_sizes)
     workload, task = table.workload, table.workload.task
-    start = default_lr("adamw" if table.task.name.endswith("adamw") else "sgd")
+    start = default_lr(table.task.optimizer)
     steps: Counter[str] = Counter()
 
     class Module(lightning.LightningModule):

@@ -30,14 +30,14 @@ def measure(table: Table, seed: int) -> dict[str, Any]:
     gradient the noise scale is taken as large as its lower bound; where examples are not independent (batch
     normalisation) there is none, and the default recipe stays.
     """
-    adamw = table.task.name.endswith("adamw")
-    lr = default_lr("adamw" if adamw else "sgd")
+    adamw = table.task.optimizer == "adamw"
+    lr = default_lr(table.task.optimizer)
     try:
         report = measure_noise(
             table.workload, lr=lr, batch_size=DEFAULT_BATCH_SIZE, steps=_STEPS, target=table.task.goal, seed=seed
         )
     except TaskError as error:
-        return {"batch_size": DEFAULT_BATCH_SIZE, "lr": lr, "steps": {}, "why": str(error).split(";")[0]}
+        return {"batch_size": DEFAULT_BATCH_SIZE, "lr": lr, "steps": {}, "why": str(error)}
     scale = report.gradient_noise_scale.value or report.gradient_noise_scale.low or max(table.batch_sizes)
     size = min(table.batch_sizes, key=lambda each: abs(math.log(each / scale)))
     factor = (size / DEFAULT_BATCH_SIZE) ** (0.5 if adamw else 1.0)

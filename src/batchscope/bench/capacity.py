@@ -14,7 +14,7 @@ from ..errors import BatchscopeError, TaskError, UsageError
 from ..fits.memory import HEADROOM, MemoryModel, fit_memory
 from ..live_bytes import unique_bytes
 from ..records import MemorySplit, Reading
-from ..trial import Trial, tensors_in
+from ..trial import DisposableModel, tensors_in
 from ..workload import Workload, preserved_random_state
 
 __all__ = ["Capacity", "measure_capacity"]
@@ -113,7 +113,7 @@ class _Runner:
     def __init__(self, workload: Workload, *, seed: int, progress: Callable[[str], None]) -> None:
         self.workload, self.seed, self.progress = workload, seed, progress
         self.device_seconds = 0.0
-        self.trial = Trial(workload, seed=seed)
+        self.disposable = DisposableModel(workload, seed=seed)
         self.weights = self.gradients = self.state = self.update_extra = 0
 
     def run(self, size: int) -> _Step | None:
@@ -124,28 +124,28 @@ class _Runner:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        del self.trial  # the error and its frames are gone here, so this frees what the failed step held
+        del self.disposable  # the error and its frames are gone here, so this frees what the failed step held
         gc.collect()
         self.workload.device.release()
-        self.trial = Trial(self.workload, seed=self.seed)
+        self.disposable = DisposableModel(self.workload, seed=self.seed)
         return None
 
     def _step(self, size: int) -> _Step:
-        trial, device = self.trial, self.workload.device
-        batch = trial.largest_batch(size)
-        with device.memory_watch([*trial.lasting_tensors(), *tensors_in(batch)]) as watch:
+        disposable, device = self.disposable, self.workload.device
+        batch = disposable.largest_batch(size)
+        with device.memory_watch([*disposable.lasting_tensors(), *tensors_in(batch)]) as watch:
             started = device.clock()
-            trial.optimizer.zero_grad(set_to_none=False)
-            trial.gradients(batch)
+            disposable.optimizer.zero_grad(set_to_none=False)
+            disposable.gradients(batch)
             gradient_peak = watch.peak_bytes()
             watch.restart()
-            trial.update()
+            disposable.update()
             seconds = device.clock() - started
             update_peak = watch.peak_bytes()
         self.device_seconds += seconds
-        self.weights = unique_bytes(trial.weights())
-        self.gradients = unique_bytes(trial.gradient_tensors())
-        self.state = unique_bytes(trial.optimizer_state())
+        self.weights = unique_bytes(disposable.weights())
+        self.gradients = unique_bytes(disposable.gradient_tensors())
+        self.state = unique_bytes(disposable.optimizer_state())
         batch_bytes = unique_bytes(tensors_in(batch))
         self.update_extra = max(self.update_extra, update_peak - self.lasting - batch_bytes)
         return _Step(size=size, gradient_peak=gradient_peak, update_peak=update_peak, seconds=seconds)
@@ -301,7 +301,7 @@ class _Search:
                 f"a step of {largest} examples was predicted to need {_mebibytes(self.predicted[largest])} "
                 f"and needed {_mebibytes(self.steps[largest].peak)}"
             )
-        if any(isinstance(module, _BATCH_NORMS) for module in runner.trial.model.modules()):
+        if any(isinstance(module, _BATCH_NORMS) for module in runner.disposable.model.modules()):
             self.notes.append(
                 "BatchNorm normalises each micro-batch by itself: an accumulated batch is not the same as one large one"
             )
@@ -325,7 +325,7 @@ class _Search:
             largest_run=self.fits,
             memory_bound=memory_bound,
             device_seconds=runner.device_seconds,
-            notes=tuple([*runner.trial.notes, *self.notes]),
+            notes=tuple([*runner.disposable.notes, *self.notes]),
         )
 
 

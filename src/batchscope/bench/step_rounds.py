@@ -14,7 +14,7 @@ from statistics import median
 
 from ..errors import UsageError
 from ..task import Batch
-from ..trial import Trial
+from ..trial import DisposableModel
 from ..workload import Workload, preserved_random_state
 
 __all__ = ["StepRounds", "measure_rounds"]
@@ -78,16 +78,16 @@ def measure_rounds(
         )
     clock = workload.device.clock
     with preserved_random_state(seed):
-        trial = Trial(workload, seed=seed)
-        batches = [trial.draw(size) for size in sizes]
-        _timed(trial, batches[0], 1)
+        disposable = DisposableModel(workload, seed=seed)
+        batches = [disposable.draw(size) for size in sizes]
+        _timed(disposable, batches[0], 1)
         began = clock()
-        expected = [_timed(trial, batch, 2)[-1] for batch in batches]
+        expected = [_timed(disposable, batch, 2)[-1] for batch in batches]
         least = min(_FEWEST_ROUNDS, rounds)
         steps = _planned(expected, least, budget_s - (clock() - began))
         rounds_began, taken = clock(), list[tuple[float, ...]]()
         while len(taken) < rounds and _fits(len(taken), least, clock() - began, clock() - rounds_began, budget_s):
-            taken.append(tuple(median(_timed(trial, b, n)) for b, n in zip(batches, steps, strict=True)))
+            taken.append(tuple(median(_timed(disposable, b, n)) for b, n in zip(batches, steps, strict=True)))
         spent = clock() - began
     return StepRounds(
         sizes=tuple(sizes),
@@ -98,15 +98,15 @@ def measure_rounds(
     )
 
 
-def _timed(trial: Trial, batch: Batch, steps: int) -> list[float]:
+def _timed(disposable: DisposableModel, batch: Batch, steps: int) -> list[float]:
     """Seconds of each of some full steps."""
-    clock = trial.workload.device.clock
+    clock = disposable.workload.device.clock
     seconds: list[float] = []
     for _ in range(steps):
         started = clock()
-        trial.optimizer.zero_grad(set_to_none=True)
-        trial.gradients(batch)
-        trial.update()
+        disposable.optimizer.zero_grad(set_to_none=True)
+        disposable.gradients(batch)
+        disposable.update()
         seconds.append(clock() - started)
     return seconds
 

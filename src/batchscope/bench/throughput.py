@@ -10,7 +10,8 @@ from statistics import median
 from ..fits.step_time import fit_step_time
 from ..records import Reading
 from ..task import Batch
-from ..trial import Trial
+from ..trial import DisposableModel
+from ..wording import plural
 from ..workload import Workload, preserved_random_state
 
 __all__ = ["Throughput", "grid", "measure_step_times"]
@@ -81,8 +82,8 @@ def measure_step_times(
     notes: list[str] = []
     spent = 0.0
     with preserved_random_state(seed):
-        trial = Trial(workload, seed=seed)
-        _timed_step(trial, trial.draw(sizes[0]))
+        disposable = DisposableModel(workload, seed=seed)
+        _timed_step(disposable, disposable.draw(sizes[0]))
         for size in sizes:
             if readings and (reason := _reason_to_stop(readings, size, budget_s - spent)):
                 notes.append(reason)
@@ -90,23 +91,23 @@ def measure_step_times(
             if progress:
                 progress(f"time of a step of batch size {size}")
             enough_s = _TIME_FOR_A_SIZE * (readings[0].step_time_s or 0.0) if readings else budget_s
-            reading, seconds = _time_size(trial, size, enough_s)
+            reading, seconds = _time_size(disposable, size, enough_s)
             spent += seconds
             readings.append(reading)
-    notes += _loading_notes(trial, readings)
+    notes += _loading_notes(disposable, readings)
     return Throughput(readings=tuple(readings), device_seconds=spent, notes=tuple(notes))
 
 
-def _time_size(trial: Trial, size: int, enough_s: float) -> tuple[Reading, float]:
+def _time_size(disposable: DisposableModel, size: int, enough_s: float) -> tuple[Reading, float]:
     """The reading at one size, and the seconds that its steps took."""
-    batch = trial.draw(size)
-    began = trial.workload.device.clock()
+    batch = disposable.draw(size)
+    began = disposable.workload.device.clock()
     for _ in range(_WARM_UP_STEPS):
-        _timed_step(trial, batch)
+        _timed_step(disposable, batch)
     steps: list[tuple[float, float]] = []
     while not _enough([whole for _, whole in steps], enough_s):
-        steps.append(_timed_step(trial, batch))
-    spent = trial.workload.device.clock() - began
+        steps.append(_timed_step(disposable, batch))
+    spent = disposable.workload.device.clock() - began
     middle = median(whole for _, whole in steps)
     reading = Reading(
         micro_batch_size=size,
@@ -118,22 +119,22 @@ def _time_size(trial: Trial, size: int, enough_s: float) -> tuple[Reading, float
     return reading, spent
 
 
-def _timed_step(trial: Trial, batch: Batch) -> tuple[float, float]:
+def _timed_step(disposable: DisposableModel, batch: Batch) -> tuple[float, float]:
     """Seconds of the gradient part and of the whole step.
 
     Where work is handed to the device ahead, looking at the clock in the middle of a step would slow it down: the
     gradient part is then timed in a pass of its own.
     """
-    device = trial.workload.device
+    device = disposable.workload.device
     started = device.clock()
-    trial.optimizer.zero_grad(set_to_none=True)
-    trial.gradients(batch)
+    disposable.optimizer.zero_grad(set_to_none=True)
+    disposable.gradients(batch)
     gradient = device.clock() - started
     if device.works_ahead:
         started = device.clock()
-        trial.optimizer.zero_grad(set_to_none=True)
-        trial.gradients(batch)
-    trial.update()
+        disposable.optimizer.zero_grad(set_to_none=True)
+        disposable.gradients(batch)
+    disposable.update()
     return gradient, device.clock() - started
 
 
@@ -159,14 +160,16 @@ def _reason_to_stop(readings: Sequence[Reading], size: int, budget_s: float) -> 
     return ""
 
 
-def _loading_notes(trial: Trial, readings: Sequence[Reading]) -> list[str]:
-    workers = max(1, trial.workload.loader_workers)
-    slow = [r for r in readings if r.step_time_s and trial.loading_s * r.micro_batch_size / workers > r.step_time_s]
+def _loading_notes(disposable: DisposableModel, readings: Sequence[Reading]) -> list[str]:
+    workers = max(1, disposable.workload.loader_workers)
+    slow = [
+        r for r in readings if r.step_time_s and disposable.loading_s * r.micro_batch_size / workers > r.step_time_s
+    ]
     if not slow:
         return []
     first = slow[0]
     return [
-        f"loading an example takes {trial.loading_s:.3g} s in each of {workers} worker{'s' if workers > 1 else ''}: "
+        f"loading an example takes {disposable.loading_s:.3g} s in each of {plural(workers, 'worker')}: "
         f"from {first.micro_batch_size} examples on, loading a batch takes longer than its training step "
         f"({first.step_time_s:.3g} s) and sets the pace"
     ]

@@ -14,14 +14,14 @@ from ..store import StoredRun
 from ..study import Study
 from . import convergence, generalisation, geometry, gradients, hardware, lengths, norms, targets, tuning
 from .definitions import CHECKS
-from .evidence import Evidence
+from .evidence import TaskResults
 from .outcome import Outcome, not_testable, undecided
 from .plan import ClaimsPlan
 from .records import Claim, Claims, Verdict
 
 __all__ = ["DECISIONS", "Claim", "Claims", "Verdict", "decide"]
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     **convergence.DECISIONS,
     **targets.DECISIONS,
     **generalisation.DECISIONS,
@@ -48,7 +48,7 @@ def decide(study: Study, runs: Sequence[StoredRun], plan: ClaimsPlan) -> Claims:
 
     Cost: about a second for a thousand runs.
     """
-    evidence = Evidence(study=study, runs={run.id: run for run in runs}, plan=plan)
+    evidence = TaskResults(study=study, runs={run.id: run for run in runs}, plan=plan)
     return Claims(
         task=study.task,
         claims=tuple(_claim(statement, evidence) for statement in statements().values()),
@@ -56,7 +56,7 @@ def decide(study: Study, runs: Sequence[StoredRun], plan: ClaimsPlan) -> Claims:
     )
 
 
-def _claim(statement: Statement, evidence: Evidence) -> Claim:
+def _claim(statement: Statement, evidence: TaskResults) -> Claim:
     outcome = _outcome(statement, evidence)
     return Claim(
         id=statement.id,
@@ -68,16 +68,18 @@ def _claim(statement: Statement, evidence: Evidence) -> Claim:
         reason=outcome.reason,
         effect=outcome.effect,
         runs=outcome.runs or _checkpoint(statement, evidence),
+        comparisons=outcome.comparisons,
+        agrees=outcome.agrees,
     )
 
 
-def _checkpoint(statement: Statement, evidence: Evidence) -> tuple[str, ...]:
+def _checkpoint(statement: Statement, evidence: TaskResults) -> tuple[str, ...]:
     """The run whose weights gradients were measured at."""
     found = evidence.noted("checkpoint")
     return (found["run"],) if found is not None and Need.GRADIENTS in statement.needs else ()
 
 
-def _outcome(statement: Statement, evidence: Evidence) -> Outcome:
+def _outcome(statement: Statement, evidence: TaskResults) -> Outcome:
     if statement.kind is Kind.NOT_TESTABLE:
         return not_testable(statement.reason)
     if not evidence.runs:

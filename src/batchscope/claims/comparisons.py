@@ -15,7 +15,7 @@ from ..records import Estimate
 from ..study import StudyRow
 from ..study_rows import Evaluation, roughness
 from ..wording import count, number
-from .evidence import Arm, Evidence, Quality
+from .evidence import Quality, Setting, TaskResults
 from .outcome import Outcome, above, below, not_testable, undecided
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "score_change",
     "seconds_to",
     "step",
+    "unmeasured",
     "versus",
 ]
 
@@ -44,19 +45,27 @@ _POINT = 0.005
 NO_TEST = not_testable("the task reports no test metric (evaluate with a key that begins with test_)")
 
 
-def called(arm: Arm | None) -> str:
+def unmeasured(e: TaskResults, name: str) -> Outcome | None:
+    """The verdict where a measurement is missing: undecided in want of time, or not testable; `None`: it is there."""
+    reason = e.why_not(name)
+    if reason is None:
+        return None
+    return undecided(reason) if e.noted(name) is None else not_testable(reason)
+
+
+def called(arm: Setting | None) -> str:
     """As a reason names it."""
     return "none" if arm is None else f"batch size {count(arm.batch_size)} at rate {number(arm.lr)}"
 
 
-def versus(arm: Arm | None, other: Arm | None) -> str:
+def versus(arm: Setting | None, other: Setting | None) -> str:
     """Two arms, the second compared with the first."""
     if arm is not None and other is not None and arm.lr == other.lr:
         return f"batch size {count(other.batch_size)} against {count(arm.batch_size)}, both at rate {number(arm.lr)}"
     return f"{called(other)} against {called(arm)}"
 
 
-def least(e: Evidence, quality: Quality, arm: Arm | None) -> float:
+def least(e: TaskResults, quality: Quality, arm: Setting | None) -> float:
     """The smallest difference in a metric that counts."""
     values = e.values(arm, f"final_{quality.metric}").values()
     size = max((abs(v) for v in values), default=1.0)
@@ -64,7 +73,7 @@ def least(e: Evidence, quality: Quality, arm: Arm | None) -> float:
 
 
 def score_change(
-    e: Evidence, arm: Arm | None, other: Arm | None, when: str, quality: Quality | None = None
+    e: TaskResults, arm: Setting | None, other: Setting | None, when: str, quality: Quality | None = None
 ) -> Estimate:
     """By how much `other` is better than `arm` in the score, or in another metric; `when` is `final` or `best`."""
     asked = quality or e.score
@@ -76,7 +85,7 @@ def score_change(
     return e.compared(arm, other, value)
 
 
-def gap_least(e: Evidence, arm: Arm | None) -> float:
+def gap_least(e: TaskResults, arm: Setting | None) -> float:
     """The smallest difference in the generalisation gap that counts: half a point of a score, else 2 % of the loss."""
     if e.gap is not None:
         return least(e, e.score, arm)
@@ -84,13 +93,13 @@ def gap_least(e: Evidence, arm: Arm | None) -> float:
     return LOSS * max(values, default=1.0)
 
 
-def better(e: Evidence, quality: Quality) -> str:
+def better(e: TaskResults, quality: Quality) -> str:
     """A metric's name where its change is told: of one that is better when smaller, up means better."""
     return quality.metric if quality.sign > 0 else f"{quality.metric} (up is better)"
 
 
 def gap_change(
-    e: Evidence, arm: Arm | None, other: Arm | None, when: Callable[[Sequence[Evaluation]], Evaluation]
+    e: TaskResults, arm: Setting | None, other: Setting | None, when: Callable[[Sequence[Evaluation]], Evaluation]
 ) -> Estimate:
     """By how much the generalisation gap of `other` is larger."""
     return e.compared(arm, other, lambda row: e.gap_at(when(e.course(row))) if row.status != "diverged" else None)
@@ -117,7 +126,7 @@ def log_roughness(course: Sequence[Evaluation], metric: str) -> float | None:
     return roughness([math.log(v) if (v := e.metrics.get(metric, 0.0)) > 0 else None for e in course[1:]])
 
 
-def epoch_time_falls(e: Evidence) -> Outcome:
+def epoch_time_falls(e: TaskResults) -> Outcome:
     """Whether an epoch takes less time at the largest batch size than at the smallest."""
     small, large = e.ends
     ratios = intervals.geometric_mean((r * small / large for r in e.step_ratios(small, large)), "times")
@@ -126,7 +135,7 @@ def epoch_time_falls(e: Evidence) -> Outcome:
     return below(ratios, 1.0, TIME, f"the time of an epoch at batch size {count(large)} over that at {count(small)}")
 
 
-def seconds_to(e: Evidence, level: float, metric: str, arm: Arm | None, other: Arm | None) -> Estimate:
+def seconds_to(e: TaskResults, level: float, metric: str, arm: Setting | None, other: Setting | None) -> Estimate:
     """Training seconds to a level: those of `other` over those of `arm`.
 
     Steps seed by seed times the ratio of step times, each seed with another round of the timing: the interval has the
@@ -142,12 +151,12 @@ def seconds_to(e: Evidence, level: float, metric: str, arm: Arm | None, other: A
     return intervals.geometric_ratio((b * t, a) for (b, a), t in pairs)
 
 
-def loss_ratio_above(e: Evidence, name: str, arm: Arm | None, other: Arm | None, what: str) -> Outcome:
+def loss_ratio_above(e: TaskResults, name: str, arm: Setting | None, other: Setting | None, what: str) -> Outcome:
     """Whether a loss of `other` is larger than that of `arm`."""
     return above(e.ratio(name, arm, other), 1.0, LOSS, f"{what}, {versus(arm, other)}, as a ratio,", e.ids(arm, other))
 
 
-def no_worse(e: Evidence, quality: Quality, change: Estimate, what: str, runs: Sequence[str] = ()) -> Outcome:
+def no_worse(e: TaskResults, quality: Quality, change: Estimate, what: str, runs: Sequence[str] = ()) -> Outcome:
     """Whether something is no worse than something else, by a margin fixed beforehand.
 
     Args:
@@ -158,5 +167,5 @@ def no_worse(e: Evidence, quality: Quality, change: Estimate, what: str, runs: S
         runs: behind it.
     """
     margin = 2 * least(e, quality, e.at_best(e.plan.smallest))
-    words = f"it would have to lie above -{margin:.2g}, the margin"
+    words = f"it would have to lie above {number(-margin)}, the margin"
     return above(change, -margin, 0.0, f"the change of {what}", runs, decides=words)

@@ -22,7 +22,7 @@ from .comparisons import (
     score_change,
     versus,
 )
-from .evidence import Arm, Evidence
+from .evidence import Setting, TaskResults
 from .outcome import Outcome, above, all_of, any_of, below, differs, exactly, parts, undecided
 from .plan import FIXED
 
@@ -37,7 +37,7 @@ def _epoch(e: Evaluation) -> float:
     return e.epoch
 
 
-def epochs_to_common_loss(e: Evidence, arm: Arm | None, other: Arm | None) -> tuple[Estimate, str]:
+def epochs_to_common_loss(e: TaskResults, arm: Setting | None, other: Setting | None) -> tuple[Estimate, str]:
     """Epochs to a training loss that both reach: those of `other` over those of `arm`."""
     level = e.common_level((arm, other))
     what = f"the epochs to a training loss of {number(level)}, {versus(arm, other)}, as a ratio,"
@@ -48,9 +48,9 @@ def epochs_to_common_loss(e: Evidence, arm: Arm | None, other: Arm | None) -> tu
 
 
 def _in_epochs(
-    e: Evidence,
-    arm: Arm | None,
-    other: Arm | None,
+    e: TaskResults,
+    arm: Setting | None,
+    other: Setting | None,
     rule: Callable[[Estimate, float, float, str, Sequence[str]], Outcome],
 ) -> Outcome:
     """Whether `other` takes more epochs than `arm` to a common training loss (`above`), or fewer (`below`)."""
@@ -58,10 +58,10 @@ def _in_epochs(
     return rule(effect, 1.0, TIME, what, e.ids(arm, other))
 
 
-def _smallest_slower(e: Evidence) -> Outcome:
+def _smallest_slower(e: TaskResults) -> Outcome:
     """Than some other batch size."""
 
-    def than_some(arm_of: Callable[[int], Arm | None]) -> Outcome:
+    def than_some(arm_of: Callable[[int], Setting | None]) -> Outcome:
         small = arm_of(e.plan.smallest)
         others = [arm_of(b) for b in e.plan.batch_sizes[1:]]
         return any_of(*(_in_epochs(e, small, other, below) for other in others))
@@ -71,13 +71,13 @@ def _smallest_slower(e: Evidence) -> Outcome:
     )
 
 
-def _speed_differs(e: Evidence) -> Outcome:
+def _speed_differs(e: TaskResults) -> Outcome:
     small, large = e.ends_at_one_rate
     effect, what = epochs_to_common_loss(e, small, large)
     return differs(effect, 1.0, 0.1, what, e.ids(small, large))
 
 
-def _curve_differs(e: Evidence) -> Outcome:
+def _curve_differs(e: TaskResults) -> Outcome:
     small, large = e.ends_at_one_rate
 
     def loss_after(share: float) -> Callable[[StudyRow], float | None]:
@@ -96,7 +96,7 @@ def _curve_differs(e: Evidence) -> Outcome:
     return any_of(*outcomes)
 
 
-def _worse_in_the_end(e: Evidence) -> Outcome:
+def _worse_in_the_end(e: TaskResults) -> Outcome:
     small, large = e.ends_at_one_rate
     worse = [_score_lower(e, small, large, "final")]
     if e.loss and e.loss != e.score.metric:
@@ -104,13 +104,13 @@ def _worse_in_the_end(e: Evidence) -> Outcome:
     return all_of(*worse)
 
 
-def _score_lower(e: Evidence, arm: Arm | None, other: Arm | None, when: str) -> Outcome:
+def _score_lower(e: TaskResults, arm: Setting | None, other: Setting | None, when: str) -> Outcome:
     change = score_change(e, arm, other, when)
     what = f"the change of {better(e, e.score)}, {versus(arm, other)},"
     return below(change, 0.0, least(e, e.score, arm), what, e.ids(arm, other))
 
 
-def _less_accurate(e: Evidence) -> Outcome:
+def _less_accurate(e: TaskResults) -> Outcome:
     return parts(
         "the learning rate",
         {
@@ -120,15 +120,15 @@ def _less_accurate(e: Evidence) -> Outcome:
     )
 
 
-def _accuracy_for_speed(e: Evidence) -> Outcome:
+def _accuracy_for_speed(e: TaskResults) -> Outcome:
     return all_of(epoch_time_falls(e), _score_lower(e, *e.ends_at_one_rate, "final"))
 
 
-def _faster_but_less_accurate(e: Evidence) -> Outcome:
+def _faster_but_less_accurate(e: TaskResults) -> Outcome:
     return all_of(epoch_time_falls(e), _less_accurate(e))
 
 
-def _learns_more_from_each(e: Evidence) -> Outcome:
+def _learns_more_from_each(e: TaskResults) -> Outcome:
     name = f"final_{e.train_loss}"
     what = "the training loss after the same examples"
     return parts(
@@ -143,7 +143,7 @@ def _learns_more_from_each(e: Evidence) -> Outcome:
 # --- smoothness and stability ---------------------------------------------------------------------------------------
 
 
-def roughness_of_small(e: Evidence) -> dict[str, tuple[Estimate, str, tuple[str, ...]]]:
+def roughness_of_small(e: TaskResults) -> dict[str, tuple[Estimate, str, tuple[str, ...]]]:
     """Jumps of the logarithm of the training loss: the smallest batch's over the largest's, on two axes."""
     found: dict[str, tuple[Estimate, str, tuple[str, ...]]] = {}
     for axis, variant in (("from epoch to epoch", ""), ("over equally many updates", FIXED)):
@@ -166,23 +166,23 @@ def evenly(course: Sequence[Evaluation], stretches: int = _STRETCHES) -> list[Ev
     return list({x.step: x for x in chosen}.values())
 
 
-def _small_rougher(e: Evidence) -> Outcome:
+def _small_rougher(e: TaskResults) -> Outcome:
     found = roughness_of_small(e)
     return parts("the axis", {axis: above(r, 1.0, 0.1, what, ids) for axis, (r, what, ids) in found.items()})
 
 
-def _small_smoother(e: Evidence) -> Outcome:
+def _small_smoother(e: TaskResults) -> Outcome:
     found = roughness_of_small(e)
     return parts("the axis", {axis: below(r, 1.0, 0.1, what, ids) for axis, (r, what, ids) in found.items()})
 
 
-def rough_per_update(e: Evidence) -> Outcome:
+def rough_per_update(e: TaskResults) -> Outcome:
     """Whether the smallest batch's loss jumps more from update to update."""
     ratio, what, ids = roughness_of_small(e)["over equally many updates"]
     return above(ratio, 1.0, 0.1, what, ids)
 
 
-def _lost_share(e: Evidence, batch_size: int) -> dict[int, float]:
+def _lost_share(e: TaskResults, batch_size: int) -> dict[int, float]:
     """Over the rates of the grid, the share of each seed's runs that were lost."""
     found: dict[int, list[bool]] = {}
     for arm in e.arms(""):
@@ -192,7 +192,7 @@ def _lost_share(e: Evidence, batch_size: int) -> dict[int, float]:
     return {seed: sum(lost) / len(lost) for seed, lost in found.items()}
 
 
-def more_lost(e: Evidence) -> Outcome:
+def more_lost(e: TaskResults) -> Outcome:
     """Whether more runs of the smallest batch are lost, over all rates of the grid."""
     small, large = (_lost_share(e, b) for b in e.ends)
     effect = intervals.paired_difference(intervals.matched(small, large))
@@ -202,7 +202,7 @@ def more_lost(e: Evidence) -> Outcome:
     )
 
 
-def _unstable(e: Evidence) -> Outcome:
+def _unstable(e: TaskResults) -> Outcome:
     def highest(batch_size: int) -> dict[int, float]:
         stable: dict[int, float] = {}
         for arm in e.arms(""):
@@ -219,7 +219,7 @@ def _unstable(e: Evidence) -> Outcome:
     return all_of(more_lost(e), above(ratio, 1.0, _STABLE, what))
 
 
-def _progress(e: Evidence) -> Outcome:
+def _progress(e: TaskResults) -> Outcome:
     found = [
         r
         for arm in map(e.at_one_rate, e.plan.batch_sizes)
@@ -230,12 +230,12 @@ def _progress(e: Evidence) -> Outcome:
     return below(intervals.mean_correlation(found), _CLEARLY, 0.0, what, e.ids(*map(e.at_one_rate, e.plan.batch_sizes)))
 
 
-def _loss_against_steps(e: Evidence, row: StudyRow) -> tuple[Sequence[float], Sequence[float]]:
+def _loss_against_steps(e: TaskResults, row: StudyRow) -> tuple[Sequence[float], Sequence[float]]:
     course = [x for x in e.course(row) if math.isfinite(x.metrics[e.train_loss])]
     return [x.step for x in course], [x.metrics[e.train_loss] for x in course]
 
 
-def _fewer_updates(e: Evidence) -> Outcome:
+def _fewer_updates(e: TaskResults) -> Outcome:
     steps = {b: {row.steps for row in e.rows(e.at_one_rate(b)) if not e.lost(row)} for b in e.plan.batch_sizes}
     if any(len(found) != 1 for found in steps.values()):
         return undecided("runs of whole length are not there for every batch size")
@@ -246,7 +246,7 @@ def _fewer_updates(e: Evidence) -> Outcome:
     return exactly(falling, counted[-1] / counted[0], f"updates counted in equally many epochs: {said}", runs=ids)
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.5a": lambda e: _in_epochs(e, *e.ends_at_one_rate, above),
     "S2.7b": lambda e: _in_epochs(e, *e.ends_at_one_rate, above),
     "S3.7d": lambda e: _in_epochs(e, *e.ends_at_one_rate, below),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..not_applicable import not_applicable
 from ..records import Estimate
 from ..wording import count, number, plural
-from .evidence import Evidence
+from .evidence import TaskResults
 from .geometry import drift, sharpness_of
 from .outcome import Outcome
-from .records import NOTHING, Verdict
+from .plan import NORM
+from .records import NOTHING, Comparison, Verdict
 
 __all__ = ["CHECKS"]
 
@@ -26,17 +28,18 @@ def _checked(what: str, agrees: bool | None, value: float | None = None) -> Outc
     if value is not None:
         effect = Estimate(value=value, low=value, high=value, n=1, unit="", method="counted in a real run")
     said = {True: "checked", False: "DOES NOT AGREE", None: "not checked"}[agrees]
-    return Outcome(verdict=Verdict.NOT_TESTABLE, reason=f"a definition; {said}: {what}", effect=effect)
+    found = Comparison(what=f"a definition; {said}: {what}", effect=effect)
+    return Outcome(verdict=Verdict.NOT_TESTABLE, comparisons=(found,), effect=effect, agrees=agrees)
 
 
-def _counted(e: Evidence, name: str) -> Mapping[str, Any] | None:
-    return (e.noted("counters") or {}).get(name)
+def _counted(e: TaskResults, name: str) -> Mapping[str, Any] | None:
+    return (e.measured("counters") or {}).get(name)
 
 
 _NO_COUNT = "no run was counted before the budget was used up"
 
 
-def _batch_size(e: Evidence) -> Outcome:
+def _batch_size(e: TaskResults) -> Outcome:
     run = _counted(e, str(e.plan.middle))
     if run is None:
         return _checked(_NO_COUNT, None)
@@ -49,7 +52,7 @@ def _batch_size(e: Evidence) -> Outcome:
     return _checked(told, agrees, run["largest_batch"])
 
 
-def _strict_sgd(e: Evidence) -> Outcome:
+def _strict_sgd(e: TaskResults) -> Outcome:
     run = _counted(e, "1")
     if e.plan.least_batch_size > 1:
         return _checked("this model cannot be trained on a single example (batch normalisation)", None)
@@ -59,7 +62,7 @@ def _strict_sgd(e: Evidence) -> Outcome:
     return _checked(told, run["updates"] == run["examples_seen"], run["updates"])
 
 
-def _epoch(e: Evidence) -> Outcome:
+def _epoch(e: TaskResults) -> Outcome:
     run = _counted(e, "1")
     if e.plan.least_batch_size > 1:
         return _checked("an epoch in steps of one example cannot be counted: this model needs more", None)
@@ -73,7 +76,7 @@ def _epoch(e: Evidence) -> Outcome:
     return _checked(told, run["least_uses"] == run["most_uses"] if whole else run["most_uses"] <= 1, run["most_uses"])
 
 
-def _pass(e: Evidence) -> Outcome:
+def _pass(e: TaskResults) -> Outcome:
     run, parted = _counted(e, str(e.plan.middle)), _counted(e, "accumulated")
     if run is None:
         return _checked(_NO_COUNT, None)
@@ -84,7 +87,7 @@ def _pass(e: Evidence) -> Outcome:
     return _checked(told, agrees, run["largest_pass"])
 
 
-def _iterations(e: Evidence) -> Outcome:
+def _iterations(e: TaskResults) -> Outcome:
     run = _counted(e, str(e.plan.middle))
     if run is None:
         return _checked(_NO_COUNT, None)
@@ -97,7 +100,7 @@ def _iterations(e: Evidence) -> Outcome:
     return _checked(told, run["updates"] == run["batches"] and abs(run["updates"] - quotient) <= 0.5, run["updates"])
 
 
-def _tied(e: Evidence) -> Outcome:
+def _tied(e: TaskResults) -> Outcome:
     rows = [row for b in e.plan.batch_sizes for row in e.rows(e.at_one_rate(b))]
     off = [abs(row.steps * row.batch_size / e.study.examples - e.plan.epochs) for row in rows if not e.lost(row)]
     if not off:
@@ -110,7 +113,7 @@ def _tied(e: Evidence) -> Outcome:
     return _checked(told, max(off) <= most, max(off))
 
 
-def _count_in_all(e: Evidence) -> Outcome:
+def _count_in_all(e: TaskResults) -> Outcome:
     run = _counted(e, str(e.plan.middle))
     rows = e.kept(e.at_one_rate(e.plan.middle))
     if run is None or not rows:
@@ -122,17 +125,17 @@ def _count_in_all(e: Evidence) -> Outcome:
     return _checked(told, abs(rows[0].steps - run["batches"] * e.plan.epochs) <= e.plan.epochs, rows[0].steps)
 
 
-def _tens_or_hundreds(e: Evidence) -> Outcome:
+def _tens_or_hundreds(e: TaskResults) -> Outcome:
     inside = [b for b in e.plan.batch_sizes if _EXAMPLES[0] <= b <= _EXAMPLES[1]]
     said = ", ".join(map(str, inside)) or "none"
     told = f"of the batch sizes here, {said} fall under it ({_EXAMPLES[0]} to {_EXAMPLES[1]})"
     return _checked(told, True, len(inside))
 
 
-def _averaged(e: Evidence) -> Outcome:
-    found = e.noted("averaging")
-    if not isinstance(found, dict) or "not_applicable" in found:
-        return _checked(found["not_applicable"] if found else _NO_COUNT, None)
+def _averaged(e: TaskResults) -> Outcome:
+    found = e.measured("averaging")
+    if found is None:
+        return _checked(not_applicable(e.noted("averaging")) or _NO_COUNT, None)
     names = ("loss_twice", "gradient_twice", "loss_of_parts", "gradient_of_parts")
     worst = max(1.0 if found[name] is None else found[name] for name in names)
     told = (
@@ -142,7 +145,7 @@ def _averaged(e: Evidence) -> Outcome:
     return _checked(told, worst <= _ROUNDING, worst)
 
 
-def _speed(e: Evidence) -> Outcome:
+def _speed(e: TaskResults) -> Outcome:
     times = {b: t for b in e.plan.batch_sizes if (t := e.step_time_s(b)) is not None}
     if not times:
         return _checked("step times were not measured before the budget was used up", None)
@@ -152,10 +155,10 @@ def _speed(e: Evidence) -> Outcome:
     )
 
 
-def _arrows(e: Evidence) -> Outcome:
-    found = e.noted("competition")
-    if not isinstance(found, list):
-        return _checked((found or {}).get("not_applicable", _NO_COUNT), None)
+def _arrows(e: TaskResults) -> Outcome:
+    found = e.measured("competition")
+    if found is None:
+        return _checked(not_applicable(e.noted("competition")) or _NO_COUNT, None)
     off = max(
         abs(r["arrows"]["both"][i] - r["arrows"]["first"][i] - r["arrows"]["second"][i])
         / max(r["at_once"]["norm_a"], 1e-12)
@@ -167,10 +170,10 @@ def _arrows(e: Evidence) -> Outcome:
     return _checked(told, off <= _ROUNDING, off)
 
 
-def _average_update(e: Evidence) -> Outcome:
-    found = e.noted("competition")
-    if not isinstance(found, list):
-        return _checked((found or {}).get("not_applicable", _NO_COUNT), None)
+def _average_update(e: TaskResults) -> Outcome:
+    found = e.measured("competition")
+    if found is None:
+        return _checked(not_applicable(e.noted("competition")) or _NO_COUNT, None)
     ratios = [
         r["norm_as_one"] / ((r["at_once"]["norm_a"] + r["at_once"]["norm_b"]) / 2)
         for r in found
@@ -187,9 +190,9 @@ def _average_update(e: Evidence) -> Outcome:
     return _checked(told, max(ratios) <= 1 + _ROUNDING, sum(ratios) / len(ratios))
 
 
-def _neighbourhood(e: Evidence) -> Outcome:
+def _neighbourhood(e: TaskResults) -> Outcome:
     found = sharpness_of(e, e.at_one_rate(e.plan.smallest))
-    boxes = [f["keskar"] for f in found.values() if isinstance(f["keskar"], list)]
+    boxes = [f["keskar"] for f in found.values() if not_applicable(f["keskar"]) is None]
     if not boxes:
         return _checked("sharpness was not measured", None)
     rises = all(box[0]["value"] <= box[-1]["value"] and box[0]["highest_loss"] >= box[0]["loss"] for box in boxes)
@@ -200,7 +203,7 @@ def _neighbourhood(e: Evidence) -> Outcome:
     return _checked(told, rises, len(boxes))
 
 
-def _shift(e: Evidence) -> Outcome:
+def _shift(e: TaskResults) -> Outcome:
     drifts = [v for row in e.rows(e.at_one_rate(e.plan.smallest)) for v in drift(e, row).values()]
     if not drifts:
         return _checked("the model has no hidden layer to look at, or no run was made", None)
@@ -211,10 +214,11 @@ def _shift(e: Evidence) -> Outcome:
     return _checked(told, True, max(drifts))
 
 
-def _normalised(e: Evidence) -> Outcome:
-    found = e.noted("norm-check")
+def _normalised(e: TaskResults) -> Outcome:
+    found = e.measured("norm-check")
     if found is None:
-        return _checked(e.noted("norm-not-applicable") or "no model with batch normalisation was made", None)
+        why = not_applicable(e.noted(NORM)) or not_applicable(e.noted("norm-check"))
+        return _checked(why or "no model with batch normalisation was made", None)
     layers = [layer for layer in found if layer["mode"] == "training" and layer["mean"] is not None]
     if not layers:
         return _checked("no channel of a batch varies in front of batch normalisation", None)
@@ -227,7 +231,7 @@ def _normalised(e: Evidence) -> Outcome:
     return _checked(told, mean < _MEAN_OFF and deviation < _DEVIATION_OFF, mean)
 
 
-CHECKS: Mapping[str, Callable[[Evidence], Outcome]] = {
+CHECKS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.1": _batch_size,
     "S0.2": _speed,
     "S0.18": _arrows,

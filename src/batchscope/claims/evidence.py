@@ -13,19 +13,20 @@ from ..fits import intervals
 from ..fits.curves import first_passage
 from ..fits.step_time import StepTime, fit_step_time
 from ..metrics import larger_is_better
+from ..not_applicable import not_applicable
 from ..records import Estimate, RunStatus
 from ..store import StoredRun
 from ..study import Study, StudyRow, SummaryRow
 from ..study_rows import Evaluation, evaluations
-from .plan import ClaimsPlan
+from .plan import ClaimsPlan, is_trial, norm_variant
 
-__all__ = ["Arm", "Evidence", "Quality", "chosen_rate", "step_time_of_rounds"]
+__all__ = ["Quality", "Setting", "TaskResults", "chosen_rate", "step_time_of_rounds"]
 
 _RUNNING = "train_loss"
 """The training loss as training saw it: a mean over the steps since the last evaluation."""
 
 
-class Arm(NamedTuple):
+class Setting(NamedTuple):
     """What runs of different seeds have in common."""
 
     batch_size: int
@@ -54,7 +55,7 @@ def step_time_of_rounds(timing: Mapping[str, Any]) -> StepTime:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class TaskResults:
     """Runs and measurements of one task.
 
     Attributes:
@@ -76,14 +77,14 @@ class Evidence:
         """The rate at which the smallest batch size is best; texts that speak of one rate mean such a one."""
         return chosen_rate(self.study.summary, "", self.plan.smallest) or self.plan.lrs[0]
 
-    def at_one_rate(self, batch_size: int, variant: str = "") -> Arm:
+    def at_one_rate(self, batch_size: int, variant: str = "") -> Setting:
         """A batch size at that rate."""
-        return Arm(batch_size, self.one_rate, variant)
+        return Setting(batch_size, self.one_rate, variant)
 
-    def at_best(self, batch_size: int, variant: str = "") -> Arm | None:
+    def at_best(self, batch_size: int, variant: str = "") -> Setting | None:
         """A batch size at its own best rate."""
         lr = chosen_rate(self.study.summary, variant, batch_size)
-        return None if lr is None else Arm(batch_size, lr, variant)
+        return None if lr is None else Setting(batch_size, lr, variant)
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -93,48 +94,48 @@ class Evidence:
     @cached_property
     def without(self) -> str:
         """The variant that has no batch normalisation: the task as it came, unless its model has some."""
-        return "norm none" if self.noted("has-norm") else ""
+        return norm_variant("none") if self.noted("has-norm") else ""
 
     @property
-    def ends_at_one_rate(self) -> tuple[Arm, Arm]:
+    def ends_at_one_rate(self) -> tuple[Setting, Setting]:
         """Both at the same rate."""
         return self.at_one_rate(self.plan.smallest), self.at_one_rate(self.plan.largest)
 
     @property
-    def ends_at_best(self) -> tuple[Arm | None, Arm | None]:
+    def ends_at_best(self) -> tuple[Setting | None, Setting | None]:
         """Each at its own best rate."""
         return self.at_best(self.plan.smallest), self.at_best(self.plan.largest)
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _rows(self) -> dict[Arm, list[StudyRow]]:
-        found: dict[Arm, list[StudyRow]] = {}
+    def _rows(self) -> dict[Setting, list[StudyRow]]:
+        found: dict[Setting, list[StudyRow]] = {}
         for row in sorted(self.study.rows, key=lambda r: r.seed):
-            found.setdefault(Arm(row.batch_size, row.lr, row.variant), []).append(row)
+            found.setdefault(Setting(row.batch_size, row.lr, row.variant), []).append(row)
         return found
 
-    def rows(self, arm: Arm | None) -> list[StudyRow]:
+    def rows(self, arm: Setting | None) -> list[StudyRow]:
         """Its runs by seed; none where there is no such arm."""
         return [] if arm is None else self._rows.get(arm, [])
 
-    def kept(self, arm: Arm | None) -> list[StudyRow]:
+    def kept(self, arm: Setting | None) -> list[StudyRow]:
         """Its runs that did not diverge."""
         return [row for row in self.rows(arm) if row.status != RunStatus.DIVERGED.value]
 
-    def arms(self, variant: str) -> list[Arm]:
+    def arms(self, variant: str) -> list[Setting]:
         """All of a variant, by batch size and rate."""
         return sorted(arm for arm in self._rows if arm.variant == variant)
 
-    def arms_like(self, beginning: str) -> list[Arm]:
-        """All whose variant begins with some words."""
-        return sorted(arm for arm in self._rows if arm.variant.startswith(beginning))
+    def trials(self) -> list[Setting]:
+        """All arms of the trials, by batch size and rate."""
+        return sorted(arm for arm in self._rows if is_trial(arm.variant))
 
-    def ids(self, *arms: Arm | None) -> tuple[str, ...]:
+    def ids(self, *arms: Setting | None) -> tuple[str, ...]:
         """Of the runs of some arms."""
         return tuple(row.run for arm in arms for row in self.rows(arm))
 
-    def values(self, arm: Arm | None, name: str) -> dict[int, float]:
+    def values(self, arm: Setting | None, name: str) -> dict[int, float]:
         """A value of the rows by seed, where it is known."""
         return {row.seed: v for row in self.rows(arm) if (v := row.values.get(name)) is not None}
 
@@ -211,16 +212,16 @@ class Evidence:
 
     # --- comparisons, seed by seed: a seed draws the same weights and order in both -----------------------------------
 
-    def difference(self, name: str, arm: Arm | None, other: Arm | None) -> Estimate:
+    def difference(self, name: str, arm: Setting | None, other: Setting | None) -> Estimate:
         """Paired difference over the seeds, the value of `other` minus that of `arm`."""
         return self.compared(arm, other, lambda row: row.values.get(name))
 
-    def ratio(self, name: str, arm: Arm | None, other: Arm | None) -> Estimate:
+    def ratio(self, name: str, arm: Setting | None, other: Setting | None) -> Estimate:
         """Ratio over the seeds of the value of `other` to that of `arm`."""
         return self.compared(arm, other, lambda row: row.values.get(name), ratio=True)
 
     def compared(
-        self, arm: Arm | None, other: Arm | None, of: Callable[[StudyRow], float | None], *, ratio: bool = False
+        self, arm: Setting | None, other: Setting | None, of: Callable[[StudyRow], float | None], *, ratio: bool = False
     ) -> Estimate:
         """Differences, or ratios, of anything that a run has."""
         first = {row.seed: of(row) for row in self.rows(arm)}
@@ -231,7 +232,7 @@ class Evidence:
         return intervals.paired_difference((b, a) for a, b in pairs)
 
     def passages(
-        self, arm: Arm | None, level: float, of: Callable[[Evaluation], float], metric: str | None = None
+        self, arm: Setting | None, level: float, of: Callable[[Evaluation], float], metric: str | None = None
     ) -> dict[int, float]:
         """Where each seed's run comes to a level of the training loss, or of another metric that falls."""
         name = metric or self.train_loss
@@ -242,7 +243,9 @@ class Evidence:
             found[row.seed] = first_passage([of(e) for e in course], values, level, rising=False)
         return {seed: at for seed, at in found.items() if at is not None}
 
-    def common_level(self, arms: Iterable[Arm | None], metric: str | None = None, margin: float = 1.02) -> float | None:
+    def common_level(
+        self, arms: Iterable[Setting | None], metric: str | None = None, margin: float = 1.02
+    ) -> float | None:
         """A value of a falling metric that every run of some arms reaches: the worst of their best, a little above."""
         name = metric or self.train_loss
         best = [
@@ -252,7 +255,7 @@ class Evidence:
         ]
         return margin * max(best) if best and math.isfinite(max(best)) and max(best) > 0 else None
 
-    def per_seed(self, arms: Sequence[Arm | None], name: str) -> dict[int, list[float]]:
+    def per_seed(self, arms: Sequence[Setting | None], name: str) -> dict[int, list[float]]:
         """For each seed that all arms have, their values in order."""
         known = [self.values(arm, name) for arm in arms]
         seeds = [seed for seed in (known[0] if known else {}) if all(seed in values for values in known)]
@@ -261,19 +264,22 @@ class Evidence:
     # --- measurements ---------------------------------------------------------------------------------------------
 
     def noted(self, name: str) -> Any:
-        """A measurement; `None`: it was not made."""
+        """What was noted of a measurement, which may be why there is none; `None`: nothing."""
         return self.study.measurements.get(name)
+
+    def measured(self, name: str) -> Any:
+        """A measurement; `None`: it was not made, or does not apply to the task."""
+        found = self.noted(name)
+        return None if not_applicable(found) is not None else found
 
     def why_not(self, name: str) -> str | None:
         """Why there is nothing to decide by: not measured in time, or not applicable."""
         found = self.noted(name)
-        if found is None:
-            return "it was not measured before the budget was used up"
-        return found.get("not_applicable") if isinstance(found, dict) else None
+        return "it was not measured before the budget was used up" if found is None else not_applicable(found)
 
     def step_ratios(self, size: int, other: int) -> list[float]:
         """Seconds of a step at `other` over those at `size`, in each round of the timing."""
-        timing = self.noted("timing")
+        timing = self.measured("timing")
         if timing is None or not {size, other} <= set(timing["sizes"]):
             return []
         i, j = (timing["sizes"].index(b) for b in (size, other))
@@ -282,13 +288,15 @@ class Evidence:
     @cached_property
     def step_time(self) -> StepTime | None:
         """Step-time model of the task; `None`: steps were not timed."""
-        timing = self.noted("timing")
+        timing = self.measured("timing")
         return None if timing is None else step_time_of_rounds(timing)
 
     def step_time_s(self, size: int) -> float | None:
         """Seconds of a step at a batch size that was timed; `None`: it was not."""
-        timing = self.noted("timing")
-        return None if self.step_time is None or size not in timing["sizes"] else self.step_time.of_batch(size)
+        timing = self.measured("timing")
+        if timing is None or self.step_time is None or size not in timing["sizes"]:
+            return None
+        return self.step_time.of_batch(size)
 
     @cached_property
     def memory(self) -> dict[int, float]:

@@ -20,7 +20,7 @@ from .comparisons import (
     score_change,
     versus,
 )
-from .evidence import Arm, Evidence
+from .evidence import Setting, TaskResults
 from .gradients import cosine_of_two_batches
 from .outcome import Outcome, above, all_of, any_of, below, differs, exactly, not_testable, parts, undecided
 from .plan import FEW, LONG
@@ -34,7 +34,7 @@ _WELL_ABOVE = 1.2
 # --- gaps at equally many epochs ------------------------------------------------------------------------------------
 
 
-def _large_overfits(e: Evidence) -> Outcome:
+def _large_overfits(e: TaskResults) -> Outcome:
     """A larger gap, and a training loss that is not worse: else it is underfitting."""
     small, large = e.ends_at_one_rate
     loss = e.ratio(f"final_{e.train_loss}", small, large)
@@ -56,8 +56,8 @@ def _large_overfits(e: Evidence) -> Outcome:
     )
 
 
-def _size_matters(e: Evidence) -> Outcome:
-    def differ(arm: Arm | None, other: Arm | None, when: str) -> Outcome:
+def _size_matters(e: TaskResults) -> Outcome:
+    def differ(arm: Setting | None, other: Setting | None, when: str) -> Outcome:
         change = score_change(e, arm, other, when)
         what = f"the change of {better(e, e.score)}, {versus(arm, other)},"
         gap = gap_change(e, arm, other, last)
@@ -78,12 +78,12 @@ def _size_matters(e: Evidence) -> Outcome:
 # --- with little data, at equal training loss -----------------------------------------------------------------------
 
 
-def _few_ends(e: Evidence) -> tuple[Arm | None, Arm | None]:
+def _few_ends(e: TaskResults) -> tuple[Setting | None, Setting | None]:
     sizes = e.plan.few_sizes(e.study.examples)
     return e.at_best(sizes[0], FEW), e.at_best(sizes[-1], FEW)
 
 
-def _gap_at_equal_loss(e: Evidence) -> Outcome:
+def _gap_at_equal_loss(e: TaskResults) -> Outcome:
     """The gap of the small batch is smaller where both have the same training loss, each at its best rate."""
     small, large = _few_ends(e)
     if small is None or large is None:
@@ -101,7 +101,7 @@ def _gap_at_equal_loss(e: Evidence) -> Outcome:
     return above(change, 0.0, gap_least(e, small), what, e.ids(small, large))
 
 
-def _rises_less(e: Evidence) -> Outcome:
+def _rises_less(e: TaskResults) -> Outcome:
     """Past its minimum, the validation loss of the small batch rises less."""
     small, large = _few_ends(e)
     if small is None or large is None or e.loss is None:
@@ -111,7 +111,7 @@ def _rises_less(e: Evidence) -> Outcome:
     return below(change, 1.0, LOSS, what, e.ids(small, large))
 
 
-def _rise(e: Evidence, row: StudyRow) -> float | None:
+def _rise(e: TaskResults, row: StudyRow) -> float | None:
     if e.loss is None or row.status == "diverged":
         return None
     values = [x.metrics[e.loss] for x in e.course(row)]
@@ -121,11 +121,11 @@ def _rise(e: Evidence, row: StudyRow) -> float | None:
 # --- too few and too many -------------------------------------------------------------------------------------------
 
 
-def _long(e: Evidence) -> Arm:
+def _long(e: TaskResults) -> Setting:
     return e.at_one_rate(e.plan.long_sizes[0], LONG)
 
 
-def _minimum(e: Evidence, row: StudyRow) -> int:
+def _minimum(e: TaskResults, row: StudyRow) -> int:
     """Which evaluation has the least validation loss."""
     assert e.loss is not None
     values = [x.metrics[e.loss] for x in e.course(row)]
@@ -136,7 +136,7 @@ _NO_LOSS = not_testable("the task reports no validation loss")
 _NO_LONG = undecided("the long runs were not made before the budget was used up")
 
 
-def _too_few_underfit(e: Evidence) -> Outcome:
+def _too_few_underfit(e: TaskResults) -> Outcome:
     """At a tenth of the epochs of the validation minimum both losses are above those at the minimum."""
     arm = _long(e)
     if e.loss is None:
@@ -155,7 +155,7 @@ def _too_few_underfit(e: Evidence) -> Outcome:
     return all_of(*outcomes)
 
 
-def _too_many_overfit(e: Evidence) -> Outcome:
+def _too_many_overfit(e: TaskResults) -> Outcome:
     """Past its minimum the validation loss rises, while the training loss falls."""
     arm = _long(e)
     if e.loss is None:
@@ -181,7 +181,7 @@ def _too_many_overfit(e: Evidence) -> Outcome:
 # --- training data against validation -------------------------------------------------------------------------------
 
 
-def _tuned_on_training_data(e: Evidence) -> Outcome:
+def _tuned_on_training_data(e: TaskResults) -> Outcome:
     """Over batch sizes, rates and epochs: what training loss picks against what validation picks, on the test part."""
     test = e.test
     if test is None:
@@ -203,7 +203,7 @@ def _tuned_on_training_data(e: Evidence) -> Outcome:
     return below(intervals.mean(changes), 0.0, least(e, test, e.at_best(e.plan.smallest)), what, e.ids(*e.arms("")))
 
 
-def _validation_loss_at_early_stop(e: Evidence) -> Outcome:
+def _validation_loss_at_early_stop(e: TaskResults) -> Outcome:
     """The least validation loss of long runs at one rate, at a batch size and at eight times as many."""
     if e.loss is None:
         return _NO_LOSS
@@ -216,14 +216,14 @@ def _validation_loss_at_early_stop(e: Evidence) -> Outcome:
     return above(ratio, 1.0, LOSS / 2, what, e.ids(small, large))
 
 
-def least_of(e: Evidence, row: StudyRow, loss: str) -> float | None:
+def least_of(e: TaskResults, row: StudyRow, loss: str) -> float | None:
     """The least value of a loss along a run; `None` where it diverged."""
     if row.status == "diverged":
         return None
     return min(x.metrics[loss] for x in e.course(row))
 
 
-def _never_converges(e: Evidence) -> Outcome:
+def _never_converges(e: TaskResults) -> Outcome:
     """In long runs the training loss ends well above its smallest value before."""
     arm = _long(e)
     if not e.rows(arm):
@@ -240,7 +240,7 @@ def _never_converges(e: Evidence) -> Outcome:
     return above(ratios, _WELL_ABOVE, 0.0, what, e.ids(arm))
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S1.10c": _large_overfits,
     "S2.6c": _large_overfits,
     "S3.7e": _large_overfits,

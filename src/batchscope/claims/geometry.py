@@ -7,11 +7,12 @@ from statistics import fmean
 from typing import Any
 
 from ..fits import intervals
+from ..not_applicable import not_applicable
 from ..study import StudyRow
 from .comparisons import TIME, log_roughness, loss_ratio_above, versus
-from .evidence import Arm, Evidence
+from .evidence import Setting, TaskResults
 from .outcome import Outcome, above, all_of, below, not_testable, parts, undecided
-from .plan import FIXED
+from .plan import FIXED, sharpness_note
 
 __all__ = ["DECISIONS"]
 
@@ -19,13 +20,13 @@ _FARTHEST = 0.1
 _MISSING = undecided("the runs that it rests on were not made before the budget was used up")
 
 
-def _last_row(e: Evidence, row: StudyRow, kind: str) -> Mapping[str, Any] | None:
+def _last_row(e: TaskResults, row: StudyRow, kind: str) -> Mapping[str, Any] | None:
     """The last row of an observer in a run, where it has numbers."""
-    rows = [r for r in e.runs[row.run].rows if r.get("kind") == kind and "not_applicable" not in r]
+    rows = [r for r in e.runs[row.run].rows if r.get("kind") == kind and not_applicable(r) is None]
     return rows[-1] if rows else None
 
 
-def distance(e: Evidence, row: StudyRow, layer: str | None = None) -> float | None:
+def distance(e: TaskResults, row: StudyRow, layer: str | None = None) -> float | None:
     """From the initial weights at the end of a run."""
     found = None if e.lost(row) else _last_row(e, row, "weights")
     if found is None:
@@ -33,7 +34,7 @@ def distance(e: Evidence, row: StudyRow, layer: str | None = None) -> float | No
     return found["all"]["distance"] if layer is None else found["layers"].get(layer, {}).get("distance")
 
 
-def _small_farther(e: Evidence, variant: str = "") -> Outcome:
+def _small_farther(e: TaskResults, variant: str = "") -> Outcome:
     small, large = (e.at_one_rate(b, variant) for b in e.ends)
     ratio = e.compared(large, small, lambda row: distance(e, row), ratio=True)
     length = "equally many steps" if variant else "equally many epochs"
@@ -41,7 +42,7 @@ def _small_farther(e: Evidence, variant: str = "") -> Outcome:
     return above(ratio, 1.0, TIME, what, e.ids(small, large))
 
 
-def _explores(e: Evidence) -> Outcome:
+def _explores(e: TaskResults) -> Outcome:
     if not e.rows(e.at_one_rate(e.plan.largest, FIXED)):
         return _MISSING
     return parts(
@@ -50,7 +51,7 @@ def _explores(e: Evidence) -> Outcome:
     )
 
 
-def _in_every_layer(e: Evidence) -> Outcome:
+def _in_every_layer(e: TaskResults) -> Outcome:
     """The small batch goes farther, or less far, in every layer as in all of them."""
     small, large = e.ends_at_one_rate
     row = next((found for r in e.rows(small) if (found := _last_row(e, r, "weights")) is not None), None)
@@ -81,7 +82,7 @@ def _in_every_layer(e: Evidence) -> Outcome:
     return all_of(whole, *outcomes)
 
 
-def _best_lie_far(e: Evidence) -> Outcome:
+def _best_lie_far(e: TaskResults) -> Outcome:
     """Of all runs of the grid, the best tenth by validation against the median run, seed by seed."""
     by_seed: dict[int, list[tuple[float, float]]] = {}
     for arm in e.arms(""):
@@ -98,11 +99,11 @@ def _best_lie_far(e: Evidence) -> Outcome:
     return above(intervals.geometric_ratio(pairs), 1.0, TIME, what, e.ids(*e.arms("")))
 
 
-def _large_cannot_get_there(e: Evidence) -> Outcome:
+def _large_cannot_get_there(e: TaskResults) -> Outcome:
     large = e.at_one_rate(e.plan.largest)
     rates = [arm for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None]
 
-    def value(arm: Arm) -> float:
+    def value(arm: Setting) -> float:
         found = e.values(arm, f"best_{e.metric.metric}").values()
         return e.metric.sign * fmean(found) if found else float("-inf")
 
@@ -120,24 +121,24 @@ def _large_cannot_get_there(e: Evidence) -> Outcome:
 # --- sharpness ------------------------------------------------------------------------------------------------------
 
 
-def sharpness_of(e: Evidence, arm: Arm) -> dict[int, Mapping[str, Any]]:
+def sharpness_of(e: TaskResults, arm: Setting) -> dict[int, Mapping[str, Any]]:
     """What was measured at the end of an arm's runs, by seed."""
-    names = {seed: f"sharpness-{arm.batch_size}-{arm.lr:g}-{seed}" for seed in e.plan.seeds}
+    names = {seed: sharpness_note(arm.batch_size, arm.lr, seed) for seed in e.plan.seeds}
     return {seed: found for seed, name in names.items() if (found := e.noted(name)) is not None}
 
 
 def _box(found: Mapping[str, Any], box: str) -> float | None:
-    return found[box][-1]["value"] if isinstance(found[box], list) else None
+    return found[box][-1]["value"] if not_applicable(found[box]) is None else None
 
 
-def _flatter(e: Evidence) -> Outcome:
+def _flatter(e: TaskResults) -> Outcome:
     small, large = (sharpness_of(e, e.at_one_rate(b)) for b in e.ends)
     if not small or not large:
         return _MISSING
     first = next(iter(small.values()))
     for box in ("keskar", "relative"):
-        if not isinstance(first[box], list):
-            return not_testable(first[box]["not_applicable"])
+        if (why := not_applicable(first[box])) is not None:
+            return not_testable(why)
     outcomes: dict[str, Outcome] = {}
     for box, name in (("keskar", "in Keskar's box"), ("relative", "in the relative box")):
         pairs = [(_box(small[s], box), _box(large[s], box)) for s in small if s in large]
@@ -157,8 +158,8 @@ def _eigenvalue(small: Mapping[int, Any], large: Mapping[int, Any]) -> str:
     pairs = [(value(small[s]), value(large[s])) for s in small if s in large]
     ratio = intervals.geometric_ratio((b, a) for a, b in pairs if a is not None and b is not None)
     if ratio.value is None:
-        missing = next(iter(small.values()))["curvature"].get(
-            "not_applicable", ratio.method if ratio.n else "it was not measured"
+        missing = not_applicable(next(iter(small.values()))["curvature"]) or (
+            ratio.method if ratio.n else "it was not measured"
         )
         return f" (largest Hessian eigenvalue: {missing})"
     return f" (the same of the largest Hessian eigenvalue is {ratio.value:.2g})"
@@ -167,7 +168,7 @@ def _eigenvalue(small: Mapping[int, Any], large: Mapping[int, Any]) -> str:
 # --- drift of activations -------------------------------------------------------------------------------------------
 
 
-def drift(e: Evidence, row: StudyRow) -> dict[str, float]:
+def drift(e: TaskResults, row: StudyRow) -> dict[str, float]:
     """How far the mean input of each hidden layer has moved by the end of a run, in deviations at the start."""
     found = None if row.status == "diverged" else _last_row(e, row, "activations")
     if found is None:
@@ -175,15 +176,15 @@ def drift(e: Evidence, row: StudyRow) -> dict[str, float]:
     return {name: layer["drift"] for name, layer in found["layers"].items() if layer["drift"]}
 
 
-def _no_layer(e: Evidence) -> Outcome | None:
+def _no_layer(e: TaskResults) -> Outcome | None:
     for run in e.runs.values():
         for row in run.rows:
             if row.get("kind") == "activations":
-                return not_testable(row["not_applicable"]) if "not_applicable" in row else None
+                return None if (why := not_applicable(row)) is None else not_testable(why)
     return _MISSING
 
 
-def _large_drifts_more(e: Evidence) -> Outcome:
+def _large_drifts_more(e: TaskResults) -> Outcome:
     if (why := _no_layer(e)) is not None:
         return why
 
@@ -201,7 +202,7 @@ def _large_drifts_more(e: Evidence) -> Outcome:
     return parts("the number of updates", {"at equally many epochs": more(""), "at equally many steps": more(FIXED)})
 
 
-def _drift_unsettles(e: Evidence) -> Outcome:
+def _drift_unsettles(e: TaskResults) -> Outcome:
     """Over the runs of the grid of each seed, whether those that drift more are rougher."""
     if (why := _no_layer(e)) is not None:
         return why
@@ -218,7 +219,7 @@ def _drift_unsettles(e: Evidence) -> Outcome:
     return above(intervals.mean_correlation(found), 0.0, 0.1, what, e.ids(*e.arms("")))
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.4c": _small_farther,
     "S0.5b": _explores,
     "S1.5a": _explores,

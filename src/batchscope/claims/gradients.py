@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..fits import intervals
+from ..not_applicable import not_applicable
 from ..records import Estimate
 from ..wording import count, number
+from .comparisons import unmeasured
 from .convergence import rough_per_update
-from .evidence import Evidence
+from .evidence import TaskResults
 from .outcome import Outcome, above, all_of, below, not_testable, undecided, within
+from .plan import competition_note
 
 __all__ = ["DECISIONS", "cosine_of_two_batches"]
 
@@ -23,10 +26,10 @@ _HALF = 0.5
 _TAIL = 10.0
 
 
-def _by_size(e: Evidence) -> dict[int, Mapping[str, Any]] | Outcome:
+def _by_size(e: TaskResults) -> dict[int, Mapping[str, Any]] | Outcome:
     """The gradient statistics by batch size; why there are none."""
-    if (reason := e.why_not("gradients")) is not None:
-        return undecided(reason) if e.noted("gradients") is None else not_testable(reason)
+    if (missing := unmeasured(e, "gradients")) is not None:
+        return missing
     return {record["batch_size"]: record for record in e.noted("gradients")}
 
 
@@ -34,12 +37,12 @@ def _estimate(record: Mapping[str, Any], name: str) -> Estimate:
     return Estimate(**record[name])
 
 
-def _ends(e: Evidence, found: Mapping[int, Any]) -> tuple[int, int]:
+def _ends(e: TaskResults, found: Mapping[int, Any]) -> tuple[int, int]:
     small, large = e.ends
     return (small, large) if {small, large} <= set(found) else (min(found), max(found))
 
 
-def _variance_falls(e: Evidence) -> Outcome:
+def _variance_falls(e: TaskResults) -> Outcome:
     found = _by_size(e)
     if isinstance(found, Outcome):
         return found
@@ -52,7 +55,7 @@ def _variance_falls(e: Evidence) -> Outcome:
     return below(ratio, 1.0, _FACTOR, what)
 
 
-def _mini_batch_varies_less(e: Evidence) -> Outcome:
+def _mini_batch_varies_less(e: TaskResults) -> Outcome:
     found = _by_size(e)
     if isinstance(found, Outcome):
         return found
@@ -62,7 +65,7 @@ def _mini_batch_varies_less(e: Evidence) -> Outcome:
     return below(ratio, 1.0, _FACTOR, what)
 
 
-def _cosine_rises(e: Evidence) -> Outcome:
+def _cosine_rises(e: TaskResults) -> Outcome:
     found = _by_size(e)
     if isinstance(found, Outcome):
         return found
@@ -81,7 +84,7 @@ def _relative_distance(record: Mapping[str, Any]) -> Estimate:
     return Estimate(value=value, low=low, high=high, n=variance.n, unit="1", method=variance.method)
 
 
-def _inaccurate_picture(e: Evidence) -> Outcome:
+def _inaccurate_picture(e: TaskResults) -> Outcome:
     found = _by_size(e)
     if isinstance(found, Outcome):
         return found
@@ -99,7 +102,7 @@ def _inaccurate_picture(e: Evidence) -> Outcome:
     )
 
 
-def _closer_and_closer(e: Evidence) -> Outcome:
+def _closer_and_closer(e: TaskResults) -> Outcome:
     found = _by_size(e)
     if isinstance(found, Outcome):
         return found
@@ -115,7 +118,7 @@ def _closer_and_closer(e: Evidence) -> Outcome:
     return all_of(*steps)
 
 
-def _one_over_batch_size(e: Evidence) -> Outcome:
+def _one_over_batch_size(e: TaskResults) -> Outcome:
     """The slope of the variance in logarithms, over all batch sizes."""
     found = _by_size(e)
     if isinstance(found, Outcome):
@@ -128,9 +131,9 @@ def _one_over_batch_size(e: Evidence) -> Outcome:
     return within(effect, *_ABOUT_MINUS_ONE, what)
 
 
-def _confident(e: Evidence) -> Outcome:
-    if (reason := e.why_not("downhill")) is not None:
-        return undecided(reason) if e.noted("downhill") is None else not_testable(reason)
+def _confident(e: TaskResults) -> Outcome:
+    if (missing := unmeasured(e, "downhill")) is not None:
+        return missing
     shares = {record["batch_size"]: Estimate(**record["share"]) for record in e.noted("downhill")}
     small, large = min(shares), max(shares)
     change = intervals.difference_of_independent_means(shares[large], shares[small])
@@ -138,12 +141,12 @@ def _confident(e: Evidence) -> Outcome:
     return all_of(_cosine_rises(e), above(change, 0.0, 0.02, what))
 
 
-def cosine_of_two_batches(e: Evidence) -> Outcome:
+def cosine_of_two_batches(e: TaskResults) -> Outcome:
     """Whether the gradients of two small batches point less the same way than those of two large ones."""
-    small, large = (e.noted(f"competition-{b}") for b in e.ends)
+    small, large = (e.noted(competition_note(b)) for b in e.ends)
     for found in (small, large):
-        if isinstance(found, dict):
-            return not_testable(found["not_applicable"])
+        if (why := not_applicable(found)) is not None:
+            return not_testable(why)
     if small is None or large is None:
         return undecided("two batches of the largest size do not fit into the training set, or were not measured")
     cosines = [[c for r in records if (c := r["at_once"]["cosine"]) is not None] for records in (small, large)]
@@ -152,9 +155,9 @@ def cosine_of_two_batches(e: Evidence) -> Outcome:
     return above(change, 0.0, 0.02, what)
 
 
-def _compete(e: Evidence) -> Outcome:
-    if (reason := e.why_not("competition")) is not None:
-        return undecided(reason) if e.noted("competition") is None else not_testable(reason)
+def _compete(e: TaskResults) -> Outcome:
+    if (missing := unmeasured(e, "competition")) is not None:
+        return missing
     sums = [record["at_once"] for record in e.noted("competition")]
     cosines = [s["cosine"] for s in sums if s["cosine"] is not None]
     kept = intervals.mean([s["kept"] for s in sums if s["kept"] is not None])
@@ -162,14 +165,14 @@ def _compete(e: Evidence) -> Outcome:
     return below(intervals.mean(cosines), _HALF, 0.0, what)
 
 
-def _sums(e: Evidence) -> tuple[Sequence[int], Sequence[Sequence[float]], int] | Outcome:
-    if (reason := e.why_not("sums")) is not None:
-        return undecided(reason) if e.noted("sums") is None else not_testable(reason)
+def _sums(e: TaskResults) -> tuple[Sequence[int], Sequence[Sequence[float]], int] | Outcome:
+    if (missing := unmeasured(e, "sums")) is not None:
+        return missing
     norms = e.noted("sums")["norms"]
     return norms["batch_sizes"], norms["norms"], norms["samples"]
 
 
-def _one_step_smaller(e: Evidence) -> Outcome:
+def _one_step_smaller(e: TaskResults) -> Outcome:
     """The norm of one large gradient against that of the sum over small steps through the same examples."""
     found = _sums(e)
     if isinstance(found, Outcome):
@@ -186,7 +189,7 @@ def _one_step_smaller(e: Evidence) -> Outcome:
     return above(total, 1.0, _FACTOR, what)
 
 
-def _heavy_tail(e: Evidence) -> Outcome:
+def _heavy_tail(e: TaskResults) -> Outcome:
     """Entries beyond a value in the tail of the largest batch's, its count over the smallest's."""
     found = _sums(e)
     if isinstance(found, Outcome):
@@ -199,7 +202,7 @@ def _heavy_tail(e: Evidence) -> Outcome:
     return above(effect, _TAIL, 0.0, what)
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.3a": _mini_batch_varies_less,
     "S0.7b": _inaccurate_picture,
     "S1.4a": lambda e: all_of(_variance_falls(e), _cosine_rises(e)),

@@ -10,7 +10,7 @@ from ..fits import intervals
 from ..records import Estimate
 from ..wording import bytes_, count, duration
 from .comparisons import TIME, epoch_time_falls
-from .evidence import Evidence
+from .evidence import TaskResults
 from .outcome import Outcome, above, all_of, below, exactly, not_testable, parts, undecided
 
 __all__ = ["DECISIONS"]
@@ -22,21 +22,21 @@ _NAMED = (10, 100, 1000)
 _NO_SINGLE = not_testable("this model cannot be trained on a single example (batch normalisation)")
 
 
-def _untimed(e: Evidence) -> Outcome:
+def _untimed(e: TaskResults) -> Outcome:
     return undecided(f"step times: {e.why_not('timing') or 'too few batch sizes'}")
 
 
-def _throughput(e: Evidence, size: int, other: int) -> Estimate:
+def _throughput(e: TaskResults, size: int, other: int) -> Estimate:
     """Examples per second at `other` over those at `size`."""
     return intervals.geometric_mean((other / size / r for r in e.step_ratios(size, other)), "times")
 
 
-def _timed_sizes(e: Evidence) -> list[int]:
-    timing = e.noted("timing")
+def _timed_sizes(e: TaskResults) -> list[int]:
+    timing = e.measured("timing")
     return [] if timing is None else list(timing["sizes"])
 
 
-def _larger_is_faster(e: Evidence) -> Outcome:
+def _larger_is_faster(e: TaskResults) -> Outcome:
     """From each batch size of the grid to the next: it depends on the size where only some steps do."""
     sizes = e.plan.batch_sizes
     steps = {
@@ -49,7 +49,7 @@ def _larger_is_faster(e: Evidence) -> Outcome:
     return parts("the batch size", steps) if steps else _untimed(e)
 
 
-def _parallel(e: Evidence) -> Outcome:
+def _parallel(e: TaskResults) -> Outcome:
     sizes = _timed_sizes(e)
     if len(sizes) < 2:
         return _untimed(e)
@@ -57,7 +57,7 @@ def _parallel(e: Evidence) -> Outcome:
     return above(_throughput(e, sizes[0], sizes[-1]), 1.0, TIME, what)
 
 
-def _mini_batches_faster(e: Evidence) -> Outcome:
+def _mini_batches_faster(e: TaskResults) -> Outcome:
     sizes = [b for b in _timed_sizes(e) if b in e.plan.batch_sizes and b > 1]
     if e.plan.least_batch_size > 1:
         return _NO_SINGLE
@@ -71,7 +71,7 @@ def _mini_batches_faster(e: Evidence) -> Outcome:
     )
 
 
-def _only_marginally_more(e: Evidence) -> Outcome:
+def _only_marginally_more(e: TaskResults) -> Outcome:
     sizes = [b for b in _NAMED if e.step_ratios(1, b)]
     if e.plan.least_batch_size > 1:
         return _NO_SINGLE
@@ -89,7 +89,7 @@ def _only_marginally_more(e: Evidence) -> Outcome:
     return parts("the batch size", outcomes)
 
 
-def _small_costs_more(e: Evidence) -> Outcome:
+def _small_costs_more(e: TaskResults) -> Outcome:
     small, large = e.ends
     ratio = intervals.geometric_mean((large / small / r for r in e.step_ratios(small, large)), "times")
     if ratio.value is None:
@@ -97,7 +97,7 @@ def _small_costs_more(e: Evidence) -> Outcome:
     return above(ratio, 1.0, TIME, f"the time of an epoch at batch size {count(small)} over that at {count(large)}")
 
 
-def _fewer_and_faster(e: Evidence) -> Outcome:
+def _fewer_and_faster(e: TaskResults) -> Outcome:
     small, large = e.ends
     steps = exactly(
         large > small,
@@ -108,7 +108,7 @@ def _fewer_and_faster(e: Evidence) -> Outcome:
     return all_of(epoch_time_falls(e), steps)
 
 
-def _more_memory(e: Evidence) -> Outcome:
+def _more_memory(e: TaskResults) -> Outcome:
     memory = e.memory
     if not {*e.ends} <= set(memory):
         return undecided("the memory of a step was not read")
@@ -117,7 +117,7 @@ def _more_memory(e: Evidence) -> Outcome:
     return exactly(large > small, large / small, f"peak memory of a training step by batch size: {told}", unit="times")
 
 
-def _memory_limits(e: Evidence) -> Outcome:
+def _memory_limits(e: TaskResults) -> Outcome:
     """The largest batch that fits, on the line through the readings, against the training set."""
     memory, capacity = e.memory, e.noted("capacity")
     if capacity is None or len(memory) < 2:
@@ -133,7 +133,7 @@ def _memory_limits(e: Evidence) -> Outcome:
     return exactly(fits < e.study.examples, min(fits, 1e18) / e.study.examples, told, unit="training sets")
 
 
-def _seconds_by_steps(e: Evidence) -> Outcome:
+def _seconds_by_steps(e: TaskResults) -> Outcome:
     """Time goes with the steps, and each further second gains less."""
     arm = e.at_best(e.plan.middle)
     metric = e.loss or e.study.metric
@@ -154,7 +154,7 @@ def _seconds_by_steps(e: Evidence) -> Outcome:
     return below(gain, 1.0, 0.1, f"in runs of {duration(sum(taken) / len(taken))}, {what},", e.ids(arm))
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.8a": _larger_is_faster,
     "S0.10b": _seconds_by_steps,
     "S1.4c": _parallel,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from ..fits import intervals
 from ..study import StudyRow
 from ..study_rows import Evaluation
 from .comparisons import LOSS, NO_TEST, at, better, called, least, no_worse
-from .evidence import Evidence
+from .evidence import TaskResults
 from .outcome import Outcome, above, all_of, below, undecided, within
 from .plan import LONG
 
@@ -18,7 +19,7 @@ _TENTH, _THIRD = 0.1, 1 / 3
 _NO_LONG = undecided("the long runs were not made before the budget was used up")
 
 
-def _score_before(e: Evidence, share: float, name: str) -> Outcome:
+def _score_before(e: TaskResults, share: float, name: str) -> Outcome:
     """The score at a share of the steps of its best, against the best, along the same runs."""
     arm = e.at_best(e.plan.middle)
     changes: list[float] = []
@@ -32,7 +33,7 @@ def _score_before(e: Evidence, share: float, name: str) -> Outcome:
     return above(intervals.mean(changes), 0.0, least(e, e.score, arm), what, e.ids(arm))
 
 
-def _too_short(e: Evidence) -> Outcome:
+def _too_short(e: TaskResults) -> Outcome:
     """The validation loss after a tenth of the best run's steps, at the rate that is best for that length."""
     metric = e.loss or e.study.metric
     best = e.at_best(e.plan.middle)
@@ -55,7 +56,7 @@ def _too_short(e: Evidence) -> Outcome:
     return above(intervals.geometric_ratio(pairs), 1.0, LOSS, what, e.ids(*arms))
 
 
-def _saves_time_but_underfits(e: Evidence) -> Outcome:
+def _saves_time_but_underfits(e: TaskResults) -> Outcome:
     arm = e.at_best(e.plan.middle)
     times: list[tuple[float, float]] = []
     losses: list[tuple[float, float]] = []
@@ -92,12 +93,12 @@ def stopped(course: Sequence[Evaluation], metric: str, sign: int, patience: floa
     return course[-1], best
 
 
-def patience_of(e: Evidence) -> float:
+def patience_of(e: TaskResults) -> float:
     """Epochs without improvement after which early stopping ends a long run: a quarter of the grid's, at least two."""
     return max(2.0, e.plan.epochs / 4)
 
 
-def _stop_against(e: Evidence, against: str) -> Outcome:
+def _stop_against(e: TaskResults, other: Literal["best", "last"]) -> Outcome:
     """The test metric at the epoch that early stopping chooses against that at another epoch of the same run."""
     test = e.test
     if test is None:
@@ -109,17 +110,18 @@ def _stop_against(e: Evidence, against: str) -> Outcome:
     for row in e.kept(arm):
         course = e.course(row)
         _, chosen = stopped(course, e.metric.metric, e.metric.sign, patience_of(e))
-        other = course[-1]
-        if against == "the best epoch of the whole run":
-            other = max(course, key=lambda x: e.metric.sign * x.metrics[e.metric.metric])
-        changes.append(test.sign * (chosen.metrics[test.metric] - other.metrics[test.metric]))
+        there = course[-1]
+        if other == "best":
+            there = max(course, key=lambda x: e.metric.sign * x.metrics[e.metric.metric])
+        changes.append(test.sign * (chosen.metrics[test.metric] - there.metrics[test.metric]))
+    against = {"best": "the best epoch of the whole run", "last": "the last epoch"}[other]
     what = (
         f"{better(e, test)} from {against} to the epoch of early stopping (patience {patience_of(e):g}), {called(arm)},"
     )
     return no_worse(e, test, intervals.mean(changes), what, e.ids(arm))
 
 
-def _fewer_epochs(e: Evidence) -> Outcome:
+def _fewer_epochs(e: TaskResults) -> Outcome:
     arm = e.at_one_rate(e.plan.long_sizes[0], LONG)
     if not e.kept(arm):
         return _NO_LONG
@@ -132,7 +134,7 @@ def _fewer_epochs(e: Evidence) -> Outcome:
     return below(share, 1.0, 0.05, "the epochs until early stopping over those of the whole run", e.ids(arm))
 
 
-def _lowest_point(e: Evidence) -> Outcome:
+def _lowest_point(e: TaskResults) -> Outcome:
     """The weights of the best validation epoch against those of the last, on the test part."""
     test = e.test
     if test is None:
@@ -150,13 +152,13 @@ def _lowest_point(e: Evidence) -> Outcome:
     return no_worse(e, test, intervals.mean(map(change, e.kept(arm))), what, e.ids(arm))
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.10a": lambda e: _score_before(e, _TENTH, "a tenth"),
     "S2.9a": lambda e: _score_before(e, _THIRD, "a third"),
     "S0.12b": _too_short,
     "S2.10c": _too_short,
     "S2.9c": _saves_time_but_underfits,
-    "S0.13": lambda e: all_of(_stop_against(e, "the best epoch of the whole run"), _stop_against(e, "the last epoch")),
+    "S0.13": lambda e: all_of(_stop_against(e, "best"), _stop_against(e, "last")),
     "S1.8": _lowest_point,
-    "S2.14": lambda e: all_of(_stop_against(e, "the last epoch"), _fewer_epochs(e)),
+    "S2.14": lambda e: all_of(_stop_against(e, "last"), _fewer_epochs(e)),
 }

@@ -6,24 +6,26 @@ import math
 from collections.abc import Callable, Mapping
 
 from ..fits import intervals
+from ..not_applicable import not_applicable
 from ..wording import number
 from .comparisons import TIME, better, called, gap_change, gap_least, last, least, score_change, versus
 from .convergence import epochs_to_common_loss
-from .evidence import Evidence
+from .evidence import TaskResults
 from .outcome import Outcome, above, all_of, any_of, below, differs, not_testable, parts, undecided
-from .plan import ORDER
+from .plan import NORM, NormPlace, norm_variant, order_variant, robustness_note
 
 __all__ = ["DECISIONS"]
 
-_BEFORE, _AFTER, _PLAIN = "norm before", "norm after", "none"
+_BEFORE, _AFTER = norm_variant("before"), norm_variant("after")
+_WITHOUT_AND_WITH: tuple[NormPlace, NormPlace] = ("none", "before")
 _KINDS = ("noise", "shift", "outliers")
 
 
-def _there(decide: Callable[[Evidence], Outcome]) -> Callable[[Evidence], Outcome]:
+def _there(decide: Callable[[TaskResults], Outcome]) -> Callable[[TaskResults], Outcome]:
     """Decides where the model could be configured and the runs were made."""
 
-    def decided(e: Evidence) -> Outcome:
-        if (reason := e.noted("norm-not-applicable")) is not None:
+    def decided(e: TaskResults) -> Outcome:
+        if (reason := not_applicable(e.noted(NORM))) is not None:
             return not_testable(reason)
         if not e.arms(_BEFORE):
             return undecided("the runs with batch normalisation were not made before the budget was used up")
@@ -32,7 +34,7 @@ def _there(decide: Callable[[Evidence], Outcome]) -> Callable[[Evidence], Outcom
     return decided
 
 
-def _softens(e: Evidence) -> Outcome:
+def _softens(e: TaskResults) -> Outcome:
     """The range over the batch sizes at one rate, with batch normalisation over without."""
     name = f"best_{e.loss or e.study.metric}"
     small, large = e.plan.norm_sizes
@@ -48,7 +50,7 @@ def _softens(e: Evidence) -> Outcome:
     return below(ratio, 1.0, TIME, what, ids)
 
 
-def _faster(e: Evidence) -> Outcome:
+def _faster(e: TaskResults) -> Outcome:
     outcomes: dict[str, Outcome] = {}
     for size in dict.fromkeys(e.plan.norm_sizes):
         without, with_norm = e.at_best(size, e.without), e.at_best(size, _BEFORE)
@@ -58,7 +60,7 @@ def _faster(e: Evidence) -> Outcome:
     return parts("the batch size", outcomes)
 
 
-def _generalises(e: Evidence) -> Outcome:
+def _generalises(e: TaskResults) -> Outcome:
     outcomes: dict[str, Outcome] = {}
     for size in dict.fromkeys(e.plan.norm_sizes):
         without, with_norm = e.at_best(size, e.without), e.at_best(size, _BEFORE)
@@ -72,12 +74,12 @@ def _generalises(e: Evidence) -> Outcome:
     return parts("the batch size", outcomes)
 
 
-def _less_order(e: Evidence) -> Outcome:
+def _less_order(e: TaskResults) -> Outcome:
     """The spread over orders of the data from the same weights, with it over without; an F interval of the ratio."""
     name = f"final_{e.loss or e.study.metric}"
     spreads: list[list[float]] = []
-    for where in ("none", "before"):
-        arms = e.arms(f"{ORDER}, norm {where}")
+    for where in _WITHOUT_AND_WITH:
+        arms = e.arms(order_variant(where))
         values = [math.log(v) for arm in arms for v in e.values(arm, name).values() if v > 0]
         spreads.append(values)
     if min(map(len, spreads)) < 3:
@@ -85,32 +87,32 @@ def _less_order(e: Evidence) -> Outcome:
     without, with_norm = spreads
     effect = intervals.ratio_of_standard_deviations(with_norm, without)
     what = f"the spread of the log of {name.replace('_', ' ', 1)} over {len(without)} orders with it over that without"
-    ids = e.ids(*(arm for w in ("none", "before") for arm in e.arms(f"{ORDER}, norm {w}")))
+    ids = e.ids(*(arm for w in _WITHOUT_AND_WITH for arm in e.arms(order_variant(w))))
     return below(effect, 1.0, 0.1, what, ids)
 
 
-def _more_robust(e: Evidence) -> Outcome:
+def _more_robust(e: TaskResults) -> Outcome:
     """What the strongest disturbance of each kind costs, with it against without, seed by seed."""
     losses: dict[str, dict[str, dict[int, float]]] = {}
     runs: list[str] = []
-    for variant in (_PLAIN, _BEFORE):
+    for where in _WITHOUT_AND_WITH:
         for seed in e.plan.seeds:
-            noted = e.noted(f"robustness-{variant}-{seed}")
+            noted = e.noted(robustness_note(where, seed))
             if noted is None:
                 continue
             found = noted["found"]
-            if isinstance(found, dict):
-                return not_testable(found["not_applicable"])
+            if (why := not_applicable(found)) is not None:
+                return not_testable(why)
             runs.append(noted["run"])
             plain = found[0]["metrics"][e.score.metric]
             for kind in _KINDS:
                 strongest = [r for r in found if r["kind"] == kind][-1]["metrics"][e.score.metric]
-                losses.setdefault(kind, {}).setdefault(variant, {})[seed] = e.score.sign * (plain - strongest)
+                losses.setdefault(kind, {}).setdefault(where, {})[seed] = e.score.sign * (plain - strongest)
     if not losses or any(len(by) < 2 for by in losses.values()):
         return undecided("robustness was not measured before the budget was used up")
     outcomes: dict[str, Outcome] = {}
     for kind, by in losses.items():
-        without, with_norm = by[_PLAIN], by[_BEFORE]
+        without, with_norm = (by[where] for where in _WITHOUT_AND_WITH)
         change = intervals.paired_difference(intervals.matched(with_norm, without))
         cost = number(intervals.mean(without.values()).value)
         what = f"the change with it of what {kind} costs in {e.score.metric} ({cost})"
@@ -118,7 +120,7 @@ def _more_robust(e: Evidence) -> Outcome:
     return parts("the disturbance", outcomes)
 
 
-def _worth_trying(e: Evidence) -> Outcome:
+def _worth_trying(e: TaskResults) -> Outcome:
     """Whether none, before and after differ in the best metric, each at its best rate."""
     size = e.plan.norm_sizes[0]
     arms = [e.at_best(size, variant) for variant in (e.without, _BEFORE, _AFTER)]
@@ -136,7 +138,7 @@ def _name(index: int) -> str:
     return ("none", "before the activation", "after it")[index]
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.9b": _there(_softens),
     "S3.13a": _there(_faster),
     "S3.13b": _there(_generalises),

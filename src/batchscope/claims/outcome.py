@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..records import Estimate
-from ..wording import with_interval
-from .records import NOTHING, Verdict
+from .records import NOTHING, Comparison, Verdict, in_words
 
 __all__ = [
     "Outcome",
@@ -39,13 +39,20 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A verdict with its reason."""
+    """A verdict with the comparisons that it rests on."""
 
     verdict: Verdict
-    reason: str
+    comparisons: tuple[Comparison, ...]
     effect: Estimate = NOTHING
     on: str | None = None
     runs: tuple[str, ...] = ()
+    agrees: bool | None = None
+    """Of a definition: whether what was counted is as the text has it."""
+
+    @property
+    def reason(self) -> str:
+        """The comparisons in words."""
+        return in_words(self.comparisons)
 
 
 def above(
@@ -65,43 +72,30 @@ def above(
     >>> above(e, 1.0, 0.05, "the ratio").verdict.value, above(e, 2.0, 0.05, "the ratio").verdict.value
     ('held', 'not held')
     """
-    counts = f", and by {least:g} to count" if least else ""
-    reason = f"{what} is {with_interval(effect)}; {decides or f'it would have to lie above {bound:g}{counts}'}"
-    if effect.high is not None and effect.high < bound + least:
-        verdict = Verdict.NOT_HELD
-    elif effect.low is not None and effect.low > bound:
-        verdict = Verdict.HELD
-    else:
-        verdict = Verdict.UNDECIDED
-    return Outcome(verdict=verdict, reason=reason, effect=effect, runs=tuple(runs))
+    return _compared(_above(effect, bound, least), effect, what, "above", (bound,), least, runs, decides)
 
 
 def below(
     effect: Estimate, bound: float, least: float, what: str, runs: Sequence[str] = (), *, decides: str = ""
 ) -> Outcome:
     """Whether an effect lies below a bound; the mirror image of `above`."""
-    mirrored = above(_mirrored(effect), -bound, least, what, runs)
-    counts = f", and by {least:g} to count" if least else ""
-    reason = f"{what} is {with_interval(effect)}; {decides or f'it would have to lie below {bound:g}{counts}'}"
-    return replace(mirrored, effect=effect, reason=reason)
+    return _compared(_below(effect, bound, least), effect, what, "below", (bound,), least, runs, decides)
 
 
 def differs(effect: Estimate, bound: float, least: float, what: str, runs: Sequence[str] = ()) -> Outcome:
     """Whether an effect lies off a value by more than `least`, on whichever side."""
-    up, down = above(effect, bound + least, 0.0, what, runs), below(effect, bound - least, 0.0, what, runs)
-    reason = f"{what} is {with_interval(effect)}; it would have to lie off {bound:g} by more than {least:g}"
-    if Verdict.HELD in (up.verdict, down.verdict):
+    sides = {_above(effect, bound + least, 0.0), _below(effect, bound - least, 0.0)}
+    if Verdict.HELD in sides:
         verdict = Verdict.HELD
-    elif up.verdict is down.verdict is Verdict.NOT_HELD:
+    elif sides == {Verdict.NOT_HELD}:
         verdict = Verdict.NOT_HELD
     else:
         verdict = Verdict.UNDECIDED
-    return replace(up, verdict=verdict, reason=reason)
+    return _compared(verdict, effect, what, "off", (bound,), least, runs)
 
 
 def within(effect: Estimate, low: float, high: float, what: str, runs: Sequence[str] = ()) -> Outcome:
     """Whether an effect lies inside a range: the whole interval inside, or wholly outside."""
-    reason = f"{what} is {with_interval(effect)}; it would have to lie from {low:g} to {high:g}"
     if effect.low is None or effect.high is None:
         verdict = Verdict.UNDECIDED
     elif low <= effect.low and effect.high <= high:
@@ -110,23 +104,26 @@ def within(effect: Estimate, low: float, high: float, what: str, runs: Sequence[
         verdict = Verdict.NOT_HELD
     else:
         verdict = Verdict.UNDECIDED
-    return Outcome(verdict=verdict, reason=reason, effect=effect, runs=tuple(runs))
+    return _compared(verdict, effect, what, "within", (low, high), 0.0, runs)
 
 
 def exactly(holds: bool, value: float, what: str, *, unit: str = "", runs: Sequence[str] = ()) -> Outcome:
     """What was counted or read, without any chance in it."""
     effect = Estimate(value=value, low=value, high=value, n=1, unit=unit, method="counted or read, without chance")
-    return Outcome(verdict=Verdict.HELD if holds else Verdict.NOT_HELD, reason=what, effect=effect, runs=tuple(runs))
+    verdict = Verdict.HELD if holds else Verdict.NOT_HELD
+    return Outcome(
+        verdict=verdict, comparisons=(Comparison(what=what, effect=effect),), effect=effect, runs=tuple(runs)
+    )
 
 
 def undecided(reason: str) -> Outcome:
-    """Too little evidence."""
-    return Outcome(verdict=Verdict.UNDECIDED, reason=reason)
+    """A verdict for too little evidence."""
+    return Outcome(verdict=Verdict.UNDECIDED, comparisons=(Comparison(what=reason),))
 
 
 def not_testable(reason: str) -> Outcome:
-    """Nothing here decides it."""
-    return Outcome(verdict=Verdict.NOT_TESTABLE, reason=reason)
+    """A verdict for what nothing here decides."""
+    return Outcome(verdict=Verdict.NOT_TESTABLE, comparisons=(Comparison(what=reason),))
 
 
 def all_of(*outcomes: Outcome) -> Outcome:
@@ -150,20 +147,46 @@ def parts(on: str, outcomes: Mapping[str, Outcome]) -> Outcome:
     """
     verdicts = {outcome.verdict for outcome in outcomes.values()}
     first = next(iter(outcomes.values()))
-    told = "; ".join(f"{condition}: {outcome.reason}" for condition, outcome in outcomes.items())
+    compared = tuple(
+        replace(c, conditions=(condition, *c.conditions)) for condition, o in outcomes.items() for c in o.comparisons
+    )
     runs = _runs(outcomes.values())
     if len(verdicts) == 1:
-        return replace(first, reason=told, runs=runs)
+        return replace(first, comparisons=compared, runs=runs)
     if verdicts == {Verdict.HELD, Verdict.NOT_HELD}:
-        return Outcome(verdict=Verdict.DEPENDS, on=on, reason=told, effect=first.effect, runs=runs)
+        return Outcome(verdict=Verdict.DEPENDS, on=on, comparisons=compared, effect=first.effect, runs=runs)
     worst = Verdict.UNDECIDED if Verdict.UNDECIDED in verdicts else Verdict.NOT_TESTABLE
     effect = next(o.effect for o in outcomes.values() if o.verdict is worst)
-    return Outcome(verdict=worst, reason=told, effect=effect, runs=runs)
+    return Outcome(verdict=worst, comparisons=compared, effect=effect, runs=runs)
+
+
+def _above(effect: Estimate, bound: float, least: float) -> Verdict:
+    if effect.high is not None and effect.high < bound + least:
+        return Verdict.NOT_HELD
+    return Verdict.HELD if effect.low is not None and effect.low > bound else Verdict.UNDECIDED
+
+
+def _below(effect: Estimate, bound: float, least: float) -> Verdict:
+    return _above(_mirrored(effect), -bound, least)
+
+
+def _compared(
+    verdict: Verdict,
+    effect: Estimate,
+    what: str,
+    relation: Literal["above", "below", "off", "within"],
+    bounds: tuple[float, ...],
+    least: float,
+    runs: Sequence[str],
+    rule: str = "",
+) -> Outcome:
+    found = Comparison(what=what, effect=effect, relation=relation, bounds=bounds, least=least, rule=rule)
+    return Outcome(verdict=verdict, comparisons=(found,), effect=effect, runs=tuple(runs))
 
 
 def _joined(decisive: Outcome, outcomes: Sequence[Outcome]) -> Outcome:
-    told = "; ".join(outcome.reason for outcome in outcomes)
-    return replace(decisive, reason=told, runs=_runs(outcomes))
+    compared = tuple(comparison for outcome in outcomes for comparison in outcome.comparisons)
+    return replace(decisive, comparisons=compared, runs=_runs(outcomes))
 
 
 def _runs(outcomes: Iterable[Outcome]) -> tuple[str, ...]:

@@ -18,24 +18,40 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ..errors import UsageError
+from ..study import note_name
 
 __all__ = [
     "FEW",
     "FIXED",
     "LONG",
-    "ORDER",
+    "NORM",
     "PART_OF_BUDGET",
-    "TRIAL",
     "ClaimsPlan",
+    "NormPlace",
+    "competition_note",
+    "is_trial",
+    "norm_variant",
+    "order_variant",
     "plan_for",
     "rates_below",
+    "robustness_note",
+    "sharpness_note",
     "trial_variant",
 ]
 
-FIXED, LONG, FEW, ORDER, TRIAL = "fixed steps", "long", "few examples", "order", "trial"
-"""How the runs beside the grid are named; `norm before` and the like are the names of the configurations."""
+FIXED, LONG, FEW = "fixed steps", "long", "few examples"
+"""How the runs beside the grid are named; functions name those that there are several of."""
+
+NORM = "norm"
+"""The measurement that is there, not applicable, where batch normalisation cannot be configured in the model."""
+
+NormPlace = Literal["none", "before", "after"]
+"""Where batch normalisation stands: nowhere, in front of each activation, or behind it."""
+
+_TRIAL = "trial, "
 
 PART_OF_BUDGET = 0.6
 """Of the budget that the plan is made to fill, as predicted: step times drift, and probes and pages come on top."""
@@ -233,4 +249,38 @@ def trial_variant(epochs: float) -> str:
     >>> trial_variant(2.5)
     'trial, 2.5 epochs'
     """
-    return f"{TRIAL}, {epochs:g} epochs"
+    return f"{_TRIAL}{epochs:g} epochs"
+
+
+def is_trial(variant: str) -> bool:
+    """Whether a variant is that of trials, of any length.
+
+    >>> is_trial(trial_variant(2.5)), is_trial(FIXED)
+    (True, False)
+    """
+    return variant.startswith(_TRIAL)
+
+
+def norm_variant(where: NormPlace) -> str:
+    """The name of runs of the grid with batch normalisation configured."""
+    return f"norm {where}"
+
+
+def order_variant(where: NormPlace) -> str:
+    """The name of runs in many orders of the data, all from the same weights."""
+    return f"order, {norm_variant(where)}"
+
+
+def competition_note(batch_size: int) -> str:
+    """The name of the measurement of how gradients of two batches compete."""
+    return note_name("competition", batch_size)
+
+
+def robustness_note(where: NormPlace, seed: int) -> str:
+    """The name of the measurement of a run's answers to disturbed inputs."""
+    return note_name("robustness", f"{where if where == 'none' else norm_variant(where)}-{seed}")
+
+
+def sharpness_note(batch_size: int, lr: float, seed: int) -> str:
+    """The name of the measurement of the sharpness at the end of a run."""
+    return note_name("sharpness", f"{batch_size}-{lr:g}-{seed}")

@@ -20,17 +20,17 @@ from .comparisons import (
     step,
     versus,
 )
-from .evidence import Arm, Evidence
+from .evidence import Setting, TaskResults
 from .outcome import Outcome, above, all_of, any_of, below, parts, undecided
 
 __all__ = ["DECISIONS", "seconds_against_largest"]
 
 
-def _metric_of_targets(e: Evidence) -> str:
+def _metric_of_targets(e: TaskResults) -> str:
     return e.loss or e.train_loss
 
 
-def seconds_against_largest(e: Evidence, arm_of: Callable[[int], Arm | None]) -> dict[int, tuple[Estimate, str]]:
+def seconds_against_largest(e: TaskResults, arm_of: Callable[[int], Setting | None]) -> dict[int, tuple[Estimate, str]]:
     """For each batch size below the largest, its seconds to a common validation loss over the largest's."""
     arms = {b: arm_of(b) for b in e.plan.batch_sizes}
     metric = _metric_of_targets(e)
@@ -46,7 +46,7 @@ def seconds_against_largest(e: Evidence, arm_of: Callable[[int], Arm | None]) ->
     }
 
 
-def _some_smaller_sooner(e: Evidence) -> Outcome:
+def _some_smaller_sooner(e: TaskResults) -> Outcome:
     found = seconds_against_largest(e, e.at_best)
     if not found:
         return undecided("no validation loss is reached by every batch size at its best rate")
@@ -54,21 +54,21 @@ def _some_smaller_sooner(e: Evidence) -> Outcome:
     return any_of(*(below(effect, 1.0, TIME, what, ids) for effect, what in found.values()))
 
 
-def _smallest_longer(e: Evidence, arm_of: Callable[[int], Arm | None]) -> Outcome:
+def _smallest_longer(e: TaskResults, arm_of: Callable[[int], Setting | None]) -> Outcome:
     found = seconds_against_largest(e, arm_of).get(e.plan.smallest)
     if found is None:
         return undecided("no validation loss is reached by every batch size")
     return above(found[0], 1.0, TIME, found[1], e.ids(*map(arm_of, e.ends)))
 
 
-def _small_takes_longer(e: Evidence) -> Outcome:
+def _small_takes_longer(e: TaskResults) -> Outcome:
     return parts(
         "what is counted",
         {"an epoch": epoch_time_falls(e), "to a common target at one rate": _smallest_longer(e, e.at_one_rate)},
     )
 
 
-def _fewer_steps(e: Evidence) -> Outcome:
+def _fewer_steps(e: TaskResults) -> Outcome:
     small, large = e.ends_at_best
     metric = _metric_of_targets(e)
     level = e.common_level(map(e.at_best, e.plan.batch_sizes), metric)
@@ -80,7 +80,7 @@ def _fewer_steps(e: Evidence) -> Outcome:
     return below(ratio, 1.0, TIME, what, e.ids(small, large))
 
 
-def _holy_grail(e: Evidence) -> Outcome:
+def _holy_grail(e: TaskResults) -> Outcome:
     """Some larger batch is as good on the test part as the smallest, in less time."""
     if e.test is None:
         return NO_TEST
@@ -107,7 +107,7 @@ def _holy_grail(e: Evidence) -> Outcome:
     return any_of(*outcomes)
 
 
-def _best_between(e: Evidence) -> Outcome:
+def _best_between(e: TaskResults) -> Outcome:
     inner = e.plan.batch_sizes[1:-1]
     if not inner:
         return undecided("only two batch sizes were run, and none lies between them")
@@ -139,7 +139,7 @@ def _best_between(e: Evidence) -> Outcome:
     )
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S1.6": _some_smaller_sooner,
     "S3.6c": lambda e: _smallest_longer(e, e.at_best),
     "S2.11b": _small_takes_longer,

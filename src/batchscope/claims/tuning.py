@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..fits import intervals
-from ..trial_sequence import Advice, Choice, Followed, Next, Trial, follow
+from ..trial_sequence import Advice, Choice, Followed, Next, TrialTraining, follow
 from ..wording import count, number, with_interval
 from .comparisons import NO_TEST, TIME, better, called, least, no_worse, versus
-from .evidence import Arm, Evidence
+from .evidence import Setting, TaskResults
 from .outcome import Outcome, above, all_of, below, undecided, within
-from .plan import TRIAL, ClaimsPlan, trial_variant
+from .plan import ClaimsPlan, trial_variant
 
 __all__ = ["DECISIONS", "advice_for", "followed"]
 
@@ -19,7 +19,9 @@ _NEARLY = 0.05
 """Of the loss; published: 2.6 %."""
 
 
-def tuned_range(e: Evidence, quality: str, tuned: str, untuned: str, arms: Callable[[int], Arm | None]) -> Outcome:
+def tuned_range(
+    e: TaskResults, quality: str, tuned: str, untuned: str, arms: Callable[[int], Setting | None]
+) -> Outcome:
     """Per seed, the range of a metric over the batch sizes when tuned, over that at one rate."""
     sizes = e.plan.batch_sizes
     at_one = e.per_seed([e.at_one_rate(b) for b in sizes], f"{untuned}_{quality}")
@@ -34,14 +36,14 @@ def tuned_range(e: Evidence, quality: str, tuned: str, untuned: str, arms: Calla
     return below(intervals.geometric_ratio(pairs), 1.0, 0.05, what, ids)
 
 
-def _tuned_test(e: Evidence) -> Outcome:
+def _tuned_test(e: TaskResults) -> Outcome:
     """Rate and length chosen by validation, against the same rate for all and the end of the runs."""
     if e.test is None:
         return NO_TEST
     return tuned_range(e, e.test.metric, "best", "final", e.at_best)
 
 
-def _left_of_the_gap(e: Evidence) -> Outcome:
+def _left_of_the_gap(e: TaskResults) -> Outcome:
     """What tuning leaves of the difference between the largest and the smallest batch."""
     if e.loss is None:
         return undecided("the task reports no validation loss")
@@ -62,14 +64,14 @@ def _left_of_the_gap(e: Evidence) -> Outcome:
     return below(effect, _HALF, 0.0, what, ids)
 
 
-def _nearly_meet(e: Evidence) -> Outcome:
+def _nearly_meet(e: TaskResults) -> Outcome:
     small, large = e.ends_at_best
     ratio = e.ratio(f"best_{e.loss or e.study.metric}", small, large)
     what = f"the best {e.loss or e.study.metric}, {versus(small, large)}, as a ratio,"
     return within(ratio, 1 - _NEARLY, 1 + _NEARLY, what, e.ids(small, large))
 
 
-def _rate_makes_up(e: Evidence) -> Outcome:
+def _rate_makes_up(e: TaskResults) -> Outcome:
     """How much of the score that the largest batch loses at the small one's rate its best rate wins back."""
     small, large, best = e.at_one_rate(e.plan.smallest), e.at_one_rate(e.plan.largest), e.at_best(e.plan.largest)
     name = f"final_{e.score.metric}"
@@ -100,24 +102,26 @@ def advice_for(plan: ClaimsPlan, *, larger_is_better: bool) -> Advice:
     )
 
 
-def followed(e: Evidence, seed: int) -> Followed:
+def followed(e: TaskResults, seed: int) -> Followed:
     """The sequence of trials with one seed, as far as it was made."""
 
-    def made(asked: Next) -> Trial | None:
+    def made(asked: Next) -> TrialTraining | None:
         arm = e.at_one_rate(asked.batch_size, trial_variant(asked.epochs))
         row = next((row for row in e.rows(arm) if row.seed == seed), None)
         if row is None:
             return None
         value = row.values.get(f"best_{e.metric.metric}")
         step_time = e.step_time_s(asked.batch_size) or 0.0
-        return Trial(batch_size=asked.batch_size, epochs=asked.epochs, value=value, seconds=row.steps * step_time)
+        return TrialTraining(
+            batch_size=asked.batch_size, epochs=asked.epochs, value=value, seconds=row.steps * step_time
+        )
 
     return follow(advice_for(e.plan, larger_is_better=e.study.larger_is_better), made)
 
 
-def _chosen(e: Evidence) -> dict[int, tuple[Trial, float]]:
+def _chosen(e: TaskResults) -> dict[int, tuple[TrialTraining, float]]:
     """What each seed's sequence chose, and the seconds of all its trials."""
-    found: dict[int, tuple[Trial, float]] = {}
+    found: dict[int, tuple[TrialTraining, float]] = {}
     for seed in e.plan.seeds:
         sequence = followed(e, seed)
         choice: Choice | None = sequence.choice
@@ -126,7 +130,7 @@ def _chosen(e: Evidence) -> dict[int, tuple[Trial, float]]:
     return found
 
 
-def _grid_seconds(e: Evidence) -> float:
+def _grid_seconds(e: TaskResults) -> float:
     """Of one seed's runs of the grid."""
     return sum(
         row.steps * (e.step_time_s(row.batch_size) or 0.0)
@@ -136,22 +140,22 @@ def _grid_seconds(e: Evidence) -> float:
     )
 
 
-def _best_of_grid(e: Evidence) -> Arm | None:
+def _best_of_grid(e: TaskResults) -> Setting | None:
     arms = [arm for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None]
 
-    def value(arm: Arm) -> float:
+    def value(arm: Setting) -> float:
         found = e.values(arm, f"best_{e.metric.metric}").values()
         return e.metric.sign * sum(found) / max(1, len(found))
 
     return max(arms, key=value, default=None)
 
 
-def _as_good_as_the_grid(e: Evidence) -> Outcome:
+def _as_good_as_the_grid(e: TaskResults) -> Outcome:
     chosen, best = _chosen(e), _best_of_grid(e)
     if not chosen or best is None:
         return undecided("the trials were not made before the budget was used up")
     values = e.values(best, f"best_{e.metric.metric}")
-    ids = tuple(row.run for arm in e.arms_like(TRIAL) for row in e.rows(arm))
+    ids = tuple(row.run for arm in e.trials() for row in e.rows(arm))
     if e.metric.sign < 0:
         known = {s: trial.value for s, (trial, _) in chosen.items() if trial.value is not None}
         ratios = intervals.geometric_ratio(intervals.matched(known, values))
@@ -163,7 +167,7 @@ def _as_good_as_the_grid(e: Evidence) -> Outcome:
     )
 
 
-def _in_less_time(e: Evidence) -> Outcome:
+def _in_less_time(e: TaskResults) -> Outcome:
     chosen, whole = _chosen(e), _grid_seconds(e)
     if not chosen or not whole:
         return undecided("the trials were not made before the budget was used up")
@@ -171,7 +175,7 @@ def _in_less_time(e: Evidence) -> Outcome:
     return below(intervals.geometric_ratio((seconds, whole) for _, seconds in chosen.values()), 1.0, TIME, what)
 
 
-def _balance(e: Evidence) -> Outcome:
+def _balance(e: TaskResults) -> Outcome:
     """The choice of the trials against the best of the grid in the time of one training, too."""
     chosen, best = _chosen(e), _best_of_grid(e)
     if not chosen or best is None or not e.step_time_s(best.batch_size):
@@ -185,11 +189,11 @@ def _balance(e: Evidence) -> Outcome:
     return all_of(_as_good_as_the_grid(e), below(ratios, 1.5, 0.0, what))
 
 
-def _trial_and_error(e: Evidence) -> Outcome:
+def _trial_and_error(e: TaskResults) -> Outcome:
     return all_of(_as_good_as_the_grid(e), _in_less_time(e))
 
 
-DECISIONS: Mapping[str, Callable[[Evidence], Outcome]] = {
+DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {
     "S0.9a": lambda e: tuned_range(e, e.loss or e.study.metric, "best", "best", e.at_best),
     "S0.9c": _tuned_test,
     "S0.14b": _left_of_the_gap,

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..codec import encode
 from ..errors import TaskError
+from ..not_applicable import NotApplicable
 from ..records import Row
 from ..task import Batch
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, modules_with_parameters, watched
+from .base import modules_with_parameters, watched
 
 __all__ = ["ActivationDrift", "Activations"]
 
@@ -94,7 +96,7 @@ class ActivationDrift:
         assert self._model is not None
         found = self._look(self._model)
         if isinstance(found, NotApplicable):
-            return {"kind": "activations", "step": step, "not_applicable": found.reason}
+            return {"kind": "activations", "step": step, **encode(found)}
         self._first = self._first or found
         layers = {
             name: asdict(_activations(units, self._first.get(name, units), self._last.get(name)))

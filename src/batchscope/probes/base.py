@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -13,12 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import TaskError, UsageError
+from ..not_applicable import NotApplicable
 from ..records import Row
 from ..task import Batch
 from ..workload import Workload, preserved_random_state
 
 __all__ = [
-    "NotApplicable",
     "Observer",
     "Probe",
     "chosen_weight",
@@ -83,13 +82,6 @@ class Observer(Protocol):
     def at_evaluation(self, step: int) -> Row | None:
         """Called at each evaluation, the one before the first step included; the model may be run, not trained."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class NotApplicable:
-    """Why a probe has nothing to say about this model or task; it stands where the measurement would."""
-
-    reason: str
 
 
 def twin(workload: Workload, model: nn.Module) -> nn.Module:

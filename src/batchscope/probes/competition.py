@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..not_applicable import NotApplicable
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, flat, gradients, not_repeatable, trainable, twin
+from .base import flat, gradients, not_repeatable, trainable, twin
 
 __all__ = ["Arrows", "Competition", "Sum", "measure_competition"]
 

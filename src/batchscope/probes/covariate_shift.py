@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import TaskError
+from ..not_applicable import NotApplicable
 from ..task import Batch
 from ..user_code import explained
 from ..workload import RandomState, Workload, preserved_random_state
-from .base import NotApplicable, flat, gradients, modules_with_parameters, twin, watched
+from .base import flat, gradients, modules_with_parameters, twin, watched
 
 __all__ = ["LayerShift", "measure_covariate_shift"]
 

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..codec import encode
+from ..not_applicable import NotApplicable
 from ..records import Row
 from .base import flat, trainable
 
 __all__ = ["DistanceFromInit", "Travel", "is_bias"]
+
+_OUT_OF_RANGE = NotApplicable(reason="the weights have left the range of numbers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ class DistanceFromInit:
         """The row of this evaluation."""
         sums = torch.stack([_sums(p, self._initial[name]) for name, p in self._parameters.items()]).tolist()
         if not all(math.isfinite(value) for values in sums for value in values):
-            return {"kind": "weights", "step": step, "not_applicable": "the weights have left the range of numbers"}
+            return {"kind": "weights", "step": step, **encode(_OUT_OF_RANGE)}
         measured = dict(zip(self._parameters, sums, strict=True))
         layers: dict[str, list[list[float]]] = {}
         for name, values in measured.items():
@@ -106,7 +110,7 @@ def _sums(parameter: Tensor, initial: Tensor) -> Tensor:
 
 
 def _group(name: str, sums: list[list[float]]) -> dict[str, Any]:
-    return _travel(sums) if sums else {"not_applicable": f"the model has no {name}"}
+    return _travel(sums) if sums else encode(NotApplicable(reason=f"the model has no {name}"))
 
 
 def _travel(sums: Iterable[list[float]]) -> dict[str, Any]:

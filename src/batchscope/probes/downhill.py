@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..fits import intervals
+from ..not_applicable import NotApplicable
 from ..records import Estimate
 from ..task import Batch
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, coupled, gradients, not_repeatable, trainable, twin
+from .base import coupled, gradients, not_repeatable, trainable, twin
 
 __all__ = ["Downhill", "measure_downhill"]
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from ..not_applicable import NotApplicable
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, chosen_weight, gradients, twin
+from .base import chosen_weight, gradients, twin
 
 __all__ = ["GradientHistogram", "Histogram", "Shape", "Tail", "measure_histograms", "symmetric_limit"]
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..fits import intervals
+from ..not_applicable import NotApplicable
 from ..records import Estimate
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, chosen_weight, coupled, mean_gradient, trainable, twin
+from .base import chosen_weight, coupled, mean_gradient, trainable, twin
 
 __all__ = ["GradientStatistics", "measure_gradients"]
 

@@ -24,9 +24,10 @@ from ..device import is_out_of_memory
 from ..errors import TaskError, UsageError
 from ..fits import intervals
 from ..fixed_loss import FixedLoss
+from ..not_applicable import NotApplicable
 from ..records import Estimate
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, twin
+from .base import twin
 
 __all__ = ["Curvature", "measure_curvature"]
 

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from ..errors import TaskError, UsageError
 from ..fits import intervals
 from ..held_back_sgd import HeldBackSGD
+from ..not_applicable import NotApplicable
 from ..records import Estimate
 from ..workload import Workload, preserved_random_state
-from .base import NotApplicable, chosen_weight, coupled, square_norm, twin
+from .base import chosen_weight, coupled, square_norm, twin
 
 __all__ = ["NormSpread", "SequentialNorms", "measure_sequential_gradients"]
 

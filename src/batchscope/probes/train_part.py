@@ -19,9 +19,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ..not_applicable import NotApplicable
 from ..records import Row
 from ..workload import RandomState, Workload, preserved_random_state
-from .base import NotApplicable
 
 __all__ = ["MOST_EXAMPLES", "TrainPart"]
 

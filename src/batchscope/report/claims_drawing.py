@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..claims.evidence import Arm, Evidence
+from ..claims.evidence import Setting, TaskResults
 from ..fits import intervals
 from ..records import Estimate
 from ..study_courses import Course, course_of
@@ -47,7 +47,7 @@ def plain(metric: str) -> str:
     return f"{_PARTS[part]} {rest.replace('_', ' ')}" if part in _PARTS and rest else metric
 
 
-def named(arm: Arm | None) -> str:
+def named(arm: Setting | None) -> str:
     """An arm in words."""
     return "none" if arm is None else f"batch size {count(arm.batch_size)} at rate {number(arm.lr)}"
 
@@ -57,14 +57,14 @@ def shade_of(sizes: Sequence[int]) -> Mapping[int, str]:
     return dict(zip(sizes, shades(len(sizes)), strict=True))
 
 
-def course_at(e: Evidence, arm: Arm | None) -> Course | None:
+def course_at(e: TaskResults, arm: Setting | None) -> Course | None:
     """The mean course of an arm; `None` where it was not run, or all its runs diverged."""
     found = (s for s in e.study.summary if arm is not None and (s.batch_size, s.lr, s.variant) == arm)
     row = next(found, None)
     return None if row is None else course_of(e.study, tuple(e.runs.values()), row)
 
 
-def over_seeds(e: Evidence, arm: Arm | None, name: str) -> Estimate:
+def over_seeds(e: TaskResults, arm: Setting | None, name: str) -> Estimate:
     """A value of an arm's rows: the mean over the seeds with its interval."""
     return intervals.mean(list(e.values(arm, name).values()))
 
@@ -75,7 +75,7 @@ def by_size(sizes: Iterable[int], of: Callable[[int], Estimate]) -> dict[int, Es
     return {size: estimate for size, estimate in found.items() if estimate.value is not None}
 
 
-def two_series(e: Evidence, of: Callable[[Arm | None], Estimate]) -> tuple[Series, Series]:
+def two_series(e: TaskResults, of: Callable[[Setting | None], Estimate]) -> tuple[Series, Series]:
     """Something of every batch size at one rate, and of each at its best."""
     sizes = e.plan.batch_sizes
     one, best = by_size(sizes, lambda b: of(e.at_one_rate(b))), by_size(sizes, lambda b: of(e.at_best(b)))

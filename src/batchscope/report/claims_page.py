@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..claims.evidence import Evidence
+from ..claims.evidence import TaskResults
 from ..claims.plan import ClaimsPlan
 from ..claims.records import Claims
 from .blocks import Section
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CLAIMS_SECTIONS", "claims_contents"]
 
-CLAIMS_SECTIONS: tuple[Callable[[Claims, Evidence], Section], ...] = (
+CLAIMS_SECTIONS: tuple[Callable[[Claims, TaskResults], Section], ...] = (
     abstract.build,
     reading.build,
     contradictions.build,
@@ -68,7 +68,7 @@ def claims_contents(claims: Claims, runs: Sequence[StoredRun], plan: ClaimsPlan)
 
     Cost: about a second for a thousand runs.
     """
-    evidence = Evidence(study=claims.study, runs={run.id: run for run in runs}, plan=plan)
+    evidence = TaskResults(study=claims.study, runs={run.id: run for run in runs}, plan=plan)
     head = Head(
         task=claims.task,
         status="what the texts say",

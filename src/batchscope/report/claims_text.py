@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 
-from ..claims.evidence import Evidence
+from ..claims.evidence import TaskResults
 from ..claims.records import Claim, Claims, Verdict
 from ..records import Estimate
 from ..statements import Kind, statements
@@ -15,14 +14,12 @@ from .claims_themes import Theme, claims_of
 
 __all__ = [
     "changed",
-    "comparisons",
     "counted",
     "effect_of",
     "judged",
     "missing",
     "no_runs",
     "note",
-    "spelled",
     "theme_section",
     "times_as",
 ]
@@ -35,8 +32,6 @@ _WORDS = {
     Verdict.UNDECIDED: ("is undecided", "are undecided"),
 }
 _QUOTED = 3
-_BOUND = ("it would have to", "above ", "−1 is", "DOES NOT AGREE")
-"""How the second half of a comparison begins."""
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------
@@ -45,31 +40,12 @@ _BOUND = ("it would have to", "above ", "−1 is", "DOES NOT AGREE")
 def effect_of(claim: Claim) -> str:
     """The number that decides, as it stands under a verdict; empty where there is none."""
     ends = (claim.effect.value, claim.effect.low, claim.effect.high)
-    return "" if ends == (None, None, None) else spelled(with_interval(claim.effect))
+    return "" if ends == (None, None, None) else with_interval(claim.effect)
 
 
-def spelled(text: str) -> str:
-    """Negative numbers with a minus sign.
-
-    >>> spelled("-0.08 (-0.09 to -0.07) of 1e-7")
-    '−0.08 (−0.09 to −0.07) of 1e-7'
-    """
-    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
-
-
-def comparisons(reason: str) -> tuple[str, ...]:
-    """A reason as sentences: one for each number that was compared with its bound.
-
-    >>> comparisons("a is 2; it would have to lie above 1; b is 3; it would have to lie above 4")
-    ('A is 2; it would have to lie above 1.', 'B is 3; it would have to lie above 4.')
-    """
-    found: list[str] = []
-    for part in spelled(reason).split("; "):
-        if found and part.startswith(_BOUND):
-            found[-1] = f"{found[-1]}; {part}"
-        else:
-            found.append(part)
-    return tuple(sentence(part) for part in found)
+def _reasons(claim: Claim) -> tuple[str, ...]:
+    """A sentence for each comparison; for a claim that was stored without them, its reason as one."""
+    return tuple(sentence(c.sentence) for c in claim.comparisons) or (sentence(claim.reason),)
 
 
 def judged(claims: Iterable[Claim], *, compared: bool = True) -> tuple[Judged, ...]:
@@ -88,7 +64,7 @@ def judged(claims: Iterable[Claim], *, compared: bool = True) -> tuple[Judged, .
             verdict=group[0].verdict.value,
             on=group[0].on or "",
             effect=effect_of(group[0]) if compared else "",
-            reasons=comparisons(group[0].reason) if compared else (sentence(spelled(group[0].reason)),),
+            reasons=_reasons(group[0]) if compared else (sentence(group[0].reason),),
         )
         for group in groups.values()
     )
@@ -144,14 +120,17 @@ def theme_section(
 
 
 def _checked(definitions: Sequence[Claim]) -> str:
-    """How many definitions agree with what was counted."""
-    agree, differ = (sum(f"; {said}:" in c.reason for c in definitions) for said in ("checked", "DOES NOT AGREE"))
+    """How many definitions agree with what was counted; empty where nothing was counted."""
+    agree, differ = (sum(c.agrees is wanted for c in definitions) for wanted in (True, False))
+    if not agree + differ:
+        return ""
     told = "checked in real runs" if agree == len(definitions) else f"{agree} of them checked in real runs"
     return f"{told}, {differ} not as the text has it" if differ else told
 
 
 def _folded(claims: Sequence[Claim], noun: str, rest: str) -> list[Block]:
-    return [Verdicts(judged(claims, compared=False), f"{plural(len(claims), noun)}, {rest}")] if claims else []
+    title = ", ".join(filter(None, (plural(len(claims), noun), rest)))
+    return [Verdicts(judged(claims, compared=False), title)] if claims else []
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------
@@ -189,7 +168,7 @@ def changed(change: Estimate, *, larger_is_better: bool = True) -> str:
         size = Estimate(value=-change.value, low=low, high=high, n=change.n, unit=change.unit, method=change.method)
     if change.low is None or change.high is None or change.low <= 0 <= change.high:
         told = f"{number(change.value)}, {number(change.low)} to {number(change.high)}"
-        return f"no different within the intervals ({spelled(told)})"
+        return f"no different within the intervals ({told})"
     better = (change.value > 0) == larger_is_better
     return f"{'better' if better else 'worse'} by {with_interval(size)}"
 
@@ -199,7 +178,7 @@ def note(text: str) -> Text:
     return Text((text,), tone="note")
 
 
-def missing(e: Evidence, what: str, measurement: str) -> Text:
+def missing(e: TaskResults, what: str, measurement: str) -> Text:
     """Why a measurement is not drawn: it was not made in time, or cannot be made."""
     return note(f"No figure of {what}: {e.why_not(measurement) or 'nothing in it can be drawn'}.")
 

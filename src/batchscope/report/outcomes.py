@@ -15,10 +15,10 @@ from .charts import safe
 if TYPE_CHECKING:
     from ..store import StoredRun
 
-__all__ = ["Outcome", "best_by_size", "curve_at", "hover", "outcomes", "step_time"]
+__all__ = ["RunOutcome", "best_by_size", "curve_at", "hover", "outcomes", "step_time"]
 
 
-class Outcome(NamedTuple):
+class RunOutcome(NamedTuple):
     """One finished run, judged by the plan's target."""
 
     id: str
@@ -35,12 +35,12 @@ class Outcome(NamedTuple):
         return self.steps * self.batch_size
 
 
-def outcomes(plan: Plan, runs: Sequence[StoredRun]) -> tuple[Outcome, ...]:
+def outcomes(plan: Plan, runs: Sequence[StoredRun]) -> tuple[RunOutcome, ...]:
     """What each finished run says about the plan's target, whichever target it had itself: a pilot may have had none.
 
     Runs that only fix the length of a decaying schedule say nothing, nor do runs that never measured the metric.
     """
-    found: list[Outcome] = []
+    found: list[RunOutcome] = []
     for run in runs:
         if run.result is None or plan.target is None or run.config.purpose == "horizon":
             continue
@@ -51,13 +51,13 @@ def outcomes(plan: Plan, runs: Sequence[StoredRun]) -> tuple[Outcome, ...]:
             passage = run.result.steps_to_target
         steps = float(run.result.steps) if passage is None else passage
         config = run.config
-        found.append(Outcome(run.id, config.batch_size, config.lr, run.result.status, passage is not None, steps))
+        found.append(RunOutcome(run.id, config.batch_size, config.lr, run.result.status, passage is not None, steps))
     return tuple(found)
 
 
-def best_by_size(found: Sequence[Outcome]) -> dict[int, Outcome]:
+def best_by_size(found: Sequence[RunOutcome]) -> dict[int, RunOutcome]:
     """The run with the fewest steps to the target at each batch size where one reached it."""
-    best: dict[int, Outcome] = {}
+    best: dict[int, RunOutcome] = {}
     for outcome in found:
         if outcome.reached and (outcome.batch_size not in best or outcome.steps < best[outcome.batch_size].steps):
             best[outcome.batch_size] = outcome
@@ -86,7 +86,7 @@ def curve_at(curve: Curve, batch_size: float) -> float | None:
     return None if logs is None else math.exp(logs)
 
 
-def hover(outcome: Outcome, *lines: str) -> str:
+def hover(outcome: RunOutcome, *lines: str) -> str:
     """What a point says when it is pointed at."""
     rate = f", rate {number(outcome.lr)}" if outcome.lr else ""
     head = f"{safe(outcome.id)}<br>batch size {count(outcome.batch_size)}{rate}"

@@ -23,9 +23,15 @@ class Line(NamedTuple):
     """An arm at the best rate of its batch size, with the name and the colour that it has in every figure."""
 
     arm: SummaryRow
-    label: str
+    name: str
+    """The variant, where there are several, and the batch size."""
     colour: str
     group: str
+
+    @property
+    def label(self) -> str:
+        """The name with the learning rate."""
+        return f"{self.name} at rate {number(self.arm.lr)}"
 
 
 def lines_of(study: Study) -> tuple[Line, ...]:
@@ -33,13 +39,13 @@ def lines_of(study: Study) -> tuple[Line, ...]:
     arms = sorted((s for s in study.summary if s.best_lr), key=lambda s: (s.batch_size, s.variant))
     several = len({a.variant for a in arms}) > 1
     return tuple(
-        Line(a, _label(a, several), f"var(--size-{_shade(i, len(arms))})", f"line-{i}") for i, a in enumerate(arms)
+        Line(a, _name(a, several), f"var(--size-{_shade(i, len(arms))})", f"line-{i}") for i, a in enumerate(arms)
     )
 
 
-def _label(arm: SummaryRow, several: bool) -> str:
+def _name(arm: SummaryRow, several: bool) -> str:
     variant = f"{arm.variant or 'as it is'}, " if several else ""
-    return f"{variant}batch size {count(arm.batch_size)} at rate {number(arm.lr)}"
+    return f"{variant}batch size {count(arm.batch_size)}"
 
 
 def _shade(index: int, of: int) -> int:

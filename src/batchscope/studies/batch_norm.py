@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..study import Arm, Length, NamedStudy, StudyQuestion, SummaryRow, grid
-from ..study_parts.normalisation_effects import AFTER, BEFORE, NONE, ghost, middle_of, one_example, ordered
+from ..study import Arm, Length, NamedStudy, StudyQuestion, SummaryRow, grid, note_name
+from ..study_parts.normalisation_effects import AFTER, BEFORE, NONE, NORMALISED, ghost, middle_of, one_example, ordered
 from ..study_parts.normalisation_findings import conclude
 from ..study_parts.normalisation_sections import SETTINGS, sections
 from ..study_rows import row_of, summarise
@@ -78,7 +78,7 @@ def _arm(question: StudyQuestion, variant: str, batch_size: int, lr: float) -> A
 def carry_out(laboratory: Laboratory) -> None:
     """The runs and measurements, or the task as it came where normalisation cannot be configured."""
     from ..normalisation import normalised
-    from ..probes.base import NotApplicable
+    from ..not_applicable import NotApplicable
 
     question = laboratory.question
     tasks: dict[str, Workload] = {}
@@ -86,7 +86,7 @@ def carry_out(laboratory: Laboratory) -> None:
     for variant, where in places.items():
         found = normalised(laboratory.workload, where)
         if isinstance(found, NotApplicable):
-            laboratory.note("not-configured", found.reason)
+            laboratory.note(NORMALISED, found)
             laboratory.sweep(grid(question, laboratory.examples))
             return
         tasks[variant] = laboratory.changed(model=found)
@@ -187,12 +187,15 @@ class _Trials:
         moments: dict[str, Any] = {"best": "best"}
         if run.result is not None and (run.result.steps + 0.5) * size >= _EARLY * task.examples:
             moments["early"] = _EARLY
-        self._noted(f"robustness-{run.id}", lambda: measured_robustness(task, model("best")))
+        self._noted(note_name("robustness", run.id), lambda: measured_robustness(task, model("best")))
         for name, when in moments.items():
-            self._noted(f"shift-{name}-{run.id}", lambda w=when: measured_shift(task, model(w), batch_size=size, lr=lr))
+            self._noted(
+                note_name("shift", f"{name}-{run.id}"),
+                lambda w=when: measured_shift(task, model(w), batch_size=size, lr=lr),
+            )
         if variant == NONE and one_lr is not None and "early" in moments:
             self._noted(
-                f"shift-one-rate-{run.id}",
+                note_name("shift", f"one-rate-{run.id}"),
                 lambda: measured_shift(task, model(_EARLY), batch_size=size, lr=one_lr),
             )
         if variant == BEFORE and size > 1:

@@ -20,7 +20,14 @@ from ..report.study_figures.branch_curves import Branch, Dash, Up, branch_curves
 from ..study import Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow, grid
 from ..study_findings import best_arm, runs_of
 from ..study_parts.demands import needs_length_in, needs_one_rate, needs_several_sizes
-from ..study_parts.readings import DISTANCE, Outcome, outcome_of, over_seeds, readings, with_distance
+from ..study_parts.readings import (
+    DISTANCE,
+    EndMetric,
+    end_metric_of,
+    over_seeds,
+    readings,
+    with_distance,
+)
 from ..wording import count, number, with_interval
 
 if TYPE_CHECKING:
@@ -88,7 +95,7 @@ def _distance(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large:
 
 
 def _quality(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large: SummaryRow) -> Finding:
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     start = _at_steps(study, runs, small, outcome.name)
     steps = _change(start, _at_steps(study, runs, large, outcome.name))
     examples = _change(start, _at_examples(study, runs, large, outcome.name))
@@ -163,7 +170,7 @@ def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:
 
 def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     """Published numbers, the two ways to be equal against batch size, and the courses."""
-    known, outcome = _arms(study), outcome_of(study)
+    known, outcome = _arms(study), end_metric_of(study)
     found = [published_section(study, runs, SHEN, _values(study, runs, known))]
     if known:
         row = Row((_against(study, runs, known, DISTANCE), _against(study, runs, known, outcome.name)))
@@ -224,7 +231,7 @@ def _against(study: Study, runs: Sequence[StoredRun], known: Sequence[SummaryRow
 
 
 def _table(study: Study, runs: Sequence[StoredRun], known: Sequence[SummaryRow]) -> Table:
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     rows: list[tuple[str, ...]] = []
     for arm in known:
         for how, read, seen in (
@@ -238,7 +245,7 @@ def _table(study: Study, runs: Sequence[StoredRun], known: Sequence[SummaryRow])
     return Table((Column("batch size"), *(Column(head, numeric=True) for head in heads)), tuple(rows))
 
 
-def _courses(study: Study, runs: Sequence[StoredRun], known: Sequence[SummaryRow], outcome: Outcome) -> Figure | None:
+def _courses(study: Study, runs: Sequence[StoredRun], known: Sequence[SummaryRow], outcome: EndMetric) -> Figure | None:
     found = [(arm, course) for arm in known if (course := with_distance(study, runs, arm)) is not None]
     if not found:
         return None

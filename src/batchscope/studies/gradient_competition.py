@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..codec import encode
 from ..errors import UsageError
+from ..not_applicable import not_applicable
 from ..published import SHEN_SETTINGS, all_of, conclusion, is_above
 from ..records import Estimate
-from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion
+from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, note_name
 from ..study_parts.checkpoints import KEPT, Checkpoint, checkpoints_of
-from ..study_parts.competing_pairs import COLUMNS, Pairs, pairs_of
+from ..study_parts.competing_pairs import COLUMNS, NOTES, Pairs, pairs_of
 from ..wording import count, joined, percent, plural, with_interval
 
 if TYPE_CHECKING:
@@ -69,14 +71,14 @@ def carry_out(laboratory: Laboratory) -> None:
 
 def _measure(laboratory: Laboratory, at: Checkpoint, weights: Mapping[str, Any], batch_size: int) -> bool:
     """Measure the pairs that are not kept yet, some at a time; whether all are there now."""
-    from ..probes.base import NotApplicable
+    from ..not_applicable import NotApplicable
     from ..probes.competition import measure_competition
 
-    question, name = laboratory.question, f"competition-{at.name}-b{batch_size}"
+    question, name = laboratory.question, note_name(NOTES, f"{at.name}-b{batch_size}")
     wanted = question.repeats or _PIECE
     said = {"seed": at.seed, "part": at.part, "epoch": at.epoch, "label": at.label, "batch_size": batch_size}
     kept: dict[str, Any] = laboratory.noted(name) or {**said, "wanted": wanted, "columns": {c: [] for c in COLUMNS}}
-    if "reason" in kept or len(kept["columns"]["norm_a"]) == wanted:
+    if not_applicable(kept) is not None or len(kept["columns"]["norm_a"]) == wanted:
         return True
     if laboratory.late:
         return False
@@ -92,7 +94,7 @@ def _measure(laboratory: Laboratory, at: Checkpoint, weights: Mapping[str, Any],
             seed=_SEEDS_APART * at.seed + done,
         )
         if isinstance(found, NotApplicable):
-            laboratory.note(name, {**said, "reason": found.reason})
+            laboratory.note(name, {**said, **encode(found)})
             return True
         for pair in found:
             for column, value in _columns(pair).items():

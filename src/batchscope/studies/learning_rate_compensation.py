@@ -30,7 +30,7 @@ from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, Summ
 from ..study_findings import best_rates, paired_difference, runs_of
 from ..study_parts.demands import needs_several_sizes
 from ..study_parts.rate_scaling import scaling_of
-from ..study_parts.readings import arm_of, outcome_of
+from ..study_parts.readings import arm_of, end_metric_of
 from ..wording import joined, number, sentence, with_interval
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
 
 
 def _of_shen(study: Study) -> Iterator[Finding]:
-    cells, outcome = _cells(study), outcome_of(study)
+    cells, outcome = _cells(study), end_metric_of(study)
     if cells is None:
         return
     lost = paired_difference(study, f"final_{outcome.name}", cells.small, cells.large)

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..codec import encode
 from ..errors import UsageError
 from ..fits import intervals
 from ..published import SHEN, Value, conclusion, is_above, published_section
@@ -107,7 +106,7 @@ def carry_out(laboratory: Laboratory) -> None:
 
 def _measure(laboratory: Laboratory, moment: str, ended: Sequence[StoredRun]) -> None:
     """Note the spread of gradients at the initial weights, or where the mini-batch run at its best rate ended."""
-    from ..probes.base import NotApplicable
+    from ..not_applicable import NotApplicable
     from ..probes.gradient_statistics import measure_gradients
 
     question, best = laboratory.question, _best_of(ended, laboratory.target.metric, laboratory.target.mode == "max")
@@ -122,8 +121,9 @@ def _measure(laboratory: Laboratory, moment: str, ended: Sequence[StoredRun]) ->
     found = measure_gradients(
         laboratory.workload, model, batch_sizes=sizes, repeats=question.repeats or _REPEATS, seed=seed
     )
-    refused = {"not_applicable": found.reason} if isinstance(found, NotApplicable) else {}
-    laboratory.note(noted_name(moment), refused or {"run": best.id, "records": encode(found)})
+    laboratory.note(
+        noted_name(moment), found if isinstance(found, NotApplicable) else {"run": best.id, "records": found}
+    )
 
 
 def _best_of(ended: Sequence[StoredRun], metric: str, larger: bool) -> StoredRun | None:

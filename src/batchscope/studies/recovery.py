@@ -19,7 +19,7 @@ from ..report.study_figures.branch_curves import Branch, branch_curves, metrics_
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_courses import course_of
 from ..study_findings import paired_difference
-from ..study_parts.readings import Outcome, arm_of, outcome_of
+from ..study_parts.readings import EndMetric, arm_of, end_metric_of
 from ..wording import joined, number, plural, times, with_interval
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _COLOURS = {
 }
 
 
-class Plan(NamedTuple):
+class RecoveryPlan(NamedTuple):
     """What a question asks for."""
 
     small: int
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
     """Epochs after which the late switch is made: the length of every run."""
 
 
-def plan_of(question: StudyQuestion) -> Plan:
+def plan_of(question: StudyQuestion) -> RecoveryPlan:
     """The two batch sizes, the two rates and the epochs of the late switch.
 
     Raises:
@@ -86,7 +86,7 @@ def plan_of(question: StudyQuestion) -> Plan:
         raise UsageError(f"recovery continues runs at their rate, and a {question.schedule} schedule lets it decay")
     higher = lrs[1] if len(lrs) == 2 else float(f"{_TENFOLD * lrs[0]:.12g}")
     early = _EARLY if length.amount > _EARLY else _EARLY / 2
-    return Plan(small=sizes[0], large=sizes[1], lr=lrs[0], higher=higher, early=early, late=length.amount)
+    return RecoveryPlan(small=sizes[0], large=sizes[1], lr=lrs[0], higher=higher, early=early, late=length.amount)
 
 
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
@@ -138,7 +138,7 @@ def carry_out(laboratory: Laboratory) -> None:
 
 def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
     """Whether the switched runs recover, and the unchanged one does not."""
-    plan, outcome = plan_of(study.question), outcome_of(study)
+    plan, outcome = plan_of(study.question), end_metric_of(study)
     return (
         _switches(study, outcome, "switched to the small batch", plan.small, plan.lr),
         _switches(study, outcome, f"switched to {times(plan.higher / plan.lr)} the rate", plan.large, plan.higher),
@@ -146,7 +146,7 @@ def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
     )
 
 
-def _switches(study: Study, outcome: Outcome, what: str, size: int, lr: float) -> Finding:
+def _switches(study: Study, outcome: EndMetric, what: str, size: int, lr: float) -> Finding:
     plan = plan_of(study.question)
     compared = [_compared(study, outcome, arm_of(study, size, lr, _switched(a))) for a in (plan.early, plan.late)]
     verdicts = [verdict for _, verdict, _ in compared]
@@ -163,7 +163,7 @@ def _switches(study: Study, outcome: Outcome, what: str, size: int, lr: float) -
     )
 
 
-def _stays(study: Study, outcome: Outcome) -> Finding:
+def _stays(study: Study, outcome: EndMetric) -> Finding:
     plan = plan_of(study.question)
     effect, as_good, text = _compared(study, outcome, arm_of(study, plan.large, plan.lr, _unchanged(plan.late)))
     return conclusion(
@@ -175,7 +175,7 @@ def _stays(study: Study, outcome: Outcome) -> Finding:
     )
 
 
-def _compared(study: Study, outcome: Outcome, arm: SummaryRow | None) -> tuple[Estimate | None, bool | None, str]:
+def _compared(study: Study, outcome: EndMetric, arm: SummaryRow | None) -> tuple[Estimate | None, bool | None, str]:
     """The difference to the small batch from scratch, whether it is as good, and both in words."""
     plan = plan_of(study.question)
     scratch = arm_of(study, plan.small, plan.lr)
@@ -188,7 +188,7 @@ def _compared(study: Study, outcome: Outcome, arm: SummaryRow | None) -> tuple[E
     return change, outcome.as_good(change, scratch.estimates[name].value), f"it differs by {with_interval(change)}"
 
 
-def _rule(outcome: Outcome) -> str:
+def _rule(outcome: EndMetric) -> str:
     return (
         f"{_SOURCE}; differences seed by seed, 90 % t interval; as good is worse by no more than {outcome.margin}, "
         "behind is worse by more"
@@ -236,7 +236,7 @@ def _ours(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, metric: str,
 
 
 def _figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
-    plan, outcome = plan_of(study.question), outcome_of(study)
+    plan, outcome = plan_of(study.question), end_metric_of(study)
     large = arm_of(study, plan.large, plan.lr)
     base = course_of(study, runs, large) if large else None
     if base is None:
@@ -260,17 +260,17 @@ def _figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
     )
 
 
-def _of_large(plan: Plan) -> str:
+def _of_large(plan: RecoveryPlan) -> str:
     return f"batch size {plan.large:,} at rate {number(plan.lr)}"
 
 
-def _kept_at(study: Study, steps: Sequence[int], epochs: Sequence[float], plan: Plan) -> float:
+def _kept_at(study: Study, steps: Sequence[int], epochs: Sequence[float], plan: RecoveryPlan) -> float:
     """The epoch of the evaluation at which the early weights were kept."""
     due = (e for s, e in zip(steps, epochs, strict=True) if (s + 0.5) * plan.large >= plan.early * study.examples)
     return next(due, epochs[-1])
 
 
-def _said(study: Study, outcome: Outcome) -> str:
+def _said(study: Study, outcome: EndMetric) -> str:
     ends: dict[str, list[float]] = {}
     for _, kind, _, arm in _roles(study):
         if (value := arm.estimates[f"final_{outcome.name}"].value) is not None:
@@ -293,7 +293,7 @@ def _between(values: Sequence[float]) -> str:
 
 
 def _ends(study: Study) -> Table:
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     rows: list[tuple[str, ...]] = []
     for name, _, after, arm in _roles(study):
         effect, as_good, _ = _compared(study, outcome, arm)
@@ -307,7 +307,7 @@ def _ends(study: Study) -> Table:
 
 
 def _note(study: Study) -> Text:
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     said = (
         f"As good is worse than the small batch from scratch by no more than {outcome.margin}, behind is worse by more."
     )

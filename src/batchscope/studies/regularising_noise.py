@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..fits import intervals
+from ..not_applicable import not_applicable
 from ..published import CHANG, SHEN_SETTINGS, Value, conclusion, is_above, published_section
 from ..records import Estimate
 from ..report.blocks import Block, Column, Section, Table, Text
 from ..report.study_figures.equal_loss_figures import Courses, at_equal_loss, best_by_size
-from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
+from ..study import TRAIN_PART, Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_findings import paired_difference, runs_of
 from ..study_parts.equal_training_loss import TRAINING_LOSS, common_level
 from ..study_rows import Evaluation, evaluation_at, evaluations
@@ -240,7 +241,7 @@ def _values(study: Study, best: Sequence[SummaryRow]) -> list[Value]:
 def _equal_loss(study: Study, best: Sequence[SummaryRow], courses: Courses, examples: int) -> tuple[Block, ...]:
     level = common_level([course for own in courses.values() for course in own.values()])
     if level is None:
-        why = next((note for note in study.notes if "training part" in note), "no run has a training loss above 0")
+        why = not_applicable(study.measurements.get(TRAIN_PART)) or "no run has a training loss above 0"
         return (Text((f"Batch sizes cannot be compared at equal training loss: {why}.",)),)
     tests = sorted({name for own in courses.values() for c in own.values() for name in c[0].metrics if "test_" in name})
     heads = ("batch size", "rate", "epochs to it", "steps", study.metric, *tests, "accuracy gap")

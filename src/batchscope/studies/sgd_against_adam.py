@@ -20,7 +20,7 @@ from ..report.study_figures.value_by_rate import RateSeries, ValueChoice, value_
 from ..report.study_figures.whole_axis import with_whole_axes
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
 from ..study_findings import best_rates, paired_difference, runs_of
-from ..study_parts.readings import arm_of, outcome_of
+from ..study_parts.readings import arm_of, end_metric_of
 from ..study_parts.travel import HARDLY, Quantity, metric_name, travelled, with_travel, within
 from ..wording import count, joined, number, with_interval
 
@@ -158,7 +158,7 @@ def _on_the_sphere(
 
 
 def _accuracy(study: Study, pair: _Pair, where: str, ids: tuple[str, ...]) -> Iterator[Finding]:
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     change = paired_difference(study, f"final_{outcome.name}", pair.sgd, pair.adam)
     if change.value is None:
         return
@@ -238,7 +238,7 @@ def _drawn(pairs: Sequence[_Pair]) -> list[tuple[SummaryRow, Literal["solid", "d
 
 
 def _curves(study: Study, runs: Sequence[StoredRun], pairs: Sequence[_Pair], index: int) -> Figure:
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     branches: list[Branch] = []
     for arm, dash in _drawn(pairs):
         course = with_travel(study, runs, arm, quantities=_QUANTITIES)
@@ -277,7 +277,7 @@ def _said(study: Study, runs: Sequence[StoredRun], pair: _Pair) -> str:
 
 
 def _table(study: Study, runs: Sequence[StoredRun], pairs: Sequence[_Pair]) -> Table:
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     heads = (
         "rate",
         "distance at the end",
@@ -297,7 +297,7 @@ def _table(study: Study, runs: Sequence[StoredRun], pairs: Sequence[_Pair]) -> T
 
 def _by_rate(study: Study, runs: Sequence[StoredRun]) -> Figure:
     """Distance, norm and outcome of every arm; a batch size has a mark of its own."""
-    outcome, sizes = outcome_of(study), sorted(study.question.batch_sizes)
+    outcome, sizes = end_metric_of(study), sorted(study.question.batch_sizes)
     own = {
         (variant, size): sorted(
             (s for s in study.summary if (s.variant, s.batch_size) == (variant, size) and not s.diverged),

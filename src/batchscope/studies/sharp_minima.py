@@ -16,17 +16,17 @@ from ..report.blocks import Block, Column, Section, Table, Text
 from ..report.study_figures.sharpness_figures import by_size_figures, edge_figure, gap_figures, ratio_table
 from ..study import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, grid
 from ..study_parts.demands import needs_several_sizes
-from ..study_parts.readings import outcome_of, over_seeds
+from ..study_parts.readings import end_metric_of, over_seeds
 from ..study_parts.sharpness import (
     EPS,
     KESKAR,
-    comparisons,
     gradient_norms,
     late_change,
-    note_name,
+    noted_as,
     of_seeds,
     ratio_of,
     reasons,
+    size_pairs,
 )
 from ..study_parts.sharpness_findings import SOURCE, sharpness_findings
 from ..wording import count, number, with_interval
@@ -79,7 +79,7 @@ def carry_out(laboratory: Laboratory) -> None:
 
 def _measure(laboratory: Laboratory, run: StoredRun) -> None:
     """Three measurements, each noted as it is made."""
-    from ..probes.base import NotApplicable
+    from ..not_applicable import NotApplicable
     from ..probes.hessian import measure_curvature
     from ..probes.sharpness import measure_box_sharpness
 
@@ -107,9 +107,9 @@ def _measure(laboratory: Laboratory, run: StoredRun) -> None:
 
     model: nn.Module | None = None
     for name, measure in (
-        (note_name("keskar", run.id), box("keskar")),
-        (note_name("relative", run.id), box("relative")),
-        (note_name("curvature", run.id), curvature),
+        (noted_as("keskar", run.id), box("keskar")),
+        (noted_as("relative", run.id), box("relative")),
+        (noted_as("curvature", run.id), curvature),
     ):
         if laboratory.noted(name) is not None:
             continue
@@ -174,8 +174,8 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
 
 def _values(study: Study) -> list[Value]:
     values: list[Value] = []
-    outcome = outcome_of(study)
-    for comparison in comparisons(study):
+    outcome = end_metric_of(study)
+    for comparison in size_pairs(study):
         for arm, phi, accuracy in (
             (comparison.small, "1.23 ± 0.83", "0.9803"),
             (comparison.large, "205 ± 70", "0.9781"),

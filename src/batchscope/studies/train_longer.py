@@ -22,9 +22,9 @@ from ..study_findings import paired_difference, runs_of
 from ..study_parts.demands import needs_length_in, needs_one_rate, needs_several_sizes
 from ..study_parts.readings import (
     DISTANCE,
-    Outcome,
+    EndMetric,
     arm_of,
-    outcome_of,
+    end_metric_of,
     over_seeds,
     readings,
     with_distance,
@@ -111,7 +111,7 @@ def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
 
 
 def _quality(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large: SummaryRow) -> Finding:
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     name = f"final_{outcome.name}"
     change = paired_difference(study, name, small, large)
     short = arm_of(study, large.batch_size, large.lr)
@@ -178,7 +178,7 @@ def _distance_ratio(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, sm
 
 def _as_good(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, small: SummaryRow) -> _Passage:
     """When runs first are where the smallest batch ended, up to the margin."""
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     sign = -1.0 if outcome.larger_is_better else 1.0
     _, ends = _ends(study, runs, small, outcome.name)
     targets = {seed: value + sign * outcome.margin_at(value) for seed, value in ends.items()}
@@ -214,7 +214,7 @@ def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:
 
 def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     """Published numbers, the courses against epochs and steps, and when each comes to where the smallest ended."""
-    small, outcome = _smallest(study), outcome_of(study)
+    small, outcome = _smallest(study), end_metric_of(study)
     found = [published_section(study, runs, SHEN, _values(study, runs), *_of_hoffer(study))]
     if (figure := _figure(study, runs, outcome)) is not None:
         more = () if small is None else (Text((_NOTE,), tone="note"), _table(study, runs, small, outcome))
@@ -245,7 +245,7 @@ def _values(study: Study, runs: Sequence[StoredRun]) -> list[Value]:
 
 
 def _of_hoffer(study: Study) -> tuple[Block, ...]:
-    outcome, large, lr = outcome_of(study), max(study.question.batch_sizes), study.question.lrs[0]
+    outcome, large, lr = end_metric_of(study), max(study.question.batch_sizes), study.question.lrs[0]
     name = f"final_{outcome.name}"
     rows = [
         (what, told, "not run" if arm is None else f"{with_interval(arm.estimates.get(name))} ({arm.batch_size:,})")
@@ -264,7 +264,7 @@ def _of_hoffer(study: Study) -> tuple[Block, ...]:
     return Table(columns, tuple(rows)), Text((said,), tone="note")
 
 
-def _figure(study: Study, runs: Sequence[StoredRun], outcome: Outcome) -> Figure | None:
+def _figure(study: Study, runs: Sequence[StoredRun], outcome: EndMetric) -> Figure | None:
     arms_ = sorted((s for s in study.summary if not s.diverged), key=lambda s: (s.batch_size, s.variant))
     colours = dict(zip(sorted(study.question.batch_sizes), shades(len(study.question.batch_sizes)), strict=True))
     branches = [
@@ -293,7 +293,7 @@ def _figure(study: Study, runs: Sequence[StoredRun], outcome: Outcome) -> Figure
     )
 
 
-def _said(study: Study, runs: Sequence[StoredRun], outcome: Outcome) -> str:
+def _said(study: Study, runs: Sequence[StoredRun], outcome: EndMetric) -> str:
     small, longer = _smallest(study), _longer(study)
     if small is None or not longer:
         return "Runs are not finished, or diverged: nothing can be compared yet."
@@ -309,7 +309,7 @@ def _said(study: Study, runs: Sequence[StoredRun], outcome: Outcome) -> str:
     )
 
 
-def _table(study: Study, runs: Sequence[StoredRun], small: SummaryRow, outcome: Outcome) -> Table:
+def _table(study: Study, runs: Sequence[StoredRun], small: SummaryRow, outcome: EndMetric) -> Table:
     rows: list[tuple[str, ...]] = []
     for arm in sorted(study.summary, key=lambda s: (s.batch_size, s.variant)):
         if arm.diverged:

@@ -31,7 +31,7 @@ from ..study_parts.trial_comparison import (
     trial_of,
     ways_of,
 )
-from ..trial_sequence import Choice, Followed, Next, Trial, follow, what_next
+from ..trial_sequence import Choice, Followed, Next, TrialTraining, follow, what_next
 from ..wording import count, duration, number, percent, plural, with_interval
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def carry_out(laboratory: Laboratory) -> None:
     for seed in question.seeds:
         for rate in WAYS.values():
 
-            def made(asked: Next, seed: int = seed, rate: Callable[[StudyQuestion, int], float] = rate) -> Trial | None:
+            def made(
+                asked: Next, seed: int = seed, rate: Callable[[StudyQuestion, int], float] = rate
+            ) -> TrialTraining | None:
                 run = laboratory.run(_arm(question, asked.batch_size, rate(question, asked.batch_size)), seed)
                 return None if run is None else trial_of(run, asked, target.metric, advice, laboratory.examples_of(run))
 
@@ -229,7 +231,7 @@ def _log(study: Study, way: str, followed: Followed) -> tuple[Text, Table]:
     return Text((f"Trials with {way}, seed {study.question.seeds[0]}:",)), table
 
 
-def _line(study: Study, way: str, why: str, trial: Trial | None) -> tuple[str, ...]:
+def _line(study: Study, way: str, why: str, trial: TrialTraining | None) -> tuple[str, ...]:
     if trial is None:
         return (why, "", "", "", "", "")
     rate = WAYS[way](study.question, trial.batch_size)

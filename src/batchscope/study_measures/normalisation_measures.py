@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..codec import encode
 from ..errors import TaskError
-from ..probes.base import NotApplicable
+from ..not_applicable import NotApplicable
 from ..probes.covariate_shift import LayerShift, measure_covariate_shift
 from ..robustness import measure_robustness
 from ..workload import Workload, index_stream, preserved_random_state
@@ -93,15 +93,14 @@ def _table(values: Tensor) -> Tensor:
 
 
 def measured_robustness(workload: Workload, model: nn.Module) -> list[dict[str, Any]] | dict[str, str]:
-    """`measure_robustness` with its own strengths, or `{"not_applicable": reason}`."""
-    found = measure_robustness(workload, model)
-    return _reason(found) if isinstance(found, NotApplicable) else encode(found)
+    """`measure_robustness` with its own strengths, in JSON types."""
+    return encode(measure_robustness(workload, model))
 
 
 def measured_shift(
     workload: Workload, model: nn.Module, *, batch_size: int, lr: float
 ) -> dict[str, dict[str, float | None]] | dict[str, str]:
-    """`measure_covariate_shift` on two batches of that size, as means by layer; or `{"not_applicable": reason}`.
+    """`measure_covariate_shift` on two batches of that size, as means by layer; or, encoded, why it cannot be.
 
     The step is a first one of the optimizer: momentum and second moments of the run are not known any more.
 
@@ -113,7 +112,7 @@ def measured_shift(
     for _ in range(_SHIFT_BATCHES):
         found = measure_covariate_shift(workload, model, workload.batch(next(stream)), lr=lr)
         if isinstance(found, NotApplicable):
-            return _reason(found)
+            return encode(found)
         for shift in found:
             readings.setdefault(shift.layer, []).append(shift)
     return {
@@ -123,10 +122,6 @@ def measured_shift(
         }
         for layer, shifts in readings.items()
     }
-
-
-def _reason(found: NotApplicable) -> dict[str, str]:
-    return {"not_applicable": found.reason}
 
 
 def _mean(values: Sequence[float]) -> float | None:

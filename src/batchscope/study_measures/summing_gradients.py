@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ..codec import decode, encode
-from ..probes.base import NotApplicable
+from ..not_applicable import NotApplicable, not_applicable
 from ..probes.gradient_histogram import Histogram, symmetric_limit
 from ..probes.sequential_gradients import SequentialNorms, measure_sequential_gradients
 from ..run_limits import CutOff
 from ..shared_repeats import SharedRepeats, one_thread, stretches
+from ..study import note_name
+from ..study_parts.gradient_sums import NOTES
 from ..wording import duration, plural
 from ..workload import Workload
 
@@ -134,14 +136,15 @@ def gradient_sums_at(
     Returns:
         Whether it is all there now.
     """
-    note = f"gradient-sums-{checkpoint.name}"
+    note = note_name(NOTES, checkpoint.name)
     kept = laboratory.noted(note)
-    if kept is not None and ("reason" in kept or len(kept["sums"]["repeats"]) == asked.repeats):
+    if kept is not None and (not_applicable(kept) is not None or len(kept["sums"]["repeats"]) == asked.repeats):
         return True
     if laboratory.late:
         return False
     if not all(bool(v.isfinite().all()) for v in weights.values() if isinstance(v, Tensor) and v.is_floating_point()):
-        laboratory.note(note, {**_named(checkpoint), "reason": "the run diverged: its weights are no numbers"})
+        diverged = NotApplicable(reason="the run diverged: its weights are no numbers")
+        laboratory.note(note, {**_named(checkpoint), **encode(diverged)})
         return True
     model = laboratory.model(weights)
     keeper = _Keeper(laboratory, shared, checkpoint, asked)
@@ -153,7 +156,7 @@ def gradient_sums_at(
         except CutOff:
             return False
         if reason is not None:
-            laboratory.note(note, {**_named(checkpoint), "reason": reason.reason})
+            laboratory.note(note, {**_named(checkpoint), **encode(reason)})
             return True
     else:
         keeper.go_on(kept)

@@ -13,10 +13,11 @@ from statistics import median
 from typing import Any
 
 from ..fits import intervals
+from ..not_applicable import not_applicable
 from ..records import Estimate
 from ..study import Study
 
-__all__ = ["COLUMNS", "Arrow", "Pairs", "pairs_of"]
+__all__ = ["COLUMNS", "NOTES", "Arrow", "Pairs", "pairs_of"]
 
 COLUMNS = (
     "norm_a",
@@ -32,6 +33,10 @@ COLUMNS = (
     "outside",
 )
 """What is kept of each pair; `as_one` in the plane of `a` and `b'`, with `a` along x and `b'` above it."""
+
+NOTES = "competition"
+"""The kind of the notes, one a checkpoint and batch size."""
+_WHAT = "pair"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,14 +170,14 @@ class Pairs:
 
 def pairs_of(study: Study) -> tuple[Pairs, ...]:
     """Everything that was noted, by seed, then by epoch, then by batch size."""
-    found = [_read(data) for name, data in study.measurements.items() if name.startswith("competition-")]
+    found = [_read(data) for data in study.noted(NOTES).values()]
     return tuple(sorted(found, key=lambda p: (p.seed, p.part == "end", p.epoch, p.batch_size)))
 
 
 def _read(data: Mapping[str, Any]) -> Pairs:
     named: dict[str, Any] = {name: data[name] for name in ("seed", "part", "epoch", "label", "batch_size")}
-    if "reason" in data:
-        return Pairs(**named, reason=data["reason"], columns={})
+    if (why := not_applicable(data)) is not None:
+        return Pairs(**named, reason=why, columns={})
     columns = {name: tuple(data["columns"][name]) for name in COLUMNS}
     whole = all(v is not None for name in COLUMNS if name.startswith("norm_") for v in columns[name])
     if not whole:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..codec import decode
+from ..not_applicable import not_applicable
 from ..records import Estimate
-from ..study import Study
+from ..study import Study, note_name
 
 __all__ = ["MOMENTS", "Spread", "less", "noted_name", "refusal_of", "spread_of"]
 
@@ -29,13 +30,13 @@ class Spread:
 
 def noted_name(moment: str) -> str:
     """Under which name a study notes the measurement."""
-    return f"gradients-{moment}"
+    return note_name("gradients", moment)
 
 
 def refusal_of(study: Study) -> str | None:
     """Why the spread is not measured on this task, if so."""
-    noted = (study.measurements.get(noted_name(moment)) for moment in MOMENTS)
-    return next((data["not_applicable"] for data in noted if data and "not_applicable" in data), None)
+    found = (not_applicable(study.measurements.get(noted_name(moment))) for moment in MOMENTS)
+    return next((why for why in found if why is not None), None)
 
 
 def spread_of(study: Study, moment: str) -> dict[int, Spread]:

@@ -13,12 +13,15 @@ from typing import Any
 
 from ..codec import decode
 from ..fits import intervals
+from ..not_applicable import not_applicable
 from ..records import Estimate
 from ..study import Study
 from ..wording import number, with_interval
 
-__all__ = ["Bins", "GradientSums", "Size", "gradient_sums_of"]
+__all__ = ["NOTES", "Bins", "GradientSums", "Size", "gradient_sums_of"]
 
+NOTES = "gradient-sums"
+"""The kind of the notes, one a checkpoint."""
 _UNIT = "loss per weight"
 
 
@@ -167,14 +170,14 @@ class GradientSums:
 
 def gradient_sums_of(study: Study) -> tuple[GradientSums, ...]:
     """Every checkpoint that something was noted about, by seed, the earlier first."""
-    found = [_read(data) for name, data in study.measurements.items() if name.startswith("gradient-sums-")]
+    found = [_read(data) for data in study.noted(NOTES).values()]
     return tuple(sorted(found, key=lambda s: (s.seed, s.part == "end", s.epoch)))
 
 
 def _read(data: Mapping[str, Any]) -> GradientSums:
     named: dict[str, Any] = {name: data[name] for name in ("seed", "part", "epoch", "label")}
-    if "reason" in data:
-        return GradientSums(**named, reason=data["reason"])
+    if (why := not_applicable(data)) is not None:
+        return GradientSums(**named, reason=why)
     sums = data["sums"]
     sizes = sorted((_size(data, i) for i in range(len(sums["batch_sizes"]))), key=lambda s: s.batch_size)
     known = tuple(s for s in sizes if all(math.isfinite(n) for n in s.norms))

@@ -27,6 +27,7 @@ __all__ = [
     "AFTER",
     "BEFORE",
     "NONE",
+    "NORMALISED",
     "WORKS",
     "CommonLoss",
     "Pair",
@@ -37,6 +38,7 @@ __all__ = [
     "epochs_to_common_loss",
     "focus",
     "ghost",
+    "ghost_size",
     "ghost_variant",
     "higher",
     "ids",
@@ -56,6 +58,8 @@ __all__ = [
 
 NONE, BEFORE, AFTER = "no norm", "norm before", "norm after"
 """Variants: without batch normalisation, with it in front of each activation function, and after it."""
+NORMALISED = "normalised"
+"""The measurement that is there, not applicable, where normalisation cannot be configured in the model."""
 _GHOST = "ghost norm"
 _ORDERS = "orders"
 WORKS = 0.9
@@ -65,6 +69,16 @@ WORKS = 0.9
 def ghost(examples: int) -> str:
     """The variant with ghost batches of so many examples, in front of each activation function."""
     return f"{_GHOST} {examples}"
+
+
+def ghost_size(variant: str) -> int | None:
+    """How many examples the ghost batches of a variant have; `None` for a variant without them.
+
+    >>> ghost_size(ghost(16)), ghost_size(BEFORE)
+    (16, None)
+    """
+    name, _, examples = variant.rpartition(" ")
+    return int(examples) if name == _GHOST else None
 
 
 def ordered(variant: str) -> str:
@@ -109,12 +123,12 @@ def pairs(study: Study, variant: str = BEFORE, other: str = NONE) -> list[Pair]:
 def variants_of(study: Study) -> list[str]:
     """The configurations of the grid, in the order in which they were first run."""
     seen = dict.fromkeys(s.variant for s in study.summary)
-    return [v for v in seen if v in (NONE, BEFORE, AFTER) or v.startswith(_GHOST)]
+    return [v for v in seen if v in (NONE, BEFORE, AFTER) or ghost_size(v) is not None]
 
 
 def ghost_variant(study: Study) -> str | None:
     """The configuration with ghost batches, where it was run."""
-    return next((v for v in variants_of(study) if v.startswith(_GHOST)), None)
+    return next((v for v in variants_of(study) if ghost_size(v) is not None), None)
 
 
 def focus(study: Study) -> int:

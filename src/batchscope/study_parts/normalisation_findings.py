@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from ..not_applicable import not_applicable
 from ..published import conclusion, is_above
 from ..records import Estimate
 from ..study import Finding, Study
@@ -17,12 +18,14 @@ from .normalisation_effects import (
     AFTER,
     BEFORE,
     NONE,
+    NORMALISED,
     Pair,
     Tolerance,
     best_of,
     difference,
     epochs_to_common_loss,
     focus,
+    ghost_size,
     ghost_variant,
     higher,
     ids,
@@ -48,7 +51,7 @@ _NEAR = 0.01
 
 def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
     """Every statement that the runs decide, or leave open."""
-    if (reason := study.measurements.get("not-configured")) is not None:
+    if (reason := not_applicable(study.measurements.get(NORMALISED))) is not None:
         return (
             Finding(
                 statement="batch normalisation cannot be configured in this model, so the task was trained as it came: "
@@ -214,7 +217,7 @@ def _ghosts(study: Study) -> Iterator[Finding]:
     yield conclusion(
         "ghost batches make large batches generalise better",
         _better(study, change),
-        f"at batch size {count(pair.with_.batch_size)}, statistics of {variant.rpartition(' ')[2]} examples instead of "
+        f"at batch size {count(pair.with_.batch_size)}, statistics of {ghost_size(variant)} examples instead of "
         f"all change the best {study.metric} by {with_interval(change)}, each at its best rate",
         source="Hoffer et al. 2017, table 1; differences seed by seed, 90 % t interval",
         effect=change,

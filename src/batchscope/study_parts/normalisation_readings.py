@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..study import Study, SummaryRow
+from ..not_applicable import not_applicable
+from ..study import Study, SummaryRow, note_name
 from ..study_findings import runs_of
 from .normalisation_effects import runs_by_seed
 
@@ -30,8 +31,8 @@ __all__ = [
 
 def measured_of(study: Study, what: str, run: str) -> Any:
     """A measurement that was noted for a run; `None`: there is none, or it did not apply."""
-    found = study.measurements.get(f"{what}-{run}")
-    return None if isinstance(found, dict) and "not_applicable" in found else found
+    found = study.measurements.get(note_name(what, run))
+    return None if not_applicable(found) is not None else found
 
 
 def disturbed_metric(study: Study) -> tuple[str, bool]:
@@ -74,7 +75,7 @@ def shift_of(study: Study, arm: SummaryRow, when: str) -> dict[int, float]:
     found: dict[int, float] = {}
     own = _own_layers(study)
     for row in runs_of(study, arm):
-        layers = measured_of(study, f"shift-{when}", row.run) or {}
+        layers = measured_of(study, note_name("shift", when), row.run) or {}
         values = [s["relative"] for name, s in layers.items() if name in own and s["relative"] is not None]
         if values:
             found[row.seed] = math.fsum(values) / len(values)
@@ -83,11 +84,7 @@ def shift_of(study: Study, arm: SummaryRow, when: str) -> dict[int, float]:
 
 def _own_layers(study: Study) -> set[str]:
     """Those that every measurement has."""
-    measured = [
-        set(layers)
-        for name, layers in study.measurements.items()
-        if name.startswith("shift-") and isinstance(layers, dict) and "not_applicable" not in layers
-    ]
+    measured = [set[str](layers) for layers in study.noted("shift").values() if not_applicable(layers) is None]
     return set.intersection(*measured) if measured else set()
 
 
@@ -131,4 +128,4 @@ def drift_course(study: Study, runs: Sequence[StoredRun], arm: SummaryRow) -> tu
 
 
 def _looks(run: StoredRun) -> list[Any]:
-    return [row for row in run.rows if row.get("kind") == "activations" and "layers" in row]
+    return [row for row in run.rows if row.get("kind") == "activations" and not_applicable(row) is None]

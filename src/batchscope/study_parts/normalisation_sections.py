@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..not_applicable import not_applicable
 from ..published import SHEN_SETTINGS, Setup, Value, published_section
 from ..records import Estimate
 from ..report.blocks import Block, Column, Figure, Row, Section, Table, Text
@@ -24,6 +25,7 @@ from .normalisation_effects import (
     AFTER,
     BEFORE,
     NONE,
+    NORMALISED,
     epochs_to_common_loss,
     focus,
     ghost_variant,
@@ -65,7 +67,7 @@ IOFFE = Setup(
 
 def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     """All parts, or the published values and the reason where normalisation cannot be configured."""
-    if (reason := study.measurements.get("not-configured")) is not None:
+    if (reason := not_applicable(study.measurements.get(NORMALISED))) is not None:
         why = Text(
             (f"Batch normalisation cannot be configured in this model: {reason}. The task was trained as it came.",)
         )
@@ -198,7 +200,7 @@ def _tolerance(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
 
 
 def _robustness(study: Study) -> tuple[Block, ...]:
-    reasons = _reasons(study, "robustness-")
+    reasons = _reasons(study, "robustness")
     if reasons:
         return (Text((sentence(f"Inputs cannot be disturbed here: {reasons[0]}"),)),)
     note = Text(
@@ -212,22 +214,18 @@ def _robustness(study: Study) -> tuple[Block, ...]:
     return (*_known([robustness_row(study)], "Nothing was measured."), note)
 
 
-def _reasons(study: Study, prefix: str) -> list[str]:
-    return [
-        found["not_applicable"]
-        for name, found in study.measurements.items()
-        if name.startswith(prefix) and isinstance(found, dict) and "not_applicable" in found
-    ]
+def _reasons(study: Study, kind: str) -> list[str]:
+    return [why for found in study.noted(kind).values() if (why := not_applicable(found)) is not None]
 
 
 def _shift(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
     reasons = [
-        *_reasons(study, "shift-"),
+        *_reasons(study, "shift"),
         *(
-            r["not_applicable"]
+            why
             for run in runs
             for r in run.rows
-            if r.get("kind") == "activations" and "layers" not in r
+            if r.get("kind") == "activations" and (why := not_applicable(r)) is not None
         ),
     ]
     note = Text(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..fits import intervals
+from ..not_applicable import not_applicable
 from ..records import Estimate
 from ..study import Study, SummaryRow
 from ..study_courses import Course, course_of
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DISTANCE",
-    "Outcome",
+    "EndMetric",
     "Reading",
     "arm_of",
-    "outcome_of",
+    "end_metric_of",
     "over_seeds",
     "readings",
     "with_distance",
@@ -44,7 +45,7 @@ class Reading(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class EndMetric:
     """The metric that a study compares runs by at their end; it chooses nothing."""
 
     name: str
@@ -58,9 +59,9 @@ class Outcome:
     def margin_at(self, value: float) -> float:
         """The same as a number: one point of an accuracy, else a tenth of the value compared with.
 
-        >>> Outcome(name="test_accuracy", larger_is_better=True).margin_at(0.9)
+        >>> EndMetric(name="test_accuracy", larger_is_better=True).margin_at(0.9)
         0.01
-        >>> Outcome(name="val_loss", larger_is_better=False).margin_at(0.5)
+        >>> EndMetric(name="val_loss", larger_is_better=False).margin_at(0.5)
         0.05
         """
         return _ONE_POINT if self._is_accuracy else _SHARE_OF_VALUE * abs(value)
@@ -69,7 +70,7 @@ class Outcome:
         """Whether what changed by `change` is no worse than `value` by more than the margin; `None`: it is open.
 
         >>> def by(low, high): return Estimate(value=(low + high) / 2, low=low, high=high, n=3, unit="", method="")
-        >>> accuracy = Outcome(name="test_accuracy", larger_is_better=True)
+        >>> accuracy = EndMetric(name="test_accuracy", larger_is_better=True)
         >>> [accuracy.as_good(by(*ends), 0.9) for ends in ((-0.005, 0.02), (-0.3, -0.2), (-0.05, 0.02))]
         [True, False, None]
         """
@@ -86,14 +87,14 @@ class Outcome:
         return "accuracy" in self.name
 
 
-def outcome_of(study: Study) -> Outcome:
+def end_metric_of(study: Study) -> EndMetric:
     """Test accuracy, as the publications have it; else accuracy on validation data, else what choices are made by."""
     known = {name for row in study.rows for name in row.values}
     for name in ("test_accuracy", "val_accuracy"):
         if f"final_{name}" in known:
-            return Outcome(name=name, larger_is_better=True)
+            return EndMetric(name=name, larger_is_better=True)
     test = study.metric.replace("val_", "test_", 1)
-    return Outcome(name=test if f"final_{test}" in known else study.metric, larger_is_better=study.larger_is_better)
+    return EndMetric(name=test if f"final_{test}" in known else study.metric, larger_is_better=study.larger_is_better)
 
 
 def arm_of(study: Study, batch_size: int, lr: float, variant: str = "") -> SummaryRow | None:
@@ -104,7 +105,9 @@ def arm_of(study: Study, batch_size: int, lr: float, variant: str = "") -> Summa
 def readings(study: Study, run: StoredRun, name: str) -> tuple[Reading, ...]:
     """The course of a metric, or of `DISTANCE`, in a run; empty where it was not measured."""
     distances: dict[int, float] = {
-        row["step"]: row["all"]["distance"] for row in run.rows if row.get("kind") == "weights" and "all" in row
+        row["step"]: row["all"]["distance"]
+        for row in run.rows
+        if row.get("kind") == "weights" and not_applicable(row) is None
     }
     course = evaluations(run, study.examples_of(run))
     found = ((e, distances.get(e.step) if name == DISTANCE else e.metrics.get(name)) for e in course)

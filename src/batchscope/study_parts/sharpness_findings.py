@@ -15,18 +15,17 @@ from ..records import Estimate
 from ..study import Finding, Study, SummaryRow
 from ..study_findings import paired_difference, runs_of
 from ..wording import count, joined, number, percent, with_interval
-from .readings import outcome_of, over_seeds
+from .readings import end_metric_of, over_seeds
 from .sharpness import (
     BOXES,
     EIGENVALUE,
     KESKAR,
     RELATIVE,
-    Comparison,
-    Measure,
-    comparisons,
+    SizePair,
     late_change,
     of_seeds,
     ratio_of,
+    size_pairs,
 )
 
 if TYPE_CHECKING:
@@ -43,12 +42,12 @@ _STILL = 0.05
 def sharpness_findings(study: Study, runs: Sequence[StoredRun]) -> tuple[Finding, ...]:
     """Keskar's conclusions; whether another box and the Hessian agree; the rate; and whether these are minima."""
     found: list[Finding] = []
-    for comparison in comparisons(study):
+    for comparison in size_pairs(study):
         found += [*_sharper(study, comparison), *_agreement(study, comparison), *_worse(study, comparison)]
     return (*found, *_edge(study), *_by_rate(study), *_minima(study, runs))
 
 
-def _sharper(study: Study, comparison: Comparison) -> Iterator[Finding]:
+def _sharper(study: Study, comparison: SizePair) -> Iterator[Finding]:
     ratio = ratio_of(study, comparison, KESKAR)
     if ratio.value is None:
         return
@@ -68,13 +67,13 @@ def _sharper(study: Study, comparison: Comparison) -> Iterator[Finding]:
     )
 
 
-def _agreement(study: Study, comparison: Comparison) -> Iterator[Finding]:
+def _agreement(study: Study, comparison: SizePair) -> Iterator[Finding]:
     """Not published: the same with the scale taken out, and by the Hessian."""
     ratios = [(m, ratio_of(study, comparison, m)) for m in (KESKAR, RELATIVE, EIGENVALUE)]
     known = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
     if len(known) < 2:
         return
-    said = joined([f"{with_interval(ratio)} by the {_short(measure)}" for measure, ratio in known])
+    said = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in known])
     boxes = [is_above(ratio, 1.0) for measure, ratio in known if measure.kind != "curvature"]
     yield Finding(
         statement=f"{comparison.how}, batch size {count(comparison.large.batch_size)} is, against "
@@ -87,10 +86,6 @@ def _agreement(study: Study, comparison: Comparison) -> Iterator[Finding]:
     )
 
 
-def _short(measure: Measure) -> str:
-    return measure.label.removeprefix("φ, ").replace("Keskar's box", "box of Keskar")
-
-
 def _verdict(boxes: Sequence[bool | None]) -> str:
     if len(boxes) < 2:
         return "one of the two boxes was not measured"
@@ -101,8 +96,8 @@ def _verdict(boxes: Sequence[bool | None]) -> str:
     return "the two boxes agree"
 
 
-def _worse(study: Study, comparison: Comparison) -> Iterator[Finding]:
-    outcome = outcome_of(study)
+def _worse(study: Study, comparison: SizePair) -> Iterator[Finding]:
+    outcome = end_metric_of(study)
     change = paired_difference(study, f"final_{outcome.name}", comparison.small, comparison.large)
     if change.value is None:
         return
@@ -160,7 +155,7 @@ def _by_rate(study: Study) -> Iterator[Finding]:
         ]
         known = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
         if known:
-            said = joined([f"{with_interval(ratio)} by the {_short(measure)}" for measure, ratio in known])
+            said = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in known])
             yield Finding(
                 statement=f"from rate {number(low)} to {number(high)} at batch size {count(size)}, sharpness goes to "
                 f"so many times as much: {said}",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..not_applicable import not_applicable
 from ..records import Estimate, Row
 from ..study import Study, SummaryRow
 from ..study_courses import Course, course_of
@@ -172,7 +173,7 @@ def _column(course: Mapping[int, float], steps: Sequence[int]) -> list[float]:
 
 
 def _is_travel(row: Row) -> bool:
-    return row.get("kind") == "weights" and "all" in row
+    return row.get("kind") == "weights" and not_applicable(row) is None
 
 
 def _value(row: Row, group: Group, quantity: Quantity) -> float | None:

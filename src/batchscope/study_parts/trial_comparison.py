@@ -15,7 +15,7 @@ from ..fits.curves import first_passage
 from ..records import RunStatus
 from ..study import Study, StudyQuestion, StudyRow, SummaryRow
 from ..study_rows import evaluations
-from ..trial_sequence import Advice, Followed, Next, Trial, follow
+from ..trial_sequence import Advice, Followed, Next, TrialTraining, follow
 
 if TYPE_CHECKING:
     from ..store import StoredRun
@@ -73,7 +73,7 @@ WAYS: Mapping[str, Callable[[StudyQuestion, int], float]] = {
 """The rate of a trial by its batch size; the advice says nothing of it."""
 
 
-def trial_of(run: StoredRun, asked: Next, metric: str, advice: Advice, examples: int) -> Trial:
+def trial_of(run: StoredRun, asked: Next, metric: str, advice: Advice, examples: int) -> TrialTraining:
     """The run as it is after so many epochs.
 
     Args:
@@ -88,7 +88,7 @@ def trial_of(run: StoredRun, asked: Next, metric: str, advice: Advice, examples:
     values = [v for e in course[: end + 1] if (v := e.metrics.get(metric)) is not None]
     diverged = run.result is not None and run.result.status is RunStatus.DIVERGED and end == len(course) - 1
     best = max if advice.larger_is_better else min
-    return Trial(
+    return TrialTraining(
         batch_size=asked.batch_size,
         epochs=asked.epochs,
         value=None if diverged or not values else best(values),
@@ -104,7 +104,7 @@ def ways_of(study: Study, runs: Sequence[StoredRun]) -> Ways:
     there = {(row.batch_size, row.lr, row.seed): found[row.run] for row in study.rows if row.run in found}
 
     def followed(seed: int, rate: Callable[[StudyQuestion, int], float]) -> Followed:
-        def made(asked: Next) -> Trial | None:
+        def made(asked: Next) -> TrialTraining | None:
             run = there.get((asked.batch_size, rate(question, asked.batch_size), seed))
             return None if run is None else trial_of(run, asked, study.metric, advice, study.examples_of(run))
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from ...claims.comparisons import score_change
 from ...claims.convergence import epochs_to_common_loss
-from ...claims.evidence import Evidence
-from ...claims.plan import LONG
+from ...claims.evidence import TaskResults
+from ...claims.plan import LONG, norm_variant
 from ...claims.records import Claims, Verdict
 from ...claims.targets import seconds_against_largest
 from ...fits import intervals
@@ -31,7 +31,7 @@ class Headline(NamedTuple):
     """Whether an interval lies wholly on one side."""
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """Counts, what was run, and the results that stand out."""
     found = [headline for write in _HEADLINES if (headline := write(e)) is not None]
     shown = sorted(found, key=lambda h: not h.clear)[:_MOST]
@@ -62,7 +62,7 @@ def _bar(claims: Claims) -> Shares:
     return Shares(tuple((name, n) for name, n in counts if n))
 
 
-def _run(claims: Claims, e: Evidence) -> str:
+def _run(claims: Claims, e: TaskResults) -> str:
     plan, found = e.plan, contradictions(claims)
     taken = sum(one.taken is not None for one in found)
     sides = (
@@ -95,7 +95,7 @@ def _as_many(effect: Estimate, noun: str = "many") -> str:
     return f"about as {noun} ({with_interval(effect, times)})"
 
 
-def _convergence(e: Evidence) -> Headline | None:
+def _convergence(e: TaskResults) -> Headline | None:
     one, _ = epochs_to_common_loss(e, *map(e.at_one_rate, e.ends))
     best, _ = epochs_to_common_loss(e, *map(e.at_best, e.ends))
     if one.value is None:
@@ -108,7 +108,7 @@ def _convergence(e: Evidence) -> Headline | None:
     return Headline("epochs", said, _clear(one) or _clear(best))
 
 
-def _tuning(e: Evidence) -> Headline | None:
+def _tuning(e: TaskResults) -> Headline | None:
     one = score_change(e, e.at_one_rate(e.ends[0]), e.at_one_rate(e.ends[1]), "final")
     best = score_change(e, e.at_best(e.ends[0]), e.at_best(e.ends[1]), "best")
     if one.value is None or best.value is None:
@@ -120,7 +120,7 @@ def _tuning(e: Evidence) -> Headline | None:
     return Headline("rate", said, _clear(one, 0.0) or _clear(best, 0.0))
 
 
-def _hardware(e: Evidence) -> Headline | None:
+def _hardware(e: TaskResults) -> Headline | None:
     small, large = e.ends
     step = intervals.geometric_mean(e.step_ratios(small, large), "times")
     if step.value is None:
@@ -133,7 +133,7 @@ def _hardware(e: Evidence) -> Headline | None:
     return Headline("speed", said, _clear(epoch))
 
 
-def _soonest(e: Evidence) -> Headline | None:
+def _soonest(e: TaskResults) -> Headline | None:
     found = {b: effect for b, (effect, _) in seconds_against_largest(e, e.at_best).items() if effect.value is not None}
     if not found:
         return None
@@ -150,8 +150,8 @@ def _soonest(e: Evidence) -> Headline | None:
     return Headline("time", said, _clear(effect))
 
 
-def _noise(e: Evidence) -> Headline | None:
-    records = e.noted("gradients")
+def _noise(e: TaskResults) -> Headline | None:
+    records = e.measured("gradients")
     if not isinstance(records, list):
         return None
     variance = {r["batch_size"]: estimate(r["variance"]) for r in records}
@@ -166,7 +166,7 @@ def _noise(e: Evidence) -> Headline | None:
     return Headline("gradients", said, _clear(ratio))
 
 
-def _overfitting(e: Evidence) -> Headline | None:
+def _overfitting(e: TaskResults) -> Headline | None:
     arm = e.at_one_rate(e.plan.long_sizes[0], LONG)
     name = e.loss
     courses = [e.course(row) for row in e.rows(arm) if row.status != "diverged"]
@@ -184,9 +184,9 @@ def _overfitting(e: Evidence) -> Headline | None:
     return Headline("length", said, _clear(rise, 1.02))
 
 
-def _normalised(e: Evidence) -> Headline | None:
+def _normalised(e: TaskResults) -> Headline | None:
     size = e.plan.norm_sizes[-1]
-    without, with_norm = e.at_best(size), e.at_best(size, "norm before")
+    without, with_norm = e.at_best(size), e.at_best(size, norm_variant("before"))
     effect, _ = epochs_to_common_loss(e, without, with_norm)
     if effect.value is None:
         return None
@@ -197,7 +197,7 @@ def _normalised(e: Evidence) -> Headline | None:
     return Headline("batch norm", said, _clear(effect))
 
 
-_HEADLINES: tuple[Callable[[Evidence], Headline | None], ...] = (
+_HEADLINES: tuple[Callable[[TaskResults], Headline | None], ...] = (
     _convergence,
     _tuning,
     _hardware,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ...claims.evidence import Evidence
+from ...claims.evidence import TaskResults
 from ...claims.records import Claims
 from ...wording import count, plural
 from ..blocks import Column, Section, Table
 from ..claims_text import effect_of
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """A table that can be unfolded."""
     del e
     columns = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...claims.evidence import Evidence
+from ...claims.evidence import TaskResults
 from ...claims.records import Claims
 from ...wording import count, duration, number, plural, sentence
 from ..blocks import Facts, Section, Text
@@ -19,7 +19,7 @@ _DEFINITIONS = (
 )
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """Definitions, then facts."""
     study, plan, here = claims.study, e.plan, claims.study.environment
     spent = sum(row.values.get("train_time_s") or 0.0 for row in study.rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...claims.evidence import Evidence
+from ...claims.evidence import TaskResults
 from ...claims.records import Claims
 from ...wording import count, joined, plural
 from ..blocks import Dispute, Section, Text
@@ -15,7 +15,7 @@ _INTRODUCTION = (
 )
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """Every contradiction of the texts."""
     del e
     found = contradictions(claims)

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from ...claims.comparisons import last, score_change
 from ...claims.convergence import epochs_to_common_loss
-from ...claims.evidence import Arm, Evidence
+from ...claims.evidence import Setting, TaskResults
 from ...claims.records import Claims
 from ...fits import intervals
 from ...records import Estimate
 from ...wording import count, joined, number, sentence
 from ..blocks import Block, Figure, Row, Section
 from ..claims_drawing import course_at, over_seeds, plain, shade_of, two_series, with_shared_axis
-from ..claims_text import changed, no_runs, note, spelled, theme_section, times_as
+from ..claims_text import changed, no_runs, note, theme_section, times_as
 from ..claims_themes import THEMES
 from ..study_figures.against_size import against_size
 from ..study_figures.branch_curves import Branch, Up, branch_curves
@@ -27,7 +27,7 @@ _TEXTBOOKS = (
 )
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """Curves, and what stands at their end by batch size."""
     curves = _curves(e)
     ends = [figure for figure in (_score(e), _gap(e)) if figure is not None]
@@ -37,7 +37,7 @@ def build(claims: Claims, e: Evidence) -> Section:
     return theme_section(claims, THEMES[2], _TEXTBOOKS, [_speed(e)], drawn)
 
 
-def _curves(e: Evidence) -> Figure | None:
+def _curves(e: TaskResults) -> Figure | None:
     """One curve a batch size; the switches choose the rate, the loss, and what it is drawn against."""
     shades = shade_of(e.plan.batch_sizes)
     losses = dict.fromkeys((e.train_loss, e.loss or e.metric.metric))
@@ -73,7 +73,7 @@ def _curves(e: Evidence) -> Figure | None:
 _HOW = (("one", "at one rate"), ("best", "best rates"))
 
 
-def _conclude(e: Evidence) -> str:
+def _conclude(e: TaskResults) -> str:
     rates = [
         f"{number(arm.lr)} at batch size {count(b)}" for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None
     ]
@@ -84,7 +84,7 @@ def _conclude(e: Evidence) -> str:
     )
 
 
-def _ends(e: Evidence) -> str:
+def _ends(e: TaskResults) -> str:
     """The training loss at the end, smallest and largest batch, at one rate and at best."""
     name = f"final_{e.train_loss}"
     said: list[str] = []
@@ -97,7 +97,7 @@ def _ends(e: Evidence) -> str:
     return f"At the end the training loss of batch sizes {count(e.ends[0])} and {count(e.ends[1])} is {joined(said)}."
 
 
-def _speed(e: Evidence) -> str:
+def _speed(e: TaskResults) -> str:
     """Epochs to a common loss, largest against smallest batch, at one rate and at best."""
     said: list[str] = []
     for words, arms in (
@@ -113,7 +113,7 @@ def _speed(e: Evidence) -> str:
     return f"{head}: {'; '.join(said)}."
 
 
-def _score(e: Evidence) -> Figure | None:
+def _score(e: TaskResults) -> Figure | None:
     metric = e.score.metric
     series = two_series(e, lambda arm: over_seeds(e, arm, f"final_{metric}"))
     if not any(one.values for one in series):
@@ -124,7 +124,7 @@ def _score(e: Evidence) -> Figure | None:
     )
 
 
-def _against(e: Evidence) -> str:
+def _against(e: TaskResults) -> str:
     said: list[str] = []
     for words, arm_of in (("at one rate", e.at_one_rate), ("with each at its best", e.at_best)):
         small, large = map(arm_of, e.ends)
@@ -132,8 +132,8 @@ def _against(e: Evidence) -> str:
     return ", and ".join(said)
 
 
-def _gap(e: Evidence) -> Figure | None:
-    def gap(arm: Arm | None) -> Estimate:
+def _gap(e: TaskResults) -> Figure | None:
+    def gap(arm: Setting | None) -> Estimate:
         found = [e.gap_at(last(e.course(row))) for row in e.rows(arm) if row.status != "diverged"]
         return intervals.mean([g for g in found if g is not None])
 
@@ -148,7 +148,6 @@ def _gap(e: Evidence) -> Figure | None:
         return None
     what = f"training minus {plain(e.score.metric)}" if e.gap else f"{plain(e.loss or '')} minus training loss"
     caption = (
-        f"{spelled(sentence('; '.join(told)))} A small gap with a bad training loss is underfitting, no good "
-        "generalisation."
+        f"{sentence('; '.join(told))} A small gap with a bad training loss is underfitting, no good generalisation."
     )
     return against_size("gap", what, series, caption=caption, scale="spread", height=300)

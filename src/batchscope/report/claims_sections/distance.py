@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...claims.evidence import Arm, Evidence
+from ...claims.evidence import Setting, TaskResults
 from ...claims.geometry import distance, sharpness_of
 from ...claims.plan import FIXED
 from ...claims.records import Claims
 from ...fits import intervals
+from ...not_applicable import not_applicable
 from ...records import Estimate
 from ...wording import count, joined, number, times, with_interval
 from ..blocks import Block, Figure, Json, Key, Row, Section
@@ -26,7 +27,7 @@ _TEXTBOOKS = (
 )
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """Distances by batch size, and sharpness of the models at the two ends."""
     far = _distances(e)
     sharp = tuple(f for f in (_sharpness(e, *shown) for shown in _SHOWN) if f is not None)
@@ -38,11 +39,11 @@ def build(claims: Claims, e: Evidence) -> Section:
 # --- distance ---------------------------------------------------------------------------------------------------------
 
 
-def _far(e: Evidence, arm: Arm) -> Estimate:
+def _far(e: TaskResults, arm: Setting) -> Estimate:
     return intervals.mean([far for row in e.rows(arm) if (far := distance(e, row)) is not None])
 
 
-def _distances(e: Evidence) -> Figure | None:
+def _distances(e: TaskResults) -> Figure | None:
     sizes = e.plan.batch_sizes
     epochs = by_size(sizes, lambda b: _far(e, e.at_one_rate(b)))
     steps = by_size(sizes, lambda b: _far(e, e.at_one_rate(b, FIXED)))
@@ -66,7 +67,7 @@ def _distances(e: Evidence) -> Figure | None:
     return against_size("distances", "distance from the initial weights", shown, caption=caption, scale="from zero")
 
 
-def _farther(e: Evidence) -> str:
+def _farther(e: TaskResults) -> str:
     small, large = map(e.at_one_rate, e.ends)
     ratio = e.compared(large, small, lambda row: distance(e, row), ratio=True)
     if ratio.value is None:
@@ -95,16 +96,16 @@ _SHOWN: tuple[tuple[str, str, Callable[[Mapping[str, Any]], float | None]], ...]
 )
 
 
-def _settings(e: Evidence) -> Sequence[tuple[str, PointMark, str, Callable[[int], Arm | None]]]:
+def _settings(e: TaskResults) -> Sequence[tuple[str, PointMark, str, Callable[[int], Setting | None]]]:
     return (("at one rate", "disc", ONE_COLOUR, e.at_one_rate), ("at its best rate", "open", BEST_COLOUR, e.at_best))
 
 
-def _by_seed(e: Evidence, arm: Arm | None, of: Callable[[Mapping[str, Any]], float | None]) -> dict[int, float]:
+def _by_seed(e: TaskResults, arm: Setting | None, of: Callable[[Mapping[str, Any]], float | None]) -> dict[int, float]:
     found = {} if arm is None else sharpness_of(e, arm)
     return {seed: value for seed, one in found.items() if (value := of(one)) is not None}
 
 
-def _sharpness(e: Evidence, name: str, title: str, of: Callable[[Mapping[str, Any]], float | None]) -> Figure | None:
+def _sharpness(e: TaskResults, name: str, title: str, of: Callable[[Mapping[str, Any]], float | None]) -> Figure | None:
     """One point a seed at the smallest and the largest batch size."""
     traces: list[Json] = []
     keys: list[Key] = []
@@ -129,7 +130,7 @@ def _sharpness(e: Evidence, name: str, title: str, of: Callable[[Mapping[str, An
     return Figure(f"sharpness-{name}", title, tuple(traces), frame, _steeper(e, of), tuple(keys))
 
 
-def _steeper(e: Evidence, of: Callable[[Mapping[str, Any]], float | None]) -> str:
+def _steeper(e: TaskResults, of: Callable[[Mapping[str, Any]], float | None]) -> str:
     told: list[str] = []
     for words, _, _, arm_of in _settings(e):
         ratio = _ratio(e, arm_of, of)
@@ -141,18 +142,14 @@ def _steeper(e: Evidence, of: Callable[[Mapping[str, Any]], float | None]) -> st
 
 
 def _ratio(
-    e: Evidence, arm_of: Callable[[int], Arm | None], of: Callable[[Mapping[str, Any]], float | None]
+    e: TaskResults, arm_of: Callable[[int], Setting | None], of: Callable[[Mapping[str, Any]], float | None]
 ) -> Estimate:
     small, large = (_by_seed(e, arm_of(b), of) for b in e.ends)
     return intervals.geometric_ratio(intervals.matched(large, small))
 
 
-def _why_not(e: Evidence) -> str:
+def _why_not(e: TaskResults) -> str:
     found = next(iter(sharpness_of(e, e.at_one_rate(e.plan.smallest)).values()), None)
     if found is None:
         return "it was not measured before the budget was used up"
-    return (
-        found["keskar"].get("not_applicable", "it has no value")
-        if isinstance(found["keskar"], dict)
-        else "it has no value"
-    )
+    return not_applicable(found["keskar"]) or "it has no value"

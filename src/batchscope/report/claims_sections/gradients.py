@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from ...claims.evidence import Evidence
+from ...claims.evidence import TaskResults
+from ...claims.plan import competition_note
 from ...claims.records import Claims
 from ...records import Estimate
 from ...wording import count, joined, number, percent
@@ -27,16 +28,16 @@ _TEXTBOOKS = (
 _BINS = 24
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """Noise and angle, then competition and the entries of summed gradients."""
-    records = e.noted("gradients")
+    records = e.measured("gradients")
     drawn: list[Block] = [
         Row((_variance(records), _cosine(records)))
         if isinstance(records, list)
         else missing(e, "gradient noise", "gradients")
     ]
     competition = _competition(e)
-    sums = e.noted("sums")
+    sums = e.measured("sums")
     entries = _entries(sums) if isinstance(sums, dict) and "histograms" in sums else None
     pair = tuple(figure for figure in (competition, entries) if figure is not None)
     drawn += [Row(pair)] if pair else []
@@ -94,9 +95,9 @@ def _cosine(records: Sequence[Mapping[str, Any]]) -> Figure:
     )
 
 
-def _competition(e: Evidence) -> Figure | None:
+def _competition(e: TaskResults) -> Figure | None:
     """Histograms of the cosine between the gradients of two examples, and of two batches."""
-    names = {"two examples": "competition", **{f"two batches of {count(b)}": f"competition-{b}" for b in e.ends}}
+    names = {"two examples": "competition", **{f"two batches of {count(b)}": competition_note(b) for b in e.ends}}
     known = {label: found for label, name in names.items() if isinstance(found := e.noted(name), list)}
     cosines = {
         label: values
@@ -131,9 +132,9 @@ def _competition(e: Evidence) -> Figure | None:
     return Figure("competition", "share of pairs", tuple(traces), frame, caption, tuple(keys))
 
 
-def _kept(e: Evidence) -> str:
+def _kept(e: TaskResults) -> str:
     """What two examples' gradients lose by cancelling."""
-    found = e.noted("competition")
+    found = e.measured("competition")
     kept = [r["at_once"]["kept"] for r in found if r["at_once"]["kept"] is not None] if isinstance(found, list) else []
     if not kept:
         return ""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from ...claims.evidence import Arm, Evidence
+from ...claims.evidence import Setting, TaskResults
 from ...claims.lengths import patience_of, stopped
 from ...claims.plan import FIXED, LONG
 from ...claims.records import Claims
@@ -31,7 +31,7 @@ _TEXTBOOKS = (
 )
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """Long runs, and equal steps against equal epochs."""
     long, fixed = _long(e), _fixed(e)
     drawn: list[Block] = [
@@ -41,19 +41,19 @@ def build(claims: Claims, e: Evidence) -> Section:
     return theme_section(claims, THEMES[3], _TEXTBOOKS, [_spared(e)], drawn)
 
 
-def _arms(e: Evidence) -> list[Arm]:
+def _arms(e: TaskResults) -> list[Setting]:
     return [e.at_one_rate(size, LONG) for size in dict.fromkeys(e.plan.long_sizes)]
 
 
-def _courses(e: Evidence, arm: Arm) -> list[Sequence[Evaluation]]:
+def _courses(e: TaskResults, arm: Setting) -> list[Sequence[Evaluation]]:
     return [e.course(row) for row in e.rows(arm) if row.status != "diverged"]
 
 
-def _loss(e: Evidence) -> str:
+def _loss(e: TaskResults) -> str:
     return e.loss or e.metric.metric
 
 
-def _long(e: Evidence) -> Figure | None:
+def _long(e: TaskResults) -> Figure | None:
     """Validation and training loss of both batch sizes, with the least and the stop of each, mean over the seeds."""
     found = [(arm, course) for arm in _arms(e) if (course := course_at(e, arm)) is not None]
     if not found:
@@ -83,7 +83,7 @@ def _long(e: Evidence) -> Figure | None:
     return replace(figure, title=title, data=(*figure.data, *marks), keys=(*figure.keys, *keys))
 
 
-def _moments(e: Evidence, arm: Arm) -> tuple[float, float]:
+def _moments(e: TaskResults, arm: Setting) -> tuple[float, float]:
     """Mean epoch of the least validation loss, and of the end by early stopping."""
     courses = _courses(e, arm)
     least = fmean(min(course, key=lambda x: x.metrics[_loss(e)]).epoch for course in courses)
@@ -91,7 +91,7 @@ def _moments(e: Evidence, arm: Arm) -> tuple[float, float]:
     return least, ends
 
 
-def _marks(e: Evidence, arm: Arm, course: Course, colour: str) -> list[Json]:
+def _marks(e: TaskResults, arm: Setting, course: Course, colour: str) -> list[Json]:
     least, ends = _moments(e, arm)
     name = f"batch size {count(arm.batch_size)}"
     drawn: list[Json] = []
@@ -106,7 +106,7 @@ def _marks(e: Evidence, arm: Arm, course: Course, colour: str) -> list[Json]:
     return drawn
 
 
-def _stops(e: Evidence, arm: Arm) -> str:
+def _stops(e: TaskResults, arm: Setting) -> str:
     least, ends = _moments(e, arm)
     return (
         f"batch size {count(arm.batch_size)} has its least {plain(_loss(e))} at epoch {number(least)}, early stopping "
@@ -121,14 +121,14 @@ def _above(rise: Estimate) -> str:
     return f"{percent(rise.value - 1)} above its minimum" if rise.value > 1.0005 else "at its minimum"
 
 
-def _rise(e: Evidence, arm: Arm) -> Estimate:
+def _rise(e: TaskResults, arm: Setting) -> Estimate:
     """The loss at the end over the least."""
     name = _loss(e)
     pairs = [(course[-1].metrics[name], min(x.metrics[name] for x in course)) for course in _courses(e, arm)]
     return intervals.geometric_ratio(pairs)
 
 
-def _spared(e: Evidence) -> str:
+def _spared(e: TaskResults) -> str:
     """How much of the long runs early stopping would have made."""
     told: list[str] = []
     for arm in _arms(e):
@@ -142,7 +142,7 @@ def _spared(e: Evidence) -> str:
     return f"Of the {number(e.plan.long_epochs)} epochs of a long run, early stopping would have made {joined(told)}."
 
 
-def _fixed(e: Evidence) -> Figure | None:
+def _fixed(e: TaskResults) -> Figure | None:
     """The training loss at the end, at equally many epochs and at equally many steps."""
     name, sizes = f"final_{e.train_loss}", e.plan.batch_sizes
     epochs = by_size(sizes, lambda b: over_seeds(e, e.at_one_rate(b), name))

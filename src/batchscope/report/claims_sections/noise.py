@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...claims.evidence import Arm, Evidence
+from ...claims.evidence import Setting, TaskResults
 from ...claims.plan import FEW
 from ...claims.records import Claims
 from ...fits import intervals
@@ -28,7 +28,7 @@ _TEXTBOOKS = (
 )
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """The gap at equal training loss, and the courses of the runs."""
     gap, curves = _gap(e), _curves(e)
     drawn: list[Block] = []
@@ -42,12 +42,12 @@ def build(claims: Claims, e: Evidence) -> Section:
     return theme_section(claims, THEMES[8], _TEXTBOOKS, [_difference(e)], drawn or [no_runs("training on little data")])
 
 
-def _arms(e: Evidence) -> dict[int, Arm]:
+def _arms(e: TaskResults) -> dict[int, Setting]:
     sizes = e.plan.few_sizes(e.study.examples)
     return {size: arm for size in sizes if (arm := e.at_best(size, FEW)) is not None and e.rows(arm)}
 
 
-def _gaps(e: Evidence, arms: dict[int, Arm]) -> tuple[float, dict[int, Estimate]] | None:
+def _gaps(e: TaskResults, arms: dict[int, Setting]) -> tuple[float, dict[int, Estimate]] | None:
     """The training loss that all reach, and the gap of each batch size there."""
     level = e.common_level(arms.values()) if len(arms) > 1 else None
     if level is None or e.train_loss == e.study.metric:
@@ -61,7 +61,7 @@ def _gaps(e: Evidence, arms: dict[int, Arm]) -> tuple[float, dict[int, Estimate]
     return (level, found) if found else None
 
 
-def _gap(e: Evidence) -> Figure | None:
+def _gap(e: TaskResults) -> Figure | None:
     known = _gaps(e, _arms(e))
     if known is None:
         return None
@@ -78,7 +78,7 @@ def _gap(e: Evidence) -> Figure | None:
     )
 
 
-def _curves(e: Evidence) -> Figure | None:
+def _curves(e: TaskResults) -> Figure | None:
     arms = _arms(e)
     names = dict.fromkeys((e.loss or e.metric.metric, e.train_loss))
     shades = shade_of(list(arms)) if arms else {}
@@ -111,7 +111,7 @@ def _end(values: Sequence[float]) -> str:
     return f"{number(values[-1])} (least {number(min(values))})"
 
 
-def _difference(e: Evidence) -> str:
+def _difference(e: TaskResults) -> str:
     """The gap of the largest over the smallest batch that fits."""
     arms = _arms(e)
     known = _gaps(e, arms)

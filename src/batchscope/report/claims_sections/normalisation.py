@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...claims.convergence import epochs_to_common_loss
-from ...claims.evidence import Evidence
+from ...claims.evidence import TaskResults
+from ...claims.plan import NORM, NormPlace, norm_variant, robustness_note
 from ...claims.records import Claims
 from ...fits import intervals
+from ...not_applicable import not_applicable
 from ...records import Estimate
 from ...wording import count, joined, number, with_interval
 from ..blocks import Block, Figure, Json, Key, Section
@@ -25,27 +26,27 @@ _TEXTBOOKS = (
 )
 
 
-class Kind(NamedTuple):
+class Normalised(NamedTuple):
     """How a model is normalised."""
 
     variant: str
     words: str
-    noted_as: str
+    where: NormPlace
     colour: str
 
 
 _KINDS = (
-    Kind("", "without", "none", "var(--series-0)"),
-    Kind("norm before", "before the activation", "norm before", "var(--series-1)"),
-    Kind("norm after", "after the activation", "norm after", "var(--series-2)"),
+    Normalised("", "without", "none", "var(--series-0)"),
+    Normalised(norm_variant("before"), "before the activation", "before", "var(--series-1)"),
+    Normalised(norm_variant("after"), "after the activation", "after", "var(--series-2)"),
 )
 _DASHES: tuple[Dash, ...] = ("solid", "dot")
 _DISTURBANCES = ("noise", "shift", "outliers")
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """Curves with and without, and what disturbances cost."""
-    reason = e.noted("norm-not-applicable")
+    reason = not_applicable(e.noted(NORM))
     if reason is not None:
         drawn: list[Block] = [note(f"No figure of batch normalisation: {reason}.")]
         return theme_section(claims, THEMES[7], _TEXTBOOKS, [], drawn)
@@ -57,7 +58,7 @@ def build(claims: Claims, e: Evidence) -> Section:
     return theme_section(claims, THEMES[7], _TEXTBOOKS, [_sooner(e)], drawn)
 
 
-def _curves(e: Evidence) -> Figure | None:
+def _curves(e: TaskResults) -> Figure | None:
     """Each configuration at its best rate: colour says how it is normalised, the line which batch size."""
     if not e.arms(_KINDS[1].variant):
         return None
@@ -82,7 +83,7 @@ def _curves(e: Evidence) -> Figure | None:
     )
 
 
-def _ends(e: Evidence) -> str:
+def _ends(e: TaskResults) -> str:
     """The training loss at the end of each."""
     said: list[str] = []
     for size in dict.fromkeys(e.plan.norm_sizes):
@@ -95,7 +96,7 @@ def _ends(e: Evidence) -> str:
     return f"Each at its best rate, mean over the seeds. The training loss ends at: {'; '.join(said)}."
 
 
-def _sooner(e: Evidence) -> str:
+def _sooner(e: TaskResults) -> str:
     told: list[str] = []
     for size in dict.fromkeys(e.plan.norm_sizes):
         effect, _ = epochs_to_common_loss(e, e.at_best(size, e.without), e.at_best(size, _KINDS[1].variant))
@@ -111,12 +112,12 @@ def _sooner(e: Evidence) -> str:
 # --- disturbed inputs -------------------------------------------------------------------------------------------------
 
 
-def _costs(e: Evidence, kind: Kind) -> dict[str, list[float]]:
+def _costs(e: TaskResults, kind: Normalised) -> dict[str, list[float]]:
     """What the strongest disturbance of each sort costs in the score, one number a seed."""
     found: dict[str, list[float]] = {}
     for seed in e.plan.seeds:
-        noted = e.noted(f"robustness-{kind.noted_as}-{seed}")
-        if noted is None or not isinstance(noted["found"], list):
+        noted = e.noted(robustness_note(kind.where, seed))
+        if noted is None or not_applicable(noted["found"]) is not None:
             continue
         plain_value = noted["found"][0]["metrics"][e.score.metric]
         for sort in _DISTURBANCES:
@@ -126,7 +127,7 @@ def _costs(e: Evidence, kind: Kind) -> dict[str, list[float]]:
     return found
 
 
-def _disturbed(e: Evidence) -> Figure | None:
+def _disturbed(e: TaskResults) -> Figure | None:
     traces: list[Json] = []
     keys: list[Key] = []
     told: list[str] = []
@@ -159,9 +160,7 @@ def _bars(costs: dict[str, Estimate], words: str, colour: str) -> Json:
     return {**with_errors(marks, below, above), "x": list(costs), "y": finite(values), "offsetgroup": words}
 
 
-def _why_not(e: Evidence) -> str:
-    noted: Sequence[object] = [e.noted(f"robustness-{_KINDS[0].noted_as}-{seed}") for seed in e.plan.seeds]
-    found = next((n["found"] for n in noted if isinstance(n, dict)), None)
-    if isinstance(found, dict) and "not_applicable" in found:
-        return str(found["not_applicable"])
-    return "they were not measured before the budget was used up"
+def _why_not(e: TaskResults) -> str:
+    noted = (e.noted(robustness_note(_KINDS[0].where, seed)) for seed in e.plan.seeds)
+    found = next((n["found"] for n in noted if n is not None), None)
+    return not_applicable(found) or "they were not measured before the budget was used up"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...claims.comparisons import score_change
-from ...claims.evidence import Evidence
+from ...claims.evidence import TaskResults
 from ...claims.records import Claims
 from ...records import Estimate
 from ...study import SummaryRow
@@ -22,14 +22,14 @@ _TEXTBOOKS = (
 )
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """The grid, and the best value with one rate against one of its own."""
     field, left = _map(e), _left(e)
     drawn: list[Block] = [figure for figure in (field, left) if figure is not None]
     return theme_section(claims, THEMES[4], _TEXTBOOKS, [_tuned(e)], drawn or [no_runs("batch sizes and rates")])
 
 
-def _map(e: Evidence) -> Figure | None:
+def _map(e: TaskResults) -> Figure | None:
     own = {(s.batch_size, s.lr): s for s in e.study.summary if not s.variant}
     if not own:
         return None
@@ -79,11 +79,11 @@ def _frame(x: int, y: int) -> Json:
     return {"type": "rect", "xref": "x", "yref": "y", **edges, "line": {"color": "#ffffff", "width": 2.5}}
 
 
-def _value(e: Evidence, cell: SummaryRow | None) -> float | None:
+def _value(e: TaskResults, cell: SummaryRow | None) -> float | None:
     return None if cell is None or cell.diverged else cell.estimates[f"best_{e.study.metric}"].value
 
 
-def _hover(e: Evidence, cell: SummaryRow | None) -> str:
+def _hover(e: TaskResults, cell: SummaryRow | None) -> str:
     if cell is None:
         return "not run"
     head = f"batch size {count(cell.batch_size)}, rate {number(cell.lr)}"
@@ -93,7 +93,7 @@ def _hover(e: Evidence, cell: SummaryRow | None) -> str:
     return f"{head}<br>{safe(plain(e.study.metric))} {value}<br>{cell.runs} seeds"
 
 
-def _conclude(e: Evidence) -> str:
+def _conclude(e: TaskResults) -> str:
     arms = [arm for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None]
     if not arms:
         return "At every rate a run diverged."
@@ -110,7 +110,7 @@ def _conclude(e: Evidence) -> str:
     return " ".join(said)
 
 
-def _left(e: Evidence) -> Figure | None:
+def _left(e: TaskResults) -> Figure | None:
     metric = e.loss or e.study.metric
     series = two_series(e, lambda arm: over_seeds(e, arm, f"best_{metric}"))
     spans = [
@@ -128,7 +128,7 @@ def _left(e: Evidence) -> Figure | None:
     return against_size("tuned", f"best {plain(metric)}", series, caption=caption, scale="spread")
 
 
-def _tuned(e: Evidence) -> str:
+def _tuned(e: TaskResults) -> str:
     """The score of the largest against the smallest batch, at one rate and tuned."""
     found: list[tuple[str, Estimate]] = []
     for words, when, arm_of in (("at one rate", "final", e.at_one_rate), ("with each at its best", "best", e.at_best)):

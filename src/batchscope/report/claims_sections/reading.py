@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from ...claims.comparisons import LOSS, TIME
-from ...claims.evidence import Evidence
+from ...claims.evidence import TaskResults
 from ...claims.records import Claims, Verdict
 from ...wording import count, number, percent, plural, sentence
 from ..blocks import Judged, Section, Text, Verdicts
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """The rule, the seeds, and the warning."""
     verdicts = [v for v in Verdict if any(c.verdict is v for c in claims.claims)]
     meanings = tuple(Judged((), v.value, "", "", (sentence(v.meaning),)) for v in verdicts)
     return Section("reading", "How to read the verdicts", (Text((*_rule(e), _warning(claims))), Verdicts(meanings)))
 
 
-def _rule(e: Evidence) -> tuple[str, ...]:
+def _rule(e: TaskResults) -> tuple[str, ...]:
     small, large = e.ends
     return (
         "Each statement was turned into a number and a bound before anything was run. The number's 90 % interval "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from ...claims.evidence import Evidence
+from ...claims.evidence import TaskResults
 from ...claims.records import Claims
 from ...fits import intervals
 from ...records import Estimate
@@ -22,20 +22,20 @@ _TEXTBOOKS = (
 )
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """Step time and throughput side by side, then memory."""
-    figures = (_step_time(e), _throughput(e)) if e.noted("timing") else ()
+    figures = (_step_time(e), _throughput(e)) if e.measured("timing") else ()
     memory = _memory(e)
     figures += (memory,) if memory is not None else ()
     drawn: list[Block] = [Row(figures)] if figures else []
-    drawn += [] if e.noted("timing") else [missing(e, "step times", "timing")]
+    drawn += [] if e.measured("timing") else [missing(e, "step times", "timing")]
     drawn += [] if memory is not None else [note("No figure of memory: it was not read on this device.")]
     return theme_section(claims, THEMES[1], _TEXTBOOKS, [_epoch(e)], drawn)
 
 
-def _times(e: Evidence) -> dict[int, list[float]]:
+def _times(e: TaskResults) -> dict[int, list[float]]:
     """Seconds of a step in each round, by batch size."""
-    timing = e.noted("timing")
+    timing = e.measured("timing")
     return {size: [r[i] for r in timing["seconds"]] for i, size in enumerate(timing["sizes"])}
 
 
@@ -55,7 +55,7 @@ def _around_median(values: list[float]) -> Estimate:
     )
 
 
-def _step_time(e: Evidence) -> Figure:
+def _step_time(e: TaskResults) -> Figure:
     times = _times(e)
     found = {size: _around_median(values) for size, values in times.items()}
     small, large = min(found), max(found)
@@ -70,7 +70,7 @@ def _step_time(e: Evidence) -> Figure:
     )
 
 
-def _throughput(e: Evidence) -> Figure:
+def _throughput(e: TaskResults) -> Figure:
     found = {
         size: _around_median([size / seconds for seconds in values if seconds > 0])
         for size, values in _times(e).items()
@@ -85,7 +85,7 @@ def _throughput(e: Evidence) -> Figure:
     return against_size("examples-a-second", "examples a second", [series], caption=caption, scale="log", height=300)
 
 
-def _memory(e: Evidence) -> Figure | None:
+def _memory(e: TaskResults) -> Figure | None:
     found = sorted(e.memory.items())
     if not found:
         return None
@@ -99,7 +99,7 @@ def _memory(e: Evidence) -> Figure | None:
     return Figure("memory", "peak memory of a step", (line(sizes, peaks), points(sizes, peaks, hover)), frame, caption)
 
 
-def _epoch(e: Evidence) -> str:
+def _epoch(e: TaskResults) -> str:
     small, large = e.ends
     ratio = intervals.geometric_mean((r * small / large for r in e.step_ratios(small, large)), "times")
     if ratio.value is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...claims.evidence import Arm, Evidence
+from ...claims.evidence import Setting, TaskResults
 from ...claims.records import Claims
 from ...claims.tuning import followed
 from ...trial_sequence import Choice, Followed
@@ -23,7 +23,7 @@ _TEXTBOOKS = (
 )
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """One seed's sequence as a table and as a path, and what all seeds chose."""
     seed = e.plan.seeds[0]
     sequence = followed(e, seed)
@@ -35,7 +35,7 @@ def build(claims: Claims, e: Evidence) -> Section:
     return theme_section(claims, THEMES[9], _TEXTBOOKS, [_chosen(e)], drawn)
 
 
-def _table(e: Evidence, sequence: Followed) -> Table:
+def _table(e: TaskResults, sequence: Followed) -> Table:
     columns = (
         Column("what followed"),
         Column("batch size", numeric=True),
@@ -58,7 +58,7 @@ def _table(e: Evidence, sequence: Followed) -> Table:
     return Table(columns, rows, bold)
 
 
-def _chosen(e: Evidence) -> str:
+def _chosen(e: TaskResults) -> str:
     """What the seeds chose, against the best of the grid."""
     found: dict[tuple[int, float], list[int]] = {}
     for seed in e.plan.seeds:
@@ -81,10 +81,10 @@ def _chosen(e: Evidence) -> str:
     )
 
 
-def _best(e: Evidence) -> Arm | None:
+def _best(e: TaskResults) -> Setting | None:
     arms = [arm for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None]
 
-    def value(arm: Arm) -> float:
+    def value(arm: Setting) -> float:
         return e.metric.sign * (over_seeds(e, arm, f"best_{e.study.metric}").value or 0.0)
 
     return max(arms, key=value, default=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...claims.evidence import Evidence
+from ...claims.evidence import TaskResults
 from ...claims.records import Claims
 from ...wording import plural
 from ..blocks import Section, Text, Verdicts
@@ -15,7 +15,7 @@ _INTRODUCTION = (
 )
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """All of them, folded."""
     del e
     own = claims_of(claims, UNTESTABLE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...claims.evidence import Evidence
+from ...claims.evidence import TaskResults
 from ...claims.records import Claims
 from ...wording import count, number
 from ..blocks import Block, Column, Section, Table
@@ -20,9 +20,9 @@ _TEXTBOOKS = (
 )
 
 
-def build(claims: Claims, e: Evidence) -> Section:
+def build(claims: Claims, e: TaskResults) -> Section:
     """The words, and what was counted."""
-    counters = e.noted("counters")
+    counters = e.measured("counters")
     drawn: Block = _table(counters) if counters else missing(e, "counters", "counters")
     return theme_section(claims, THEMES[0], _TEXTBOOKS, [_steps(e)], [drawn])
 
@@ -47,7 +47,7 @@ def _row(run: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _steps(e: Evidence) -> str:
+def _steps(e: TaskResults) -> str:
     """Updates of whole runs at the ends of the grid."""
     steps = [next((row.steps for row in e.rows(e.at_one_rate(b))), None) for b in e.ends]
     if None in steps:

@@ -25,7 +25,7 @@ from ..charts import (
     points,
     vertical,
 )
-from ..outcomes import Outcome, best_by_size, curve_at, hover, outcomes
+from ..outcomes import RunOutcome, best_by_size, curve_at, hover, outcomes
 
 if TYPE_CHECKING:
     from ...store import StoredRun
@@ -42,7 +42,7 @@ STEPS = (
 class Tried(NamedTuple):
     """A run, and its steps ÷ the fewest steps of any run at the same batch size."""
 
-    outcome: Outcome
+    outcome: RunOutcome
     ratio: float
 
 
@@ -52,8 +52,8 @@ class Rates(NamedTuple):
     curve: Curve | None
     classes: tuple[tuple[Tried, ...], ...]
     """The runs that reached the target, by the classes of `STEPS`."""
-    unreached: tuple[Outcome, ...]
-    diverged: tuple[Outcome, ...]
+    unreached: tuple[RunOutcome, ...]
+    diverged: tuple[RunOutcome, ...]
     exponent: float | None
     """Slope of the fitted line in log rate against log batch size, over the range drawn."""
     recipe: tuple[int, float] | None
@@ -131,7 +131,7 @@ def draw(data: Rates) -> Figure:
         (data.recipe, RECIPE, "line", "recommended"),
         (data.current, CURRENT, "dash", "current"),
     ):
-        if at is not None and not (label == "current" and at == data.recipe):
+        if at is not None and not (mark == "dash" and at == data.recipe):
             shapes += vertical(at[0], colour, dash="dash" if mark == "dash" else "solid")
             sizes.append(at[0])
             rates.append(at[1])
@@ -142,14 +142,14 @@ def draw(data: Rates) -> Figure:
     return Figure("learning-rate", "learning rate (log scale)", tuple(traces), frame, conclude(data), tuple(keys))
 
 
-def _without_target(data: Rates) -> tuple[tuple[tuple[Outcome, ...], PointMark, str, str], ...]:
+def _without_target(data: Rates) -> tuple[tuple[tuple[RunOutcome, ...], PointMark, str, str], ...]:
     return (
         (data.unreached, "open", CENSORED, "not reached, or stopped as too slow"),
         (data.diverged, "cross", CURRENT, "diverged"),
     )
 
 
-def _points(found: Sequence[Outcome], texts: Sequence[str], mark: PointMark, colour: str) -> Json:
+def _points(found: Sequence[RunOutcome], texts: Sequence[str], mark: PointMark, colour: str) -> Json:
     return points([o.batch_size for o in found], [o.lr for o in found], texts, mark=mark, colour=colour)
 
 

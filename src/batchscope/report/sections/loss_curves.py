@@ -22,7 +22,7 @@ COLOURS = 8
 """How many colours the page's style has for batch sizes, from small to large."""
 
 
-class Course(NamedTuple):
+class ThinnedRun(NamedTuple):
     """One run, thinned."""
 
     id: str
@@ -39,11 +39,11 @@ class Course(NamedTuple):
 class Courses(NamedTuple):
     """Everything that the figure and its caption need."""
 
-    runs: tuple[Course, ...]
+    runs: tuple[ThinnedRun, ...]
     metric: str
     target: float | None
-    fewest_steps: Course | None
-    fewest_examples: Course | None
+    fewest_steps: ThinnedRun | None
+    fewest_examples: ThinnedRun | None
     endings: dict[RunStatus, int]
     milestone: float | None
     """Where runs were set aside."""
@@ -95,13 +95,13 @@ def milestone(plan: Plan, runs: Sequence[StoredRun]) -> float | None:
     return found.value if ended_there else None
 
 
-def course(run: StoredRun, metric: str) -> Course:
+def course(run: StoredRun, metric: str) -> ThinnedRun:
     """One run's evaluations after step 0, thinned evenly with the last kept."""
     rows = [row for row in run.rows if row.get("kind") == "evaluation" and row.get("step", 0) > 0]
     if len(rows) > MOST_POINTS:
         chosen = sorted({round(i * (len(rows) - 1) / (MOST_POINTS - 1)) for i in range(MOST_POINTS)})
         rows = [rows[i] for i in chosen]
-    return Course(
+    return ThinnedRun(
         run.id,
         run.config.batch_size,
         run.config.lr,
@@ -147,7 +147,7 @@ def _shade(index: int, of: int) -> int:
     return round(index * (COLOURS - 1) / (of - 1)) if of > 1 else COLOURS // 2
 
 
-def _trace(course: Course, colour: str, width: float) -> Json:
+def _trace(course: ThinnedRun, colour: str, width: float) -> Json:
     name = f"{safe(course.id)}<br>batch size {count(course.batch_size)}, rate {number(course.lr)}: {course.status}"
     return {
         "type": "scatter",
@@ -164,7 +164,7 @@ def _trace(course: Course, colour: str, width: float) -> Json:
 
 
 def _horizontal(data: Courses) -> Switch:
-    axes: tuple[tuple[str, str, Callable[[Course], Sequence[float | None]], Callable[[float], str]], ...] = (
+    axes: tuple[tuple[str, str, Callable[[ThinnedRun], Sequence[float | None]], Callable[[float], str]], ...] = (
         ("steps", "steps (log scale)", lambda c: c.steps, number),
         ("examples", "examples read (log scale)", lambda c: c.examples, number),
         ("seconds", "seconds of training where the search ran (log scale)", lambda c: c.seconds, duration),

@@ -23,7 +23,7 @@ from ..charts import (
     points,
     vertical,
 )
-from ..outcomes import Outcome, best_by_size, curve_at, hover, outcomes
+from ..outcomes import RunOutcome, best_by_size, curve_at, hover, outcomes
 
 if TYPE_CHECKING:
     from ...store import StoredRun
@@ -34,8 +34,8 @@ class Tradeoff(NamedTuple):
 
     steps: Curve | None
     examples: Curve | None
-    best: tuple[Outcome, ...]
-    censored: tuple[Outcome, ...]
+    best: tuple[RunOutcome, ...]
+    censored: tuple[RunOutcome, ...]
     """The longest run of each batch size at which no run reached the target."""
     critical: Estimate
     at_critical: float | None
@@ -59,7 +59,7 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> Tradeoff:
     """Take the best run of each batch size, and the longest of those without one."""
     found = [o for o in outcomes(plan, runs) if o.status is not RunStatus.DIVERGED]
     best = best_by_size(found)
-    longest: dict[int, Outcome] = {}
+    longest: dict[int, RunOutcome] = {}
     for outcome in found:
         size = outcome.batch_size
         if size not in best and outcome.steps > (longest[size].steps if size in longest else 0):
@@ -119,7 +119,7 @@ def draw_examples(data: Tradeoff) -> Figure:
 
 
 def _draw(
-    name: str, title: str, data: Tradeoff, curve: Curve | None, value: Callable[[Outcome], float], caption: str
+    name: str, title: str, data: Tradeoff, curve: Curve | None, value: Callable[[RunOutcome], float], caption: str
 ) -> Figure:
     traces: list[Json] = []
     keys: list[Key] = []
@@ -150,6 +150,6 @@ def _draw(
     return Figure(name, title, tuple(traces), frame, caption, tuple(keys))
 
 
-def _points(found: Sequence[Outcome], value: Callable[[Outcome], float], mark: PointMark, colour: str) -> Json:
+def _points(found: Sequence[RunOutcome], value: Callable[[RunOutcome], float], mark: PointMark, colour: str) -> Json:
     texts = [hover(o, f"{count(o.examples)} examples") for o in found]
     return points([o.batch_size for o in found], [value(o) for o in found], texts, mark=mark, colour=colour)

@@ -23,7 +23,7 @@ from ..charts import (
     points,
     vertical,
 )
-from ..outcomes import Outcome, best_by_size, curve_at, hover, outcomes, step_time
+from ..outcomes import RunOutcome, best_by_size, curve_at, hover, outcomes, step_time
 
 if TYPE_CHECKING:
     from ...store import StoredRun
@@ -35,7 +35,7 @@ ALLOWANCE = 1.05
 class Timed(NamedTuple):
     """A run with its time to the target on the hardware that the answer is for, in seconds."""
 
-    outcome: Outcome
+    outcome: RunOutcome
     seconds: float
 
 

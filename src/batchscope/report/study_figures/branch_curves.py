@@ -8,7 +8,7 @@ from typing import Literal
 
 from ...study import Study
 from ...study_courses import Course
-from ...study_parts.readings import Outcome
+from ...study_parts.readings import EndMetric
 from ...wording import duration, number, plural
 from ..blocks import Figure, Json, Key, Option, Switch
 from ..charts import CURRENT, finite, horizontal, layout, log_axis, metric_axis, safe, value_axis
@@ -45,7 +45,7 @@ class Up:
     """A value to draw a line at."""
 
 
-def metrics_up(study: Study, outcome: Outcome, courses: Sequence[Course]) -> tuple[Up, ...]:
+def metrics_up(study: Study, outcome: EndMetric, courses: Sequence[Course]) -> tuple[Up, ...]:
     """What runs are compared by first, then its loss, what choices are made by, and the training part's."""
     loss = f"{outcome.name.partition('_')[0]}_loss"
     names = dict.fromkeys((outcome.name, loss, study.metric, "train_accuracy_eval", "train_loss_eval"))

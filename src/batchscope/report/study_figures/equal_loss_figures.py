@@ -64,7 +64,7 @@ def _values(study: Study, courses: Sequence[Sequence[Evaluation]], loss: float) 
 
 def best_by_size(study: Study, arms: Sequence[SummaryRow]) -> Figure:
     """The best value against batch size, each at its best rate."""
-    lines = tuple(Line(arm, f"batch size {count(arm.batch_size)} at rate {number(arm.lr)}", LINE, "") for arm in arms)
+    lines = tuple(Line(arm, f"batch size {count(arm.batch_size)}", LINE, "") for arm in arms)
     name = f"best_{study.metric}"
     found = [arm.estimates[name] for arm in arms]
     inside = [v for e in found for v in (e.value, e.low, e.high) if v is not None]

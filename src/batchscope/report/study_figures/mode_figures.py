@@ -12,7 +12,7 @@ from ...study_courses import course_of
 from ...study_findings import best_rates
 from ...study_parts.gradient_spread import MOMENTS, spread_of
 from ...study_parts.mode_passages import Axis, Passages
-from ...study_parts.readings import outcome_of, over_seeds
+from ...study_parts.readings import end_metric_of, over_seeds
 from ...wording import count, duration, joined, number, with_interval
 from ..blocks import Column, Figure, Row, Table
 from ..charts import CURRENT, LINE
@@ -45,7 +45,7 @@ def paths_figure(study: Study, runs: Sequence[StoredRun], passages: Passages, mo
         for (size, arm), colour in zip(passages.arms.items(), shades(len(passages.arms)), strict=True)
         if (course := course_of(study, runs, arm)) is not None
     ]
-    up = metrics_up(study, outcome_of(study), [branch.course for branch in branches])
+    up = metrics_up(study, end_metric_of(study), [branch.course for branch in branches])
     marked = [replace(one, level=passages.target) if one.metric == study.metric else one for one in up]
     name = f"best_{study.metric}"
     ends = joined(

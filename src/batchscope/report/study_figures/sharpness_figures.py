@@ -10,7 +10,7 @@ from ...fits import intervals
 from ...records import Estimate
 from ...study import Study, SummaryRow
 from ...study_findings import best_rates, runs_of
-from ...study_parts.readings import arm_of, outcome_of
+from ...study_parts.readings import arm_of, end_metric_of
 from ...study_parts.sharpness import (
     BOXES,
     EIGENVALUE,
@@ -18,9 +18,9 @@ from ...study_parts.sharpness import (
     MEASURES,
     RELATIVE,
     Measure,
-    comparisons,
     of_seeds,
     ratio_of,
+    size_pairs,
     starts_of,
     value_of_run,
 )
@@ -154,7 +154,7 @@ def _conclude(study: Study, measures: Sequence[Measure]) -> str:
     main = next((m for m in measures if m in (KESKAR, RELATIVE)), measures[0])
     said = [
         f"{times(ratio.value)} {comparison.how}"
-        for comparison in comparisons(study)
+        for comparison in size_pairs(study)
         if (ratio := ratio_of(study, comparison, main)).value is not None
     ]
     at = f", for ε = {number(main.eps)}," if main.eps is not None else ""
@@ -180,7 +180,7 @@ def gap_figures(study: Study) -> Row | None:
         )
         for arm, own in zip(arms, rows, strict=True)
     ]
-    outcome = outcome_of(study)
+    outcome = end_metric_of(study)
     labels = {"final_accuracy_gap": "accuracy gap", "final_loss_ratio": "loss ratio"}
     labels[f"final_{outcome.name}"] = outcome.name
     ups = [
@@ -191,11 +191,11 @@ def gap_figures(study: Study) -> Row | None:
     figures: list[Figure] = []
     for measure in (KESKAR, RELATIVE, EIGENVALUE):
         across = Choice(
-            label=measure.label.removeprefix("φ, ") if measure.kind == "curvature" else "φ, per cent",
+            label=measure.name if measure.kind == "curvature" else "φ, per cent",
             values=tuple(tuple(value_of_run(study, row.run, measure) for row in own) for own in rows),
         )
         if any(v is not None for own in across.values for v in own) and ups:
-            title = measure.label.removeprefix("φ, ")
+            title = measure.name
             caption = _correlation(across, ups[0])
             figures.append(
                 run_scatter(f"gap-of-{measure.kind}", title, groups, across=across, up=ups, caption=caption, height=300)
@@ -268,7 +268,7 @@ def edge_figure(study: Study) -> Figure | None:
 
 def ratio_table(study: Study) -> Table | None:
     """The largest batch's sharpness over the smallest's, by every measure."""
-    found = comparisons(study)
+    found = size_pairs(study)
     rows = tuple(
         (measure.label, *(with_interval(ratio_of(study, comparison, measure)) for comparison in found))
         for measure in MEASURES

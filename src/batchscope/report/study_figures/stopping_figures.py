@@ -84,23 +84,21 @@ def minimum_row(study: Study, arms: Sequence[SummaryRow]) -> Row:
     lines = tuple(Line(arm, f"batch size {count(arm.batch_size)}", LINE, "") for arm in arms)
     ends = [arms[0], arms[-1]]
     figures: list[Figure] = []
-    for name, title, format in (
-        (f"best_{study.metric}", f"best {study.metric}", number),
-        ("best_epoch", "epochs to it (log scale)", number),
+    for name, what, scale in (
+        (f"best_{study.metric}", f"best {study.metric}", ""),
+        ("best_epoch", "epochs to it", " (log scale)"),
     ):
         known = [arm.estimates[name] for arm in arms]
         inside = [v for e in known for v in (e.value, e.low, e.high) if v is not None]
         positive = [v for v in inside if v > 0]
         axis = log_axis(positive, labels=6) if name == "best_epoch" else metric_axis([inside])
-        said = joined(
-            [f"{with_interval(arm.estimates[name], format)} at batch size {count(arm.batch_size)}" for arm in ends]
-        )
+        said = joined([f"{with_interval(arm.estimates[name])} at batch size {count(arm.batch_size)}" for arm in ends])
         late = [arm for arm in arms if _ends_at_best(arm)]
         note = f" Still improving at the end: batch size {joined([count(a.batch_size) for a in late])}." if late else ""
         frame = layout(batch_axis([arm.batch_size for arm in arms], labels=6), axis, height=300)
-        caption = f"{title.partition(' (')[0].capitalize()}: {said}.{note if name == 'best_epoch' else ''}"
+        caption = f"{what.capitalize()}: {said}.{note if name == 'best_epoch' else ''}"
         slug = "value" if name != "best_epoch" else "epoch"
-        figures.append(Figure(f"minimum-{slug}", title, (marks_of(lines, name),), frame, caption))
+        figures.append(Figure(f"minimum-{slug}", f"{what}{scale}", (marks_of(lines, name),), frame, caption))
     return Row(tuple(figures))
 
 

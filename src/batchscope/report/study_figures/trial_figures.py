@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...study import Study, StudyRow
-from ...trial_sequence import Followed, Trial
+from ...trial_sequence import Followed, TrialTraining
 from ...wording import count, duration, number
 from ..blocks import Figure, Json, Key
 from ..charts import CENSORED, layout, line, log_axis, metric_axis, points, safe
@@ -29,7 +29,7 @@ def trial_path(study: Study, ways: Mapping[str, Followed], grid: Sequence[StudyR
     traces: list[Json] = [points(x, y, hover, mark="open", colour=CENSORED)]
     keys: list[Key] = []
     times, values = [*x], [*y]
-    labelled: set[Trial] = set()
+    labelled: set[TrialTraining] = set()
     for i, ((way, followed), colour) in enumerate(zip(ways.items(), _COLOURS, strict=False)):
         made = [trial for trial in followed.trials if trial.value is not None]
         spent, reached = [trial.seconds for trial in made], [trial.value for trial in made]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PARTS = (("validation", "val_{}", "solid"), ("training", "train_{}_eval", "dot"), ("test", "test_{}", "dash"))
 
 
-class Kind(NamedTuple):
+class MetricByPart(NamedTuple):
     """What one position of the vertical switch shows: a metric's name in each part."""
 
     label: str
@@ -33,14 +33,14 @@ def build(study: Study, runs: Sequence[StoredRun]) -> Section:
     return Section("curves", "Training, validation and test curves", (draw(study, drawn),))
 
 
-def kinds_of(study: Study, courses: Sequence[Course]) -> list[Kind]:
+def kinds_of(study: Study, courses: Sequence[Course]) -> list[MetricByPart]:
     """The metrics by what they are of; the one that choices are made by first."""
     names = list(dict.fromkeys(name for course in courses for name in course.mean))
     shared = [n.removeprefix("val_") for n in names if n.startswith("val_")]
-    kinds = [Kind(name, (f"val_{name}", f"train_{name}_eval", f"test_{name}")) for name in shared]
+    kinds = [MetricByPart(name, (f"val_{name}", f"train_{name}_eval", f"test_{name}")) for name in shared]
     known = {metric for kind in kinds for metric in kind.metrics}
     others = [n for n in names if n not in known and not n.startswith(("test_", "train_"))]
-    kinds += [Kind(name, (name, f"train_{name}_eval", f"test_{name}")) for name in others]
+    kinds += [MetricByPart(name, (name, f"train_{name}_eval", f"test_{name}")) for name in others]
     return sorted(kinds, key=lambda kind: study.metric not in kind.metrics)
 
 
@@ -109,7 +109,7 @@ def _horizontal(drawn: Sequence[tuple[Line, Course]]) -> Switch:
     return Switch("x", "against", tuple(options))
 
 
-def _vertical(drawn: Sequence[tuple[Line, Course]], kinds: Sequence[Kind]) -> Switch:
+def _vertical(drawn: Sequence[tuple[Line, Course]], kinds: Sequence[MetricByPart]) -> Switch:
     options: list[Option] = []
     for kind in kinds:
         values: list[tuple[float | None, ...]] = []

@@ -112,7 +112,7 @@ def _against_rate(study: Study) -> Figure:
         above = [e.high - (e.value or 0.0) if e.high is not None else 0.0 for e in found]
         course = line([s.lr for s in arms], values, colour=one.colour)
         traces += [{**course, "legendgroup": one.group}, {**with_errors(marks, below, above), "legendgroup": one.group}]
-    keys = tuple(Key("line", one.colour, one.label.partition(" at rate ")[0], one.group) for one in lines)
+    keys = tuple(Key("line", one.colour, one.name, one.group) for one in lines)
     frame = layout(
         log_axis([s.lr for s in study.summary], title="learning rate (log scale)"), metric_axis(drawn), height=400
     )
