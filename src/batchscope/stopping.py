@@ -182,9 +182,9 @@ class BehindRule:
     """Ends a run that lags behind a finished one in time.
 
     Both curves are compared on the same clock (steps times step time). The lag is this run's time divided by the time
-    at which the reference was first as good as this run's best. The run ends when the lag stays above `factor` for
-    `patience` evaluations after `from_share` of the reference's length, or when it has taken `factor` times that
-    length.
+    of the first evaluation at which the reference was as good as this run's best: evaluations are compared with
+    evaluations, and nothing between them is estimated. The run ends when the lag stays above `factor` for `patience`
+    evaluations after `from_share` of the reference's length, or when it has taken `factor` times that length.
     """
 
     reference: Sequence[tuple[float, float]]
@@ -211,9 +211,10 @@ class BehindRule:
         values = [v for v in history.values[: index + 1 or None] if math.isfinite(v)]
         smaller = history.target.mode == "min"
         best = min(values) if smaller else max(values)
-        trained = [point for point in self.reference if point[0] > 0]
-        as_good = first_passage([t for t, _ in trained], [v for _, v in trained], best, rising=not smaller)
-        return history.steps[index] * self.step_time / (as_good or self.reference[-1][0])
+        as_good = next(
+            (t for t, v in self.reference if t > 0 and (v <= best if smaller else v >= best)), self.reference[-1][0]
+        )
+        return history.steps[index] * self.step_time / as_good
 
 
 @dataclass(frozen=True, kw_only=True)
