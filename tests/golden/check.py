@@ -17,8 +17,9 @@ last bits in which processors differ. An estimate may differ by that share of th
 
 Commands run with one thread and a budget that no run comes near: how closely runs are evaluated follows from the
 measured time of an evaluation and the budget, and with this one it is the same for every machine. Then all answers are
-repeatable to the last bit on one machine, busy or not. To make them nearly so on others, vector instructions are held
-at AVX2 and MKL at its compatible branch.
+repeatable to the last bit on one machine, busy or not. To make them so on others of its kind (x86), vector instructions
+are held at AVX2 and MKL at its compatible branch; a few of the studies, none of the quick part, are chaotic enough to
+come out otherwise under other instructions (`cases.py` names them), and are then to be compared on one machine.
 
 Exit status: 0, nothing differs; 1, something does, listed by case, path, expected and found. `--write` puts every
 question twice, and refuses what does not come out the same twice.
