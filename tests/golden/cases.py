@@ -93,8 +93,8 @@ _STUDIES = (
     "trial_and_error",
 )
 """All. Some train so long, or at such rates, that last bits grow to whole digits: under other vector instructions
-(`ATEN_CPU_CAPABILITY=default MKL_CBWR=AVX512`) `modes` (one example a step at rate 0.3), `early_stopping` (30 epochs) and
-`batch_norm` (rate 1) come out otherwise by percents and more. Held at one set they repeat to the last bit, and are
+(`ATEN_CPU_CAPABILITY=default MKL_CBWR=AVX512`) `modes` (one example a step at rate 0.3), `early_stopping` (30 epochs)
+and `batch_norm` (rate 1) come out otherwise by percents and more. Held at one set they repeat to the last bit, and are
 compared like the others."""
 _ZEUS_TARGETS = {"cifar100": ("0.65", 50_000), "movielens-1m": ("0.41", 994_169), "squad": ("84.0", 88_524)}
 """The metric at which a recorded training of the data set is done, and its training examples."""
