@@ -121,9 +121,7 @@ class Case:
     def refusal(self) -> str | None:
         """Why it cannot be put here; `None`: it can."""
         shared = any("{data}" in words for words in self.questions.values()) or self.name == "fit-zeus"
-        return (
-            f"needs {DATA.relative_to(HERE.parents[2])} beside the checkout" if shared and not DATA.is_dir() else None
-        )
+        return "needs ../shared/data, which is not there" if shared and not DATA.is_dir() else None
 
     def answers(self, folder: Path) -> dict[str, Any]:
         """What the code answers now, question by question; `folder` is empty and may be written to."""
