@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from batchscope.claims.evidence import Evidence
+from batchscope.claims.evidence import TaskResults
 from batchscope.claims.geometry import distance
 from batchscope.claims.outcome import below
 from batchscope.claims.records import Verdict
@@ -15,7 +15,7 @@ from batchscope.fits import intervals
 from batchscope.records import Estimate
 from batchscope.study_parts.mode_passages import Passages
 from batchscope.study_parts.normalisation_effects import Tolerance, higher
-from batchscope.study_parts.sharpness import KESKAR, comparisons, note_name, ratio_of
+from batchscope.study_parts.sharpness import KESKAR, noted_as, ratio_of, size_pairs
 from batchscope.study_parts.travel_findings import travel_findings
 
 from .evidences import PLAN, Metrics, evidence
@@ -30,7 +30,7 @@ def falling(batch_size: int, lr: float, seed: int, epoch: float) -> Metrics:
     return {"val_loss": loss, "train_loss_eval": loss}
 
 
-def with_distances(small: Seeds, large: Seeds) -> Evidence:
+def with_distances(small: Seeds, large: Seeds) -> TaskResults:
     """Runs whose distance from the initial weights, at the end, is as given."""
     e = evidence(falling)
     runs = dict(e.runs)
@@ -59,12 +59,12 @@ def distance_in_the_claims(small: Seeds, large: Seeds) -> Estimate:
 
 def sharpness_in_a_study(small: Seeds, large: Seeds) -> Estimate:
     notes = {
-        note_name("keskar", f"grid-{size}-{LR:g}-{seed}"): {"boxes": [{"eps": KESKAR.eps, "value": value}]}
+        noted_as("keskar", f"grid-{size}-{LR:g}-{seed}"): {"boxes": [{"eps": KESKAR.eps, "value": value}]}
         for size, values in ((SMALL, small), (LARGE, large))
         for seed, value in values.items()
     }
     study = replace(evidence(falling).study, measurements=notes)
-    return ratio_of(study, next(c for c in comparisons(study) if c.small.lr == c.large.lr == LR), KESKAR)
+    return ratio_of(study, next(c for c in size_pairs(study) if c.small.lr == c.large.lr == LR), KESKAR)
 
 
 def passages_in_a_study(small: Seeds, large: Seeds) -> Estimate:
