@@ -18,8 +18,9 @@ from torch.optim import SGD, Optimizer
 from torch.utils.data import Dataset, Subset, TensorDataset, random_split
 
 from batchscope.errors import TaskError
+from batchscope.random_state import preserved_random_state
 from batchscope.task import task
-from batchscope.workload import Workload, first_dimension, index_stream, mean_loss, preserved_random_state
+from batchscope.workload import Workload, first_dimension, index_stream, mean_loss
 
 
 def sgd(params: Iterable[nn.Parameter], lr: float) -> Optimizer:

@@ -14,8 +14,9 @@ from .checks.loss import check_count, check_gradient, check_labels_on_cpu, check
 from .checks.optimizer import check_optimizer
 from .device import is_out_of_memory
 from .errors import TaskError, UsageError
+from .random_state import preserved_random_state
 from .records import Target
-from .workload import Workload, preserved_random_state
+from .workload import Workload
 
 __all__ = ["Preflight", "check"]
 

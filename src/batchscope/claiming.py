@@ -23,6 +23,7 @@ from .fits.step_time import StepTime, fit_step_time
 from .laboratory import Laboratory
 from .loading import LoadedTask, as_loaded
 from .progress import Prediction, Progress, Silent
+from .random_state import preserved_random_state
 from .rate_range import measure_rate_range
 from .records import SCHEMA
 from .report.claims_page import claims_contents
@@ -32,7 +33,7 @@ from .study import Arm, Length, NamedStudy, StudyQuestion
 from .study_preparation import metric_of, prepare_study
 from .studying import account, workload_of
 from .task import Task
-from .workload import Workload, preserved_random_state
+from .workload import Workload
 
 __all__ = ["ClaimsQuestion", "asked_of", "claims", "predict"]
 

@@ -42,6 +42,7 @@ from .probes.gradient_statistics import measure_gradients
 from .probes.hessian import measure_curvature
 from .probes.sequential_gradients import measure_sequential_gradients
 from .probes.sharpness import measure_box_sharpness
+from .random_state import preserved_random_state
 from .robustness import measure_robustness
 from .store import StoredRun
 from .study import Arm, Length
@@ -49,7 +50,7 @@ from .study_measures.normalisation_measures import measured_definition
 from .study_rows import row_of, summarise
 from .subsets import with_few_examples
 from .trial_sequence import Next, TrialTraining, follow
-from .workload import Workload, preserved_random_state
+from .workload import Workload
 
 __all__ = ["ClaimsLaboratory"]
 

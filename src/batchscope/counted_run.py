@@ -26,10 +26,11 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset, StackDataset, TensorDataset, default_collate
 
 from .errors import UsageError
+from .random_state import preserved_random_state
 from .records import Row, RunConfig
 from .task import Batch
 from .train import train
-from .workload import Workload, preserved_random_state
+from .workload import Workload
 
 __all__ = ["CountedRun", "count_run"]
 

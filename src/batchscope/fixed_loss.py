@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .errors import TaskError
+from .random_state import preserved_random_state
 from .task import Batch
-from .workload import Workload, preserved_random_state, to_device
+from .workload import Workload, to_device
 
 __all__ = ["FixedLoss"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from .workload import preserved_random_state
+from .random_state import preserved_random_state
 
 __all__ = ["fixed_start"]
 

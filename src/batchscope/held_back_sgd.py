@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .errors import TaskError
+from .random_state import RandomState
 from .task import Batch
-from .workload import RandomState, Workload
+from .workload import Workload
 
 __all__ = ["HeldBackSGD"]
 

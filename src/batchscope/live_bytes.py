@@ -8,14 +8,14 @@ frees inside one operation (a convolution's workspace) is not seen.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["LiveBytes", "unique_bytes"]
+__all__ = ["LiveBytes", "tensors_in", "unique_bytes"]
 
 
 class LiveBytes(TorchDispatchMode):
@@ -103,3 +103,15 @@ def _plain_parts(tensor: Tensor) -> list[Tensor]:
     if tensor.layout is torch.sparse_coo:
         return [tensor._indices(), tensor._values()]
     return []
+
+
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """Every tensor inside nested mappings, lists and tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)

@@ -15,10 +15,10 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from .errors import TaskError
+from .random_state import preserved_random_state
 from .settings import bind, near_miss, plain
 from .task import Task
 from .user_code import explained
-from .workload import preserved_random_state
 
 __all__ = ["BUILT_IN", "LoadedTask", "as_loaded", "load_task"]
 

@@ -13,9 +13,10 @@ from .fits.step_time import step_time_of
 from .loading import LoadedTask
 from .noise import NoiseReport, measure_noise
 from .progress import Progress, Silent
+from .random_state import preserved_random_state
 from .records import SCHEMA, Bench, Estimate
 from .store import Store
-from .workload import Workload, preserved_random_state
+from .workload import Workload
 
 __all__ = ["BenchLimits", "NoiseRun", "asked_of", "hardware_knee", "keep_bench", "keep_noise"]
 

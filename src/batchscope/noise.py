@@ -13,11 +13,12 @@ from .errors import TaskError, UsageError
 from .fits.noise_scale import NoiseBlock, estimate, trace
 from .metrics import without_end
 from .probes.noise_scale import NoiseScale
+from .random_state import preserved_random_state
 from .rate_range import measure_rate_range
 from .records import Estimate, Row, RunConfig, RunStatus, Target
 from .stopping import StopRule
 from .train import train
-from .workload import Workload, preserved_random_state
+from .workload import Workload
 
 __all__ = ["NoiseReport", "default_batch_size", "measure_noise"]
 

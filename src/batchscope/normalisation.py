@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from .errors import TaskError, UsageError
 from .not_applicable import NotApplicable
-from .workload import Workload, preserved_random_state
+from .random_state import preserved_random_state
+from .workload import Workload
 
 __all__ = ["ACTIVATIONS", "GhostBatchNorm", "Where", "has_batch_norm", "normalised", "normalised_places"]
 

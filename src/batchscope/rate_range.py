@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 from .device import lack_of_memory_named
+from .random_state import preserved_random_state
 from .records import RateRange
 from .task import Batch
-from .workload import Workload, preserved_random_state
+from .workload import Workload
 
 __all__ = ["measure_rate_range"]
 

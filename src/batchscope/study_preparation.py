@@ -13,14 +13,16 @@ from .errors import OutOfMemory, TargetError, UsageError
 from .fits.memory import fit_memory
 from .fits.step_time import StepTime, fit_step_time
 from .laboratory import Laboratory
+from .live_bytes import tensors_in
 from .metrics import target_metric, without_end
 from .probes.train_part import TrainPart
 from .progress import Prediction, Progress
+from .random_state import preserved_random_state
 from .records import Target
 from .store import Store
 from .study import Arm, NamedStudy, StudyQuestion
-from .trial import DisposableModel, tensors_in
-from .workload import Workload, preserved_random_state
+from .trial import DisposableModel
+from .workload import Workload
 
 __all__ = ["StudyPrepared", "metric_of", "prediction_of", "prepare_study", "step_memory"]
 

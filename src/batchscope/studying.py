@@ -14,6 +14,7 @@ from .files import write_text
 from .laboratory import Laboratory
 from .loading import LoadedTask, as_loaded
 from .progress import Prediction, Progress, Silent
+from .random_state import preserved_random_state
 from .records import SCHEMA
 from .report.page import draw
 from .report.study_page import study_contents
@@ -24,7 +25,7 @@ from .study_findings import findings_of
 from .study_preparation import StudyPrepared, prediction_of, prepare_study
 from .study_rows import row_of, summarise
 from .task import Task
-from .workload import Workload, preserved_random_state
+from .workload import Workload
 
 __all__ = ["SWEEP", "account", "asked_of", "predict", "study", "workload_of"]
 

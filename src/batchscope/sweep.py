@@ -13,12 +13,13 @@ from .loading import LoadedTask, as_loaded
 from .preparation import prediction_of, prepare
 from .progress import Prediction, Progress, Silent
 from .question import Question
+from .random_state import preserved_random_state
 from .records import SCHEMA, HardwareProfile, Plan
 from .report import build
 from .searching import Search
 from .store import Store
 from .task import Task
-from .workload import Workload, preserved_random_state
+from .workload import Workload
 
 __all__ = ["asked_of", "find", "predict"]
 

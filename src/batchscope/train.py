@@ -16,10 +16,11 @@ import torch
 from .device import lack_of_memory_named
 from .metrics import without_end
 from .probes.base import Observer, Probe
+from .random_state import RandomState, preserved_random_state
 from .records import Row, RunConfig, RunResult, RunStatus
 from .stopping import History, StopRule
 from .task import Batch
-from .workload import RandomState, Workload, preserved_random_state
+from .workload import Workload
 
 __all__ = ["Training", "train"]
 

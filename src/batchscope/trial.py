@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from .live_bytes import tensors_in
 from .task import Batch
-from .workload import Workload
 
-__all__ = ["DisposableModel", "tensors_in"]
+if TYPE_CHECKING:
+    from .workload import Workload
+
+__all__ = ["DisposableModel"]
 
 _RATE = 1e-4
 """Small enough that a few steps leave the weights where they were; time and memory do not depend on it."""
@@ -107,18 +110,6 @@ class DisposableModel:
     def lasting_tensors(self) -> list[Tensor]:
         """All that stays between steps: weights, gradients, optimizer state."""
         return [*self.weights(), *self.gradient_tensors(), *self.optimizer_state()]
-
-
-def tensors_in(value: object) -> Iterator[Tensor]:
-    """Every tensor inside nested mappings, lists and tuples."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors_in(item)
 
 
 def _repeated(batch: Batch, count: int, size: int) -> Batch | None:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -19,10 +15,12 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from .device import Device, pick
 from .errors import TaskError
+from .random_state import preserved_random_state, seed_everything
 from .task import Batch, Task
+from .trial import DisposableModel
 from .user_code import explained
 
-__all__ = ["RandomState", "Workload", "mean_loss", "preserved_random_state"]
+__all__ = ["Workload", "mean_loss"]
 
 _HELD_BACK_SHARE = 0.1
 _HELD_BACK_MOST = 5000
@@ -84,6 +82,10 @@ class Workload:
         seed_everything(seed)
         with explained("model()"):
             return self.task.model().to(self.device.torch_device).train()
+
+    def disposable(self, seed: int) -> DisposableModel:
+        """A fresh model with its optimizer, for the few steps whose time or memory is measured."""
+        return DisposableModel(self, seed=seed)
 
     def optimizer(self, model: nn.Module, lr: float, changes: Mapping[str, Any] | None = None) -> Optimizer:
         """The task's optimizer over the model's parameters, `changes` set on every parameter group."""
@@ -222,48 +224,6 @@ class _MicroSampler:
         for step, indices in enumerate(index_stream(self.examples, self.batch_size, self.seed)):
             for part in indices.split(self.batch_size // self.parts_of(step)):
                 yield part.tolist()
-
-
-def seed_everything(seed: int) -> None:
-    """Seed torch, NumPy and Python, which user models and data sets may draw from."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - user code may draw from the global generator
-    random.seed(seed)
-
-
-@dataclass(frozen=True)
-class RandomState:
-    """Where every generator that user code may draw from stands."""
-
-    torch_state: Tensor
-    numpy_state: Any
-    python_state: Any
-    cuda_states: list[Tensor] | None
-
-    @classmethod
-    def capture(cls) -> RandomState:
-        """The state now."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
-        return cls(torch.get_rng_state(), np.random.get_state(), random.getstate(), cuda)  # noqa: NPY002
-
-    def restore(self) -> None:
-        """Go back to it."""
-        torch.set_rng_state(self.torch_state)
-        np.random.set_state(self.numpy_state)  # noqa: NPY002
-        random.setstate(self.python_state)
-        if self.cuda_states is not None:
-            torch.cuda.set_rng_state_all(self.cuda_states)
-
-
-@contextmanager
-def preserved_random_state(seed: int) -> Generator[None]:
-    """Seed every generator inside, and leave the caller's generators as they were."""
-    before = RandomState.capture()
-    seed_everything(seed)
-    try:
-        yield
-    finally:
-        before.restore()
 
 
 def first_dimension(batch: Batch) -> int:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 from ..errors import UsageError
 from ..records import Bench, HardwareProfile, Reading
-from ..workload import Workload
 from .capacity import measure_capacity
+from .step import MeasuredTask
 from .throughput import grid, measure_step_times
 
 __all__ = ["measure"]
@@ -17,7 +17,7 @@ _BUDGET_S = 16.0
 
 
 def measure(
-    workload: Workload,
+    workload: MeasuredTask,
     *,
     max_batch_size: int | None = None,
     memory_limit: int | None = None,

@@ -12,10 +12,10 @@ from torch import nn
 from ..device import is_out_of_memory
 from ..errors import BatchscopeError, TaskError, UsageError
 from ..fits.memory import HEADROOM, MemoryModel, fit_memory
-from ..live_bytes import unique_bytes
+from ..live_bytes import tensors_in, unique_bytes
+from ..random_state import preserved_random_state
 from ..records import MemorySplit, Reading
-from ..trial import DisposableModel, tensors_in
-from ..workload import Workload, preserved_random_state
+from .step import MeasuredTask
 
 __all__ = ["Capacity", "measure_capacity"]
 
@@ -52,7 +52,7 @@ class Capacity:
 
 
 def measure_capacity(
-    workload: Workload,
+    workload: MeasuredTask,
     *,
     top: int,
     limit_bytes: int,
@@ -110,10 +110,10 @@ class _Step:
 class _Runner:
     """Runs single steps on a fresh model and reads their memory."""
 
-    def __init__(self, workload: Workload, *, seed: int, progress: Callable[[str], None]) -> None:
+    def __init__(self, workload: MeasuredTask, *, seed: int, progress: Callable[[str], None]) -> None:
         self.workload, self.seed, self.progress = workload, seed, progress
         self.device_seconds = 0.0
-        self.disposable = DisposableModel(workload, seed=seed)
+        self.disposable = workload.disposable(seed)
         self.weights = self.gradients = self.state = self.update_extra = 0
 
     def run(self, size: int) -> _Step | None:
@@ -127,7 +127,7 @@ class _Runner:
         del self.disposable  # the error and its frames are gone here, so this frees what the failed step held
         gc.collect()
         self.workload.device.release()
-        self.disposable = DisposableModel(self.workload, seed=self.seed)
+        self.disposable = self.workload.disposable(self.seed)
         return None
 
     def _step(self, size: int) -> _Step:

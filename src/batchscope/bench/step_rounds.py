@@ -11,11 +11,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from ..errors import UsageError
-from ..task import Batch
-from ..trial import DisposableModel
-from ..workload import Workload, preserved_random_state
+from ..random_state import preserved_random_state
+from .step import MeasuredStep, MeasuredTask
 
 __all__ = ["StepRounds", "measure_rounds"]
 
@@ -43,7 +43,7 @@ class StepRounds:
 
 
 def measure_rounds(
-    workload: Workload, sizes: Sequence[int], *, rounds: int = 7, seed: int = 0, budget_s: float = 6.0
+    workload: MeasuredTask, sizes: Sequence[int], *, rounds: int = 7, seed: int = 0, budget_s: float = 6.0
 ) -> StepRounds:
     """Time steps at each size in turn, round by round.
 
@@ -78,7 +78,7 @@ def measure_rounds(
         )
     clock = workload.device.clock
     with preserved_random_state(seed):
-        disposable = DisposableModel(workload, seed=seed)
+        disposable = workload.disposable(seed)
         batches = [disposable.draw(size) for size in sizes]
         _timed(disposable, batches[0], 1)
         began = clock()
@@ -98,7 +98,7 @@ def measure_rounds(
     )
 
 
-def _timed(disposable: DisposableModel, batch: Batch, steps: int) -> list[float]:
+def _timed(disposable: MeasuredStep, batch: Any, steps: int) -> list[float]:
     """Seconds of each of some full steps."""
     clock = disposable.workload.device.clock
     seconds: list[float] = []

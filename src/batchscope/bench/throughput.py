@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from ..fits.step_time import fit_step_time
+from ..random_state import preserved_random_state
 from ..records import Reading
-from ..task import Batch
-from ..trial import DisposableModel
 from ..wording import plural
-from ..workload import Workload, preserved_random_state
+from .step import MeasuredStep, MeasuredTask
 
 __all__ = ["Throughput", "grid", "measure_step_times"]
 
@@ -52,7 +52,7 @@ def grid(smallest: int, largest: int, count: int = SIZES) -> list[int]:
 
 
 def measure_step_times(
-    workload: Workload,
+    workload: MeasuredTask,
     sizes: Sequence[int],
     *,
     seed: int = 0,
@@ -82,7 +82,7 @@ def measure_step_times(
     notes: list[str] = []
     spent = 0.0
     with preserved_random_state(seed):
-        disposable = DisposableModel(workload, seed=seed)
+        disposable = workload.disposable(seed)
         _timed_step(disposable, disposable.draw(sizes[0]))
         for size in sizes:
             if readings and (reason := _reason_to_stop(readings, size, budget_s - spent)):
@@ -98,7 +98,7 @@ def measure_step_times(
     return Throughput(readings=tuple(readings), device_seconds=spent, notes=tuple(notes))
 
 
-def _time_size(disposable: DisposableModel, size: int, enough_s: float) -> tuple[Reading, float]:
+def _time_size(disposable: MeasuredStep, size: int, enough_s: float) -> tuple[Reading, float]:
     """The reading at one size, and the seconds that its steps took."""
     batch = disposable.draw(size)
     began = disposable.workload.device.clock()
@@ -119,7 +119,7 @@ def _time_size(disposable: DisposableModel, size: int, enough_s: float) -> tuple
     return reading, spent
 
 
-def _timed_step(disposable: DisposableModel, batch: Batch) -> tuple[float, float]:
+def _timed_step(disposable: MeasuredStep, batch: Any) -> tuple[float, float]:
     """Seconds of the gradient part and of the whole step.
 
     Where work is handed to the device ahead, looking at the clock in the middle of a step would slow it down: the
@@ -160,7 +160,7 @@ def _reason_to_stop(readings: Sequence[Reading], size: int, budget_s: float) -> 
     return ""
 
 
-def _loading_notes(disposable: DisposableModel, readings: Sequence[Reading]) -> list[str]:
+def _loading_notes(disposable: MeasuredStep, readings: Sequence[Reading]) -> list[str]:
     workers = max(1, disposable.workload.loader_workers)
     slow = [
         r for r in readings if r.step_time_s and disposable.loading_s * r.micro_batch_size / workers > r.step_time_s

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TaskError
+from ..random_state import seed_everything
 from ..task import Batch
-from ..workload import Workload, seed_everything, to_device
+from ..workload import Workload, to_device
 from .inputs import describe_integers, describe_nan, named_tensors
 
 __all__ = ["check_count", "check_gradient", "check_labels_on_cpu", "check_mean", "first_loss", "loss_of"]

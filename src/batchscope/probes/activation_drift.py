@@ -17,9 +17,10 @@ from torch.optim import Optimizer
 from ..codec import encode
 from ..errors import TaskError
 from ..not_applicable import NotApplicable
+from ..random_state import preserved_random_state
 from ..records import Row
 from ..task import Batch
-from ..workload import Workload, preserved_random_state
+from ..workload import Workload
 from .base import modules_with_parameters, watched
 
 __all__ = ["ActivationDrift", "Activations"]

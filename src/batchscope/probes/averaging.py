@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..not_applicable import NotApplicable
-from ..workload import Workload, preserved_random_state
+from ..random_state import preserved_random_state
+from ..workload import Workload
 from .base import coupled, flat, gradients, not_repeatable, trainable, twin
 
 __all__ = ["Averaging", "measure_averaging"]

@@ -13,9 +13,10 @@ from torch.optim import Optimizer
 
 from ..errors import TaskError, UsageError
 from ..not_applicable import NotApplicable
+from ..random_state import preserved_random_state
 from ..records import Row
 from ..task import Batch
-from ..workload import Workload, preserved_random_state
+from ..workload import Workload
 
 __all__ = [
     "Observer",

@@ -17,9 +17,10 @@ from torch.optim import Optimizer
 
 from ..errors import TaskError
 from ..not_applicable import NotApplicable
+from ..random_state import RandomState, preserved_random_state
 from ..task import Batch
 from ..user_code import explained
-from ..workload import RandomState, Workload, preserved_random_state
+from ..workload import Workload
 from .base import flat, gradients, modules_with_parameters, twin, watched
 
 __all__ = ["LayerShift", "measure_covariate_shift"]

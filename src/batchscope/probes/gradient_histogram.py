@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..not_applicable import NotApplicable
-from ..workload import Workload, preserved_random_state
+from ..random_state import preserved_random_state
+from ..workload import Workload
 from .base import chosen_weight, gradients, twin
 
 __all__ = ["GradientHistogram", "Histogram", "Shape", "Tail", "measure_histograms", "symmetric_limit"]

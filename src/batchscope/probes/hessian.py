@@ -25,8 +25,9 @@ from ..errors import TaskError, UsageError
 from ..fits import intervals
 from ..fixed_loss import FixedLoss
 from ..not_applicable import NotApplicable
+from ..random_state import preserved_random_state
 from ..records import Estimate
-from ..workload import Workload, preserved_random_state
+from ..workload import Workload
 from .base import twin
 
 __all__ = ["Curvature", "measure_curvature"]

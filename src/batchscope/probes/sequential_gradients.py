@@ -24,8 +24,9 @@ from ..errors import TaskError, UsageError
 from ..fits import intervals
 from ..held_back_sgd import HeldBackSGD
 from ..not_applicable import NotApplicable
+from ..random_state import preserved_random_state
 from ..records import Estimate
-from ..workload import Workload, preserved_random_state
+from ..workload import Workload
 from .base import chosen_weight, coupled, square_norm, twin
 
 __all__ = ["NormSpread", "SequentialNorms", "measure_sequential_gradients"]

@@ -28,7 +28,8 @@ from torch import nn
 from ..errors import TaskError, UsageError
 from ..fixed_loss import FixedLoss
 from ..not_applicable import NotApplicable
-from ..workload import Workload, preserved_random_state
+from ..random_state import preserved_random_state
+from ..workload import Workload
 from .base import twin
 
 __all__ = ["Ascent", "BoxSharpness", "Neighbourhood", "measure_box_sharpness"]

@@ -20,8 +20,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..not_applicable import NotApplicable
+from ..random_state import RandomState, preserved_random_state
 from ..records import Row
-from ..workload import RandomState, Workload, preserved_random_state
+from ..workload import Workload
 
 __all__ = ["MOST_EXAMPLES", "TrainPart"]
 

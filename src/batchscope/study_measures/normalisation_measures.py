@@ -12,8 +12,9 @@ from ..codec import encode
 from ..errors import TaskError
 from ..not_applicable import NotApplicable
 from ..probes.covariate_shift import LayerShift, measure_covariate_shift
+from ..random_state import preserved_random_state
 from ..robustness import measure_robustness
-from ..workload import Workload, index_stream, preserved_random_state
+from ..workload import Workload, index_stream
 
 __all__ = ["examples_to_watch", "measured_definition", "measured_robustness", "measured_shift", "refusal"]
 
