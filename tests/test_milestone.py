@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from batchscope.codec import encode
-from batchscope.milestone import as_set_aside, milestone_of
+from batchscope.fits.targets import milestone_of
+from batchscope.milestone import as_set_aside
 from batchscope.records import Row, RunConfig, RunResult, RunStatus, Target
 from batchscope.stopping import PauseRule, StepLimitRule
 from batchscope.store import Store, StoredRun

@@ -12,17 +12,13 @@ from dataclasses import replace
 from .fits.curves import curve_of, steps_to_target
 from .fits.noise_scale import estimate
 from .fits.steps_to_target import Observation, Prior, StepsPosterior, fit
-from .metrics import target_metric
-from .records import Estimate, RateRange, Row, RunStatus, Target
+from .records import Estimate, RateRange, RunStatus, Target
 from .stopping import BehindRule, History
 from .store import StoredRun
 
 __all__ = [
     "best_on_clock",
-    "best_value",
-    "choose_target",
     "curve_on_clock",
-    "gets_further",
     "noise_scale_of",
     "observe",
     "prior_from",
@@ -36,7 +32,6 @@ _NOISE_SCALES = 3.0
 """B_c ÷ gradient noise scale: 2 to 6 on the tasks of `benchmarks/`; McCandlish et al. (2018) put it near 1."""
 _NOISE_SCALE_FACTOR = 6.0
 """One standard deviation of that ratio, as a factor."""
-_SHARE_LEFT = 0.05
 _LAG_BELIEVED = 1.1
 
 
@@ -168,45 +163,3 @@ def noise_scale_of(runs: Sequence[StoredRun], examples: int) -> Estimate:
         if rows:
             return estimate(rows, examples=examples)
     return estimate([], examples=examples)
-
-
-def gets_further(rows: Sequence[Row], others: Sequence[Row]) -> bool:
-    """Whether a run's best value of the metric to aim at is better by 5 % of the other run's improvement, and more."""
-    (_, first, best, larger), (_, _, known, _) = _improvement(rows), _improvement(others)
-    gain = best - known if larger else known - best
-    return gain > _SHARE_LEFT * abs(first - known) and gain > 0
-
-
-def best_value(runs: Sequence[StoredRun]) -> Target | None:
-    """The best value that any run reached, as a target; `None` where no run improved on its start."""
-    best: Target | None = None
-    for run in runs:
-        if run.result is None:
-            continue
-        metric, first, value, larger = _improvement(run.rows)
-        target = Target(metric=metric, value=value, mode="max" if larger else "min")
-        if value != first and (best is None or best.met_by(value)):
-            best = target
-    return best
-
-
-def choose_target(rows: Sequence[Row]) -> Target:
-    """The target when the user names none: where the pilot had 5 % of its whole improvement left.
-
-    Raises:
-        ValueError: the pilot improved no metric that can be a target.
-    """
-    metric, first, best, larger = _improvement(rows)
-    if best == first:
-        steps = max(row["step"] for row in rows if row["kind"] == "evaluation")
-        raise ValueError(f"{metric} did not improve on its first value {first:.4g} in {steps} steps")
-    value = float(f"{best + _SHARE_LEFT * (first - best):.3g}")
-    return Target(metric=metric, value=value, mode="max" if larger else "min")
-
-
-def _improvement(rows: Sequence[Row]) -> tuple[str, float, float, bool]:
-    """The metric to aim at, its first and best value, and whether larger is better."""
-    evaluations = [row for row in rows if row["kind"] == "evaluation"]
-    metric, larger = target_metric(sorted(evaluations[0]["metrics"]))
-    values = [float(row["metrics"][metric]) for row in evaluations if row["metrics"].get(metric) is not None]
-    return metric, values[0], max(values) if larger else min(values), larger

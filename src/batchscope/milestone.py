@@ -3,46 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 from .metrics import without_end
-from .records import Row, RunStatus, Target
+from .records import RunStatus, Target
 from .stopping import History
 from .store import StoredRun
 
-__all__ = ["as_set_aside", "milestone_of"]
-
-_SHARE = 0.3
-"""Of the way from the target back to the start, in logarithms of what is left to zero loss."""
-_PLAIN_SHARE = 0.1
-"""The same in the metric itself, where it has no zero to measure from."""
-
-
-def milestone_of(rows: Sequence[Row], target: Target) -> Target | None:
-    """An easier value of the target's metric, which takes about a third of the steps to the target.
-
-    For a loss with target v and start v₀ it is v (v₀/v)^0.3, for a score below 1 the same of 1 - score; where neither
-    makes sense, v + 0.1 (v₀ - v). On seven of the trainings of `benchmarks/search` the first takes 27 to 34 % of the
-    steps in the median.
-
-    Args:
-        rows: of any run of the search; its evaluation before the first step is the start.
-        target: at the end of the way.
-
-    Returns:
-        The milestone; `None` where the start is not known, or meets the target.
-    """
-    start = next((r["metrics"].get(target.metric) for r in rows if r["kind"] == "evaluation" and r["step"] == 0), None)
-    if start is None or not math.isfinite(start) or target.met_by(start):
-        return None
-    left, at_start = (target.value, start) if target.mode == "min" else (1.0 - target.value, 1.0 - start)
-    if left > 0.0:
-        easier = left * (at_start / left) ** _SHARE
-        value = easier if target.mode == "min" else 1.0 - easier
-    else:
-        value = target.value + _PLAIN_SHARE * (start - target.value)
-    return replace(target, value=value)
+__all__ = ["as_set_aside"]
 
 
 def as_set_aside(run: StoredRun, milestone: Target, limit: int | None = None) -> StoredRun:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from .baseline import TYPICAL_RUNS, carry_out, require
-from .belief import best_value, choose_target, curve_on_clock, gets_further
+from .belief import curve_on_clock
 from .environment import environment_of
 from .errors import OutOfMemory
 from .findings import Findings
 from .fits.step_time import accumulation
+from .fits.targets import best_value, choose_target, gets_further, milestone_of
 from .kept_model import hand_over
-from .milestone import milestone_of
 from .plan import build_plan
 from .predictions import run_at
 from .preparation import PRIOR_CRITICAL_BATCH_SIZE, Prepared, prediction_of, prepare

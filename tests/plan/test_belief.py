@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchscope.belief import choose_target, curve_on_clock, prior_from, update_belief
+from batchscope.belief import curve_on_clock, prior_from, update_belief
 from batchscope.errors import TargetError
 from batchscope.fits.curves import steps_to_target
 from batchscope.fits.step_time import fit_step_time
 from batchscope.fits.steps_to_target import Prior
+from batchscope.fits.targets import choose_target
 from batchscope.metrics import target_metric
 from batchscope.records import Estimate, RateRange, RunStatus
 from batchscope.store import StoredRun

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from batchscope.belief import best_value
 from batchscope.codec import decode, encode
 from batchscope.findings import Findings
+from batchscope.fits.targets import best_value
 from batchscope.plan import build_plan, clear_gain
 from batchscope.question import CurrentRecipe, Question, Within
 from batchscope.records import Plan, PlanStatus, Recipe, RunStatus, Target

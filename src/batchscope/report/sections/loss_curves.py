@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...belief import best_value
 from ...fits.curves import steps_to_target
-from ...milestone import milestone_of
+from ...fits.targets import best_value, milestone_of
 from ...records import Plan, RunStatus
 from ...wording import count, duration, joined, number, plural
 from ..blocks import Figure, Json, Key, Option, Section, Switch, Text
