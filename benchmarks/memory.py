@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from batchscope.bench.capacity import measure_capacity
-from batchscope.task import task
-from batchscope.trial import DisposableModel
-from batchscope.workload import Workload
+from batchscope.hardware.capacity import measure_capacity
+from batchscope.tasks.disposable_model import DisposableModel
+from batchscope.tasks.protocol import task
+from batchscope.tasks.workload import Workload
 from record import write
 
 CODES = 96

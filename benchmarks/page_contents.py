@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from batchscope.claims_file import read_claims
-from batchscope.codec import decode, encode
-from batchscope.files import write_text
+from batchscope.laboratory.claims.files import read_claims
+from batchscope.laboratory.claims.page.page import claims_contents
+from batchscope.laboratory.files import read_study
+from batchscope.laboratory.page.page import study_contents
+from batchscope.laboratory.studies import named_study
 from batchscope.report.blocks import Block, Section
-from batchscope.report.claims_page import claims_contents
 from batchscope.report.page import Contents, Head
-from batchscope.report.study_page import study_contents
-from batchscope.store import read_runs
-from batchscope.studies import named_study
-from batchscope.study_file import read_study
+from batchscope.store.codec import decode, encode
+from batchscope.store.files import write_text
+from batchscope.store.runs import read_runs
 
 __all__ = ["contents_of", "read", "write"]
 

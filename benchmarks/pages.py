@@ -27,11 +27,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import page_contents
-from batchscope.device import pick
-from batchscope.environment import environment_of
-from batchscope.files import write_json, write_text
+from batchscope.hardware.device import pick
+from batchscope.hardware.environment import environment_of
 from batchscope.report.chart_script import source
 from batchscope.report.page import draw
+from batchscope.store.files import write_json, write_text
 
 HERE = Path(__file__).resolve().parent
 DRAWN = HERE.parent / "docs" / "pages"

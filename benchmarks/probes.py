@@ -22,18 +22,18 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from batchscope.codec import encode
-from batchscope.held_back_sgd import HeldBackSGD
 from batchscope.probes.activation_drift import ActivationDrift
 from batchscope.probes.competition import measure_competition
 from batchscope.probes.covariate_shift import measure_covariate_shift
+from batchscope.probes.deferred_sgd import HeldBackSGD
 from batchscope.probes.distance import DistanceFromInit
 from batchscope.probes.gradient_histogram import measure_histograms
 from batchscope.probes.gradient_statistics import measure_gradients
 from batchscope.probes.sequential_gradients import SequentialNorms, measure_sequential_gradients
 from batchscope.probes.update_size import UpdateSize
-from batchscope.task import task
-from batchscope.workload import Workload
+from batchscope.store.codec import encode
+from batchscope.tasks.protocol import task
+from batchscope.tasks.workload import Workload
 from record import write
 
 BATCH, SAMPLES, REPEATS = 64, 1024, 2

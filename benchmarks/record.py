@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from batchscope.device import pick
-from batchscope.environment import environment_of
-from batchscope.files import write_json
+from batchscope.hardware.device import pick
+from batchscope.hardware.environment import environment_of
+from batchscope.store.files import write_json
 
 __all__ = ["RESULTS", "read", "write"]
 

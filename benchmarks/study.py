@@ -16,9 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from batchscope.loading import load_task
-from batchscope.study import Length, StudyQuestion
-from batchscope.studying import study
+from batchscope.laboratory.records import Length, StudyQuestion
+from batchscope.laboratory.study import study
+from batchscope.tasks.loading import load_task
 from record import write
 
 QUESTION = StudyQuestion(

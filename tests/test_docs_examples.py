@@ -6,7 +6,6 @@ A fenced `python` block is run, the blocks of one document in order and in one n
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shlex
@@ -45,7 +44,13 @@ def _split(command: str) -> list[str]:
 @cache
 def read_help(*command: str) -> str:
     """What `batchscope COMMAND --help` prints."""
-    call = [sys.executable, "-c", "import sys; from batchscope.cli import main; sys.exit(main())", *command, "--help"]
+    call = [
+        sys.executable,
+        "-c",
+        "import sys; from batchscope.cli import main; sys.exit(main())",
+        *command,
+        "--help",
+    ]
     wide = {**os.environ, "COLUMNS": "200"}  # so that no option is broken over two lines
     done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False, env=wide)
     assert done.returncode == 0, done.stderr
@@ -65,8 +70,6 @@ def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 @document
 def test_commands_exist(path: Path) -> None:
-    if importlib.util.find_spec("batchscope.cli") is None:
-        pytest.skip("batchscope.cli is not there yet")
     for name, *words in find_commands(path.read_text(encoding="utf-8")):
         if name.startswith("-"):
             continue

@@ -32,9 +32,20 @@ def test_package_imports_neither_torch_nor_numpy() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("codec", "count", "errors", "fits", "plan", "records", "report", "search", "stopping", "store", "table.plan"),
-        *("report.study_page", "studies", "study", "study_file", "study_view"),
-        *("claims", "claims_file", "claims_view", "fits.intervals", "prechelt", "report.claims_page", "trial_sequence"),
+        *(
+            "errors",
+            "store",
+            "wording",
+            "fits",
+            "report",
+            "report.page",
+            "search.plan",
+            "search.state",
+            "search.table.fit",
+        ),
+        *("training.count", "training.glossary", "training.stopping", "training.progress", "cli.commands"),
+        *("laboratory.records", "laboratory.files", "laboratory.page.page", "laboratory.studies"),
+        *("laboratory.claims.decide", "laboratory.claims.files", "laboratory.claims.page.page"),
     ],
 )
 def test_imports_without_torch(module: str) -> None:
@@ -42,7 +53,10 @@ def test_imports_without_torch(module: str) -> None:
 
 
 def test_every_named_study_is_imported_without_torch() -> None:
-    run_python(f"{WITHOUT_TORCH}\nfrom batchscope.studies import named_study, names\nlist(map(named_study, names()))")
+    run_python(
+        f"{WITHOUT_TORCH}\n"
+        "from batchscope.laboratory.studies import named_study, names\nlist(map(named_study, names()))"
+    )
 
 
 def test_public_records_work_without_torch() -> None:

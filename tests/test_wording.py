@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchscope.records import Estimate
+from batchscope.store.records import Estimate
 from batchscope.wording import bytes_, count, duration, number, percent, times, with_interval
 
 

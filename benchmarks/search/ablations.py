@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap
 
-import batchscope.belief
-import batchscope.findings
-import batchscope.search.anchors
-import batchscope.searching
+import batchscope.search.observations
+import batchscope.search.stages
+import batchscope.search.state
+import batchscope.search.strategies.anchors
 from ours import Asked, score
 from results import write
 from tables import TASKS
@@ -32,22 +32,22 @@ __all__ = ["VARIANTS", "compared", "main"]
 
 Patch = tuple[Any, str, Any]
 
-_PLAIN_PRIOR = batchscope.belief.prior_from
+_PLAIN_PRIOR = batchscope.search.observations.prior_from
 
 
 def _behind(factor: float) -> list[Patch]:
-    return [(module, "BEHIND", factor) for module in (batchscope.search.anchors, batchscope.searching)]
+    return [(module, "BEHIND", factor) for module in (batchscope.search.strategies.anchors, batchscope.search.stages)]
 
 
 VARIANTS: Mapping[str, Sequence[Patch]] = {
     "as-it-is": (),
-    "no-milestone": [(batchscope.searching, "milestone_of", lambda rows, target: None)],
+    "no-milestone": [(batchscope.search.stages, "milestone_of", lambda rows, target: None)],
     "behind-1.5": _behind(1.5),
-    "wide-rates": [(batchscope.search.anchors, "_RATES_AROUND", (0.8, 1.0, 1.25))],
+    "wide-rates": [(batchscope.search.strategies.anchors, "_RATES_AROUND", (0.8, 1.0, 1.25))],
     "no-noise-scale": [
-        (batchscope.findings, "prior_from", lambda rate_range, noise_scale: _PLAIN_PRIOR(rate_range, None)),
+        (batchscope.search.state, "prior_from", lambda rate_range, noise_scale: _PLAIN_PRIOR(rate_range, None)),
     ],
-    "no-probes": [(batchscope.searching, "_MOST_PROBES", 0)],
+    "no-probes": [(batchscope.search.stages, "_MOST_PROBES", 0)],
 }
 """What is put in place of what; everything else stays."""
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from batchscope.records import Row, RunConfig, RunStatus
-from batchscope.train import train
-from batchscope.workload import Workload
+from batchscope.store.records import Row, RunConfig, RunStatus
+from batchscope.tasks.workload import Workload
+from batchscope.training.loop import train
 from tasks import BenchTask
 
 __all__ = ["Curve", "measured", "shortest_horizon"]

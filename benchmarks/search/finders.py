@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from batchscope.files import write_text
+from batchscope.store.files import write_text
 from tables import TASKS, Table
 from yardstick import Yardstick, fingerprint, tables
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from batchscope.tasks.digits import digits
-from batchscope.tasks.models import Norm, cnn, mlp
-from batchscope.tasks.supervised import OptimizerName, SupervisedTask, classification_metrics
+from batchscope.tasks.builtin.digits import digits
+from batchscope.tasks.builtin.models import Norm, cnn, mlp
+from batchscope.tasks.builtin.supervised import OptimizerName, SupervisedTask, classification_metrics
 
 __all__ = ["fashion", "random_labels", "residual_digits", "teacher_student"]
 

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from scipy.optimize import least_squares
 
-from batchscope.question import CurrentRecipe, Question
-from batchscope.records import HardwareProfile, Plan, PlanStatus
-from batchscope.sweep import find
+from batchscope.search.find import find
+from batchscope.search.question import CurrentRecipe, Question
+from batchscope.store.records import HardwareProfile, Plan, PlanStatus
 from replay import DEFAULT_BATCH_SIZE, default_lr
 from results import read, write
 from tables import KNEES, PROFILES, TASKS, Table, geometric_mean

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchscope.codec import encode
-from batchscope.device import pick
-from batchscope.environment import environment_of
-from batchscope.files import write_text
+from batchscope.hardware.device import pick
+from batchscope.hardware.environment import environment_of
+from batchscope.store.codec import encode
+from batchscope.store.files import write_text
 
 __all__ = ["FOLDER", "read", "write"]
 

@@ -25,12 +25,12 @@ from typing import Any
 
 import torch
 
-from batchscope.bench.throughput import measure_step_times
-from batchscope.codec import encode
-from batchscope.device import Device, pick
-from batchscope.environment import environment_of
 from batchscope.fits.step_time import StepTime, fit_step_time
-from batchscope.workload import Workload
+from batchscope.hardware.device import Device, pick
+from batchscope.hardware.environment import environment_of
+from batchscope.hardware.step_times import measure_step_times
+from batchscope.store.codec import encode
+from batchscope.tasks.workload import Workload
 from curves import Curve, measured
 from table_file import Measured, load, locked, rate_key, save
 from tasks import TASKS, BenchTask

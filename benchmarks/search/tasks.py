@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from batchscope.loading import LoadedTask, load_task
-from batchscope.records import Target
-from batchscope.workload import Workload
+from batchscope.store.records import Target
+from batchscope.tasks.loading import LoadedTask, load_task
+from batchscope.tasks.workload import Workload
 
 __all__ = ["TASKS", "BenchTask"]
 

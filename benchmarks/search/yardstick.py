@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from batchscope.files import write_text
+from batchscope.store.files import write_text
 from curves import measured
 from table_file import rate_key
 from tables import FOLDER, FRESH_SEEDS, PROFILES, TASKS, Table, geometric_mean

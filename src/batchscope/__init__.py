@@ -1,18 +1,15 @@
 """batchscope: which batch size, learning rate, steps and epochs train your PyTorch model to your target soonest.
 
 The public names are imported when they are first used, so that `import batchscope` costs nothing and the reasoning half
-(`batchscope.plan`, `.report`, `.fits`, `.store`) works where torch is not installed.
+(`batchscope.search.plan`, `.report`, `.fits`, `.store`) works where torch is not installed.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .count import Count, count
     from .errors import (
         BatchscopeError,
         OutOfMemory,
@@ -23,13 +20,14 @@ if TYPE_CHECKING:
         TaskError,
         UsageError,
     )
-    from .loading import LoadedTask, load_task
-    from .question import CurrentRecipe, Question
-    from .records import Estimate, HardwareProfile, Plan, PlanStatus, Recipe, RunStatus, Target
-    from .store import Store
-    from .sweep import find
-    from .table.plan import fit
-    from .task import Task, task
+    from .search.find import find
+    from .search.question import CurrentRecipe, Question
+    from .search.table.fit import fit
+    from .store.records import Estimate, HardwareProfile, Plan, PlanStatus, Recipe, RunStatus, Target
+    from .store.runs import Store
+    from .tasks.loading import LoadedTask, load_task
+    from .tasks.protocol import Task, task
+    from .training.count import Count, count
 
 __version__ = "0.1.0"
 
@@ -63,7 +61,7 @@ __all__ = [
 ]
 
 _NAMES_OF_MODULE = {
-    "count": ("Count", "count"),
+    "training.count": ("Count", "count"),
     "errors": (
         "BatchscopeError",
         "OutOfMemory",
@@ -74,34 +72,22 @@ _NAMES_OF_MODULE = {
         "TaskError",
         "UsageError",
     ),
-    "loading": ("LoadedTask", "load_task"),
-    "question": ("CurrentRecipe", "Question"),
-    "records": ("Estimate", "HardwareProfile", "Plan", "PlanStatus", "Recipe", "RunStatus", "Target"),
+    "tasks.loading": ("LoadedTask", "load_task"),
+    "search.question": ("CurrentRecipe", "Question"),
+    "store.records": ("Estimate", "HardwareProfile", "Plan", "PlanStatus", "Recipe", "RunStatus", "Target"),
     "store": ("Store",),
-    "sweep": ("find",),
-    "table.plan": ("fit",),
-    "task": ("Task", "task"),
+    "search.find": ("find",),
+    "search.table.fit": ("fit",),
+    "tasks.protocol": ("Task", "task"),
 }
 _MODULE_OF_NAME = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
 
 
-class _Package(types.ModuleType):
-    """Keeps `batchscope.task` the function, although importing the submodule `batchscope.task` sets that attribute."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _MODULE_OF_NAME and isinstance(value, types.ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _MODULE_OF_NAME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f".{_MODULE_OF_NAME[name]}", __name__), name)
-        setattr(self, name, value)
-        return value
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_MODULE_OF_NAME[name]}", __name__), name)
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,5 @@
 """`python -m batchscope` is `batchscope`."""
 
-from .cli import main
+from .cli.commands import main
 
 main()

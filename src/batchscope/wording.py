@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from .records import Estimate
+from .store.records import Estimate
 
 __all__ = ["bytes_", "count", "duration", "joined", "number", "percent", "plural", "sentence", "times", "with_interval"]
 
@@ -109,7 +109,7 @@ def times(ratio: float) -> str:
 def with_interval(estimate: Estimate | None, format: Format = number) -> str:
     """A value with its 90 % interval; a unit that all three share is written once.
 
-    >>> from batchscope.records import Estimate
+    >>> from batchscope.store.records import Estimate
     >>> def e(*v): return Estimate(value=v[0], low=v[1], high=v[2], n=3, unit="s", method="")
     >>> with_interval(e(1.9, 1.7, 2.3), duration), with_interval(e(85, 59, 130), duration)
     ('1.9 s (1.7–2.3)', '85 s (59 s–2.17 min)')

@@ -8,9 +8,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.conftest import Cli
 
 from batchscope.report.page import draw
+
+from ..conftest import Cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "pages"

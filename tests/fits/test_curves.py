@@ -12,8 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from batchscope.fits.curves import between, curve_of, first_passage, steps_to_target, value_at
-from batchscope.records import Target
-from batchscope.stopping import History
+from batchscope.store.records import Target
+from batchscope.training.stopping import History
 
 LOSS = Target(metric="val_loss", value=0.5, mode="min")
 SCORE = Target(metric="val_accuracy", value=0.9, mode="max")

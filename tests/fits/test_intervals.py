@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from batchscope.fits import intervals
-from batchscope.records import Estimate
+from batchscope.store.records import Estimate
 
 Pairs = list[tuple[float, float]]
 

@@ -21,7 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from batchscope.fits.steps_to_target import Observation, Prior, fit
-from batchscope.simulation import NoisyQuadratic
+from batchscope.testing.simulation import NoisyQuadratic
 
 SIZES = (4, 16, 64, 256, 1024)
 SEEDS = 16

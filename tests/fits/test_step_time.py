@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchscope.fits.step_time import accumulation, draw_log_seconds, fit_step_time, step_time_of
-from batchscope.records import Bench, HardwareProfile, Reading
+from batchscope.store.records import Bench, HardwareProfile, Reading
 
 SIZES = (1, 4, 16, 64, 256, 1024)
 

@@ -12,10 +12,10 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from batchscope.probes.activation_drift import ActivationDrift
-from batchscope.records import Row, RunConfig
-from batchscope.task import task
-from batchscope.train import train
-from batchscope.workload import Workload
+from batchscope.store.records import Row, RunConfig
+from batchscope.tasks.protocol import task
+from batchscope.tasks.workload import Workload
+from batchscope.training.loop import train
 
 EXAMPLES = 24
 

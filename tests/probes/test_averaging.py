@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
 from batchscope.errors import UsageError
-from batchscope.not_applicable import NotApplicable
 from batchscope.probes.averaging import Averaging, measure_averaging
-from batchscope.task import task
-from batchscope.workload import Workload
+from batchscope.store.not_applicable import NotApplicable
+from batchscope.tasks.protocol import task
+from batchscope.tasks.workload import Workload
 
 EXAMPLES = 40
 

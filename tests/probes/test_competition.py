@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from batchscope.codec import encode
 from batchscope.errors import UsageError
-from batchscope.not_applicable import NotApplicable
 from batchscope.probes.competition import Competition, measure_competition
-from batchscope.task import task
-from batchscope.workload import Workload
+from batchscope.store.codec import encode
+from batchscope.store.not_applicable import NotApplicable
+from batchscope.tasks.protocol import task
+from batchscope.tasks.workload import Workload
 
 
 class Point(nn.Module):

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from batchscope.not_applicable import NotApplicable
 from batchscope.probes.covariate_shift import LayerShift, measure_covariate_shift
-from batchscope.task import task
-from batchscope.workload import Workload
+from batchscope.store.not_applicable import NotApplicable
+from batchscope.tasks.protocol import task
+from batchscope.tasks.workload import Workload
 
 EXAMPLES = 24
 

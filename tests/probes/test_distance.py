@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from batchscope.codec import encode
 from batchscope.probes.distance import DistanceFromInit
-from batchscope.records import Row, RunConfig
-from batchscope.task import task
-from batchscope.train import train
-from batchscope.workload import Workload
+from batchscope.store.codec import encode
+from batchscope.store.records import Row, RunConfig
+from batchscope.tasks.protocol import task
+from batchscope.tasks.workload import Workload
+from batchscope.training.loop import train
 
 
 def two_layers() -> nn.Module:

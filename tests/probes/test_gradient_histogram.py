@@ -11,9 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from batchscope.codec import decode, encode
 from batchscope.errors import UsageError
-from batchscope.not_applicable import NotApplicable
 from batchscope.probes.gradient_histogram import (
     GradientHistogram,
     Histogram,
@@ -21,8 +19,10 @@ from batchscope.probes.gradient_histogram import (
     measure_histograms,
     symmetric_limit,
 )
-from batchscope.task import task
-from batchscope.workload import Workload
+from batchscope.store.codec import decode, encode
+from batchscope.store.not_applicable import NotApplicable
+from batchscope.tasks.protocol import task
+from batchscope.tasks.workload import Workload
 
 EXAMPLES = 200
 

@@ -12,10 +12,10 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.data import TensorDataset
 
 from batchscope.errors import UsageError
-from batchscope.not_applicable import NotApplicable
 from batchscope.probes.gradient_statistics import GradientStatistics, measure_gradients
-from batchscope.task import task
-from batchscope.workload import Workload
+from batchscope.store.not_applicable import NotApplicable
+from batchscope.tasks.protocol import task
+from batchscope.tasks.workload import Workload
 
 EXAMPLES = 40
 SIZES = (1, 2, 8, 30)

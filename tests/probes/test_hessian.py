@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import TensorDataset
 
-from batchscope.codec import encode
 from batchscope.errors import UsageError
-from batchscope.not_applicable import NotApplicable
 from batchscope.probes.hessian import Curvature, measure_curvature
-from batchscope.task import task
-from batchscope.tasks.models import Transformer
-from batchscope.workload import Workload
+from batchscope.store.codec import encode
+from batchscope.store.not_applicable import NotApplicable
+from batchscope.tasks.builtin.models import Transformer
+from batchscope.tasks.protocol import task
+from batchscope.tasks.workload import Workload
 
 EXAMPLES = 40
 

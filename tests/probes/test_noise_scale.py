@@ -15,10 +15,10 @@ from torch.utils.data import Dataset, TensorDataset
 
 from batchscope.fits.noise_scale import Readings, estimate
 from batchscope.probes.noise_scale import NoiseScale
-from batchscope.records import RunConfig
-from batchscope.task import Task, task
-from batchscope.train import train
-from batchscope.workload import Workload
+from batchscope.store.records import RunConfig
+from batchscope.tasks.protocol import Task, task
+from batchscope.tasks.workload import Workload
+from batchscope.training.loop import train
 
 EXAMPLES = 60
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from batchscope.codec import encode
 from batchscope.errors import UsageError
-from batchscope.not_applicable import NotApplicable
 from batchscope.probes.sharpness import BoxSharpness, measure_box_sharpness
-from batchscope.task import task
-from batchscope.workload import Workload
+from batchscope.store.codec import encode
+from batchscope.store.not_applicable import NotApplicable
+from batchscope.tasks.protocol import task
+from batchscope.tasks.workload import Workload
 
 FEATURES, EXAMPLES = 5, 60
 

@@ -14,9 +14,9 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.utils.data import TensorDataset
 
 from batchscope.probes.update_size import UpdateSize
-from batchscope.records import Row, RunConfig
-from batchscope.train import train
-from batchscope.workload import Workload
+from batchscope.store.records import Row, RunConfig
+from batchscope.tasks.workload import Workload
+from batchscope.training.loop import train
 
 START = torch.tensor([3.0, -4.0], dtype=torch.float64)
 EXAMPLES = 20

@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from batchscope.records import (
+from batchscope.store.records import (
     Alternative,
     Bench,
     Curve,
@@ -32,7 +32,7 @@ from batchscope.records import (
     Target,
     Verified,
 )
-from batchscope.store import StoredRun
+from batchscope.store.runs import StoredRun
 
 TARGET = Target(metric="val_loss", value=0.12, mode="min")
 EXAMPLES = 1437

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from batchscope.records import Plan, Recipe
 from batchscope.report.sections.how_to_apply import build, last_step, program
+from batchscope.store.records import Plan, Recipe
 
 from . import plans
 

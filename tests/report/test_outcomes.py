@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from batchscope.records import Bench, Curve, HardwareProfile, Reading, RunStatus, Target
 from batchscope.report.outcomes import best_by_size, curve_at, outcomes, step_time
+from batchscope.store.records import Bench, Curve, HardwareProfile, Reading, RunStatus, Target
 
-from ..plan import searches
+from ..search import searches
 from . import plans
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from batchscope.records import Plan, PlanStatus, Target
 from batchscope.report import build
 from batchscope.report.page import SECTIONS
-from batchscope.store import StoredRun
+from batchscope.store.records import Plan, PlanStatus, Target
+from batchscope.store.runs import StoredRun
 
 from . import plans
 

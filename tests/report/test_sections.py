@@ -7,7 +7,6 @@ import math
 
 import pytest
 
-from batchscope.records import Bench, Curve, Plan, PlanStatus, RunStatus
 from batchscope.report import build
 from batchscope.report.blocks import Facts, Figure, Row, Section, Table, Tagged, Text
 from batchscope.report.sections import (
@@ -26,6 +25,7 @@ from batchscope.report.sections import (
     steps_and_examples,
     time_to_target,
 )
+from batchscope.store.records import Bench, Curve, Plan, PlanStatus, RunStatus
 
 from . import plans
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from batchscope.records import EarlyStop, Plan, PlanStatus
 from batchscope.report.summary import summary
+from batchscope.store.records import EarlyStop, Plan, PlanStatus
 
 from . import plans
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from batchscope.belief import prior_from
 from batchscope.fits.steps_to_target import Observation, Prior, StepsPosterior, fit
-from batchscope.records import RateRange
-from batchscope.search.anchors import BEHIND, Choices, Decision, decide, propose
+from batchscope.search.observations import prior_from
+from batchscope.search.strategies.anchors import BEHIND, Choices, Decision, decide, propose
+from batchscope.store.records import RateRange
 
 Truth = Callable[[int, float, int], tuple[float, float]]
 """Steps to the milestone and to the target of one run: batch size, rate, seed; infinite where it never arrives."""

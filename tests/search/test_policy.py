@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from batchscope.fits.steps_to_target import StepsPosterior
-from batchscope.search.anchors import Choices
-from batchscope.simulation import NoisyQuadratic
+from batchscope.search.strategies.anchors import Choices
+from batchscope.testing.simulation import NoisyQuadratic
 
 from ..fits.laws import law, trained
 from .simulated import Played, Truth, geometric_mean, on_hardware, play

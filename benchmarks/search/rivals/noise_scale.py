@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from batchscope.errors import TaskError
-from batchscope.noise import measure_noise
+from batchscope.training.noise import measure_noise
 from finders import found
 from replay import DEFAULT_BATCH_SIZE, Game, default_lr
 from tables import Table

@@ -23,7 +23,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
-from ..records import Row, Target
+from ..store.records import Row, Target
 
 if TYPE_CHECKING:
     import numpy as np

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records import Estimate, Row
+from ..store.records import Estimate, Row
 from . import intervals
 
 __all__ = ["NoiseBlock", "Readings", "estimate", "trace"]

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
-from ..records import Bench, Estimate
+from ..store.records import Bench, Estimate
 from . import intervals
 
 __all__ = ["StepTime", "accumulation", "draw_log_seconds", "fit_step_time", "step_time_of"]
@@ -144,7 +144,7 @@ def step_time_of(bench: Bench) -> StepTime:
         ValueError: the bench has no step time.
 
     Example:
-        >>> from batchscope.records import HardwareProfile, Reading
+        >>> from batchscope.store.records import HardwareProfile, Reading
         >>> bench = Bench(
         ...     profile=HardwareProfile(name="A", step_time_s=((16, 0.006), (32, 0.010))),
         ...     readings=(Reading(micro_batch_size=32, step_time_s=0.010, gradient_time_s=0.008),),

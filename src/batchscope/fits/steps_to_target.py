@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr
 
-from ..records import Estimate
+from ..store.records import Estimate
 from .posterior import draw
 
 __all__ = ["Observation", "Prior", "StepsPosterior", "fit"]

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..metrics import target_metric
-from ..records import Row, Target
-from ..store import StoredRun
+from ..store.metrics import target_metric
+from ..store.records import Row, Target
+from ..store.runs import StoredRun
 
 __all__ = ["best_value", "choose_target", "gets_further", "milestone_of"]
 

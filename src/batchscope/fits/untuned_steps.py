@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr, ndtri
 
-from ..records import Estimate
+from ..store.records import Estimate
 from .posterior import draw
 
 __all__ = ["UntunedPosterior", "UntunedPrior", "fit_untuned"]

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..codec import encode
 from ..errors import TaskError
-from ..not_applicable import NotApplicable
-from ..random_state import preserved_random_state
-from ..records import Row
-from ..task import Batch
-from ..workload import Workload
+from ..hardware.random_state import preserved_random_state
+from ..store.codec import encode
+from ..store.not_applicable import NotApplicable
+from ..store.records import Row
+from ..tasks.protocol import Batch
+from ..tasks.workload import Workload
 from .base import modules_with_parameters, watched
 
 __all__ = ["ActivationDrift", "Activations"]

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import TaskError, UsageError
-from ..not_applicable import NotApplicable
-from ..random_state import preserved_random_state
-from ..records import Row
-from ..task import Batch
-from ..workload import Workload
+from ..hardware.random_state import preserved_random_state
+from ..store.not_applicable import NotApplicable
+from ..store.records import Row
+from ..tasks.protocol import Batch
+from ..tasks.workload import Workload
 
 __all__ = [
     "Observer",

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..not_applicable import NotApplicable
-from ..random_state import preserved_random_state
-from ..workload import Workload
+from ..hardware.random_state import preserved_random_state
+from ..store.not_applicable import NotApplicable
+from ..tasks.workload import Workload
 from .base import flat, gradients, not_repeatable, trainable, twin
 
 __all__ = ["Arrows", "Competition", "Sum", "measure_competition"]

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..errors import TaskError
-from ..not_applicable import NotApplicable
-from ..random_state import RandomState, preserved_random_state
-from ..task import Batch
-from ..user_code import explained
-from ..workload import Workload
+from ..hardware.random_state import RandomState, preserved_random_state
+from ..store.not_applicable import NotApplicable
+from ..tasks.protocol import Batch
+from ..tasks.user_code import explained
+from ..tasks.workload import Workload
 from .base import flat, gradients, modules_with_parameters, twin, watched
 
 __all__ = ["LayerShift", "measure_covariate_shift"]

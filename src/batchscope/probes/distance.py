@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..codec import encode
-from ..not_applicable import NotApplicable
-from ..records import Row
+from ..store.codec import encode
+from ..store.not_applicable import NotApplicable
+from ..store.records import Row
 from .base import flat, trainable
 
 __all__ = ["DistanceFromInit", "Travel", "is_bias"]

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..fits import intervals
-from ..not_applicable import NotApplicable
-from ..random_state import preserved_random_state
-from ..records import Estimate
-from ..task import Batch
-from ..workload import Workload
+from ..hardware.random_state import preserved_random_state
+from ..store.not_applicable import NotApplicable
+from ..store.records import Estimate
+from ..tasks.protocol import Batch
+from ..tasks.workload import Workload
 from .base import coupled, gradients, not_repeatable, trainable, twin
 
 __all__ = ["Downhill", "measure_downhill"]

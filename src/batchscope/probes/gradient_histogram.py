@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..not_applicable import NotApplicable
-from ..random_state import preserved_random_state
-from ..workload import Workload
+from ..hardware.random_state import preserved_random_state
+from ..store.not_applicable import NotApplicable
+from ..tasks.workload import Workload
 from .base import chosen_weight, gradients, twin
 
 __all__ = ["GradientHistogram", "Histogram", "Shape", "Tail", "measure_histograms", "symmetric_limit"]

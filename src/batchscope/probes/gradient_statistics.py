@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..fits import intervals
-from ..not_applicable import NotApplicable
-from ..random_state import preserved_random_state
-from ..records import Estimate
-from ..workload import Workload
+from ..hardware.random_state import preserved_random_state
+from ..store.not_applicable import NotApplicable
+from ..store.records import Estimate
+from ..tasks.workload import Workload
 from .base import chosen_weight, coupled, mean_gradient, trainable, twin
 
 __all__ = ["GradientStatistics", "measure_gradients"]

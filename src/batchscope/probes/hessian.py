@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackNoConvergence, aslinearoperator, eigsh
 from torch import Tensor, nn
 
-from ..device import is_out_of_memory
 from ..errors import TaskError, UsageError
 from ..fits import intervals
-from ..fixed_loss import FixedLoss
-from ..not_applicable import NotApplicable
-from ..random_state import preserved_random_state
-from ..records import Estimate
-from ..workload import Workload
+from ..hardware.device import is_out_of_memory
+from ..hardware.random_state import preserved_random_state
+from ..store.not_applicable import NotApplicable
+from ..store.records import Estimate
+from ..tasks.workload import Workload
 from .base import twin
+from .fixed_loss import FixedLoss
 
 __all__ = ["Curvature", "measure_curvature"]
 

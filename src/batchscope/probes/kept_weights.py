@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..records import Row, RunConfig
+from ..store.records import Row, RunConfig
 
 __all__ = ["Keep", "KeptWeights"]
 

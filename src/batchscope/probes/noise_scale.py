@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..records import Row, RunConfig
+from ..store.records import Row, RunConfig
 from .base import square_norm
 
 __all__ = ["NoiseScale", "probes_of"]

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from ..errors import TaskError, UsageError
 from ..fits import intervals
-from ..held_back_sgd import HeldBackSGD
-from ..not_applicable import NotApplicable
-from ..random_state import preserved_random_state
-from ..records import Estimate
-from ..workload import Workload
+from ..hardware.random_state import preserved_random_state
+from ..store.not_applicable import NotApplicable
+from ..store.records import Estimate
+from ..tasks.workload import Workload
 from .base import chosen_weight, coupled, square_norm, twin
+from .deferred_sgd import HeldBackSGD
 
 __all__ = ["NormSpread", "SequentialNorms", "measure_sequential_gradients"]
 

@@ -26,11 +26,11 @@ from scipy.optimize import Bounds, minimize
 from torch import nn
 
 from ..errors import TaskError, UsageError
-from ..fixed_loss import FixedLoss
-from ..not_applicable import NotApplicable
-from ..random_state import preserved_random_state
-from ..workload import Workload
+from ..hardware.random_state import preserved_random_state
+from ..store.not_applicable import NotApplicable
+from ..tasks.workload import Workload
 from .base import twin
+from .fixed_loss import FixedLoss
 
 __all__ = ["Ascent", "BoxSharpness", "Neighbourhood", "measure_box_sharpness"]
 

@@ -19,10 +19,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..not_applicable import NotApplicable
-from ..random_state import RandomState, preserved_random_state
-from ..records import Row
-from ..workload import Workload
+from ..hardware.random_state import RandomState, preserved_random_state
+from ..store.not_applicable import NotApplicable
+from ..store.records import Row
+from ..tasks.workload import Workload
 
 __all__ = ["MOST_EXAMPLES", "TrainPart"]
 

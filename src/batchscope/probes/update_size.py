@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..records import Row
+from ..store.records import Row
 from .base import square_norm, trainable
 
 __all__ = ["UpdateSize"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..records import Plan
+from ..store.records import Plan
 
 if TYPE_CHECKING:
-    from ..store import StoredRun
+    from ..store.runs import StoredRun
 
 __all__ = ["build"]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..fits.curves import steps_to_target, value_at
 from ..fits.step_time import step_time_of
-from ..records import Curve, Plan, RunStatus
+from ..store.records import Curve, Plan, RunStatus
 from ..wording import count, number
 from .charts import safe
 
 if TYPE_CHECKING:
-    from ..store import StoredRun
+    from ..store.runs import StoredRun
 
 __all__ = ["RunOutcome", "best_by_size", "curve_at", "hover", "outcomes", "step_time"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..records import Plan
+from ..store.records import Plan
 from . import chart_script
 from .blocks import Section
 from .sections import (
@@ -35,7 +35,7 @@ from .sections import (
 )
 
 if TYPE_CHECKING:
-    from ..store import StoredRun
+    from ..store.runs import StoredRun
 
 __all__ = ["SECTIONS", "Contents", "Head", "contents", "draw"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..records import Plan, PlanStatus, Predicted, Recipe, Verified
+from ..store.records import Plan, PlanStatus, Predicted, Recipe, Verified
 from ..wording import bytes_, count, duration, joined, number, percent, plural, sentence, times, with_interval
 
 __all__ = [

@@ -1,1 +1,4 @@
-"""Which run comes next: strategies over plain numbers, one file each."""
+"""Which batch size and learning rate: the question, the state of a search, its stages, and the plan that follows.
+
+From here: `search.find` and `search.stages` (they train, and need torch); everything else reasons over stored runs.
+"""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
-from ...records import Estimate
+from ...store.records import Estimate
 from ...wording import plural
 from .means import LEVEL, TAIL, mean, without
 from .pairs import ratio_of_paired_means

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 
-from ...records import Estimate
+from ...store.records import Estimate
 from ...wording import plural
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from ...records import Estimate
+from ...store.records import Estimate
 from ...wording import plural
 from .means import exponential, mean, t_quantile, without
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...records import Estimate
+from ...store.records import Estimate
 from ...wording import plural
 from .means import t_quantile, without
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ...records import Estimate
+from ...store.records import Estimate
 from ...wording import plural
 from .counts import chi_square_ends
 from .means import TAIL, exponential, scatter, t_quantile, without

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...records import Plan, Predicted, Recipe
+from ...store.records import Plan, Predicted, Recipe
 from ...wording import bytes_, count, duration, number, with_interval
 from ..blocks import Block, Column, Section, Table, Text
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 COLUMNS = (
     Column("why"),

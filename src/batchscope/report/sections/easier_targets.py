@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...records import EasierTarget, Plan
+from ...store.records import EasierTarget, Plan
 from ...wording import count, duration, joined, number, with_interval
 from ..blocks import Column, Section, Table, Text
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 COLUMNS = (
     Column("target"),

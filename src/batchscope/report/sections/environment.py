@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...records import Plan
+from ...store.records import Plan
 from ...wording import count
 from ..blocks import Facts, Section
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...records import Plan
+from ...store.records import Plan
 from ...wording import joined, plural, sentence
 from ..blocks import Section, Tagged, Text
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 TAGS = ("measured", "fitted", "literature", "assumption")
 

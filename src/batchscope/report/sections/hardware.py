@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...fits.step_time import step_time_of
-from ...records import Bench, Estimate, Plan
+from ...store.records import Bench, Estimate, Plan
 from ...wording import bytes_, count, duration, number, percent, sentence, times, with_interval
 from ..blocks import Figure, Json, Key, Row, Section, Text
 from ..charts import (
@@ -25,7 +25,7 @@ from ..charts import (
 )
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 TITLE = "Step time, throughput and memory"
 

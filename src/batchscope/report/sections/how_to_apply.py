@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...records import Plan, Recipe, Target
+from ...store.records import Plan, Recipe, Target
 from ...wording import count, plural
 from ..blocks import Code, Section, Text
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 TITLE = "How to apply it"
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...records import Curve, Plan, RunStatus
+from ...store.records import Curve, Plan, RunStatus
 from ...wording import count, number, plural, times
 from ..blocks import Figure, Json, Key, Section, Text
 from ..charts import (
@@ -28,7 +28,7 @@ from ..charts import (
 from ..outcomes import RunOutcome, best_by_size, curve_at, hover, outcomes
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 STEPS = (
     (1.05, "within 5 % of the best at its size"),

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...fits.curves import steps_to_target
 from ...fits.targets import best_value, milestone_of
-from ...records import Plan, RunStatus
+from ...store.records import Plan, RunStatus
 from ...wording import count, duration, joined, number, plural
 from ..blocks import Figure, Json, Key, Option, Section, Switch, Text
 from ..charts import MARKED, finite, horizontal, layout, log_axis, metric_axis, safe
 from ..outcomes import outcomes
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 MOST_POINTS = 100
 COLOURS = 8

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...fits.noise_scale import NoiseBlock, trace
-from ...records import Estimate, Plan
+from ...store.records import Estimate, Plan
 from ...wording import count, number, with_interval
 from ..blocks import Figure, Json, Key, Section, Text
 from ..charts import MARKED, RECIPE, horizontal, layout, line, log_axis, points, safe
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 TITLE = "Gradient noise scale along training"
 BLOCKS = 8

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...records import Plan, PlanStatus
+from ...store.records import Plan, PlanStatus
 from ...wording import sentence
 from ..blocks import Section, Text
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 ALWAYS = (
     "Intervals are 90 % intervals of the measurements and fits named in the evidence; what no measurement covers, "

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...records import Plan, PlanStatus, Predicted, Recipe
+from ...store.records import Plan, PlanStatus, Predicted, Recipe
 from ...wording import bytes_, count, duration, number, plural, sentence, with_interval
 from ..blocks import Block, Facts, Section, Text
 from ..outcomes import outcomes
 from ..summary import batches_in_words, changes_in_words, length_s, schedule_in_words, summary
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 STATUS_IN_WORDS = {
     PlanStatus.OK: "a recommendation",

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...records import Plan
+from ...store.records import Plan
 from ...wording import count, duration, number, plural
 from ..blocks import Column, Section, Table, Text
 from ..outcomes import outcomes
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...records import Plan
+from ...store.records import Plan
 from ...wording import count, duration, number, plural, times
 from ..blocks import Facts, Section, Text
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...records import Curve, Estimate, Plan, RunStatus
+from ...store.records import Curve, Estimate, Plan, RunStatus
 from ...wording import count, percent, times, with_interval
 from ..blocks import Figure, Json, Key, Row, Section, Text
 from ..charts import (
@@ -26,7 +26,7 @@ from ..charts import (
 from ..outcomes import RunOutcome, best_by_size, curve_at, hover, outcomes
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 
 class Tradeoff(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...records import Curve, Plan, RunStatus
+from ...store.records import Curve, Plan, RunStatus
 from ...wording import count, duration, percent, plural, times
 from ..blocks import Figure, Json, Key, Section, Text
 from ..charts import (
@@ -26,7 +26,7 @@ from ..charts import (
 from ..outcomes import RunOutcome, best_by_size, curve_at, hover, outcomes, step_time
 
 if TYPE_CHECKING:
-    from ...store import StoredRun
+    from ...store.runs import StoredRun
 
 ALLOWANCE = 1.05
 """A time within 5 % of the lowest counts as equal."""

@@ -1,0 +1,363 @@
+"""The command line. Every body is a call into the library; only here and in `answering` something is printed.
+
+torch is imported by the commands that measure, when they run: `--help`, `count`, `report` and `runs` never wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cyclopts import App, CycloptsError
+
+from ..errors import BatchscopeError, UsageError
+from ..search.question import Question, hardest_first, parse_current, parse_within
+from .answering import answer
+from .laboratory import claims, study
+from .options import Flag, Options, ResultOptions, Targets
+
+if TYPE_CHECKING:
+    pass
+
+app = App(
+    name="batchscope",
+    help="Which batch size, learning rate and number of steps train your PyTorch model to your target soonest.",
+    help_epilogue="A task is `digits`, `arrays`, `text`, `package.module:factory` or `path/to/file.py:factory`.",
+    version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
+)
+
+app.command(study)
+app.command(claims)
+
+_DEFAULTS, _RESULT_DEFAULTS = Options(), ResultOptions()
+
+
+@app.command
+def find(
+    task: str,
+    /,
+    *,
+    target: Targets = (),
+    within: str | None = None,
+    objective: Literal["time", "examples"] = "time",
+    current: str | None = None,
+    max_batch_size: int | None = None,
+    hardware: Path | None = None,
+    schedule: Literal["constant", "linear", "cosine"] = "constant",
+    search: Literal["anchors", "optuna", "halving", "grid"] = "anchors",
+    trainings: float = Question.trainings,
+    keep_model: Path | None = None,
+    dry_run: Flag = False,
+    options: Options = _DEFAULTS,
+) -> int:
+    """Recommend batch size, rate, steps and epochs, from measurements, with a page that shows why.
+
+    Args:
+        task: What to train.
+        target: When training is done: "val_loss<=0.12" or "val_accuracy>=0.97"; default: chosen from a first run.
+            Repeat it for other values of the same metric: each gets its recipe, from the same runs.
+        within: Ask for the best metric inside a length of training instead: 300s, 10m or 20epochs.
+        objective: What is to be least.
+        current: The recipe in use, "batch_size=32,lr=0.001"; it is kept unless the gain is clear.
+        max_batch_size: No larger batch is recommended.
+        hardware: Profile of the machine that the answer is for (`bench --save`); default: this one.
+        schedule: Of the learning rate.
+        search: What chooses the runs: ours, or what people would use instead.
+        trainings: How often the recipe will be used; a further probe is bought when it saves more than it costs.
+        keep_model: Write the trained model of the recipe (a state_dict) to this file: it need not be trained again.
+        dry_run: Say how long it will take, and stop.
+        options: Of every command that measures.
+    """
+    from ..hardware.profile import load_profile
+    from ..store.codec import encode
+    from ..store.records import Target
+    from .terminal import LiveProgress, stderr
+    from .views import plan_view, prediction_in_words
+
+    goals = hardest_first([Target.parse(text) for text in target])
+    question = Question(
+        target=goals[0] if goals else None,
+        easier_targets=goals[1:],
+        within=parse_within(within) if within else None,
+        objective=objective,
+        current=parse_current(current) if current else None,
+        schedule=schedule,
+        search=search,
+        max_batch_size=max_batch_size,
+        memory_limit=options.memory_limit_bytes,
+        seed=options.seed,
+        trainings=trainings,
+    )
+    how: dict[str, Any] = {"profile": load_profile(hardware) if hardware else None, "budget_s": options.budget_s}
+    with LiveProgress(stderr()) as progress:
+        progress.stage("loading the task")
+        loaded, device = options.load(task), options.picked()
+        from ..search import find as sweep
+
+        if dry_run:
+            prediction = sweep.predict(loaded, question, device=device, **how, progress=progress)
+            answer(options.json, encode(prediction), [prediction_in_words(prediction)])
+            return 0
+        out = options.folder(loaded.name, sweep.asked_of(loaded, question, device, how["profile"]))
+        plan = sweep.find(loaded, question, out=out, device=device, **how, progress=progress, keep_model=keep_model)
+    kept = [f"The trained model: {keep_model}"] if keep_model and plan.recipe else []
+    answer(options.json, encode(plan), [*plan_view(plan, out), *kept])
+    return plan.status.exit_status
+
+
+@app.command
+def bench(
+    task: str, /, *, max_batch_size: int | None = None, save: Path | None = None, options: Options = _DEFAULTS
+) -> int:
+    """Measure step time and memory against micro-batch size; nothing is trained.
+
+    Args:
+        task: What to measure.
+        max_batch_size: No larger micro-batch is tried.
+        save: Write the hardware profile to this file, for `find --hardware`.
+        options: Of every command that measures.
+    """
+    from ..hardware.profile import save_profile
+    from ..store.codec import encode
+    from .terminal import LiveProgress, stderr
+    from .views import bench_view
+
+    budget_s, memory_limit = options.budget_s, options.memory_limit_bytes
+    with LiveProgress(stderr()) as progress:
+        progress.stage("loading the task")
+        loaded, device = options.load(task), options.picked()
+        from ..training import measurements
+
+        limits = measurements.BenchLimits(max_batch_size=max_batch_size, memory_limit=memory_limit, seed=options.seed)
+        out = options.folder(loaded.name, measurements.asked_of("bench", loaded, device, limits))
+        measured = measurements.keep_bench(loaded, limits, out=out, device=device, budget_s=budget_s, progress=progress)
+    if save is not None:
+        save_profile(measured.profile, save)
+    knee = measurements.hardware_knee(measured)
+    saved = [f"Saved to {save}; use it with find --hardware {save}."] if save else []
+    where = f"Kept in {out / 'bench.json'}."
+    answer(
+        options.json, {**encode(measured), "hardware_knee": encode(knee)}, [*bench_view(measured, knee), *saved, where]
+    )
+    return 0
+
+
+@app.command
+def noise(
+    task: str,
+    /,
+    *,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    steps: int = 300,
+    options: Options = _DEFAULTS,
+) -> int:
+    """Measure the gradient noise scale along a short run.
+
+    Args:
+        task: What to train.
+        lr: Learning rate of the run; the noise scale depends on it. Default: found by a short test.
+        batch_size: Examples a step.
+        steps: Length of the run.
+        options: Of every command that measures.
+    """
+    from ..store.codec import encode
+    from .terminal import LiveProgress, stderr
+    from .views import noise_view
+
+    budget_s = options.budget_s
+    with LiveProgress(stderr()) as progress:
+        progress.stage("loading the task")
+        loaded, device = options.load(task), options.picked()
+        from ..training import measurements
+
+        run = measurements.NoiseRun(lr=lr, batch_size=batch_size, steps=steps, seed=options.seed)
+        out = options.folder(loaded.name, measurements.asked_of("noise", loaded, device, run))
+        found = measurements.keep_noise(loaded, run, out=out, device=device, budget_s=budget_s, progress=progress)
+    answer(options.json, encode(found), [*noise_view(found), f"Kept in {out / 'noise.json'}."])
+    return 0
+
+
+@app.command
+def fit(
+    table: Path,
+    /,
+    *,
+    examples: int | None = None,
+    objective: Literal["time", "examples"] = "time",
+    current: str | None = None,
+    max_batch_size: int | None = None,
+    hardware: Path | None = None,
+    target: str | None = None,
+    options: ResultOptions = _RESULT_DEFAULTS,
+) -> int:
+    """Recommend a batch size from measurements that you already have; nothing is trained.
+
+    Args:
+        table: One row a run: batch_size, steps_to_target (or epochs_to_target, examples_to_target; empty: never
+            reached), step_time_s (or epoch_time_s), and, if known, lr and seed.
+        examples: In the training set; needed where the table speaks of epochs.
+        objective: What is to be least.
+        current: The recipe in use, "batch_size=32,lr=0.001" or "batch_size=32"; it is kept unless the gain is clear.
+        max_batch_size: No larger batch is recommended.
+        hardware: Profile of the machine that the answer is for (`bench --save`); default: the times of the table.
+        target: What the runs were after, "val_accuracy>=0.97": a name for the page.
+        options: Of every command that leaves results.
+    """
+    from ..hardware.profile import load_profile
+    from ..search.table.fit import TARGET, asked_of
+    from ..search.table.fit import fit as fitted
+    from ..store.codec import encode
+    from ..store.records import Target
+    from .views import plan_view
+
+    recipe = parse_current(current, default_lr=1.0) if current else None
+    how: dict[str, Any] = {
+        "target": Target.parse(target) if target else TARGET,
+        "objective": objective,
+        "max_batch_size": max_batch_size,
+        "seed": options.seed,
+        "examples": examples,
+        "current": recipe if recipe is None or "lr" in (current or "") else recipe.batch_size,
+        "profile": load_profile(hardware) if hardware else None,
+    }
+    out = options.folder(table.stem, asked_of(table, how)) if table.is_file() else options.out
+    plan = fitted(table, **how, out=out)
+    assert out is not None
+    answer(options.json, encode(plan), plan_view(plan, out))
+    return plan.status.exit_status
+
+
+@app.command
+def count(
+    *,
+    examples: int,
+    batch_size: int,
+    epochs: float | None = None,
+    steps: int | None = None,
+    last_batch: Literal["keep", "drop", "stream"] = "keep",
+    json: Flag = False,
+) -> int:
+    """Epochs, batches and iterations: the arithmetic, both ways.
+
+    Args:
+        examples: In the training set.
+        batch_size: Examples a step.
+        epochs: Passes over the training set; or give --steps.
+        steps: Optimizer steps; or give --epochs.
+        last_batch: What happens to a partial last batch.
+        json: Print one JSON object.
+    """
+    from ..store.codec import encode
+    from ..training.count import count as arithmetic
+    from ..training.glossary import check_glossary
+    from .views import count_view
+
+    result = arithmetic(examples=examples, batch_size=batch_size, epochs=epochs, steps=steps, last_batch=last_batch)
+    glossary = check_glossary(result)
+    answer(json, {**encode(result), "glossary": encode(glossary)}, count_view(result, glossary))
+    return 0
+
+
+@app.command
+def init(file: Path, /) -> int:
+    """Write a commented task file that runs as it is.
+
+    Args:
+        file: Where to; it must not exist yet.
+    """
+    from ..tasks.template import FACTORY, write_task_file
+
+    path = write_task_file(file)
+    answer(False, None, [f"Wrote {path}. Try it: batchscope find {path}:{FACTORY}"])
+    return 0
+
+
+@app.command
+def report(folder: Path, /) -> int:
+    """Rebuild the page of a results folder.
+
+    Args:
+        folder: The --out of a search, of a study or of claims.
+    """
+    from ..laboratory.claims.files import rebuilt_claims
+    from ..laboratory.files import rebuilt_study
+    from ..report import build
+    from ..store.files import read_record, write_text
+    from ..store.records import Plan
+    from ..store.runs import read_runs
+
+    page = folder / "report.html"
+    if (folder / "study.json").exists():
+        write_text(page, rebuilt_study(folder))
+    elif (folder / "claims.json").exists():
+        write_text(page, rebuilt_claims(folder))
+    elif (folder / "claims-plan.json").exists():
+        raise UsageError(f"{folder} holds claims that were not finished; repeat the command that made them")
+    else:
+        write_text(page, build(read_record(folder / "plan.json", Plan), read_runs(folder)))
+    answer(False, None, [f"Wrote {page}."])
+    return 0
+
+
+@app.command
+def runs(folder: Path, /, *, json: Flag = False) -> int:
+    """List the runs of a results folder.
+
+    Args:
+        folder: The --out of a search.
+        json: Print one JSON object.
+    """
+    from ..store.codec import encode
+    from ..store.runs import read_runs
+    from .views import runs_view
+
+    found = read_runs(folder)
+    listed = [{"id": r.id, "config": encode(r.config), "result": encode(r.result)} for r in found]
+    answer(json, {"runs": listed}, runs_view(found))
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The program: parses, calls, and turns every ending into an exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        status = app(words, result_action="return_value", exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        sys.stderr.write(f"batchscope: {' '.join(str(error).split())} (--help lists what there is)\n")
+        _answer_error(error, words)
+        sys.exit(2)
+    except BatchscopeError as error:
+        _explain(error, debug="--debug" in words)
+        _answer_error(error, words)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; finished runs are kept, and the same command goes on from there\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _explain(error: BatchscopeError, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+        return
+    sys.stderr.write(f"batchscope: {error}\n")
+    if not isinstance(error, UsageError) or error.__cause__ is not None:
+        sys.stderr.write("(--debug shows where)\n")
+
+
+def _answer_error(error: Exception, words: Sequence[str]) -> None:
+    """Whoever asked for JSON gets an object for an error too."""
+    if "--json" in words:
+        answer(True, {"status": "error", "error": type(error).__name__, "message": str(error)}, [])

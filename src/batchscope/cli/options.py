@@ -1,0 +1,104 @@
+"""The options of every command that measures, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from ..search.question import parse_bytes, parse_seconds
+from ..store.runs import free_folder
+
+if TYPE_CHECKING:
+    from ..hardware.device import Device
+    from ..tasks.loading import LoadedTask
+
+__all__ = ["Flag", "Options", "ResultOptions", "Targets"]
+
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+"""A switch without a `--no-` form."""
+
+Targets = Annotated[
+    tuple[str, ...], Parameter(name="--target", negative="", consume_multiple=False, show_default=False)
+]
+"""Repeatable."""
+
+_RESULTS = Path("batchscope-runs")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions:
+    """Options of every command that leaves results."""
+
+    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))] = 0
+    """Of everything that is drawn at random."""
+    out: Path | None = None
+    """Results folder; default: batchscope-runs/NAME, numbered when it holds the answer to another question."""
+    json: Flag = False
+    """Print one JSON object on stdout instead of tables."""
+    debug: Flag = False
+    """Show the traceback of an error."""
+
+    def folder(self, name: str, asked: Mapping[str, Any]) -> Path:
+        """Where the results of a question go."""
+        return self.out or free_folder(_RESULTS / name, asked)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Options(ResultOptions):
+    """Options of every command that measures."""
+
+    set: Annotated[
+        tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False, show_default=False)
+    ] = ()
+    """KEY=VALUE for the task's factory; repeatable."""
+    budget: str = "10m"
+    """Time after which no training goes on: 90s, 10m, 1.5h."""
+    device: str | None = None
+    """cpu, cuda, cuda:1, mps, ...; default: the accelerator if there is one."""
+    memory_limit: str | None = None
+    """Memory that a training step may take: 8GiB, 500MB."""
+
+    @property
+    def budget_s(self) -> float:
+        """The budget in seconds.
+
+        Raises:
+            UsageError: it is no length of time.
+        """
+        return parse_seconds(self.budget)
+
+    @property
+    def memory_limit_bytes(self) -> int | None:
+        """The memory limit in bytes.
+
+        Raises:
+            UsageError: it is no amount of memory.
+        """
+        return parse_bytes(self.memory_limit) if self.memory_limit else None
+
+    def load(self, task: str) -> LoadedTask:
+        """The task; imports torch.
+
+        Raises:
+            TaskError: there is no such task, or it cannot be made.
+        """
+        from ..tasks.loading import load_task
+
+        return load_task(task, list(self.set))
+
+    def picked(self) -> Device:
+        """The device.
+
+        Raises:
+            UsageError: there is no such device here.
+        """
+        from ..hardware.device import pick
+
+        return pick(self.device)

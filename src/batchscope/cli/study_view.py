@@ -1,0 +1,48 @@
+"""A study as a person reads it in a terminal. Numbers only, no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from ..laboratory.conclusions import best_arm, best_rates
+from ..laboratory.records import Study, SummaryRow
+from ..wording import bytes_, count, duration, number, sentence, with_interval
+
+__all__ = ["study_view"]
+
+
+def study_view(study: Study, folder: Path) -> list[RenderableType]:
+    """The findings, and each batch size at its best rate."""
+    said = [f"- {sentence(f.statement)}" for f in study.findings]
+    variants = list(dict.fromkeys(row.variant for row in study.summary))
+    tables = [part for variant in variants for part in _table(study, variant)]
+    where = [f"Why, with figures: {folder / 'report.html'}", f"For programs: {folder / 'study.json'}"]
+    return ["", *said, *tables, "", *(f"Note: {note}." for note in study.notes), *where]
+
+
+def _table(study: Study, variant: str) -> list[RenderableType]:
+    arms = best_rates(study, variant)
+    if not arms:
+        return []
+    table = Table(box=None, pad_edge=False, title=variant or None, title_justify="left")
+    for column in ("batch size", "rate", f"best {study.metric}", "epoch", "epoch time", "memory"):
+        table.add_column(column, justify="right")
+    best = best_arm(study)
+    for arm in arms:
+        table.add_row(*_cells(study, arm), style="bold" if best is not None and arm.key == best.key else None)
+    return ["", table]
+
+
+def _cells(study: Study, arm: SummaryRow) -> tuple[str, ...]:
+    values = arm.estimates
+    return (
+        count(arm.batch_size),
+        number(arm.lr),
+        with_interval(values[f"best_{study.metric}"]),
+        number(values["best_epoch"].value),
+        duration(values["epoch_time_s"].value),
+        bytes_(values["peak_memory_bytes"].value),
+    )

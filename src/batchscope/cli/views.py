@@ -1,0 +1,243 @@
+"""Answers as a person reads them in a terminal: sentences and small tables. Numbers only, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from ..report.summary import length_s, summary
+from ..store.records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe
+from ..store.runs import StoredRun
+from ..training.count import Count
+from ..training.glossary import CheckedTerm
+from ..training.progress import Prediction
+from ..wording import bytes_, count, duration, number, plural, sentence, with_interval
+
+if TYPE_CHECKING:
+    from ..training.noise import NoiseReport
+
+__all__ = ["about", "bench_view", "count_view", "noise_view", "plan_view", "prediction_in_words", "runs_view"]
+
+_SPEAKS_FOR_ITSELF = (PlanStatus.OK, PlanStatus.TARGET_NOT_REACHED, PlanStatus.INSUFFICIENT_DATA)
+
+
+def about(seconds: float) -> str:
+    """A duration that is only roughly known, rounded up.
+
+    >>> about(0.349), about(2.79), about(700), about(7000)
+    ('1 s', '3 s', '12 min', '1.95 h')
+    """
+    unit = 1.0 if seconds < 90 else 60.0
+    return duration(max(1.0, unit * math.ceil(seconds / unit)))
+
+
+def prediction_in_words(prediction: Prediction) -> str:
+    """One sentence."""
+    low, high = about(prediction.low), about(prediction.high)
+    span = f" ({low} to {high})" if low != high else ""
+    return (
+        f"Training will take about {about(prediction.seconds)}{span}, assuming {prediction.assumption}. "
+        f"It ends after {about(prediction.budget_s)} at the latest (--budget)."
+    )
+
+
+def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
+    """The answer, to be read in ten seconds."""
+    said = summary(plan)
+    parts: list[RenderableType] = ["", said[0]]
+    if plan.recipe is not None and plan.predicted is not None:
+        parts += ["", _recipe_table(plan, plan.recipe, plan.predicted), "", *said[3:]]
+    else:
+        parts += said[1:]
+    if plan.status not in _SPEAKS_FOR_ITSELF:
+        parts.append(sentence(plan.message))
+    if plan.easier_targets:
+        parts += ["", _easier_table(plan.easier_targets)]
+    if plan.alternatives:
+        parts += ["", _alternatives_table(plan.alternatives)]
+    parts += ["", *(f"Note: {note}." for note in plan.notes), _cost_in_words(plan)]
+    return [*parts, f"Why, with figures: {folder / 'report.html'}", f"For programs: {folder / 'plan.json'}"]
+
+
+def _recipe_table(plan: Plan, recipe: Recipe, predicted: Predicted) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("recipe", style="bold")
+    if plan.current is not None and plan.current_predicted is not None:
+        table.add_column("current")
+    for name, *values in _recipe_rows(plan, recipe, predicted):
+        table.add_row(name, *values)
+    return table
+
+
+def _recipe_rows(plan: Plan, recipe: Recipe, predicted: Predicted) -> Iterable[tuple[str, ...]]:
+    pairs = [(recipe, predicted)]
+    if plan.current is not None and plan.current_predicted is not None:
+        pairs.append((plan.current, plan.current_predicted))
+    if plan.within is None:
+        yield ("target", str(plan.target), *([""] if len(pairs) > 1 else []))
+    yield ("batch size", *(count(r.batch_size) for r, _ in pairs))
+    if any(r.grad_accum_steps > 1 for r, _ in pairs):
+        yield ("  in micro-batches", *(f"{r.grad_accum_steps} x {r.micro_batch_size}" for r, _ in pairs))
+    if recipe.lr is not None:
+        yield ("learning rate", *(number(r.lr) for r, _ in pairs))
+    if recipe.schedule != "constant":
+        yield ("schedule", *(f"{r.schedule} decay over {r.steps} steps" for r, _ in pairs))
+    yield from _length_rows(plan, pairs)
+    if plan.table is None or predicted.peak_memory_bytes.value is not None:
+        yield ("peak memory", *(with_interval(p.peak_memory_bytes, bytes_) for _, p in pairs))
+    patience = recipe.early_stop.patience
+    if patience is not None:
+        wait = f"when nothing improved for {number(patience)} epoch{'' if patience == 1 else 's'}"
+        yield ("stop early", wait, *([""] if len(pairs) > 1 else []))
+
+
+def _length_rows(plan: Plan, pairs: Sequence[tuple[Recipe, Predicted]]) -> Iterable[tuple[str, ...]]:
+    """How long training is: up to the target, or as long as was asked."""
+    asked = plan.within is not None
+    if asked:
+        yield ("steps", *(count(r.steps) for r, _ in pairs))
+    else:
+        yield ("steps to target", *(with_interval(p.steps_to_target, _whole) for _, p in pairs))
+    if pairs[0][0].epochs is not None:
+        yield ("epochs", *(number(r.epochs) for r, _ in pairs))
+    yield ("step time", *(with_interval(p.step_time_s, duration) for _, p in pairs))
+    if asked:
+        yield ("time", *(duration(length_s(r, p)) for r, p in pairs))
+        yield ("examples", *(number(r.steps * r.batch_size) for r, _ in pairs))
+    else:
+        yield ("time to target", *(with_interval(p.time_to_target_s, duration) for _, p in pairs))
+        yield ("examples", *(with_interval(p.examples_to_target) for _, p in pairs))
+
+
+def _whole(steps: float) -> str:
+    return number(round(steps))
+
+
+def _easier_table(targets: Iterable[EasierTarget]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("easier targets")
+    for column in ("batch size", "rate", "steps", "time"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for easier in targets:
+        recipe, predicted = easier.recipe, easier.predicted
+        if recipe is None or predicted is None:
+            table.add_row(str(easier.target), "not reached")
+            continue
+        steps = with_interval(predicted.steps_to_target, _whole)
+        time = with_interval(predicted.time_to_target_s, duration)
+        table.add_row(str(easier.target), count(recipe.batch_size), number(recipe.lr), steps, time)
+    return table
+
+
+def _alternatives_table(alternatives: Iterable[Alternative]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("alternatives", max_width=44)
+    for column in ("batch size", "rate", "time", "examples", "memory"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for other in alternatives:
+        table.add_row(
+            other.why,
+            count(other.recipe.batch_size),
+            number(other.recipe.lr),
+            duration(other.predicted.time_to_target_s.value),
+            number(other.predicted.examples_to_target.value),
+            bytes_(other.predicted.peak_memory_bytes.value),
+        )
+    return table
+
+
+def _cost_in_words(plan: Plan) -> str:
+    cost = plan.search
+    made = f"The search made {plural(cost.runs, 'run')} in {duration(cost.seconds)}"
+    if plan.table is not None:
+        return f"Nothing was trained: this follows from the {plural(cost.runs, 'run')} in {plan.table}."
+    if cost.run_equivalents is None:
+        return f"{made}."
+    there = f"{duration(cost.device_seconds)} on the hardware that the answer is for"
+    return f"{made}: as much as {number(cost.run_equivalents)} trainings at the recipe, or {there}."
+
+
+def bench_view(bench: Bench, knee: Estimate) -> list[RenderableType]:
+    """Step time and memory against micro-batch size."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("micro-batch", "step time", "examples / s", "peak memory"):
+        table.add_column(column, justify="right")
+    for reading in bench.readings:
+        seconds = reading.step_time_s
+        table.add_row(
+            count(reading.micro_batch_size),
+            duration(seconds) if seconds else "",
+            number(reading.micro_batch_size / seconds) if seconds else "",
+            bytes_(reading.peak_memory_bytes) if reading.peak_memory_bytes else "",
+        )
+    how = "run" if bench.largest_verified else "predicted"
+    return [
+        table,
+        "",
+        f"Hardware knee: {with_interval(knee)} examples. Below it a larger batch is almost free.",
+        f"Largest micro-batch: {count(bench.largest_micro_batch_size)} ({how}).",
+        *(f"Note: {note}." for note in bench.notes),
+    ]
+
+
+def noise_view(report: NoiseReport) -> list[RenderableType]:
+    """The noise scale, and its course."""
+    return [
+        f"Gradient noise scale: {with_interval(report.gradient_noise_scale)} examples, over "
+        f"{plural(report.steps, 'step')} at batch size {count(report.batch_size)} and rate {number(report.lr)} "
+        f"({report.lr_source}).",
+        *(
+            f"  step {block.step:>6.0f}: {with_interval(_estimate(block.value, block.low, block.high))}"
+            for block in report.trace
+        ),
+        *(f"Note: {note}." for note in report.notes),
+    ]
+
+
+def _estimate(value: float | None, low: float | None, high: float | None) -> Estimate:
+    return Estimate(value=value, low=low, high=high, n=0, unit="examples", method="")
+
+
+def count_view(result: Count, glossary: Iterable[CheckedTerm]) -> list[RenderableType]:
+    """The arithmetic in words, and the words with their numbers."""
+    return [
+        f"{number(result.epochs)} epochs of {result.examples:,} examples at batch size {result.batch_size:,} are "
+        f"{result.steps:,} steps, {result.steps_per_epoch:,.6g} in each epoch.",
+        f"Partial last batch: {result.rule}.",
+        f"Examples seen: {result.examples_seen:,}.",
+        *(f"Note: {note}." for note in result.notes),
+        *(_term(entry) for entry in glossary),
+    ]
+
+
+def _term(entry: CheckedTerm) -> str:
+    counted = entry.note if entry.counted is None else f"counted batch by batch: {entry.counted:,.12g}"
+    also = f" ({', '.join(entry.also)})" if entry.also else ""
+    return f"  {entry.term}{also}: {entry.definition}.\n      {entry.formula} = {entry.value:,.12g}; {counted}."
+
+
+def runs_view(runs: Iterable[StoredRun]) -> list[RenderableType]:
+    """The runs of a results folder."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for column in ("batch size", "rate", "seed", "steps", "to target"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    for run in runs:
+        result, config = run.result, run.config
+        table.add_row(
+            run.id,
+            count(config.batch_size),
+            number(config.lr or None),
+            str(config.seed),
+            count(result.steps) if result else "",
+            number(result.steps_to_target) if result and result.steps_to_target else "",
+            result.status.ending if result else "unfinished",
+        )
+    return [table]

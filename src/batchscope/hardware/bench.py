@@ -1,0 +1,94 @@
+"""What is measured before any training: memory and step time against micro-batch size."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from ..errors import UsageError
+from ..store.records import Bench, HardwareProfile, Reading
+from .capacity import measure_capacity
+from .step import MeasuredTask
+from .step_times import grid, measure_step_times
+
+__all__ = ["measure"]
+
+_BUDGET_S = 16.0
+
+
+def measure(
+    workload: MeasuredTask,
+    *,
+    max_batch_size: int | None = None,
+    memory_limit: int | None = None,
+    seed: int = 0,
+    budget_s: float | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Bench:
+    """Measure memory and step time of a task on its device.
+
+    Args:
+        workload: the task on its device.
+        max_batch_size: no larger micro-batch is looked at; the number of examples is a limit in any case.
+        memory_limit: bytes that a training step may take; default: what is free on the device now.
+        seed: of the weights and the batches. The caller's random generators are left as they were.
+        budget_s: about how many seconds the bench may take; default 16. An eighth of it is the longest single step.
+        progress: receives a line before each part.
+
+    Returns:
+        Readings, split, the largest micro-batch that fits and whether it was run, and the profile to save.
+
+    Raises:
+        UsageError: not even the smallest step fits, or a limit is not positive.
+        TaskError: a training step fails.
+
+    Cost: about 8 steps for memory and up to 60 for time, the largest of which dominate; all count as `device_seconds`.
+    """
+    for name, value in (("--max-batch-size", max_batch_size), ("--memory-limit", memory_limit)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} is {value}; it must be at least 1")
+    budget = budget_s or _BUDGET_S
+    device = workload.device
+    free = device.free_bytes()
+    limit = min(free, memory_limit or free)
+    top = min(workload.examples, max_batch_size or workload.examples)
+    longest_step_s = min(2.0, budget / 8)
+    capacity = measure_capacity(
+        workload, top=top, limit_bytes=limit, seed=seed, longest_step_s=longest_step_s, progress=progress
+    )
+    times = measure_step_times(
+        workload,
+        grid(capacity.smallest, capacity.largest_run),
+        seed=seed,
+        budget_s=budget / 2,
+        progress=progress,
+    )
+    profile = HardwareProfile(
+        name=device.name,
+        step_time_s=tuple((r.micro_batch_size, r.step_time_s) for r in times.readings if r.step_time_s is not None),
+        peak_memory_bytes=tuple((r.micro_batch_size, float(r.peak_memory_bytes or 0)) for r in capacity.readings),
+        capacity_bytes=min(device.capacity_bytes(), memory_limit or device.capacity_bytes()),
+    )
+    return Bench(
+        profile=profile,
+        readings=_merged(capacity.readings, times.readings),
+        split=capacity.split,
+        largest_micro_batch_size=capacity.largest,
+        largest_verified=capacity.largest_run == capacity.largest,
+        smallest_micro_batch_size=capacity.smallest,
+        limit_bytes=limit,
+        memory_bound=capacity.memory_bound,
+        device_seconds=capacity.device_seconds + times.device_seconds,
+        notes=(*capacity.notes, *times.notes),
+    )
+
+
+def _merged(memory: Iterable[Reading], times: Iterable[Reading]) -> tuple[Reading, ...]:
+    """One reading a size, in order of size."""
+    by_size = {reading.micro_batch_size: reading for reading in memory}
+    for reading in times:
+        known = by_size.get(reading.micro_batch_size, reading)
+        by_size[reading.micro_batch_size] = dataclasses.replace(
+            reading, peak_memory_bytes=known.peak_memory_bytes, memory_method=known.memory_method
+        )
+    return tuple(by_size[size] for size in sorted(by_size))

@@ -1,0 +1,346 @@
+"""How much memory a training step needs, and the largest micro-batch that fits: predicted, then verified by a step."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from ..errors import BatchscopeError, TaskError, UsageError
+from ..fits.memory import HEADROOM, MemoryModel, fit_memory
+from ..store.records import MemorySplit, Reading
+from .device import is_out_of_memory
+from .live_bytes import tensors_in, unique_bytes
+from .random_state import preserved_random_state
+from .step import MeasuredTask
+
+__all__ = ["Capacity", "measure_capacity"]
+
+_HOP = 4
+"""The next size is at most this many times the largest that was run: further out, the line is not trusted."""
+
+_FAR_HOP = 16
+"""The same while memory that grew with the square of the size would still stay within the limit."""
+
+_CLOSE_ENOUGH = 1.01
+"""Within this factor of the largest size that could fit, another step is not worth its time."""
+
+_SMALL_SIZES = (1, 2, 4)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_MOST_STEPS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """What the memory bench found."""
+
+    readings: tuple[Reading, ...]
+    split: MemorySplit
+    model: MemoryModel
+    smallest: int
+    """The smallest micro-batch that the model can be trained with."""
+    largest: int
+    """The largest micro-batch that stays within the limit."""
+    largest_run: int
+    """The largest micro-batch at which a step was run and stayed within the limit."""
+    memory_bound: bool
+    device_seconds: float
+    notes: tuple[str, ...]
+
+
+def measure_capacity(
+    workload: MeasuredTask,
+    *,
+    top: int,
+    limit_bytes: int,
+    seed: int = 0,
+    longest_step_s: float = 2.0,
+    progress: Callable[[str], None] | None = None,
+) -> Capacity:
+    """Find the largest micro-batch, of up to `top` examples, whose training step stays within `limit_bytes`.
+
+    Steps are run at sizes that grow by four at most (by sixteen where not even growth with the square of the size would
+    reach the limit); after each, the readings say how far the next may go, so that no step is tried that could fail. A
+    step is measured as the second micro-batch of an accumulated step: gradients and optimizer state exist already,
+    which is the most that any recipe needs.
+
+    Args:
+        workload: the task on its device.
+        top: the largest size of interest: the number of examples, or a user's cap.
+        limit_bytes: memory that the step may take; 8 % of it stay free.
+        seed: of the weights and the batches; the caller's generators are left as they were.
+        longest_step_s: no step is run that is expected to take longer; the answer is then predicted, and says so.
+        progress: receives a line before each step.
+
+    Returns:
+        Readings, model, split, the smallest size that runs and the largest that fits.
+
+    Raises:
+        UsageError: not even the smallest step fits.
+        TaskError: a step fails for another reason at every small size.
+
+    Cost: about log16(top) + 3 training steps; the largest dominates.
+    """
+    with preserved_random_state(seed):
+        runner = _Runner(workload, seed=seed, progress=progress or (lambda line: None))
+        smallest, note = _smallest(runner, top=top, limit_bytes=limit_bytes)
+        search = _Search(runner=runner, top=top, limit_bytes=limit_bytes, longest_step_s=longest_step_s)
+        search.notes += [note] if note else []
+        search.grow(smallest)
+        return search.result(smallest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    size: int
+    gradient_peak: int
+    """Of the forward and backward pass."""
+    update_peak: int
+    """Of the optimizer's part."""
+    seconds: float
+
+    @property
+    def peak(self) -> int:
+        return max(self.gradient_peak, self.update_peak)
+
+
+class _Runner:
+    """Runs single steps on a fresh model and reads their memory."""
+
+    def __init__(self, workload: MeasuredTask, *, seed: int, progress: Callable[[str], None]) -> None:
+        self.workload, self.seed, self.progress = workload, seed, progress
+        self.device_seconds = 0.0
+        self.disposable = workload.disposable(seed)
+        self.weights = self.gradients = self.state = self.update_extra = 0
+
+    def run(self, size: int) -> _Step | None:
+        """One step at a size; `None` if the device ran out of memory, all of which is given back then."""
+        self.progress(f"memory of a step of batch size {size}")
+        try:
+            return self._step(size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        del self.disposable  # the error and its frames are gone here, so this frees what the failed step held
+        gc.collect()
+        self.workload.device.release()
+        self.disposable = self.workload.disposable(self.seed)
+        return None
+
+    def _step(self, size: int) -> _Step:
+        disposable, device = self.disposable, self.workload.device
+        batch = disposable.largest_batch(size)
+        with device.memory_watch([*disposable.lasting_tensors(), *tensors_in(batch)]) as watch:
+            started = device.clock()
+            disposable.optimizer.zero_grad(set_to_none=False)
+            disposable.gradients(batch)
+            gradient_peak = watch.peak_bytes()
+            watch.restart()
+            disposable.update()
+            seconds = device.clock() - started
+            update_peak = watch.peak_bytes()
+        self.device_seconds += seconds
+        self.weights = unique_bytes(disposable.weights())
+        self.gradients = unique_bytes(disposable.gradient_tensors())
+        self.state = unique_bytes(disposable.optimizer_state())
+        batch_bytes = unique_bytes(tensors_in(batch))
+        self.update_extra = max(self.update_extra, update_peak - self.lasting - batch_bytes)
+        return _Step(size=size, gradient_peak=gradient_peak, update_peak=update_peak, seconds=seconds)
+
+    @property
+    def lasting(self) -> int:
+        """Bytes that stay between steps."""
+        return self.weights + self.gradients + self.state
+
+
+def _smallest(runner: _Runner, *, top: int, limit_bytes: int) -> tuple[int, str]:
+    """The smallest size at which a step runs, and a note if that is not 1.
+
+    That step makes the gradients and the optimizer state; it loads libraries too, so its time does not count.
+    """
+    refusals: dict[int, Exception] = {}
+    for size in (s for s in _SMALL_SIZES if s <= top):
+        try:
+            step = runner.run(size)
+        except Exception as error:  # a model may refuse a size with any exception
+            if isinstance(error, BatchscopeError) and not isinstance(error, TaskError):
+                raise
+            refusals[size] = error
+            continue
+        if step is None:
+            raise _nothing_fits(size, "the device ran out of memory", limit_bytes)
+        runner.device_seconds = 0.0
+        if not refusals:
+            return size, ""
+        refused, error = list(refusals.items())[-1]
+        return size, f"the smallest micro-batch is {size}: at {refused} the model refuses ({_first_line(error)})"
+    sizes = ", ".join(map(str, refusals))
+    error = list(refusals.values())[-1]
+    raise TaskError(
+        f"a training step fails at micro-batch size {sizes}: {_first_line(error)}; "
+        "correct the model or loss() so that one step runs"
+    ) from error
+
+
+@dataclass(kw_only=True)
+class _Search:
+    runner: _Runner
+    top: int
+    limit_bytes: int
+    longest_step_s: float
+    steps: dict[int, _Step] = field(default_factory=dict)
+    predicted: dict[int, float] = field(default_factory=dict)
+    fits: int = 0
+    """The largest size that was run and stayed within the limit."""
+    fails: int = 0
+    """The smallest size that did not."""
+    too_slow: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def usable_bytes(self) -> float:
+        return self.limit_bytes * (1.0 - HEADROOM)
+
+    @property
+    def model(self) -> MemoryModel:
+        points = [(step.size, float(step.gradient_peak)) for step in self.steps.values()]
+        floor = max(step.update_peak for step in self.steps.values())
+        return fit_memory(points, base_bytes=float(self.runner.lasting), floor_bytes=float(floor))
+
+    def grow(self, smallest: int) -> None:
+        """Run steps at growing sizes until the largest that fits is known."""
+        self.fails = self.top + 1
+        if not self.holds(smallest):
+            step = self.steps.get(smallest)
+            seen = f"it needs {_mebibytes(step.peak)}" if step else "the device ran out of memory"
+            raise _nothing_fits(smallest, seen, self.limit_bytes)
+        for _ in range(_MOST_STEPS):
+            size = self.next_size()
+            if size is None:
+                if self.fits == self.top or self.too_slow or self.holds(self.fits):
+                    return  # a size that memory sets is run twice
+                self.fits = max(size for size, step in self.steps.items() if step.peak <= self.usable_bytes)
+                continue
+            self.predicted[size] = self.model.peak_bytes(size)
+            self.holds(size)
+
+    def holds(self, size: int) -> bool:
+        """Run a step; whether it stayed within the limit."""
+        step = self.runner.run(size)
+        if step is None:
+            self.notes.append(f"a step of {size} examples ran out of memory, though it was expected to fit")
+        else:
+            known = self.steps.get(size)
+            self.steps[size] = step if known is None or step.peak > known.peak else known
+        if step is None or step.peak > self.usable_bytes:
+            self.fails = min(self.fails, size)
+            return False
+        self.fits = max(self.fits, size)
+        return True
+
+    @property
+    def reach(self) -> int:
+        """The largest size that is expected to fit, cannot reach the limit, and is not known to fail.
+
+        A step may lead into the upper half of the headroom in no case, and into the lower half only by surprise.
+        """
+        if self.fails <= self.top:
+            return self.between()
+        model = self.model
+        safe = model.largest_for(self.limit_bytes * (1.0 - HEADROOM / 2), most=self.top, cautious=True)
+        reach = min(safe, model.largest_for(self.usable_bytes, most=self.top))
+        return self.fits + 1 if reach <= self.fits and self.may_add_one() else reach
+
+    def between(self) -> int:
+        """A size between the largest that fits and the smallest that does not: where the line between them says."""
+        gap = self.fails - self.fits
+        failed = self.steps.get(self.fails)
+        if failed is None:
+            return math.isqrt(self.fits * self.fails)
+        room = (self.usable_bytes - self.steps[self.fits].peak) / max(1, failed.peak - self.steps[self.fits].peak)
+        return self.fits + int(gap * min(0.9, max(0.1, room)))
+
+    def may_add_one(self) -> bool:
+        """Whether one example more stays below the limit if half of what a step needs beyond `base` grows with size.
+
+        Asked where the readings prove nothing, so that a large constant part does not end the search at one example.
+        """
+        peak, base = self.steps[self.fits].peak, self.runner.lasting
+        if self.fits == self.top or peak + (peak - base) / (2 * self.fits) > self.limit_bytes:
+            return False
+        return len(self.steps) == 1 or self.model.bent_bytes(self.fits + 1) <= self.usable_bytes
+
+    def next_size(self) -> int | None:
+        """The next size to run, or `None` when no larger one is worth a step or may be run."""
+        base = self.runner.lasting
+        far = base + (self.steps[self.fits].peak - base) * _FAR_HOP**2 <= self.usable_bytes
+        size = min(self.reach, (_FAR_HOP if far else _HOP) * self.fits)
+        if size <= self.fits or (size < self.top and size <= self.fits * _CLOSE_ENOUGH):
+            return None
+        affordable = int(self.fits * self.longest_step_s / max(1e-9, self.steps[self.fits].seconds))
+        self.too_slow = affordable < min(size, 2 * self.fits)
+        return None if self.too_slow else min(size, affordable)
+
+    def result(self, smallest: int) -> Capacity:
+        """What was found, in records."""
+        model, runner = self.model, self.runner
+        largest = self.fits
+        if self.too_slow:
+            largest = max(largest, self.reach)
+        memory_bound = largest < self.top
+        if largest > self.fits:
+            self.notes.append(
+                f"a step of {largest} examples was not run, because it may take over {self.longest_step_s:.3g} s; "
+                f"its memory ({_mebibytes(model.peak_bytes(largest))}) is predicted from steps of up to {self.fits}"
+            )
+        elif largest in self.predicted:
+            self.notes.append(
+                f"a step of {largest} examples was predicted to need {_mebibytes(self.predicted[largest])} "
+                f"and needed {_mebibytes(self.steps[largest].peak)}"
+            )
+        if any(isinstance(module, _BATCH_NORMS) for module in runner.disposable.model.modules()):
+            self.notes.append(
+                "BatchNorm normalises each micro-batch by itself: an accumulated batch is not the same as one large one"
+            )
+        method = "allocator peak" if runner.workload.device.keeps_peak else "bytes of living tensors"
+        return Capacity(
+            readings=tuple(
+                Reading(micro_batch_size=s.size, step_time_s=None, peak_memory_bytes=s.peak, memory_method=method)
+                for _, s in sorted(self.steps.items())
+            ),
+            split=MemorySplit(
+                weights=runner.weights,
+                gradients=runner.gradients,
+                optimizer_state=runner.state,
+                activations_per_example=model.per_example_bytes,
+                optimizer_step_extra=runner.update_extra,
+                other=max(0, round(model.line_at_zero_bytes - model.base_bytes)),
+            ),
+            model=model,
+            smallest=smallest,
+            largest=largest,
+            largest_run=self.fits,
+            memory_bound=memory_bound,
+            device_seconds=runner.device_seconds,
+            notes=tuple([*runner.disposable.notes, *self.notes]),
+        )
+
+
+def _nothing_fits(size: int, seen: str, limit_bytes: int) -> UsageError:
+    return UsageError(
+        f"not even a training step of {size} example{'s' if size > 1 else ''} fits: {seen}, and of the limit of "
+        f"{_mebibytes(limit_bytes)} {HEADROOM:.0%} stay free; use a smaller model or a device with more memory, "
+        "or raise --memory-limit"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    said = (str(error) or type(error).__name__).splitlines()[0]
+    return said if isinstance(error, TaskError) else f"{type(error).__name__}: {said}"
+
+
+def _mebibytes(value: float) -> str:
+    return f"{value / 2**20:.4g} MiB"

@@ -1,0 +1,215 @@
+"""The seam to the hardware: where tensors live, how time and memory are read, how a lack of memory is recognised."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import OutOfMemory, UsageError
+from .live_bytes import LiveBytes, unique_bytes
+
+__all__ = ["Device", "MemoryWatch", "is_out_of_memory", "lack_of_memory_named", "pick"]
+
+_MEMORY_MESSAGES = (
+    "out of memory",  # CUDA, HIP, MPS and XPU allocators, and "CUDA error: out of memory" of the driver
+    "can't allocate memory",  # the CPU allocator on Linux
+    "cannot allocate memory",  # errno ENOMEM in a shared memory or pinned allocation
+    "not enough memory",  # the CPU allocator on Windows and macOS
+    "defaultcpuallocator",
+    "cublas_status_alloc_failed",
+    "cublas_status_not_initialized",  # cuBLAS makes its workspace when it is first used
+    "cudnn_status_alloc_failed",
+    "unable to find a valid cudnn algorithm",
+    "cusolver_status_alloc_failed",
+    "hipblas_status_alloc_failed",
+    "hiperroroutofmemory",
+    "ur_result_error_out_of_device_memory",
+    "ur_result_error_out_of_host_memory",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that the device has no memory left, in any back end's spelling."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(part in message for part in _MEMORY_MESSAGES)
+
+
+class MemoryWatch(Protocol):
+    """Reads how much memory a stretch of work needs, in bytes above what was taken when the watch began."""
+
+    def peak_bytes(self) -> int:
+        """The most bytes alive at once since the watch began or was restarted."""
+        ...
+
+    def restart(self) -> None:
+        """Forget the peak so far."""
+        ...
+
+
+@dataclass(frozen=True)
+class _AllocatorWatch:
+    torch_device: torch.device
+    already_taken: int
+
+    def peak_bytes(self) -> int:
+        return torch.accelerator.max_memory_allocated(self.torch_device) - self.already_taken
+
+    def restart(self) -> None:
+        torch.accelerator.reset_peak_memory_stats(self.torch_device)
+
+
+@dataclass(frozen=True)
+class _CountedWatch:
+    counter: LiveBytes
+
+    def peak_bytes(self) -> int:
+        return self.counter.peak
+
+    def restart(self) -> None:
+        self.counter.restart()
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device of this machine."""
+
+    torch_device: torch.device
+
+    @property
+    def name(self) -> str:
+        """What the device calls itself."""
+        if self.torch_device.type == "cuda":
+            return torch.cuda.get_device_name(self.torch_device)
+        if self.torch_device.type == "cpu":
+            return f"{platform.processor() or platform.machine()} CPU"
+        return str(self.torch_device)
+
+    @property
+    def works_ahead(self) -> bool:
+        """Whether calls return before the device is done with them."""
+        return self.torch_device.type != "cpu"
+
+    @property
+    def keeps_peak(self) -> bool:
+        """Whether the device's allocator records its own peak; elsewhere living tensors are counted."""
+        return self.torch_device.type in ("cuda", "xpu")
+
+    def synchronize(self) -> None:
+        """Wait until all work handed to the device is done."""
+        if self.works_ahead:
+            torch.accelerator.synchronize(self.torch_device)
+
+    def clock(self) -> float:
+        """Seconds on a monotonic clock, after everything handed to the device is done."""
+        self.synchronize()
+        return time.perf_counter()
+
+    def capacity_bytes(self) -> int:
+        """All the memory that a process could use on the device, were it alone there."""
+        if self.keeps_peak:
+            return int(torch.accelerator.get_memory_info(self.torch_device)[1])
+        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return min([physical, *_control_group_bytes("memory.max", "memory.limit_in_bytes")])
+
+    def free_bytes(self) -> int:
+        """The memory that this process could take now: other processes' share is gone, our allocator's cache is not."""
+        if self.keeps_peak:
+            reserved = torch.accelerator.memory_reserved(self.torch_device)
+            cached = reserved - torch.accelerator.memory_allocated(self.torch_device)
+            return int(torch.accelerator.get_memory_info(self.torch_device)[0]) + cached
+        free = _available_bytes() or self.capacity_bytes()
+        used = _control_group_bytes("memory.current", "memory.usage_in_bytes")
+        return min([free, *(self.capacity_bytes() - taken for taken in used)])
+
+    @contextmanager
+    def memory_watch(self, present: Iterable[Tensor] = ()) -> Generator[MemoryWatch]:
+        """Watch the peak memory of the work inside.
+
+        Args:
+            present: tensors made before that belong to the work (weights, optimizer state, the batch).
+
+        Yields:
+            The watch. Its figure is the allocator's where the device keeps one, else bytes of living tensors.
+        """
+        if self.keeps_peak:
+            self.synchronize()
+            others = torch.accelerator.memory_allocated(self.torch_device) - unique_bytes(present)
+            watch = _AllocatorWatch(self.torch_device, others)
+            watch.restart()
+            yield watch
+            return
+        with LiveBytes(present) as counter:
+            yield _CountedWatch(counter)
+
+    def release(self) -> None:
+        """Give cached memory back, so that the next reading does not see the last one's leftovers."""
+        if self.keeps_peak:
+            torch.accelerator.empty_cache()
+
+
+@contextmanager
+def lack_of_memory_named(device: Device, micro_batch_size: int) -> Generator[None]:
+    """Turn whatever a back end says of a lack of memory into `OutOfMemory`; the original is its cause.
+
+    Args:
+        device: where the step runs.
+        micro_batch_size: of the step.
+
+    Raises:
+        OutOfMemory: the step did not fit.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        message = f"a step of {micro_batch_size} examples did not fit into the memory of {device.name}"
+        raise OutOfMemory(message, micro_batch_size=micro_batch_size) from error
+
+
+def pick(name: str | None = None) -> Device:
+    """The device of that name; without a name the accelerator if there is one, else the CPU.
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    if name is None:
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return Device(accelerator or torch.device("cpu"))
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {name!r} cannot be used here: {reason}; try --device cpu") from error
+    return Device(device)
+
+
+def _available_bytes() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _control_group_bytes(*names: str) -> list[int]:
+    """What a container's memory files say, of version 2 or 1; nothing outside a container or where no limit is set."""
+    values = []
+    for path in (Path("/sys/fs/cgroup") / names[0], Path("/sys/fs/cgroup/memory") / names[1]):
+        try:
+            values.append(int(path.read_text()))
+        except (OSError, ValueError):
+            continue
+    return values

@@ -1,0 +1,77 @@
+"""What a bench measures: a task on a device, as far as time and memory of its steps are concerned.
+
+`batchscope.tasks.workload.Workload` is one; a bench needs no more of it than stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .device import Device
+
+__all__ = ["MeasuredStep", "MeasuredTask"]
+
+
+class MeasuredStep(Protocol):
+    """A model that is made for measuring and thrown away, and the parts of its training step."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    loading_s: float
+    """Seconds to load one example in one process; 0 for tensors in memory."""
+    notes: list[str]
+    """What a reader should know of the examples that were used."""
+
+    @property
+    def workload(self) -> MeasuredTask:
+        """The task that it belongs to."""
+        ...
+
+    def draw(self, size: int) -> Any:
+        """A batch of `size` training examples drawn at random."""
+        ...
+
+    def largest_batch(self, size: int) -> Any:
+        """A batch of `size` examples that takes as much memory as any."""
+        ...
+
+    def gradients(self, batch: Any) -> None:
+        """Forward and backward pass; gradients add up as they do under accumulation."""
+        ...
+
+    def update(self) -> None:
+        """The optimizer's part of a step."""
+        ...
+
+    def weights(self) -> Iterator[Tensor]:
+        """Parameters and buffers."""
+        ...
+
+    def gradient_tensors(self) -> Iterator[Tensor]:
+        """The gradients that are alive."""
+        ...
+
+    def optimizer_state(self) -> Iterator[Tensor]:
+        """Every tensor that the optimizer keeps between steps."""
+        ...
+
+    def lasting_tensors(self) -> list[Tensor]:
+        """All that stays between steps: weights, gradients, optimizer state."""
+        ...
+
+
+class MeasuredTask(Protocol):
+    """A task on its device."""
+
+    device: Device
+    examples: int
+    """In the training set."""
+    loader_workers: int
+
+    def disposable(self, seed: int) -> MeasuredStep:
+        """A fresh model with its optimizer, for the few steps whose time or memory is measured."""
+        ...

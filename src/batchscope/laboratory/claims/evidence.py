@@ -1,0 +1,305 @@
+"""What was measured on a task, as the rules that decide statements ask for it. Numbers only, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import median
+from typing import Any, NamedTuple
+
+from ...fits import intervals
+from ...fits.curves import first_passage
+from ...fits.step_time import StepTime, fit_step_time
+from ...store.metrics import larger_is_better
+from ...store.not_applicable import not_applicable
+from ...store.records import Estimate, RunStatus
+from ...store.runs import StoredRun
+from ..records import Study, StudyRow, SummaryRow
+from ..summary import Evaluation, evaluations
+from .plan import ClaimsPlan, is_trial, norm_variant
+
+__all__ = ["Quality", "Setting", "TaskResults", "chosen_rate", "step_time_of_rounds"]
+
+_RUNNING = "train_loss"
+"""The training loss as training saw it: a mean over the steps since the last evaluation."""
+
+
+class Setting(NamedTuple):
+    """What runs of different seeds have in common."""
+
+    batch_size: int
+    lr: float
+    variant: str = ""
+
+
+class Quality(NamedTuple):
+    """A metric, and which way it is better."""
+
+    metric: str
+    sign: int
+    """1 where larger is better, -1 where smaller is."""
+
+
+def chosen_rate(summary: Iterable[SummaryRow], variant: str, batch_size: int) -> float | None:
+    """The best rate of a batch size; `None` where it has none at which no seed diverged."""
+    found = (s.lr for s in summary if s.best_lr and (s.variant, s.batch_size) == (variant, batch_size))
+    return next(found, None)
+
+
+def step_time_of_rounds(timing: Mapping[str, Any]) -> StepTime:
+    """Step-time model of the median seconds at each size, over the rounds of a timing."""
+    columns = zip(*timing["seconds"], strict=True)
+    return fit_step_time([(size, median(seconds)) for size, seconds in zip(timing["sizes"], columns, strict=True)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskResults:
+    """Runs and measurements of one task.
+
+    Attributes:
+        study: rows, summary and measurements.
+        runs: with their courses, by id.
+        plan: what was to be run.
+        memory: peak bytes of a step, by batch size.
+    """
+
+    study: Study
+    runs: Mapping[str, StoredRun]
+    plan: ClaimsPlan
+    _courses: dict[str, list[Evaluation]] = field(default_factory=dict, repr=False)
+
+    # --- which arms -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def one_rate(self) -> float:
+        """The rate at which the smallest batch size is best; texts that speak of one rate mean such a one."""
+        return chosen_rate(self.study.summary, "", self.plan.smallest) or self.plan.lrs[0]
+
+    def at_one_rate(self, batch_size: int, variant: str = "") -> Setting:
+        """A batch size at that rate."""
+        return Setting(batch_size, self.one_rate, variant)
+
+    def at_best(self, batch_size: int, variant: str = "") -> Setting | None:
+        """A batch size at its own best rate."""
+        lr = chosen_rate(self.study.summary, variant, batch_size)
+        return None if lr is None else Setting(batch_size, lr, variant)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The smallest and the largest batch size."""
+        return self.plan.smallest, self.plan.largest
+
+    @cached_property
+    def without(self) -> str:
+        """The variant that has no batch normalisation: the task as it came, unless its model has some."""
+        return norm_variant("none") if self.noted("has-norm") else ""
+
+    @property
+    def ends_at_one_rate(self) -> tuple[Setting, Setting]:
+        """Both at the same rate."""
+        return self.at_one_rate(self.plan.smallest), self.at_one_rate(self.plan.largest)
+
+    @property
+    def ends_at_best(self) -> tuple[Setting | None, Setting | None]:
+        """Each at its own best rate."""
+        return self.at_best(self.plan.smallest), self.at_best(self.plan.largest)
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _rows(self) -> dict[Setting, list[StudyRow]]:
+        found: dict[Setting, list[StudyRow]] = {}
+        for row in sorted(self.study.rows, key=lambda r: r.seed):
+            found.setdefault(Setting(row.batch_size, row.lr, row.variant), []).append(row)
+        return found
+
+    def rows(self, arm: Setting | None) -> list[StudyRow]:
+        """Its runs by seed; none where there is no such arm."""
+        return [] if arm is None else self._rows.get(arm, [])
+
+    def kept(self, arm: Setting | None) -> list[StudyRow]:
+        """Its runs that did not diverge."""
+        return [row for row in self.rows(arm) if row.status != RunStatus.DIVERGED.value]
+
+    def arms(self, variant: str) -> list[Setting]:
+        """All of a variant, by batch size and rate."""
+        return sorted(arm for arm in self._rows if arm.variant == variant)
+
+    def trials(self) -> list[Setting]:
+        """All arms of the trials, by batch size and rate."""
+        return sorted(arm for arm in self._rows if is_trial(arm.variant))
+
+    def ids(self, *arms: Setting | None) -> tuple[str, ...]:
+        """Of the runs of some arms."""
+        return tuple(row.run for arm in arms for row in self.rows(arm))
+
+    def values(self, arm: Setting | None, name: str) -> dict[int, float]:
+        """A value of the rows by seed, where it is known."""
+        return {row.seed: v for row in self.rows(arm) if (v := row.values.get(name)) is not None}
+
+    def course(self, row: StudyRow) -> list[Evaluation]:
+        """The evaluations of a run."""
+        if row.run not in self._courses:
+            run = self.runs[row.run]
+            self._courses[row.run] = evaluations(run, self.study.examples_of(run))
+        return self._courses[row.run]
+
+    def lost(self, row: StudyRow) -> bool:
+        """Whether a run diverged, or ended no better than it began."""
+        if row.status == RunStatus.DIVERGED.value:
+            return True
+        course = self.course(row)
+        known = [v for e in course if math.isfinite(v := e.metrics.get(self.train_loss, math.nan))]
+        first, last = (known[0], course[-1].metrics.get(self.train_loss, math.nan)) if known else (math.nan, math.nan)
+        return not last < first
+
+    # --- metrics --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """All that runs were evaluated by, the training part's among them."""
+        run = next(iter(self.runs.values()), None)
+        course = evaluations(run, self.study.examples) if run else []
+        return tuple(course[0].metrics) if course else ()
+
+    @property
+    def metric(self) -> Quality:
+        """What choices are made by."""
+        return Quality(self.study.metric, 1 if self.study.larger_is_better else -1)
+
+    @cached_property
+    def train_loss(self) -> str:
+        """The training loss: in evaluation mode if that could be taken, else as training saw it."""
+        return "train_loss_eval" if "train_loss_eval" in self.metrics else _RUNNING
+
+    @cached_property
+    def loss(self) -> str | None:
+        """The validation loss, or another loss that is not the test part's."""
+        known = [m for m in self.metrics if "loss" in m and not m.startswith(("test_", "train_"))]
+        return next((m for m in known if m.startswith("val")), known[0] if known else None)
+
+    @cached_property
+    def score(self) -> Quality:
+        """A validation metric that is better when larger; where there is none, what choices are made by."""
+        known = (m for m in self.metrics if not m.startswith(("test_", "train_")) and larger_is_better(m))
+        name = next(known, None)
+        return Quality(name, 1) if name else self.metric
+
+    @cached_property
+    def test(self) -> Quality | None:
+        """The test metric that belongs to the metric that choices are made by; else any."""
+        name = self.metric.metric.replace("val_", "test_", 1)
+        if name in self.metrics and name.startswith("test_"):
+            return Quality(name, self.metric.sign)
+        known = [m for m in self.metrics if m.startswith("test_")]
+        return next((Quality(m, 1 if larger_is_better(m) else -1) for m in known), None)
+
+    @property
+    def gap(self) -> str | None:
+        """The generalisation gap: training minus validation accuracy, else validation minus training loss."""
+        train = self.score.metric.replace("val_", "train_", 1) + "_eval"
+        return train if train in self.metrics and self.score.metric.startswith("val_") else None
+
+    def gap_at(self, e: Evaluation) -> float | None:
+        """How much better a run is on its training data, by the score, or by the loss where there is no other."""
+        if self.gap is not None:
+            return self.score.sign * (e.metrics[self.gap] - e.metrics[self.score.metric])
+        if self.loss is None or self.train_loss == _RUNNING:
+            return None
+        return e.metrics[self.loss] - e.metrics[self.train_loss]
+
+    # --- comparisons, seed by seed: a seed draws the same weights and order in both -----------------------------------
+
+    def difference(self, name: str, arm: Setting | None, other: Setting | None) -> Estimate:
+        """Paired difference over the seeds, the value of `other` minus that of `arm`."""
+        return self.compared(arm, other, lambda row: row.values.get(name))
+
+    def ratio(self, name: str, arm: Setting | None, other: Setting | None) -> Estimate:
+        """Ratio over the seeds of the value of `other` to that of `arm`."""
+        return self.compared(arm, other, lambda row: row.values.get(name), ratio=True)
+
+    def compared(
+        self, arm: Setting | None, other: Setting | None, of: Callable[[StudyRow], float | None], *, ratio: bool = False
+    ) -> Estimate:
+        """Differences, or ratios, of anything that a run has."""
+        first = {row.seed: of(row) for row in self.rows(arm)}
+        second = {row.seed: of(row) for row in self.rows(other)}
+        pairs = [(a, b) for seed, a in first.items() if a is not None and (b := second.get(seed)) is not None]
+        if ratio:
+            return intervals.geometric_ratio((b, a) for a, b in pairs)
+        return intervals.paired_difference((b, a) for a, b in pairs)
+
+    def passages(
+        self, arm: Setting | None, level: float, of: Callable[[Evaluation], float], metric: str | None = None
+    ) -> dict[int, float]:
+        """Where each seed's run comes to a level of the training loss, or of another metric that falls."""
+        name = metric or self.train_loss
+        found: dict[int, float | None] = {}
+        for row in self.rows(arm):
+            course = self.course(row)
+            values = [e.metrics.get(name, math.nan) for e in course]
+            found[row.seed] = first_passage([of(e) for e in course], values, level, rising=False)
+        return {seed: at for seed, at in found.items() if at is not None}
+
+    def common_level(
+        self, arms: Iterable[Setting | None], metric: str | None = None, margin: float = 1.02
+    ) -> float | None:
+        """A value of a falling metric that every run of some arms reaches: the worst of their best, a little above."""
+        name = metric or self.train_loss
+        best = [
+            min((v for e in self.course(row) if math.isfinite(v := e.metrics.get(name, math.nan))), default=math.inf)
+            for arm in arms
+            for row in self.rows(arm)
+        ]
+        return margin * max(best) if best and math.isfinite(max(best)) and max(best) > 0 else None
+
+    def per_seed(self, arms: Sequence[Setting | None], name: str) -> dict[int, list[float]]:
+        """For each seed that all arms have, their values in order."""
+        known = [self.values(arm, name) for arm in arms]
+        seeds = [seed for seed in (known[0] if known else {}) if all(seed in values for values in known)]
+        return {seed: [values[seed] for values in known] for seed in seeds}
+
+    # --- measurements ---------------------------------------------------------------------------------------------
+
+    def noted(self, name: str) -> Any:
+        """What was noted of a measurement, which may be why there is none; `None`: nothing."""
+        return self.study.measurements.get(name)
+
+    def measured(self, name: str) -> Any:
+        """A measurement; `None`: it was not made, or does not apply to the task."""
+        found = self.noted(name)
+        return None if not_applicable(found) is not None else found
+
+    def why_not(self, name: str) -> str | None:
+        """Why there is nothing to decide by: not measured in time, or not applicable."""
+        found = self.noted(name)
+        return "it was not measured before the budget was used up" if found is None else not_applicable(found)
+
+    def step_ratios(self, size: int, other: int) -> list[float]:
+        """Seconds of a step at `other` over those at `size`, in each round of the timing."""
+        timing = self.measured("timing")
+        if timing is None or not {size, other} <= set(timing["sizes"]):
+            return []
+        i, j = (timing["sizes"].index(b) for b in (size, other))
+        return [r[j] / r[i] for r in timing["seconds"]]
+
+    @cached_property
+    def step_time(self) -> StepTime | None:
+        """Step-time model of the task; `None`: steps were not timed."""
+        timing = self.measured("timing")
+        return None if timing is None else step_time_of_rounds(timing)
+
+    def step_time_s(self, size: int) -> float | None:
+        """Seconds of a step at a batch size that was timed; `None`: it was not."""
+        timing = self.measured("timing")
+        if timing is None or self.step_time is None or size not in timing["sizes"]:
+            return None
+        return self.step_time.of_batch(size)
+
+    @cached_property
+    def memory(self) -> dict[int, float]:
+        """Peak bytes of a training step by batch size."""
+        rows = ((row.batch_size, row.values.get("peak_memory_bytes")) for row in self.study.rows if not row.variant)
+        return {size: peak for size, peak in rows if peak is not None}

@@ -1,0 +1,384 @@
+"""Makes the runs and measurements that all statements are decided by: most important first, each kept as it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...errors import TaskError
+from ...hardware.random_state import preserved_random_state
+from ...hardware.step_rounds import measure_rounds
+from ...probes.activation_drift import ActivationDrift
+from ...probes.averaging import measure_averaging
+from ...probes.base import Observer
+from ...probes.competition import measure_competition
+from ...probes.distance import DistanceFromInit
+from ...probes.downhill import measure_downhill
+from ...probes.gradient_histogram import Histogram, symmetric_limit
+from ...probes.gradient_statistics import measure_gradients
+from ...probes.hessian import measure_curvature
+from ...probes.robustness import measure_robustness
+from ...probes.sequential_gradients import measure_sequential_gradients
+from ...probes.sharpness import measure_box_sharpness
+from ...store.not_applicable import NotApplicable
+from ...store.runs import StoredRun
+from ...tasks.batch_norm import Where, has_batch_norm, normalised
+from ...tasks.fixed_start import fixed_start
+from ...tasks.subsets import with_few_examples
+from ...tasks.workload import Workload
+from ...training.counted_run import count_run
+from ..engine import Laboratory
+from ..records import Arm, Length
+from ..studies.batch_norm.measure import measured_definition
+from ..studies.trial_and_error.sequence import Next, TrialTraining, follow
+from ..summary import row_of, summarise
+from .evidence import chosen_rate, step_time_of_rounds
+from .plan import (
+    FEW,
+    FIXED,
+    LONG,
+    NORM,
+    ClaimsPlan,
+    competition_note,
+    norm_variant,
+    order_variant,
+    robustness_note,
+    sharpness_note,
+    trial_variant,
+)
+from .tuning import advice_for
+
+__all__ = ["ClaimsLaboratory"]
+
+_AVERAGED = 64
+_LOOKED_AT = 256
+"""Examples that activations are looked at with."""
+_TIMED = (1, 10, 100, 1000)
+"""Beside the batch sizes of the plan; the texts name them."""
+_SUM_SIZES_FROM = 8
+"""The small steps of the sum over the same examples."""
+_SUM_EXAMPLES = 512
+_CHECKPOINT_EPOCHS = 2.0
+_BINS = 501
+
+
+class ClaimsLaboratory:
+    """Everything that is measured on one task.
+
+    Args:
+        laboratory: makes runs, and keeps them and notes.
+        plan: how many of what.
+    """
+
+    def __init__(self, laboratory: Laboratory, plan: ClaimsPlan) -> None:
+        self._laboratory, self._plan = laboratory, plan
+        self._epochs = Length(unit="epochs", amount=plan.epochs)
+
+    def measure_all(self) -> None:
+        """Whatever is not there yet; returns early, and says so, when the budget is used up."""
+        for stage, measure in (
+            ("the grid of batch sizes and rates", self._grid),
+            ("equally many steps", self._fixed_steps),
+            ("long runs", self._long),
+            ("counting a run", self._counters),
+            ("step times", self._timing),
+            ("gradients", self._gradients),
+            ("trial and error", self._trials),
+            ("little data", self._few_examples),
+            ("batch normalisation", self._norm),
+            ("sharpness", self._sharpness),
+            ("orders of the data", self._orders),
+            ("disturbed inputs", self._robustness),
+        ):
+            if self._laboratory.late:
+                self._laboratory.cut_off = True
+                return
+            self._laboratory.progress.stage(stage)
+            measure()
+
+    # --- runs -----------------------------------------------------------------------------------------------------
+
+    def _grid(self) -> None:
+        plan = self._plan
+        arms = [Arm(batch_size=b, lr=lr, length=self._epochs) for lr in plan.lrs for b in reversed(plan.batch_sizes)]
+        self._laboratory.sweep(arms, observers=self._observers)
+
+    def _fixed_steps(self) -> None:
+        lr, steps = self._one_rate(), self._plan.fixed_steps(self._laboratory.examples)
+        length = Length(unit="steps", amount=steps)
+        arms = [Arm(batch_size=b, lr=lr, length=length, variant=FIXED) for b in self._plan.batch_sizes]
+        self._laboratory.sweep(arms, observers=self._observers)
+
+    def _long(self) -> None:
+        length = Length(unit="epochs", amount=self._plan.long_epochs)
+        lr = self._one_rate()
+        arms = [Arm(batch_size=b, lr=lr, length=length, variant=LONG) for b in dict.fromkeys(self._plan.long_sizes)]
+        self._laboratory.sweep(arms)
+
+    def _few_examples(self) -> None:
+        laboratory, plan = self._laboratory, self._plan
+        few = plan.few(laboratory.examples)
+        length = Length(unit="epochs", amount=plan.few_epochs)
+        arms = [
+            Arm(batch_size=b, lr=lr, length=length, variant=FEW)
+            for lr in plan.lrs
+            for b in plan.few_sizes(laboratory.examples)
+        ]
+        tasks: dict[int, Workload] = {}
+
+        def task(arm: Arm, seed: int) -> Workload:
+            if seed not in tasks:
+                tasks[seed] = laboratory.changed(**with_few_examples(laboratory.workload, few, seed))
+            return tasks[seed]
+
+        laboratory.sweep(arms, workload=task)
+
+    def _norm(self) -> None:
+        configurations: tuple[Where, ...] = ("before", "after")
+        if has_batch_norm(self._fresh()):
+            self._noted("has-norm", lambda: True)
+            configurations = ("none", *configurations)
+        for where in configurations:
+            task = self._configured(where)
+            if task is None:
+                return
+            arms = [
+                Arm(batch_size=b, lr=lr, length=self._epochs, variant=norm_variant(where))
+                for lr in self._plan.lrs
+                for b in self._plan.norm_sizes
+            ]
+            self._laboratory.sweep(arms, workload=lambda arm, seed, task=task: task, observers=self._observers)
+            if where == "before":
+                size = min(_LOOKED_AT, task.examples)
+                self._noted("norm-check", lambda task=task, size=size: measured_definition(task, task.model(0), size))
+
+    def _orders(self) -> None:
+        laboratory, plan = self._laboratory, self._plan
+        for where in ("none", "before"):
+            task = self._configured(where)
+            lr = self._rate(plan.middle, self._without if where == "none" else norm_variant(where))
+            if task is None or lr is None:
+                return
+            length = Length(unit="epochs", amount=plan.epochs / 2)
+            arm = Arm(batch_size=plan.middle, lr=lr, length=length, variant=order_variant(where))
+            same = laboratory.changed(model=fixed_start(task.task.model, plan.seeds[0]))
+            for number in range(plan.orders):
+                laboratory.run(arm, plan.seeds[0] + number, workload=same)
+
+    def _trials(self) -> None:
+        """The advice to begin small and grow, followed with each seed; times are those of the timing."""
+        lr, timing = self._one_rate(), self._laboratory.noted("timing")
+        step_time = self._laboratory.step_time if timing is None else step_time_of_rounds(timing)
+        metric = self._laboratory.target
+        advice = advice_for(self._plan, larger_is_better=metric.mode == "max")
+
+        for seed in self._plan.seeds:
+
+            def made(asked: Next, seed: int = seed) -> TrialTraining | None:
+                length = Length(unit="epochs", amount=asked.epochs)
+                arm = Arm(batch_size=asked.batch_size, lr=lr, length=length, variant=trial_variant(asked.epochs))
+                run = self._laboratory.run(arm, seed)
+                if run is None:
+                    return None
+                row = row_of(run, metric, self._laboratory.examples)
+                return TrialTraining(
+                    batch_size=asked.batch_size,
+                    epochs=asked.epochs,
+                    value=row.values.get(f"best_{metric.metric}"),
+                    seconds=row.steps * step_time.of_batch(asked.batch_size),
+                )
+
+            follow(advice, made)
+
+    # --- measurements ---------------------------------------------------------------------------------------------
+
+    def _counters(self) -> None:
+        plan, lr = self._plan, self._one_rate()
+
+        def counted() -> dict[str, Any]:
+            ready = self._laboratory.workload
+            sizes = [b for b in (1, plan.middle, plan.largest) if b >= plan.least_batch_size]
+            found = {str(b): count_run(ready, batch_size=b, epochs=1, lr=lr) for b in sizes}
+            if plan.middle % 2 == 0 and plan.middle // 2 >= plan.least_batch_size:
+                found["accumulated"] = count_run(ready, batch_size=plan.middle, epochs=1, lr=lr, accumulate=2)
+            return found
+
+        self._noted("counters", counted)
+        parts = 4
+        size = min(_AVERAGED, self._laboratory.examples // parts * parts)
+        if size:
+            how = {"batch_size": size, "parts": parts}
+            self._noted("averaging", lambda: measure_averaging(self._laboratory.workload, self._fresh(), **how))
+
+    def _timing(self) -> None:
+        most = self._laboratory.examples
+        sizes = sorted({*self._plan.batch_sizes, *(b for b in _TIMED if self._plan.least_batch_size <= b <= most)})
+        self._noted("timing", lambda: measure_rounds(self._laboratory.workload, sizes))
+
+    def _gradients(self) -> None:
+        checkpoint = self._checkpoint()
+        if checkpoint is None:
+            return
+        model, lr = checkpoint
+        ready, plan = self._laboratory.workload, self._plan
+        sizes = sorted({*plan.batch_sizes, *(b for b in _TIMED if b >= plan.least_batch_size)})
+        self._noted("gradients", lambda: measure_gradients(ready, model, batch_sizes=sizes, repeats=60))
+        self._noted("competition", lambda: measure_competition(ready, model, lr=lr, pairs=200))
+        for size in (plan.smallest, plan.largest):
+            if 2 * size <= ready.examples:
+                self._noted(
+                    competition_note(size),
+                    lambda size=size: measure_competition(ready, model, lr=lr, batch_size=size, pairs=60),
+                )
+        edge = self._rate(plan.largest) or lr  # a rate at which steps on few examples are not all safe
+        self._noted("downhill", lambda: measure_downhill(ready, model, batch_sizes=sizes, lr=edge, repeats=100))
+        self._noted("sums", lambda: self._sums(model, lr))
+
+    def _sums(self, model: nn.Module, lr: float) -> Any:
+        """The sum of the last layer's gradients over the same examples, and the histograms of its entries."""
+        ready = self._laboratory.workload
+        largest = min(_SUM_EXAMPLES, ready.examples)
+        sizes = [b for b in (2, _SUM_SIZES_FROM, largest) if b <= largest]
+        first: list[torch.Tensor] = []
+        how: dict[str, Any] = {"batch_sizes": sizes, "lr": lr, "samples": largest}
+        found = measure_sequential_gradients(
+            ready, model, **how, repeats=1, on_sum=lambda size, values: first.append(values.clone())
+        )
+        limit = symmetric_limit(first)
+        if isinstance(found, NotApplicable) or limit is None:
+            return found if isinstance(found, NotApplicable) else NotApplicable(reason="the gradient is zero")
+        mark = float(np.quantile(first[-1].abs().cpu().numpy(), 0.99))
+        pooled = {size: Histogram.empty(limit=limit, bins=_BINS) for size in sizes}
+        beyond: dict[str, list[int]] = {str(size): [] for size in sizes}
+
+        def add(size: int, values: torch.Tensor) -> None:
+            pooled[size] = pooled[size].with_values(values)
+            beyond[str(size)].append(int((values.abs() >= mark).sum()))
+
+        found = measure_sequential_gradients(ready, model, **how, repeats=20, first_repeat=1, on_sum=add)
+        counts = {str(b): {"limit": limit, "counts": h.counts} for b, h in pooled.items()}
+        return {"norms": found, "histograms": counts, "beyond": beyond, "mark": mark}
+
+    def _sharpness(self) -> None:
+        """At the end of runs with the smallest and the largest batch, at one rate and each at its best."""
+        plan = self._plan
+        one = self._one_rate()
+        best = {b: self._rate(b) for b in (plan.smallest, plan.largest)}
+        settings = {(b, lr) for b in best for lr in (one, best[b]) if lr is not None}
+        for b, lr in sorted(settings):
+            for seed in plan.seeds:
+                if self._laboratory.late:
+                    self._laboratory.cut_off = True
+                    return
+                self._sharpness_of(Arm(batch_size=b, lr=lr, length=self._epochs), seed)
+
+    def _sharpness_of(self, arm: Arm, seed: int) -> None:
+        name = sharpness_note(arm.batch_size, arm.lr, seed)
+        laboratory = self._laboratory
+        if laboratory.noted(name) is not None:
+            return
+        run = laboratory.run(arm, seed, observers=self._observers(arm, laboratory.workload), keep=("last",))
+        if run is None or run.result is None or run.result.status.value == "diverged":
+            return
+        model = laboratory.model(laboratory.weights(run, "last"))
+        box: dict[str, Any] = {"random_starts": 1, "examples": 1000, "seed": seed}
+        laboratory.note(
+            name,
+            {
+                "run": run.id,
+                "keskar": measure_box_sharpness(laboratory.workload, model, eps=(5e-4, 1e-3), **box),
+                "relative": measure_box_sharpness(
+                    laboratory.workload, model, neighbourhood="relative", eps=(1e-2,), **box
+                ),
+                "curvature": measure_curvature(laboratory.workload, model, vectors=10, examples=1000, seed=seed),
+            },
+        )
+
+    def _robustness(self) -> None:
+        plan = self._plan
+        for where in ("none", "before"):
+            variant = self._without if where == "none" else norm_variant(where)
+            lr = self._rate(plan.middle, variant)
+            task = self._configured(where) if variant else self._laboratory.workload
+            if lr is None or task is None:
+                return
+            arm = Arm(batch_size=plan.middle, lr=lr, length=self._epochs, variant=variant)
+            for seed in plan.seeds:
+                run = self._laboratory.run(
+                    arm, seed, workload=task, observers=self._observers(arm, task), keep=("last",)
+                )
+                if run is None:
+                    return
+                name = robustness_note(where, seed)
+                self._noted(name, lambda r=run, t=task: self._disturbed(r, t))
+
+    def _disturbed(self, run: StoredRun, task: Workload) -> Any:
+        model = self._laboratory.model(self._laboratory.weights(run, "last"), task)
+        return {"run": run.id, "found": measure_robustness(task, model)}
+
+    # --- parts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _without(self) -> str:
+        """The variant that has no batch normalisation."""
+        return norm_variant("none") if self._laboratory.noted("has-norm") else ""
+
+    def _observers(self, _arm: Arm, task: Workload) -> Sequence[Observer]:
+        looked_at = torch.randperm(task.examples, generator=torch.Generator().manual_seed(0))[:_LOOKED_AT]
+        return DistanceFromInit(), ActivationDrift(task, task.batch(looked_at.sort().values))
+
+    def _one_rate(self) -> float:
+        """That of the smallest batch size."""
+        return self._rate(self._plan.smallest) or self._plan.lrs[0]
+
+    def _rate(self, batch_size: int, variant: str = "") -> float | None:
+        laboratory = self._laboratory
+        runs = [run for run in laboratory.store.runs() if run.result is not None]
+        rows = [row_of(run, laboratory.target, laboratory.examples_of(run)) for run in runs]
+        return chosen_rate(summarise(rows, laboratory.target), variant, batch_size)
+
+    def _checkpoint(self) -> tuple[nn.Module, float] | None:
+        """A model of the middle batch size at its best rate after two epochs."""
+        lr = self._rate(self._plan.middle)
+        if lr is None:
+            return None
+        arm = Arm(batch_size=self._plan.middle, lr=lr, length=self._epochs)
+        laboratory = self._laboratory
+        when = min(_CHECKPOINT_EPOCHS, self._plan.epochs)
+        observers = self._observers(arm, laboratory.workload)
+        run = laboratory.run(arm, self._plan.seeds[0], observers=observers, keep=(when,))
+        if run is None:
+            return None
+        self._noted("checkpoint", lambda: {"run": run.id, "epoch": when})
+        return laboratory.model(laboratory.weights(run, when)), lr
+
+    def _configured(self, where: Where) -> Workload | None:
+        """The task with its model's batch normalisation configured; `None`, and a note, where that cannot be."""
+        try:
+            found = normalised(self._laboratory.workload, where)
+        except TaskError as error:
+            found = NotApplicable(reason=str(error))
+        if isinstance(found, NotApplicable):
+            self._noted(NORM, lambda: found)
+            return None
+        return self._laboratory.changed(model=found)
+
+    def _fresh(self) -> nn.Module:
+        with preserved_random_state(self._plan.seeds[0]):
+            return self._laboratory.workload.model(self._plan.seeds[0])
+
+    def _noted(self, name: str, measure: Callable[[], Any]) -> None:
+        if self._laboratory.noted(name) is not None:
+            return
+        if self._laboratory.late:
+            self._laboratory.cut_off = True
+            return
+        try:
+            found = measure()
+        except TaskError as error:  # a task that one measurement does not suit
+            found = NotApplicable(reason=str(error))
+        self._laboratory.note(name, found)

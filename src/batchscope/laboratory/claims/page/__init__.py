@@ -1,0 +1,1 @@
+"""The page of the verdicts: what the texts say, and what the task says."""

@@ -1,0 +1,107 @@
+"""What a step costs in time and memory, by batch size."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from .....fits import intervals
+from .....report.blocks import Block, Figure, Row, Section
+from .....report.charts import LINE, batch_axis, layout, line, memory_axis, points
+from .....store.records import Estimate
+from .....wording import bytes_, count, duration, number, with_interval
+from ....page.figures.against_size import Series, against_size
+from ...evidence import TaskResults
+from ...records import Claims
+from ..text import missing, note, theme_section
+from ..themes import THEMES
+
+_TEXTBOOKS = (
+    "The examples of a batch are computed side by side, so that a larger batch should use the hardware better: fewer "
+    "steps an epoch, and each of them only a little dearer. The price is memory, which grows with the batch. That is "
+    "the speed of computing; how fast a model learns is another speed, and comes below."
+)
+
+
+def build(claims: Claims, e: TaskResults) -> Section:
+    """Step time and throughput side by side, then memory."""
+    figures = (_step_time(e), _throughput(e)) if e.measured("timing") else ()
+    memory = _memory(e)
+    figures += (memory,) if memory is not None else ()
+    drawn: list[Block] = [Row(figures)] if figures else []
+    drawn += [] if e.measured("timing") else [missing(e, "step times", "timing")]
+    drawn += [] if memory is not None else [note("No figure of memory: it was not read on this device.")]
+    return theme_section(claims, THEMES[1], _TEXTBOOKS, [_epoch(e)], drawn)
+
+
+def _times(e: TaskResults) -> dict[int, list[float]]:
+    """Seconds of a step in each round, by batch size."""
+    timing = e.measured("timing")
+    return {size: [r[i] for r in timing["seconds"]] for i, size in enumerate(timing["sizes"])}
+
+
+def _around_median(values: list[float]) -> Estimate:
+    """The middle of the rounds, with the geometric mean's interval where it is around it."""
+    spread = intervals.geometric_mean(values, "s")
+    middle = median(values)
+    low, high = spread.low, spread.high
+    known = low is not None and high is not None and low <= middle <= high
+    return Estimate(
+        value=middle,
+        low=low if known else None,
+        high=high if known else None,
+        n=len(values),
+        unit="s",
+        method="median of the rounds, the interval of their geometric mean",
+    )
+
+
+def _step_time(e: TaskResults) -> Figure:
+    times = _times(e)
+    found = {size: _around_median(values) for size, values in times.items()}
+    small, large = min(found), max(found)
+    ratios = intervals.geometric_ratio(zip(times[large], times[small], strict=True))
+    caption = (
+        f"A step takes {duration(found[small].value)} at batch size {count(small)} and {duration(found[large].value)} "
+        f"at {count(large)}: {with_interval(ratios)} times as long for {count(large / small)} times the examples."
+    )
+    series = Series(label="step", colour=LINE, values=found)
+    return against_size(
+        "step-time", "time of a step", [series], caption=caption, scale="log", format=duration, height=300
+    )
+
+
+def _throughput(e: TaskResults) -> Figure:
+    found = {
+        size: _around_median([size / seconds for seconds in values if seconds > 0])
+        for size, values in _times(e).items()
+    }
+    most = max(found, key=lambda size: found[size].value or 0.0)
+    least = min(found)
+    caption = (
+        f"Most examples a second, {number(found[most].value)}, come at batch size {count(most)}, against "
+        f"{number(found[least].value)} at batch size {count(least)}."
+    )
+    series = Series(label="examples a second", colour=LINE, values=found)
+    return against_size("examples-a-second", "examples a second", [series], caption=caption, scale="log", height=300)
+
+
+def _memory(e: TaskResults) -> Figure | None:
+    found = sorted(e.memory.items())
+    if not found:
+        return None
+    sizes, peaks = [size for size, _ in found], [peak for _, peak in found]
+    hover = [f"batch size {count(size)}: {bytes_(peak)}" for size, peak in found]
+    frame = layout(batch_axis(sizes, labels=4), memory_axis(peaks), height=300)
+    caption = (
+        f"The peak of a step is {bytes_(peaks[0])} at batch size {count(sizes[0])} and {bytes_(peaks[-1])} at "
+        f"{count(sizes[-1])}: {number(peaks[-1] / peaks[0])} times as much."
+    )
+    return Figure("memory", "peak memory of a step", (line(sizes, peaks), points(sizes, peaks, hover)), frame, caption)
+
+
+def _epoch(e: TaskResults) -> str:
+    small, large = e.ends
+    ratio = intervals.geometric_mean((r * small / large for r in e.step_ratios(small, large)), "times")
+    if ratio.value is None:
+        return ""
+    return f"An epoch at batch size {count(large)} takes {with_interval(ratio)} of the time of one at {count(small)}."

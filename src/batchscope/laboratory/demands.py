@@ -1,0 +1,46 @@
+"""What a named study needs of a question, each with the one message that says what to give instead."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..errors import UsageError
+from .records import StudyQuestion
+
+__all__ = ["needs_length_in", "needs_one_rate", "needs_several_sizes"]
+
+
+def needs_several_sizes(name: str, question: StudyQuestion, example: str = "64,1024") -> None:
+    """Two batch sizes or more.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if len(question.batch_sizes) < 2:
+        raise UsageError(
+            f"{name} compares batch sizes, and --batch-sizes has only {max(question.batch_sizes)}; give at least two, "
+            f"for example --batch-sizes {example}"
+        )
+
+
+def needs_one_rate(name: str, question: StudyQuestion) -> None:
+    """One rate.
+
+    Raises:
+        UsageError: there are several.
+    """
+    if len(question.lrs) > 1:
+        raise UsageError(
+            f"{name} compares batch sizes at one rate, and --lrs has {len(question.lrs)}; give one, for example "
+            f"--lrs {question.lrs[0]:g}, or see the study learning_rate_compensation"
+        )
+
+
+def needs_length_in(name: str, question: StudyQuestion, unit: Literal["epochs", "steps"], why: str) -> None:
+    """A length in that unit.
+
+    Raises:
+        UsageError: it is in another.
+    """
+    if question.length.unit != unit:
+        raise UsageError(f"{name} {why}, and a run lasts {question.length}; give --{unit}")

@@ -1,0 +1,44 @@
+"""What was asked, how the numbers are defined, and where they were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ....report.blocks import Facts, Section, Text
+from ....wording import count, number, sentence
+from ...records import Study
+
+if TYPE_CHECKING:
+    from ....store.runs import StoredRun
+
+_DEFINITIONS = (
+    "Batches are cut from a stream of seeded permutations without gaps, so that all are full, and E epochs of N "
+    "examples are round(E N / B) steps. Evaluations come once an epoch, more often in runs that are given in steps or "
+    "seconds.",
+    "A training loss or accuracy in a curve or a gap is of a fixed random part of the training data, 2,000 examples at "
+    "most, in evaluation mode: the running mean that training prints is of weights that change meanwhile.",
+    "A run counts as diverged when its loss leaves the range of numbers, or when its training loss stays ten times "
+    "above the loss at the start for three evaluations. It has no metrics, and a rate at which a seed diverged is not "
+    "chosen.",
+)
+
+
+def build(study: Study, runs: Sequence[StoredRun]) -> Section:
+    """Definitions, then facts."""
+    asked, here = study.question, study.environment
+    pairs = (
+        ("batch sizes", ", ".join(count(b) for b in asked.batch_sizes)),
+        ("rates", ", ".join(number(lr) for lr in asked.lrs)),
+        ("seeds", ", ".join(str(s) for s in asked.seeds)),
+        ("a run", str(asked.length)),
+        ("schedule", asked.schedule),
+        ("training examples", count(study.examples)),
+        ("device", f"{here.device_name} ({here.device})" if here.device_name else here.device),
+        ("threads", count(here.threads)),
+        ("versions", f"batchscope {here.batchscope}, torch {here.torch or 'none'}, Python {here.python}"),
+    )
+    notes = tuple(sentence(note) for note in study.notes)
+    return Section(
+        "conditions", "Conditions and definitions", (Text((*_DEFINITIONS, *notes)), Facts(pairs)), folded=True
+    )

@@ -1,0 +1,331 @@
+"""The records of a study: what is asked, what is run, what came out, in numbers only; no torch.
+
+A study trains a task in several *arms*, each of them one setting, and repeats every arm for several seeds. One run
+gives one `StudyRow`, one arm one `SummaryRow`. How runs are made is the business of `studying`, how rows and
+summaries follow from stored runs that of `study_rows`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import UsageError
+from ..store.codec import encode
+from ..store.records import SCHEMA, Environment, Estimate
+
+if TYPE_CHECKING:
+    from ..report.blocks import Section
+    from ..store.runs import StoredRun
+    from .engine import Laboratory
+
+__all__ = [
+    "EXAMPLES_OF_RUN",
+    "ROW_MEMBERS",
+    "SUMMARY_MEMBERS",
+    "TRAIN_PART",
+    "Arm",
+    "Finding",
+    "Length",
+    "NamedStudy",
+    "Schedule",
+    "Study",
+    "StudyQuestion",
+    "StudyRow",
+    "SummaryRow",
+    "grid",
+    "note_name",
+]
+
+EXAMPLES_OF_RUN = "examples_in_training_set"
+"""The setting of a run whose training set is not the task's."""
+
+TRAIN_PART = "train-part"
+"""The measurement that is there, not applicable, where runs cannot be evaluated on their training data."""
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """When a run of a study is over."""
+
+    unit: Literal["epochs", "steps", "seconds", "until-stopped"]
+    amount: float
+    """So many epochs, steps, or seconds of training steps; `until-stopped`: the most epochs."""
+    patience: float | None = None
+    """`until-stopped`: epochs without a better value of the metric after which a run ends."""
+
+    def __post_init__(self) -> None:
+        if not (self.amount > 0 and math.isfinite(self.amount)):
+            raise UsageError(f"a run of {self.amount:g} {self._noun} makes no sense; give a number above 0")
+        if self.unit == "steps" and self.amount != int(self.amount):
+            raise UsageError(f"a run of {self.amount:g} steps makes no sense; give a whole number")
+        if self.unit == "until-stopped" and not (self.patience and self.patience > 0):
+            raise UsageError(f"a patience of {self.patience} epochs makes no sense; give a number above 0")
+
+    @property
+    def _noun(self) -> str:
+        return "epochs" if self.unit == "until-stopped" else self.unit
+
+    def steps(self, examples: int, batch_size: int) -> int | None:
+        """Steps of a run at most; `None` where the clock decides.
+
+        Batches are cut from a stream of permutations without gaps, so E epochs are round(E N / B) steps, at least 1.
+
+        >>> Length(unit="epochs", amount=30).steps(1437, 32)
+        1347
+        """
+        if self.unit == "seconds":
+            return None
+        if self.unit == "steps":
+            return int(self.amount)
+        return max(1, round(self.amount * examples / batch_size))
+
+    def __str__(self) -> str:
+        if self.unit == "until-stopped":
+            return f"until nothing improved for {self.patience:g} epochs, at most {self.amount:g} epochs"
+        return f"{self.amount:g} {self.unit if self.amount != 1 else self.unit[:-1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyQuestion:
+    """Everything that decides what a study finds, the task and the machine apart.
+
+    Raises:
+        UsageError: a number makes no sense, or is given twice.
+    """
+
+    batch_sizes: tuple[int, ...]
+    lrs: tuple[float, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """A seed draws the weights and the order of the examples together."""
+    length: Length = Length(unit="epochs", amount=30)
+    schedule: Schedule = "constant"
+    metric: str | None = None
+    """What a choice is made by; `None`: the validation loss, else another loss, else a known score."""
+    memory_limit: int | None = None
+    """Bytes that a step may take."""
+    repeats: int | None = None
+    """Independent draws, in studies that measure on drawn batches."""
+
+    def __post_init__(self) -> None:
+        for name, values in {"--batch-sizes": self.batch_sizes, "--lrs": self.lrs, "--seeds": self.seeds}.items():
+            if not values:
+                raise UsageError(f"{name} is empty; give at least one")
+            if len(set(values)) < len(values):
+                again = next(value for value in values if values.count(value) > 1)
+                raise UsageError(f"{name} has {again:g} twice; give each once")
+        if (least := min(self.batch_sizes)) < 1:
+            raise UsageError(f"--batch-sizes has {least}; a batch has at least one example")
+        if wrong := [lr for lr in self.lrs if not 0.0 < lr < math.inf]:
+            raise UsageError(f"--lrs has {wrong[0]:g}; a learning rate is a positive number")
+        if self.repeats is not None and self.repeats < 2:
+            raise UsageError(f"--repeats {self.repeats} makes no sense; a spread needs at least 2")
+        if (metric := self.metric) is not None and metric.startswith("test_"):
+            raise UsageError(f"--metric {metric}: test metrics are reported only; choose by one on validation data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One setting that is repeated over seeds."""
+
+    batch_size: int
+    lr: float
+    length: Length
+    variant: str = ""
+    """What is different from the task as it came: `adam`, `norm before`; part of what makes a run another one."""
+    schedule: Schedule = "constant"
+    warmup_steps: int = 0
+    optimizer_changes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, int, float]:
+        """What the rows of its runs have in common."""
+        return self.variant, self.batch_size, self.lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRow:
+    """One finished run."""
+
+    run: str
+    """The id in the results folder."""
+    variant: str
+    batch_size: int
+    lr: float
+    seed: int
+    steps: int
+    epochs: float
+    status: str
+    """A `RunStatus`; a run that diverged has no metrics: every value of them is `None`."""
+    values: Mapping[str, float | None]
+    """`final_<metric>`, `best_<metric>` (at the best epoch by validation) and what `study_rows` derives."""
+
+    def flat(self) -> dict[str, Any]:
+        """As a script reads it: one object without nesting; NaN and infinities are `null`."""
+        own = {name: getattr(self, name) for name in ROW_MEMBERS}
+        return encode({**own, **self.values})
+
+
+ROW_MEMBERS = ("run", "variant", "batch_size", "lr", "seed", "steps", "epochs", "status")
+"""What every row of any study has, in this order; its metrics come after."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryRow:
+    """One arm over its seeds."""
+
+    variant: str
+    batch_size: int
+    lr: float
+    runs: int
+    diverged: int
+    """How many of the runs; the estimates are of the others."""
+    best_lr: bool
+    """Whether this is the best rate of its batch size (and variant) by validation."""
+    estimates: Mapping[str, Estimate]
+    """For each value of the rows, its mean over the seeds with a 90 % t interval."""
+
+    @property
+    def key(self) -> tuple[str, int, float]:
+        """As `Arm.key`."""
+        return self.variant, self.batch_size, self.lr
+
+    def flat(self) -> dict[str, Any]:
+        """As a script reads it: one object, whose measured members are estimates."""
+        own = {name: getattr(self, name) for name in SUMMARY_MEMBERS}
+        return encode({**own, **self.estimates})
+
+
+SUMMARY_MEMBERS = ("variant", "batch_size", "lr", "runs", "diverged", "best_lr")
+"""What every summary row has; its estimates come after."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One sentence with its numbers, and how it is known."""
+
+    statement: str
+    tag: Literal["measured", "fitted", "literature", "assumption"]
+    source: str
+    """Of which runs, by which rule; for `literature` author and year."""
+    effect: Estimate | None = None
+    """The size of what the sentence says, where it is one number."""
+    runs: tuple[str, ...] = ()
+    """The ids of the runs behind it; empty: all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What a study found."""
+
+    study: str
+    """The named study; `sweep`: the user's own grid."""
+    task: str
+    rows: tuple[StudyRow, ...]
+    summary: tuple[SummaryRow, ...]
+    findings: tuple[Finding, ...]
+    question: StudyQuestion
+    metric: str
+    """What choices were made by."""
+    larger_is_better: bool
+    examples: int
+    """In the training set."""
+    planned: int
+    """Runs that were asked for; a study that decides on the way may need fewer."""
+    complete: bool
+    """Whether the budget was enough for all of them."""
+    environment: Environment
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+    """What a named study noted for its own sections, in JSON types."""
+    notes: tuple[str, ...] = ()
+    schema: int = SCHEMA
+
+    def noted(self, kind: str) -> dict[str, Any]:
+        """All measurements of a kind, by what they are of, as `note_name` names them."""
+        beginning = note_name(kind, "")
+        found = {name: data for name, data in self.measurements.items() if name.startswith(beginning)}
+        return {name[len(beginning) :]: data for name, data in found.items()}
+
+    def examples_of(self, run: StoredRun) -> int:
+        """In the training set of a run, which a named study may have changed."""
+        return int(run.config.settings.get(EXAMPLES_OF_RUN, self.examples))
+
+    def answer(self) -> dict[str, Any]:
+        """The five members that scripts rely on, in JSON types."""
+        return {
+            "study": self.study,
+            "task": self.task,
+            "rows": [row.flat() for row in self.rows],
+            "summary": [row.flat() for row in self.summary],
+            "findings": encode(self.findings),
+        }
+
+
+def note_name(kind: str, of: object) -> str:
+    """Under what name a measurement is kept of which there are several, such as one a run; `Study.noted` reads it.
+
+    >>> note_name("robustness", 3)
+    'robustness-3'
+    """
+    return f"{kind}-{of}"
+
+
+def grid(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
+    """Every batch size at every rate; `examples` is not needed here, but by studies whose lengths depend on it."""
+    del examples
+    return tuple(
+        Arm(batch_size=size, lr=lr, length=question.length, schedule=question.schedule)
+        for size in question.batch_sizes
+        for lr in question.lrs
+    )
+
+
+def _sweep(laboratory: Laboratory) -> None:
+    laboratory.sweep()
+
+
+def _no_findings(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
+    return ()
+
+
+def _no_sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedStudy:
+    """A published experiment: its set-up, how it is carried out, what it concludes and shows.
+
+    `batchscope.laboratory.studies` says how one is written.
+
+    Attributes:
+        name: as a user writes it; the name of its file.
+        summary: one line for the list of studies.
+        source: author, year, figure or section.
+        question: the published settings; every option of the command line replaces one of them.
+        quick: what `--quick` replaces in the question: small numbers that show every part at work.
+        task: what it runs on when no task is named, a built-in task.
+        settings: of that task; `--set` replaces them one by one.
+        array_settings: of the task `arrays`, on `--set path=FILE.npz` without a task.
+        arms: what will be trained, for the prediction and the count; a study that decides on the way says the most.
+        carry_out: makes the runs and measurements.
+        conclude: the study's own findings, from what was stored.
+        sections: its own part of the page, above the common part.
+    """
+
+    name: str
+    summary: str
+    source: str
+    question: StudyQuestion
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    task: str = "digits"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    array_settings: Mapping[str, Any] = field(default_factory=dict)
+    arms: Callable[[StudyQuestion, int], Sequence[Arm]] = grid
+    carry_out: Callable[[Laboratory], None] = _sweep
+    conclude: Callable[[Study, Sequence[StoredRun]], Sequence[Finding]] = _no_findings
+    sections: Callable[[Study, Sequence[StoredRun]], Sequence[Section]] = _no_sections

@@ -1,0 +1,220 @@
+"""What a search is asked, and how people write sizes, times and recipes on a command line. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import TargetError, UsageError
+from ..store.records import Target
+
+__all__ = [
+    "CurrentRecipe",
+    "Question",
+    "Within",
+    "hardest_first",
+    "parse_bytes",
+    "parse_current",
+    "parse_seconds",
+    "parse_within",
+]
+
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"": 1, "b": 1} | {
+    name: size
+    for power, letter in enumerate("kmgt", 1)
+    for name, size in ((letter, 1024**power), (f"{letter}ib", 1024**power), (f"{letter}b", 1000**power))
+}
+_QUANTITY = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)\s*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurrentRecipe:
+    """The batch size and rate in use today."""
+
+    batch_size: int
+    lr: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Within:
+    """How long a training may be, where the best metric inside that length is asked for."""
+
+    amount: float
+    unit: Literal["seconds", "epochs"]
+    """Seconds of training steps on the hardware that the answer is for, or passes over the training set."""
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.unit if self.amount != 1 else self.unit[:-1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Everything that decides the answer of a search, the task and the hardware apart.
+
+    Attributes:
+        target: when training is done; `None`: chosen from the pilot run.
+        easier_targets: of the same metric; each gets a recipe of its own from the same runs.
+        within: the best metric inside this length is asked for, instead of the way to a target.
+        objective: what is to be least, time to target or examples to target.
+        current: kept unless the gain is clear.
+        schedule: of the learning rate.
+        max_batch_size: no larger batch is recommended.
+        memory_limit: bytes that a step may take.
+        seed: of every choice made at random.
+        trainings: how often the recipe will be used; a probe is bought when it saves more than it costs over all of
+            them.
+        search: what chooses the runs; `anchors` is ours, the others are what people would use instead.
+    """
+
+    target: Target | None = None
+    easier_targets: tuple[Target, ...] = ()
+    within: Within | None = None
+    objective: Literal["time", "examples"] = "time"
+    current: CurrentRecipe | None = None
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    max_batch_size: int | None = None
+    memory_limit: int | None = None
+    seed: int = 0
+    trainings: float = 12.0
+    search: Literal["anchors", "optuna", "halving", "grid"] = "anchors"
+
+    def __post_init__(self) -> None:
+        if self.max_batch_size is not None and self.max_batch_size < 1:
+            raise UsageError(f"--max-batch-size is {self.max_batch_size}; it must be at least 1")
+        if self.trainings <= 0:
+            raise UsageError(f"--trainings is {self.trainings:g}; it must be above 0")
+        if self.within is not None and self.target is not None:
+            raise UsageError(
+                f"--within {self.within} asks for the best metric in that time, --target {self.target} for the "
+                "least time to a value; give one of them"
+            )
+
+        if self.within is not None and self.search != "anchors":
+            raise UsageError(
+                f"--search {self.search} looks for the least time to a target, and --within {self.within} asks for the "
+                "best metric in that time; leave one of them out"
+            )
+
+    @property
+    def counts_examples(self) -> bool:
+        """Whether examples are to be saved, not time."""
+        return self.objective == "examples" or (self.within is not None and self.within.unit == "epochs")
+
+
+def hardest_first(targets: Sequence[Target]) -> tuple[Target, ...]:
+    """Targets of one metric, the one that is reached last first.
+
+    Raises:
+        TargetError: they are not all of one metric and direction, or one is given twice.
+
+    Example:
+        >>> [str(t) for t in hardest_first([Target.parse("val_loss<=0.3"), Target.parse("val_loss<=0.1")])]
+        ['val_loss<=0.1', 'val_loss<=0.3']
+    """
+    kinds = {(target.metric, target.mode) for target in targets}
+    if len(kinds) > 1 or len(set(targets)) < len(targets):
+        raise TargetError(
+            f"the targets {', '.join(map(str, targets))} must be different values of one metric, so that a run that "
+            "reaches the hardest has passed the others; ask about another metric in a search of its own"
+        )
+    return tuple(sorted(targets, key=lambda t: t.value if t.mode == "min" else -t.value))
+
+
+def parse_within(text: str) -> Within:
+    """The length of a training: `300s`, `10m`, `20epochs`.
+
+    Raises:
+        UsageError: it is not one, or not above zero.
+
+    Example:
+        >>> parse_within("20epochs")
+        Within(amount=20.0, unit='epochs')
+    """
+    epochs = _quantity(text, {"epoch": 1.0, "epochs": 1.0})
+    if epochs is not None and epochs > 0:
+        return Within(amount=epochs, unit="epochs")
+    try:
+        return Within(amount=parse_seconds(text, "--within"), unit="seconds")
+    except UsageError:
+        raise UsageError(
+            f"--within {text!r} is not a length of training above zero; write for example 300s, 10m or 20epochs"
+        ) from None
+
+
+def parse_seconds(text: str, name: str = "--budget") -> float:
+    """A length of time: `90`, `90s`, `10m`, `1.5h`.
+
+    Raises:
+        UsageError: it is not one, or not above zero.
+
+    Example:
+        >>> parse_seconds("1.5h")
+        5400.0
+    """
+    value = _quantity(text, _SECONDS)
+    if value is None or value <= 0:
+        raise UsageError(f"{name} {text!r} is not a length of time above zero; write for example 90s, 10m or 1.5h")
+    return value
+
+
+def parse_bytes(text: str, name: str = "--memory-limit") -> int:
+    """An amount of memory: `500MB`, `8GiB`, `8G` (binary), or bytes.
+
+    Raises:
+        UsageError: it is not one, or not above zero.
+
+    Example:
+        >>> parse_bytes("2k")
+        2048
+    """
+    value = _quantity(text, _BYTES)
+    if value is None or value < 1:
+        raise UsageError(f"{name} {text!r} is not an amount of memory above zero; write for example 500MB or 8GiB")
+    return int(value)
+
+
+def _quantity(text: str, units: Mapping[str, float]) -> float | None:
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match.group(2).lower() not in units:
+        return None
+    return float(match.group(1)) * units[match.group(2).lower()]
+
+
+def parse_current(text: str, *, default_lr: float | None = None) -> CurrentRecipe:
+    """The recipe in use: `batch_size=32,lr=0.001`.
+
+    Args:
+        text: as typed.
+        default_lr: the rate where the text has none; without it, there must be one.
+
+    Raises:
+        TargetError: a part is missing, unknown, repeated or not a positive number.
+
+    Example:
+        >>> parse_current("batch_size=32, lr=1e-3")
+        CurrentRecipe(batch_size=32, lr=0.001)
+    """
+    example = "write for example 'batch_size=32,lr=0.001'"
+    parts: dict[str, str] = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        key = key.strip()
+        if not equals or key not in ("batch_size", "lr") or key in parts:
+            raise TargetError(f"the current recipe {text!r} has the part {part.strip()!r}; {example}")
+        parts[key] = value.strip()
+    if default_lr is not None:
+        parts.setdefault("lr", str(default_lr))
+    if missing := {"batch_size", "lr"} - set(parts):
+        raise TargetError(f"the current recipe {text!r} lacks {' and '.join(sorted(missing))}; {example}")
+    try:
+        batch_size, lr = int(parts["batch_size"]), float(parts["lr"])
+    except ValueError as error:
+        raise TargetError(f"the current recipe {text!r} is not made of numbers ({error}); {example}") from None
+    if batch_size < 1 or not 0 < lr < float("inf"):
+        raise TargetError(
+            f"the current recipe {text!r} needs a batch size of at least 1 and a positive rate; {example}"
+        )
+    return CurrentRecipe(batch_size=batch_size, lr=lr)

@@ -1,0 +1,406 @@
+"""The stages of a search: range test, first look, probes up to the milestone, the recipe to its target.
+
+Every decision follows from the question, the kept measurements and the runs before it, so the same command on the same
+folder comes to the same runs in the same order: finished ones are read, not repeated, whatever stopped the search.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutOfMemory
+from ..fits.step_time import accumulation
+from ..fits.targets import best_value, choose_target, gets_further, milestone_of
+from ..hardware.environment import environment_of
+from ..store.records import HardwareProfile, Plan, RateRange, Recipe, RunConfig, RunStatus, Target
+from ..store.runs import Store, StoredRun
+from ..tasks.workload import Workload
+from ..training.lr_range import measure_rate_range
+from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared, prediction_of, prepare
+from ..training.progress import Progress
+from ..training.runner import Runner, largest_here
+from ..training.stopping import BehindRule, PlateauRule, StallRule, StepLimitRule, StopRule
+from ..training.weights import hand_over
+from .follow import TYPICAL_RUNS, carry_out, require
+from .observations import curve_on_clock
+from .plan import build_plan
+from .question import Question
+from .recipe import run_at
+from .state import Findings
+from .strategies.anchors import BEHIND, Decision, propose
+from .strategies.space import Request
+
+__all__ = ["Search"]
+
+_PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
+_TRIAL_SHARE = 0.25
+_MOST_LOOKS, _LOOK_STEP, _LOOK_STEPS = 4, 4.0, 60
+_MOST_PROBES = 20
+_MOST_COMPLETIONS = 6
+_MOST_LENGTHS = 3
+_CURRENT_BEHIND = 4.0
+_STALL_PATIENCE = 0.5
+_MOST_STEPS = 10_000_000
+_HORIZONS = 4
+
+
+@dataclass
+class Search:
+    """The state of a search at work, and its stages in order: rates, first look, probes, recipe.
+
+    Attributes:
+        workload: the task on this machine.
+        question: what is asked.
+        store: where it is kept.
+        progress: told what happens.
+        prepared: what was measured before.
+        runner: makes the runs.
+        findings: all that was found, from which every decision follows.
+    """
+
+    workload: Workload
+    question: Question
+    store: Store
+    progress: Progress
+    prepared: Prepared
+    runner: Runner
+    findings: Findings
+
+    @classmethod
+    def begin(
+        cls,
+        workload: Workload,
+        question: Question,
+        store: Store,
+        profile: HardwareProfile | None,
+        budget_s: float,
+        progress: Progress,
+    ) -> Search:
+        """Try the task and measure the hardware, or read what was measured before. Arguments as for `sweep.find`."""
+        started = time.monotonic()
+        require(question.search)
+        prepared = prepare(workload, question, profile=profile, budget_s=budget_s, store=store, progress=progress)
+        progress.predicted(prediction_of(prepared, budget_s, TYPICAL_RUNS[question.search]))
+        if finished := sum(run.result is not None for run in store.runs()):
+            progress.stage(f"going on from what {store.root} holds: {finished} finished runs")
+        runner = Runner(
+            workload=workload,
+            store=store,
+            progress=progress,
+            timing=prepared.timing,
+            budget_s=budget_s,
+            micro_here=largest_here(workload.device, prepared.bench, profile),
+            started=started - prepared.timing.spent_s,
+        )
+        findings = Findings(
+            task=workload.name,
+            question=question,
+            target=question.target,
+            examples=workload.examples,
+            bench=prepared.bench,
+            bench_counts=profile is None,
+            rate_range=store.noted("rate-range", RateRange),
+            runs=(),
+            seconds=prepared.timing.spent_s,
+            environment=environment_of(workload.device),
+            notes=prepared.preflight.notes,
+        )
+        return cls(
+            workload=workload,
+            question=question,
+            store=store,
+            progress=progress,
+            prepared=prepared,
+            runner=runner,
+            findings=findings,
+        )
+
+    @property
+    def ours(self) -> bool:
+        """Whether the runs are chosen by our own search."""
+        return self.question.search == "anchors"
+
+    def answer(self) -> Plan:
+        """The whole search."""
+        if self.findings.rate_range is None and not (self.ours and self.question.current):
+            self._test_rates()
+        self._pilot()
+        if self.findings.target is not None:
+            if self.ours:
+                self._probe()
+                self._try_current()
+                self._complete()
+            else:
+                self._follow()
+            self._shorten()
+        return build_plan(self.findings)
+
+    def hand_over_model(self, recipe: Recipe, path: Path) -> None:
+        """Put the trained model of the recipe at a path; trains one where no run stands behind the recipe."""
+        assert recipe.lr is not None
+        run = run_at(self.findings, recipe.batch_size, recipe.lr)
+        if run is None:
+            run = self._run(self._config(recipe.batch_size, recipe.lr, "recipe"), "to keep its model")
+        hand_over(run, self.store.folder(run.id), path, self.workload)
+
+    def _test_rates(self) -> None:
+        size = self._first_batch_size()
+        self.progress.stage(f"range test of the learning rate at batch size {size}")
+        micro, _ = accumulation(size, self.runner.micro_here)
+        try:
+            test = measure_rate_range(self.workload, batch_size=size, micro_batch_size=micro, seed=self.question.seed)
+        except OutOfMemory as error:
+            self._shrink(error)
+            return self._test_rates()
+        self.store.note("rate-range", test)
+        self.runner.keep_time()
+        self._update(rate_range=test)
+
+    def _first_batch_size(self) -> int:
+        """Where the best batch size is expected before anything is known of the task."""
+        findings = self.findings
+        cost = findings.choices().step_cost
+        sizes = [b for b in findings.batch_sizes if b >= min(16, findings.batch_sizes[-1])]
+        return min(sizes, key=lambda b: (1.0 + PRIOR_CRITICAL_BATCH_SIZE / b) * cost(b))
+
+    def _pilot(self) -> None:
+        """The first run: reaches the target, or shows what target is within reach."""
+        current, test = self.question.current, self.findings.rate_range
+        if current is not None:
+            batch_size, lr = current.batch_size, current.lr
+        else:
+            assert test is not None
+            batch_size, lr = test.batch_size, test.pilot_lr
+        groups = 2 if self.prepared.preflight.independent and batch_size >= 2 else 0
+        config = self._config(
+            batch_size,
+            lr,
+            "pilot",
+            noise_scale_groups=groups,
+            stall_patience=_STALL_PATIENCE,
+            target=self.question.target,
+        )
+        share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
+        if self.findings.target is not None:
+            start = self.workload.evaluate(self.workload.model(config.seed))
+            first = {"kind": "evaluation", "step": 0, "metrics": start}
+            self._update(milestone=milestone_of([first], self.findings.target))
+        if self.ours and current is None and self.findings.milestone is not None:
+            return self._look(config, self.findings.milestone, share)
+        run = self._run(config, "first look", share=share)
+        if self.findings.target is None:
+            best = self._furthest(config, run)
+            if self.question.within is not None:
+                self._raise_target()
+            else:
+                self._choose_target(best)
+
+    def _look(self, config: RunConfig, milestone: Target, share: float) -> None:
+        """The pilot up to the milestone; where it is not there soon, the better of it and of a look at a lower rate."""
+        first = self._run(config, "first look", share=share, milestone=milestone, limit=_LOOK_STEPS)
+        if first.result is None or first.result.status is not RunStatus.PAUSED or self.findings.set_aside:
+            return
+        lower = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
+        why = "does a lower rate get further?"
+        second = self._run(lower, why, share=share, milestone=milestone, limit=_LOOK_STEPS)
+        if not self.findings.set_aside:
+            best = lower if gets_further(second.rows, first.rows) else config
+            self._run(best, "first look", share=share, milestone=milestone)
+
+    def _raise_target(self) -> None:
+        """Where the length is given, the target is the best value reached so far by a run of that length."""
+        whole = [run for run in self.findings.finished if run.result and run.result.status is not RunStatus.PAUSED]
+        target = best_value(whole)
+        if target is not None and target != self.findings.target:
+            self._update(target=target, milestone=self.findings.milestone or milestone_of(whole[0].rows, target))
+
+    def _furthest(self, config: RunConfig, run: StoredRun) -> StoredRun:
+        """The run that gets furthest: the pilot, or a look at a lower rate, as long as these get clearly further."""
+        best = run
+        for _ in range(_MOST_LOOKS):
+            config = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
+            run = self._run(config, "does a lower rate get further?", share=_UNAIMED_PILOT_SHARE)
+            if not gets_further(run.rows, best.rows):
+                break
+            best = run
+        return best
+
+    def _choose_target(self, run: StoredRun) -> None:
+        try:
+            target = choose_target(run.rows)
+        except ValueError as error:
+            self._update(notes=(*self.findings.notes, f"no target could be chosen: {error}"))
+        else:
+            self._update(target=target, milestone=milestone_of(run.rows, target))
+
+    def _probe(self) -> None:
+        """Buy runs up to the milestone while one is worth its price."""
+        for _ in range(_MOST_PROBES):
+            proposal = propose(
+                self.findings.belief,
+                self.findings.choices(),
+                self.findings.tried,
+                seed=self.question.seed + len(self.findings.tried),
+                must=not (self.findings.reached or self.findings.set_aside),
+            )
+            if proposal is None:
+                return
+            config = self._config(proposal.batch_size, proposal.lr, "probe")
+            milestone = self.findings.milestone
+            if self.runner.too_late_for(config, milestone):
+                return
+            why = f"worth {proposal.value:.1f} trainings, costs {proposal.price:.1f}"
+            self._run(config, why, behind=BEHIND, milestone=milestone)
+
+    def _follow(self) -> None:
+        """Make the runs that another strategy asks for."""
+
+        def run(request: Request, limit: int | None) -> StoredRun | None:
+            config = self._config(request.batch_size, request.lr, "trial")
+            late = self.runner.too_late_for(config, limit=limit)
+            return None if late else self._run(config, request.why, share=_TRIAL_SHARE, limit=limit)
+
+        carry_out(self.findings, run)
+
+    def _try_current(self) -> None:
+        current = self.question.current
+        if current is None or (current.batch_size, current.lr) in self.findings.tried:
+            return
+        config = self._config(current.batch_size, current.lr, "current")
+        if not self.runner.too_late_for(config):
+            self._run(config, "the current recipe, to compare with", behind=_CURRENT_BEHIND)
+
+    def _complete(self) -> None:
+        """Runs at exactly the recipe, to the target, until one stands behind the decision."""
+        for _ in range(_MOST_COMPLETIONS if self.question.within is None else _MOST_LENGTHS):
+            choice = self.findings.candidate
+            if (choice.batch_size, choice.lr) in self.findings.reached:
+                return
+            config = self._waiting_at(choice) or self._config(choice.batch_size, choice.lr, "recipe")
+            if self.runner.too_late_for(config):
+                return
+            self._run(config, "a run at exactly the recipe", behind=None if self.question.within else BEHIND)
+            if self.question.within is not None:
+                self._raise_target()
+
+    def _waiting_at(self, decision: Decision) -> RunConfig | None:
+        """Of the run that was set aside at the decision's batch size and rate, if there is one."""
+        for run in self.findings.finished:
+            same = (run.config.batch_size, run.config.lr) == (decision.batch_size, decision.lr)
+            if same and run.result is not None and run.result.status is RunStatus.PAUSED:
+                return run.config
+        return None
+
+    def _shorten(self) -> None:
+        """Where the rate decays: the shortest horizon at which the decision reaches the target."""
+        if self.question.schedule == "constant" or self.question.within or not self.findings.reached:
+            return
+        decision: Decision = self.findings.decision
+        steps = math.ceil(math.exp(float(self.findings.belief.log_steps(decision.batch_size, decision.lr).mean())))
+        outcomes: set[bool] = set()
+        for _ in range(_HORIZONS):
+            config = self._config(
+                decision.batch_size, decision.lr, "horizon", schedule=self.question.schedule, max_steps=max(2, steps)
+            )
+            if self.runner.too_late_for(config):
+                return
+            run = self._run(config, f"{self.question.schedule} decay over {steps} steps")
+            reached = run.result is not None and run.result.status is RunStatus.REACHED
+            outcomes.add(reached)
+            if len(outcomes) == 2:
+                return
+            steps = math.ceil(steps * (0.8 if reached else 1.3))
+
+    def _config(self, batch_size: int, lr: float, purpose: str, **more: Any) -> RunConfig:
+        micro, parts = accumulation(batch_size, self.runner.micro_here)
+        defaults: dict[str, Any] = {
+            "task": self.workload.name,
+            "settings": self.workload.settings,
+            "seed": self.question.seed,
+            "target": None if self.question.within else self.findings.target,
+            "max_steps": self.findings.most_steps(batch_size) or _MOST_STEPS,
+            "schedule": self.question.schedule if self.question.within else "constant",
+            "evaluation_growth": self.prepared.timing.evaluation_growth,
+            "stall_patience": _STALL_PATIENCE,
+            "device": str(self.workload.device.torch_device),
+        }
+        return RunConfig(
+            **(defaults | more),
+            batch_size=batch_size,
+            micro_batch_size=micro,
+            grad_accum_steps=parts,
+            lr=lr,
+            purpose=purpose,
+        )
+
+    def _rules(self, config: RunConfig, behind: float | None, milestone: Target | None) -> list[StopRule]:
+        rules: list[StopRule] = []
+        if config.target is None and self.question.within is None:
+            rules.append(PlateauRule())
+        elif config.stall_patience is not None and config.schedule == "constant":
+            rules.append(StallRule(patience=config.stall_patience))
+        goal = milestone or self.findings.target
+        reference = self.findings.cheapest(goal) if goal and behind else None
+        if goal is not None and behind is not None and reference is not None:
+            clock = self.findings.cost_of
+            curve = curve_on_clock(reference, goal, clock(reference.config.batch_size))
+            rules.append(BehindRule(reference=curve, step_time=clock(config.batch_size), factor=behind))
+        return rules
+
+    def _run(
+        self,
+        config: RunConfig,
+        why: str,
+        *,
+        share: float = 1.0,
+        behind: float | None = None,
+        milestone: Target | None = None,
+        limit: int | None = None,
+    ) -> StoredRun:
+        """A finished run of this configuration, from the store or made now, as far as the milestone or the step."""
+        run = self.runner.finished(config, milestone, limit)
+        made = run is None
+        if run is None:
+            try:
+                rules = self._rules(config, behind, milestone)
+                rules += [StepLimitRule(steps=limit)] if limit is not None else []
+                run = self.runner.make(config, why, rules, share=share, milestone=milestone)
+            except OutOfMemory as error:
+                self._shrink(error)
+                fitted = self.runner.fitted(config)
+                return self._run(fitted, why, share=share, behind=behind, milestone=milestone, limit=limit)
+        others = [other for other in self.findings.runs if other.id != run.id]
+        self._update(runs=(*others, run))
+        if made:
+            self.progress.run_finished(run, self._best_in_words())
+        return run
+
+    def _shrink(self, error: OutOfMemory) -> None:
+        """Smaller micro-batches from here on, also in the answer where the bench ran on this machine."""
+        said = self.runner.shrink(error)
+        if self.findings.bench_counts:
+            bench = replace(
+                self.findings.bench,
+                largest_micro_batch_size=self.runner.micro_here,
+                largest_verified=False,
+                memory_bound=True,
+                notes=(*self.findings.bench.notes, said),
+            )
+            self.store.note("bench", bench)
+            self._update(bench=bench)
+
+    def _best_in_words(self) -> str:
+        if self.findings.target is None:
+            return ""
+        if not self.findings.reached:
+            return "no run has reached the target yet"
+        known = None if self.ours else self.findings.best_run_at
+        batch_size, lr = known or (self.findings.decision.batch_size, self.findings.decision.lr)
+        return f"batch size {batch_size}, rate {lr:.3g}"
+
+    def _update(self, **changes: Any) -> None:
+        self.findings = replace(self.findings, seconds=self.runner.timing.spent_s, **changes)

@@ -1,0 +1,192 @@
+"""What the rows of a table are: runs, steps to target by batch size, the rule that the rates follow, step times."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...fits.steps_to_target import Observation
+from ...store.records import RunConfig, RunResult, RunStatus, Target
+from ...store.runs import StoredRun, run_id
+from .reading import Measurement, Table
+
+__all__ = ["RateRule", "Runs", "runs_of"]
+
+_SAME_RATE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateRule:
+    """The rates of a table against batch size: as they were, on straight lines of logarithms between and beyond."""
+
+    points: tuple[tuple[int, float], ...]
+    """Batch size and rate, ascending; empty: no rate is known."""
+
+    @property
+    def slope(self) -> float | None:
+        """Of log rate against log batch size; `None`: not known."""
+        if len(self.points) < 2:
+            return None
+        sizes, rates = np.log(np.array(self.points, dtype=float)).T
+        return float(np.polyfit(sizes, rates, 1)[0])
+
+    def at(self, batch_size: float) -> float:
+        """The rate; 1 where none is known."""
+        if not self.points:
+            return 1.0
+        known = dict(self.points)
+        if batch_size in known:
+            return known[int(batch_size)]
+        sizes, rates = np.log(np.array(self.points, dtype=float)).T
+        nearest = float(np.clip(math.log(batch_size), sizes[0], sizes[-1]))
+        beyond = (self.slope or 0.0) * (math.log(batch_size) - nearest)
+        return float(f"{math.exp(float(np.interp(nearest, sizes, rates)) + beyond):.3g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """The rows that are used, in every shape that is asked for.
+
+    Attributes:
+        stored: as a search would have kept them.
+        observed: as the joint law takes them.
+        steps: to target, by batch size; `None`: never reached.
+        step_times: seconds by batch size, the median over its rows.
+        rates: one a batch size; where there are several, of the best.
+        tuned: whether at least two batch sizes were run at several rates.
+        dropped: how many rows were left out because their batch size has a better rate.
+    """
+
+    stored: tuple[StoredRun, ...]
+    observed: tuple[Observation, ...]
+    steps: Mapping[int, Sequence[float | None]]
+    step_times: tuple[tuple[int, float], ...]
+    rates: RateRule
+    tuned: bool
+    dropped: int
+
+
+def runs_of(table: Table, examples: int | None, target: Target) -> Runs:
+    """The runs of a table.
+
+    Args:
+        table: that was read.
+        examples: in the training set, where they are known.
+        target: that all runs were after.
+    """
+    by_rate = _by_rate(table, examples)
+    several = [size for size, rates in by_rate.items() if len(rates) > 1]
+    complete = all(row.lr is not None for row in table.rows)
+    tuned = len(several) > 1 and complete
+    kept = table.rows
+    if several and not tuned:
+        best = {size: min(rates, key=lambda lr: _typical(rates[lr])) for size, rates in by_rate.items()}
+        kept = tuple(row for row in table.rows if _near(row.lr, best[row.batch_size]))
+    rates = _rule(by_rate)
+    steps: dict[int, list[float | None]] = {}
+    for row in kept:
+        steps.setdefault(row.batch_size, []).append(table.steps(row, examples))
+    given = _longest(steps)
+    return Runs(
+        stored=tuple(_stored(table, row, examples, target, given) for row in kept),
+        observed=tuple(_observed(table, row, examples, given, rates, tuned) for row in kept),
+        steps=steps,
+        step_times=_step_times(table, examples),
+        rates=rates,
+        tuned=tuned,
+        dropped=len(table.rows) - len(kept),
+    )
+
+
+_Rates = dict[float | None, list[float | None]]
+
+
+def _by_rate(table: Table, examples: int | None) -> dict[int, _Rates]:
+    """Steps to target by batch size and rate."""
+    found: dict[int, _Rates] = {}
+    for row in table.rows:
+        rates = found.setdefault(row.batch_size, {})
+        known = next((lr for lr in rates if _near(row.lr, lr)), row.lr)
+        rates.setdefault(known, []).append(table.steps(row, examples))
+    return found
+
+
+def _near(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=_SAME_RATE)
+
+
+def _typical(steps: Sequence[float | None]) -> tuple[float, float]:
+    """The share of runs that failed, then the median of the others: less is better."""
+    reached = [s for s in steps if s is not None]
+    return 1.0 - len(reached) / len(steps), statistics.median(reached) if reached else math.inf
+
+
+def _rule(by_rate: Mapping[int, _Rates]) -> RateRule:
+    known = {b: {lr: steps for lr, steps in rates.items() if lr is not None} for b, rates in by_rate.items()}
+    best = {b: min(rates, key=lambda lr: _typical(rates[lr])) for b, rates in known.items() if rates}
+    return RateRule(points=tuple(sorted(best.items())))
+
+
+def _longest(steps: Mapping[int, Sequence[float | None]]) -> float:
+    """Examples that the longest successful run read; what those that failed are taken to have been given."""
+    return max((s * b for b, runs in steps.items() for s in runs if s is not None), default=1.0)
+
+
+def _step_times(table: Table, examples: int | None) -> tuple[tuple[int, float], ...]:
+    times: dict[int, list[float]] = {}
+    for row in table.rows:
+        seconds = table.step_time(row, examples)
+        if seconds is not None:
+            times.setdefault(row.batch_size, []).append(seconds)
+    return tuple((size, statistics.median(seconds)) for size, seconds in sorted(times.items()))
+
+
+def _observed(
+    table: Table, row: Measurement, examples: int | None, given: float, rates: RateRule, tuned: bool
+) -> Observation:
+    steps = table.steps(row, examples)
+    return Observation(
+        batch_size=row.batch_size,
+        lr=row.lr if tuned and row.lr is not None else rates.at(row.batch_size),
+        steps=given / row.batch_size if steps is None else steps,
+        kind="censored" if steps is None else "reached",
+    )
+
+
+def _stored(table: Table, row: Measurement, examples: int | None, target: Target, given: float) -> StoredRun:
+    steps, seconds = table.steps(row, examples), table.step_time(row, examples)
+    made = math.ceil(given / row.batch_size if steps is None else steps)
+    config = RunConfig(
+        task=Path(table.name).stem,
+        settings={"table": table.name, "line": row.line},
+        batch_size=row.batch_size,
+        micro_batch_size=row.batch_size,
+        lr=row.lr or 0.0,
+        seed=row.seed or 0,
+        target=target,
+        max_steps=max(1, made),
+        device="",
+        purpose="table",
+    )
+    status = RunStatus.OUT_OF_STEPS if steps is None else RunStatus.REACHED
+    metrics = {target.metric: math.nan if steps is None else target.value}
+    result = RunResult(
+        status=status,
+        message="never reached the target" if steps is None else status.meaning,
+        steps=made,
+        examples=made * row.batch_size,
+        device_seconds=made * (seconds or 0.0),
+        steps_to_target=steps,
+        last=metrics,
+        best=metrics,
+        best_step=made,
+        first={},
+    )
+    return StoredRun(id=run_id(config), config=config, rows=(), result=result)

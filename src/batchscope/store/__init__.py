@@ -1,0 +1,8 @@
+"""What is written down: records, their JSON, files, results folders. It imports nothing of ours but errors.
+
+From here: the names below; records from `store.records`, JSON from `store.codec`, files from `store.files`.
+"""
+
+from .runs import RunWriter, Store, StoredRun, free_folder, read_runs, run_id
+
+__all__ = ["RunWriter", "Store", "StoredRun", "free_folder", "read_runs", "run_id"]

@@ -1,0 +1,103 @@
+"""Files that are whole or not there: JSON, text, and what an operating system's refusal means to a user."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreError
+from .codec import Record, decode, encode
+
+__all__ = ["explained", "file_sha256", "put_aside", "read_json", "read_record", "write_json", "write_text"]
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in a file.
+
+    Raises:
+        StoreError: the file is missing, cannot be read, or is truncated.
+    """
+    with explained(path):
+        content = path.read_bytes()
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise StoreError(
+            f"{path} ({len(content)} bytes) is not whole JSON: {error}; it was truncated or edited: remove it, or "
+            "restore it"
+        ) from None
+
+
+def read_record(path: Path, cls: type[Record]) -> Record:
+    """The record in a file.
+
+    Raises:
+        StoreError: the file is truncated or of another schema.
+    """
+    data = read_json(path)
+    try:
+        return decode(cls, data)
+    except ValueError as error:
+        raise StoreError(
+            f"{path} is of another schema: {error}; it was written by another version, or edited"
+        ) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON (never NaN) under a temporary name, then rename, so that no reader sees half a file."""
+    write_text(path, json.dumps(encode(value), indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text under a temporary name, then rename.
+
+    Raises:
+        StoreError: the file cannot be written; the old one, if any, is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with explained(path):
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def put_aside(path: Path) -> None:
+    """Rename to `NAME.interrupted-1.SUFFIX`, or the first number that is free."""
+    names = (path.with_name(f"{path.stem}.interrupted-{i}{path.suffix}") for i in itertools.count(1))
+    os.replace(path, next(name for name in names if not name.exists()))
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Generator[None]:
+    """Turn an `OSError` into a `StoreError` that names the path and says what to do; the original is its cause."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        again = "free some space and run the same command again, finished runs are kept"
+        advice = {errno.ENOSPC: f"the disk is full: {again}", errno.EDQUOT: f"the disk quota is used up: {again}"}
+        otherwise = "check the path and its permissions, or give another --out"
+        raise StoreError(f"{path}: {reason}; {advice.get(error.errno or 0, otherwise)}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file's content.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    with explained(path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,328 @@
+"""Results on disk: one folder a run, rows appended as they come, the result written last and atomically.
+
+```
+DIR/question.json                 what was asked; another question on the same folder is refused
+DIR/runs/<id>/config.json         the run's whole configuration, written before it starts
+DIR/runs/<id>/rows.jsonl          one line an evaluation or noise reading, flushed line by line
+DIR/runs/<id>/result.json         written once, by renaming; its presence means the run is finished
+DIR/lock                          held by flock while a search is at work; it dies with its process
+```
+
+A killed run leaves `config.json` and its rows, but no result: it is made again from its seed, its rows kept beside as
+`rows.interrupted-1.jsonl`, `-2` and so on. Finished runs are never repeated; one that the time budget cut off can be
+reopened when there is more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from ..errors import StoreError
+from .codec import Record, decode, encode
+from .files import explained, file_sha256, put_aside, read_json, read_record, write_json
+from .records import Row, RunConfig, RunResult
+
+__all__ = [
+    "RunWriter",
+    "Store",
+    "StoredRun",
+    "free_folder",
+    "read_runs",
+    "run_id",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRun:
+    """One run as it stands in its folder; `result` is `None` while it is unfinished."""
+
+    id: str
+    config: RunConfig
+    rows: tuple[Row, ...]
+    result: RunResult | None
+
+
+def run_id(config: RunConfig) -> str:
+    """A readable name that is equal exactly when the configuration is."""
+    digest = hashlib.sha256(_dumps(encode(config)).encode()).hexdigest()[:10]
+    return f"{config.purpose}-b{config.batch_size}-lr{config.lr:.3g}-s{config.seed}-{digest}"
+
+
+class Store:
+    """A results folder held by this process.
+
+    Args:
+        root: the folder; made if it is missing.
+        question: what is asked, in JSON types; the folder then answers this question only.
+
+    Raises:
+        StoreError: the folder cannot be written, is at work in another process, or answers another question.
+    """
+
+    def __init__(self, root: Path | str, question: Mapping[str, Any]) -> None:
+        self.root = Path(root)
+        with explained(self.root):
+            (self.root / "runs").mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(self.root)
+        try:
+            self._claim(question)
+        except BaseException:
+            self.close()
+            raise
+
+    def _claim(self, question: Mapping[str, Any]) -> None:
+        path, asked = self.root / "question.json", encode(question)
+        if not path.exists() or _is_empty(self.root):
+            write_json(path, asked)
+            return
+        stored = read_json(path)
+        if not isinstance(stored, dict):
+            raise StoreError(
+                f"{path} is of another schema: it holds no object; remove {self.root}, or give another --out"
+            )
+        if stored != asked:
+            differing = sorted(key for key in {*stored, *asked} if stored.get(key) != asked.get(key))
+            key = differing[0]
+            how = f"its {key} is {stored.get(key)!r}, now {asked.get(key)!r}"
+            if key.endswith("_sha256"):
+                how = f"its {key.removesuffix('_sha256')} has changed since"
+            raise StoreError(
+                f"{self.root} holds the answer to another question: {how}; give another --out, or remove the folder"
+            )
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the folder go."""
+        self._lock.close()
+
+    def folder(self, name: str) -> Path:
+        """Of the run with this id."""
+        return self.root / "runs" / name
+
+    def finished(self, config: RunConfig) -> StoredRun | None:
+        """The finished run of exactly this configuration, if there is one.
+
+        Raises:
+            StoreError: a file of it is truncated, was edited, or is of another schema.
+        """
+        folder = self.root / "runs" / run_id(config)
+        if not (folder / "result.json").exists():
+            return None
+        run = _read_run(folder)
+        if encode(run.config) != encode(config):
+            raise StoreError(f"{folder / 'config.json'} is not what was run there; remove {folder} to run it again")
+        return run
+
+    def start(self, config: RunConfig) -> RunWriter:
+        """Begin a run: its configuration is on disk when this returns.
+
+        Raises:
+            StoreError: the run is finished already, or its folder cannot be written.
+        """
+        return RunWriter(self.root / "runs" / run_id(config), config)
+
+    def go_on(self, config: RunConfig) -> RunWriter:
+        """Go on with a finished run that was set aside: its rows stay, and more are appended.
+
+        Raises:
+            StoreError: there is no such run, or its folder cannot be written.
+        """
+        run = self.finished(config)
+        if run is None:
+            raise StoreError(f"{run_id(config)} was never set aside, so it cannot be gone on with")
+        self.reopen(config)
+        return RunWriter(self.root / "runs" / run_id(config), config, run.rows)
+
+    def reopen(self, config: RunConfig) -> None:
+        """Make a run unfinished that is to be longer; what it found is kept as `result.interrupted-1.json`."""
+        result = self.root / "runs" / run_id(config) / "result.json"
+        with explained(result):
+            put_aside(result)
+
+    def runs(self) -> tuple[StoredRun, ...]:
+        """All runs in the folder, in the order in which they were started."""
+        return read_runs(self.root)
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a measurement (`NAME.json`) that the search must find again when it resumes."""
+        write_json(self.root / f"{name}.json", encode(value))
+
+    def noted(self, name: str, cls: type[Record]) -> Record | None:
+        """A measurement kept by `note`."""
+        path = self.root / f"{name}.json"
+        return read_record(path, cls) if path.exists() else None
+
+
+def free_folder(base: Path, question: Mapping[str, Any]) -> Path:
+    """`base`, or `base-2`, `base-3`, ...: the first that is new, holds this question's answer, or holds nothing yet."""
+    asked = encode(question)
+    for number in itertools.count(1):
+        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        path = folder / "question.json"
+        if not path.exists() or (_is_empty(folder) and not _at_work(folder)) or read_json(path) == asked:
+            return folder
+    raise AssertionError("numbers do not end")
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a question was asked here and nothing was found out, so that another may take its place."""
+    there = {path.name for path in folder.iterdir()}
+    return there <= {"question.json", "lock", "runs"} and not any((folder / "runs").glob("*"))
+
+
+class RunWriter:
+    """Writes one run; every row is on its way to the disk when `append` returns."""
+
+    def __init__(self, folder: Path, config: RunConfig, rows: Sequence[Row] = ()) -> None:
+        self.folder, self.config, self.id = folder, config, folder.name
+        self._rows: list[Row] = list(rows)
+        if (folder / "result.json").exists():
+            raise StoreError(f"{folder} holds a finished run, and finished runs are never repeated; remove it to do so")
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / "rows.jsonl"
+            if not rows and path.is_file() and path.stat().st_size:
+                put_aside(path)
+            if not (folder / "config.json").exists():
+                write_json(folder / "config.json", encode(config))
+            self._file: IO[str] = open(path, "a" if rows else "w", encoding="utf-8")  # noqa: SIM115 - closed by finish or close
+
+    def append(self, row: Row) -> None:
+        """Write one row.
+
+        Raises:
+            StoreError: the disk is full, or otherwise refuses; the run is closed, unfinished.
+        """
+        encoded = encode(row)
+        try:
+            with explained(self.folder):
+                self._file.write(_dumps(encoded) + "\n")
+                self._file.flush()
+        except StoreError:
+            self.close()
+            raise
+        self._rows.append(encoded)
+
+    def finish(self, result: RunResult) -> StoredRun:
+        """Write the result, which makes the run finished.
+
+        Returns:
+            The run as it will be read back: what JSON has no word for (NaN, infinities) has gone here already, so that
+            a resumed search sees what this one saw.
+
+        Raises:
+            StoreError: the disk is full, or otherwise refuses; the run stays unfinished.
+        """
+        try:
+            with explained(self.folder):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        finally:
+            self.close()
+        result = replace(result, rows_sha256=file_sha256(self.folder / "rows.jsonl"))
+        encoded = encode(result)
+        write_json(self.folder / "result.json", encoded)
+        return StoredRun(id=self.id, config=self.config, rows=tuple(self._rows), result=decode(RunResult, encoded))
+
+    def close(self) -> None:
+        """Leave the run unfinished; its rows stay."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def read_runs(root: Path | str) -> tuple[StoredRun, ...]:
+    """All runs of a results folder, oldest first, without taking its lock.
+
+    Raises:
+        StoreError: there is no such folder, or a file in it is truncated or of another schema.
+    """
+    folder = Path(root) / "runs"
+    if not folder.is_dir():
+        raise StoreError(f"{root} is no results folder: it has no 'runs' inside; give the --out of an earlier command")
+    folders = [f for f in folder.iterdir() if (f / "config.json").exists()]
+    return tuple(_read_run(f) for f in sorted(folders, key=lambda f: ((f / "config.json").stat().st_mtime_ns, f.name)))
+
+
+def _read_run(folder: Path) -> StoredRun:
+    config = read_record(folder / "config.json", RunConfig)
+    rows_path, result_path = folder / "rows.jsonl", folder / "result.json"
+    result = read_record(result_path, RunResult) if result_path.exists() else None
+    if result is not None and result.rows_sha256 != file_sha256(rows_path):
+        raise StoreError(
+            f"{rows_path} is not the file that the run wrote (its hash differs); remove {folder} to run it again"
+        )
+    rows = tuple(_read_rows(rows_path, finished=result is not None)) if rows_path.exists() else ()
+    return StoredRun(id=folder.name, config=config, rows=rows, result=result)
+
+
+def _read_rows(path: Path, *, finished: bool) -> Iterator[Row]:
+    with explained(path):
+        lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            if not finished and number == len(lines):
+                return
+            message = f"{path} line {number} is not JSON ({error}); remove {path.parent} to run it again"
+            raise StoreError(message) from None
+        if not isinstance(row, dict):
+            raise StoreError(f"{path} line {number} is not an object; remove {path.parent} to run it again")
+        yield row
+
+
+_locks: weakref.WeakSet[IO[str]] = weakref.WeakSet()
+
+
+def _leave_locks_to_the_parent() -> None:
+    """In a forked child (a loader's worker): a lock lives as long as any copy of its file is open."""
+    for file in list(_locks):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
+
+
+def _at_work(root: Path) -> bool:
+    """Whether a process holds the folder."""
+    try:
+        _locked(root).close()
+    except StoreError:
+        return True
+    return False
+
+
+def _locked(root: Path) -> IO[str]:
+    file = open(root / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - held until Store.close
+    _locks.add(file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        raise StoreError(f"another process is at work in {root}; wait for it, or give another --out") from None
+    return file
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

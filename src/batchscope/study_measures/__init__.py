@@ -1,1 +1,0 @@
-"""What only one named study measures, with torch."""

@@ -1,0 +1,127 @@
+"""A fresh model with its optimizer, for the few training steps whose time or memory is measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..hardware.live_bytes import tensors_in
+from .protocol import Batch
+
+if TYPE_CHECKING:
+    from .workload import Workload
+
+__all__ = ["DisposableModel"]
+
+_RATE = 1e-4
+"""Small enough that a few steps leave the weights where they were; time and memory do not depend on it."""
+
+_EXAMPLES_LOOKED_AT = 128
+_LOOKING_S = 0.2
+_LOADING_S = 0.5
+_SAME_SIZE = 1.02
+
+
+class DisposableModel:
+    """A model made for measuring and thrown away: nothing of the user's is trained, restored or left changed.
+
+    Args:
+        workload: the task on its device.
+        seed: of the weights and of the order in which examples are drawn.
+
+    Attributes:
+        loading_s: seconds to load one example in one process; 0 for tensors in memory.
+        notes: what a reader should know of the examples that were used.
+    """
+
+    def __init__(self, workload: Workload, *, seed: int) -> None:
+        self.workload = workload
+        self.model = workload.model(seed)
+        self.optimizer = workload.optimizer(self.model, _RATE)
+        self.loading_s = 0.0
+        self.notes: list[str] = []
+        self._order = torch.Generator().manual_seed(seed)
+        self._largest_example: int | None = None
+        if not workload.in_memory:
+            self._look_at_examples()
+
+    def draw(self, size: int) -> Batch:
+        """A batch of `size` training examples drawn at random.
+
+        Different ones, unless loading them takes over half a second: then those that load in that time are repeated.
+        """
+        order = torch.randperm(self.workload.examples, generator=self._order)[:size]
+        loaded = size if self.loading_s * size <= _LOADING_S else max(1, int(_LOADING_S / self.loading_s))
+        batch = self.workload.batch(order[:loaded])
+        if loaded < size:
+            repeated = _repeated(batch, loaded, size)
+            return self.workload.batch(order) if repeated is None else repeated
+        return batch
+
+    def largest_batch(self, size: int) -> Batch:
+        """A batch that takes as much memory as any: where examples differ in size, the largest seen, repeated."""
+        if self._largest_example is None:
+            return self.draw(size)
+        batch = self.workload.batch(torch.tensor([self._largest_example]))
+        repeated = _repeated(batch, 1, size)
+        return self.workload.batch(torch.full((size,), self._largest_example)) if repeated is None else repeated
+
+    def _look_at_examples(self) -> None:
+        nbytes: dict[int, int] = {}
+        started = time.perf_counter()
+        for i in torch.randperm(self.workload.examples, generator=self._order)[:_EXAMPLES_LOOKED_AT]:
+            nbytes[int(i)] = sum(t.nbytes for t in tensors_in(self.workload.batch(i[None])))
+            if time.perf_counter() - started > _LOOKING_S:
+                break
+        self.loading_s = (time.perf_counter() - started) / len(nbytes)
+        largest = max(nbytes, key=lambda i: nbytes[i])
+        if nbytes[largest] > _SAME_SIZE * min(nbytes.values()):
+            self._largest_example = largest
+            self.notes.append(
+                f"examples differ in size: memory was measured with the largest of {len(nbytes)} that were drawn "
+                f"({nbytes[largest]} bytes); a larger one needs more"
+            )
+
+    def gradients(self, batch: Batch) -> None:
+        """Forward and backward pass; gradients add up as they do under accumulation."""
+        self.workload.loss(self.model, batch).backward()
+
+    def update(self) -> None:
+        """The optimizer's part of a step."""
+        self.optimizer.step()
+
+    def weights(self) -> Iterator[Tensor]:
+        """Parameters and buffers."""
+        yield from self.model.parameters()
+        yield from self.model.buffers()
+
+    def gradient_tensors(self) -> Iterator[Tensor]:
+        """The gradients that are alive."""
+        return (p.grad for p in self.model.parameters() if p.grad is not None)
+
+    def optimizer_state(self) -> Iterator[Tensor]:
+        """Every tensor that the optimizer keeps between steps."""
+        return tensors_in(list(self.optimizer.state.values()))
+
+    def lasting_tensors(self) -> list[Tensor]:
+        """All that stays between steps: weights, gradients, optimizer state."""
+        return [*self.weights(), *self.gradient_tensors(), *self.optimizer_state()]
+
+
+def _repeated(batch: Batch, count: int, size: int) -> Batch | None:
+    """A batch of `count` examples repeated up to `size`; `None` if it is not made of tensors of that length."""
+    if isinstance(batch, Tensor):
+        if batch.ndim == 0 or batch.shape[0] != count:
+            return None
+        return batch[torch.arange(size, device=batch.device) % count]
+    if isinstance(batch, Mapping):
+        values: list[Any] = [_repeated(value, count, size) for value in batch.values()]
+        return None if any(v is None for v in values) else dict(zip(batch, values, strict=True))
+    if isinstance(batch, list | tuple) and not hasattr(batch, "_fields"):
+        values = [_repeated(value, count, size) for value in batch]
+        return None if any(v is None for v in values) else type(batch)(values)
+    return None

@@ -1,0 +1,246 @@
+"""From what a user names (`digits`, `package.module:factory`, `path/to/file.py:factory`) to a task object."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from ..errors import TaskError
+from ..hardware.random_state import preserved_random_state
+from .protocol import Task
+from .settings import bind, near_miss, plain
+from .user_code import explained
+
+__all__ = ["BUILT_IN", "LoadedTask", "as_loaded", "load_task"]
+
+BUILT_IN = ("digits", "arrays", "text")
+
+_LINES = {
+    "model": "def model(self) -> nn.Module: ...",
+    "train_data": "def train_data(self) -> Dataset: ...",
+    "loss": "def loss(self, model, batch) -> Tensor: ...",
+    "optimizer": "def optimizer(self, params, lr): ...",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedTask:
+    """A task, and what it was made from.
+
+    Attributes:
+        task: the object that the factory returned.
+        name: what results call it.
+        settings: the factory's arguments as JSON types, defaults included.
+        source_sha256: changes when the factory's file, or a file among its settings, changes; of a built-in task also
+            when a folder among them does.
+    """
+
+    task: Task
+    name: str
+    settings: Mapping[str, Any]
+    source_sha256: str
+    spec: str = ""
+    """What `load_task` was given, so that another process can load it again; empty: the task was made in Python."""
+    given: Sequence[str] | Mapping[str, Any] = ()
+    """The settings that came with it, as they were written."""
+
+
+def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> LoadedTask:
+    """Find a task's factory, call it, and check what it returns.
+
+    Args:
+        spec: `digits`, `arrays`, `text`, `package.module:factory` or `path/to/file.py:factory`.
+        settings: `KEY=VALUE` texts, or a mapping.
+
+    Raises:
+        TaskError: there is no such task, or it cannot be made; the message says what to write.
+
+    What a factory draws at random is the same in every process; the caller's random state is left as it was.
+
+    Example:
+        >>> loaded = load_task("digits", ["optimizer=adamw"])
+        >>> loaded.name, loaded.settings["optimizer"], loaded.settings["hidden"]
+        ('digits', 'adamw', 128)
+    """
+    with preserved_random_state(0):
+        factory, name, sources = _factory(spec)
+        arguments = bind(factory, settings, name)
+        with explained(f"{_call(factory)} in {sources[0].name}"):
+            task = factory(**arguments)
+    _check_members(task, factory, sources[0])
+    paths = [value for value in arguments.values() if isinstance(value, Path)]
+    files = [path for path in paths if path.is_file()]
+    folders = [path for path in paths if path.is_dir()] if spec in BUILT_IN else []  # another's may be for its results
+    sha256 = _sha256([*sources, *files], folders)
+    return LoadedTask(task=task, name=name, settings=plain(arguments), source_sha256=sha256, spec=spec, given=settings)
+
+
+def as_loaded(task: LoadedTask | Task) -> LoadedTask:
+    """A task object made in Python, as if it had been loaded; its source is not known, so no change in it is seen."""
+    if isinstance(task, LoadedTask):
+        return task
+    return LoadedTask(task=task, name=str(getattr(task, "name", "task")), settings={}, source_sha256="")
+
+
+def _factory(spec: str) -> tuple[Callable[..., Any], str, list[Path]]:
+    """The factory, the task's name, and the files whose change makes it another task."""
+    if spec in BUILT_IN:
+        folder = Path(__file__).parent / "builtin"
+        module = importlib.import_module(f"batchscope.tasks.builtin.{spec}")
+        others = sorted(p for p in folder.iterdir() if p.suffix in (".py", ".npz") and p.stem not in BUILT_IN)
+        return getattr(module, spec), spec, [folder / f"{spec}.py", *others]
+    where, colon, attribute = spec.rpartition(":")
+    if not colon:
+        where, attribute = spec, ""
+    if where.endswith(".py") or "/" in where:
+        module = _module_of_file(Path(where))
+    elif not colon and "." not in where:
+        raise _misspelt(spec)
+    else:
+        module = _module_of_name(where)
+    if not attribute:
+        raise TaskError(f"{spec} does not say which factory to call: {_offer(module, where)}")
+    factory, offer = getattr(module, attribute, None), _offer(module, where)
+    if factory is None:
+        raise TaskError(f"{where} has no {attribute!r}{near_miss(attribute, _callables(module))}; {offer}")
+    if not callable(factory):
+        raise TaskError(f"{attribute} in {where} is {type(factory).__name__}, which cannot be called; {offer}")
+    stem = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
+    sources = [Path(file) for file in (getattr(module, "__file__", None), _file_of(factory)) if file]
+    return factory, stem if attribute in ("task", stem) else f"{stem}-{attribute}", list(dict.fromkeys(sources))
+
+
+def _misspelt(spec: str) -> TaskError:
+    files = sorted(p.name for p in Path().glob("*.py"))
+    hint = near_miss(spec, [*BUILT_IN, *files])
+    return TaskError(
+        f"there is no task {spec!r}{hint}; built in are {', '.join(BUILT_IN)}, your own is path/to/file.py:factory or "
+        "package.module:factory (`batchscope init FILE.py` writes an example)"
+    )
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        there = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise TaskError(f"there is no file {path}{near_miss(str(path), there)}; give a task as path/to/file.py:factory")
+    folder, name = str(path.parent.resolve()), path.stem
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) != str(path.resolve()):
+        name = f"batchscope_task_{name}"
+    loader = _AlwaysFromSource(name, str(path.resolve()))
+    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=loader.path))
+    module.__file__ = loader.path
+    sys.modules[name] = module
+    with explained(f"importing {path}", "what a file does when it is run belongs under `if __name__ == '__main__':`"):
+        loader.exec_module(module)
+    return module
+
+
+class _AlwaysFromSource(importlib.machinery.SourceFileLoader):
+    """Passes by the cached bytecode, which is stale when a file is edited twice within a second at the same length."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _module_of_name(name: str) -> ModuleType:
+    if "" not in sys.path and str(Path().resolve()) not in sys.path:
+        sys.path.insert(0, str(Path().resolve()))
+    try:
+        with explained(f"importing {name}"):
+            return importlib.import_module(name)
+    except TaskError as error:
+        missing = error.__cause__
+        if isinstance(missing, ModuleNotFoundError) and missing.name and f"{name}.".startswith(f"{missing.name}."):
+            raise TaskError(
+                f"there is no module {missing.name!r} to import; run from the folder that holds it, "
+                "install it, or give the file: path/to/file.py:factory"
+            ) from missing
+        raise
+
+
+def _offer(module: ModuleType, where: str) -> str:
+    names = _callables(module)
+    if not names:
+        return f"{where} defines no function or class; `batchscope init FILE.py` writes an example of a factory"
+    likely = [name for name in names if _makes_tasks(getattr(module, name))]
+    if len(likely) == 1:
+        return f"write {where}:{likely[0]}"
+    return f"it defines {', '.join(names)}; write for example {where}:{(likely or names)[0]}"
+
+
+def _callables(module: ModuleType) -> list[str]:
+    """The public functions and classes that the module itself defines, in the order of the file."""
+    members = vars(module).items()
+    return [
+        name
+        for name, value in members
+        if (inspect.isfunction(value) or inspect.isclass(value))
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
+
+
+def _makes_tasks(value: Any) -> bool:
+    """Whether it is a task class, or a function that says it returns one or has no required argument."""
+    if inspect.isclass(value):
+        return all(callable(getattr(value, member, None)) for member in _LINES)
+    return not any(p.default is p.empty for p in inspect.signature(value).parameters.values())
+
+
+def _check_members(task: Any, factory: Callable[..., Any], source: Path) -> None:
+    call = f"{_call(factory)} in {source.name}"
+    if task is None:
+        raise TaskError(f"{call} returned None; end it with `return` and the task")
+    missing = [member for member in _LINES if not callable(getattr(task, member, None))]
+    if missing:
+        raise TaskError(
+            f"{call} returned an object of type {type(task).__name__}, which lacks {', '.join(missing)}; "
+            f"add to it: {' '.join(_LINES[member] for member in missing)}"
+        )
+    if inspect.isclass(task):
+        raise TaskError(f"{call} returned the class {task.__name__}; return an object of it: {task.__name__}()")
+
+
+def _call(factory: Callable[..., Any]) -> str:
+    return f"{getattr(factory, '__name__', type(factory).__name__)}()"
+
+
+def _file_of(factory: Callable[..., Any]) -> str | None:
+    try:
+        return inspect.getsourcefile(inspect.unwrap(factory))
+    except TypeError:
+        return None
+
+
+def _sha256(files: Sequence[Path], folders: Sequence[Path]) -> str:
+    """Of the files' contents, and of the names and contents of what lies in the folders."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(_content_sha256(path))
+    for folder in folders:
+        for path in _data_files(folder):
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + _content_sha256(path))
+    return digest.hexdigest()
+
+
+def _content_sha256(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """The files at the depths at which built-in tasks read: FOLDER/FILE, FOLDER/CLASS/FILE, FOLDER/PART/CLASS/FILE."""
+    found = (path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth))
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))

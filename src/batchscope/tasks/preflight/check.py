@@ -1,0 +1,159 @@
+"""The preflight: what would make every later measurement meaningless is found, and said, in the first second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from ...errors import TaskError, UsageError
+from ...hardware.device import is_out_of_memory
+from ...hardware.random_state import preserved_random_state
+from ...store.records import Target
+from ..workload import Workload
+from .coupling import find_batch_norm, measure_coupling, smallest_batch
+from .evaluation import check_target, evaluate_twice
+from .inputs import describe_nan, telling_examples
+from .loss import check_count, check_gradient, check_labels_on_cpu, check_mean, first_loss
+from .optimizer import check_optimizer
+
+__all__ = ["Preflight", "check"]
+
+_SIZES = (16, 4, 2)
+_LR = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """What the preflight found.
+
+    Attributes:
+        metrics: of a model with fresh weights.
+        loss: of the first batch, before training.
+        parameters: trainable numbers in the model.
+        max_batch_size: the largest batch to consider, at most the training set.
+        smallest_micro_batch_size: 2 where a single example cannot be trained on (batch normalisation), else 1.
+        independent: whether an example's loss depends on that example alone; where it does not, per-example statistics
+            (the gradient noise scale) are meaningless, and are switched off.
+        notes: sentences for the page.
+    """
+
+    metrics: Mapping[str, float]
+    loss: float
+    parameters: int
+    max_batch_size: int
+    smallest_micro_batch_size: int
+    independent: bool
+    notes: tuple[str, ...]
+
+
+def check(
+    workload: Workload, *, max_batch_size: int | None = None, target: Target | None = None, lr: float | None = None
+) -> Preflight:
+    """Try a task on fresh models before anything is measured; sets `workload.independent`.
+
+    Args:
+        workload: the task on its device.
+        max_batch_size: what the user allows; default: the whole training set.
+        target: what the user asks for, if anything.
+        lr: the rate to try the optimizer at; default 0.001.
+
+    Returns:
+        What a search must know.
+
+    Raises:
+        TaskError: the task breaks a rule of the protocol; the message holds the measured numbers and what to write.
+        TargetError: the target's metric is not there, or the target is met already.
+        UsageError: `max_batch_size` or `lr` makes no sense.
+
+    The random generators are left as they were, and no object of the user's is kept. Cost: two evaluations, about
+    fifteen forward passes over at most 64 examples, one backward pass and two optimizer steps.
+    """
+    largest, notes = _largest_batch(workload, max_batch_size)
+    if lr is not None and not 0.0 < lr < float("inf"):
+        raise UsageError(f"a learning rate of {lr:g} makes no sense; give a positive number")
+    with preserved_random_state(0):
+        found = _try_sizes(workload, target, lr or _LR)
+    workload.independent = found.independent
+    return replace(found, max_batch_size=largest, notes=(*notes, *found.notes))
+
+
+def _try_sizes(workload: Workload, target: Target | None, lr: float) -> Preflight:
+    """All checks on a few examples, on fewer where they do not fit into memory."""
+    for size in _SIZES[:-1]:
+        try:
+            return _check(workload, min(size, workload.examples), target, lr)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+    return _check(workload, _SIZES[-1], target, lr)
+
+
+def _check(workload: Workload, size: int, target: Target | None, lr: float) -> Preflight:
+    indices = telling_examples(workload, size)
+    check_labels_on_cpu(workload, indices)
+    model = workload.model(0)
+    parameters = _trainable(model)
+    batch = workload.batch(indices)
+    check_count(workload, batch, size)
+    loss = first_loss(workload, model, batch)
+    notes = [f"{nan}, and the loss is a number all the same"] if (nan := describe_nan(workload, batch)) else []
+    without = check_gradient(model, loss)
+    notes += [f"{len(without)} parameter tensors get no gradient ({without[0]}, ...)"] if without else []
+    check_mean(workload, model, indices)
+    coupled = _coupling(workload, model, indices)
+    smallest = smallest_batch(workload, model, indices)
+    notes += check_optimizer(workload, model, lr)
+    metrics = evaluate_twice(workload, workload.model(0))
+    notes += check_target(metrics, target)
+    if smallest > 1:
+        notes.append("a batch of one example cannot be trained on; the smallest micro-batch is 2")
+    return Preflight(
+        metrics=metrics,
+        loss=loss.item(),
+        parameters=parameters,
+        max_batch_size=workload.examples,
+        smallest_micro_batch_size=smallest,
+        independent=not coupled,
+        notes=(*notes, *([coupled] if coupled else [])),
+    )
+
+
+def _largest_batch(workload: Workload, asked: int | None) -> tuple[int, list[str]]:
+    notes: list[str] = []
+    if workload.held_back:
+        notes.append(
+            f"the task has no evaluate(): val_loss is measured on {workload.held_back} training examples, held back"
+        )
+    if asked is None:
+        return workload.examples, notes
+    if asked < 1:
+        raise UsageError(f"a largest batch size of {asked} makes no sense; it must be at least 1")
+    if asked > workload.examples:
+        notes.append(f"batches of up to {asked} were allowed, but there are only {workload.examples} training examples")
+    return min(asked, workload.examples), notes
+
+
+def _trainable(model: nn.Module) -> int:
+    parameters = list(model.parameters())
+    if not any(p.requires_grad for p in parameters):
+        raise TaskError(
+            f"the model has no trainable parameters ({len(parameters)} parameter tensors"
+            f"{', all with requires_grad=False' if parameters else ''}); model() must return one that can learn"
+        )
+    return sum(p.numel() for p in parameters if p.requires_grad)
+
+
+def _coupling(workload: Workload, model: nn.Module, indices: Tensor) -> str:
+    """Why examples of a batch are not independent of one another; empty where they are."""
+    layers = find_batch_norm(model)
+    measured = measure_coupling(workload, model, indices)
+    if not layers and not measured:
+        return ""
+    reasons = [f"the model has {len(layers)} batch normalisation layers ({layers[0]}, ...)"] if layers else []
+    return (
+        f"examples of a batch are not independent of one another: {'; '.join(filter(None, [*reasons, measured]))}. "
+        "Per-example statistics (the gradient noise scale) are switched off, and accumulated micro-batches are not the "
+        "same as one large batch"
+    )

@@ -1,0 +1,79 @@
+"""Does `evaluate` give the same numbers twice, leave the model alone, and know the target's metric?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from ...errors import TargetError, TaskError
+from ...store.metrics import target_metric
+from ...store.records import Target
+from ..settings import near_miss
+from ..workload import Workload
+
+__all__ = ["check_target", "evaluate_twice"]
+
+_REPEATABLE = 1e-4
+
+
+def evaluate_twice(workload: Workload, model: nn.Module) -> dict[str, float]:
+    """The metrics of a fresh model.
+
+    The random generators run on between the two evaluations, as they do in training.
+
+    Raises:
+        TaskError: the two disagree, parameters have changed, or there is nothing to choose by.
+    """
+    before = [p.detach().clone() for p in model.parameters()]
+    first, second = workload.evaluate(model), workload.evaluate(model)
+    if first.keys() != second.keys():
+        raise TaskError(f"evaluate(model) returned {', '.join(first)}, then of the same model {', '.join(second)}")
+    for name, value in first.items():
+        if not _same(value, second[name]):
+            raise TaskError(
+                f"two evaluations of the same model disagree: {name} is {value:.6g}, then {second[name]:.6g}; evaluate "
+                "on a fixed set of examples, without shuffling, sampling or dropout"
+            )
+    for (name, parameter), old in zip(model.named_parameters(), before, strict=True):
+        if not torch.equal(parameter, old):
+            raise TaskError(f"evaluate(model) changed the model's parameters ({name}); it must only read them")
+    if all(name.startswith("test_") for name in first):
+        raise TaskError(
+            f"evaluate(model) returned {', '.join(first)}; metrics that begin with test_ are reported only: return one "
+            "on validation data too, for example 'val_loss'"
+        )
+    return first
+
+
+def check_target(metrics: Mapping[str, float], target: Target | None) -> list[str]:
+    """Whether the target can be asked for; returns notes on other metrics that are no numbers yet.
+
+    Raises:
+        TargetError: `evaluate` lacks the metric, none was named and none is known, or the target is met already.
+        TaskError: the metric to choose by is not finite before training.
+    """
+    usable = [name for name in metrics if not name.startswith("test_")]
+    if target is not None and target.metric not in usable:
+        raise TargetError(
+            f"the target {target} asks for {target.metric}, which evaluate(model) does not return"
+            f"{near_miss(target.metric, usable)}; there are {', '.join(usable)}"
+        )
+    needed = target.metric if target is not None else target_metric(list(metrics))[0]
+    if not math.isfinite(metrics[needed]):
+        raise TaskError(f"{needed} is {metrics[needed]} before training, with fresh weights; return a finite number")
+    if target is not None and target.met_by(metrics[target.metric]):
+        side = "below" if target.mode == "min" else "above"
+        raise TargetError(
+            f"the target {target} is already met before training: {target.metric} is {metrics[target.metric]:.6g} with "
+            f"fresh weights; ask for a value {side} that"
+        )
+    return [f"{n} is {v} before training" for n, v in metrics.items() if not math.isfinite(v)]
+
+
+def _same(first: float, second: float) -> bool:
+    if math.isnan(first) and math.isnan(second):
+        return True
+    return first == second or abs(first - second) <= _REPEATABLE * max(abs(first), abs(second))

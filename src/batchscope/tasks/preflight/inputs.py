@@ -1,0 +1,73 @@
+"""Which examples to try first: the unusual ones, where training data in memory can be looked through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..protocol import Batch
+from ..workload import Workload
+
+__all__ = ["describe_integers", "describe_nan", "named_tensors", "telling_examples"]
+
+_SCANNED_AT_MOST = 200_000_000
+
+
+def telling_examples(workload: Workload, size: int) -> Tensor:
+    """Indices of `size` examples: those with the smallest and largest labels or codes, one with a NaN, then any.
+
+    Cost: one pass over the training data where it is in memory.
+    """
+    telling: list[int] = []
+    for tensor in workload.tensors:
+        if not 0 < tensor.numel() <= _SCANNED_AT_MOST:
+            continue
+        rows = tensor.reshape(len(tensor), -1) if tensor.is_contiguous() else tensor.flatten(1)
+        if tensor.is_floating_point():
+            with_nan = rows.isnan().any(1)
+            telling += [int(with_nan.int().argmax())] if bool(with_nan.any()) else []
+        elif not tensor.is_complex():
+            telling += [int(rows.amin(1).argmin()), int(rows.amax(1).argmax())]
+    drawn = torch.randperm(workload.examples, generator=torch.Generator().manual_seed(0))[:size].tolist()
+    return torch.tensor(list(dict.fromkeys([*telling, *drawn]))[:size])
+
+
+def named_tensors(batch: Batch, name: str = "batch") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in a batch, with the expression that reaches it."""
+    if isinstance(batch, Tensor):
+        yield name, batch
+    elif isinstance(batch, Mapping):
+        for key, value in batch.items():
+            yield from named_tensors(value, f"{name}[{key!r}]")
+    elif isinstance(batch, list | tuple):
+        fields: Any = getattr(batch, "_fields", None)
+        for i, value in enumerate(batch):
+            yield from named_tensors(value, f"{name}.{fields[i]}" if fields else f"{name}[{i}]")
+
+
+def describe_nan(workload: Workload, batch: Batch) -> str:
+    """Where the inputs hold NaN, and how many; empty where none was seen."""
+    whole = [(f"tensor {i} of the training data", t) for i, t in enumerate(workload.tensors)]
+    found: list[str] = []
+    for name, tensor in whole or list(named_tensors(batch)):
+        if tensor.is_floating_point() and (count := int(tensor.isnan().sum())):
+            rows = int(tensor.isnan().flatten(1).any(1).sum()) if tensor.ndim > 1 else count
+            found.append(f"{name} (shape {tuple(tensor.shape)}) holds {count} NaN in {rows} of {len(tensor)} examples")
+    return "; ".join(found)
+
+
+def describe_integers(workload: Workload, batch: Batch, model: nn.Module) -> str:
+    """The ranges of integer tensors, and how many outputs the model's last layer has."""
+    whole = [(f"tensor {i} of the training data", t) for i, t in enumerate(workload.tensors)]
+    ranges = [
+        f"{name} runs from {int(t.min())} to {int(t.max())}"
+        for name, t in whole or list(named_tensors(batch))
+        if t.numel() and not t.is_floating_point() and not t.is_complex()
+    ]
+    found: list[Any] = [getattr(module, "out_features", None) for module in model.modules()]
+    widths = [width for width in found if isinstance(width, int)]
+    outputs = f"; the model's last layer has {widths[-1]} outputs (0 to {widths[-1] - 1})" if widths else ""
+    return ", ".join(ranges) + outputs

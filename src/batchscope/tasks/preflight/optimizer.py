@@ -1,0 +1,112 @@
+"""Does the optimizer hold the model's parameters, and does the learning rate reach it?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import TaskError
+from ..user_code import explained
+from ..workload import Workload
+
+__all__ = ["check_optimizer"]
+
+_SAME_STEP = 0.05
+_HELD = "return an optimizer over the parameters that it is given: torch.optim.SGD(params, lr=lr)"
+
+
+def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str]:
+    """Make one step at `lr` and one at half of it, from the same weights and gradients; weights are put back.
+
+    Args:
+        workload: the task.
+        model: with gradients.
+        lr: the larger rate.
+
+    Returns:
+        Notes on what is legitimate, but should be known.
+
+    Raises:
+        TaskError: the optimizer is none, holds other parameters, ignores the rate, or does not move the weights.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    gradients = [None if p.grad is None else p.grad.clone() for p in parameters]
+    weights = {p: p.detach().clone() for p in parameters}
+    rates: list[list[float]] = []
+    moved: list[list[float]] = []
+    notes: list[str] = []
+    for rate in (lr, lr / 2):
+        optimizer = _made(workload, model, rate)
+        notes = _check_held(optimizer, model)
+        rates.append([float(group["lr"]) for group in optimizer.param_groups])
+        for p, gradient in zip(parameters, gradients, strict=True):
+            p.grad = None if gradient is None else gradient.clone()
+        with explained("optimizer.step()", "the training loop calls it without a closure"):
+            optimizer.step()
+        moved.append([_distance(group["params"], weights) for group in optimizer.param_groups])
+        with torch.no_grad():
+            for p, weight in weights.items():
+                p.copy_(weight)
+    fixed = [i for i, (full, half) in enumerate(zip(*rates, strict=True)) if math.isclose(full, half, rel_tol=1e-6)]
+    notes += _check_rates(rates, fixed, lr)
+    _check_moves([math.hypot(*(d for i, d in enumerate(groups) if i not in fixed)) for groups in moved], lr)
+    return notes
+
+
+def _made(workload: Workload, model: nn.Module, lr: float) -> Any:
+    with explained(
+        "optimizer(params, lr)", "write `def optimizer(self, params, lr): return torch.optim.SGD(params, lr=lr)`"
+    ):
+        optimizer: Any = workload.task.optimizer(model.parameters(), lr)
+    if not hasattr(optimizer, "param_groups") or not callable(getattr(optimizer, "step", None)):
+        raise TaskError(
+            f"optimizer(params, lr) returned {type(optimizer).__name__}, which is no torch optimizer; {_HELD}"
+        )
+    return optimizer
+
+
+def _check_held(optimizer: Any, model: nn.Module) -> list[str]:
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    left = [name for name, p in trainable.items() if id(p) not in held]
+    if len(left) == len(trainable):
+        raise TaskError(
+            f"the optimizer holds none of the model's {len(trainable)} trainable parameter tensors, but "
+            f"{len(held)} others; {_HELD}"
+        )
+    if left:
+        return [f"the optimizer leaves {len(left)} of {len(trainable)} parameter tensors as they are ({left[0]}, ...)"]
+    return []
+
+
+def _check_rates(rates: Sequence[Sequence[float]], fixed: Sequence[int], lr: float) -> list[str]:
+    if len(fixed) == len(rates[0]):
+        raise TaskError(
+            f"the optimizer ignores lr: asked for {lr:g} its rate is {rates[0][0]:g}, asked for {lr / 2:g} it is "
+            f"{rates[1][0]:g}; pass the rate on: torch.optim.SGD(params, lr=lr)"
+        )
+    if fixed:
+        return [f"parameter group {fixed[0]} keeps its rate {rates[0][fixed[0]]:g} whatever lr is"]
+    if not any(math.isclose(rate, lr, rel_tol=1e-6) for rate in rates[0]):
+        return [f"asked for lr={lr:g}, the optimizer's rate is {rates[0][0]:g}; recommended rates are those of lr"]
+    return []
+
+
+def _check_moves(moved: Sequence[float], lr: float) -> None:
+    full, half = moved
+    if full == 0.0:
+        raise TaskError(f"a step of the optimizer at lr={lr:g} moved no parameter; {_HELD}")
+    if abs(full - half) <= _SAME_STEP * full:
+        raise TaskError(
+            f"the optimizer ignores lr: a step at {lr:g} moves the weights by {full:.4g}, one at {lr / 2:g} by "
+            f"{half:.4g}; use an optimizer whose step is set by lr (for Adafactor relative_step=False)"
+        )
+
+
+def _distance(parameters: Sequence[nn.Parameter], weights: Mapping[nn.Parameter, Tensor]) -> float:
+    squares = [(p.detach() - weights[p]).double().square().sum() for p in parameters if p in weights]
+    return math.sqrt(sum(float(square) for square in squares))

@@ -1,0 +1,330 @@
+"""A task made ready to run: data loaded once, the optional members filled in, batches of any size in a seeded order."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
+
+from ..errors import TaskError
+from ..hardware.device import Device, pick
+from ..hardware.random_state import preserved_random_state, seed_everything
+from .disposable_model import DisposableModel
+from .protocol import Batch, Task
+from .user_code import explained
+
+__all__ = ["Workload", "mean_loss"]
+
+_HELD_BACK_SHARE = 0.1
+_HELD_BACK_MOST = 5000
+_EVALUATION_CHUNK = 1000
+
+
+class Workload:
+    """A task on a device, as the bench and the training loop see it.
+
+    Attributes:
+        task: the user's object.
+        name: what the results call it.
+        settings: the factory's keyword arguments, part of every run's configuration.
+        device: where it runs.
+        examples: training examples, after the held-back part was taken off.
+        independent: whether one example's gradient depends on that example alone; set by the preflight.
+    """
+
+    def __init__(
+        self, task: Task, *, name: str = "task", settings: Mapping[str, Any] | None = None, device: Device | None = None
+    ) -> None:
+        self.task = task
+        self.name = name
+        self.settings = dict(settings or {})
+        self.device = device or pick("cpu")
+        self.independent = True
+        self._evaluate = getattr(task, "evaluate", None)
+        self._collate: Callable[[list[Any]], Batch] | None = getattr(task, "collate", None)
+        self._batch_size: Callable[[Batch], int] = getattr(task, "batch_size", None) or first_dimension
+        with preserved_random_state(0), explained("train_data()"):
+            data = _sized(task.train_data())
+        self._held_back: Dataset[Any] | None = None
+        if self._evaluate is None:
+            data, self._held_back = _hold_back(data)
+        self.examples = len(cast(Sized, data))
+        self._data = data
+        self._tensors = None if self._collate else _tensors_of(data)
+        if self._tensors is not None:
+            self._tensors = tuple(t.to(self.device.torch_device) for t in self._tensors)
+        self.loader_workers = 0 if self._tensors is not None else _workers_for(data, self._collate or default_collate)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The training data on the device, examples first; none where they come from a `DataLoader`."""
+        return self._tensors or ()
+
+    @property
+    def held_back(self) -> int:
+        """Training examples taken off to evaluate on, because the task has no `evaluate`."""
+        return 0 if self._held_back is None else len(cast(Sized, self._held_back))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether batches are cut from tensors in memory, without a `DataLoader`."""
+        return self._tensors is not None
+
+    def model(self, seed: int) -> nn.Module:
+        """A fresh model on the device, in training mode, initialised from `seed`."""
+        seed_everything(seed)
+        with explained("model()"):
+            return self.task.model().to(self.device.torch_device).train()
+
+    def disposable(self, seed: int) -> DisposableModel:
+        """A fresh model with its optimizer, for the few steps whose time or memory is measured."""
+        return DisposableModel(self, seed=seed)
+
+    def optimizer(self, model: nn.Module, lr: float, changes: Mapping[str, Any] | None = None) -> Optimizer:
+        """The task's optimizer over the model's parameters, `changes` set on every parameter group."""
+        with explained("optimizer(params, lr)"):
+            optimizer = self.task.optimizer(model.parameters(), lr)
+        for group in optimizer.param_groups:
+            for key, value in (changes or {}).items():
+                group[key] = tuple(value) if isinstance(value, list) else value
+        return optimizer
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The mean loss of a batch."""
+        with explained("loss(model, batch)"):
+            return self.task.loss(model, batch)
+
+    def count(self, batch: Batch) -> int:
+        """The number of examples in a batch."""
+        with explained("batch_size(batch)"):
+            return self._batch_size(batch)
+
+    def batch(self, indices: Tensor) -> Batch:
+        """The examples at `indices` (int64, one dimension), collated, on the device."""
+        if self._tensors is not None:
+            return [t[indices.to(t.device)] for t in self._tensors]
+        with explained("making a batch of train_data()"):
+            items = [self._data[i] for i in indices.tolist()]
+            return to_device((self._collate or default_collate)(items), self.device.torch_device)
+
+    def part(self, indices: Tensor) -> Dataset[Any]:
+        """The training examples at `indices` (int64, one dimension) as a data set; in memory where the whole is."""
+        return _subset(self._data, indices)
+
+    def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Iterator[list[Batch]]:
+        """For each step of an endless run, its batch as `parts` equal micro-batches, each collated by itself.
+
+        The order of the examples depends on `seed` alone: a stream of seeded permutations without gaps, so that every
+        step has exactly `batch_size` examples and runs of different batch size see the same examples in the same order.
+        `parts` may differ from step to step (a function of the 0-based step, which a loader with workers asks ahead).
+        """
+        parts_of = parts if callable(parts) else lambda step: parts
+        if self._tensors is not None:
+            for step, indices in enumerate(index_stream(self.examples, batch_size, seed)):
+                yield [self.batch(part) for part in indices.split(batch_size // parts_of(step))]
+        loader = DataLoader(
+            self._data,
+            batch_sampler=_MicroSampler(self.examples, batch_size, parts_of, seed),
+            num_workers=self.loader_workers,
+            collate_fn=self._collate,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        batches = iter(loader)
+        for step in itertools.count():
+            with explained("making a batch of train_data()"):
+                micro_batches = [to_device(next(batches), self.device.torch_device) for _ in range(parts_of(step))]
+            yield micro_batches
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """The task's metrics of a model, in evaluation mode without gradients; the mode is put back."""
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                if self._evaluate is not None:
+                    with explained("evaluate(model)"):
+                        metrics = self._evaluate(model)
+                    return _checked_metrics(metrics)
+                assert self._held_back is not None
+                return {"val_loss": self._held_back_loss(model)}
+        finally:
+            model.train(was_training)
+
+    def _held_back_loss(self, model: nn.Module) -> float:
+        return mean_loss(
+            model, self.loss, cast(Dataset[Any], self._held_back), collate=self._collate, count=self._batch_size
+        )
+
+
+def mean_loss(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Batch], Tensor],
+    data: Dataset[Any],
+    *,
+    collate: Callable[[list[Any]], Batch] | None = None,
+    count: Callable[[Batch], int] | None = None,
+) -> float:
+    """The mean loss over a whole data set, in chunks, without gradients.
+
+    Args:
+        model: evaluated as it is; its mode is the caller's.
+        loss: `(model, batch) -> scalar mean loss`.
+        data: map-style data set.
+        collate: as the loader's; default: `default_collate`.
+        count: examples in a batch; default: the first dimension of its first tensor.
+
+    Returns:
+        The mean over examples, every example weighing the same.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    total, seen = 0.0, 0
+    tensors = None if collate else _tensors_of(data)
+    for start in range(0, len(cast(Sized, data)), _EVALUATION_CHUNK):
+        stop = min(start + _EVALUATION_CHUNK, len(cast(Sized, data)))
+        if tensors is not None:
+            batch: Batch = [t[start:stop].to(device) for t in tensors]
+        else:
+            batch = to_device((collate or default_collate)([data[i] for i in range(start, stop)]), device)
+        size = (count or first_dimension)(batch)
+        with torch.no_grad():
+            total += float(loss(model, batch)) * size
+        seen += size
+    return total / seen
+
+
+def index_stream(examples: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Endless batches of indices: seeded permutations of all examples, one after another without gaps.
+
+    Raises:
+        ValueError: the batch is larger than the data set.
+    """
+    if batch_size > examples:
+        raise ValueError(f"batch_size {batch_size} is larger than the training set of {examples} examples")
+    generator = torch.Generator().manual_seed(seed)
+    pool = torch.randperm(examples, generator=generator)
+    while True:
+        if len(pool) < batch_size:
+            pool = torch.cat([pool, torch.randperm(examples, generator=generator)])
+        yield pool[:batch_size]
+        pool = pool[batch_size:]
+
+
+class _MicroSampler:
+    def __init__(self, examples: int, batch_size: int, parts_of: Callable[[int], int], seed: int) -> None:
+        self.examples, self.batch_size, self.parts_of, self.seed = examples, batch_size, parts_of, seed
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step, indices in enumerate(index_stream(self.examples, self.batch_size, self.seed)):
+            for part in indices.split(self.batch_size // self.parts_of(step)):
+                yield part.tolist()
+
+
+def first_dimension(batch: Batch) -> int:
+    """The first dimension of the first tensor in a batch.
+
+    Raises:
+        TaskError: the batch holds no tensor.
+    """
+    tensor = _first_tensor(batch)
+    if tensor is None or tensor.ndim == 0:
+        raise TaskError(
+            f"a batch of type {type(batch).__name__} holds no tensor with a first dimension, so its examples cannot be "
+            "counted; give the task a method batch_size(batch) -> int"
+        )
+    return tensor.shape[0]
+
+
+def _first_tensor(batch: Batch) -> Tensor | None:
+    if isinstance(batch, Tensor):
+        return batch
+    members: Sequence[Any] = ()
+    if isinstance(batch, Mapping):
+        members = list(batch.values())
+    elif isinstance(batch, list | tuple):
+        members = batch
+    return next((t for t in map(_first_tensor, members) if t is not None), None)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with every tensor in it on the device."""
+    if isinstance(batch, Tensor) or hasattr(batch, "to"):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(value, device) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch
+
+
+def _sized(data: Any) -> Dataset[Any]:
+    mapped = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if not mapped or isinstance(data, IterableDataset):
+        raise TaskError(
+            f"train_data() returned {type(data).__name__}, which can only be iterated: batch size can only be varied "
+            "on a map-style data set (__len__ and __getitem__); for a stream, return a list of its first examples"
+        )
+    if len(data) < 2:
+        raise TaskError(f"train_data() has {len(data)} example{'s' if len(data) != 1 else ''}; at least 2 are needed")
+    return cast(Dataset[Any], data)
+
+
+def _hold_back(data: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any]]:
+    examples = len(cast(Sized, data))
+    held = max(1, min(_HELD_BACK_MOST, round(examples * _HELD_BACK_SHARE)))
+    if examples - held < 2:
+        raise TaskError(
+            f"train_data() has {examples} examples; without evaluate() one of them is held back, and too few are left: "
+            "give the task an evaluate(model) method, or more examples"
+        )
+    order = torch.randperm(examples, generator=torch.Generator().manual_seed(0))
+    return _subset(data, order[held:]), _subset(data, order[:held])
+
+
+def _subset(data: Dataset[Any], indices: Tensor) -> Dataset[Any]:
+    tensors = _tensors_of(data)
+    return TensorDataset(*(t[indices] for t in tensors)) if tensors is not None else Subset(data, indices.tolist())
+
+
+def _tensors_of(data: Dataset[Any]) -> tuple[Tensor, ...] | None:
+    """The tensors of a `TensorDataset` or of a part of one (`random_split`); other types may compute their examples."""
+    if type(data) is TensorDataset:
+        return data.tensors
+    if type(data) is Subset and (whole := _tensors_of(data.dataset)) is not None:
+        return tuple(t[torch.as_tensor(data.indices)] for t in whole)
+    return None
+
+
+def _workers_for(data: Dataset[Any], collate: Callable[[list[Any]], Batch]) -> int:
+    """No workers where an example costs less than the hand-over between processes (about 0.1 ms), else up to four."""
+    probe = min(16, len(cast(Sized, data)))
+    with explained("collating examples of train_data()"):
+        collate([data[0]])
+        start = time.perf_counter()
+        collate([data[i] for i in range(probe)])
+        each = (time.perf_counter() - start) / probe
+    return 0 if each < 2e-4 else min(4, os.cpu_count() or 1)
+
+
+def _checked_metrics(metrics: Any) -> dict[str, float]:
+    if not isinstance(metrics, Mapping) or not metrics:
+        raise TaskError(
+            f"evaluate() returned {metrics!r}; it must return a dict of numbers, for example {{'val_loss': 0.3}}"
+        )
+    checked: dict[str, float] = {}
+    for key, value in metrics.items():
+        try:
+            checked[str(key)] = float(value)
+        except (TypeError, ValueError):
+            raise TaskError(
+                f"evaluate() returned {value!r} for {str(key)!r}, which is not a number; return float(...) of it"
+            ) from None
+    return checked

@@ -1,0 +1,263 @@
+"""The training loop, for one run.
+
+It trains a fresh model at one configuration until the target is reached or a stop rule ends it, evaluates on a
+geometric grid of steps, and returns a result for every way to end: a diverged run is a result, not an exception.
+A stop is a pause as long as the `Training` lives: it can go on, and comes to where it would have come in one go.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ..hardware.device import lack_of_memory_named
+from ..hardware.random_state import RandomState, preserved_random_state
+from ..probes.base import Observer, Probe
+from ..store.metrics import without_end
+from ..store.records import Row, RunConfig, RunResult, RunStatus
+from ..tasks.protocol import Batch
+from ..tasks.workload import Workload
+from .stopping import History, StopRule
+
+__all__ = ["Training", "train"]
+
+_DATA_SEED_OFFSET = 1_000_003
+"""The data order and the weights are drawn from different seeds."""
+
+
+def train(
+    workload: Workload,
+    config: RunConfig,
+    *,
+    stop_rules: Sequence[StopRule] = (),
+    probes: Sequence[Probe] = (),
+    observers: Sequence[Observer] = (),
+    on_row: Callable[[Row], None] | None = None,
+) -> RunResult:
+    """Train one run.
+
+    Args:
+        workload: the task on its device.
+        config: everything that decides the run's course.
+        stop_rules: asked after each evaluation, in order; the first that answers ends the run.
+        probes: measured inside the run's steps, from their gradients.
+        observers: measured from the weights, after updates and at evaluations.
+        on_row: receives every evaluation and every probe's row, as it is made.
+
+    Returns:
+        The result; `steps_to_target` is interpolated in log steps. The hash of the rows is the store's to fill in.
+
+    Raises:
+        OutOfMemory: a step did not fit.
+
+    The caller's random state is left as it was. Cost: `config.max_steps` training steps at most, and an evaluation each
+    time the number of steps has grown by `config.evaluation_growth`.
+    """
+    return Training(workload, config, probes=probes, observers=observers, on_row=on_row).advance(stop_rules)
+
+
+class Training:
+    """A run in progress.
+
+    Args and errors as for `train`. The model is made, and evaluated once, before this returns.
+
+    Attributes:
+        model: as it stands.
+        config: everything that decides the run's course.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        config: RunConfig,
+        *,
+        probes: Sequence[Probe] = (),
+        observers: Sequence[Observer] = (),
+        on_row: Callable[[Row], None] | None = None,
+    ) -> None:
+        self.workload, self.config, self.probes, self.observers = workload, config, probes, observers
+        self._on_row = on_row or (lambda row: None)
+        with preserved_random_state(config.seed):
+            self.model = workload.model(config.seed)
+            self._optimizer = workload.optimizer(self.model, config.lr, config.optimizer_changes)
+            self._base_lrs = [float(group["lr"]) for group in self._optimizer.param_groups]
+            first = workload.evaluate(self.model)
+            self._random = RandomState.capture()
+        self._history = History(target=config.target or without_end(sorted(first)))
+        self._device_seconds = 0.0
+        for observer in observers:
+            observer.begin(self.model, self._optimizer)
+        self._record(0, None, first)
+        self._batches = workload.micro_batches(config.batch_size, self._parts, config.seed + _DATA_SEED_OFFSET)
+        self._step_number, self._due = 0, self._next_evaluation(0)
+        self._moved: list[tuple[Any, Any, torch.device]] = []
+
+    def advance(self, stop_rules: Sequence[StopRule] = (), on_row: Callable[[Row], None] | None = None) -> RunResult:
+        """Train until something ends the run, or pauses it.
+
+        Args:
+            stop_rules: asked after each evaluation, in order; the first that answers ends this call.
+            on_row: receives the rows from here on, instead of the one given before.
+
+        Returns:
+            The result so far.
+
+        Raises:
+            OutOfMemory: a step did not fit.
+        """
+        self._on_row = on_row or self._on_row
+        with (
+            preserved_random_state(self.config.seed),
+            lack_of_memory_named(self.workload.device, self.config.micro_batch_size),
+        ):
+            self._random.restore()
+            result = self._until_stopped(stop_rules)
+            self._random = RandomState.capture()
+        return result
+
+    def aside(self) -> None:
+        """Leave the device's memory to other runs; on the host it stays as it is."""
+        if self.workload.device.torch_device.type == "cpu":
+            return
+        self.model.to("cpu")
+        for state in self._optimizer.state.values():
+            for key, value in state.items():
+                if isinstance(value, torch.Tensor) and value.device.type != "cpu":
+                    self._moved.append((state, key, value.device))
+                    state[key] = value.to("cpu")
+
+    def back(self) -> None:
+        """Return to the device after `aside`."""
+        self.model.to(self.workload.device.torch_device)
+        for state, key, device in self._moved:
+            state[key] = state[key].to(device)
+        self._moved = []
+
+    def _until_stopped(self, stop_rules: Sequence[StopRule]) -> RunResult:
+        config, device = self.config, self.workload.device
+        loss_sum, loss_steps = torch.zeros((), device=device.torch_device), 0
+        started = device.clock()
+        for micro_batches in self._batches:
+            loss_sum += self._step(self._step_number, micro_batches)
+            self._step_number, loss_steps = self._step_number + 1, loss_steps + 1
+            step = self._step_number
+            if step < self._due and step < config.max_steps:
+                continue
+            self._device_seconds += device.clock() - started
+            self._due = self._next_evaluation(step)
+            self._record(step, float(loss_sum) / loss_steps, self.workload.evaluate(self.model))
+            if (status := self._ended(step, stop_rules)) is not None:
+                return self._result(status, step)
+            loss_sum, loss_steps = torch.zeros_like(loss_sum), 0
+            started = device.clock()
+        raise AssertionError("the stream of batches is endless")
+
+    def _step(self, step: int, micro_batches: list[Batch]) -> torch.Tensor:
+        config = self.config
+        self._schedule(step)
+        probes = [probe for probe in self.probes if self._groups(probe, step)]
+        loss_sum = torch.zeros((), device=self.workload.device.torch_device)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self._optimizer.zero_grad(set_to_none=True)
+        for batch in micro_batches:
+            loss = self.workload.loss(self.model, batch) / len(micro_batches)
+            loss.backward()
+            loss_sum += loss.detach()
+            for probe in probes:
+                probe.after_micro_batch(parameters)
+        for probe in probes:
+            self._keep(probe.after_step(step, config.batch_size))
+        self._optimizer.step()
+        for observer in self.observers:
+            self._keep(observer.after_update(step + 1))
+        return loss_sum
+
+    def _keep(self, row: Row | None) -> None:
+        if row is not None:
+            self._on_row(row)
+
+    def _next_evaluation(self, step: int) -> int:
+        """The step of the evaluation after the one at `step`: a little further on, or so many epochs."""
+        every = self.config.evaluation_epochs
+        if every is None:
+            return max(step + 1, math.ceil(step * self.config.evaluation_growth))
+        stride = every * self.workload.examples / self.config.batch_size
+        return max(step + 1, math.ceil((math.floor(step / stride + 1e-9) + 1) * stride - 1e-9))
+
+    def _parts(self, step: int) -> int:
+        """Micro-batches of a step: the configuration's, or as many as the probe that wants most."""
+        least = self.config.grad_accum_steps * self.config.world_size
+        return max([least, *(self._groups(probe, step) for probe in self.probes)])
+
+    def _groups(self, probe: Probe, step: int) -> int:
+        config = self.config
+        return probe.groups(step, config.batch_size, config.grad_accum_steps * config.world_size)
+
+    def _schedule(self, step: int) -> None:
+        config = self.config
+        if config.schedule == "constant" and not config.warmup_steps:
+            return
+        factor = schedule_factor(config.schedule, step, config.max_steps, config.warmup_steps)
+        for group, base in zip(self._optimizer.param_groups, self._base_lrs, strict=True):
+            group["lr"] = base * factor
+
+    def _record(self, step: int, train_loss: float | None, metrics: Mapping[str, float]) -> None:
+        self._history.add(step, train_loss, metrics)
+        self._on_row(
+            {
+                "kind": "evaluation",
+                "step": step,
+                "examples": step * self.config.batch_size,
+                "device_seconds": self._device_seconds,
+                "train_loss": train_loss,
+                "metrics": metrics,
+            }
+        )
+        for observer in self.observers:
+            self._keep(observer.at_evaluation(step))
+
+    def _ended(self, step: int, stop_rules: Sequence[StopRule]) -> RunStatus | None:
+        if self._history.reached:
+            return RunStatus.REACHED
+        if self._history.diverged:
+            return RunStatus.DIVERGED
+        over = step >= self.config.max_steps
+        for rule in stop_rules:
+            status = rule(self._history)
+            if status is not None and not (over and status is RunStatus.PAUSED):
+                return status
+        return RunStatus.OUT_OF_STEPS if over else None
+
+    def _result(self, status: RunStatus, step: int) -> RunResult:
+        history = self._history
+        return RunResult(
+            status=status,
+            message=status.meaning,
+            steps=step,
+            examples=step * self.config.batch_size,
+            device_seconds=self._device_seconds,
+            steps_to_target=history.steps_to_target,
+            first=history.metrics[0],
+            last=history.metrics[-1],
+            best=history.metrics[history.best_index],
+            best_step=history.steps[history.best_index],
+        )
+
+
+def schedule_factor(schedule: str, step: int, total: int, warmup: int = 0) -> float:
+    """What the rate is multiplied by in 0-based `step` of `total`: linear warm-up, then constant, or decay to zero.
+
+    >>> [round(schedule_factor("linear", s, 4), 2) for s in range(4)]
+    [1.0, 0.75, 0.5, 0.25]
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    if schedule == "linear":
+        return 1.0 - progress
+    if schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+    return 1.0

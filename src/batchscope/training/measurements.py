@@ -1,0 +1,148 @@
+"""A measurement by itself, kept in a results folder: what `batchscope bench` and `batchscope noise` do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..fits.step_time import step_time_of
+from ..hardware.bench import measure
+from ..hardware.device import Device
+from ..hardware.random_state import preserved_random_state
+from ..store.records import SCHEMA, Bench, Estimate
+from ..store.runs import Store
+from ..tasks.loading import LoadedTask
+from ..tasks.preflight.check import check
+from ..tasks.workload import Workload
+from .noise import NoiseReport, measure_noise
+from .progress import Progress, Silent
+
+__all__ = ["BenchLimits", "NoiseRun", "asked_of", "hardware_knee", "keep_bench", "keep_noise"]
+
+_MOST_BENCH_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchLimits:
+    """What a bench stays within.
+
+    Attributes:
+        max_batch_size: no larger micro-batch is tried; default: the training set.
+        memory_limit: bytes that a step may take; default: what is free on the device.
+        seed: of the weights and the batches.
+    """
+
+    max_batch_size: int | None = None
+    memory_limit: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseRun:
+    """The run that the noise scale is measured along.
+
+    Attributes:
+        lr: the rate; default: found by a short test.
+        batch_size: examples a step; default: 64, less on a small data set.
+        steps: its length.
+        seed: of the weights and of the order of the examples.
+    """
+
+    lr: float | None = None
+    batch_size: int | None = None
+    steps: int = 300
+    seed: int = 0
+
+
+def asked_of(command: str, loaded: LoadedTask, device: Device, what: BenchLimits | NoiseRun) -> dict[str, Any]:
+    """Everything that makes a measurement another one; a results folder holds one."""
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "task": loaded.name,
+        "settings": loaded.settings,
+        "source_sha256": loaded.source_sha256,
+        "device": str(device.torch_device),
+        **vars(what),
+    }
+
+
+def keep_bench(
+    loaded: LoadedTask,
+    limits: BenchLimits,
+    *,
+    out: Path,
+    device: Device,
+    budget_s: float,
+    progress: Progress | None = None,
+) -> Bench:
+    """Measure memory and step time, and write `bench.json`; an earlier one in the folder is replaced.
+
+    Args:
+        loaded: the task.
+        limits: what the bench stays within.
+        out: results folder.
+        device: where it runs.
+        budget_s: about how many seconds it may take, at most 60 of them.
+        progress: told what happens.
+
+    Raises:
+        TaskError: the task fails the preflight.
+        UsageError: a limit makes no sense, or not even the smallest step fits.
+        StoreError: the folder cannot be used.
+    """
+    told = progress or Silent()
+    asked = asked_of("bench", loaded, device, limits)
+    with preserved_random_state(limits.seed), Store(out, asked) as store:
+        workload = _workload(loaded, device)
+        told.stage("checking the task")
+        preflight = check(workload, max_batch_size=limits.max_batch_size)
+        bench = measure(
+            workload,
+            max_batch_size=preflight.max_batch_size,
+            memory_limit=limits.memory_limit,
+            seed=limits.seed,
+            budget_s=min(budget_s, _MOST_BENCH_S),
+            progress=told.stage,
+        )
+        bench = replace(bench, notes=(*preflight.notes, *bench.notes))
+        store.note("bench", bench)
+    return bench
+
+
+def keep_noise(
+    loaded: LoadedTask, run: NoiseRun, *, out: Path, device: Device, budget_s: float, progress: Progress | None = None
+) -> NoiseReport:
+    """Measure the gradient noise scale along a short run, and write `noise.json`; an earlier one is replaced.
+
+    Args:
+        loaded: the task.
+        run: the run that it is measured along.
+        out: results folder.
+        device: where it runs.
+        budget_s: seconds on the clock.
+        progress: told what happens.
+
+    Raises:
+        TaskError: the task fails the preflight, or its examples are not independent of one another.
+        UsageError: the rate, the batch size or the number of steps makes no sense.
+        StoreError: the folder cannot be used.
+    """
+    told = progress or Silent()
+    asked = asked_of("noise", loaded, device, run)
+    with preserved_random_state(run.seed), Store(out, asked) as store:
+        workload = _workload(loaded, device)
+        told.stage("training a short run")
+        report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=told.row)
+        store.note("noise", report)
+    return report
+
+
+def hardware_knee(bench: Bench) -> Estimate:
+    """Fixed ÷ per-example cost of a step, in examples."""
+    return step_time_of(bench).hardware_knee
+
+
+def _workload(loaded: LoadedTask, device: Device) -> Workload:
+    return Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)

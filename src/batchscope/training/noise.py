@@ -1,0 +1,199 @@
+"""The gradient noise scale of a task along a short run: the library function behind `batchscope noise`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import TaskError, UsageError
+from ..fits.noise_scale import NoiseBlock, estimate, trace
+from ..hardware.random_state import preserved_random_state
+from ..probes.noise_scale import NoiseScale
+from ..store.metrics import without_end
+from ..store.records import Estimate, Row, RunConfig, RunStatus, Target
+from ..tasks.preflight.check import check
+from ..tasks.workload import Workload
+from .loop import train
+from .lr_range import measure_rate_range
+from .stopping import StopRule
+
+__all__ = ["NoiseReport", "default_batch_size", "measure_noise"]
+
+_BATCH_SIZE = 64
+_STEPS = 400
+_READINGS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseReport:
+    """What a run says about its gradient noise, and the run's circumstances, without which the number means little."""
+
+    task: str
+    gradient_noise_scale: Estimate
+    """Over the whole run, weighted by |G|²; see `fits.noise_scale`."""
+    trace: tuple[NoiseBlock, ...]
+    """Along the run, in stretches."""
+    lr: float
+    lr_source: str
+    """Whether the rate was given, or how it was chosen."""
+    batch_size: int
+    groups: int
+    """Micro-batch groups of a measured step."""
+    status: RunStatus
+    steps: int
+    examples: int
+    device_seconds: float
+    """Seconds in training steps of this run; the choice of the rate is not in it."""
+    notes: tuple[str, ...]
+
+
+def measure_noise(
+    workload: Workload,
+    *,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    steps: int = _STEPS,
+    target: Target | None = None,
+    budget_s: float | None = None,
+    seed: int = 0,
+    groups: int = 2,
+    on_row: Callable[[Row], None] | None = None,
+) -> NoiseReport:
+    """Train a short run at one rate and batch size, and measure the gradient noise scale along it.
+
+    Args:
+        workload: the task on its device; it is checked first.
+        lr: the rate; without one, a twelfth of the ceiling that a range test finds.
+        batch_size: examples a step; default 64, less on a small data set.
+        steps: optimizer steps at most.
+        target: ends the run once it is reached.
+        budget_s: wall-clock seconds; looked at after every evaluation.
+        seed: of the weights and of the order of the examples.
+        groups: micro-batches aimed at in a measured step.
+        on_row: receives the run's rows as they are made.
+
+    Returns:
+        The report. A run that diverges or runs out of time is reported with what it measured until then.
+
+    Raises:
+        TaskError: the task breaks a rule, or its examples are not independent of one another (BatchNorm, negatives from
+            the same batch), so that the statistics of micro-batches are not those of examples.
+        UsageError: the batch cannot be cut into equal groups, or a number makes no sense.
+
+    Cost: `steps` training steps and `groups - 1` more passes over a micro-batch in about a hundred of them; without a
+    rate, a range test of 10 to 20 steps before.
+    """
+    found = check(workload, target=target, lr=lr)
+    if not found.independent:
+        raise TaskError(
+            f"{workload.name} has no gradient noise scale: {found.notes[-1]}; put GroupNorm or LayerNorm in place of "
+            "batch normalisation to measure it, or use `batchscope find`, which compares batch sizes without it"
+        )
+    if steps < 1 or (budget_s is not None and not budget_s > 0):
+        raise UsageError(f"{steps} steps within {budget_s} seconds make no sense; both must be positive")
+    size = batch_size or default_batch_size(workload.examples)
+    probe = NoiseScale(groups=groups, every=max(1, steps // _READINGS))
+    cut = _checked_groups(probe, size, workload.examples)
+    clock, started = workload.device.clock, workload.device.clock()
+    goal = target or without_end(sorted(found.metrics))
+    source = "given"
+    if lr is None:
+        test = measure_rate_range(workload, batch_size=size, micro_batch_size=size, seed=seed)
+        lr, source = test.pilot_lr, f"a range test of {test.steps} steps ended at {test.ceiling_lr:.3g}"
+    rules: list[StopRule] = []
+    if budget_s is not None:
+        rules.append(lambda history: RunStatus.OUT_OF_TIME if clock() - started > budget_s else None)
+    config = _configuration(workload, lr=lr, batch_size=size, steps=steps, target=goal, seed=seed, groups=cut)
+    rows: list[Row] = []
+
+    def take(row: Row) -> None:
+        rows.append(row)
+        if on_row is not None:
+            on_row(row)
+
+    result = train(workload, config, stop_rules=rules, probes=[probe], on_row=take)
+    whole = estimate(rows, examples=workload.examples)
+    return NoiseReport(
+        task=workload.name,
+        gradient_noise_scale=whole,
+        trace=trace(rows, examples=workload.examples),
+        lr=lr,
+        lr_source=source,
+        batch_size=size,
+        groups=cut,
+        status=result.status,
+        steps=result.steps,
+        examples=result.examples,
+        device_seconds=result.device_seconds,
+        notes=tuple(_notes(workload, config, whole, result.status)),
+    )
+
+
+def default_batch_size(examples: int) -> int:
+    """64, or the largest power of two that is at most a quarter of the data set; 2 at least."""
+    return max(2, min(_BATCH_SIZE, 2 ** int(math.log2(max(1, examples // 4)))))
+
+
+def _configuration(
+    workload: Workload, *, lr: float, batch_size: int, steps: int, target: Target, seed: int, groups: int
+) -> RunConfig:
+    return RunConfig(
+        task=workload.name,
+        settings=workload.settings,
+        batch_size=batch_size,
+        micro_batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        target=target,
+        max_steps=steps,
+        device=str(workload.device.torch_device),
+        purpose="noise",
+        noise_scale_groups=groups,
+    )
+
+
+def _checked_groups(probe: NoiseScale, batch_size: int, examples: int) -> int:
+    if not 2 <= batch_size <= examples:
+        raise UsageError(
+            f"a batch of {batch_size} makes no sense here: it must hold 2 examples at least, and the training set has "
+            f"{examples}"
+        )
+    groups = probe.groups(0, batch_size, 1)
+    if not groups:
+        raise UsageError(
+            f"a batch of {batch_size} examples cannot be cut into a few equal groups; choose an even batch size, "
+            f"{batch_size - 1} for example"
+        )
+    return groups
+
+
+def _notes(workload: Workload, config: RunConfig, whole: Estimate, status: RunStatus) -> list[str]:
+    notes = [
+        f"the noise scale belongs to a run at rate {config.lr:.3g} and batch size {config.batch_size}: it rises with "
+        "batch size ÷ rate, and as training goes on",
+        "it is a hint at the critical batch size, right to an order of magnitude at best (McCandlish et al. 2018)",
+    ]
+    with preserved_random_state(config.seed):
+        optimizer = workload.optimizer(workload.model(config.seed), config.lr)
+    if not isinstance(optimizer, torch.optim.SGD):
+        notes.append(
+            f"the optimizer is {type(optimizer).__name__}: this noise scale weighs raw gradients, not its steps; under "
+            "Adam it was found orders of magnitude below the critical batch size (Merrill et al. 2025)"
+        )
+    if whole.high is None:
+        notes.append(_open(whole))
+    if status not in (RunStatus.REACHED, RunStatus.OUT_OF_STEPS):
+        notes.append(f"the run {status.meaning}")
+    return notes
+
+
+def _open(whole: Estimate) -> str:
+    if whole.low is None:
+        return f"{whole.n} readings are too few for an interval; allow more steps"
+    return (
+        f"noise hid the gradient: the noise scale is at least {whole.low:.3g} examples, and has no upper bound; more "
+        "steps or a larger batch would give one"
+    )

@@ -1,0 +1,229 @@
+"""When a run is over: the course of a run, and the rules that end it early. Numbers only, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import TargetError
+from ..fits.curves import first_passage
+from ..store.metrics import target_metric
+from ..store.records import RunStatus, Target
+
+__all__ = [
+    "BehindRule",
+    "DeadlineRule",
+    "History",
+    "PatienceRule",
+    "PauseRule",
+    "PlateauRule",
+    "RoseRule",
+    "StallRule",
+    "StepLimitRule",
+    "StopRule",
+]
+
+
+@dataclass
+class History:
+    """The evaluations of one run so far, and what they say about its target."""
+
+    target: Target
+    steps: list[int] = field(default_factory=list)
+    train_losses: list[float | None] = field(default_factory=list)
+    metrics: list[Mapping[str, float]] = field(default_factory=list)
+    best_index: int = 0
+
+    def add(self, step: int, train_loss: float | None, metrics: Mapping[str, float]) -> None:
+        """Append one evaluation."""
+        self.steps.append(step)
+        self.train_losses.append(train_loss)
+        self.metrics.append(metrics)
+        if self._better(self.values[-1], self.values[self.best_index]):
+            self.best_index = len(self.steps) - 1
+
+    def _better(self, value: float, other: float) -> bool:
+        if not math.isfinite(other):
+            return math.isfinite(value)
+        return value < other if self.target.mode == "min" else value > other
+
+    @property
+    def values(self) -> list[float]:
+        """The target metric at each evaluation; NaN where it is missing."""
+        return [m.get(self.target.metric, math.nan) for m in self.metrics]
+
+    @property
+    def reached(self) -> bool:
+        """Whether the last evaluation is at the target or beyond, after at least one step."""
+        return len(self.steps) > 1 and self.target.met_by(self.values[-1])
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss left the range of numbers."""
+        loss = self.train_losses[-1]
+        return (loss is not None and not math.isfinite(loss)) or not math.isfinite(self.values[-1])
+
+    @property
+    def steps_to_target(self) -> float | None:
+        """Steps to the target, interpolated in log steps; `None` where the last evaluation is short of it."""
+        if not self.reached:
+            return None
+        trained = [(float(step), value) for step, value in zip(self.steps, self.values, strict=True) if step > 0]
+        steps, values = [step for step, _ in trained], [value for _, value in trained]
+        return first_passage(steps, values, self.target.value, rising=self.target.mode == "max")
+
+
+StopRule = Callable[[History], RunStatus | None]
+"""Asked after each evaluation; a status ends the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StallRule:
+    """Ends a run whose metric has not improved for a share of its length.
+
+    It is called overfitting when the training loss fell meanwhile, else stalling (Prechelt 1998 measures the same with
+    fixed strips; a share of the run's length needs no unit).
+    """
+
+    patience: float
+    least_steps: int = 50
+    overfit_fall: float = 0.7
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`STALLED` or `OVERFIT`, once the wait is too long."""
+        step, best = history.steps[-1], history.steps[history.best_index]
+        if step - best < max(self.least_steps, self.patience * step):
+            return None
+        before, now = history.train_losses[history.best_index], history.train_losses[-1]
+        fell = before is not None and now is not None and now < self.overfit_fall * before
+        return RunStatus.OVERFIT if fell else RunStatus.STALLED
+
+
+@dataclass(frozen=True, kw_only=True)
+class PauseRule:
+    """Sets a run aside once it has passed a milestone on the way to its target."""
+
+    milestone: Target
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`PAUSED`, at the first evaluation at the milestone or beyond."""
+        return RunStatus.PAUSED if self.milestone.met_by(history.values[-1]) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLimitRule:
+    """Sets a run aside once it has made a number of steps."""
+
+    steps: int
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`PAUSED`, at the first evaluation at that step or beyond."""
+        return RunStatus.PAUSED if history.steps[-1] >= self.steps else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlateauRule:
+    """Ends a run that has no target once it gains little: in its last stretch less than `gain` of all it gained."""
+
+    stretch: float = 0.4
+    gain: float = 0.02
+    least_steps: int = 50
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`LEVELLED_OFF`, once there is little to gain."""
+        step = history.steps[-1]
+        before = [v for s, v in zip(history.steps, history.values, strict=True) if s <= (1 - self.stretch) * step]
+        if step < self.least_steps or len(before) < 2:
+            return None
+        first, now = history.values[0], history.values[history.best_index]
+        best_before = min(before) if history.target.mode == "min" else max(before)
+        return RunStatus.LEVELLED_OFF if abs(now - best_before) <= self.gain * abs(now - first) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatienceRule:
+    """Early stopping: ends a run whose metric has not improved for so many epochs, however little that would be."""
+
+    patience: float
+    """In epochs."""
+    steps_per_epoch: float
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`STOPPED_EARLY`, once the wait is over."""
+        waited = (history.steps[-1] - history.steps[history.best_index]) / self.steps_per_epoch
+        return RunStatus.STOPPED_EARLY if waited >= self.patience - 0.5 / self.steps_per_epoch else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoseRule:
+    """Ends a run that is lost although its loss stays a number: the training loss far above the loss at the start."""
+
+    factor: float = 10.0
+    """Times the loss of the evaluation before the first step."""
+    evaluations: int = 3
+    """How many in a row; a spike is no divergence."""
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`DIVERGED`, once the training loss has stayed above."""
+        try:
+            name, larger = target_metric(sorted(history.metrics[0]))
+        except TargetError:
+            return None
+        first, late = history.metrics[0][name], history.train_losses[1:][-self.evaluations :]
+        if larger or not first > 0 or len(late) < self.evaluations:
+            return None
+        above = all(loss is not None and loss > self.factor * first for loss in late)
+        return RunStatus.DIVERGED if above else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BehindRule:
+    """Ends a run that lags behind a finished one in time.
+
+    Both curves are compared on the same clock (steps times step time). The lag is this run's time divided by the time
+    of the first evaluation at which the reference was as good as this run's best: evaluations are compared with
+    evaluations, and nothing between them is estimated. The run ends when the lag stays above `factor` for `patience`
+    evaluations after `from_share` of the reference's length, or when it has taken `factor` times that length.
+    """
+
+    reference: Sequence[tuple[float, float]]
+    """Time and target metric of the finished run's evaluations, up to its target."""
+    step_time: float
+    factor: float
+    from_share: float = 0.35
+    patience: int = 3
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`BEHIND`, once the lag is beyond recovery."""
+        length = self.reference[-1][0]
+        now = history.steps[-1] * self.step_time
+        if now >= self.factor * length:
+            return RunStatus.BEHIND
+        recent = range(max(1, len(history.steps) - self.patience), len(history.steps))
+        if now < self.from_share * length or len(recent) < self.patience:
+            return None
+        lags = [self.lag(history, index) for index in recent]
+        return RunStatus.BEHIND if min(lags) > self.factor else None
+
+    def lag(self, history: History, index: int = -1) -> float:
+        """This run's time at an evaluation ÷ the time at which the reference was as good as this run had been."""
+        values = [v for v in history.values[: index + 1 or None] if math.isfinite(v)]
+        smaller = history.target.mode == "min"
+        best = min(values) if smaller else max(values)
+        as_good = next(
+            (t for t, v in self.reference if t > 0 and (v <= best if smaller else v >= best)), self.reference[-1][0]
+        )
+        return history.steps[index] * self.step_time / as_good
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadlineRule:
+    """Ends a run when the clock passes the deadline."""
+
+    clock: Callable[[], float]
+    deadline: float
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`OUT_OF_TIME`, once it is late."""
+        return RunStatus.OUT_OF_TIME if self.clock() >= self.deadline else None

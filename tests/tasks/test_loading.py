@@ -1,0 +1,182 @@
+"""A task by name: the built-in ones, a module's, a file's; what is misspelt or broken is said with what to write."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batchscope.errors import TaskError
+from batchscope.tasks.loading import load_task
+from batchscope.tasks.protocol import Task
+
+GOOD = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+class Line:
+    def __init__(self, width: int = 3):
+        self.width = width
+    def model(self):
+        return nn.Linear(self.width, 1)
+    def train_data(self):
+        return TensorDataset(torch.zeros(8, self.width), torch.zeros(8, 1))
+    def loss(self, model, batch):
+        return nn.functional.mse_loss(model(batch[0]), batch[1])
+    def optimizer(self, params, lr):
+        return torch.optim.SGD(params, lr=lr)
+
+def line(width: int = 3):
+    return Line(width)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean_imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def write(name: str, text: str) -> str:
+    Path(name).write_text(text, encoding="utf-8")
+    return name
+
+
+def test_built_in() -> None:
+    loaded = load_task("digits", ["optimizer=adamw", "hidden=16"])
+    assert isinstance(loaded.task, Task)
+    assert loaded.name == "digits"
+    assert loaded.settings == {
+        "depth": 1,
+        "dropout": 0.0,
+        "hidden": 16,
+        "init": "default",
+        "model": "mlp",
+        "momentum": 0.9,
+        "norm": "none",
+        "optimizer": "adamw",
+        "scale": "unit",
+    }
+    assert load_task("digits", {"hidden": 16, "optimizer": "adamw"}).settings == loaded.settings
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [("tasks.py:line", "tasks-line"), ("tasks.py:Line", "tasks-Line"), ("./tasks.py:line", "tasks-line")],
+)
+def test_file(spec: str, name: str) -> None:
+    write("tasks.py", GOOD)
+    loaded = load_task(spec, ["width=5"])
+    assert loaded.name == name
+    assert loaded.settings == {"width": 5}
+    assert loaded.task.model().in_features == 5
+
+
+def test_a_factory_called_task_needs_no_second_name() -> None:
+    write("lines.py", GOOD + "\ntask = line\n")
+    assert load_task("lines.py:task").name == "lines"
+
+
+def test_module_of_the_current_folder_and_of_a_package() -> None:
+    write("plain_module.py", GOOD)
+    Path("pack").mkdir()
+    write("pack/__init__.py", "")
+    write("pack/lines.py", GOOD)
+    assert load_task("plain_module:line").name == "plain_module-line"
+    assert load_task("pack.lines:line").name == "lines-line"
+
+
+def test_a_file_may_import_its_neighbour() -> None:
+    Path("sub").mkdir()
+    write("sub/neighbour.py", GOOD)
+    write("sub/mine.py", "from neighbour import line\n")
+    assert load_task("sub/mine.py:line").name == "mine-line"
+
+
+def test_a_file_that_is_called_like_another_module() -> None:
+    before = sys.modules.get("json")
+    write("json.py", GOOD)
+    assert load_task("json.py:line").task.model().in_features == 3
+    assert sys.modules.get("json") is before
+
+
+def test_an_edited_file_is_read_again_and_has_another_hash() -> None:
+    write("tasks.py", GOOD)
+    first = load_task("tasks.py:line")
+    assert load_task("tasks.py:line").source_sha256 == first.source_sha256
+    write("tasks.py", GOOD.replace("width: int = 3", "width: int = 4"))
+    second = load_task("tasks.py:line")
+    assert second.task.model().in_features == 4
+    assert second.source_sha256 != first.source_sha256
+
+
+def test_the_data_file_is_part_of_the_hash() -> None:
+    data = {"x_train": np.zeros((4, 2)), "y_train": np.arange(4.0), "x_val": np.zeros((4, 2)), "y_val": np.zeros(4)}
+    np.savez("data.npz", **data)
+    first = load_task("arrays", ["path=data.npz"])
+    np.savez("data.npz", **{**data, "y_val": np.ones(4)})
+    assert load_task("arrays", ["path=data.npz"]).source_sha256 != first.source_sha256
+    assert first.settings["path"] == "data.npz"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("digts", r"no task 'digts'; did you mean 'digits'\?; built in are digits, arrays, text"),
+        ("tasks", r"no task 'tasks'; did you mean 'tasks.py'\?"),
+        ("tasks.py", r"does not say which factory to call: it defines Line, line; write for example tasks.py:Line"),
+        ("only.py", r"does not say which factory to call: write only.py:make"),
+        ("empty.py", r"empty.py defines no function or class; `batchscope init FILE.py`"),
+        ("tasks.py:lines", r"tasks.py has no 'lines'; did you mean 'line'\?; it defines Line, line"),
+        ("tasks.py:torch", r"torch in tasks.py is module, which cannot be called"),
+        ("taks.py:line", r"no file taks.py; did you mean 'tasks.py'\?"),
+        ("no_such_module:line", r"no module 'no_such_module' to import"),
+        ("pack.nothing:line", r"no module 'pack' to import"),
+        (
+            "raises.py:make",
+            r"make\(\) in raises.py raised KeyError: 'alpha' \(raises.py, line 3: return table\['alpha'\]\)",
+        ),
+        ("none.py:make", r"make\(\) in none.py returned None; end it with `return`"),
+        ("half.py:make", r"type Half, which lacks train_data, optimizer; add to it: def train_data\(self\) -> Dataset"),
+        ("half.py:the_class", r"type type, which lacks|returned the class"),
+        ("syntax.py:make", r"importing syntax.py raised SyntaxError: .* \(syntax.py, line 2\)"),
+        ("import.py:make", r"importing import.py raised ModuleNotFoundError: No module named 'nothing_there'"),
+        ("exits.py:make", r"importing exits.py raised SystemExit: 1 .*`if __name__ == '__main__':`"),
+    ],
+)
+def test_what_is_wrong_is_said(spec: str, message: str) -> None:
+    write("tasks.py", GOOD)
+    write("empty.py", "x = 3\n")
+    write("only.py", "def make():\n    pass\n\ndef measure(x):\n    pass\n")
+    write("raises.py", "def make():\n    table = {}\n    return table['alpha']\n")
+    write("none.py", "def make():\n    pass\n")
+    half = "class Half:\n    def model(self): ...\n    def loss(self, model, batch): ...\n"
+    write("half.py", f"{half}\ndef make():\n    return Half()\n\ndef the_class():\n    return Half\n")
+    write("syntax.py", "x = 1\ndef make(:\n")
+    write("import.py", "import nothing_there\n")
+    write("exits.py", "import sys\nsys.exit(1)\n")
+    with pytest.raises(TaskError, match=message) as caught:
+        load_task(spec)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_users_own_exception_is_the_cause() -> None:
+    write("raises.py", "def make():\n    raise OSError('no such disk')\n")
+    with pytest.raises(TaskError) as caught:
+        load_task("raises.py:make")
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.__traceback__ is not None
+
+
+def test_a_missing_import_inside_a_module_is_not_called_a_missing_module() -> None:
+    write("broken_inside.py", "import nothing_there\n")
+    with pytest.raises(TaskError, match=r"importing broken_inside raised ModuleNotFoundError: .*'nothing_there'"):
+        load_task("broken_inside:make")

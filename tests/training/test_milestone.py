@@ -1,0 +1,168 @@
+"""The milestone on the way to a target, in closed form; and a run that went on, seen as it was when it passed it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from batchscope.fits.targets import milestone_of
+from batchscope.store.codec import encode
+from batchscope.store.records import Row, RunConfig, RunResult, RunStatus, Target
+from batchscope.store.runs import Store, StoredRun
+from batchscope.tasks.workload import Workload
+from batchscope.training.loop import Training
+from batchscope.training.milestone import as_set_aside
+from batchscope.training.stopping import PauseRule, StepLimitRule
+
+
+def begun(value: float | None, metric: str = "val_loss") -> list[Row]:
+    return [{"kind": "noise", "step": 0}, {"kind": "evaluation", "step": 0, "metrics": {metric: value}}]
+
+
+def loss(value: float) -> Target:
+    return Target(metric="val_loss", value=value, mode="min")
+
+
+def score(value: float) -> Target:
+    return Target(metric="val_loss", value=value, mode="max")
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "expected"),
+    [
+        (2.0, loss(0.1), 0.1 * 20**0.3),
+        (0.1, score(0.9), 1 - 0.1 * 9**0.3),
+        (-3.0, score(0.5), 1 - 0.5 * 8**0.3),
+        (2.0, loss(0.0), 0.1 * 2.0),  # no zero to measure from
+        (2.0, loss(-8.0), -8.0 + 0.1 * 10.0),
+        (10.0, score(30.0), 30.0 - 0.1 * 20.0),  # a score in per cent
+        (0.2, score(1.0), 1.0 - 0.1 * 0.8),
+    ],
+)
+def test_the_milestone_in_closed_form(start: float, target: Target, expected: float) -> None:
+    found = milestone_of(begun(start), target)
+    assert found is not None
+    assert found.value == pytest.approx(expected)
+    assert (found.metric, found.mode) == (target.metric, target.mode)
+
+
+@given(start=st.integers(-(10**6), 10**6), value=st.integers(-(10**6), 10**6), smaller=st.booleans())
+def test_the_milestone_lies_on_the_way(start: float, value: float, smaller: bool) -> None:
+    start, value = start / 1000, value / 1000
+    target = loss(value) if smaller else score(value)
+    found = milestone_of(begun(start), target)
+    if target.met_by(start):
+        assert found is None
+    else:
+        assert found is not None
+        assert found.met_by(value)
+        assert min(start, value) < found.value < max(start, value)
+
+
+@pytest.mark.parametrize("rows", [begun(None), begun(math.inf), begun(1.0, "other"), begun(0.05), []])
+def test_no_milestone_where_the_start_is_not_known_or_meets_the_target(rows: list[Row]) -> None:
+    assert milestone_of(rows, loss(0.1)) is None
+
+
+class Valley:
+    """Loss ½ w², which full gradient steps shrink by (1 - lr)² each."""
+
+    def model(self) -> nn.Module:
+        model = nn.Linear(1, 1, bias=False).double()
+        nn.init.constant_(model.weight, 2.0)
+        return model
+
+    def train_data(self) -> TensorDataset:
+        return TensorDataset(torch.ones(16, 1, dtype=torch.float64))
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        return 0.5 * model(batch[0]).square().mean()
+
+    def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD(params, lr=lr)
+
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+        value = 0.5 * float(next(model.parameters()).detach().square().sum())
+        return {"val_loss": value, "undefined": math.nan}
+
+
+CONFIG = RunConfig(task="valley", batch_size=4, micro_batch_size=4, lr=0.05, max_steps=500, target=loss(0.01))
+
+
+class Made:
+    """A run in a store that is set aside where its rules say, and goes on."""
+
+    def __init__(self, folder: Path, config: RunConfig = CONFIG) -> None:
+        self.store, self.config = Store(folder, {}), config
+        self.training: Training | None = None
+
+    def __enter__(self) -> Made:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+    def advance(self, *rules: Any) -> StoredRun:
+        writer = self.store.start(self.config) if self.training is None else self.store.go_on(self.config)
+        self.training = self.training or Training(Workload(Valley()), self.config, on_row=writer.append)
+        return writer.finish(self.training.advance(rules, writer.append))
+
+
+def same(run: StoredRun, other: StoredRun) -> bool:
+    """Equal but for the hash of a file that has grown since; as it is written, because NaN is not equal to itself."""
+
+    def told(result: RunResult | None) -> Any:
+        assert result is not None
+        return encode(replace(result, rows_sha256=""))
+
+    return (run.id, run.config, run.rows) == (other.id, other.config, other.rows) and told(run.result) == told(
+        other.result
+    )
+
+
+@pytest.mark.parametrize("target", [loss(0.01), None])
+def test_a_run_that_went_on_is_seen_as_it_was_at_its_milestone(tmp_path: Path, target: Target | None) -> None:
+    milestone = loss(0.3)
+    with Made(tmp_path, replace(CONFIG, target=target, max_steps=90)) as made:
+        paused = made.advance(PauseRule(milestone=milestone))
+        whole = made.advance()
+        stored = made.store.finished(made.config)
+    assert paused.result is not None
+    assert whole.result is not None
+    assert (paused.result.status, whole.result.steps > 1.5 * paused.result.steps) == (RunStatus.PAUSED, True)
+    assert stored is not None
+    for run in (whole, stored):
+        assert same(as_set_aside(run, milestone), paused)
+    assert same(as_set_aside(paused, milestone), paused)
+
+
+def test_a_run_with_a_limit_in_steps_is_seen_at_whichever_came_first(tmp_path: Path) -> None:
+    with Made(tmp_path) as made:
+        early = made.advance(StepLimitRule(steps=7), PauseRule(milestone=loss(0.3)))
+        paused = made.advance(PauseRule(milestone=loss(0.3)))
+        whole = made.advance()
+    assert early.result is not None
+    assert early.result.steps == 7
+    assert same(as_set_aside(whole, loss(0.3), limit=7), early)
+    assert same(as_set_aside(whole, loss(0.3), limit=10_000), paused)
+
+
+def test_a_run_that_ended_before_its_milestone_or_in_that_evaluation_is_what_it_is(tmp_path: Path) -> None:
+    with Made(tmp_path) as made:
+        run = made.advance()
+    assert as_set_aside(run, loss(0.0)) is run  # never passed
+    assert as_set_aside(run, loss(0.01)) is run  # passed with the target
+    assert run.result is not None
+    late = as_set_aside(run, loss(float(run.rows[-2]["metrics"]["val_loss"])))
+    assert late.result is not None
+    assert late.result.status is RunStatus.PAUSED

@@ -1,0 +1,173 @@
+"""The course of a run, and the rules that end it, on made-up courses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchscope.errors import TargetError
+from batchscope.store.metrics import target_metric, without_end
+from batchscope.store.records import RunStatus, Target
+from batchscope.training.stopping import BehindRule, DeadlineRule, History, PlateauRule, StallRule
+
+DOWN, UP = Target(metric="m", value=0.5, mode="min"), Target(metric="m", value=0.5, mode="max")
+
+
+def course(target: Target, values: Sequence[tuple[int, float]], losses: Sequence[float] | None = None) -> History:
+    history = History(target=target)
+    for i, (step, value) in enumerate(values):
+        history.add(step, losses[i] if losses else None, {"m": value})
+    return history
+
+
+@given(a=st.floats(0.01, 10), exponent=st.floats(0.1, 2), before=st.integers(1, 1000), gap=st.integers(1, 100))
+def test_first_passage_is_exact_on_a_curve_linear_in_log_steps(
+    a: float, exponent: float, before: int, gap: int
+) -> None:
+    """m(s) = a - e ln(s) crosses the target at exp((a - target) / e), wherever the two evaluations around it stand."""
+    after = before + gap
+    value = {s: a - exponent * math.log(s) for s in (before, after)}
+    target = Target(metric="m", value=(value[before] + value[after]) / 2, mode="min")
+    history = course(target, [(0, a + 1), (before, value[before]), (after, value[after])])
+    assert history.reached
+    assert history.steps_to_target == pytest.approx(math.exp((a - target.value) / exponent), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([(0, 2.0), (1, 0.4)], 1.0),  # nothing lies before the first step: no interpolation from step 0
+        ([(0, 2.0), (10, 1.0), (20, 0.5)], 20.0),
+        ([(0, 2.0), (10, 0.75), (40, 0.25)], 20.0),  # half-way, in log steps
+        ([(0, 2.0), (10, math.nan), (20, 0.4)], 20.0),
+        ([(0, 2.0), (10, 1.0), (20, 0.51)], None),
+        ([(0, 0.4)], None),  # before the first step nothing is reached
+    ],
+)
+def test_steps_to_target(values: list[tuple[int, float]], expected: float | None) -> None:
+    assert course(DOWN, values).steps_to_target == (expected if expected is None else pytest.approx(expected))
+    mirrored = [(step, 1.0 - value) for step, value in values]
+    assert course(UP, mirrored).steps_to_target == (expected if expected is None else pytest.approx(expected))
+
+
+def test_the_best_evaluation() -> None:
+    values = [(0, math.nan), (1, 3.0), (2, 1.0), (3, 2.0), (4, math.nan), (5, 1.0)]
+    assert course(DOWN, values).best_index == 2
+    assert course(UP, values).best_index == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "loss", "diverged"),
+    [(1.0, 1.0, False), (1.0, None, False), (math.nan, 1.0, True), (math.inf, 1.0, True), (1.0, math.nan, True)],
+)
+def test_divergence(value: float, loss: float | None, diverged: bool) -> None:
+    history = History(target=DOWN)
+    history.add(3, loss, {"m": value})
+    assert history.diverged == diverged
+
+
+def test_a_run_without_improvement_is_stalled_or_overfitted() -> None:
+    """The best evaluation is at step 100; half of the run later it ends, and the training loss decides its name."""
+    rule = StallRule(patience=0.5)
+    values = [(0, 2.0), (50, 1.5), (100, 1.0), (150, 1.1), (199, 1.1), (200, 1.1)]
+    flat, falling = [1.0] * 6, [2.0, 1.5, 1.0, 0.9, 0.8, 0.69]
+    assert rule(course(DOWN, values[:5], flat[:5])) is None
+    assert rule(course(DOWN, values, flat)) is RunStatus.STALLED
+    assert rule(course(DOWN, values, falling)) is RunStatus.OVERFIT
+    assert rule(course(DOWN, values, [*falling[:5], 0.71])) is RunStatus.STALLED
+
+
+def test_short_runs_never_stall() -> None:
+    rule = StallRule(patience=0.5, least_steps=50)
+    assert rule(course(DOWN, [(0, 2.0), (1, 1.0), (50, 1.5)])) is None
+    assert rule(course(DOWN, [(0, 2.0), (1, 1.0), (51, 1.5)])) is RunStatus.STALLED
+
+
+def reference(target: Target = DOWN) -> list[tuple[float, float]]:
+    """A finished run whose metric is 2 / time, reaching 0.5 at time 4; mirrored for a metric that grows."""
+    points = [(0.0, 3.0), *((t / 2, 4 / t) for t in range(1, 9))]
+    return points if target.mode == "min" else [(t, 1.0 - v) for t, v in points]
+
+
+@pytest.mark.parametrize("target", [DOWN, UP])
+@pytest.mark.parametrize(("slower", "ends"), [(1.0, False), (1.4, False), (1.9, True), (3.0, True)])
+def test_a_run_that_lags_by_more_than_the_factor_ends(target: Target, slower: float, ends: bool) -> None:
+    """The same curve, stretched in time by `slower`; steps take 0.1 s."""
+    rule = BehindRule(reference=reference(target), step_time=0.1, factor=1.5)
+    history = History(target=target)
+    statuses: list[RunStatus | None] = []
+    for step in range(1, int(40 * min(slower, 1.45))):
+        value = 2 * slower / (step * 0.1)
+        history.add(step, None, {"m": value if target.mode == "min" else 1.0 - value})
+        statuses.append(rule(history))
+    assert (RunStatus.BEHIND in statuses) == ends
+
+
+def test_the_lag_is_a_ratio_of_times() -> None:
+    rule = BehindRule(reference=reference(), step_time=0.1, factor=1.5)
+    history = course(DOWN, [(0, 3.0), (30, 1.0), (40, 1.3)])
+    assert rule.lag(history, 1) == pytest.approx(3.0 / 2.0)  # 1.0 at time 3; the reference had it at time 2
+    assert rule.lag(history, 2) == pytest.approx(4.0 / 2.0)  # its best so far counts, not the last value
+    assert rule.lag(history) == rule.lag(history, 2)
+
+
+def test_a_run_as_long_as_the_factor_allows_ends_whatever_its_metric() -> None:
+    rule = BehindRule(reference=reference(), step_time=0.1, factor=1.5)
+    assert rule(course(DOWN, [(0, 3.0), (59, 0.51)])) is None
+    assert rule(course(DOWN, [(0, 3.0), (60, 0.51)])) is RunStatus.BEHIND
+
+
+def test_one_bad_evaluation_is_no_lag() -> None:
+    """Only `patience` evaluations in a row count, and none in the first third."""
+    rule = BehindRule(reference=reference(), step_time=0.1, factor=1.5)
+    assert rule(course(DOWN, [(0, 3.0), (2, 3.0), (8, 3.0), (13, 3.0)])) is None
+    assert rule(course(DOWN, [(0, 3.0), (10, 2.0), (15, 1.4), (30, 1.4)])) is None
+    assert rule(course(DOWN, [(0, 3.0), (20, 2.0), (22, 2.0), (24, 2.0)])) is RunStatus.BEHIND
+
+
+@pytest.mark.parametrize("target", [DOWN, UP])
+def test_the_plateau_is_where_the_last_stretch_gains_little(target: Target) -> None:
+    """m(s) = exp(-s / 40): since 0.6 s it has gained exp(-0.6 s / 40) - exp(-s / 40) of 1 - exp(-s / 40) in all."""
+
+    def values(last: int) -> list[tuple[int, float]]:
+        falling = [(s, math.exp(-s / 40)) for s in range(0, last + 1)]
+        return falling if target.mode == "min" else [(s, -v) for s, v in falling]
+
+    share = {s: (math.exp(-0.6 * s / 40) - math.exp(-s / 40)) / (1 - math.exp(-s / 40)) for s in (150, 400)}
+    assert share[150] > 0.02 > share[400]
+    rule = PlateauRule()
+    assert rule(course(target, values(150))) is None
+    assert rule(course(target, values(400))) is RunStatus.LEVELLED_OFF
+    assert rule(course(target, [(0, 1.0), (20, 1.0), (49, 1.0)])) is None  # too short to tell
+
+
+def test_the_deadline() -> None:
+    now = [9.9]
+    rule = DeadlineRule(clock=lambda: now[0], deadline=10.0)
+    assert rule(course(DOWN, [(0, 1.0)])) is None
+    now[0] = 10.0
+    assert rule(course(DOWN, [(0, 1.0)])) is RunStatus.OUT_OF_TIME
+
+
+@pytest.mark.parametrize(
+    ("metrics", "chosen"),
+    [
+        (["test_loss", "val_accuracy", "val_loss"], ("val_loss", False)),
+        (["aux_loss", "val_top1_accuracy"], ("aux_loss", False)),
+        (["depth", "val_F1"], ("val_F1", True)),
+    ],
+)
+def test_the_metric_to_aim_at(metrics: list[str], chosen: tuple[str, bool]) -> None:
+    assert target_metric(metrics) == chosen
+    endless = without_end(metrics)
+    assert (endless.metric, endless.mode) == (chosen[0], "max" if chosen[1] else "min")
+    assert not any(endless.met_by(sign * 1e300) for sign in (1, -1))
+
+
+def test_an_unknown_metric_is_not_guessed() -> None:
+    with pytest.raises(TargetError, match=r"none of the metrics depth, test_loss is a loss or a known score"):
+        target_metric(["depth", "test_loss"])
