@@ -10,56 +10,30 @@ trains nothing.
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib.util
-import json
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from batchscope.store.files import write_text
+from finders_file import SEEDS, entry_of, keep
+from replay import Game
+from rivals import FINDERS, RIVALS
 from tables import TASKS, Table
-from yardstick import Yardstick, fingerprint, tables
+from yardstick import Yardstick, tables
 
-__all__ = ["PATH", "SEEDS", "found"]
-
-PATH = Path(__file__).resolve().parent / "finders.json"
-SEEDS = 3
-
-
-@functools.cache
-def _kept(written_ns: int) -> dict[str, Any]:
-    return json.loads(PATH.read_text()) if written_ns else {}
-
-
-def _now() -> dict[str, Any]:
-    return _kept(PATH.stat().st_mtime_ns if PATH.exists() else 0)
-
-
-def found(rival: str, table: Table, seed: int) -> dict[str, Any]:
-    """What a finder found: `batch_size`, `lr`, and its `steps` by batch size. Three seeds were run.
-
-    Raises:
-        KeyError: it was not run on this task.
-    """
-    return _now()[f"{table.task.name} {fingerprint(table)}"][rival][seed % SEEDS]
+__all__ = ["main"]
 
 
 def _measure(table: Table) -> None:
-    from rivals import FINDERS
-
-    kept = _now()
-    entry = kept.setdefault(f"{table.task.name} {fingerprint(table)}", {})
+    """Run the finders that were not run on this task before, and keep what they find."""
     for rival, measure in FINDERS.items():
-        if rival in entry:
+        if rival in entry_of(table):
             continue
         if rival == "Lightning finders" and importlib.util.find_spec("lightning") is None:
             print(f'{table.task.name}: {rival} left out: pip install -c constraints.txt -e ".[bench]"')
             continue
-        entry[rival] = [measure(table, seed) for seed in range(SEEDS)]
-        print(f"{table.task.name}: {rival}: {entry[rival]}", flush=True)
-        write_text(PATH, json.dumps(kept, indent=1, sort_keys=True) + "\n")
+        found = [measure(table, seed) for seed in range(SEEDS)]
+        print(f"{table.task.name}: {rival}: {found}", flush=True)
+        keep(table, rival, found)
 
 
 def main() -> None:
@@ -68,14 +42,11 @@ def main() -> None:
     parser.add_argument("task", nargs="+", choices=[*TASKS, "all"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    from replay import Game
-    from rivals import FINDERS, RIVALS
-
     yardstick = Yardstick(may_train=True)
     for table in tables([] if "all" in arguments.task else arguments.task):
         _measure(table)
         for rival in ("default", "largest, linear", "largest, square root", *FINDERS):
-            if rival in FINDERS and rival not in _now()[f"{table.task.name} {fingerprint(table)}"]:
+            if rival in FINDERS and rival not in entry_of(table):
                 continue
             for seed in range(SEEDS if rival in FINDERS else 1):
                 game = Game(table=table, yardstick=yardstick, profile="knee512", seed=seed)

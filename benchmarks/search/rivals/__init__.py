@@ -25,7 +25,7 @@ RIVALS: dict[str, Callable[[Game], None]] = {
 }
 
 FINDERS = {"Lightning finders": lightning_finders.measure, "noise scale": noise_scale.measure}
-"""Those that train by themselves, once a task and seed; `finders.py` keeps what they find."""
+"""Those that train by themselves, once a task and seed; `finders.py` runs them."""
 
 NEEDS = {
     "Optuna TPE": "optuna",

@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from typing import Any
 
-from finders import found
+from finders_file import found
 from replay import Game, default_lr
 from tables import Table
 

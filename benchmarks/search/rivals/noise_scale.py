@@ -7,7 +7,7 @@ from typing import Any
 
 from batchscope.errors import TaskError
 from batchscope.training.noise import measure_noise
-from finders import found
+from finders_file import found
 from replay import DEFAULT_BATCH_SIZE, Game, default_lr
 from tables import Table
 
