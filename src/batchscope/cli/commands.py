@@ -17,6 +17,7 @@ from cyclopts import App, CycloptsError
 
 from ..errors import BatchscopeError, UsageError
 from ..search.question import Question, hardest_first, parse_current, parse_within
+from ..search.strategies import SearchName
 from .answering import answer
 from .laboratory import claims, study
 from .options import Flag, Options, ResultOptions, Targets
@@ -50,7 +51,7 @@ def find(
     max_batch_size: int | None = None,
     hardware: Path | None = None,
     schedule: Literal["constant", "linear", "cosine"] = "constant",
-    search: Literal["anchors", "optuna", "halving", "grid"] = "anchors",
+    search: SearchName = "anchors",
     trainings: float = Question.trainings,
     keep_model: Path | None = None,
     dry_run: Flag = False,

@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..laboratory.records import Length, NamedStudy, StudyQuestion
 from ..laboratory.studies import named_study, names
 from ..search.question import parse_seconds
+from ..tasks.builtin import BUILT_IN
 from ..tasks.settings import near_miss
 
 __all__ = ["Numbers", "StudyWords", "choose", "default_task", "parsed_numbers"]
@@ -19,7 +20,6 @@ __all__ = ["Numbers", "StudyWords", "choose", "default_task", "parsed_numbers"]
 Numbers = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False, show_default=False)]
 """Separated by commas, or the option repeated."""
 
-_BUILT_IN_TASKS = ("digits", "arrays", "text")
 _MOST_SEEDS = 1000
 _DEFAULT_PATIENCE, _DEFAULT_CAP = 10.0, 1000.0
 
@@ -38,11 +38,11 @@ def choose(what: str, task: str | None) -> tuple[NamedStudy | None, str | None]:
     known, name = names(), what.replace("-", "_")
     if name in known:
         return named_study(name), task
-    if task is None and (what in _BUILT_IN_TASKS or any(sign in what for sign in ":/.")):
+    if task is None and (what in BUILT_IN or any(sign in what for sign in ":/.")):
         return None, what
     raise UsageError(
-        f"there is no study {what!r}{near_miss(what, [*known, *_BUILT_IN_TASKS])}; named studies are "
-        f"{', '.join(known) or 'none yet'}; a study of your own is named by its task: {', '.join(_BUILT_IN_TASKS)}, "
+        f"there is no study {what!r}{near_miss(what, [*known, *BUILT_IN])}; named studies are "
+        f"{', '.join(known) or 'none yet'}; a study of your own is named by its task: {', '.join(BUILT_IN)}, "
         "package.module:factory or path/to/file.py:factory"
     )
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from ..errors import UsageError
 from ..fits.curves import curve_of, steps_to_target
 from ..store.records import RunStatus
 from ..store.runs import StoredRun
 from .state import Findings
-from .strategies.grid import Grid
-from .strategies.halving import Halving
-from .strategies.optuna import TreeParzen, require_optuna
+from .strategies import SEARCHES, offer_of
 from .strategies.space import Request, Space, Strategy, Trial, follow
 
 __all__ = [
@@ -30,24 +29,25 @@ __all__ = [
     "trial_of",
 ]
 
-NAMES = {"optuna": "Optuna's tree-structured Parzen estimator", "halving": "successive halving", "grid": "a grid"}
+_OFFERS = {search: offer_of(search) for search in SEARCHES if search != "anchors"}
+
+NAMES = {search: offer.words for search, offer in _OFFERS.items()}
 """In words, by what a user writes after `--search`."""
 
-TYPICAL_RUNS = {"anchors": 8.0, "optuna": 35.0, "halving": 8.0, "grid": 60.0}
+TYPICAL_RUNS = {"anchors": 8.0} | {search: offer.typical_runs for search, offer in _OFFERS.items()}
 """What each costs, in trainings at its recipe; the range is given with it."""
-
-_HALVING_BUDGET = 6.0
-"""In first runs. The last three configurations then get as far as the first run, if they are as fast."""
 
 
 def require(search: str) -> None:
     """Make sure before anything is measured that the search can be made.
 
     Raises:
-        UsageError: it needs a package that is not installed.
+        UsageError: there is no such search, or it needs a package that is not installed.
     """
-    if search == "optuna":
-        require_optuna()
+    if search not in SEARCHES:
+        raise UsageError(f"there is no search {search!r}; there are {', '.join(SEARCHES)}")
+    if search in _OFFERS:
+        _OFFERS[search].require()
 
 
 def carry_out(findings: Findings, run: Callable[[Request, int | None], StoredRun | None]) -> None:
@@ -74,13 +74,8 @@ def space_of(findings: Findings) -> Space:
 
 
 def strategy_of(findings: Findings) -> Strategy:
-    """The strategy that was asked for; the budget of halving follows from what the first run took."""
-    if findings.question.search == "optuna":
-        return TreeParzen()
-    if findings.question.search == "grid":
-        return Grid()
-    first = given_to(findings)[0]
-    return Halving(budget=_HALVING_BUDGET * (first.cost_to_target or first.cost))
+    """The strategy that was asked for, made for what the first run took."""
+    return _OFFERS[findings.question.search].build(given_to(findings)[0])
 
 
 def given_to(findings: Findings) -> list[Trial]:

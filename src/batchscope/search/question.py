@@ -9,6 +9,7 @@ from typing import Literal
 
 from ..errors import TargetError, UsageError
 from ..store.records import Target
+from .strategies import SearchName
 
 __all__ = [
     "CurrentRecipe",
@@ -79,7 +80,7 @@ class Question:
     memory_limit: int | None = None
     seed: int = 0
     trainings: float = 12.0
-    search: Literal["anchors", "optuna", "halving", "grid"] = "anchors"
+    search: SearchName = "anchors"
 
     def __post_init__(self) -> None:
         if self.max_batch_size is not None and self.max_batch_size < 1:

@@ -16,13 +16,12 @@ from typing import Any
 
 from ..errors import TaskError
 from ..hardware.random_state import preserved_random_state
+from .builtin import BUILT_IN
 from .protocol import Task
 from .settings import bind, near_miss, plain
 from .user_code import explained
 
-__all__ = ["BUILT_IN", "LoadedTask", "as_loaded", "load_task"]
-
-BUILT_IN = ("digits", "arrays", "text")
+__all__ = ["LoadedTask", "as_loaded", "load_task"]
 
 _LINES = {
     "model": "def model(self) -> nn.Module: ...",

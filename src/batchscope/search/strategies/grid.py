@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .space import Pair, Request, Space, Trial, cut_off, trial_at
+from .space import Offer, Pair, Request, Space, Trial, cut_off, trial_at
 
-__all__ = ["Grid"]
+__all__ = ["OFFER", "Grid"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +60,6 @@ class Grid:
         span = math.log(space.lr_high / space.lr_low)
         steps = math.ceil(span / math.log(self.lr_factor) - 1e-9)
         return [space.lr_at(k / steps) for k in range(steps + 1)] if steps else [space.lr_high]
+
+
+OFFER = Offer(words="a grid", typical_runs=60.0, build=lambda first: Grid())

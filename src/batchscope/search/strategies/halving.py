@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .space import Pair, Request, Space, Trial, cut_off, trial_at
+from .space import Offer, Pair, Request, Space, Trial, cut_off, trial_at
 
-__all__ = ["Halving", "Rung"]
+__all__ = ["OFFER", "Halving", "Rung"]
 
 _EXACT = 1.0 - 1e-9
+_BUDGET = 6.0
+"""In first runs. The last three configurations then get as far as the first run, if they are as fast."""
 
 
 class Rung(NamedTuple):
@@ -111,3 +113,10 @@ def _rank(trial: Trial | None, limit: float) -> tuple[int, float]:
     if trial.cost_to_target is not None and trial.cost_to_target <= limit:
         return 0, trial.cost_to_target
     return (2 if trial.status == "failed" and trial.cost < _EXACT * limit else 1), trial.loss_at(limit)
+
+
+OFFER = Offer(
+    words="successive halving",
+    typical_runs=8.0,
+    build=lambda first: Halving(budget=_BUDGET * (first.cost_to_target or first.cost)),
+)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import UsageError
-from .space import Pair, Request, Space, Trial, cut_off, trial_at
+from .space import Offer, Pair, Request, Space, Trial, cut_off, trial_at
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["TreeParzen", "require_optuna"]
+__all__ = ["OFFER", "TreeParzen", "require_optuna"]
 
 _RUNGS = tuple(2.0**-k for k in (4, 3, 2, 1, 0))
 """Where runs are compared on their way, as shares of the cost at which they are cut off."""
@@ -180,3 +180,11 @@ def _quiet() -> Generator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(level)
+
+
+OFFER = Offer(
+    words="Optuna's tree-structured Parzen estimator",
+    typical_runs=35.0,
+    build=lambda first: TreeParzen(),
+    require=require_optuna,
+)

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-__all__ = ["Pair", "Request", "Space", "Strategy", "Trial", "best", "cut_off", "follow", "trial_at"]
+__all__ = ["Offer", "Pair", "Request", "Space", "Strategy", "Trial", "best", "cut_off", "follow", "trial_at"]
 
 _BELOW_CEILING = 3000.0
 """Highest rate ÷ lowest. On the tasks of `benchmarks/` the best rate lies 4 to 60 times below the ceiling at the batch
@@ -145,6 +145,27 @@ class Strategy(Protocol):
             The request; `None` when the strategy has finished.
         """
         ...
+
+
+def _needs_nothing() -> None:
+    """Nothing has to be installed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What a strategy's file says of it, so that `--search` can name it.
+
+    Attributes:
+        words: the search in words, for the terminal and the page.
+        typical_runs: what it costs, in trainings at its recipe; the predicted duration follows from it.
+        build: makes the strategy; it is given the first run of the search, which is there before a strategy is asked.
+        require: raises `UsageError` where a package is missing; called before anything is measured.
+    """
+
+    words: str
+    typical_runs: float
+    build: Callable[[Trial], Strategy]
+    require: Callable[[], None] = _needs_nothing
 
 
 def follow(
