@@ -1,7 +1,8 @@
 """The documents do not lie: their Python runs, their commands and options exist, their links lead somewhere.
 
 A fenced `python` block is run, the blocks of one document in order and in one namespace. A block whose first line is
-`# not run: REASON` is only compiled.
+`# not run: REASON` is only compiled, and so is one that begins with the file it belongs to (`tests/test_added_parts.py`
+runs those).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(batchscope [^`]+)`")
+ONLY_COMPILED = ("# not run:", "# src/batchscope/", "# tests/")
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)[^)]*\)")
 
 document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -64,7 +66,7 @@ def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.Monke
     for block in FENCE.finditer(path.read_text(encoding="utf-8")):
         if block[1] == "python":
             code = compile(block[2], f"{path.name}: block at character {block.start()}", "exec")
-            if not block[2].startswith("# not run:"):
+            if not block[2].startswith(ONLY_COMPILED):
                 exec(code, namespace)
 
 
