@@ -95,6 +95,12 @@ def test_every_room_has_a_contract_that_forbids_what_lies_above_it(room: str) ->
     assert not {"ignore_imports", "allow_indirect_imports"} & set(contract), "a contract of a room has no way around it"
 
 
+def test_the_picture_shows_every_room() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    picture = text.partition("```text")[2].partition("```")[0]
+    assert sorted(room for room in ROOMS if room not in picture.split()) == []
+
+
 def test_nothing_else_lies_at_the_root() -> None:
     assert {path.name for path in PACKAGE.iterdir() if path.is_file()} == AT_THE_ROOT
 
