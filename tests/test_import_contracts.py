@@ -22,7 +22,6 @@ CONTRACTS: list[dict[str, Any]] = tomllib.loads(
             "codec count errors fits plan records report search stopping store "
             "study study_courses study_file study_findings study_options study_rows study_view",
         ),
-        ("protected_modules", "cli testing"),
     ],
 )
 def test_contracts_name_every_module_they_are_about(key: str, modules: str) -> None:
