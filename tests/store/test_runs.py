@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 WORKER = """
 import os, sys, time
 sys.path.insert(0, {tests!r})
-from test_store import CONFIG, OTHER, QUESTION, finish, write_rows
+from test_runs import CONFIG, OTHER, QUESTION, finish, write_rows
 from batchscope.store import Store
 store = Store({root!r}, QUESTION)
 finish(store)
@@ -130,7 +130,7 @@ def test_killed_in_the_middle_of_a_line(tmp_path: Path, at_work: Callable[..., s
 
 def test_killed_between_rows_and_result(tmp_path: Path, at_work: Callable[..., subprocess.Popen[str]]) -> None:
     sleep = "os.replace = lambda *paths: (print('ready', flush=True), time.sleep(60))"
-    kill(at_work(f"{sleep}; from test_store import RESULT; writer.finish(RESULT)"))
+    kill(at_work(f"{sleep}; from test_runs import RESULT; writer.finish(RESULT)"))
     with Store(tmp_path / "out", QUESTION) as store:
         assert store.finished(OTHER) is None
         finish(store, OTHER)

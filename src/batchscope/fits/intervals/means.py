@@ -192,9 +192,10 @@ def t_quantile(degrees_of_freedom: float) -> float:
         >>> round(t_quantile(4), 3)
         2.132
     """
-    from scipy.stats import t
+    # What scipy.stats.t.ppf calls; a search needs no more of scipy.stats, which is slow to import.
+    from scipy.special import stdtrit
 
-    return float(t.ppf(1 - TAIL, degrees_of_freedom))
+    return float(stdtrit(degrees_of_freedom, 1 - TAIL))
 
 
 def scatter(values: Sequence[float]) -> float:
