@@ -12,6 +12,7 @@ repeats the time of a hundred. The result goes to `benchmarks/results/probes.jso
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import statistics
 import time
@@ -170,6 +171,8 @@ def small_steps(ready: Workload) -> dict[str, Any]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     torch.set_num_threads(1)
     results: dict[str, Any] = {}
     for name in WIDTHS:

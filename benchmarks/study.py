@@ -30,7 +30,7 @@ QUESTION = StudyQuestion(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--page", type=Path, help="copy report.html to this file")
     asked = parser.parse_args()
     load = os.getloadavg()

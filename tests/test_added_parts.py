@@ -36,7 +36,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_in(folder: Path, *command: str) -> str:
     """What a command says in a folder, with the package that lies there; it must end well."""
-    call = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder / 'src')!r}); {command[0]}", *command[1:]]
+    here = f"import sys; sys.path.insert(0, {str(folder / 'src')!r}); "
+    call = [sys.executable, "-c", here + command[0], *command[1:]]
     done = subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
