@@ -13,6 +13,8 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 FOLDERS = (BENCHMARKS, BENCHMARKS / "search")
 """What the scripts have on their path: modules of both are imported by their bare names."""
 
+pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="needs benchmarks/, which a source distribution lacks")
+
 
 def module_files() -> dict[str, Path]:
     """The file of every module, by the name under which it is imported."""
