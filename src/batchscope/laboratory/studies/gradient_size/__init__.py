@@ -39,31 +39,34 @@ def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
             "1,64,1024"
         )
     if len(question.lrs) > 1:
-        raise UsageError(f"gradient_size trains and measures at one rate, and --lrs has {len(question.lrs)}; give one")
+        raise UsageError(
+            f"gradient_size trains and measures at one learning rate, and --lrs has {len(question.lrs)}; give one"
+        )
     return (Arm(batch_size=size, lr=lr, length=question.length, schedule=question.schedule),)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def train_and_measure(laboratory: Laboratory) -> None:
     """Train, and measure at the early checkpoint and at the end."""
-    from ....training.executors.processes import SharedRepeats
-    from .measure import Asked, gradient_sums_at
+    from .measure import Asked, measure_gradient_sums
 
     question = laboratory.question
     runs = [laboratory.run(laboratory.arms[0], seed, keep=KEPT) for seed in question.seeds]
-    checkpoints = [(run, at) for run in runs if run for at in checkpoints_of(run, laboratory.examples)[-2:]]
-    with SharedRepeats(laboratory.loaded, laboratory.workload, late=lambda: laboratory.late) as shared:
-        for i, (run, at) in enumerate(checkpoints):
-            part = "end" if at.part == "end" else "early"
-            asked = Asked(
-                batch_sizes=tuple(sorted(question.batch_sizes)),
-                lr=question.lrs[0],
-                repeats=question.repeats or 2,
-                share=_SHARES[part],
-                published_mark=_MARKS[part],
+    asked: list[Asked] = []
+    for run in filter(None, runs):
+        for checkpoint in checkpoints_of(run, laboratory.examples)[-2:]:
+            part = "end" if checkpoint.part == "end" else "early"
+            asked.append(
+                Asked(
+                    run=run,
+                    checkpoint=checkpoint,
+                    batch_sizes=tuple(sorted(question.batch_sizes)),
+                    lr=question.lrs[0],
+                    repeats=question.repeats or 2,
+                    share=_SHARES[part],
+                    published_mark=_MARKS[part],
+                )
             )
-            weights = laboratory.weights(run, at.kept)
-            later = len(checkpoints) - 1 - i
-            laboratory.cut_off |= not gradient_sums_at(laboratory, shared, at, weights, asked, later=later)
+    laboratory.cut_off |= not measure_gradient_sums(laboratory, asked)
 
 
 def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
@@ -169,8 +172,9 @@ def _precision(found: Sequence[GradientSums], known: Sequence[GradientSums]) -> 
         )
         if s.diverged:
             yield Finding(
-                statement=f"{_place(s, known)}, steps of batch size {joined([count(b) for b in s.diverged])} at rate "
-                f"{number(s.lr)} diverge on the way through {count(s.samples)} samples: these sizes are left out",
+                statement=f"{_place(s, known)}, steps of batch size {joined([count(b) for b in s.diverged])} at "
+                f"learning rate {number(s.lr)} diverge on the way through {count(s.samples)} samples: these sizes are "
+                "left out",
                 tag="measured",
                 source="a norm is no number in one of the repeats",
             )
@@ -217,7 +221,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    carry_out=train_and_measure,
     conclude=conclude,
     sections=sections,
 )
