@@ -106,7 +106,7 @@ def test_norms_are_on_their_closed_form(tmp_path: Path) -> None:
         assert [sum(z.beyond) for z in sums.sizes] == [0, 0, 8]
     said = statements(found)
     assert "larger gradient, as a mean over the steps; here it is so" in said[0]
-    assert "spread of that gradient" in said[1]
+    assert "standard deviation of that gradient" in said[1]
     assert "here it is left open" in said[1]
     assert "small batches nevertheless travel farther" in said[3]
     assert "here it is so" in said[3]

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["STUDY"]
 
 _SOURCE = "Shen 2018, norms and histograms of summed gradients by batch size (A4, A5)"
-_RULE = "repeats of the same samples for every batch size; 90 % intervals over the repeats"
+_RULE = "repeats of the same samples for every batch size; 90 % confidence intervals over the repeats"
 _SHARES = {"early": 2.26e5 / 1.024e7, "end": 1.01e5 / 1.024e7}
-"""Of the largest batch's values, at or beyond the published marks (counts read off the figures)."""
+"""Share of the largest batch's values at or beyond the published marks (counts read off the figures)."""
 _MARKS = {"early": 0.0082, "end": 0.00702}
 _HEAVIER = 10.0
 """Times as many values beyond the mark: less is no much heavier tail. About a thousand were published."""
 
 
 def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
-    """One run, at the largest batch size."""
+    """The study's one run, at the largest batch size."""
     del examples
     size, lr = max(question.batch_sizes), question.lrs[0]
     if len(question.batch_sizes) < 2:
@@ -90,7 +90,7 @@ def _conclusions(known: Sequence[GradientSums], ids: Sequence[str]) -> Iterator[
             _norms,
         ),
         (
-            "the spread of that gradient over draws of samples grows with the batch size, all scaled to one mean",
+            "the standard deviation of that gradient's norm grows with the batch size, all scaled to one mean",
             lambda s: s.ratio_of_spreads,
             1.0,
             _spreads,
@@ -108,10 +108,10 @@ def _conclusions(known: Sequence[GradientSums], ids: Sequence[str]) -> Iterator[
             _ways,
         ),
     )
-    for said, value, bound, words in decided:
+    for statement, value, bound, words in decided:
         values = [value(s) for s in known]
         yield conclusion(
-            said,
+            statement,
             all_of([is_above(v, bound) for v in values]),
             "; ".join(f"{_place(s, known)}, {words(s)}" for s in known),
             source=f"{_SOURCE}; {_RULE}; it must hold at every checkpoint",
@@ -185,7 +185,7 @@ def _precision(found: Sequence[GradientSums], known: Sequence[GradientSums]) -> 
 
 
 def _published_repeats(s: GradientSums) -> Iterator[Finding]:
-    """What as many repeats as were published would take."""
+    """Finding: what as many repeats as were published would take."""
     time = s.published_repeats_s
     if time is None or time.value is None:
         return
