@@ -26,7 +26,7 @@ from torch.utils.data import TensorDataset
 from batchscope.probes.activation_drift import ActivationDrift
 from batchscope.probes.competition import measure_competition
 from batchscope.probes.covariate_shift import measure_covariate_shift
-from batchscope.probes.deferred_sgd import HeldBackSGD
+from batchscope.probes.deferred_sgd import DeferredSGD
 from batchscope.probes.distance import DistanceFromInit
 from batchscope.probes.gradient_histogram import measure_histograms
 from batchscope.probes.gradient_statistics import measure_gradients
@@ -148,7 +148,7 @@ def small_steps(ready: Workload) -> dict[str, Any]:
         steps = Steps(ready, size)
         model = ready.model(0)
         watched = model.get_parameter([name for name, _ in model.named_parameters()][-2])
-        held_back = HeldBackSGD(ready, model, lr=0.01, watched=watched, trial=steps.batch)
+        held_back = DeferredSGD(ready, model, lr=0.01, watched=watched, trial=steps.batch)
         plain, mine = (
             cpu_seconds(lambda take=take: [take() for _ in range(32)], 3) / 32
             for take in (steps.one_step, lambda held_back=held_back, steps=steps: held_back.step(steps.batch))

@@ -1,4 +1,4 @@
-"""Updates that are held back, against the same steps with autograd and every weight updated at once, in float64."""
+"""Updates that are deferred, against the same steps with autograd and every weight updated at once, in float64."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from batchscope.probes import deferred_sgd as held_back_sgd
-from batchscope.probes.deferred_sgd import HeldBackSGD
+from batchscope.probes.deferred_sgd import DeferredSGD
 from batchscope.tasks.protocol import task
 from batchscope.tasks.workload import Workload
 
 EXAMPLES, LR = 48, 0.2
+GATHERING: Any = {"rows": 5, "smallest": 1}
+"""Every layer counts as large, and five rows fill its buffer."""
 
 
 class Residual(nn.Module):
@@ -88,17 +89,9 @@ def batches(workload: Workload, size: int) -> list[Any]:
     return [workload.batch(part) for part in torch.arange(EXAMPLES).split(size)]
 
 
-@pytest.fixture
-def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every layer counts as large, and five rows fill a buffer."""
-    monkeypatch.setattr(held_back_sgd, "_LARGE", 1)
-    monkeypatch.setattr(held_back_sgd, "_ROWS", 5)
-
-
-@pytest.mark.usefixtures("small_buffers")
 @pytest.mark.parametrize("size", [2, 3, 16])
 @pytest.mark.parametrize(
-    ("make", "watched", "held_back"),
+    ("make", "watched", "deferred"),
     [
         (perceptron, "4.weight", ("0", "2", "4")),
         (perceptron, "2.bias", ("0", "2", "4")),
@@ -109,13 +102,14 @@ def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
         (with_batch_norm_and_dropout, "0.weight", ("0", "4")),
     ],
 )
-def test_the_same_path_and_sum_as_plain_steps(make: Any, watched: str, held_back: tuple[str, ...], size: int) -> None:
+def test_the_same_path_and_sum_as_plain_steps(make: Any, watched: str, deferred: tuple[str, ...], size: int) -> None:
     workload = ready(make)
     model, plain = workload.model(0), workload.model(0)
     parameter = model.get_parameter(watched)
     torch.manual_seed(5)
-    sgd = HeldBackSGD(workload, model, lr=LR, watched=parameter, trial=workload.batch(torch.arange(4)))
-    assert sgd.held_back == held_back
+    trial = workload.batch(torch.arange(4))
+    sgd = DeferredSGD(workload, model, lr=LR, watched=parameter, trial=trial, **GATHERING)
+    assert sgd.deferred == deferred
     for batch in batches(workload, size):
         sgd.step(batch)
     total = sgd.finish()
@@ -137,7 +131,7 @@ def test_the_same_path_and_sum_as_plain_steps(make: Any, watched: str, held_back
 def test_the_sum_begins_again_after_each_finish() -> None:
     workload = ready(perceptron)
     model = workload.model(0)
-    sgd = HeldBackSGD(workload, model, lr=0.0, watched=model.get_parameter("0.weight"), trial=batches(workload, 8)[0])
+    sgd = DeferredSGD(workload, model, lr=0.0, watched=model.get_parameter("0.weight"), trial=batches(workload, 8)[0])
     sums: list[Tensor] = []
     for _ in range(2):
         sgd.step(batches(workload, 8)[1])
@@ -145,11 +139,11 @@ def test_the_sum_begins_again_after_each_finish() -> None:
     torch.testing.assert_close(sums[0], sums[1])
 
 
-@pytest.mark.usefixtures("small_buffers")
-def test_evaluation_in_between_sees_rows_that_are_held_back() -> None:
+def test_evaluation_in_between_sees_rows_that_are_deferred() -> None:
     workload = ready(perceptron)
     model, plain = workload.model(0), workload.model(0)
-    sgd = HeldBackSGD(workload, model, lr=LR, watched=model.get_parameter("4.weight"), trial=batches(workload, 8)[0])
+    trial = batches(workload, 8)[0]
+    sgd = DeferredSGD(workload, model, lr=LR, watched=model.get_parameter("4.weight"), trial=trial, **GATHERING)
     first = batches(workload, 3)[0]
     sgd.step(first)
     workload.loss(plain, first).backward()
@@ -157,12 +151,12 @@ def test_evaluation_in_between_sees_rows_that_are_held_back() -> None:
     assert workload.evaluate(model)["val_loss"] == pytest.approx(workload.evaluate(plain)["val_loss"], rel=1e-12)
 
 
-@pytest.mark.usefixtures("small_buffers")
-def test_a_released_model_answers_for_itself_and_can_be_forgotten() -> None:
+def test_a_released_model_has_its_own_layers_and_nothing_keeps_it_in_memory() -> None:
     workload = ready(perceptron)
     model = workload.model(0)
-    sgd = HeldBackSGD(workload, model, lr=LR, watched=model.get_parameter("4.weight"), trial=batches(workload, 8)[0])
-    assert sgd.held_back
+    trial = batches(workload, 8)[0]
+    sgd = DeferredSGD(workload, model, lr=LR, watched=model.get_parameter("4.weight"), trial=trial, **GATHERING)
+    assert sgd.deferred
     sgd.step(batches(workload, 3)[0])
     sgd.release()
     assert all(parameter.requires_grad for parameter in model.parameters())

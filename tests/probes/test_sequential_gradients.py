@@ -86,6 +86,13 @@ def test_weights_that_do_not_move_give_the_same_mean_at_every_batch_size() -> No
         assert norms == pytest.approx(found.norms[0], rel=1e-12)
 
 
+def test_deferred_updates_change_nothing_but_the_rounding() -> None:
+    workload = ready()
+    deferred, at_once = (measured(workload, workload.model(1), defer=defer) for defer in (True, False))
+    for norms, expected in zip(deferred.norms, at_once.norms, strict=True):
+        assert norms == pytest.approx(expected, rel=1e-9)
+
+
 def test_a_bowl_by_hand() -> None:
     """Loss ½ (w − z)² with z = 1 for all: `g_s = (1 − lr)^s (w − 1)`."""
 

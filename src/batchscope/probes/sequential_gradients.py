@@ -4,10 +4,9 @@ From one set of weights, the same M samples are gone through in floor(M/B) steps
 weights changing*; the gradients of one layer are added up and multiplied by B/M. For B = M that is one gradient; for
 small B the later gradients are those of a model that has learnt from the earlier samples.
 
-Where B is small, time goes into moving weights; `held_back_sgd` moves less of them. Measured on Shen's network
-(784-1024-1024-10) and one core (`benchmarks/probes.py`): a step of 1 takes 1.2 ms instead of 2.7 with an optimizer, one
-of 8 takes 3.3 instead of 4.4, and a repeat of 15 batch sizes over 1,024 samples 7.2 s: 100 repeats are 12 minutes of
-one core, or 6 of two processes that share them.
+Where B is small, time goes into moving weights; `deferred_sgd` moves less of them, and says how much that gains. On
+Shen's network (784-1024-1024-10) a repeat of 15 batch sizes over 1,024 samples takes 3.6 s of one core
+(`benchmarks/deferred_sgd.py`): 100 repeats are 6 minutes, or 3 of two processes that share them.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from ..store.not_applicable import NotApplicable
 from ..store.records import Estimate
 from ..tasks.workload import Workload
 from .base import chosen_weight, coupled, square_norm, twin
-from .deferred_sgd import HeldBackSGD
+from .deferred_sgd import DeferredSGD
 
 __all__ = ["NormSpread", "SequentialNorms", "measure_sequential_gradients"]
 
@@ -127,6 +126,7 @@ def measure_sequential_gradients(
     seed: int = 0,
     layer: str | None = None,
     on_sum: Callable[[int, Tensor], None] | None = None,
+    defer: bool = True,
 ) -> SequentialNorms | NotApplicable:
     """Norms of `B/M Σ_s g_s`, the sum over floor(M/B) steps of SGD from these weights, for each batch size B.
 
@@ -145,6 +145,8 @@ def measure_sequential_gradients(
         seed: of the samples and of what is random in the loss.
         layer: a layer's or a parameter's name; default: the last weight matrix.
         on_sum: receives every batch size and its tensor `B/M Σ_s g_s` (shape of the layer's weight), for histograms.
+        defer: whether updates of linear layers are applied several at a time (`deferred_sgd`), or each at once; the
+            norms differ by rounding only.
 
     Returns:
         The norms, or why there are none.
@@ -177,7 +179,8 @@ def measure_sequential_gradients(
     name, watched = found
     with preserved_random_state(seed):
         trial = workload.batch(torch.randint(workload.examples, (min(_TRIAL, samples),)))
-        descent = _Descent(workload, copy, HeldBackSGD(workload, copy, lr=lr, watched=watched, trial=trial))
+        sgd = DeferredSGD(workload, copy, lr=lr, watched=watched, trial=trial, defer=defer)
+        descent = _Descent(workload, copy, sgd)
     norms: list[list[float]] = [[] for _ in batch_sizes]
     seconds: list[float] = []
     numbers = range(first_repeat, first_repeat + repeats)
@@ -205,9 +208,9 @@ def measure_sequential_gradients(
 
 
 class _Descent:
-    """Goes down from the same weights again and again."""
+    """SGD over the same samples again and again, each time from the same weights."""
 
-    def __init__(self, workload: Workload, model: nn.Module, sgd: HeldBackSGD) -> None:
+    def __init__(self, workload: Workload, model: nn.Module, sgd: DeferredSGD) -> None:
         self._workload, self._model, self._sgd = workload, model, sgd
         self._start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
@@ -220,7 +223,7 @@ class _Descent:
         return self._sgd.finish()
 
     def release(self) -> None:
-        """Leave the model as it was made; it can then be forgotten."""
+        """Leave the model as it was made, so that nothing keeps it in memory."""
         self._sgd.release()
 
 

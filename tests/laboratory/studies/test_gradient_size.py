@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,20 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.utils.data import TensorDataset
 
+from batchscope.hardware.device import pick
 from batchscope.laboratory.records import Length, Study, StudyQuestion
 from batchscope.laboratory.studies import named_study
+from batchscope.laboratory.studies.gradient_size.measure import measure_part, stretches
 from batchscope.laboratory.studies.gradient_size.sums import Bins, gradient_sums_of
 from batchscope.laboratory.study import study
 from batchscope.store.runs import read_runs
+from batchscope.tasks.loading import load_task
+from batchscope.tasks.workload import Workload
+from batchscope.training.executors.base import CountedExecutor
+from batchscope.training.executors.completed import completed
+from batchscope.training.executors.in_process import InProcessExecutor
+from batchscope.training.executors.processes import ProcessExecutor
+from batchscope.training.executors.reloadable_task import ReloadableTask
 
 Cli = Callable[..., Any]
 
@@ -96,7 +106,7 @@ def test_norms_are_on_their_closed_form(tmp_path: Path) -> None:
         assert [sum(z.beyond) for z in sums.sizes] == [0, 0, 8]
     said = statements(found)
     assert "larger gradient, as a mean over the steps; here it is so" in said[0]
-    assert "spread of that gradient" in said[1]
+    assert "standard deviation of that gradient" in said[1]
     assert "here it is left open" in said[1]
     assert "small batches nevertheless travel farther" in said[3]
     assert "here it is so" in said[3]
@@ -106,29 +116,28 @@ def test_norms_are_on_their_closed_form(tmp_path: Path) -> None:
         assert f'<figure id="{name}">' in page
 
 
-def test_an_interrupted_measurement_loses_one_repeat_and_goes_on(
+def test_an_interrupted_measurement_loses_one_stretch_of_repeats_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from batchscope.laboratory.studies.gradient_size import measure as summing_gradients
+    from batchscope.laboratory.studies.gradient_size import measure
 
     whole = made(tmp_path / "whole", Bowls(0.5))
-    measure, calls = summing_gradients.measure_part, 0
+    measure_part, calls = measure.measure_part, 0
 
     def interrupted(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 3:
+        if calls == 2:
             raise KeyboardInterrupt
-        return measure(*arguments)
+        return measure_part(*arguments)
 
-    monkeypatch.setattr(summing_gradients, "measure_part", interrupted)
-    monkeypatch.setattr(summing_gradients, "_CHUNK_S", 0.0)
+    monkeypatch.setattr(measure, "measure_part", interrupted)
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path / "cut", Bowls(0.5))
     kept = json.loads((tmp_path / "cut" / f"measured-{NOTES[0]}.json").read_text(encoding="utf-8"))
     assert kept["sums"]["repeats"] == [0, 1, 2]
     resumed = made(tmp_path / "cut", Bowls(0.5))
-    assert calls == 3 + 1 + 3
+    assert calls == 2 + 1 + 2, "two stretches a checkpoint, of two repeats and of one"
     for name in NOTES:
         assert without_clock(resumed.measurements[name]) == without_clock(whole.measurements[name])
 
@@ -136,6 +145,30 @@ def test_an_interrupted_measurement_loses_one_repeat_and_goes_on(
 def without_clock(note: Any) -> Any:
     sums = {k: v for k, v in note["sums"].items() if k != "seconds"}
     return {k: v for k, v in {**note, "sums": sums}.items() if k != "published_repeats_s"}
+
+
+def test_the_numbers_are_the_same_in_one_process_and_in_two() -> None:
+    loaded = load_task("digits", ["hidden=16"])
+    task = ReloadableTask(
+        loaded=loaded, workload=Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=pick("cpu"))
+    )
+    frame = {"batch_sizes": (1, 4, 16), "samples": 16, "lr": 0.1, "seed": 3, "limit": 0.5, "mark": 0.01}
+    frame |= {"marks": (0.02,)}
+
+    def parts(executor: CountedExecutor, seed: int) -> Any:
+        function = partial(measure_part, task, task.workload.model(seed).state_dict(), frame)
+        found = dict(completed(executor, function, stretches([0, 1, 2, 3, 4], 2), late=lambda: False))
+        return {
+            numbers: (part.norms.repeats, part.norms.norms, part.histograms, part.beyond)
+            for numbers, part in found.items()
+        }
+
+    alone = [parts(InProcessExecutor(), seed) for seed in (0, 1)]
+    assert [part[0] for part in alone[0].values()] == [(0, 1), (2, 3), (4,)]
+    assert alone[0] != alone[1]
+    with ProcessExecutor(2) as executor:
+        assert [parts(executor, seed) for seed in (0, 1)] == alone
+        assert executor.processes == 2
 
 
 def test_a_budget_that_ends_leaves_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +238,7 @@ def test_batch_sizes_whose_steps_diverge_are_left_out(tmp_path: Path) -> None:
 
     found = edited(made(tmp_path, Bowls(0.5)), blow_up)
     assert [s.diverged for s in gradient_sums_of(found)] == [(1,), (1,)]
-    assert any("batch size 1 at rate 0.1 diverge" in s for s in concluded(found, tmp_path))
+    assert any("batch size 1 at learning rate 0.1 diverge" in s for s in concluded(found, tmp_path))
 
 
 def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
@@ -232,7 +265,7 @@ def test_shares_are_counted_from_the_bins() -> None:
     ("words", "said"),
     [
         ("--batch-sizes 8", "compares batch sizes, and --batch-sizes has only 8"),
-        ("--batch-sizes 8,64 --lrs 0.1,0.2", "at one rate, and --lrs has 2"),
+        ("--batch-sizes 8,64 --lrs 0.1,0.2", "at one learning rate, and --lrs has 2"),
         ("--batch-sizes 8,2000", "2000 is larger than the training set of 1437"),
     ],
 )

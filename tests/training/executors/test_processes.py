@@ -1,4 +1,4 @@
-"""Repeats in several processes: the same results, whoever does them; nothing outlives the process that asked."""
+"""Other processes: they end with this one, run no script again, print nothing, and one that dies harms no other."""
 
 from __future__ import annotations
 
@@ -6,131 +6,26 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batchscope.laboratory.studies.gradient_size.measure import Part, measure_part
-from batchscope.tasks.loading import as_loaded, load_task
-from batchscope.tasks.workload import Workload
-from batchscope.training.executors.processes import SharedRepeats
-
-MODULE = '''
-import os
-
-def squares(workload, model, numbers, arguments, stop):
-    """Fails in every process but one, where that is asked for."""
-    here = os.getpid() == arguments["parent"]
-    if arguments["refuses"] and not here:
-        raise MemoryError("no memory in this process")
-    return here, [n * n for n in numbers]
-'''
-FRAME = {"batch_sizes": (1, 4, 16), "samples": 16, "lr": 0.1, "seed": 3, "limit": 0.5, "mark": 0.01, "marks": (0.02,)}
-CHUNKS = [range(0, 2), range(2, 3), range(3, 5)]
-
-
-def ready() -> tuple[Any, Workload]:
-    loaded = load_task("digits", ["hidden=16"])
-    return loaded, Workload(loaded.task, name=loaded.name, settings=loaded.settings)
-
-
-def part_of(shared: SharedRepeats, workload: Workload, seed: int) -> Part:
-    parts = [found for _, found in shared.results(measure_part, workload.model(seed), CHUNKS, FRAME)]
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole.joined(part)
-    return whole
-
-
-def values(part: Part) -> Any:
-    return part.norms.repeats, part.norms.norms, part.histograms, part.beyond
+from batchscope.training.executors.completed import completed
+from batchscope.training.executors.processes import ProcessExecutor
 
 
 def never() -> bool:
     return False
 
 
-@pytest.fixture
-def squares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    (tmp_path / "squares_for_tests.py").write_text(MODULE, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    import squares_for_tests  # pyright: ignore[reportMissingImports]
-
-    return squares_for_tests.squares
-
-
-def test_the_results_are_the_same_in_one_process_and_in_two(squares: Callable[..., Any]) -> None:
-    loaded, workload = ready()
-    with SharedRepeats(loaded, workload, late=never, processes=1) as shared:
-        assert shared.expect(1e6) == 1
-        alone = [values(part_of(shared, workload, seed)) for seed in (0, 1)]
-    assert alone[0][0] == (0, 1, 2, 3, 4)
-    assert alone[0][1] != alone[1][1]
-    with SharedRepeats(loaded, workload, late=never, processes=2) as shared:
-        assert shared.expect(1.0) == 1, "a short measurement is not worth a process"
-        assert shared.expect(1e6) == 2
-        assert [values(part_of(shared, workload, seed)) for seed in (0, 1)] == alone
-        model, asked = workload.model(0), {"parent": os.getpid(), "refuses": False}
-        elsewhere = dict(shared.results(squares, model, CHUNKS, asked))
-        assert elsewhere == {n: (False, [i * i for i in n]) for n in CHUNKS}
-        here = dict(shared.results(squares, model, CHUNKS, {**asked, "refuses": True}))
-        assert here == {n: (True, [i * i for i in n]) for n in CHUNKS}
-        assert shared.processes == 1
-
-
-def test_a_task_made_in_python_is_measured_here(squares: Callable[..., Any]) -> None:
-    loaded, workload = ready()
-    with SharedRepeats(as_loaded(loaded.task), workload, late=never, processes=2) as shared:
-        assert shared.expect(1e6) == 1
-        found = list(shared.results(squares, workload.model(0), CHUNKS, {"parent": os.getpid(), "refuses": False}))
-    assert [(n, answer[0]) for n, answer in found] == [(n, True) for n in CHUNKS]
-
-
-def test_a_task_that_changed_since_is_measured_here(tmp_path: Path, squares: Callable[..., Any]) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text("from batchscope.tasks.builtin.digits import digits as mine\n", encoding="utf-8")
-    loaded = load_task(f"{path}:mine", {"hidden": 8})
-    workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings)
-    path.write_text("from batchscope.tasks.builtin.digits import digits as mine  # edited\n", encoding="utf-8")
-    with SharedRepeats(loaded, workload, late=never, processes=2) as shared:
-        assert shared.expect(1e6) == 2
-        found = list(shared.results(squares, workload.model(0), CHUNKS, {"parent": os.getpid(), "refuses": False}))
-        assert [answer[0] for _, answer in found] == [True, True, True]
-
-
-def test_when_it_is_late_nothing_more_is_begun(squares: Callable[..., Any]) -> None:
-    loaded, workload = ready()
-    done: list[range] = []
-    with SharedRepeats(loaded, workload, late=lambda: len(done) == 2, processes=1) as shared:
-        for numbers, _ in shared.results(squares, workload.model(0), CHUNKS, {"parent": 0, "refuses": False}):
-            done.append(numbers)
-    assert done == CHUNKS[:2]
-
-
-def test_processes_end_with_their_parent_even_when_it_is_killed(tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import time\n"
-        "from batchscope.tasks.loading import load_task\n"
-        "from batchscope.training.executors.processes import SharedRepeats\n"
-        "from batchscope.tasks.workload import Workload\n"
-        "loaded = load_task('digits')\n"
-        "shared = SharedRepeats(loaded, Workload(loaded.task), late=lambda: False, processes=2)\n"
-        "shared.expect(1e6)\n"
-        "print(*[worker.process.pid for worker in shared.workers], flush=True)\n"
-        "time.sleep(1000)\n",
-        encoding="utf-8",
-    )
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        pids = [int(word) for word in parent.stdout.readline().split()]
-        assert len(pids) == 2
-        parent.send_signal(signal.SIGKILL)
+def until(happened: Callable[[], bool]) -> None:
     limit = time.monotonic() + 60
-    while any(alive(pid) for pid in pids):
+    while not happened():
         assert time.monotonic() < limit
         time.sleep(0.01)
 
@@ -141,3 +36,140 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_calls_are_done_in_other_processes(calls: Any) -> None:
+    with ProcessExecutor(2) as executor:
+        pids = executor.pids
+        assert executor.processes == len(set(pids)) == 2
+        assert {executor.submit(calls.pid).result() for _ in range(6)} <= set(pids)
+    assert not any(map(alive, pids))
+
+
+def test_an_error_says_where_it_came_from(calls: Any) -> None:
+    from batchscope.errors import TaskError
+
+    with ProcessExecutor(1) as executor:
+        error = executor.submit(calls.fail, "task").exception()
+        assert isinstance(error, TaskError)
+        assert "in fail" in "".join(error.__notes__)
+        assert "Unpicklable: 1" in str(executor.submit(calls.fail, "unpicklable").exception())
+        assert isinstance(executor.submit(calls.leave).exception(), SystemExit)
+        assert "pickle" in str(executor.submit(calls.pid, lambda: None).exception())
+        assert executor.submit(threading.Lock).exception() is not None
+        assert executor.submit(calls.pid).result() == executor.pids[0], "none of it ended the process"
+
+
+def test_a_process_that_dies_fails_its_own_call_only(calls: Any) -> None:
+    with ProcessExecutor(2) as executor:
+        with pytest.raises(BrokenProcessPool, match="in the middle of a call"):
+            executor.submit(calls.die).result()
+        until(lambda: executor.processes == 1)
+        assert executor.submit(calls.pid).result() in executor.pids
+        last, waiting = executor.submit(calls.die), executor.submit(calls.pid)
+        assert isinstance(last.exception(), BrokenProcessPool)
+        assert isinstance(waiting.exception(), BrokenProcessPool)
+        with pytest.raises(BrokenProcessPool):
+            executor.submit(calls.pid)
+
+
+def test_what_fails_elsewhere_is_done_here(calls: Any) -> None:
+    from functools import partial
+
+    for function in (calls.everywhere_but, calls.dies_everywhere_but):
+        with ProcessExecutor(2) as executor:
+            found = dict(completed(executor, partial(function, os.getpid()), range(5), late=never))
+            assert found == dict.fromkeys(range(5), os.getpid())
+            assert executor.processes == 0
+
+
+def test_processes_print_nothing_and_leave_interrupts_alone(calls: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    with ProcessExecutor(1) as executor:
+        assert executor.submit(calls.interrupt_and_print).result() == "alive"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_at_work_is_thrown_away(calls: Any, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    executor = ProcessExecutor(2)
+    pids = executor.pids
+    futures = [executor.submit(calls.forever, begun) for _ in range(4)]
+    until(lambda: begun.exists() and len(begun.read_text().split()) == 2)
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert not any(map(alive, pids))
+    assert sorted(future.cancelled() for future in futures) == [False, False, True, True]
+    assert sum(not future.cancelled() and isinstance(future.exception(), BrokenProcessPool) for future in futures) == 2
+
+
+def test_when_it_is_late_nobody_waits_for_what_is_at_work(calls: Any, tmp_path: Path) -> None:
+    from functools import partial
+
+    begun, found = tmp_path / "begun", []
+    with ProcessExecutor(2) as executor:
+        pids = executor.pids
+        function = partial(calls.stuck_but_first, begun)
+        for number, _ in completed(executor, function, range(4), late=lambda: begun.exists() and bool(found)):
+            found.append(number)
+        assert found == [0]
+        assert not any(map(alive, pids))
+
+
+def test_a_call_that_waits_can_be_cancelled(calls: Any, tmp_path: Path) -> None:
+    executor = ProcessExecutor(1)
+    at_work, waiting = executor.submit(calls.forever, tmp_path / "begun"), executor.submit(calls.pid)
+    until(at_work.running)
+    assert waiting.cancel()
+    assert not at_work.cancel()
+    executor.shutdown(wait=False, cancel_futures=True)
+
+
+def test_a_process_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(FileNotFoundError):
+        ProcessExecutor(2)
+
+
+def run(script: Path, text: str) -> subprocess.Popen[str]:
+    script.write_text(text, encoding="utf-8")
+    return subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_script_without_a_guard_is_not_run_again(tmp_path: Path) -> None:
+    with run(
+        tmp_path / "script.py",
+        "import os\n"
+        "from batchscope.training.executors.completed import completed\n"
+        "from batchscope.training.executors.processes import ProcessExecutor\n"
+        "def own(number, late):\n"
+        "    return os.getpid()\n"
+        f"with open({str(tmp_path / 'ran')!r}, 'a') as file:\n"
+        "    file.write('ran\\n')\n"
+        "with ProcessExecutor(2) as executor:\n"
+        "    assert executor.submit(os.getpid).result() in executor.pids\n"
+        "    assert executor.submit(own, 0, None).exception() is not None\n"
+        "    found = dict(completed(executor, own, range(3), late=lambda: False))\n"
+        "print(set(found.values()) == {os.getpid()})\n",
+    ) as script:
+        assert script.communicate()[0] == "True\n"
+    assert script.returncode == 0
+    assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_processes_end_with_their_parent_even_when_it_is_killed(tmp_path: Path, ending: signal.Signals) -> None:
+    with run(
+        tmp_path / "parent.py",
+        "import signal, sys, time\n"
+        "from batchscope.training.executors.processes import ProcessExecutor\n"
+        "sys.excepthook = lambda *error: None\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "executor = ProcessExecutor(2)\n"
+        "executor.submit(time.sleep, 1000)\n"
+        "print(*executor.pids, flush=True)\n"
+        "time.sleep(1000)\n",
+    ) as parent:
+        assert parent.stdout is not None
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        parent.send_signal(ending)
+    until(lambda: not any(map(alive, pids)))

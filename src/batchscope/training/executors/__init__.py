@@ -1,1 +1,5 @@
-"""Where work is done: in this process, or in several. The seam is that of `concurrent.futures`."""
+"""Where calls are done: in this process, or in several. The seam is `concurrent.futures.Executor`.
+
+From here: `choose.choose` (which executor), `completed.completed` (results as they come), `reloadable_task` (a task
+that another process loads again). `base` says what an executor keeps to; it and the executors import no torch.
+"""

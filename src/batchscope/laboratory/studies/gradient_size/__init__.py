@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["STUDY"]
 
 _SOURCE = "Shen 2018, norms and histograms of summed gradients by batch size (A4, A5)"
-_RULE = "repeats of the same samples for every batch size; 90 % intervals over the repeats"
+_RULE = "repeats of the same samples for every batch size; 90 % confidence intervals over the repeats"
 _SHARES = {"early": 2.26e5 / 1.024e7, "end": 1.01e5 / 1.024e7}
-"""Of the largest batch's values, at or beyond the published marks (counts read off the figures)."""
+"""Share of the largest batch's values at or beyond the published marks (counts read off the figures)."""
 _MARKS = {"early": 0.0082, "end": 0.00702}
 _HEAVIER = 10.0
 """Times as many values beyond the mark: less is no much heavier tail. About a thousand were published."""
 
 
 def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
-    """One run, at the largest batch size."""
+    """The study's one run, at the largest batch size."""
     del examples
     size, lr = max(question.batch_sizes), question.lrs[0]
     if len(question.batch_sizes) < 2:
@@ -39,31 +39,34 @@ def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
             "1,64,1024"
         )
     if len(question.lrs) > 1:
-        raise UsageError(f"gradient_size trains and measures at one rate, and --lrs has {len(question.lrs)}; give one")
+        raise UsageError(
+            f"gradient_size trains and measures at one learning rate, and --lrs has {len(question.lrs)}; give one"
+        )
     return (Arm(batch_size=size, lr=lr, length=question.length, schedule=question.schedule),)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def train_and_measure(laboratory: Laboratory) -> None:
     """Train, and measure at the early checkpoint and at the end."""
-    from ....training.executors.processes import SharedRepeats
-    from .measure import Asked, gradient_sums_at
+    from .measure import Asked, measure_gradient_sums
 
     question = laboratory.question
     runs = [laboratory.run(laboratory.arms[0], seed, keep=KEPT) for seed in question.seeds]
-    checkpoints = [(run, at) for run in runs if run for at in checkpoints_of(run, laboratory.examples)[-2:]]
-    with SharedRepeats(laboratory.loaded, laboratory.workload, late=lambda: laboratory.late) as shared:
-        for i, (run, at) in enumerate(checkpoints):
-            part = "end" if at.part == "end" else "early"
-            asked = Asked(
-                batch_sizes=tuple(sorted(question.batch_sizes)),
-                lr=question.lrs[0],
-                repeats=question.repeats or 2,
-                share=_SHARES[part],
-                published_mark=_MARKS[part],
+    asked: list[Asked] = []
+    for run in filter(None, runs):
+        for checkpoint in checkpoints_of(run, laboratory.examples)[-2:]:
+            part = "end" if checkpoint.part == "end" else "early"
+            asked.append(
+                Asked(
+                    run=run,
+                    checkpoint=checkpoint,
+                    batch_sizes=tuple(sorted(question.batch_sizes)),
+                    lr=question.lrs[0],
+                    repeats=question.repeats or 2,
+                    share=_SHARES[part],
+                    published_mark=_MARKS[part],
+                )
             )
-            weights = laboratory.weights(run, at.kept)
-            later = len(checkpoints) - 1 - i
-            laboratory.cut_off |= not gradient_sums_at(laboratory, shared, at, weights, asked, later=later)
+    laboratory.cut_off |= not measure_gradient_sums(laboratory, asked)
 
 
 def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
@@ -87,7 +90,7 @@ def _conclusions(known: Sequence[GradientSums], ids: Sequence[str]) -> Iterator[
             _norms,
         ),
         (
-            "the spread of that gradient over draws of samples grows with the batch size, all scaled to one mean",
+            "the standard deviation of that gradient's norm grows with the batch size, all scaled to one mean",
             lambda s: s.ratio_of_spreads,
             1.0,
             _spreads,
@@ -105,10 +108,10 @@ def _conclusions(known: Sequence[GradientSums], ids: Sequence[str]) -> Iterator[
             _ways,
         ),
     )
-    for said, value, bound, words in decided:
+    for statement, value, bound, words in decided:
         values = [value(s) for s in known]
         yield conclusion(
-            said,
+            statement,
             all_of([is_above(v, bound) for v in values]),
             "; ".join(f"{_place(s, known)}, {words(s)}" for s in known),
             source=f"{_SOURCE}; {_RULE}; it must hold at every checkpoint",
@@ -169,8 +172,9 @@ def _precision(found: Sequence[GradientSums], known: Sequence[GradientSums]) -> 
         )
         if s.diverged:
             yield Finding(
-                statement=f"{_place(s, known)}, steps of batch size {joined([count(b) for b in s.diverged])} at rate "
-                f"{number(s.lr)} diverge on the way through {count(s.samples)} samples: these sizes are left out",
+                statement=f"{_place(s, known)}, steps of batch size {joined([count(b) for b in s.diverged])} at "
+                f"learning rate {number(s.lr)} diverge on the way through {count(s.samples)} samples: these sizes are "
+                "left out",
                 tag="measured",
                 source="a norm is no number in one of the repeats",
             )
@@ -181,7 +185,7 @@ def _precision(found: Sequence[GradientSums], known: Sequence[GradientSums]) -> 
 
 
 def _published_repeats(s: GradientSums) -> Iterator[Finding]:
-    """What as many repeats as were published would take."""
+    """Finding: what as many repeats as were published would take."""
     time = s.published_repeats_s
     if time is None or time.value is None:
         return
@@ -217,7 +221,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    carry_out=train_and_measure,
     conclude=conclude,
     sections=sections,
 )

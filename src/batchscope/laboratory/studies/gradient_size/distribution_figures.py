@@ -150,7 +150,7 @@ def histogram_figure(s: GradientSums) -> Figure:
         f"values of the summed gradients of {s.layer} {s.label}",
         tuple(traces),
         layout(_plain_axis([-reach, reach]), options[0].layout["yaxis"], height=max(300, 80 + 60 * len(sizes))),
-        _said_of_values(s),
+        _values_in_words(s),
         tuple(keys),
         (Switch("y", "as", options),),
     )
@@ -186,7 +186,7 @@ def _some(sizes: Sequence[Size]) -> list[Size]:
     return [z for z in sizes if z.batch_size in chosen]
 
 
-def _said_of_values(s: GradientSums) -> str:
+def _values_in_words(s: GradientSums) -> str:
     large, beside = s.largest, s.beside
     tail = (
         f"At or beyond {number(s.mark)} lie {count(sum(large.beyond))} of {count(large.bins.total)} values at batch "

@@ -24,8 +24,8 @@ _NORMS: Mapping[str, Mapping[int, tuple[float, str]]] = {
     "early": {1: (0.14, "0.14"), 64: (0.24, "0.24"), 1024: (0.364, "0.364 ± 0.056")},
     "end": {
         1: (0.13, "0.13"),
-        8: (0.12, "0.12, the least"),
-        16: (0.12, "0.12, the least"),
+        8: (0.12, "0.12, the minimum"),
+        16: (0.12, "0.12, the minimum"),
         64: (0.144, "0.144"),
         1024: (0.24, "0.24 ± 0.05"),
     },
@@ -34,7 +34,7 @@ _NORMS: Mapping[str, Mapping[int, tuple[float, str]]] = {
 _SPREADS: Mapping[str, Mapping[int, float]] = {"early": {1: 0.008, 64: 0.015, 1024: 0.056}, "end": {1024: 0.05}}
 """Standard deviations of the norms, scaled to the mean of batch size 1,024."""
 _COUNTS = {"early": ("2.26e5 of 1.02e7", "about 10²"), "end": ("1.01e5 of 1.02e7", "")}
-"""At the marked value, of the largest batch and of the smallest."""
+"""Published counts at the marked value, of the largest batch and of the smallest."""
 _OF_SHEN = {"early": "Shen, after 2 epochs", "end": "Shen, after 30 epochs"}
 _READ = (
     "The published counts are read off a figure that marks a value; whether of one bin or of all values beyond is not "
@@ -76,13 +76,13 @@ def _setting(s: GradientSums, seeds: int) -> str:
     others = f" Figures and tables are of seed {s.seed}, the findings of all {seeds}." if seeds > 1 else ""
     return (
         f"In each repeat {count(s.samples)} samples are drawn with replacement; every batch size B goes through the "
-        f"same ones in the same order, from the same weights, in steps of SGD at rate {number(s.lr)}. The gradients of "
-        f"{s.layer} are added up and multiplied by B/{count(s.samples)}: a mean over the steps.{others}"
+        f"same ones in the same order, from the same weights, in steps of SGD at learning rate {number(s.lr)}. The "
+        f"gradients of {s.layer} are added up and multiplied by B/{count(s.samples)}: a mean over the steps.{others}"
     )
 
 
 def _period(s: GradientSums) -> str:
-    """Which of the published checkpoints is set beside this one."""
+    """Name of the published checkpoint that is shown beside this one."""
     return "end" if s.part == "end" else "early"
 
 
@@ -90,24 +90,24 @@ def _values(shown: Sequence[GradientSums]) -> list[Value]:
     values: list[Value] = []
     for s in shown:
         period = _period(s)
-        for size, (_, told) in _NORMS[period].items():
+        for size, (_, published) in _NORMS[period].items():
             if (ours := s.at(size)) is not None:
                 what = f"norm at batch size {count(size)}, {s.label}"
-                values.append(Value(what=what, published=told, ours=ours.in_words))
+                values.append(Value(what=what, published=published, ours=ours.in_words))
         if period == "end":
-            least = min(s.sizes, key=lambda size: size.norm.value or math.inf)
-            ours = f"{count(least.batch_size)} ({number(least.norm.value)})"
-            values.append(Value(what=f"batch size with the least norm, {s.label}", published="8 to 16", ours=ours))
+            smallest = min(s.sizes, key=lambda size: size.norm.value or math.inf)
+            ours = f"{count(smallest.batch_size)} ({number(smallest.norm.value)})"
+            values.append(Value(what=f"batch size with the smallest norm, {s.label}", published="8 to 16", ours=ours))
         for size, spread in _SPREADS[period].items():
             if (ours := s.at(size)) is not None and ours.rescaled_sd is not None:
-                what = f"deviation of norms scaled to one mean, batch size {count(size)}, {s.label}"
+                what = f"standard deviation of norms scaled to one mean, batch size {count(size)}, {s.label}"
                 values.append(Value(what=what, published=number(spread), ours=number(ours.rescaled_sd)))
         large, small = _COUNTS[period]
-        for size, told in ((s.largest, large), (s.beside, small)):
-            if told:
+        for size, published in ((s.largest, large), (s.beside, small)):
+            if published:
                 ours = f"{count(size.beyond_published)} of {count(size.bins.total)}"
                 what = f"values from {number(s.published_mark)} on, batch size {count(size.batch_size)}, {s.label}"
-                values.append(Value(what=what, published=told, ours=ours))
+                values.append(Value(what=what, published=published, ours=ours))
     return values
 
 
@@ -115,7 +115,7 @@ def _values(shown: Sequence[GradientSums]) -> list[Value]:
 
 
 def _norm_figure(shown: Sequence[GradientSums]) -> Figure:
-    """Means with the deviation between repeats; the switch divides by the mean of the largest batch size."""
+    """Means with the standard deviation between repeats; the switch divides by the mean of the largest batch size."""
     traces: list[Json] = []
     plain: list[tuple[float | None, ...]] = []
     relative: list[tuple[float | None, ...]] = []
@@ -132,9 +132,9 @@ def _norm_figure(shown: Sequence[GradientSums]) -> Figure:
         add(_area([*sizes, *reversed(sizes)], colour, s.part), [*low, *reversed(high)], reference)
         hover = [f"batch size {count(z.batch_size)}, {safe(s.label)}<br>{z.in_words}" for z in s.sizes]
         add(_joined(sizes, [], hover, colour, s.part), [z.norm.value for z in s.sizes], reference)
-        told = _NORMS[_period(s)]
-        hover = [f"Shen: {text}" for _, text in told.values()]
-        add(_shen(told, [], hover, colour), [v for v, _ in told.values()], told[1024][0])
+        published = _NORMS[_period(s)]
+        hover = [f"Shen: {text}" for _, text in published.values()]
+        add(_shen(published, [], hover, colour), [v for v, _ in published.values()], published[1024][0])
         keys.append(Key("line", colour, f"{s.label}, band: ± a standard deviation", s.part))
     keys += [Key("open", _COLOURS[s.part], _OF_SHEN[_period(s)], "shen") for s in shown]
     axis = batch_axis([z for s in shown for z in (*_sizes(s), *_NORMS[_period(s)])])
@@ -142,7 +142,7 @@ def _norm_figure(shown: Sequence[GradientSums]) -> Figure:
         Option(label, tuple(data), {"yaxis": value_axis([v for y in data for v in y])})
         for label, data in (("the norm", plain), ("relative to the largest", relative))
     )
-    said = "; ".join(
+    words = "; ".join(
         f"{s.label} the norm goes from {number(s.smallest.norm.value)} at batch size {count(s.smallest.batch_size)} to "
         f"{number(s.largest.norm.value)} at {count(s.largest.batch_size)}{_dip(s)}"
         for s in shown
@@ -152,17 +152,17 @@ def _norm_figure(shown: Sequence[GradientSums]) -> Figure:
         "norm of the mean gradient over the steps",
         tuple(traces),
         layout(axis, options[0].layout["yaxis"], height=400),
-        sentence(said) + " The open points are Shen's, on MNIST: where data or network differ, compare the shape.",
+        sentence(words) + " The open points are Shen's, on MNIST: where data or network differ, compare the shape.",
         tuple(keys),
         (Switch("y", "show", options),),
     )
 
 
 def _dip(s: GradientSums) -> str:
-    least = min(s.sizes, key=lambda z: z.norm.value or math.inf)
-    if least is s.smallest or least is s.largest:
+    smallest = min(s.sizes, key=lambda z: z.norm.value or math.inf)
+    if smallest is s.smallest or smallest is s.largest:
         return ""
-    return f", by way of {number(least.norm.value)} at {count(least.batch_size)}"
+    return f", by way of {number(smallest.norm.value)} at {count(smallest.batch_size)}"
 
 
 def _spread_figure(shown: Sequence[GradientSums]) -> Figure:
@@ -175,32 +175,32 @@ def _spread_figure(shown: Sequence[GradientSums]) -> Figure:
         y = [z.relative_sd for z in known]
         hover = [f"batch size {count(z.batch_size)}, {safe(s.label)}<br>{number(z.relative_sd)}" for z in known]
         traces.append(_joined([z.batch_size for z in known], y, hover, colour, s.part))
-        told = {size: spread / _NORMS[period][1024][0] for size, spread in _SPREADS[period].items()}
-        hover = [f"Shen: {number(v)}" for v in told.values()]
-        traces.append(_shen(told, list(told.values()), hover, colour))
-        values += [*y, *told.values()]
+        published = {size: spread / _NORMS[period][1024][0] for size, spread in _SPREADS[period].items()}
+        hover = [f"Shen: {number(v)}" for v in published.values()]
+        traces.append(_shen(published, list(published.values()), hover, colour))
+        values += [*y, *published.values()]
         keys.append(Key("line", colour, s.label, s.part))
     keys.append(Key("open", "var(--muted)", "Shen", "shen"))
     axis = batch_axis([z for s in shown for z in (*_sizes(s), *_SPREADS[_period(s)])], labels=6)
-    said = joined([f"{with_interval(s.ratio_of_spreads)} times {s.label}" for s in shown])
+    words = joined([f"{with_interval(s.ratio_of_spreads)} times {s.label}" for s in shown])
     return Figure(
         "gradient-spread",
         "standard deviation between repeats ÷ mean",
         tuple(traces),
         layout(axis, log_axis(values, labels=6), height=320),
         f"How much the size of the gradient depends on which samples are drawn. From batch size "
-        f"{count(shown[0].smallest.batch_size)} to {count(shown[0].largest.batch_size)} it grows {said}."
-        + "".join(_least_spread(s) for s in shown),
+        f"{count(shown[0].smallest.batch_size)} to {count(shown[0].largest.batch_size)} it grows {words}."
+        + "".join(_smallest_spread(s) for s in shown),
         tuple(keys),
     )
 
 
-def _least_spread(s: GradientSums) -> str:
-    """Where the spread is least, if that is not at an end."""
-    least = min(s.sizes, key=lambda z: z.relative_sd or 0.0)
-    if least is s.smallest or least is s.largest or not least.relative_sd:
+def _smallest_spread(s: GradientSums) -> str:
+    """Where the relative standard deviation has its minimum, if that is not at an end."""
+    smallest = min(s.sizes, key=lambda z: z.relative_sd or 0.0)
+    if smallest is s.smallest or smallest is s.largest or not smallest.relative_sd:
         return ""
-    return f" It is least at {count(least.batch_size)} {s.label}."
+    return f" It has its minimum at {count(smallest.batch_size)} {s.label}."
 
 
 def _way_figure(shown: Sequence[GradientSums]) -> Figure:
@@ -211,23 +211,23 @@ def _way_figure(shown: Sequence[GradientSums]) -> Figure:
         y = [s.way(z) for z in s.sizes]
         hover = [f"batch size {count(z.batch_size)}, {safe(s.label)}<br>{number(s.way(z))}" for z in s.sizes]
         traces.append(_joined(_sizes(s), y, hover, colour, s.part))
-        told = {size: 0.01 * 1024 / size * norm for size, (norm, _) in _NORMS[period].items()}
-        hover = [f"from Shen's norm: {number(v)}" for v in told.values()]
-        traces.append(_shen(told, list(told.values()), hover, colour))
-        values += [*y, *told.values()]
+        published = {size: 0.01 * 1024 / size * norm for size, (norm, _) in _NORMS[period].items()}
+        hover = [f"from Shen's norm: {number(v)}" for v in published.values()]
+        traces.append(_shen(published, list(published.values()), hover, colour))
+        values += [*y, *published.values()]
     keys = (
         *(Key("line", _COLOURS[s.part], s.label, s.part) for s in shown),
         Key("open", "var(--muted)", "from Shen's norms", "shen"),
     )
     axis = batch_axis([z for s in shown for z in (*_sizes(s), *_NORMS[_period(s)])], labels=6)
-    said = joined([f"{with_interval(s.ratio_of_ways)} times as far {s.label}" for s in shown])
+    words = joined([f"{with_interval(s.ratio_of_ways)} times as far {s.label}" for s in shown])
     return Figure(
         "gradient-way",
         f"distance that {shown[0].layer} moves",
         tuple(traces),
         layout(axis, log_axis(values, labels=6), height=320),
         f"Rate × {count(shown[0].samples)}/B × norm. Through the same samples, batch size "
-        f"{count(shown[0].smallest.batch_size)} goes {said} as {count(shown[0].largest.batch_size)}.",
+        f"{count(shown[0].smallest.batch_size)} goes {words} as {count(shown[0].largest.batch_size)}.",
         keys,
     )
 
@@ -242,9 +242,9 @@ def _joined(x: Sequence[float], y: Sequence[float | None], hover: Sequence[str],
     return {**marked, "mode": "lines+markers", "line": {"color": colour, "width": 2}, "legendgroup": group}
 
 
-def _shen(told: Mapping[int, object], y: Sequence[float], hover: Sequence[str], colour: str) -> Json:
+def _shen(published: Mapping[int, object], y: Sequence[float], hover: Sequence[str], colour: str) -> Json:
     """Published values by batch size."""
-    return {**points(list(told), y, hover, mark="open", colour=colour), "legendgroup": "shen"}
+    return {**points(list(published), y, hover, mark="open", colour=colour), "legendgroup": "shen"}
 
 
 def _area(x: Sequence[float], colour: str, group: str) -> Json:
@@ -266,7 +266,7 @@ def _table(s: GradientSums) -> tuple[Block, ...]:
         Column("batch size", numeric=True),
         Column("steps", numeric=True),
         Column("norm", numeric=True),
-        Column("deviation", numeric=True),
+        Column("standard deviation", numeric=True),
         Column("of the mean", numeric=True),
         Column("error of the mean", numeric=True),
         Column("distance", numeric=True),
@@ -288,7 +288,7 @@ def _table(s: GradientSums) -> tuple[Block, ...]:
         for z in s.sizes
     )
     note = (
-        f"{sentence(s.label).rstrip('.')}: mean norm over {plural(s.repeats, 'repeat')} with its 90 % interval; "
+        f"{sentence(s.label).rstrip('.')}: mean norm over {plural(s.repeats, 'repeat')} with its 90 % t interval; "
         "standard deviation between repeats; distance that the layer moves; values of the sums; full width at half "
         "of the maximum."
     )

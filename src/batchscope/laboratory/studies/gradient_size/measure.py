@@ -1,15 +1,19 @@
-"""Shen's sums of gradients at one checkpoint: measured a few repeats at a time, kept after each, in several processes.
+"""Shen's sums of gradients at the checkpoints: a few repeats at a time, kept after each, in several processes.
 
-What is kept (a note of the laboratory, read by `gradient_sums`) holds every norm, the pooled histograms, and for each
-repeat how many values lie at or beyond a mark. Bins and mark are fixed by the first repeat, before anything is counted.
+A repeat draws what its number says, and is computed on one thread: so the numbers are the same, however many processes
+there are and whichever measures what. What is kept (a note of the laboratory, read by `sums`) holds every norm, the
+pooled histograms, and for each repeat how many values lie at or beyond a mark. Bins and mark are fixed by the first
+repeat, before anything is counted.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -18,58 +22,63 @@ from ....probes.gradient_histogram import Histogram, symmetric_limit
 from ....probes.sequential_gradients import SequentialNorms, measure_sequential_gradients
 from ....store.codec import decode, encode
 from ....store.not_applicable import NotApplicable, not_applicable
-from ....tasks.workload import Workload
-from ....training.executors.processes import SharedRepeats, one_thread, stretches
+from ....training.executors.base import CountedExecutor
+from ....training.executors.choose import choose
+from ....training.executors.completed import IsLate, completed
+from ....training.executors.reloadable_task import ReloadableTask, one_thread
 from ....training.limits import CutOff
 from ....wording import duration, plural
 from ...records import note_name
 from .sums import NOTES
 
 if TYPE_CHECKING:
+    from ....store.runs import StoredRun
     from ...checkpoints import Checkpoint
     from ...engine import Laboratory
 
-__all__ = ["Asked", "Part", "gradient_sums_at", "measure_part"]
+__all__ = ["Asked", "Part", "measure_gradient_sums", "measure_part", "stretches"]
 
 _BINS = 1001
 _CHUNK_S = 6.0
-"""Of work in one stretch of repeats, if it is more than one: what an interruption loses in each process."""
+"""Seconds of work in one stretch of repeats, if it is more than one: what an interruption loses in each process."""
 _FARTHEST = 4.0
-"""Bins reach to so many times the largest batch's greatest value at most: small steps may diverge."""
+"""Times the largest batch's greatest value that bins reach to at most: small steps may diverge."""
 _PREDICTED = 1000
 """Repeats of the published measurement."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is measured, the same at every checkpoint."""
+    """What is measured at one checkpoint."""
 
+    run: StoredRun
+    checkpoint: Checkpoint
     batch_sizes: tuple[int, ...]
     lr: float
     repeats: int
     share: float
-    """Of the largest batch's values in the first repeat, that lie at or beyond the mark."""
+    """Share of the largest batch's values in the first repeat that lie at or beyond the mark."""
     published_mark: float
     """A value from which on counts are given too."""
 
     @property
     def samples(self) -> int:
-        """Drawn in each repeat."""
+        """Number of samples drawn in each repeat."""
         return max(self.batch_sizes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Some repeats."""
+    """What some of the repeats measured."""
 
     norms: SequentialNorms
     histograms: tuple[Histogram, ...]
-    """Of the entries of the sums, for each batch size."""
+    """Histogram of the entries of the sums, for each batch size."""
     beyond: tuple[tuple[int, ...], ...]
     """For each repeat and batch size, values at or beyond the mark."""
 
     def joined(self, other: Part) -> Part:
-        """Both, ordered by the number of the repeat."""
+        """This part and another, ordered by the number of the repeat."""
         counts = dict(zip(self.norms.repeats + other.norms.repeats, self.beyond + other.beyond, strict=True))
         norms = self.norms.joined(other.norms)
         return Part(
@@ -79,22 +88,51 @@ class Part:
         )
 
 
-def measure_part(
-    workload: Workload, model: nn.Module, numbers: range, arguments: Mapping[str, Any], stop: Callable[[], bool]
-) -> Part:
-    """The repeats with these numbers; a `Measure` of `shared_repeats`.
+def measure_gradient_sums(laboratory: Laboratory, asked: Sequence[Asked]) -> bool:
+    """Measure at all checkpoints whatever is not kept yet.
 
     Args:
-        workload: the task.
-        model: the checkpoint.
+        laboratory: where it is kept, as `gradient-sums-<checkpoint>`.
+        asked: the checkpoints, and what is measured there.
+
+    Returns:
+        Whether there was time for all of it.
+    """
+    complete = True
+    task = ReloadableTask(loaded=laboratory.loaded, workload=laboratory.workload)
+    with ExitStack() as stack:
+        executor: CountedExecutor | None = None
+        for i, at in enumerate(asked):
+            keeper = _Keeper(laboratory, task, at)
+            later = sum(other.repeats for other in asked[i + 1 :])
+            try:
+                keeper.prepare()
+                if keeper.left():
+                    if executor is None:
+                        executor = stack.enter_context(choose(task, seconds=keeper.seconds(later)))
+                    keeper.predict(later, len(asked) - 1 - i, executor)
+                    keeper.finish(executor)
+            except CutOff:
+                complete = False
+    return complete
+
+
+def measure_part(
+    task: ReloadableTask, weights: Mapping[str, Any], frame: Mapping[str, Any], numbers: range, late: IsLate
+) -> Part:
+    """Measure the repeats with these numbers, on one thread, in whichever process this is.
+
+    Args:
+        task: the task.
+        weights: `state_dict` of the checkpoint.
+        frame: arguments of `measure_sequential_gradients`, and `limit`, `mark` and `marks` of the histograms.
         numbers: of the repeats.
-        arguments: those of `measure_sequential_gradients`, and `limit`, `mark` and `marks` of the histograms.
-        stop: asked after each batch size.
+        late: asked after each batch size whether time is up.
 
     Raises:
-        CutOff: `stop` said so.
+        CutOff: time is up.
     """
-    frame = dict(arguments)
+    frame = dict(frame)
     limit, mark, marks = (frame.pop(name) for name in ("limit", "mark", "marks"))
     sizes: tuple[int, ...] = tuple(frame["batch_sizes"])
     pooled = {size: Histogram.empty(limit=limit, bins=_BINS, marks=marks) for size in sizes}
@@ -103,93 +141,141 @@ def measure_part(
     def count(size: int, total: Tensor) -> None:
         pooled[size] = pooled[size].with_values(total)
         beyond.append(int((total >= mark).sum()))
-        if stop():
+        if late():
             raise CutOff
 
-    norms = measure_sequential_gradients(
-        workload, model, repeats=len(numbers), first_repeat=numbers.start, on_sum=count, **frame
-    )
+    with one_thread(task.workload):
+        norms = measure_sequential_gradients(
+            task.workload,
+            _model(task, weights),
+            repeats=len(numbers),
+            first_repeat=numbers.start,
+            on_sum=count,
+            **frame,
+        )
     assert isinstance(norms, SequentialNorms)
     rows = (tuple(beyond[i : i + len(sizes)]) for i in range(0, len(beyond), len(sizes)))
     return Part(norms=norms, histograms=tuple(pooled.values()), beyond=tuple(rows))
 
 
-def gradient_sums_at(
-    laboratory: Laboratory,
-    shared: SharedRepeats,
-    checkpoint: Checkpoint,
-    weights: Mapping[str, Any],
-    asked: Asked,
-    *,
-    later: int,
-) -> bool:
-    """Measure at one checkpoint whatever is not kept yet.
+def stretches(numbers: Sequence[int], most: int) -> list[range]:
+    """Ranges of neighbours that increasing numbers make, none longer than `most`.
 
-    Args:
-        laboratory: where it is kept, as `gradient-sums-<checkpoint>`.
-        shared: does the repeats.
-        checkpoint: of a run.
-        weights: kept there.
-        asked: what is measured.
-        later: checkpoints that come after this one, for the prediction.
-
-    Returns:
-        Whether it is all there now.
+    >>> stretches([0, 1, 2, 3, 7, 8], 3)
+    [range(0, 3), range(3, 4), range(7, 9)]
     """
-    note = note_name(NOTES, checkpoint.name)
-    kept = laboratory.noted(note)
-    if kept is not None and (not_applicable(kept) is not None or len(kept["sums"]["repeats"]) == asked.repeats):
-        return True
-    if laboratory.late:
-        return False
-    if not all(bool(v.isfinite().all()) for v in weights.values() if isinstance(v, Tensor) and v.is_floating_point()):
-        diverged = NotApplicable(reason="the run diverged: its weights are no numbers")
-        laboratory.note(note, {**_named(checkpoint), **encode(diverged)})
-        return True
-    model = laboratory.model(weights)
-    keeper = _Keeper(laboratory, shared, checkpoint, asked)
-    if kept is None:
-        laboratory.progress.stage(f"sums of gradients {checkpoint.label}: a first repeat")
-        try:
-            with one_thread(laboratory.workload):
-                reason = keeper.begin(model)
-        except CutOff:
-            return False
-        if reason is not None:
-            laboratory.note(note, {**_named(checkpoint), **encode(reason)})
-            return True
-    else:
-        keeper.go_on(kept)
-    keeper.predict(later)
-    return keeper.finish(model)
+    found: list[range] = []
+    for number in numbers:
+        if found and found[-1].stop == number and len(found[-1]) < most:
+            found[-1] = range(found[-1].start, number + 1)
+        else:
+            found.append(range(number, number + 1))
+    return found
 
 
 class _Keeper:
     """Collects the parts of one checkpoint, and writes them down after each."""
 
-    def __init__(self, laboratory: Laboratory, shared: SharedRepeats, checkpoint: Checkpoint, asked: Asked) -> None:
-        self.laboratory, self.shared, self.checkpoint, self.asked = laboratory, shared, checkpoint, asked
+    def __init__(self, laboratory: Laboratory, task: ReloadableTask, asked: Asked) -> None:
+        self.laboratory, self.task, self.asked = laboratory, task, asked
+        self.checkpoint = asked.checkpoint
         self.part: Part | None = None
+        self.processes = 1
+        self.weights: Mapping[str, Any] = {}
         self.frame: dict[str, Any] = {
             "batch_sizes": asked.batch_sizes,
             "samples": asked.samples,
             "lr": asked.lr,
-            "seed": checkpoint.seed,
+            "seed": asked.checkpoint.seed,
         }
 
-    def begin(self, model: nn.Module) -> NotApplicable | None:
-        """The first repeat, which fixes bins and mark."""
-        workload, late = self.laboratory.workload, lambda: self.laboratory.late
+    def prepare(self) -> None:
+        """Read what an earlier command kept, or measure the first repeat; a reason for no numbers is kept too.
+
+        Raises:
+            CutOff: something is left to measure, and time is up.
+        """
+        kept = self.laboratory.noted(self._note)
+        if kept is not None and not_applicable(kept) is not None:
+            return
+        if kept is not None:
+            self._read(kept)
+            if not self.left():
+                return
+        if self.laboratory.late:
+            raise CutOff
+        self.weights = self.laboratory.weights(self.asked.run, self.checkpoint.kept)
+        if kept is None and (reason := self._first_repeat()) is not None:
+            self.laboratory.note(self._note, {**self._named, **encode(reason)})
+
+    def left(self) -> list[int]:
+        """Numbers of the repeats that are not measured yet; none where nothing can be measured."""
+        done = set(self.part.norms.repeats) if self.part else set(range(self.asked.repeats))
+        return [number for number in range(self.asked.repeats) if number not in done]
+
+    def seconds(self, later: int = 0) -> float:
+        """Seconds in one process of the repeats that are left here, and of so many later ones."""
+        return self._each() * (len(self.left()) + later)
+
+    def predict(self, later: int, checkpoints: int, executor: CountedExecutor) -> None:
+        """Say how long it will take here, and with the repeats at the checkpoints that come after."""
+        self.processes = max(1, executor.processes)
+        here, in_all = (seconds / self.processes for seconds in (self.seconds(), self.seconds(later)))
+        measured = self.asked.repeats - len(self.left())
+        text = (
+            f"sums of gradients {self.checkpoint.label}: {plural(self.asked.repeats, 'repeat')} of "
+            f"{plural(len(self.asked.batch_sizes), 'batch size')}{f', {measured} of them done' if measured > 1 else ''}"
+            f", about {duration(here)} in {plural(self.processes, 'process', 'processes')}"
+        )
+        text += f"; with {plural(checkpoints, 'checkpoint')} more, about {duration(in_all)}" if checkpoints else ""
+        budget = self.laboratory.deadline - time.monotonic()
+        if in_all > budget:
+            text += f"; the budget leaves {duration(budget)} (--budget), and the same command goes on from there"
+        self.laboratory.progress.stage(text)
+
+    def finish(self, executor: CountedExecutor) -> None:
+        """Measure all repeats that are left.
+
+        Raises:
+            CutOff: time is up.
+        """
+        left = self.left()
+        most = max(1, min(int(_CHUNK_S / self._each()), math.ceil(len(left) / (2 * self.processes))))
+        function = partial(measure_part, self.task, self.weights, self.frame)
+        shown = len(left)
+        for _, part in completed(executor, function, stretches(left, most), late=lambda: self.laboratory.late):
+            self.processes = max(1, executor.processes)
+            self._keep(part)
+            if (now := len(self.left())) and shown - now >= self.asked.repeats / 10:
+                shown = now
+                self.laboratory.progress.stage(
+                    f"sums of gradients {self.checkpoint.label}: {self.asked.repeats - now} of "
+                    f"{plural(self.asked.repeats, 'repeat')}, about {duration(self.seconds() / self.processes)} left"
+                )
+        if self.left():
+            raise CutOff
+
+    def _first_repeat(self) -> NotApplicable | None:
+        """The first repeat, which fixes bins and mark; or why nothing can be measured."""
+        values = (value for value in self.weights.values() if isinstance(value, Tensor) and value.is_floating_point())
+        if not all(bool(value.isfinite().all()) for value in values):
+            return NotApplicable(reason="the run diverged: its weights are no numbers")
+        self.laboratory.progress.stage(f"sums of gradients {self.checkpoint.label}: a first repeat")
         sums: dict[int, Tensor] = {}
 
         def look(size: int, total: Tensor) -> None:
             sums[size] = total
-            if late():
+            if self.laboratory.late:
                 raise CutOff
 
-        norms = measure_sequential_gradients(workload, model, repeats=1, on_sum=look, **self.frame)
-        if isinstance(norms, NotApplicable):
-            return norms
+        with one_thread(self.task.workload):
+            norms = measure_sequential_gradients(
+                self.task.workload, _model(self.task, self.weights), repeats=1, on_sum=look, **self.frame
+            )
+            return norms if isinstance(norms, NotApplicable) else self._fix_bins(norms, sums)
+
+    def _fix_bins(self, norms: SequentialNorms, sums: Mapping[int, Tensor]) -> NotApplicable | None:
+        """Choose bins and mark by the sums of the first repeat, and keep it; or why there can be none."""
         largest = sums[self.asked.samples]
         reach, farthest = symmetric_limit(sums.values()), symmetric_limit([largest], factor=1.25 * _FARTHEST)
         if reach is None or farthest is None:
@@ -207,8 +293,8 @@ class _Keeper:
         )
         return None
 
-    def go_on(self, kept: Mapping[str, Any]) -> None:
-        """From what an earlier command kept."""
+    def _read(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what an earlier command kept."""
         sums = kept["sums"]
         norms = [[math.nan if v is None else v for v in row] for row in sums["norms"]]
         self.part = Part(
@@ -222,56 +308,20 @@ class _Keeper:
             "marks": tuple(tail["mark"] for tail in kept["histograms"][0]["tails"]),
         }
 
-    def predict(self, later: int) -> None:
-        """Say how long it will take, here and at the checkpoints that come after; start processes for it."""
-        each, left = self._each(), len(self._left())
-        processes = self.shared.expect(each * (left + later * self.asked.repeats))
-        here, all_in = (each * n / processes for n in (left, left + later * self.asked.repeats))
-        done = f", {self.asked.repeats - left} of them done" if left < self.asked.repeats - 1 else ""
-        said = (
-            f"sums of gradients {self.checkpoint.label}: {plural(self.asked.repeats, 'repeat')} of "
-            f"{plural(len(self.asked.batch_sizes), 'batch size')}{done}, about {duration(here)} in "
-            f"{plural(processes, 'process', 'processes')}"
-        )
-        said += f"; with {plural(later, 'checkpoint')} more, about {duration(all_in)}" if later else ""
-        budget = self.laboratory.deadline - time.monotonic()
-        if all_in > budget:
-            said += f"; the budget leaves {duration(budget)} (--budget), and the same command goes on from there"
-        self.laboratory.progress.stage(said)
-
-    def finish(self, model: nn.Module) -> bool:
-        """All other repeats; whether there was time for them."""
-        left = self._left()
-        most = max(1, min(int(_CHUNK_S / self._each()), math.ceil(len(left) / (2 * self.shared.processes))))
-        told = len(left)
-        for _, part in self.shared.results(measure_part, model, stretches(left, most), self.frame):
-            self._keep(part)
-            if (now := len(self._left())) and told - now >= self.asked.repeats / 10:
-                told = now
-                remaining = duration(self._each() * now / self.shared.processes)
-                self.laboratory.progress.stage(
-                    f"sums of gradients {self.checkpoint.label}: {self.asked.repeats - now} of "
-                    f"{plural(self.asked.repeats, 'repeat')}, about {remaining} left"
-                )
-        return not self._left()
-
-    def _left(self) -> list[int]:
-        done = set(self.part.norms.repeats) if self.part else set[int]()
-        return [number for number in range(self.asked.repeats) if number not in done]
-
     def _each(self) -> float:
         """Seconds of one repeat in one process."""
         assert self.part is not None
         return self.part.norms.predicted_seconds(1).value or 1e-3
 
     def _keep(self, part: Part) -> None:
+        """Write down what is measured so far."""
         self.part = whole = self.part.joined(part) if self.part else part
         self.laboratory.note(
-            f"gradient-sums-{self.checkpoint.name}",
+            self._note,
             {
-                **_named(self.checkpoint),
+                **self._named,
                 "wanted": self.asked.repeats,
-                "processes": self.shared.processes,
+                "processes": self.processes,
                 "mark": self.frame["mark"],
                 "sums": encode(whole.norms),
                 "spreads": encode(whole.norms.spreads()),
@@ -282,6 +332,18 @@ class _Keeper:
             },
         )
 
+    @property
+    def _note(self) -> str:
+        return note_name(NOTES, self.checkpoint.name)
 
-def _named(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {"seed": checkpoint.seed, "part": checkpoint.part, "epoch": checkpoint.epoch, "label": checkpoint.label}
+    @property
+    def _named(self) -> dict[str, Any]:
+        at = self.checkpoint
+        return {"seed": at.seed, "part": at.part, "epoch": at.epoch, "label": at.label}
+
+
+def _model(task: ReloadableTask, weights: Mapping[str, Any]) -> nn.Module:
+    """The model of a task with these weights, on its device, in training mode."""
+    model = task.workload.model(0)
+    model.load_state_dict(weights)
+    return model

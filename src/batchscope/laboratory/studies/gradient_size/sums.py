@@ -1,4 +1,4 @@
-"""Shen's sums of gradients as they were kept, and what follows from them. Numbers only; `summing_gradients` measures.
+"""Shen's sums of gradients as they were kept, and what follows from them. Numbers only; `measure` measures.
 
 In each repeat every batch size B goes through the same M samples in floor(M/B) steps of SGD, from the same weights;
 `norm` is that of `B/M Σ_s g_s`, one layer's gradients added up and scaled to the mean of the steps.
@@ -21,7 +21,7 @@ from ...records import Study
 __all__ = ["NOTES", "Bins", "GradientSums", "Size", "gradient_sums_of"]
 
 NOTES = "gradient-sums"
-"""The kind of the notes, one a checkpoint."""
+"""Kind of the notes, one a checkpoint."""
 _UNIT = "loss per weight"
 
 
@@ -37,21 +37,21 @@ class Bins:
 
     @property
     def total(self) -> int:
-        """All values."""
+        """Number of all values."""
         return sum(self.counts) + self.below + self.above + self.zeros
 
     @property
     def width(self) -> float:
-        """Of a bin."""
+        """Width of a bin."""
         return 2 * self.limit / len(self.counts)
 
     @property
     def centres(self) -> list[float]:
-        """Of the bins."""
+        """Centres of the bins."""
         return [(i - len(self.counts) // 2) * self.width for i in range(len(self.counts))]
 
     def share_beyond(self, magnitude: float) -> float:
-        """Of all values, those in bins whose centre is farther from zero."""
+        """Share of all values that lie in bins whose centre is farther from zero."""
         inside = sum(n for n, c in zip(self.counts, self.centres, strict=True) if abs(c) > magnitude)
         return (inside + self.below + self.above) / self.total
 
@@ -68,7 +68,7 @@ class Size:
     rescaled_sd: float | None
     """Standard deviation of the norms, scaled so that their mean is that of the largest batch size."""
     norms: tuple[float, ...]
-    """One a repeat."""
+    """Norms, one a repeat."""
     beyond: tuple[int, ...]
     """Values at or beyond the mark, one count a repeat."""
     beyond_published: int
@@ -76,7 +76,7 @@ class Size:
     bins: Bins
     mode: float | None
     full_width: float | None
-    """At half of the maximum."""
+    """Full width of the histogram at half of its maximum."""
 
     @property
     def in_words(self) -> str:
@@ -85,12 +85,12 @@ class Size:
 
     @property
     def relative_sd(self) -> float | None:
-        """Standard deviation over mean."""
+        """Standard deviation ÷ mean of the norms."""
         return self.sd / self.norm.value if self.sd is not None and self.norm.value else None
 
     @property
     def root_mean_square(self) -> float:
-        """Of the values of a sum."""
+        """Root mean square of the values of a sum."""
         entries = self.bins.total / len(self.norms)
         return math.sqrt(math.fsum(n * n for n in self.norms) / len(self.norms) / entries)
 
@@ -117,11 +117,11 @@ class GradientSums:
     published_repeats_s: Estimate | None = None
     """What 1,000 repeats take in one process."""
     sizes: tuple[Size, ...] = ()
-    """Increasing; without those at which small steps diverged."""
+    """Batch sizes, increasing; without those at which small steps diverged."""
     diverged: tuple[int, ...] = ()
 
     def at(self, batch_size: int) -> Size | None:
-        """One batch size."""
+        """What was measured at one batch size; `None`: nothing was."""
         return next((s for s in self.sizes if s.batch_size == batch_size), None)
 
     @property
@@ -135,7 +135,7 @@ class GradientSums:
         return self.sizes[-1]
 
     def way(self, size: Size) -> float:
-        """How far the layer goes on the way through the samples: `lr · M/B · norm`, the mean over the repeats."""
+        """Distance that the layer goes on the way through the samples: `lr · M/B · norm`, the mean over the repeats."""
         return self.lr * self.samples / size.batch_size * (size.norm.value or 0.0)
 
     @property
@@ -159,7 +159,7 @@ class GradientSums:
 
     @property
     def beside(self) -> Size:
-        """What the largest batch's tail is compared with: batch size 2 as published, else the smallest."""
+        """Batch size that the largest batch's tail is compared with: batch size 2 as published, else the smallest."""
         return next((s for s in self.sizes[:-1] if s.batch_size == 2), self.smallest)
 
     @property
@@ -169,7 +169,7 @@ class GradientSums:
 
 
 def gradient_sums_of(study: Study) -> tuple[GradientSums, ...]:
-    """Every checkpoint that something was noted about, by seed, the earlier first."""
+    """Every checkpoint that a note is kept of, by seed, the earlier first."""
     found = [_read(data) for data in study.noted(NOTES).values()]
     return tuple(sorted(found, key=lambda s: (s.seed, s.part == "end", s.epoch)))
 
