@@ -16,7 +16,7 @@ from batchscope.fits.targets import best_value
 from batchscope.report.summary import summary
 from batchscope.search.plan import build_plan, clear_gain
 from batchscope.search.question import CurrentRecipe, Question, Within
-from batchscope.search.state import Findings
+from batchscope.search.state import SearchState
 from batchscope.store.codec import decode, encode
 from batchscope.store.records import Plan, PlanStatus, Recipe, RunStatus, Target
 from batchscope.store.runs import StoredRun
@@ -33,7 +33,7 @@ CURRENT = {
 
 
 @functools.cache
-def findings(case: str) -> Findings:
+def state(case: str) -> SearchState:
     if case.startswith("current-"):
         return search(current=CURRENT[case.removeprefix("current-")])
     cases: dict[str, Any] = {
@@ -55,7 +55,7 @@ def findings(case: str) -> Findings:
 
 @functools.cache
 def plan(case: str) -> Plan:
-    return build_plan(findings(case))
+    return build_plan(state(case))
 
 
 def recipe(case: str) -> Recipe:
@@ -90,7 +90,7 @@ def test_every_way_to_end(case: str, status: PlanStatus) -> None:
 
 
 def test_the_recipe_is_within_five_percent_of_the_best_in_truth() -> None:
-    found, sizes = recipe("plain"), findings("plain").batch_sizes
+    found, sizes = recipe("plain"), state("plain").batch_sizes
     best = min(true_steps(b, searches.best_lr(b)) * step_time(b) for b in sizes)
     assert true_steps(found.batch_size, found.lr) * step_time(found.batch_size) <= 1.05 * best
 
@@ -114,7 +114,7 @@ def numbers(value: Any) -> Iterator[float]:
 def test_the_parts_of_a_batch_make_the_batch_and_epochs_make_the_steps(case: str) -> None:
     for found in (recipe(case), *(a.recipe for a in plan(case).alternatives)):
         assert found.micro_batch_size * found.grad_accum_steps * found.world_size == found.batch_size
-        assert found.micro_batch_size <= findings(case).bench.largest_micro_batch_size
+        assert found.micro_batch_size <= state(case).bench.largest_micro_batch_size
         assert found.steps_per_epoch == math.ceil(EXAMPLES / found.batch_size)
         assert found.epochs == pytest.approx(found.steps * found.batch_size / EXAMPLES, abs=found.batch_size / EXAMPLES)
         assert found.optimizer_changes == {}
@@ -147,7 +147,7 @@ def test_no_interval_of_steps_is_narrower_than_seeds_and_the_laws_misfit_make_it
 
 
 def test_a_clear_gain_replaces_the_current_recipe_and_says_by_how_much() -> None:
-    low, value, high = clear_gain(findings("current-slow"))
+    low, value, high = clear_gain(state("current-slow"))
     current, found = CURRENT["slow"], recipe("current-slow")
     truth = true_steps(current.batch_size, current.lr) * step_time(current.batch_size)
     truth /= true_steps(found.batch_size, found.lr) * step_time(found.batch_size)
@@ -158,7 +158,7 @@ def test_a_clear_gain_replaces_the_current_recipe_and_says_by_how_much() -> None
 
 
 def test_no_clear_gain_keeps_the_current_recipe_as_it_is() -> None:
-    assert clear_gain(findings("current-near"))[0] < 1.05
+    assert clear_gain(state("current-near"))[0] < 1.05
     assert (recipe("current-near").batch_size, recipe("current-near").lr) == (80, 0.21)
     assert "no clear gain of 5 %" in plan("current-near").message
 
@@ -253,7 +253,7 @@ def test_alternatives_are_better_at_what_they_say() -> None:
 def test_the_price_counts_in_trainings_at_the_recipe() -> None:
     cost, predicted = plan("plain").search, plan("plain").predicted
     assert predicted is not None
-    assert cost.device_seconds == pytest.approx(findings("plain").device_seconds())
+    assert cost.device_seconds == pytest.approx(state("plain").device_seconds())
     assert cost.run_equivalents == pytest.approx(cost.device_seconds / (predicted.time_to_target_s.value or 0))
     assert cost.runs == len(TRIED)
     assert plan("never").search.run_equivalents is None
@@ -306,8 +306,8 @@ def test_an_easier_target_that_no_run_passed_has_no_recipe() -> None:
 def test_where_the_rate_decays_an_easier_target_is_answered_at_a_constant_one() -> None:
     decayed = run(64, 0.2, steps=150.0, most=160, schedule="linear", purpose="horizon")
     easier = replace(TARGET, value=TARGET.value * (1 + 0.1 * math.log(2)))
-    findings = search([*(run(b, lr) for b, lr in TRIED), decayed], schedule="linear", easier_targets=(easier,))
-    (answer,) = build_plan(findings).easier_targets
+    state = search([*(run(b, lr) for b, lr in TRIED), decayed], schedule="linear", easier_targets=(easier,))
+    (answer,) = build_plan(state).easier_targets
     assert answer.recipe is not None
     assert answer.recipe.schedule == "constant"
     assert answer.recipe.steps == pytest.approx(0.5 * true_steps(answer.recipe.batch_size, answer.recipe.lr), rel=0.2)

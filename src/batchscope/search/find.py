@@ -17,9 +17,9 @@ from ..tasks.protocol import Task
 from ..tasks.workload import Workload
 from ..training.prepare import prediction_of, prepare
 from ..training.progress import Prediction, Progress, Silent
-from .follow import TYPICAL_RUNS, require
 from .question import Question
 from .stages import Search
+from .strategies import TYPICAL_RUNS, require
 
 __all__ = ["asked_of", "find", "predict"]
 

@@ -1,4 +1,4 @@
-"""The decision and the next run: which, why, and how sure; on beliefs whose truth is known."""
+"""The decision and the next run: which, why, and how sure; on posteriors whose truth is known."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ..simulated import on_hardware
 TRUTH = law(spread=0.1, shape=0.5).draws[0]
 
 
-def believed(doubt: float) -> StepsPosterior:
-    """A belief around the truth; `doubt` scales the standard deviations of steps, B_c and rate."""
+def posterior_around(doubt: float) -> StepsPosterior:
+    """A posterior around the truth; `doubt` scales the standard deviations of steps, B_c and learning rate."""
     rng = np.random.default_rng(0)
     sd = np.zeros(len(TRUTH))
     sd[:6] = 1.0, 1.0, 0.2, 1.0, 0.1, 0.3
@@ -33,7 +33,7 @@ def best_lr(batch_size: int) -> float:
     return 0.4 / (1 + 64 / batch_size)
 
 
-SURE, UNSURE = believed(0.01), believed(0.7)
+SURE, UNSURE = posterior_around(0.01), posterior_around(0.7)
 HARDWARE = on_hardware(100, 1024)
 OFTEN = replace(HARDWARE, trainings=200.0)
 """For a recipe that is used so often that doubt is worth settling."""
@@ -49,7 +49,7 @@ def test_sizes_hold_both_ends_and_lie_close(smallest: int, more: int) -> None:
     assert len(sizes) <= 4 + 2 * math.log2(1 + more / smallest)
 
 
-def test_a_sure_belief_is_followed_to_the_true_best() -> None:
+def test_a_sure_posterior_is_followed_to_the_true_best() -> None:
     found = decide(SURE, HARDWARE)
     times = {b: (1 + 64 / b) * HARDWARE.step_cost(b) for b in HARDWARE.batch_sizes}
     assert times[found.batch_size] <= 1.05 * min(times.values())
@@ -59,7 +59,7 @@ def test_a_sure_belief_is_followed_to_the_true_best() -> None:
 
 
 def test_doubt_lowers_the_probability_and_raises_the_expected_regret() -> None:
-    found = [decide(believed(doubt), HARDWARE) for doubt in (0.01, 0.2, 0.7)]
+    found = [decide(posterior_around(doubt), HARDWARE) for doubt in (0.01, 0.2, 0.7)]
     assert sorted(f.expected_regret for f in found) == [f.expected_regret for f in found]
     assert sorted((f.probability_within_5_percent for f in found), reverse=True) == [
         f.probability_within_5_percent for f in found
@@ -129,7 +129,7 @@ def test_where_a_run_is_a_must_the_best_one_is_named_though_not_worth_its_price(
 
 def test_a_bought_run_is_worth_its_price_and_no_value_is_negative() -> None:
     for doubt in (0.1, 0.3, 0.7):
-        proposal = propose(believed(doubt), HARDWARE, must=True)
+        proposal = propose(posterior_around(doubt), HARDWARE, must=True)
         assert proposal is not None
         assert proposal.value > -0.02 * HARDWARE.trainings
         assert proposal.price > 0
@@ -165,7 +165,7 @@ def test_what_was_tried_is_not_bought_again() -> None:
     assert second.batch_size != first.batch_size or abs(math.log(second.lr / first.lr)) >= 0.08
 
 
-def test_the_next_run_is_a_function_of_belief_and_seed() -> None:
+def test_the_next_run_is_a_function_of_posterior_and_seed() -> None:
     assert propose(UNSURE, HARDWARE, seed=3) == propose(UNSURE, HARDWARE, seed=3)
 
 
