@@ -175,7 +175,7 @@ def test_a_noise_scale_without_meaning_leaves_the_prior_alone(value: float | Non
 
 
 def test_f44_the_noise_scale_is_a_hint_and_never_the_answer() -> None:
-    """A hint a hundred times too large moves the posterior by less than its own uncertainty, and the runs overrule it."""
+    """A hint a hundred times too large moves the prior by less than its own uncertainty, and the runs overrule it."""
     before = Prior().log_critical_batch_size
     mean, sd = prior_from(None, noise_scale(100 * searches.CRITICAL)).log_critical_batch_size
     assert before[0] < mean < math.log(100 * searches.CRITICAL)

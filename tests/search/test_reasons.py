@@ -62,9 +62,9 @@ def test_runs_are_counted_by_how_they_ended() -> None:
 
 @pytest.mark.parametrize(
     ("broke", "normalised", "words"),
-    [(True, False, "breaks at 2 "), (False, False, "still holds at 2 "), (True, True, "breaks at 2 ")],
+    [(True, False, "diverges at 2 "), (False, False, "still works at 2 "), (True, True, "diverges at 2 ")],
 )
-def test_the_range_test_is_told_as_a_ceiling_with_the_rule_that_it_chose(
+def test_the_range_test_is_described_as_a_ceiling_with_the_rule_that_it_chose(
     broke: bool, normalised: bool, words: str
 ) -> None:
     test = RateRange(
@@ -72,9 +72,9 @@ def test_the_range_test_is_told_as_a_ceiling_with_the_rule_that_it_chose(
     )
     state = search(rate_range=test)
     assert words in only(state, "at batch size 64").statement
-    rule = only(state, "the best rate was expected to grow").statement
+    rule = only(state, "the best learning rate was expected to grow").statement
     assert ("square root" in rule) == normalised
-    assert "rate doubles" not in statements(search(rate_range=None))
+    assert "learning rate doubles" not in statements(search(rate_range=None))
 
 
 def test_a_chosen_target_is_an_assumption_and_a_given_one_none() -> None:

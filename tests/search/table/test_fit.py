@@ -151,9 +151,9 @@ def test_the_current_recipe_is_kept_unless_the_gain_is_clear(table: Path, plan: 
     assert worse.status is plan.status
     assert worse.current is not None
     assert (worse.current.batch_size, worse.current.lr) == (16, pytest.approx(0.04))
-    assert "times (" in worse.message
+    assert "90 % credible interval" in worse.message
     other = fit(table, examples=EXAMPLES, current=CurrentRecipe(batch_size=16, lr=0.5))
-    assert any("the current rate 0.5 is not the one of the table" in note for note in other.notes)
+    assert any("learning rate 0.5 is not the one of the table" in note for note in other.notes)
 
 
 def test_the_folder_holds_the_plan_the_page_and_the_runs(table: Path, tmp_path: Path) -> None:
