@@ -1,7 +1,7 @@
-"""The law of steps to target: its posterior, what it misses, how it decides, and what is said of it. Numbers only.
+"""The law of steps to target: its posterior, what it misses, how a decision follows from it, and statements about it.
 
-A search fits the joint law of batch size and learning rate. A table in which each batch size was run at
-one learning rate cannot tell that law, and brings another one (`table/untuned.py`) in its place.
+A search fits the joint law of batch size and learning rate. A table in which each batch size was run at one learning
+rate does not identify that law, and brings another one (`table/untuned.py`) in its place. Numbers only, no torch.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Law:
         posterior: of its parameters.
         name: in words.
         misfit: standard deviation, in log steps, of what the law and its spread over seeds miss.
-        decide: the choice of least expected regret under the posterior, from the choices, the preferred pairs and those
-            that failed; see `strategies.anchors.decide`.
+        decide: the choice of minimum expected regret, from the choices, the preferred pairs and those that failed; see
+            `strategies.anchors.decide`.
         statements: about the fitted law, that a plan rests on.
     """
 

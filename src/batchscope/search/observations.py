@@ -29,19 +29,11 @@ def curve_on_clock(run: StoredRun, target: Target, step_time: float) -> list[tup
     return curve
 
 
-def best_on_clock(
-    runs: Sequence[StoredRun], target: Target, cost: Callable[[int], float]
-) -> tuple[float, StoredRun] | None:
-    """The run that reached the target at the least cost, and that cost."""
-    best: tuple[float, StoredRun] | None = None
-    for run in runs:
-        steps = steps_to_target(run.rows, target)
-        if steps is None or run.config.purpose == "horizon":
-            continue
-        spent = steps * cost(run.config.batch_size)
-        if best is None or spent < best[0]:
-            best = (spent, run)
-    return best
+def best_on_clock(runs: Sequence[StoredRun], target: Target, cost: Callable[[int], float]) -> StoredRun | None:
+    """The run that reached the target at the lowest cost."""
+    at_constant_lr = [(steps_to_target(run.rows, target), run) for run in runs if run.config.purpose != "horizon"]
+    reached = [(steps * cost(run.config.batch_size), run) for steps, run in at_constant_lr if steps is not None]
+    return min(reached, key=lambda pair: pair[0])[1] if reached else None
 
 
 def observe(
@@ -93,7 +85,7 @@ def _observed(
         return replace(seen, kind="diverged")
     if status is RunStatus.BEHIND:
         best = best_on_clock(runs, target, cost)
-        expected = _steps_at_lag(run, best[1], target, cost) if best else None
+        expected = _steps_at_lag(run, best, target, cost) if best else None
         if expected is not None:
             return replace(seen, kind="lagging", steps=max(seen.steps, expected))
     return seen

@@ -1,4 +1,4 @@
-"""The statements a plan rests on, each with how it is known. Numbers only, no torch."""
+"""The statements that a plan rests on, each with its tag and its source. Numbers only, no torch."""
 
 from __future__ import annotations
 

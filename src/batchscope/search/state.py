@@ -138,15 +138,14 @@ class SearchState:
         return {(o.batch_size, o.lr) for o in self.observations if o.kind == "reached" and o.to == "milestone"}
 
     def cheapest(self, target: Target | None = None) -> StoredRun | None:
-        """The finished run that reached the target, or another, at the least cost; runs are compared with it."""
+        """The finished run that reached the target, or another, at the lowest cost; runs are compared with it."""
         goal = target or self.target
         assert goal is not None
-        best = best_on_clock(self.finished, goal, self.cost_of)
-        return best[1] if best else None
+        return best_on_clock(self.finished, goal, self.cost_of)
 
     @cached_property
     def best_run_at(self) -> Pair | None:
-        """Batch size and learning rate of the run that reached the target at the least cost."""
+        """Batch size and learning rate of the run that reached the target at the lowest cost."""
         run = self.cheapest()
         return None if run is None else (run.config.batch_size, run.config.lr)
 
@@ -200,7 +199,7 @@ class SearchState:
         return max(_MINIMUM_TIME_SPREAD, float(self.parts.log_seconds((batch_size,)).std()))
 
     def cost_of(self, batch_size: int) -> float:
-        """The cost of one step that is to be least: its seconds, or its examples."""
+        """The cost of one step that is to be minimised: its seconds, or its examples."""
         return float(batch_size) if self.question.counts_examples else self.seconds_of(batch_size)
 
     def most_steps(self, batch_size: int) -> int | None:
@@ -255,12 +254,12 @@ class SearchState:
         preferred: Mapping[Pair, float] | None = None,
         failed: Collection[Pair] = (),
     ) -> Decision:
-        """The choice of least expected regret, among some batch sizes or at another cost; the rest as in `anchors`."""
+        """The choice of minimum expected regret, among some batch sizes or at another cost; see `Law.decide`."""
         return self.law.decide(self.choices(batch_sizes, cost), preferred or {}, failed)
 
     @cached_property
     def candidate(self) -> Decision:
-        """The choice of least expected regret now; where runs at it were made and none got through, another."""
+        """The choice of minimum expected regret now; where runs at it were made and none got through, another."""
         return self.decide(preferred=self.preferred, failed=set(self.tried) - set(self.preferred))
 
     @cached_property

@@ -4,7 +4,7 @@ The posterior of steps to target (`fits.steps_to_target`) and the measured step 
 posterior, the time to target of every batch size and learning rate, and so the *regret* of choosing it: time ÷ the
 draw's best time - 1. The search
 
-1. decides for the batch size and learning rate of least expected regret;
+1. decides for the batch size and learning rate of minimum expected regret;
 2. values a possible next run by how much the expected regret of the decision would fall, averaged over what the run
    might show (the value of information, Raiffa & Schlaifer 1961; each draw of the posterior plays the truth once);
 3. buys the run with the largest value minus price. The price is the run's expected time in units of one training at the
@@ -66,7 +66,7 @@ class Choices:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The choice of least expected regret under a posterior."""
+    """The choice of minimum expected regret under a posterior."""
 
     batch_size: int
     lr: float
@@ -106,7 +106,7 @@ class _Grid:
     batch_size: NDArray[np.int64]
     lr: Array
     log_steps: Array
-    least: Array
+    lowest: Array
     """For each draw, the log cost of its best pair."""
     regret: Array = field(repr=False)
 
@@ -119,8 +119,8 @@ class _Grid:
         pairs = [(int(b), lr) for b in sizes[worth] for lr in _lrs(posterior, int(b))]
         batch_size, lr = np.array([b for b, _ in pairs]), np.array([r for _, r in pairs])
         cost = _log_cost(posterior, choices, batch_size, lr)
-        least = cost.min(axis=1)
-        return cls(batch_size, lr, posterior.log_steps(batch_size, lr), least, _regret(cost, least[:, None]))
+        lowest = cost.min(axis=1)
+        return cls(batch_size, lr, posterior.log_steps(batch_size, lr), lowest, _regret(cost, lowest[:, None]))
 
 
 def sizes_between(smallest: int, largest: int) -> tuple[int, ...]:
@@ -140,13 +140,13 @@ def decide(
     preferred: Mapping[tuple[int, float], float] | None = None,
     failed: Collection[tuple[int, float]] = (),
 ) -> Decision:
-    """The batch size and learning rate of least expected regret.
+    """The batch size and learning rate of minimum expected regret.
 
     Args:
         posterior: of steps to target.
         choices: what can be chosen.
-        preferred: pairs that a run stands behind; one of them is chosen while its expected regret exceeds the least by
-            no more than this much.
+        preferred: pairs that a run stands behind; one of them is chosen while its expected regret exceeds the minimum
+            by no more than this much.
         failed: pairs that no run got through at; they are not chosen.
 
     Returns:
@@ -161,7 +161,7 @@ def decide(
     tried = [(pair, tolerance) for pair, tolerance in (preferred or {}).items() if pair[0] in choices.batch_sizes]
     if tried:
         size, lr = np.array([b for (b, _), _ in tried]), np.array([lr for (_, lr), _ in tried])
-        regrets = _regret(_log_cost(posterior, choices, size, lr), grid.least[:, None]).T
+        regrets = _regret(_log_cost(posterior, choices, size, lr), grid.lowest[:, None]).T
         excess = regrets.mean(axis=1) - expected[index] - np.minimum([tolerance for _, tolerance in tried], 2.0)
         best = int(excess.argmin())
         if excess[best] <= 0.0 or math.isinf(tried[best][1]):
@@ -279,8 +279,8 @@ def _log_cost(posterior: StepsPosterior, choices: Choices, batch_size: NDArray[n
     return steps - math.log(len(_LRS_AROUND)) + choices.log_step_cost(batch_size.tolist())
 
 
-def _regret(log_cost: Array, least: Array) -> Array:
-    return np.clip(np.exp(np.minimum(log_cost - least, 5.0)) - 1.0, 0.0, _REGRET_CUT)
+def _regret(log_cost: Array, lowest: Array) -> Array:
+    return np.clip(np.exp(np.minimum(log_cost - lowest, 5.0)) - 1.0, 0.0, _REGRET_CUT)
 
 
 def _trainings(number: float) -> str:

@@ -58,7 +58,7 @@ def fit(
     Args:
         path: of the file; commas, semicolons or tabs separate.
         examples: in the training set; needed where the file speaks of epochs.
-        objective: what is to be least; without step times only examples can be.
+        objective: what is to be minimised; without step times only examples can be.
         current: the recipe in use, or its batch size alone; it is kept unless the gain is clear.
         max_batch_size: no larger one is recommended.
         profile: of the hardware that the answer is for; default: the step times of the file.

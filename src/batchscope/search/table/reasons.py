@@ -1,4 +1,4 @@
-"""The statements that an answer from a table rests on, each with how it is known."""
+"""The statements that an answer from a table rests on, each with its tag and its source."""
 
 from __future__ import annotations
 

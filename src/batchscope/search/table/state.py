@@ -57,7 +57,7 @@ class TableState:
 
     @property
     def safe_pair(self) -> tuple[int, float]:
-        """The measured batch size and learning rate of least cost, by the runs alone."""
+        """The measured batch size and learning rate of lowest cost, by the runs alone."""
         sound = self.runs.without_failure(self.runs.reached_at)
         costs = {b: _mean(self.runs.steps[b]) * self.state.cost_of(b) for b in sound}
         safe = min(costs, key=lambda b: costs[b])

@@ -100,7 +100,7 @@ class UntunedFit:
         return Law(posterior=self.posterior, name=_NAME, misfit=0.0, decide=self.decide, statements=(trade_off,))
 
     def decide(self, choices: Choices, preferred: object = None, failed: object = None) -> Decision:
-        """The batch size of least expected regret; a measured one is preferred to one that is better by under 2 %.
+        """The batch size of minimum expected regret; a measured one is preferred to one that is better by under 2 %.
 
         Batch sizes at which some run never reached the target are not chosen, unless no others can be. So the table
         alone tells what is preferred or failed, and these arguments change nothing.
@@ -119,12 +119,12 @@ class UntunedFit:
         )
 
     def regret(self, batch_sizes: tuple[int, ...], choices: Choices) -> Array:
-        """Cost ÷ the draw's least cost within reach - 1; shape (draws, batch sizes)."""
-        least = self._log_cost(self.within_reach, choices).min(axis=1, keepdims=True)
-        return np.clip(np.expm1(np.minimum(self._log_cost(batch_sizes, choices) - least, 10.0)), 0.0, _REGRET_CUT)
+        """Cost ÷ the draw's lowest cost within reach - 1; shape (draws, batch sizes)."""
+        lowest = self._log_cost(self.within_reach, choices).min(axis=1, keepdims=True)
+        return np.clip(np.expm1(np.minimum(self._log_cost(batch_sizes, choices) - lowest, 10.0)), 0.0, _REGRET_CUT)
 
     def best_batch_size(self, choices: Choices) -> Estimate:
-        """The batch size of least cost within reach, in examples, with its 90 % credible interval."""
+        """The batch size of lowest cost within reach, in examples, with its 90 % credible interval."""
         best = np.array(self.within_reach)[self._log_cost(self.within_reach, choices).argmin(axis=1)]
         low, value, high = (float(v) for v in np.quantile(best, (0.05, 0.5, 0.95), method="nearest"))
         n = len(self.runs.observed)
