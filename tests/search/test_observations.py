@@ -187,10 +187,6 @@ def test_f44_the_noise_scale_is_a_hint_and_never_the_answer() -> None:
     np.testing.assert_allclose(steps[0], steps[1], rtol=0.12)
 
 
-def test_typical_steps_start_the_prior() -> None:
-    assert prior_from(None, None, typical_steps=50.0).log_steps_min[0] == pytest.approx(math.log(50))
-
-
 def test_the_posterior_is_a_function_of_observations_and_seed() -> None:
     seen = search().observations
     first, again, other = (fit_joint(seen, Prior(), seed=seed).draws for seed in (0, 0, 1))

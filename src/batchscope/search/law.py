@@ -110,13 +110,12 @@ def joint_law(posterior: StepsPosterior, *, misfit: float = 0.15) -> Law:
     )
 
 
-def prior_from(rate_range: RateRange | None, noise_scale: Estimate | None, typical_steps: float | None = None) -> Prior:
+def prior_from(rate_range: RateRange | None, noise_scale: Estimate | None) -> Prior:
     """The prior of a search: a weak one, moved by the range test and by the noise scale.
 
     Args:
         rate_range: the range test; its ceiling lies above the best learning rate, by a factor of 10 give or take 4.
         noise_scale: of the pilot; three times it is a hint at the critical batch size, within a factor of 6.
-        typical_steps: S_min to start from; default: e^6, within a factor of 20.
     """
     prior = Prior()
     if rate_range is not None:
@@ -126,8 +125,6 @@ def prior_from(rate_range: RateRange | None, noise_scale: Estimate | None, typic
             slope=(_NORMALISED_SLOPE if adaptive else _PLAIN_SLOPE, _SLOPE_SD),
             log_lr_max=(math.log(rate_range.ceiling_lr / _CEILING_ABOVE_BEST), _CEILING_SD),
         )
-    if typical_steps is not None:
-        prior = replace(prior, log_steps_min=(math.log(typical_steps), prior.log_steps_min[1]))
     if noise_scale is not None and noise_scale.value is not None and noise_scale.value >= 1.0:
         prior = prior.with_critical_batch_size(_NOISE_SCALES * noise_scale.value, _NOISE_SCALE_FACTOR)
     return prior
