@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,7 @@ from .recipe import (
 )
 from .state import SearchState
 from .strategies import NAMES
+from .strategies.space import Pair
 
 __all__ = ["alternative", "build_plan", "clear_gain", "without_recipe"]
 
@@ -108,36 +110,27 @@ def _easier(state: SearchState, target: Target) -> EasierTarget:
 
 def _alternatives(state: SearchState, batch_size: int, lr: float) -> tuple[Alternative, ...]:
     """Other recipes that somebody may prefer, each with what it is better at; those equal to the recipe left out."""
-    found: list[Alternative] = []
-
-    def add(why: str, size: int, lr_there: float) -> None:
-        taken = {(batch_size, lr), *((a.recipe.batch_size, a.recipe.lr) for a in found)}
-        if (size, lr_there) not in taken:
-            why = why if (size, lr_there) in state.reached else f"{why} (predicted, not run)"
-            found.append(alternative(state, why, size, lr_there))
-
     preferred = {pair: tolerance for pair, tolerance in state.preferred.items() if pair in state.reached}
+
+    def best(batch_sizes: tuple[int, ...] | None = None, cost: Callable[[int], float] | None = None) -> Pair:
+        decision = state.decide(batch_sizes=batch_sizes, cost=cost, preferred=preferred)
+        return decision.batch_size, decision.lr
+
+    offers: dict[str, Pair] = {}
     if state.question.objective == "time":
-        few = state.decide(cost=float, preferred=preferred)
-        add("fewest examples", few.batch_size, few.lr)
+        offers["fewest examples"] = best(cost=float)
     else:
-        fast = state.decide(cost=state.seconds_of, preferred=preferred)
-        add("shortest training time", fast.batch_size, fast.lr)
-    small = _smallest_at_little_cost(state, batch_size)
-    if small is not None:
-        add(
-            f"lowest memory at no more than {_LITTLE_COST:g} times the training time",
-            small,
-            state.decide(batch_sizes=(small,), preferred=preferred).lr,
-        )
-    large = _largest_without_loss(state)
-    if large is not None and large > batch_size:
-        add(
-            "largest batch size that needs at most twice the fewest examples",
-            large,
-            state.decide(batch_sizes=(large,), preferred=preferred).lr,
-        )
-    return tuple(found)
+        offers["shortest training time"] = best(cost=state.seconds_of)
+    if (small := _smallest_at_little_cost(state, batch_size)) is not None:
+        offers[f"lowest memory at no more than {_LITTLE_COST:g} times the training time"] = best((small,))
+    if (large := _largest_without_loss(state)) is not None and large > batch_size:
+        offers["largest batch size that needs at most twice the fewest examples"] = best((large,))
+    found: dict[Pair, Alternative] = {}
+    for why, pair in offers.items():
+        if pair not in found and pair != (batch_size, lr):
+            why = why if pair in state.reached else f"{why} (predicted, not run)"
+            found[pair] = alternative(state, why, *pair)
+    return tuple(found.values())
 
 
 def alternative(state: SearchState, why: str, batch_size: int, lr: float) -> Alternative:

@@ -84,7 +84,7 @@ def _of_runs(state: SearchState) -> list[Evidence]:
         Evidence(
             statement=f"{reached} of {len(state.finished)} runs reached {state.target}{others}",
             tag="measured",
-            source="every run was evaluated whenever it had grown by a twentieth, and is kept in the results folder",
+            source="every run was evaluated whenever its steps had grown by 5 %, and is kept in the results folder",
         )
     ]
     if within is not None:
@@ -109,9 +109,9 @@ def _of_runs(state: SearchState) -> list[Evidence]:
     if noise.n:
         found.append(
             Evidence(
-                statement=f"the gradient noise scale of the pilot is {with_interval(noise)} examples; it was a weak "
-                "hint at the critical batch size, which was looked for around three times it, give or take a factor of "
-                "6",
+                statement=f"the gradient noise scale of the pilot is {with_interval(noise)} examples, a weak hint at "
+                "the critical batch size: the prior puts that at three times as much, one standard deviation being a "
+                "factor of 6",
                 tag="measured",
                 source="unbiased estimates from micro-batch groups (McCandlish et al. 2018, appendix A.1)",
             )
@@ -125,12 +125,13 @@ def _of_search(state: SearchState) -> Evidence:
             statement=f"the runs were chosen by {NAMES[state.question.search]}, and the recipe is the best of "
             "them; the fitted law gives the intervals and the curves, and chose nothing",
             tag="measured",
-            source=f"{len(state.finished)} runs, one at each pair: the best of many was luckier than most",
+            source=f"{len(state.finished)} runs, one at each pair: the best of many looks a little better than it is",
         )
     return Evidence(
-        statement=f"the recipe is worth as much searching as {state.question.trainings:g} trainings at it can save",
+        statement=f"the recipe will be used for {state.question.trainings:g} trainings: a further run was made as long "
+        "as it was expected to save more over them than it cost",
         tag="assumption",
-        source="a further run is bought while it is expected to save more than it costs; --trainings changes it",
+        source="set the number of trainings with --trainings",
     )
 
 

@@ -174,7 +174,7 @@ def _steps_to_target(state: SearchState, batch_size: int, lr: float) -> Estimate
 def _times(state: SearchState, batch_size: int, lr: float) -> tuple[Estimate, Estimate]:
     """Step time and time to target, in seconds."""
     if not state.recorded.step_times:
-        unknown = replace(NOT_MEASURED, unit="s", method="the table has no times")
+        unknown = replace(NOT_MEASURED, unit="s", method="the table has no step times")
         return unknown, unknown
     step, spread = state.seconds_of(batch_size), state.step_time_spread(batch_size)
     step_time = Estimate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchscope.fits.steps_to_target import Observation, Prior, StepsPosterior, fit
-from batchscope.search.strategies.anchors import Choices, Decision, decide, propose, sizes_between
+from batchscope.search.strategies.anchors import Choices, Decision, Proposal, decide, propose, sizes_between
 
 from ...fits.laws import drawn_from, law
 from ..simulated import on_hardware
@@ -217,3 +218,29 @@ def test_the_expected_regret_is_the_regret_on_average() -> None:
     """200 truths gave 0.52 expected and 0.47 true."""
     _, _, expected, true = calibration()
     assert true == pytest.approx(expected, rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("value", "price", "words"),
+    [
+        (3.21, 0.3, "costs 0.3 trainings at the recipe, may save 3.2 trainings"),
+        (-0.01, 0.02, "costs under 0.1 trainings at the recipe; no run has got far enough yet"),
+    ],
+)
+def test_why_a_run_is_made_is_said_in_trainings(value: float, price: float, words: str) -> None:
+    assert Proposal(batch_size=64, lr=0.1, value=value, price=price).why == words
+
+
+def test_uncertain_step_costs_count_draw_by_draw() -> None:
+    """Steps cost twice as much in half of the draws for one batch size: the decision is less sure of it."""
+    sizes = (64, 128)
+    sure = replace(HARDWARE, batch_sizes=sizes)
+    draws = np.log([[HARDWARE.step_cost(64), HARDWARE.step_cost(128) * (1 + i % 2)] for i in range(len(SURE.draws))])
+
+    def drawn(batch_sizes: Sequence[int]) -> np.ndarray:
+        return draws[:, [sizes.index(b) for b in batch_sizes]]
+
+    np.testing.assert_allclose(sure.log_step_cost(sizes), draws[0])
+    at = {(128, best_lr(128)): math.inf}
+    unsure = replace(sure, log_cost_draws=drawn)
+    assert decide(SURE, unsure, at).expected_regret > decide(SURE, sure, at).expected_regret + 0.1
