@@ -218,7 +218,7 @@ def _fitted_once() -> Iterator[None]:
         key = (tuple((b, tuple(runs)) for b, runs in steps.items()), prior, tuple(how.items()))
         return kept.get(key) or kept.setdefault(key, fit_untuned(steps, prior, **how))
 
-    with mock.patch("batchscope.search.table.state.fit_untuned", fit_once):
+    with mock.patch("batchscope.search.table.untuned.fit_untuned", fit_once):
         yield
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap
 
-import batchscope.search.observations
+import batchscope.search.law
 import batchscope.search.stages
 import batchscope.search.state
 import batchscope.search.strategies.anchors
@@ -32,7 +32,7 @@ __all__ = ["VARIANTS", "compared", "main"]
 
 Patch = tuple[Any, str, Any]
 
-_PLAIN_PRIOR = batchscope.search.observations.prior_from
+_PLAIN_PRIOR = batchscope.search.law.prior_from
 
 
 def _behind(factor: float) -> list[Patch]:
@@ -43,7 +43,7 @@ VARIANTS: Mapping[str, Sequence[Patch]] = {
     "as-it-is": (),
     "no-milestone": [(batchscope.search.stages, "milestone_of", lambda rows, target: None)],
     "behind-1.5": _behind(1.5),
-    "wide-rates": [(batchscope.search.strategies.anchors, "_RATES_AROUND", (0.8, 1.0, 1.25))],
+    "wide-rates": [(batchscope.search.strategies.anchors, "_LRS_AROUND", (0.8, 1.0, 1.25))],
     "no-noise-scale": [
         (batchscope.search.state, "prior_from", lambda rate_range, noise_scale: _PLAIN_PRIOR(rate_range, None)),
     ],

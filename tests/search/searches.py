@@ -9,7 +9,7 @@ from typing import Any
 
 from batchscope.fits.step_time import accumulation
 from batchscope.search.question import Question
-from batchscope.search.state import Findings
+from batchscope.search.state import SearchState
 from batchscope.store.records import (
     Bench,
     Environment,
@@ -142,8 +142,8 @@ def bench(largest: int = 1024, memory_bound: bool = False, update_s: float = 0.0
     )
 
 
-def search(runs: Iterable[StoredRun] | None = None, **changes: Any) -> Findings:
-    """The findings of a search; `changes` go to the question where it has such a member, else to the findings."""
+def search(runs: Iterable[StoredRun] | None = None, **changes: Any) -> SearchState:
+    """The state of a search; `changes` go to the question where it has such a member, else to the state."""
     asked = {key: changes.pop(key) for key in list(changes) if key in Question.__dataclass_fields__ and key != "target"}
     defaults: dict[str, Any] = {
         "task": "made-up",
@@ -159,7 +159,7 @@ def search(runs: Iterable[StoredRun] | None = None, **changes: Any) -> Findings:
         "seconds": 12.0,
         "environment": ENVIRONMENT,
     }
-    return Findings(**(defaults | changes))
+    return SearchState(**(defaults | changes))
 
 
 def without_result(unfinished: StoredRun) -> StoredRun:

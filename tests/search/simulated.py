@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from batchscope.fits.steps_to_target import Observation, Prior, StepsPosterior, fit
-from batchscope.search.observations import prior_from
+from batchscope.search.law import prior_from
 from batchscope.search.strategies.anchors import BEHIND, Choices, Decision, decide, propose
 from batchscope.store.records import RateRange
 
@@ -46,7 +46,7 @@ def on_hardware(knee: float, largest: int = 4096, *, examples: bool = False) -> 
 
 @dataclass
 class _Player:
-    """The stages of `searching.Search` with a target given: a pilot and probes to the milestone, then the recipe."""
+    """The stages of `stages.Search` with a target given: a pilot and probes to the milestone, then the recipe."""
 
     truth: Truth
     choices: Choices
@@ -58,14 +58,14 @@ class _Player:
     def pairs(self, kind: str, to: str) -> list[Pair]:
         return [pair for pair, o in self.seen.items() if (o.kind, o.to) == (kind, to)]
 
-    def belief(self) -> StepsPosterior:
+    def posterior(self) -> StepsPosterior:
         return fit(list(self.seen.values()), self.prior, particles=_PARTICLES, seed=len(self.seen))
 
     def decide(self) -> Decision:
         once = 1 / self.choices.trainings
-        known = dict.fromkeys(self.pairs("reached", "milestone"), (1 - _REST_OF_A_RUN) * once)
-        known |= dict.fromkeys(self.pairs("reached", "target"), once)
-        return decide(self.belief(), self.choices, known, set(self.seen) - set(known))
+        preferred = dict.fromkeys(self.pairs("reached", "milestone"), (1 - _REST_OF_A_RUN) * once)
+        preferred |= dict.fromkeys(self.pairs("reached", "target"), once)
+        return decide(self.posterior(), self.choices, preferred, set(self.seen) - set(preferred))
 
     def run(self, pair: Pair, *, to: str, limited: bool = True) -> None:
         """Train as far as the milestone or the target, or until it lags `BEHIND` the best run that got there."""
@@ -106,7 +106,7 @@ def play(truth: Truth, choices: Choices, *, ceiling: float, first_size: int, see
     for _ in range(_MOST_PROBES):
         must = not player.pairs("reached", "milestone")
         tried = list(player.seen)
-        proposal = propose(player.belief(), player.choices, tried, seed=seed + len(tried), must=must)
+        proposal = propose(player.posterior(), player.choices, tried, seed=seed + len(tried), must=must)
         if proposal is None:
             break
         player.run((proposal.batch_size, proposal.lr), to="milestone")

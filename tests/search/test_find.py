@@ -314,7 +314,7 @@ def test_the_objective_decides(cli: Cli) -> None:
     fewest, fastest = (p["predicted"]["examples_to_target"]["value"] for p in (examples, time_))
     assert fewest < fastest
     assert any(a["why"].startswith("fewest examples") for a in time_["alternatives"])
-    assert any(a["why"].startswith("least time") for a in examples["alternatives"])
+    assert any(a["why"].startswith("shortest training time") for a in examples["alternatives"])
 
 
 @pytest.mark.usefixtures("profile")

@@ -1,4 +1,4 @@
-"""The rivals in a whole search: how a run looks to them, and what the plan says of them."""
+"""The other strategies in a whole search: how a run looks to them, and what the plan says of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from batchscope.errors import UsageError
-from batchscope.search.follow import given_to, limit_in_steps, space_of, strategy_of, trial_of
+from batchscope.search.follow import first_trials, limit_in_steps, space_of, strategy_of, trial_of
 from batchscope.search.plan import build_plan
 from batchscope.search.question import Question, Within
 from batchscope.search.strategies.grid import Grid
@@ -22,8 +22,8 @@ from batchscope.search.strategies.optuna import TreeParzen
 from batchscope.search.strategies.space import Request
 from batchscope.store.records import RunStatus
 
-from .searches import run, step_time, true_steps
-from .searches import search as findings
+from ..searches import run, step_time, true_steps
+from ..searches import search as state_of
 
 Cli = Callable[..., Any]
 NEEDED = true_steps(64, 0.2)
@@ -31,7 +31,7 @@ SEARCH = "find digits --hardware machine.json --target val_loss<=0.3 --search ha
 
 
 def test_a_finished_run_reached_the_target_at_its_first_passage() -> None:
-    trial = trial_of(run(64, 0.2), findings())
+    trial = trial_of(run(64, 0.2), state_of())
     assert trial.status == "reached"
     assert trial.cost_to_target == pytest.approx(NEEDED * step_time(64))
     assert trial.cost >= NEEDED * step_time(64)
@@ -40,46 +40,46 @@ def test_a_finished_run_reached_the_target_at_its_first_passage() -> None:
 
 
 def test_a_run_is_seen_as_far_as_it_was_asked_for() -> None:
-    known, made = findings(), run(64, 0.2)
+    state, made = state_of(), run(64, 0.2)
     for limit in (1, 10, 60):
-        trial = trial_of(made, known, limit)
+        trial = trial_of(made, state, limit)
         assert (trial.status, trial.cost_to_target) == ("stopped", None)
         assert limit <= trial.cost / step_time(64) <= 1.06 * limit + 1
         assert trial.curve[-1][0] == pytest.approx(trial.cost)
-    assert trial_of(made, known, 10_000) == trial_of(made, known)
+    assert trial_of(made, state, 10_000) == trial_of(made, state)
 
 
 @pytest.mark.parametrize("status", [RunStatus.DIVERGED, RunStatus.STALLED, RunStatus.OUT_OF_TIME])
 def test_a_run_that_ended_by_itself_failed_unless_its_limit_came_first(status: RunStatus) -> None:
     ended = run(64, 0.2, most=50, status=status)
-    assert trial_of(ended, findings()).status == "failed"
-    assert trial_of(ended, findings(), limit=500).status == "failed"
-    assert trial_of(ended, findings(), limit=20).status == "stopped"
+    assert trial_of(ended, state_of()).status == "failed"
+    assert trial_of(ended, state_of(), limit=500).status == "failed"
+    assert trial_of(ended, state_of(), limit=20).status == "stopped"
 
 
 def test_a_run_that_waits_at_its_limit_is_stopped() -> None:
     waits = run(64, 0.2, most=50, status=RunStatus.PAUSED)
-    assert trial_of(waits, findings(), limit=50).status == "stopped"
+    assert trial_of(waits, state_of(), limit=50).status == "stopped"
 
 
 def test_a_limit_in_seconds_or_examples_is_the_step_by_which_it_is_spent() -> None:
     request = Request(batch_size=64, lr=0.1, limit=10 * step_time(64) + 1e-9, why="")
-    assert limit_in_steps(request, findings()) == 11
-    counts = findings(objective="examples")
+    assert limit_in_steps(request, state_of()) == 11
+    counts = state_of(objective="examples")
     assert limit_in_steps(replace(request, limit=640.0), counts) == 10
-    assert limit_in_steps(replace(request, limit=1e-12), findings()) == 1
-    assert limit_in_steps(replace(request, limit=None), findings()) is None
+    assert limit_in_steps(replace(request, limit=1e-12), state_of()) == 1
+    assert limit_in_steps(replace(request, limit=None), state_of()) is None
 
 
 def test_the_name_decides_the_strategy_and_the_first_run_its_scale() -> None:
     runs = (run(64, 0.2, purpose="pilot"), run(64, 0.1, purpose="trial"))
-    asked = {name: findings(runs=runs, search=name) for name in ("optuna", "halving", "grid")}
+    asked = {name: state_of(runs=runs, search=name) for name in ("optuna", "halving", "grid")}
     assert strategy_of(asked["optuna"]) == TreeParzen()
     assert strategy_of(asked["grid"]) == Grid()
     halving = strategy_of(asked["halving"])
     assert isinstance(halving, Halving)
     assert halving.budget == pytest.approx(6 * NEEDED * step_time(64))
-    assert [trial.pair for trial in given_to(asked["grid"])] == [(64, 0.2)]
+    assert [trial.pair for trial in first_trials(asked["grid"])] == [(64, 0.2)]
     space = space_of(asked["grid"])
     assert space.batch_sizes == asked["grid"].batch_sizes
     assert space.lr_high == pytest.approx(3000 * space.lr_low)
@@ -88,12 +88,12 @@ def test_the_name_decides_the_strategy_and_the_first_run_its_scale() -> None:
 @pytest.mark.parametrize(("search", "words"), [("halving", "successive halving"), ("grid", "a grid")])
 def test_the_recipe_is_the_best_run_and_the_plan_says_who_chose_it(search: Any, words: str) -> None:
     runs = tuple(run(b, lr, purpose="trial") for b, lr in ((8, 0.02), (64, 0.12), (256, 0.05)))
-    plan = build_plan(findings(runs=runs, search=search))
+    plan = build_plan(state_of(runs=runs, search=search))
     assert plan.recipe is not None
     assert (plan.recipe.batch_size, plan.recipe.lr) == (64, 0.12)
     assert plan.message.startswith(f"the fastest of 3 runs chosen by {words}")
     assert any(words in e.statement and e.tag == "measured" for e in plan.evidence)
-    assert not any("worth as much searching" in e.statement for e in plan.evidence)
+    assert not any("--trainings" in e.source for e in plan.evidence)
     assert plan.verified is not None
     assert math.isclose(plan.verified.steps, true_steps(64, 0.12))
 

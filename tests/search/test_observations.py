@@ -16,7 +16,8 @@ from batchscope.fits.curves import steps_to_target
 from batchscope.fits.step_time import fit_step_time
 from batchscope.fits.steps_to_target import Prior
 from batchscope.fits.targets import choose_target
-from batchscope.search.observations import curve_on_clock, prior_from, update_belief
+from batchscope.search.law import fit_joint, prior_from
+from batchscope.search.observations import curve_on_clock
 from batchscope.store.metrics import target_metric
 from batchscope.store.records import Estimate, RateRange, RunStatus
 from batchscope.store.runs import StoredRun
@@ -56,7 +57,7 @@ def test_a_run_that_ended_short_of_the_target_is_censored_where_it_ended(status:
 
 
 @pytest.mark.parametrize("status", [RunStatus.DIVERGED, RunStatus.STALLED])
-def test_a_run_that_diverged_or_stalled_shows_that_its_rate_is_too_high(status: RunStatus) -> None:
+def test_a_run_that_diverged_or_stalled_shows_that_its_learning_rate_is_too_high(status: RunStatus) -> None:
     (seen,) = search([run(64, 5.0, most=60, status=status)]).observations
     assert seen.kind == "diverged"
 
@@ -81,12 +82,12 @@ MILESTONE = dataclasses.replace(TARGET, value=TARGET.value * (1 + 0.1 * math.log
 """Passed after a third of the steps."""
 
 
-def set_aside(batch_size: int, lr: float) -> StoredRun:
+def paused(batch_size: int, lr: float) -> StoredRun:
     return run(batch_size, lr, most=math.ceil(true_steps(batch_size, lr) / 3 * 1.04), status=RunStatus.PAUSED)
 
 
-def test_a_run_that_was_set_aside_counts_with_its_steps_to_the_milestone() -> None:
-    (seen,) = search([set_aside(64, 0.2)], milestone=MILESTONE).observations
+def test_a_paused_run_counts_with_its_steps_to_the_milestone() -> None:
+    (seen,) = search([paused(64, 0.2)], milestone=MILESTONE).observations
     assert (seen.kind, seen.to, seen.milestone_steps) == ("reached", "milestone", None)
     assert seen.steps == pytest.approx(true_steps(64, 0.2) / 3)
 
@@ -100,7 +101,7 @@ def test_a_run_that_went_on_counts_with_both_ways() -> None:
 
 def test_a_run_that_lagged_on_the_way_to_the_milestone_counts_with_its_lag_there() -> None:
     slow = behind(16, 0.02, most=int(0.2 * true_steps(16, 0.02)))
-    for reference in (set_aside(64, 0.2), REFERENCE):
+    for reference in (paused(64, 0.2), REFERENCE):
         seen = search([reference, slow], milestone=MILESTONE).observations[1]
         assert (seen.kind, seen.to) == ("lagging", "milestone")
         assert seen.steps == pytest.approx(true_steps(16, 0.02) / 3, rel=0.1)
@@ -127,13 +128,13 @@ def test_a_run_that_ended_short_of_the_milestone_says_so_of_the_milestone(
 
 def test_what_a_run_stands_behind_is_preferred_by_what_another_run_would_cost() -> None:
     """A finished run by one training, one that waits by what is left of it, over all trainings; the rest has failed."""
-    runs = [REFERENCE, set_aside(128, 0.27), behind(16, 0.02, most=300)]
+    runs = [REFERENCE, paused(128, 0.27), behind(16, 0.02, most=300)]
     found = search(runs, milestone=MILESTONE, trainings=10)
-    assert found.known == pytest.approx({(64, 0.2): 0.1, (128, 0.27): 0.04})
+    assert found.preferred == pytest.approx({(64, 0.2): 0.1, (128, 0.27): 0.04})
     assert (found.candidate.batch_size, found.candidate.lr) != (16, 0.02)
 
 
-def test_unfinished_runs_and_runs_with_a_decaying_rate_say_nothing() -> None:
+def test_unfinished_runs_and_runs_with_a_decaying_learning_rate_say_nothing() -> None:
     decayed = run(64, 0.2, steps=120.0, purpose="horizon", schedule="linear")
     found = search([searches.without_result(REFERENCE), decayed])
     assert found.observations == []
@@ -158,7 +159,7 @@ def noise_scale(value: float | None) -> Estimate:
     return Estimate(value=value, low=1.0, high=None, n=9, unit="examples", method="")
 
 
-def test_the_range_test_is_a_ceiling_and_names_the_law_of_the_rate() -> None:
+def test_the_range_test_is_a_ceiling_and_names_the_law_of_the_learning_rate() -> None:
     plain, adaptive = prior_from(ranged(False), None), prior_from(ranged(True), None)
     for prior in (plain, adaptive):
         assert 0.02 * 3.0 < math.exp(prior.log_lr_max[0]) < 0.3 * 3.0
@@ -174,25 +175,21 @@ def test_a_noise_scale_without_meaning_leaves_the_prior_alone(value: float | Non
 
 
 def test_f44_the_noise_scale_is_a_hint_and_never_the_answer() -> None:
-    """A hint a hundred times too large moves the belief by less than its own uncertainty, and the runs overrule it."""
+    """A hint a hundred times too large moves the prior by less than its own uncertainty, and the runs overrule it."""
     before = Prior().log_critical_batch_size
     mean, sd = prior_from(None, noise_scale(100 * searches.CRITICAL)).log_critical_batch_size
     assert before[0] < mean < math.log(100 * searches.CRITICAL)
     assert math.log(3.5) < sd < before[1]
     seen = search().observations
-    misled = update_belief(seen, prior_from(ranged(False), noise_scale(100 * searches.CRITICAL)))
-    led = update_belief(seen, prior_from(ranged(False), noise_scale(searches.CRITICAL)))
-    steps = [np.exp(np.median(belief.log_best_steps([32, 64, 128]), axis=0)) for belief in (misled, led)]
+    misled = fit_joint(seen, prior_from(ranged(False), noise_scale(100 * searches.CRITICAL)))
+    led = fit_joint(seen, prior_from(ranged(False), noise_scale(searches.CRITICAL)))
+    steps = [np.exp(np.median(posterior.log_best_steps([32, 64, 128]), axis=0)) for posterior in (misled, led)]
     np.testing.assert_allclose(steps[0], steps[1], rtol=0.12)
 
 
-def test_typical_steps_start_the_prior() -> None:
-    assert prior_from(None, None, typical_steps=50.0).log_steps_min[0] == pytest.approx(math.log(50))
-
-
-def test_the_belief_is_a_function_of_observations_and_seed() -> None:
+def test_the_posterior_is_a_function_of_observations_and_seed() -> None:
     seen = search().observations
-    first, again, other = (update_belief(seen, Prior(), seed=seed).draws for seed in (0, 0, 1))
+    first, again, other = (fit_joint(seen, Prior(), seed=seed).draws for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 

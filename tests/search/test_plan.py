@@ -16,9 +16,9 @@ from batchscope.fits.targets import best_value
 from batchscope.report.summary import summary
 from batchscope.search.plan import build_plan, clear_gain
 from batchscope.search.question import CurrentRecipe, Question, Within
-from batchscope.search.state import Findings
+from batchscope.search.state import Parts, Recorded, SearchState
 from batchscope.store.codec import decode, encode
-from batchscope.store.records import Plan, PlanStatus, Recipe, RunStatus, Target
+from batchscope.store.records import EarlyStop, Plan, PlanStatus, Recipe, RunStatus, Target
 from batchscope.store.runs import StoredRun
 
 from . import searches
@@ -33,7 +33,7 @@ CURRENT = {
 
 
 @functools.cache
-def findings(case: str) -> Findings:
+def state(case: str) -> SearchState:
     if case.startswith("current-"):
         return search(current=CURRENT[case.removeprefix("current-")])
     cases: dict[str, Any] = {
@@ -55,7 +55,7 @@ def findings(case: str) -> Findings:
 
 @functools.cache
 def plan(case: str) -> Plan:
-    return build_plan(findings(case))
+    return build_plan(state(case))
 
 
 def recipe(case: str) -> Recipe:
@@ -90,7 +90,7 @@ def test_every_way_to_end(case: str, status: PlanStatus) -> None:
 
 
 def test_the_recipe_is_within_five_percent_of_the_best_in_truth() -> None:
-    found, sizes = recipe("plain"), findings("plain").batch_sizes
+    found, sizes = recipe("plain"), state("plain").batch_sizes
     best = min(true_steps(b, searches.best_lr(b)) * step_time(b) for b in sizes)
     assert true_steps(found.batch_size, found.lr) * step_time(found.batch_size) <= 1.05 * best
 
@@ -114,7 +114,7 @@ def numbers(value: Any) -> Iterator[float]:
 def test_the_parts_of_a_batch_make_the_batch_and_epochs_make_the_steps(case: str) -> None:
     for found in (recipe(case), *(a.recipe for a in plan(case).alternatives)):
         assert found.micro_batch_size * found.grad_accum_steps * found.world_size == found.batch_size
-        assert found.micro_batch_size <= findings(case).bench.largest_micro_batch_size
+        assert found.micro_batch_size <= state(case).bench.largest_micro_batch_size
         assert found.steps_per_epoch == math.ceil(EXAMPLES / found.batch_size)
         assert found.epochs == pytest.approx(found.steps * found.batch_size / EXAMPLES, abs=found.batch_size / EXAMPLES)
         assert found.optimizer_changes == {}
@@ -147,18 +147,18 @@ def test_no_interval_of_steps_is_narrower_than_seeds_and_the_laws_misfit_make_it
 
 
 def test_a_clear_gain_replaces_the_current_recipe_and_says_by_how_much() -> None:
-    low, value, high = clear_gain(findings("current-slow"))
+    low, value, high = clear_gain(state("current-slow"))
     current, found = CURRENT["slow"], recipe("current-slow")
     truth = true_steps(current.batch_size, current.lr) * step_time(current.batch_size)
     truth /= true_steps(found.batch_size, found.lr) * step_time(found.batch_size)
     assert 1.05 < low < truth < high
-    said = f"the current recipe takes {value:.2f} times ({low:.2f} to {high:.2f}, 90 %) as long as the best one found"
-    assert said in plan("current-slow").message
+    gain = f"{value:.2f} times as long as the best one found (90 % credible interval {low:.2f} to {high:.2f})"
+    assert gain in plan("current-slow").message
     assert plan("current-slow").current_predicted is not None
 
 
 def test_no_clear_gain_keeps_the_current_recipe_as_it_is() -> None:
-    assert clear_gain(findings("current-near"))[0] < 1.05
+    assert clear_gain(state("current-near"))[0] < 1.05
     assert (recipe("current-near").batch_size, recipe("current-near").lr) == (80, 0.21)
     assert "no clear gain of 5 %" in plan("current-near").message
 
@@ -167,11 +167,11 @@ def test_a_current_recipe_that_is_the_best_found_is_kept_without_naming_an_alter
     assert plan("current-same").message == "keep the current recipe: nothing better was found"
 
 
-def test_a_current_rate_that_cannot_work_is_called_so_and_given_no_time() -> None:
+def test_a_current_learning_rate_that_cannot_work_is_called_so_and_given_no_time() -> None:
     found = plan("current-hopeless")
     assert found.status is PlanStatus.OK
     assert found.current_predicted is None
-    assert "the current rate 10 is too high for batch size 8 to reach the target" in found.message
+    assert "learning rate 10 is too high for batch size 8" in found.message
     assert "for which nothing could be predicted" in " ".join(summary(found))
 
 
@@ -182,7 +182,7 @@ def test_a_gain_in_examples_is_not_called_a_gain_in_speed() -> None:
     assert "long" not in message
 
 
-def test_f36_a_batch_that_changes_takes_rate_and_accumulation_along_and_says_so() -> None:
+def test_f36_a_batch_that_changes_takes_learning_rate_and_accumulation_along_and_says_so() -> None:
     old, new = CURRENT["slow"], recipe("current-slow")
     assert new.batch_size != old.batch_size
     assert new.lr == pytest.approx(searches.best_lr(new.batch_size), rel=0.5)
@@ -210,9 +210,7 @@ def test_a_recipe_far_beyond_every_run_asks_to_be_checked() -> None:
 
 def test_an_unreached_target_shows_the_closest_approach() -> None:
     value = searches.metric(50, true_steps(64, 0.2))
-    assert (
-        f"the closest was val_loss {value:.4g} with batch size 64 and rate 0.2 after 50 steps" in plan("never").message
-    )
+    assert f"val_loss {value:.4g} with batch size 64 and learning rate 0.2 after 50 steps" in plan("never").message
     assert RunStatus.OUT_OF_STEPS.meaning in plan("never").message
     assert "no run was finished" in plan("stopped").message
 
@@ -241,19 +239,19 @@ def test_alternatives_are_better_at_what_they_say() -> None:
         assert (found.batch_size, found.lr) not in seen
         assert found.lr == pytest.approx(searches.best_lr(found.batch_size), rel=0.4)
         seen.add((found.batch_size, found.lr))
-    why = {a.why.split(",")[0].split(" at ")[0]: a for a in plan("plain").alternatives}
-    fewest, least = why["fewest examples"], why["least memory"]
+    (fewest,) = (a for a in plan("plain").alternatives if a.why.startswith("fewest examples"))
+    (lowest,) = (a for a in plan("plain").alternatives if a.why.startswith("lowest memory"))
     assert (fewest.predicted.examples_to_target.value or math.inf) < (predicted.examples_to_target.value or 0)
-    assert (least.predicted.peak_memory_bytes.value or math.inf) < (predicted.peak_memory_bytes.value or 0)
-    assert (least.predicted.time_to_target_s.value or 0) < 1.7 * (predicted.time_to_target_s.value or 0)
+    assert (lowest.predicted.peak_memory_bytes.value or math.inf) < (predicted.peak_memory_bytes.value or 0)
+    assert (lowest.predicted.time_to_target_s.value or 0) < 1.7 * (predicted.time_to_target_s.value or 0)
     assert recipe("examples").batch_size < chosen.batch_size
-    assert any(a.why.startswith("least time") for a in plan("examples").alternatives)
+    assert any(a.why.startswith("shortest training time") for a in plan("examples").alternatives)
 
 
 def test_the_price_counts_in_trainings_at_the_recipe() -> None:
     cost, predicted = plan("plain").search, plan("plain").predicted
     assert predicted is not None
-    assert cost.device_seconds == pytest.approx(findings("plain").device_seconds())
+    assert cost.device_seconds == pytest.approx(state("plain").device_seconds())
     assert cost.run_equivalents == pytest.approx(cost.device_seconds / (predicted.time_to_target_s.value or 0))
     assert cost.runs == len(TRIED)
     assert plan("never").search.run_equivalents is None
@@ -303,11 +301,11 @@ def test_an_easier_target_that_no_run_passed_has_no_recipe() -> None:
     assert (answer.recipe, answer.predicted) == (None, None)
 
 
-def test_where_the_rate_decays_an_easier_target_is_answered_at_a_constant_one() -> None:
+def test_where_the_learning_rate_decays_an_easier_target_is_answered_at_a_constant_one() -> None:
     decayed = run(64, 0.2, steps=150.0, most=160, schedule="linear", purpose="horizon")
     easier = replace(TARGET, value=TARGET.value * (1 + 0.1 * math.log(2)))
-    findings = search([*(run(b, lr) for b, lr in TRIED), decayed], schedule="linear", easier_targets=(easier,))
-    (answer,) = build_plan(findings).easier_targets
+    state = search([*(run(b, lr) for b, lr in TRIED), decayed], schedule="linear", easier_targets=(easier,))
+    (answer,) = build_plan(state).easier_targets
     assert answer.recipe is not None
     assert answer.recipe.schedule == "constant"
     assert answer.recipe.steps == pytest.approx(0.5 * true_steps(answer.recipe.batch_size, answer.recipe.lr), rel=0.2)
@@ -348,3 +346,40 @@ def test_within_a_length_a_kept_current_recipe_is_told_with_its_own_value() -> N
     assert near.result is not None
     assert found.verified.metric == near.result.best[TARGET.metric]
     assert found.message.endswith(f"val_loss {found.verified.metric:.4g} within 4 epochs")
+
+
+def test_what_was_not_recorded_stays_open() -> None:
+    """A plan is made of the same state with less recorded, and has no number that would stand in for a measurement."""
+    nothing = Recorded(step_times=False, memory=False, lrs=False, evaluations=False)
+    found = build_plan(search(objective="examples", recorded=nothing, examples=None, parts=given(search())))
+    assert found.recipe is not None
+    assert found.predicted is not None
+    assert (found.recipe.lr, found.recipe.steps_per_epoch, found.recipe.epochs) == (None, None, None)
+    assert found.recipe.early_stop == EarlyStop(best_epoch=None, patience=None)
+    assert found.predicted.step_time_s.value is found.predicted.time_to_target_s.value is None
+    assert found.predicted.steps_to_target.value is not None
+    assert found.measured.hardware_knee.value is found.measured.largest_micro_batch_size.value is None
+    assert found.curves is not None
+    assert not found.curves.time_to_target_s.batch_size
+    assert not found.curves.lr.batch_size
+    assert (found.bench, found.alternatives, found.examples_in_training_set) == (None, (), 0)
+    assert (found.search.device_seconds, found.search.run_equivalents) == (0.0, None)
+    assert found.verified is None or found.verified.time_s is None
+
+
+def given(state: SearchState) -> Parts:
+    return Parts(observations=tuple(state.observations), batch_sizes=state.batch_sizes)
+
+
+def test_parts_that_are_brought_along_take_the_place_of_those_that_follow_from_runs() -> None:
+    whole = search()
+    other = search([], parts=given(whole), examples=None, recorded=Recorded(evaluations=False))
+    assert other.reached == whole.reached
+    assert other.decision == whole.decision
+    law = replace(whole.law, decide=lambda *_: replace(whole.decision, batch_size=16), misfit=1.0)
+    decided = search([], parts=replace(given(whole), law=law))
+    assert decided.decision.batch_size == 16
+    wide, narrow = (build_plan(each).predicted for each in (decided, other))
+    assert wide is not None
+    assert narrow is not None
+    assert (wide.steps_to_target.high or 0) > 2 * (narrow.steps_to_target.high or math.inf)

@@ -6,19 +6,19 @@ import pytest
 
 from batchscope.search.question import Question
 from batchscope.search.reasons import evidence_of
-from batchscope.search.state import Findings
+from batchscope.search.state import SearchState
 from batchscope.store.records import Evidence, RateRange, RunStatus
 
 from . import searches
 from .searches import TRIED, run, search
 
 
-def statements(findings: Findings, tag: str = "") -> str:
-    return "\n".join(e.statement for e in evidence_of(findings) if not tag or e.tag == tag)
+def statements(state: SearchState, tag: str = "") -> str:
+    return "\n".join(e.statement for e in evidence_of(state) if not tag or e.tag == tag)
 
 
-def only(findings: Findings, part: str) -> Evidence:
-    (found,) = (e for e in evidence_of(findings) if part in e.statement)
+def only(state: SearchState, part: str) -> Evidence:
+    (found,) = (e for e in evidence_of(state) if part in e.statement)
     return found
 
 
@@ -62,19 +62,19 @@ def test_runs_are_counted_by_how_they_ended() -> None:
 
 @pytest.mark.parametrize(
     ("broke", "normalised", "words"),
-    [(True, False, "breaks at 2 "), (False, False, "still holds at 2 "), (True, True, "breaks at 2 ")],
+    [(True, False, "diverges at 2 "), (False, False, "still works at 2 "), (True, True, "diverges at 2 ")],
 )
-def test_the_range_test_is_told_as_a_ceiling_with_the_rule_that_it_chose(
+def test_the_range_test_is_described_as_a_ceiling_with_the_rule_that_it_chose(
     broke: bool, normalised: bool, words: str
 ) -> None:
     test = RateRange(
         batch_size=64, ceiling_lr=2.0, broke=broke, normalised=normalised, lrs=(2.0,), losses=(None,), steps=20
     )
-    findings = search(rate_range=test)
-    assert words in only(findings, "at batch size 64").statement
-    rule = only(findings, "the best rate was expected to grow").statement
+    state = search(rate_range=test)
+    assert words in only(state, "at batch size 64").statement
+    rule = only(state, "the best learning rate was expected to grow").statement
     assert ("square root" in rule) == normalised
-    assert "rate doubles" not in statements(search(rate_range=None))
+    assert "learning rate doubles" not in statements(search(rate_range=None))
 
 
 def test_a_chosen_target_is_an_assumption_and_a_given_one_none() -> None:

@@ -1,7 +1,7 @@
-"""The searches that people would use instead: what they are given to search with, and how they see a run.
+"""The searches other than ours: what they are given to search with, and how they see a run.
 
-The strategies in `search/` know trials and costs. Here stored runs become trials, a limit in cost becomes a limit in
-steps, and the name that a user writes becomes a strategy. Numbers only: the same runs give the same next run.
+The strategies in `search/strategies` know trials and costs. Here stored runs become trials, a limit in cost becomes a limit
+in steps, and the name that a user writes becomes a strategy. Numbers only: the same runs give the same next run.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from ..errors import UsageError
 from ..fits.curves import curve_of, steps_to_target
 from ..store.records import RunStatus
 from ..store.runs import StoredRun
-from .state import Findings
+from .state import SearchState
 from .strategies import SEARCHES, offer_of
 from .strategies.space import Request, Space, Strategy, Trial, follow
 
 __all__ = [
     "NAMES",
     "TYPICAL_RUNS",
-    "carry_out",
-    "given_to",
+    "first_trials",
     "limit_in_steps",
     "require",
+    "run_strategy",
     "space_of",
     "strategy_of",
     "trial_of",
@@ -32,10 +32,10 @@ __all__ = [
 _OFFERS = {search: offer_of(search) for search in SEARCHES if search != "anchors"}
 
 NAMES = {search: offer.words for search, offer in _OFFERS.items()}
-"""In words, by what a user writes after `--search`."""
+"""Names of the strategies in words, by what a user writes after `--search`."""
 
 TYPICAL_RUNS = {"anchors": 8.0} | {search: offer.typical_runs for search, offer in _OFFERS.items()}
-"""What each costs, in trainings at its recipe; the range is given with it."""
+"""Typical price of a search, in trainings at its recipe; the range is given with it."""
 
 
 def require(search: str) -> None:
@@ -50,52 +50,52 @@ def require(search: str) -> None:
         _OFFERS[search].require()
 
 
-def carry_out(findings: Findings, run: Callable[[Request, int | None], StoredRun | None]) -> None:
-    """Do what the strategy of the question asks for.
+def run_strategy(state: SearchState, run: Callable[[Request, int | None], StoredRun | None]) -> None:
+    """Make the runs that the strategy of the question asks for.
 
     Args:
-        findings: with the target, the range test and the first run.
+        state: with the target, the range test and the first run.
         run: makes the requested run up to the given step, or reads it where it is finished as far; `None`: no time is
             left.
     """
 
     def make(request: Request) -> Trial | None:
-        limit = limit_in_steps(request, findings)
+        limit = limit_in_steps(request, state)
         made = run(request, limit)
-        return None if made is None else trial_of(made, findings, limit)
+        return None if made is None else trial_of(made, state, limit)
 
-    follow(strategy_of(findings), space_of(findings), make, findings.question.seed, given_to(findings))
-
-
-def space_of(findings: Findings) -> Space:
-    """The batch sizes that the hardware and the user allow, and the rates below the ceiling of the range test."""
-    assert findings.rate_range is not None
-    return Space.below(findings.rate_range.ceiling_lr, findings.batch_sizes)
+    follow(strategy_of(state), space_of(state), make, state.question.seed, first_trials(state))
 
 
-def strategy_of(findings: Findings) -> Strategy:
+def space_of(state: SearchState) -> Space:
+    """The batch sizes that hardware and user allow, and the learning rates below the ceiling of the range test."""
+    assert state.rate_range is not None
+    return Space.below(state.rate_range.ceiling_lr, state.batch_sizes)
+
+
+def strategy_of(state: SearchState) -> Strategy:
     """The strategy that was asked for, made for what the first run took."""
-    return _OFFERS[findings.question.search].build(given_to(findings)[0])
+    return _OFFERS[state.question.search].build(first_trials(state)[0])
 
 
-def given_to(findings: Findings) -> list[Trial]:
-    """The runs that were made before a strategy was asked: the pilot, and the looks for a target."""
-    return [trial_of(run, findings) for run in findings.finished if run.config.purpose == "pilot"]
+def first_trials(state: SearchState) -> list[Trial]:
+    """Trials of the runs that were made before a strategy was asked: the pilot, and the looks for a target."""
+    return [trial_of(run, state) for run in state.finished if run.config.purpose == "pilot"]
 
 
-def limit_in_steps(request: Request, findings: Findings) -> int | None:
-    """At which step the requested run is set aside; `None`: it goes on to its end."""
+def limit_in_steps(request: Request, state: SearchState) -> int | None:
+    """Step at which the requested run is paused; `None`: it goes on to its end."""
     if request.limit is None:
         return None
-    return max(1, math.ceil(request.limit / findings.cost_of(request.batch_size)))
+    return max(1, math.ceil(request.limit / state.cost_of(request.batch_size)))
 
 
-def trial_of(run: StoredRun, findings: Findings, limit: int | None = None) -> Trial:
+def trial_of(run: StoredRun, state: SearchState, limit: int | None = None) -> Trial:
     """A finished run as a strategy sees it.
 
     Args:
         run: with a result.
-        findings: which hold the target and the price of a step.
+        state: which hold the target and the price of a step.
         limit: step up to which the run was asked for; what came later is left out, so that a search that is repeated
             on its folder decides by what it knew at the time.
 
@@ -103,8 +103,8 @@ def trial_of(run: StoredRun, findings: Findings, limit: int | None = None) -> Tr
         The trial; `stopped` only where the limit stopped it.
     """
     assert run.result is not None
-    assert findings.target is not None
-    target, step_cost = findings.target, findings.cost_of(run.config.batch_size)
+    assert state.target is not None
+    target, step_cost = state.target, state.cost_of(run.config.batch_size)
     evaluations = [row for row in run.rows if row["kind"] == "evaluation"]
     ends = [int(row["step"]) for row in evaluations if limit is not None and row["step"] >= limit]
     end = ends[0] if ends else run.result.steps

@@ -25,12 +25,12 @@ from ..training.progress import Progress
 from ..training.runner import Runner, largest_here
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StepLimitRule, StopRule
 from ..training.weights import hand_over
-from .follow import TYPICAL_RUNS, carry_out, require
+from .follow import TYPICAL_RUNS, require, run_strategy
 from .observations import curve_on_clock
 from .plan import build_plan
 from .question import Question
 from .recipe import run_at
-from .state import Findings
+from .state import SearchState
 from .strategies.anchors import BEHIND, Decision, propose
 from .strategies.space import Request
 
@@ -68,7 +68,7 @@ class Search:
     progress: Progress
     prepared: Prepared
     runner: Runner
-    findings: Findings
+    findings: SearchState
 
     @classmethod
     def begin(
@@ -96,7 +96,7 @@ class Search:
             micro_here=largest_here(workload.device, prepared.bench, profile),
             started=started - prepared.timing.spent_s,
         )
-        findings = Findings(
+        findings = SearchState(
             task=workload.name,
             question=question,
             target=question.target,
@@ -202,12 +202,12 @@ class Search:
     def _look(self, config: RunConfig, milestone: Target, share: float) -> None:
         """The pilot up to the milestone; where it is not there soon, the better of it and of a look at a lower rate."""
         first = self._run(config, "first look", share=share, milestone=milestone, limit=_LOOK_STEPS)
-        if first.result is None or first.result.status is not RunStatus.PAUSED or self.findings.set_aside:
+        if first.result is None or first.result.status is not RunStatus.PAUSED or self.findings.paused:
             return
         lower = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
         why = "does a lower rate get further?"
         second = self._run(lower, why, share=share, milestone=milestone, limit=_LOOK_STEPS)
-        if not self.findings.set_aside:
+        if not self.findings.paused:
             best = lower if gets_further(second.rows, first.rows) else config
             self._run(best, "first look", share=share, milestone=milestone)
 
@@ -241,11 +241,11 @@ class Search:
         """Buy runs up to the milestone while one is worth its price."""
         for _ in range(_MOST_PROBES):
             proposal = propose(
-                self.findings.belief,
+                self.findings.joint_posterior,
                 self.findings.choices(),
                 self.findings.tried,
                 seed=self.question.seed + len(self.findings.tried),
-                must=not (self.findings.reached or self.findings.set_aside),
+                must=not (self.findings.reached or self.findings.paused),
             )
             if proposal is None:
                 return
@@ -253,8 +253,7 @@ class Search:
             milestone = self.findings.milestone
             if self.runner.too_late_for(config, milestone):
                 return
-            why = f"worth {proposal.value:.1f} trainings, costs {proposal.price:.1f}"
-            self._run(config, why, behind=BEHIND, milestone=milestone)
+            self._run(config, proposal.why, behind=BEHIND, milestone=milestone)
 
     def _follow(self) -> None:
         """Make the runs that another strategy asks for."""
@@ -264,7 +263,7 @@ class Search:
             late = self.runner.too_late_for(config, limit=limit)
             return None if late else self._run(config, request.why, share=_TRIAL_SHARE, limit=limit)
 
-        carry_out(self.findings, run)
+        run_strategy(self.findings, run)
 
     def _try_current(self) -> None:
         current = self.question.current
@@ -300,7 +299,7 @@ class Search:
         if self.question.schedule == "constant" or self.question.within or not self.findings.reached:
             return
         decision: Decision = self.findings.decision
-        steps = math.ceil(math.exp(float(self.findings.belief.log_steps(decision.batch_size, decision.lr).mean())))
+        steps = math.ceil(math.exp(float(self.findings.posterior.log_steps(decision.batch_size, decision.lr).mean())))
         outcomes: set[bool] = set()
         for _ in range(_HORIZONS):
             config = self._config(

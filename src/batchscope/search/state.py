@@ -1,36 +1,80 @@
-"""All that a search has found, and what follows from it: step time, belief, choices. Numbers only, no torch."""
+"""The state of a search: data, and the parts that answer for it (observations, law, choices). Numbers only, no torch.
+
+A search derives its parts from its runs. Measurements made elsewhere (`table/`) bring parts of their own, and say in
+`recorded` what was measured at all: recipe and plan ask there, and leave open what was not.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..fits.step_time import StepTime, step_time_of
 from ..fits.steps_to_target import Observation, StepsPosterior
 from ..store.records import Bench, Environment, Estimate, RateRange, Target
 from ..store.runs import StoredRun
-from .observations import best_on_clock, noise_scale_of, observe, prior_from, update_belief
+from .law import Law, Posterior, fit_joint, joint_law, prior_from
+from .observations import best_on_clock, noise_scale_of, observe
 from .question import Question
-from .strategies.anchors import Choices, Decision, decide, sizes_between
+from .strategies.anchors import Choices, Decision, sizes_between
+from .strategies.space import Pair
 
-__all__ = ["Findings"]
+__all__ = ["Parts", "Recorded", "SearchState"]
 
 _REST_OF_A_RUN = 0.6
 """What is left of a run at the milestone, in trainings."""
-_MISFIT = 0.15
+_MINIMUM_TIME_SPREAD = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings:
+class Recorded:
+    """What was measured: all of it in a search, a part of it in a table.
+
+    Attributes:
+        step_times: of the hardware that the answer is for.
+        memory: of steps on it.
+        lrs: learning rates of the runs.
+        evaluations: along the runs; without them a run is known by its steps to target alone.
+    """
+
+    step_times: bool = True
+    memory: bool = True
+    lrs: bool = True
+    evaluations: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Parts of a state that do not follow from stored runs.
+
+    Attributes:
+        observations: of steps to target, one a run.
+        batch_sizes: to choose from, ascending.
+        law: of steps to target; `None`: the joint law, fitted to the observations.
+        log_seconds: logarithm of the seconds of a step at some batch sizes for each draw of the law's posterior, shape
+            (draws, batch sizes), where step times are uncertain; `None`: as the step-time model has them.
+    """
+
+    observations: tuple[Observation, ...]
+    batch_sizes: tuple[int, ...]
+    law: Law | None = None
+    log_seconds: Callable[[Sequence[int]], NDArray[np.float64]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchState:
     """The state of a search, from which every decision follows.
 
     Attributes:
         task: its name.
         question: what was asked.
         target: asked for or chosen from the pilot; `None` until then.
-        examples: in the training set.
+        examples: in the training set; `None`: not known.
         bench: of the hardware that the answer is for.
         bench_counts: whether the bench ran on that hardware as part of this search.
         rate_range: the range test, once made.
@@ -38,13 +82,17 @@ class Findings:
         seconds: on the clock, over all processes that worked on this search.
         environment: where it ran.
         notes: of the preflight.
-        milestone: where runs are set aside on their way to the target; `None`: nowhere.
+        milestone: where runs are paused on their way to the target; `None`: nowhere.
+        parts: brought along by a table; `None`: they follow from the runs.
+        recorded: what was measured at all.
+        drawn_within: a curve is drawn where its 90 % interval reaches less than this many times its value; `None`:
+            everywhere.
     """
 
     task: str
     question: Question
     target: Target | None
-    examples: int
+    examples: int | None
     bench: Bench
     bench_counts: bool
     rate_range: RateRange | None
@@ -53,45 +101,9 @@ class Findings:
     environment: Environment
     notes: tuple[str, ...] = ()
     milestone: Target | None = None
-
-    @cached_property
-    def step_time(self) -> StepTime:
-        """Step-time model of the hardware that the answer is for."""
-        return step_time_of(self.bench)
-
-    def seconds_of(self, batch_size: int) -> float:
-        """Seconds of one step of a batch size, accumulated where it does not fit at once."""
-        return self.step_time.of_batch(batch_size)
-
-    def cost_of(self, batch_size: int) -> float:
-        """What is to be least of one step: its seconds, or its examples."""
-        return float(batch_size) if self.question.counts_examples else self.seconds_of(batch_size)
-
-    def most_steps(self, batch_size: int) -> int | None:
-        """How long one training may be, in steps; `None` where the question sets no length."""
-        within = self.question.within
-        if within is None:
-            return None
-        step = self.seconds_of(batch_size) if within.unit == "seconds" else batch_size / self.examples
-        return max(1, math.floor(within.amount / step))
-
-    @property
-    def law(self) -> str:
-        """What steps are predicted by, in words."""
-        return "joint law of steps against batch size and rate, fitted to the runs"
-
-    @property
-    def misfit(self) -> float:
-        """Standard deviation, in log steps, of what the law and its spread miss.
-
-        With it nine of ten fresh runs fall inside their intervals on the tasks of `benchmarks/`, 86 % without
-        (docs/log.md).
-        """
-        return _MISFIT
-
-    def step_time_spread(self, batch_size: int) -> float:
-        """Standard deviation, in log seconds, of a step time that was not measured at this batch size."""
-        return self.step_time.relative_spread
+    parts: Parts | None = None
+    recorded: Recorded = Recorded()
+    drawn_within: float | None = None
 
     @cached_property
     def finished(self) -> tuple[StoredRun, ...]:
@@ -99,110 +111,43 @@ class Findings:
         return tuple(run for run in self.runs if run.result is not None)
 
     @cached_property
-    def observations(self) -> list[Observation]:
+    def observations(self) -> Sequence[Observation]:
         """What the runs say about steps to target."""
+        if self.parts is not None:
+            return self.parts.observations
         assert self.target is not None
         return observe(self.finished, self.target, self.cost_of, self.milestone)
 
     @cached_property
-    def noise_scale(self) -> Estimate:
-        """The gradient noise scale of the pilot."""
-        return noise_scale_of(self.runs, self.examples)
-
-    @cached_property
-    def belief(self) -> StepsPosterior:
-        """About steps to target."""
-        prior = prior_from(self.rate_range, self.noise_scale)
-        return update_belief(self.observations, prior, seed=self.question.seed)
-
-    @cached_property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """Batch sizes to choose from."""
-        most = min(self.examples, self.question.max_batch_size or self.examples)
-        return sizes_between(min(self.bench.smallest_micro_batch_size, most), most)
-
-    def choices(
-        self, batch_sizes: tuple[int, ...] | None = None, cost: Callable[[int], float] | None = None
-    ) -> Choices:
-        """What can be chosen, at the price that the objective names or at another cost."""
-        return Choices(
-            batch_sizes=batch_sizes or self.batch_sizes,
-            step_cost=cost or self.cost_of,
-            step_time=self.seconds_of,
-            trainings=self.question.trainings,
-            by_milestone=self.milestone is not None,
-        )
-
-    @cached_property
-    def reached(self) -> dict[tuple[int, float], list[float]]:
-        """Steps to target of the runs that reached it, by batch size and rate."""
-        found: dict[tuple[int, float], list[float]] = {}
+    def reached(self) -> dict[Pair, list[float]]:
+        """Steps to target of the runs that reached it, by batch size and learning rate."""
+        found: dict[Pair, list[float]] = {}
         for observation in self.observations:
             if observation.kind == "reached" and observation.to == "target":
                 found.setdefault((observation.batch_size, observation.lr), []).append(observation.steps)
         return found
 
     @cached_property
-    def tried(self) -> list[tuple[int, float]]:
-        """Pairs of batch size and rate that some run was made at."""
+    def tried(self) -> list[Pair]:
+        """Pairs of batch size and learning rate that some run was made at."""
         return [(o.batch_size, o.lr) for o in self.observations]
 
     @cached_property
-    def set_aside(self) -> set[tuple[int, float]]:
-        """Pairs of which a run waits at the milestone."""
+    def paused(self) -> set[Pair]:
+        """Pairs of which a run is paused at the milestone."""
         return {(o.batch_size, o.lr) for o in self.observations if o.kind == "reached" and o.to == "milestone"}
 
-    def decide(
-        self,
-        *,
-        batch_sizes: tuple[int, ...] | None = None,
-        cost: Callable[[int], float] | None = None,
-        known: Mapping[tuple[int, float], float] | None = None,
-        failed: Collection[tuple[int, float]] = (),
-    ) -> Decision:
-        """The choice of least expected regret, among some batch sizes or at another cost; the rest as in `search`."""
-        return decide(self.belief, self.choices(batch_sizes, cost), known, failed)
-
-    @cached_property
-    def candidate(self) -> Decision:
-        """The choice of least expected regret now; where runs at it were made and none got through, another."""
-        return self.decide(known=self.known, failed=set(self.tried) - set(self.known))
-
-    @cached_property
-    def decision(self) -> Decision:
-        """What would be answered now: the candidate.
-
-        Where a length is given, the run that got furthest within it; where another strategy chose the runs, the best.
-        """
-        if self.question.search != "anchors" and self.best_run_at is not None:
-            return self.decide(known={self.best_run_at: math.inf})
-        if self.question.within is None:
-            return self.candidate
-        return self.decide(known=dict.fromkeys(self.reached, math.inf))
-
-    @cached_property
-    def best_run_at(self) -> tuple[int, float] | None:
-        """Where the run was made that reached the target at the least cost."""
-        run = self.cheapest()
-        return None if run is None else (run.config.batch_size, run.config.lr)
-
-    @cached_property
-    def known(self) -> dict[tuple[int, float], float]:
-        """Pairs that a run stands behind, with the expected regret up to which each is preferred to one without.
-
-        A run at another pair costs about one training (the rest of one, where the other waits at the milestone), and
-        pays if it saves that over all trainings.
-        """
-        once = 1.0 / self.question.trainings
-        waiting = dict.fromkeys(self.set_aside, (1.0 - _REST_OF_A_RUN) * once)
-        return waiting | dict.fromkeys(self.reached, once)
-
     def cheapest(self, target: Target | None = None) -> StoredRun | None:
-        """The finished run that reached the target, or another, at the least cost; runs are compared with it."""
+        """The finished run that reached the target, or another, at the lowest cost; runs are compared with it."""
         goal = target or self.target
         assert goal is not None
-        best = best_on_clock(self.finished, goal, self.cost_of)
-        return best[1] if best else None
+        return best_on_clock(self.finished, goal, self.cost_of)
+
+    @cached_property
+    def best_run_at(self) -> Pair | None:
+        """Batch size and learning rate of the run that reached the target at the lowest cost."""
+        run = self.cheapest()
+        return None if run is None else (run.config.batch_size, run.config.lr)
 
     @cached_property
     def closest(self) -> tuple[float, StoredRun] | None:
@@ -216,8 +161,123 @@ class Findings:
         ]
         return min(values, key=lambda v: v[0] if smaller else -v[0], default=None)
 
+    @cached_property
+    def noise_scale(self) -> Estimate:
+        """The gradient noise scale of the pilot."""
+        return noise_scale_of(self.runs, self.examples)
+
+    @cached_property
+    def joint_posterior(self) -> StepsPosterior:
+        """Posterior of the joint law of batch size and learning rate."""
+        prior = prior_from(self.rate_range, self.noise_scale)
+        return fit_joint(self.observations, prior, seed=self.question.seed)
+
+    @cached_property
+    def law(self) -> Law:
+        """The law of steps to target."""
+        given = self.parts.law if self.parts is not None else None
+        return given or joint_law(self.joint_posterior)
+
+    @property
+    def posterior(self) -> Posterior:
+        """Posterior of the law."""
+        return self.law.posterior
+
+    @cached_property
+    def step_time(self) -> StepTime:
+        """Step-time model of the hardware that the answer is for."""
+        return step_time_of(self.bench)
+
+    def seconds_of(self, batch_size: int) -> float:
+        """Seconds of one step of a batch size, accumulated where it does not fit at once."""
+        return self.step_time.of_batch(batch_size)
+
+    def step_time_spread(self, batch_size: int) -> float:
+        """Standard deviation of the logarithm of a step time that was not measured at this batch size."""
+        if self.parts is None or self.parts.log_seconds is None:
+            return self.step_time.relative_spread
+        return max(_MINIMUM_TIME_SPREAD, float(self.parts.log_seconds((batch_size,)).std()))
+
+    def cost_of(self, batch_size: int) -> float:
+        """The cost of one step that is to be minimised: its seconds, or its examples."""
+        return float(batch_size) if self.question.counts_examples else self.seconds_of(batch_size)
+
+    def most_steps(self, batch_size: int) -> int | None:
+        """How long one training may be, in steps; `None` where the question sets no length."""
+        within = self.question.within
+        if within is None:
+            return None
+        if within.unit == "seconds":
+            return max(1, math.floor(within.amount / self.seconds_of(batch_size)))
+        assert self.examples is not None
+        return max(1, math.floor(within.amount / (batch_size / self.examples)))
+
+    @cached_property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Batch sizes to choose from."""
+        if self.parts is not None:
+            return self.parts.batch_sizes
+        assert self.examples is not None
+        most = min(self.examples, self.question.max_batch_size or self.examples)
+        return sizes_between(min(self.bench.smallest_micro_batch_size, most), most)
+
+    def choices(
+        self, batch_sizes: tuple[int, ...] | None = None, cost: Callable[[int], float] | None = None
+    ) -> Choices:
+        """What can be chosen, at the price that the objective names or at another cost."""
+        in_time = cost is None and not self.question.counts_examples
+        return Choices(
+            batch_sizes=batch_sizes or self.batch_sizes,
+            step_cost=cost or self.cost_of,
+            step_time=self.seconds_of,
+            trainings=self.question.trainings,
+            by_milestone=self.milestone is not None,
+            log_cost_draws=self.parts.log_seconds if in_time and self.parts is not None else None,
+        )
+
+    @cached_property
+    def preferred(self) -> dict[Pair, float]:
+        """Pairs that a run stands behind, with the expected regret up to which each is preferred to one without.
+
+        A run at another pair costs about one training (the rest of one, where the other is paused at the milestone),
+        and pays if it saves that over all trainings.
+        """
+        once = 1.0 / self.question.trainings
+        paused = dict.fromkeys(self.paused, (1.0 - _REST_OF_A_RUN) * once)
+        return paused | dict.fromkeys(self.reached, once)
+
+    def decide(
+        self,
+        *,
+        batch_sizes: tuple[int, ...] | None = None,
+        cost: Callable[[int], float] | None = None,
+        preferred: Mapping[Pair, float] | None = None,
+        failed: Collection[Pair] = (),
+    ) -> Decision:
+        """The choice of minimum expected regret, among some batch sizes or at another cost; see `Law.decide`."""
+        return self.law.decide(self.choices(batch_sizes, cost), preferred or {}, failed)
+
+    @cached_property
+    def candidate(self) -> Decision:
+        """The choice of minimum expected regret now; where runs at it were made and none got through, another."""
+        return self.decide(preferred=self.preferred, failed=set(self.tried) - set(self.preferred))
+
+    @cached_property
+    def decision(self) -> Decision:
+        """What would be answered now: the candidate.
+
+        Where a length is given, the run that got furthest within it; where another strategy chose the runs, the best.
+        """
+        if self.question.search != "anchors" and self.best_run_at is not None:
+            return self.decide(preferred={self.best_run_at: math.inf})
+        if self.question.within is None:
+            return self.candidate
+        return self.decide(preferred=dict.fromkeys(self.reached, math.inf))
+
     def device_seconds(self) -> float:
-        """What every training step of the search takes on the hardware that the answer is for."""
+        """Seconds of all training steps of the search on the hardware that the answer is for; 0 without step times."""
+        if not self.recorded.step_times:
+            return 0.0
         total = self.bench.device_seconds if self.bench_counts else 0.0
         if self.rate_range is not None:
             total += self.rate_range.steps * self.seconds_of(self.rate_range.batch_size)

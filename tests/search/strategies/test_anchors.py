@@ -1,9 +1,10 @@
-"""The decision and the next run: which, why, and how sure; on beliefs whose truth is known."""
+"""The decision and the next run: which, why, and how sure; on posteriors whose truth is known."""
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchscope.fits.steps_to_target import Observation, Prior, StepsPosterior, fit
-from batchscope.search.strategies.anchors import Choices, Decision, decide, propose, sizes_between
+from batchscope.search.strategies.anchors import Choices, Decision, Proposal, decide, propose, sizes_between
 
 from ...fits.laws import drawn_from, law
 from ..simulated import on_hardware
@@ -21,8 +22,8 @@ from ..simulated import on_hardware
 TRUTH = law(spread=0.1, shape=0.5).draws[0]
 
 
-def believed(doubt: float) -> StepsPosterior:
-    """A belief around the truth; `doubt` scales the standard deviations of steps, B_c and rate."""
+def posterior_around(doubt: float) -> StepsPosterior:
+    """A posterior around the truth; `doubt` scales the standard deviations of steps, B_c and learning rate."""
     rng = np.random.default_rng(0)
     sd = np.zeros(len(TRUTH))
     sd[:6] = 1.0, 1.0, 0.2, 1.0, 0.1, 0.3
@@ -33,7 +34,7 @@ def best_lr(batch_size: int) -> float:
     return 0.4 / (1 + 64 / batch_size)
 
 
-SURE, UNSURE = believed(0.01), believed(0.7)
+SURE, UNSURE = posterior_around(0.01), posterior_around(0.7)
 HARDWARE = on_hardware(100, 1024)
 OFTEN = replace(HARDWARE, trainings=200.0)
 """For a recipe that is used so often that doubt is worth settling."""
@@ -49,7 +50,7 @@ def test_sizes_hold_both_ends_and_lie_close(smallest: int, more: int) -> None:
     assert len(sizes) <= 4 + 2 * math.log2(1 + more / smallest)
 
 
-def test_a_sure_belief_is_followed_to_the_true_best() -> None:
+def test_a_sure_posterior_is_followed_to_the_true_best() -> None:
     found = decide(SURE, HARDWARE)
     times = {b: (1 + 64 / b) * HARDWARE.step_cost(b) for b in HARDWARE.batch_sizes}
     assert times[found.batch_size] <= 1.05 * min(times.values())
@@ -59,7 +60,7 @@ def test_a_sure_belief_is_followed_to_the_true_best() -> None:
 
 
 def test_doubt_lowers_the_probability_and_raises_the_expected_regret() -> None:
-    found = [decide(believed(doubt), HARDWARE) for doubt in (0.01, 0.2, 0.7)]
+    found = [decide(posterior_around(doubt), HARDWARE) for doubt in (0.01, 0.2, 0.7)]
     assert sorted(f.expected_regret for f in found) == [f.expected_regret for f in found]
     assert sorted((f.probability_within_5_percent for f in found), reverse=True) == [
         f.probability_within_5_percent for f in found
@@ -129,7 +130,7 @@ def test_where_a_run_is_a_must_the_best_one_is_named_though_not_worth_its_price(
 
 def test_a_bought_run_is_worth_its_price_and_no_value_is_negative() -> None:
     for doubt in (0.1, 0.3, 0.7):
-        proposal = propose(believed(doubt), HARDWARE, must=True)
+        proposal = propose(posterior_around(doubt), HARDWARE, must=True)
         assert proposal is not None
         assert proposal.value > -0.02 * HARDWARE.trainings
         assert proposal.price > 0
@@ -165,7 +166,7 @@ def test_what_was_tried_is_not_bought_again() -> None:
     assert second.batch_size != first.batch_size or abs(math.log(second.lr / first.lr)) >= 0.08
 
 
-def test_the_next_run_is_a_function_of_belief_and_seed() -> None:
+def test_the_next_run_is_a_function_of_posterior_and_seed() -> None:
     assert propose(UNSURE, HARDWARE, seed=3) == propose(UNSURE, HARDWARE, seed=3)
 
 
@@ -217,3 +218,29 @@ def test_the_expected_regret_is_the_regret_on_average() -> None:
     """200 truths gave 0.52 expected and 0.47 true."""
     _, _, expected, true = calibration()
     assert true == pytest.approx(expected, rel=0.4)
+
+
+@pytest.mark.parametrize(
+    ("value", "price", "words"),
+    [
+        (3.21, 0.3, "costs 0.3 trainings at the recipe, may save 3.2 trainings"),
+        (-0.01, 0.02, "costs under 0.1 trainings at the recipe; no run has got far enough yet"),
+    ],
+)
+def test_why_a_run_is_made_is_said_in_trainings(value: float, price: float, words: str) -> None:
+    assert Proposal(batch_size=64, lr=0.1, value=value, price=price).why == words
+
+
+def test_uncertain_step_costs_count_draw_by_draw() -> None:
+    """Steps cost twice as much in half of the draws for one batch size: the decision is less sure of it."""
+    sizes = (64, 128)
+    sure = replace(HARDWARE, batch_sizes=sizes)
+    draws = np.log([[HARDWARE.step_cost(64), HARDWARE.step_cost(128) * (1 + i % 2)] for i in range(len(SURE.draws))])
+
+    def drawn(batch_sizes: Sequence[int]) -> np.ndarray:
+        return draws[:, [sizes.index(b) for b in batch_sizes]]
+
+    np.testing.assert_allclose(sure.log_step_cost(sizes), draws[0])
+    at = {(128, best_lr(128)): math.inf}
+    unsure = replace(sure, log_cost_draws=drawn)
+    assert decide(SURE, unsure, at).expected_regret > decide(SURE, sure, at).expected_regret + 0.1

@@ -115,6 +115,17 @@ def test_what_the_table_does_not_say_stays_open(tmp_path: Path) -> None:
     assert "Nothing was measured here" in page
 
 
+def test_without_learning_rates_no_batch_size_is_offered_twice(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    rows = [f"{b},{200 * (1 + 15 / b):.5g},{0.01 * (1 + b / 20):.5g}" for b in (8, 64, 512)]
+    path.write_text("\n".join(["batch_size,steps_to_target,step_time_s", *rows]))
+    plan = fit(path)
+    assert plan.recipe is not None
+    assert plan.recipe.lr is None
+    sizes = [plan.recipe.batch_size, *(a.recipe.batch_size for a in plan.alternatives)]
+    assert len(sizes) == len(set(sizes)) == 2
+
+
 def test_without_any_time_only_examples_can_be_saved(tmp_path: Path) -> None:
     path = write(tmp_path / "runs.csv", "steps", time="")
     with pytest.raises(TableError, match=r"runs\.csv says nothing of time.*--hardware.*--objective examples"):
@@ -151,9 +162,9 @@ def test_the_current_recipe_is_kept_unless_the_gain_is_clear(table: Path, plan: 
     assert worse.status is plan.status
     assert worse.current is not None
     assert (worse.current.batch_size, worse.current.lr) == (16, pytest.approx(0.04))
-    assert "times (" in worse.message
+    assert "90 % credible interval" in worse.message
     other = fit(table, examples=EXAMPLES, current=CurrentRecipe(batch_size=16, lr=0.5))
-    assert any("the current rate 0.5 is not the one of the table" in note for note in other.notes)
+    assert any("learning rate 0.5 is not the one of the table" in note for note in other.notes)
 
 
 def test_the_folder_holds_the_plan_the_page_and_the_runs(table: Path, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_fewest_examples_are_those_of_a_small_batch(tmp_path: Path) -> None:
     assert "fewest examples" in few.message
 
 
-def test_several_rates_at_each_size_are_fitted_together(tmp_path: Path) -> None:
+def test_several_learning_rates_at_each_size_are_fitted_together(tmp_path: Path) -> None:
     path, lr_max, critical, knee = tmp_path / "grid.csv", 0.4, 100.0, 400.0
     rows = ["batch_size,steps_to_target,step_time_s,lr"]
     for size in (16, 64, 256):
@@ -163,10 +163,10 @@ def test_several_rates_at_each_size_are_fitted_together(tmp_path: Path) -> None:
         return steps_at(size, critical, alpha=1.0) * step_time_at(size, knee)
 
     assert time(size) <= 1.1 * min(time(b) for b in SIZES)
-    assert any("together with the rate" in e.source for e in plan.evidence)
+    assert any("together with the learning rate" in e.source for e in plan.evidence)
 
 
-def test_of_several_rates_at_one_size_the_best_is_kept(tmp_path: Path) -> None:
+def test_of_several_learning_rates_at_one_size_the_best_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     rows = ["16,900,0.01,0.1", "64,400,0.011,0.1", "64,300,0.011,0.2", "256,250,0.014,0.4"]
     path.write_text("batch_size,steps_to_target,step_time_s,lr\n" + "\n".join(rows))

@@ -1,13 +1,12 @@
 """The default search: buy the run that is worth its price, stop when none is.
 
-A belief about steps to target (`fits.steps_to_target`) and the measured step times give, for each draw of the belief,
-the time to target of every batch size and rate, and so the *regret* of choosing it: time ÷ the draw's best time - 1.
-The search
+The posterior of steps to target (`fits.steps_to_target`) and the measured step times give, for each draw of the
+posterior, the time to target of every batch size and learning rate, and so the *regret* of choosing it: time ÷ the
+draw's best time - 1. The search
 
-1. decides for the batch size and rate of least expected regret;
+1. decides for the batch size and learning rate of minimum expected regret;
 2. values a possible next run by how much the expected regret of the decision would fall, averaged over what the run
-might
-   show (the value of information, Raiffa & Schlaifer 1961; each draw of the belief plays the truth once);
+   might show (the value of information, Raiffa & Schlaifer 1961; each draw of the posterior plays the truth once);
 3. buys the run with the largest value minus price. The price is the run's expected time in units of one training at the
    recipe; the value counts for `trainings` trainings, because a recipe is used more than once. When no run is worth its
    price, the search is over.
@@ -32,7 +31,7 @@ Array = NDArray[np.float64]
 BEHIND = 1.25
 """A probe is stopped when it lags behind the best by this factor."""
 _REGRET_CUT = 5.0
-_RATES_AROUND = (0.9, 1.0, 1.12)
+_LRS_AROUND = (0.9, 1.0, 1.12)
 _DECISIONS = 160
 _PROBES = 48
 
@@ -47,6 +46,8 @@ class Choices:
         step_time: seconds of one step, which is what a probe is paid with.
         trainings: how often the recipe will be used.
         by_milestone: whether a probe goes as far as the milestone only.
+        log_cost_draws: logarithm of step costs at some batch sizes for each draw of the posterior, shape (draws, batch
+            sizes), where step times are uncertain; `None`: `step_cost` is all there is.
     """
 
     batch_sizes: tuple[int, ...]
@@ -54,11 +55,18 @@ class Choices:
     step_time: Callable[[int], float]
     trainings: float
     by_milestone: bool = False
+    log_cost_draws: Callable[[Sequence[int]], Array] | None = None
+
+    def log_step_cost(self, batch_sizes: Sequence[int]) -> Array:
+        """Logarithm of step costs; shape (batch sizes,), or (draws, batch sizes) where step times are uncertain."""
+        if self.log_cost_draws is not None:
+            return self.log_cost_draws(batch_sizes)
+        return np.log([self.step_cost(b) for b in batch_sizes])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The choice of least expected regret under a belief."""
+    """The choice of minimum expected regret under a posterior."""
 
     batch_size: int
     lr: float
@@ -68,36 +76,51 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """The next run, and why it is worth its price (both in units of one training at the recipe)."""
+    """The next run, and why it is worth its price.
+
+    Attributes:
+        batch_size: of the run.
+        lr: of the run.
+        value: expected saving over all trainings, in units of one training at the recipe.
+        price: of the run, in the same unit.
+    """
 
     batch_size: int
     lr: float
     value: float
     price: float
 
+    @property
+    def why(self) -> str:
+        """Why the run is made, in words."""
+        price = f"costs {_trainings(self.price)} at the recipe"
+        if self.value <= self.price:
+            return f"{price}; no run has got far enough yet"
+        return f"{price}, may save {_trainings(self.value)}"
+
 
 @dataclass(frozen=True)
 class _Grid:
-    """All pairs of batch size and rate that deserve a look, with their log cost for each draw."""
+    """All pairs of batch size and learning rate that deserve a look, with their log cost for each draw."""
 
     batch_size: NDArray[np.int64]
     lr: Array
     log_steps: Array
-    least: Array
+    lowest: Array
     """For each draw, the log cost of its best pair."""
     regret: Array = field(repr=False)
 
     @classmethod
-    def of(cls, belief: StepsPosterior, choices: Choices) -> _Grid:
+    def of(cls, posterior: StepsPosterior, choices: Choices) -> _Grid:
         sizes = np.array(choices.batch_sizes)
-        log_cost = np.log([choices.step_cost(int(b)) for b in sizes])
-        best = belief.log_best_steps(sizes) + log_cost
+        log_cost = choices.log_step_cost(choices.batch_sizes)
+        best = posterior.log_best_steps(sizes) + log_cost
         worth = np.quantile(best - best.min(axis=1, keepdims=True), 0.1, axis=0) < math.log(1.5)
-        pairs = [(int(b), lr) for b in sizes[worth] for lr in _rates(belief, int(b))]
+        pairs = [(int(b), lr) for b in sizes[worth] for lr in _lrs(posterior, int(b))]
         batch_size, lr = np.array([b for b, _ in pairs]), np.array([r for _, r in pairs])
-        cost = _log_cost(belief, choices, batch_size, lr)
-        least = cost.min(axis=1)
-        return cls(batch_size, lr, belief.log_steps(batch_size, lr), least, _regret(cost, least[:, None]))
+        cost = _log_cost(posterior, choices, batch_size, lr)
+        lowest = cost.min(axis=1)
+        return cls(batch_size, lr, posterior.log_steps(batch_size, lr), lowest, _regret(cost, lowest[:, None]))
 
 
 def sizes_between(smallest: int, largest: int) -> tuple[int, ...]:
@@ -112,48 +135,48 @@ def sizes_between(smallest: int, largest: int) -> tuple[int, ...]:
 
 
 def decide(
-    belief: StepsPosterior,
+    posterior: StepsPosterior,
     choices: Choices,
-    known: Mapping[tuple[int, float], float] | None = None,
+    preferred: Mapping[tuple[int, float], float] | None = None,
     failed: Collection[tuple[int, float]] = (),
 ) -> Decision:
-    """The batch size and rate of least expected regret.
+    """The batch size and learning rate of minimum expected regret.
 
     Args:
-        belief: what is known of steps to target.
+        posterior: of steps to target.
         choices: what can be chosen.
-        known: pairs that a run stands behind; one of them is preferred while its expected regret exceeds the least by
-            no more than this much.
+        preferred: pairs that a run stands behind; one of them is chosen while its expected regret exceeds the minimum
+            by no more than this much.
         failed: pairs that no run got through at; they are not chosen.
 
     Returns:
         The decision.
     """
-    grid = _Grid.of(belief, choices)
+    grid = _Grid.of(posterior, choices)
     expected = grid.regret.mean(axis=0)
     pairs = zip(grid.batch_size.tolist(), grid.lr.tolist(), strict=True)
     expected[[i for i, pair in enumerate(pairs) if pair in failed]] += _REGRET_CUT
     index = int(expected.argmin())
     chosen = (int(grid.batch_size[index]), float(grid.lr[index]), grid.regret[:, index])
-    tried = [(pair, tolerance) for pair, tolerance in (known or {}).items() if pair[0] in choices.batch_sizes]
+    tried = [(pair, tolerance) for pair, tolerance in (preferred or {}).items() if pair[0] in choices.batch_sizes]
     if tried:
         size, lr = np.array([b for (b, _), _ in tried]), np.array([lr for (_, lr), _ in tried])
-        regrets = _regret(_log_cost(belief, choices, size, lr), grid.least[:, None]).T
+        regrets = _regret(_log_cost(posterior, choices, size, lr), grid.lowest[:, None]).T
         excess = regrets.mean(axis=1) - expected[index] - np.minimum([tolerance for _, tolerance in tried], 2.0)
         best = int(excess.argmin())
         if excess[best] <= 0.0 or math.isinf(tried[best][1]):
             chosen = (*tried[best][0], regrets[best])
-    batch_size, rate, regret = chosen
+    batch_size, lr, regret = chosen
     return Decision(
         batch_size=batch_size,
-        lr=rate,
+        lr=lr,
         expected_regret=float(regret.mean()),
         probability_within_5_percent=float((regret <= 0.05).mean()),
     )
 
 
 def propose(
-    belief: StepsPosterior,
+    posterior: StepsPosterior,
     choices: Choices,
     tried: Sequence[tuple[int, float]] = (),
     *,
@@ -163,7 +186,7 @@ def propose(
     """The next run to buy, or `None` when none is worth its price.
 
     Args:
-        belief: what is known of steps to target.
+        posterior: of steps to target.
         choices: what can be chosen.
         tried: pairs already run with this seed; they would only repeat what is known.
         seed: of the simulated outcomes.
@@ -172,21 +195,21 @@ def propose(
     Returns:
         The run of largest value minus price. Cost: about 0.2 s.
     """
-    grid = _Grid.of(belief, choices)
+    grid = _Grid.of(posterior, choices)
     expected = grid.regret.mean(axis=0)
     decisions = np.argsort(expected)[:_DECISIONS]
     now = float(expected[decisions[0]])
     best_time = np.exp((grid.log_steps + np.log([choices.step_time(int(b)) for b in grid.batch_size])).min(axis=1))
     rng = np.random.default_rng(seed)
-    normal = rng.standard_normal(len(belief.draws))
-    seen = belief.log_milestone_steps(grid.batch_size, grid.lr) if choices.by_milestone else grid.log_steps
+    normal = rng.standard_normal(len(posterior.draws))
+    seen = posterior.log_milestone_steps(grid.batch_size, grid.lr) if choices.by_milestone else grid.log_steps
     step_time = np.array([choices.step_time(int(b)) for b in grid.batch_size])
     typical_best = float(np.median(np.exp((seen + np.log(step_time)).min(axis=1))))
     best: Proposal | None = None
     for index in _probes(grid, expected, tried):
         batch_size, lr = int(grid.batch_size[index]), float(grid.lr[index])
         limit = BEHIND * typical_best / choices.step_time(batch_size)
-        spread = (belief.milestone_spread if choices.by_milestone else belief.spread)(batch_size, lr)
+        spread = (posterior.milestone_spread if choices.by_milestone else posterior.spread)(batch_size, lr)
         shown = _Shown(seen[:, index], spread, math.log(limit))
         value = choices.trainings * (now - _expected_after(grid, decisions, shown, normal))
         steps = np.minimum(np.exp(np.minimum(seen[:, index], 50.0)), limit)
@@ -222,7 +245,7 @@ def _expected_after(grid: _Grid, decisions: NDArray[np.intp], shown: _Shown, nor
 
 
 def _probes(grid: _Grid, expected: Array, tried: Sequence[tuple[int, float]]) -> list[int]:
-    """The pairs worth simulating: the best few rates of each batch size, spread over batch sizes."""
+    """The pairs worth simulating: the best few learning rates of each batch size, spread over batch sizes."""
     fresh = [
         i
         for i in np.argsort(expected)
@@ -238,23 +261,27 @@ def _probes(grid: _Grid, expected: Array, tried: Sequence[tuple[int, float]]) ->
     return chosen
 
 
-def _rates(belief: StepsPosterior, batch_size: int) -> list[float]:
-    """Rates by a factor of 2^(1/4) over the range in which the best one may lie, to three digits."""
-    low, high = np.quantile(belief.log_best_lr(batch_size), (0.02, 0.95))
+def _lrs(posterior: StepsPosterior, batch_size: int) -> list[float]:
+    """Learning rates by a factor of 2^(1/4) over the range in which the best one may lie, to three digits."""
+    low, high = np.quantile(posterior.log_best_lr(batch_size), (0.02, 0.95))
     first, last = math.floor(4 * (low / math.log(2))), math.ceil(4 * (high / math.log(2)))
     stride = max(1, (last - first) // 24)
     return [float(f"{2 ** (k / 4):.3g}") for k in range(first, last + 1, stride)]
 
 
-def _log_cost(belief: StepsPosterior, choices: Choices, batch_size: NDArray[np.int64], lr: Array) -> Array:
+def _log_cost(posterior: StepsPosterior, choices: Choices, batch_size: NDArray[np.int64], lr: Array) -> Array:
     """Log of the expected cost of each pair; shape (draws, pairs).
 
-    Seeds do not all break at the same rate, so a rate counts with the mean over itself and a tenth above and below:
-    a rate at the very edge, which some seeds survive and others do not, is no good choice.
+    Seeds do not all break at the same learning rate, so one counts with the mean over itself and a tenth above and
+    below: a learning rate at the very edge, which some seeds survive and others do not, is no good choice.
     """
-    steps = np.logaddexp.reduce([belief.log_steps(batch_size, lr * factor) for factor in _RATES_AROUND])
-    return steps - math.log(len(_RATES_AROUND)) + np.log([choices.step_cost(int(b)) for b in batch_size])
+    steps = np.logaddexp.reduce([posterior.log_steps(batch_size, lr * factor) for factor in _LRS_AROUND])
+    return steps - math.log(len(_LRS_AROUND)) + choices.log_step_cost(batch_size.tolist())
 
 
-def _regret(log_cost: Array, least: Array) -> Array:
-    return np.clip(np.exp(np.minimum(log_cost - least, 5.0)) - 1.0, 0.0, _REGRET_CUT)
+def _regret(log_cost: Array, lowest: Array) -> Array:
+    return np.clip(np.exp(np.minimum(log_cost - lowest, 5.0)) - 1.0, 0.0, _REGRET_CUT)
+
+
+def _trainings(number: float) -> str:
+    return f"{number:.1f} trainings" if number >= 0.05 else "under 0.1 trainings"

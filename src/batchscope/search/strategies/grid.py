@@ -1,4 +1,4 @@
-"""The grid: every fourth power of two of the batch size with every half decade of the rate, the centre first."""
+"""The grid: every fourth power of two of the batch size, every half decade of the learning rate, the centre first."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ class Grid:
     """Tries the points of a grid, from the centre outwards.
 
     Cost: one training for each point, those that are slower than the best so far cut off when they have taken `slower`
-    times as long. With rates over a factor of 3000 and batch sizes from 1 to 4096 there are 7 x 8 points. The best of
-    them lies within half a step of the true best pair on both axes: a factor of 2 in batch size, 1.8 in the rate.
+    times as long. With learning rates over a factor of 3000 and batch sizes from 1 to 4096 there are 7 x 8 points. The
+    best of them lies within half a step of the true best pair on both axes: a factor of 2 in batch size, 1.8 in the
+    learning rate.
 
     Attributes:
         size_factor: between neighbouring batch sizes.
-        lr_factor: between neighbouring rates, at most.
+        lr_factor: between neighbouring learning rates, at most.
         points: tried at most, those next to the centre.
         slower: than the best so far by this factor, and a run is cut off.
     """
@@ -42,11 +43,11 @@ class Grid:
 
     def order(self, space: Space) -> list[Pair]:
         """The points, by their distance from the centre in steps of the grid; of two as far, the larger batch first."""
-        sizes, rates = self._sizes(space), self._rates(space)
-        centre = (len(sizes) - 1) / 2, (len(rates) - 1) / 2
-        places = [(i, j) for i in range(len(sizes)) for j in range(len(rates))]
+        sizes, lrs = self._sizes(space), self._lrs(space)
+        centre = (len(sizes) - 1) / 2, (len(lrs) - 1) / 2
+        places = [(i, j) for i in range(len(sizes)) for j in range(len(lrs))]
         places.sort(key=lambda p: (round(math.dist(p, centre), 9), -p[0], p[1]))
-        return [(sizes[i], rates[j]) for i, j in places[: self.points]]
+        return [(sizes[i], lrs[j]) for i, j in places[: self.points]]
 
     def _sizes(self, space: Space) -> list[int]:
         """From the smallest up by the factor, each the nearest of the list."""
@@ -55,7 +56,7 @@ class Grid:
         wanted = [smallest * self.size_factor**k for k in range(steps + 1)]
         return sorted({min(space.batch_sizes, key=lambda b: abs(math.log(b / w))) for w in wanted})
 
-    def _rates(self, space: Space) -> list[float]:
+    def _lrs(self, space: Space) -> list[float]:
         """Both ends and evenly between them."""
         span = math.log(space.lr_high / space.lr_low)
         steps = math.ceil(span / math.log(self.lr_factor) - 1e-9)

@@ -2,8 +2,8 @@
 
 The fixed-budget algorithm of Karnin, Koren & Somekh (2013), which Jamieson & Talwalkar (2016, algorithm 1) carry over
 to the tuning of iterative training: no run's final value is needed, only how it compares on the way. It assumes that
-the order on the way is that at the end; across batch sizes and rates this fails where low rates or small batches look
-better early and worse late.
+the order on the way is that at the end; across batch sizes and learning rates this fails where low ones or small
+batches look better early and worse late.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Halving:
     """Draws configurations at random and drops all but the best `1 / factor` of them at each rung.
 
     Cost: at most `budget` over all rungs, an equal share for each, and then what the last one still needs to its
-    target. As the answer is a least time, no run goes on beyond the cost at which another has reached the target.
+    target. As the answer is a minimum time, no run goes on beyond the cost at which another has reached the target.
 
     Attributes:
         budget: cost of all rungs together.

@@ -50,7 +50,7 @@ class TreeParzen:
     """Searches as `optuna.samplers.TPESampler` does (Bergstra et al. 2011; multivariate: Falkner, Klein & Hutter 2018).
 
     The first ten trials are drawn at random, the others where good trials are denser than the rest. The batch size is
-    the place in the list of sizes, the rate is uniform in its logarithm.
+    the place in the list of sizes, the learning rate is uniform in its logarithm.
 
     Cost: `trials` trainings; one that has taken `slower` times as long as the best so far is cut off. A proposal takes
     a hundredth of a second.

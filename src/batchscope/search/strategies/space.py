@@ -1,8 +1,8 @@
-"""What every strategy is asked, and answers: a space of batch sizes and rates, trials in it, the next run.
+"""What every strategy is asked, and answers: a space of batch sizes and learning rates, trials in it, the next run.
 
 A strategy is a function of what has been seen and of nothing else, so that a search that was killed comes to the same
-next run from the same trials. It trains nothing and reads no clock: the price of a run is told to it as a *cost*, which
-is seconds on the hardware that the answer is for, or examples, whatever is to be least.
+next run from the same trials. It trains nothing and reads no clock: the price of a run is handed to it as a *cost*,
+which is seconds on the hardware that the answer is for, or examples, whatever is to be minimised.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ import numpy as np
 __all__ = ["Offer", "Pair", "Request", "Space", "Strategy", "Trial", "best", "cut_off", "follow", "trial_at"]
 
 _BELOW_CEILING = 3000.0
-"""Highest rate ÷ lowest. On the tasks of `benchmarks/` the best rate lies 4 to 60 times below the ceiling at the batch
-size of the range test; smaller batches want lower rates, in proportion to the batch at most."""
+"""Highest learning rate ÷ lowest. On the tasks of `benchmarks/` the best one lies 4 to 60 times below the ceiling at
+the batch size of the range test; smaller batches want lower ones, in proportion to the batch at most."""
 
 _MOST_REQUESTS = 1000
 
 Pair = tuple[int, float]
-"""A batch size and a rate."""
+"""A batch size and a learning rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """Where to look: a list of batch sizes, and rates between two ends, of which the logarithm counts.
+    """Where to look: a list of batch sizes, and learning rates between two ends, of which the logarithm counts.
 
     Attributes:
         batch_sizes: ascending.
-        lr_low: the lowest rate, above zero.
+        lr_low: the lowest learning rate, above zero.
         lr_high: the highest.
 
     Raises:
-        ValueError: there is no batch size, or the rates are not in order.
+        ValueError: there is no batch size, or the learning rates are not in order.
     """
 
     batch_sizes: tuple[int, ...]
@@ -47,14 +47,16 @@ class Space:
         if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
             raise ValueError(f"batch sizes {self.batch_sizes} are not an ascending list of at least one")
         if not 0.0 < self.lr_low <= self.lr_high < math.inf:
-            raise ValueError(f"rates from {self.lr_low:g} to {self.lr_high:g}: the first must be above 0, and lower")
+            raise ValueError(
+                f"learning rates from {self.lr_low:g} to {self.lr_high:g}: the first must be above 0, and lower"
+            )
 
     @classmethod
     def below(cls, ceiling_lr: float, batch_sizes: Sequence[int]) -> Space:
-        """The space that a range test leaves: rates from its ceiling down to a three-thousandth of it.
+        """The space that a range test leaves: learning rates from its ceiling down to a three-thousandth of it.
 
         Args:
-            ceiling_lr: where training broke when the rate was doubled every step.
+            ceiling_lr: where training broke when the learning rate was doubled every step.
             batch_sizes: to choose from, ascending.
 
         Example:
@@ -64,12 +66,12 @@ class Space:
         return cls(batch_sizes=tuple(batch_sizes), lr_low=ceiling_lr / _BELOW_CEILING, lr_high=ceiling_lr)
 
     def lr_at(self, share: float) -> float:
-        """The rate that share of the way up from the lowest, on the scale of its logarithm, to three digits."""
+        """The learning rate at a share of the way from the lowest to the highest, in logarithms, to three digits."""
         lr = float(f"{self.lr_low ** (1.0 - share) * self.lr_high**share:.3g}")
         return min(max(lr, self.lr_low), self.lr_high)
 
     def draw(self, rng: np.random.Generator) -> Pair:
-        """A pair at random: each batch size of the list as likely as another, the rate uniform in its logarithm."""
+        """A pair at random: the batch sizes of the list equally likely, the learning rate uniform in its logarithm."""
         index = int(rng.integers(len(self.batch_sizes)))
         return self.batch_sizes[index], self.lr_at(float(rng.random()))
 
@@ -80,7 +82,7 @@ class Space:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One run as a strategy sees it, however often it was set aside and went on.
+    """One run as a strategy sees it, however often it was paused and went on.
 
     Attributes:
         batch_size: of the run.
@@ -103,7 +105,7 @@ class Trial:
 
     @property
     def pair(self) -> Pair:
-        """Its batch size and rate."""
+        """Batch size and learning rate of the run."""
         return self.batch_size, self.lr
 
     def loss_at(self, cost: float) -> float:
@@ -119,7 +121,7 @@ class Request:
     Attributes:
         batch_size: of the run.
         lr: of the run.
-        limit: total cost at which it is set aside, counted from its first step; `None`: it goes on to its end.
+        limit: total cost at which it is paused, counted from its first step; `None`: it goes on to its end.
         why: for whoever watches.
     """
 
@@ -175,7 +177,7 @@ def follow(
     seed: int = 0,
     given: Sequence[Trial] = (),
 ) -> list[Trial]:
-    """Do what a strategy asks for until it has finished.
+    """Make the runs that a strategy asks for until it has finished.
 
     Args:
         strategy: asked for one run after another.
@@ -198,14 +200,14 @@ def follow(
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
-    """The trial that reached the target at the least cost, the earlier one of two; `None` where none did."""
+    """The trial that reached the target at the lowest cost, the earlier one of two; `None` where none did."""
     return min((t for t in trials if t.cost_to_target is not None), key=_cost_to_target, default=None)
 
 
 def cut_off(trials: Sequence[Trial], factor: float) -> float | None:
-    """The cost from which a run cannot be the best any more: `factor` times the least so far; `None` if none is known.
+    """The cost from which a run cannot be the best any more: `factor` times the lowest so far; `None` if there is none.
 
-    The adaptive capping of Hutter, Hoos, Leyton-Brown and Stützle (2009, section 4): what is searched for is a least
+    The adaptive capping of Hutter, Hoos, Leyton-Brown and Stützle (2009, section 4): what is searched for is a minimum
     time, so a run that has taken longer than another needed has lost, whatever it would show later.
     """
     found = best(trials)

@@ -1,1 +1,1 @@
-"""Measurements that somebody already has: read from a file, turned into findings, answered by a plan."""
+"""Measurements that somebody already has: read from a file, turned into the state of a search, answered by a plan."""

@@ -4,9 +4,9 @@
 batch_size   steps_to_target | epochs_to_target | examples_to_target   step_time_s | epoch_time_s   lr   seed
 ```
 
-An empty cell (or nan, inf) in the target's column is a run that never got there; an empty time or rate is not known.
-Commas, semicolons or tabs separate, a byte-order mark and further columns do no harm, and with semicolons or tabs a
-comma may be the decimal point.
+An empty cell (or nan, inf) in the target's column is a run that never got there; an empty time or learning rate is not
+known. Commas, semicolons or tabs separate, a byte-order mark and further columns do no harm, and with semicolons or
+tabs a comma may be the decimal point.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the rows of a table are: runs, steps to target by batch size, the rule that the rates follow, step times."""
+"""What the rows of a table are: runs, steps to target by batch size, their learning rates, step times."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from ...store.records import RunConfig, RunResult, RunStatus, Target
 from ...store.runs import StoredRun, run_id
 from .reading import Measurement, Table
 
-__all__ = ["RateRule", "Runs", "runs_of"]
+__all__ = ["LrRule", "Runs", "runs_of"]
 
-_SAME_RATE = 1e-6
+_SAME_LR = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateRule:
-    """The rates of a table against batch size: as they were, on straight lines of logarithms between and beyond."""
+class LrRule:
+    """Learning rates of a table against batch size: as they were; between and beyond, straight in logarithms."""
 
     points: tuple[tuple[int, float], ...]
-    """Batch size and rate, ascending; empty: no rate is known."""
+    """Batch size and learning rate, ascending; empty: no learning rate is known."""
 
     @property
     def slope(self) -> float | None:
-        """Of log rate against log batch size; `None`: not known."""
+        """Slope of the log learning rate against the log batch size; `None`: not known."""
         if len(self.points) < 2:
             return None
-        sizes, rates = np.log(np.array(self.points, dtype=float)).T
-        return float(np.polyfit(sizes, rates, 1)[0])
+        sizes, lrs = np.log(np.array(self.points, dtype=float)).T
+        return float(np.polyfit(sizes, lrs, 1)[0])
 
     def at(self, batch_size: float) -> float:
-        """The rate; 1 where none is known."""
+        """The learning rate at a batch size; 1 where none is known."""
         if not self.points:
             return 1.0
-        known = dict(self.points)
-        if batch_size in known:
-            return known[int(batch_size)]
-        sizes, rates = np.log(np.array(self.points, dtype=float)).T
+        measured = dict(self.points)
+        if batch_size in measured:
+            return measured[int(batch_size)]
+        sizes, lrs = np.log(np.array(self.points, dtype=float)).T
         nearest = float(np.clip(math.log(batch_size), sizes[0], sizes[-1]))
         beyond = (self.slope or 0.0) * (math.log(batch_size) - nearest)
-        return float(f"{math.exp(float(np.interp(nearest, sizes, rates)) + beyond):.3g}")
+        return float(f"{math.exp(float(np.interp(nearest, sizes, lrs)) + beyond):.3g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,18 +57,27 @@ class Runs:
         observed: as the joint law takes them.
         steps: to target, by batch size; `None`: never reached.
         step_times: seconds by batch size, the median over its rows.
-        rates: one a batch size; where there are several, of the best.
-        tuned: whether at least two batch sizes were run at several rates.
-        dropped: how many rows were left out because their batch size has a better rate.
+        lrs: one learning rate a batch size; where there are several, of the best.
+        tuned: whether at least two batch sizes were run at several learning rates.
+        dropped: how many rows were left out because their batch size has a better learning rate.
     """
 
     stored: tuple[StoredRun, ...]
     observed: tuple[Observation, ...]
     steps: Mapping[int, Sequence[float | None]]
     step_times: tuple[tuple[int, float], ...]
-    rates: RateRule
+    lrs: LrRule
     tuned: bool
     dropped: int
+
+    @property
+    def reached_at(self) -> tuple[int, ...]:
+        """Batch sizes at which some run reached the target, ascending."""
+        return tuple(b for b, runs in sorted(self.steps.items()) if any(s is not None for s in runs))
+
+    def without_failure(self, batch_sizes: Sequence[int]) -> tuple[int, ...]:
+        """Those batch sizes at which no run failed; all of them where each had one that did."""
+        return tuple(b for b in batch_sizes if None not in self.steps.get(b, ())) or tuple(batch_sizes)
 
 
 def runs_of(table: Table, examples: int | None, target: Target) -> Runs:
@@ -79,47 +88,47 @@ def runs_of(table: Table, examples: int | None, target: Target) -> Runs:
         examples: in the training set, where they are known.
         target: that all runs were after.
     """
-    by_rate = _by_rate(table, examples)
-    several = [size for size, rates in by_rate.items() if len(rates) > 1]
+    by_lr = _by_lr(table, examples)
+    several = [size for size, lrs in by_lr.items() if len(lrs) > 1]
     complete = all(row.lr is not None for row in table.rows)
     tuned = len(several) > 1 and complete
     kept = table.rows
     if several and not tuned:
-        best = {size: min(rates, key=lambda lr: _typical(rates[lr])) for size, rates in by_rate.items()}
+        best = {size: min(lrs, key=lambda lr: _typical(lrs[lr])) for size, lrs in by_lr.items()}
         kept = tuple(row for row in table.rows if _near(row.lr, best[row.batch_size]))
-    rates = _rule(by_rate)
+    lrs = _rule(by_lr)
     steps: dict[int, list[float | None]] = {}
     for row in kept:
         steps.setdefault(row.batch_size, []).append(table.steps(row, examples))
     given = _longest(steps)
     return Runs(
         stored=tuple(_stored(table, row, examples, target, given) for row in kept),
-        observed=tuple(_observed(table, row, examples, given, rates, tuned) for row in kept),
+        observed=tuple(_observed(table, row, examples, given, lrs, tuned) for row in kept),
         steps=steps,
         step_times=_step_times(table, examples),
-        rates=rates,
+        lrs=lrs,
         tuned=tuned,
         dropped=len(table.rows) - len(kept),
     )
 
 
-_Rates = dict[float | None, list[float | None]]
+_Lrs = dict[float | None, list[float | None]]
 
 
-def _by_rate(table: Table, examples: int | None) -> dict[int, _Rates]:
-    """Steps to target by batch size and rate."""
-    found: dict[int, _Rates] = {}
+def _by_lr(table: Table, examples: int | None) -> dict[int, _Lrs]:
+    """Steps to target by batch size and learning rate."""
+    found: dict[int, _Lrs] = {}
     for row in table.rows:
-        rates = found.setdefault(row.batch_size, {})
-        known = next((lr for lr in rates if _near(row.lr, lr)), row.lr)
-        rates.setdefault(known, []).append(table.steps(row, examples))
+        lrs = found.setdefault(row.batch_size, {})
+        same = next((lr for lr in lrs if _near(row.lr, lr)), row.lr)
+        lrs.setdefault(same, []).append(table.steps(row, examples))
     return found
 
 
 def _near(one: float | None, other: float | None) -> bool:
     if one is None or other is None:
         return one is other
-    return math.isclose(one, other, rel_tol=_SAME_RATE)
+    return math.isclose(one, other, rel_tol=_SAME_LR)
 
 
 def _typical(steps: Sequence[float | None]) -> tuple[float, float]:
@@ -128,10 +137,10 @@ def _typical(steps: Sequence[float | None]) -> tuple[float, float]:
     return 1.0 - len(reached) / len(steps), statistics.median(reached) if reached else math.inf
 
 
-def _rule(by_rate: Mapping[int, _Rates]) -> RateRule:
-    known = {b: {lr: steps for lr, steps in rates.items() if lr is not None} for b, rates in by_rate.items()}
-    best = {b: min(rates, key=lambda lr: _typical(rates[lr])) for b, rates in known.items() if rates}
-    return RateRule(points=tuple(sorted(best.items())))
+def _rule(by_lr: Mapping[int, _Lrs]) -> LrRule:
+    recorded = {b: {lr: steps for lr, steps in lrs.items() if lr is not None} for b, lrs in by_lr.items()}
+    best = {b: min(lrs, key=lambda lr: _typical(lrs[lr])) for b, lrs in recorded.items() if lrs}
+    return LrRule(points=tuple(sorted(best.items())))
 
 
 def _longest(steps: Mapping[int, Sequence[float | None]]) -> float:
@@ -149,12 +158,12 @@ def _step_times(table: Table, examples: int | None) -> tuple[tuple[int, float], 
 
 
 def _observed(
-    table: Table, row: Measurement, examples: int | None, given: float, rates: RateRule, tuned: bool
+    table: Table, row: Measurement, examples: int | None, given: float, lrs: LrRule, tuned: bool
 ) -> Observation:
     steps = table.steps(row, examples)
     return Observation(
         batch_size=row.batch_size,
-        lr=row.lr if tuned and row.lr is not None else rates.at(row.batch_size),
+        lr=row.lr if tuned and row.lr is not None else lrs.at(row.batch_size),
         steps=given / row.batch_size if steps is None else steps,
         kind="censored" if steps is None else "reached",
     )
