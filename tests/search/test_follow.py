@@ -22,8 +22,8 @@ from batchscope.search.strategies.optuna import TreeParzen
 from batchscope.search.strategies.space import Request
 from batchscope.store.records import RunStatus
 
-from ..searches import run, step_time, true_steps
-from ..searches import search as state_of
+from .searches import run, step_time, true_steps
+from .searches import search as state_of
 
 Cli = Callable[..., Any]
 NEEDED = true_steps(64, 0.2)

@@ -1,7 +1,7 @@
 """The searches other than ours: what they are given to search with, and how they see a run.
 
-The strategies in `search/strategies` know trials and costs. Here stored runs become trials, a limit in cost becomes a limit
-in steps, and the name that a user writes becomes a strategy. Numbers only: the same runs give the same next run.
+The strategies in `search/strategies` know trials and costs. Here stored runs become trials, a limit in cost becomes a
+limit in steps, and the name that a user writes becomes a strategy. Numbers only: the same runs give the same next run.
 """
 
 from __future__ import annotations
