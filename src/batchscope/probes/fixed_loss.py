@@ -15,8 +15,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import TaskError
 from ..hardware.random_state import preserved_random_state
+from ..tasks.batches import to_device
 from ..tasks.protocol import Batch
-from ..tasks.workload import Workload, to_device
+from ..tasks.workload import Workload
 
 __all__ = ["FixedLoss"]
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ...errors import TaskError
 from ...hardware.random_state import seed_everything
+from ..batches import to_device
 from ..protocol import Batch
-from ..workload import Workload, to_device
+from ..workload import Workload
 from .inputs import describe_integers, describe_nan, named_tensors
 
 __all__ = ["check_count", "check_gradient", "check_labels_on_cpu", "check_mean", "first_loss", "loss_of"]
