@@ -1,4 +1,4 @@
-"""Which version of the package this is."""
+"""Version of the package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["own_version"]
 
 
 def own_version() -> str:
-    """The installed version; "source" where the package runs from its sources."""
+    """Installed version of the package; "source" where the package runs from its sources."""
     try:
         return version("batchscope")
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The plain records in which the measuring half and the reasoning half meet.
+"""Plain records in which the measuring half and the reasoning half meet.
 
 Immutable, keyword-only, free of torch and NumPy, and equal to what stands in the files (`store.codec` says how). Every
 record is imported from here; the modules below divide them by subject.
@@ -21,10 +21,11 @@ from .plans import (
     SearchCost,
     Verified,
 )
-from .runs import Row, RunConfig, RunResult, RunStatus
+from .runs import RUN_PURPOSES, Row, RunConfig, RunResult, RunStatus
 from .schema import SCHEMA
 
 __all__ = [
+    "RUN_PURPOSES",
     "SCHEMA",
     "Alternative",
     "Bench",

@@ -1,4 +1,4 @@
-"""What an answer is made of: a number with its interval, and the value of a metric at which training is done."""
+"""Estimate and target: a number with its 90 % interval, and the value of a metric at which training is done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A number with its 90 % interval; an open end is `None`."""
+    """Number with its 90 % interval, of the kind that `method` names; an open end is `None`."""
 
     value: float | None
     low: float | None
@@ -33,7 +33,7 @@ _TARGET = re.compile(r"\s*([A-Za-z_][\w./-]*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A metric of `evaluate` and the value at which training is done.
+    """Metric of `evaluate` and the value at which training is done.
 
     >>> Target.parse("val_loss<=0.12")
     Target(metric='val_loss', value=0.12, mode='min')

@@ -1,4 +1,4 @@
-"""What was measured before training: device, memory and time of a step, range of learning rates, clock."""
+"""Records of what is measured before training: device, memory and time of a step, learning rate range, clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One micro-batch size on one device: the time of a step and the memory it needs."""
+    """Reading of one micro-batch size on one device: the time of a step and the memory it needs."""
 
     micro_batch_size: int
     step_time_s: float | None
@@ -34,7 +34,7 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySplit:
-    """Where the bytes of one training step are."""
+    """Bytes of one training step, by what they hold."""
 
     weights: int
     gradients: int
@@ -46,7 +46,7 @@ class MemorySplit:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareProfile:
-    """A device as a search sees it: step time and peak memory against micro-batch size, and the memory it has."""
+    """Device as a search sees it: step time and peak memory against micro-batch size, and the memory it has."""
 
     name: str
     step_time_s: tuple[tuple[int, float], ...]
@@ -57,7 +57,7 @@ class HardwareProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """All that is known of the hardware before training, and how it was learnt."""
+    """Measurements of the hardware before training: memory and step time, and how far they reach."""
 
     profile: HardwareProfile
     readings: tuple[Reading, ...]
@@ -75,7 +75,7 @@ class Bench:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Where a measurement was made."""
+    """Machine and versions with which a measurement was made."""
 
     batchscope: str
     python: str
@@ -90,11 +90,11 @@ class Environment:
 
 @dataclass(frozen=True, kw_only=True)
 class RateRange:
-    """A range test: the rate doubled every step until training broke."""
+    """Range test of the learning rate, which was doubled every step until training broke."""
 
     batch_size: int
     ceiling_lr: float
-    """The rate at which the loss left its range, or the last one tried."""
+    """Learning rate at which the loss left its range, or the last one tried."""
     broke: bool
     normalised: bool
     """Whether the size of an update is independent of the gradient's, as with Adam."""
@@ -104,13 +104,13 @@ class RateRange:
 
     @property
     def pilot_lr(self) -> float:
-        """A rate at which a first run will train: a twelfth of the ceiling, to three digits."""
+        """Learning rate at which a first run will train: a twelfth of the ceiling, to three digits."""
         return float(f"{self.ceiling_lr / 12:.3g}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What a search knows of this machine's clock; kept, so that a resumed search decides as before."""
+    """Times that a search measured on this machine; kept, so that a resumed search decides as before."""
 
     evaluation_s: float
     budget_s: float
@@ -123,6 +123,6 @@ class Timing:
 
     @property
     def evaluation_growth(self) -> float:
-        """How far apart evaluations are: closer than a twentieth of the run, unless a hundred take long."""
+        """Ratio of the step of an evaluation to that of the one before: 1.05, or more where a hundred take long."""
         share = 100.0 * self.evaluation_s / self.budget_s
         return 1.05 if share < 0.1 else 1.1 if share < 0.3 else 1.2

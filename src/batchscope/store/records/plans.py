@@ -1,4 +1,4 @@
-"""The answer of a search as it stands in `plan.json`, and what it is made of."""
+"""Records of the answer of a search as it stands in `plan.json`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class PlanStatus(enum.StrEnum):
-    """What a plan says; the first four carry a recipe and end with exit status 0, the others with 3."""
+    """Kinds of answers; the first four carry a recipe and end with exit status 0, the others with 3."""
 
     OK = "ok"
     KEEP_CURRENT = "keep-current"
@@ -40,13 +40,13 @@ class PlanStatus(enum.StrEnum):
 
     @property
     def exit_status(self) -> int:
-        """0 for an answer, 3 where no recommendation can be given."""
+        """Exit status of the command: 0 for an answer, 3 where no recommendation can be given."""
         return 3 if self in (PlanStatus.TARGET_NOT_REACHED, PlanStatus.INSUFFICIENT_DATA) else 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStop:
-    """When to give up on a training that no longer improves; unknown where the size of the training set is."""
+    """Early stopping of a training that no longer improves; unknown where the size of the training set is."""
 
     best_epoch: float | None
     patience: float | None
@@ -55,7 +55,7 @@ class EarlyStop:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What to set in a training script; of measurements made elsewhere some parts may be unknown."""
+    """Settings for a training script; after measurements made elsewhere some parts may be unknown."""
 
     batch_size: int
     micro_batch_size: int
@@ -73,7 +73,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """What training at a recipe is expected to take."""
+    """Predictions for a training at a recipe."""
 
     steps_to_target: Estimate
     step_time_s: Estimate
@@ -84,7 +84,7 @@ class Predicted:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The quantities behind a recipe."""
+    """Measured and fitted quantities behind a recipe."""
 
     critical_batch_size: Estimate
     gradient_noise_scale: Estimate
@@ -95,7 +95,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """A run made at exactly the recipe."""
+    """Run that was made at exactly the recipe."""
 
     steps: float
     time_s: float | None
@@ -104,7 +104,7 @@ class Verified:
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
-    """Another recipe, and what it is better at."""
+    """Alternative recipe, and what it is better at."""
 
     why: str
     recipe: Recipe
@@ -113,7 +113,7 @@ class Alternative:
 
 @dataclass(frozen=True, kw_only=True)
 class EasierTarget:
-    """What the same runs say about a target that is passed on the way."""
+    """Recipe, by the same runs, for a target that is passed on the way."""
 
     target: Target
     recipe: Recipe | None
@@ -122,7 +122,7 @@ class EasierTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCost:
-    """What a search took, in each currency."""
+    """Cost of a search in time, examples and runs."""
 
     seconds: float
     device_seconds: float
@@ -133,7 +133,7 @@ class SearchCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """One statement that a plan rests on, and how it is known."""
+    """Statement that a plan rests on, and its tag: how it is known."""
 
     statement: str
     tag: Literal["measured", "fitted", "literature", "assumption"]
@@ -142,7 +142,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A fitted curve with its 90 % band, for the page: one value for each batch size."""
+    """Fitted curve with its 90 % band, for the page: one value for each batch size."""
 
     batch_size: tuple[int, ...]
     value: tuple[float, ...]
@@ -152,7 +152,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """The fitted curves of a plan."""
+    """Fitted curves of a plan."""
 
     time_to_target_s: Curve
     steps_to_target: Curve
@@ -162,7 +162,7 @@ class Curves:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The answer of a search, as it stands in `plan.json`."""
+    """Answer of a search, as it stands in `plan.json`."""
 
     schema: int = SCHEMA
     task: str

@@ -1,4 +1,4 @@
-"""One training run: how it is configured, how it ended, what it wrote on the way."""
+"""Records of one training run: how it is configured, how it ended, what it wrote on the way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 class RunStatus(enum.StrEnum):
-    """How one training run ended. Every ending is a result; none is an exception."""
+    """Ways in which a training run ends. Every one is a result; none is an exception."""
 
     REACHED = "reached"
     OUT_OF_STEPS = "out-of-steps"
@@ -33,36 +33,61 @@ class RunStatus(enum.StrEnum):
 
     @property
     def meaning(self) -> str:
-        """The sentence a user reads."""
+        """Sentence that a user reads about this ending."""
         return _RUN_MEANING[self]
 
     @property
     def ending(self) -> str:
-        """The same in a word or two.
+        """This ending in a few words, to stand after "the run" or "3 runs".
 
-        >>> RunStatus.OUT_OF_TIME.ending, RunStatus.PAUSED.ending
-        ('out-of-time', 'set aside')
+        >>> RunStatus.OUT_OF_STEPS.ending, RunStatus.PAUSED.ending
+        ('ran to the last step', 'paused')
         """
-        return "set aside" if self is RunStatus.PAUSED else self.value
+        return _RUN_ENDING[self]
 
 
 _RUN_MEANING = {
     RunStatus.REACHED: "reached the target",
-    RunStatus.OUT_OF_STEPS: "used all the steps it was given before it reached the target",
+    RunStatus.OUT_OF_STEPS: "ran to the last of the steps that it was given",
     RunStatus.BEHIND: "stopped early: clearly behind a run that was already finished",
     RunStatus.DIVERGED: "diverged: the loss left the range of numbers or rose far above its start",
     RunStatus.STALLED: "stalled: no improvement for half of the run, above the target",
     RunStatus.LEVELLED_OFF: "levelled off: it had no target, and gained little any more",
     RunStatus.OVERFIT: "overfitted before the target: the training loss fell while the metric got worse",
     RunStatus.OUT_OF_TIME: "stopped because the time budget was used up",
-    RunStatus.PAUSED: "set aside on the way to the target: another recipe was more promising",
+    RunStatus.PAUSED: "paused on the way to the target: another recipe was more promising",
     RunStatus.STOPPED_EARLY: "stopped early: no better value of the metric for as many epochs as the patience",
 }
+
+_RUN_ENDING = {
+    RunStatus.REACHED: "reached the target",
+    RunStatus.OUT_OF_STEPS: "ran to the last step",
+    RunStatus.BEHIND: "fell behind",
+    RunStatus.DIVERGED: "diverged",
+    RunStatus.STALLED: "stopped improving",
+    RunStatus.LEVELLED_OFF: "levelled off",
+    RunStatus.OVERFIT: "overfitted",
+    RunStatus.OUT_OF_TIME: "ran out of time",
+    RunStatus.PAUSED: "paused",
+    RunStatus.STOPPED_EARLY: "stopped early",
+}
+
+RUN_PURPOSES = {
+    "pilot": "the first runs, which show whether a learning rate trains at all and how far it gets",
+    "probe": "a run that a search by anchors makes to learn at which batch size and learning rate to train",
+    "trial": "a run at a batch size and learning rate that another search strategy asked for",
+    "current": "a run at the current recipe, to compare with",
+    "recipe": "a run at exactly the recommended recipe, to verify it",
+    "horizon": "a run at the recipe that fixes how long the learning rate decays",
+    "study": "a run of a study",
+    "table": "a run that a table of measurements tells of",
+}
+"""Meaning of each `RunConfig.purpose` that users meet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """The whole configuration of one training run: equal configuration, equal run.
+    """Whole configuration of one training run: equal configuration, equal run.
 
     Raises:
         ValueError: `batch_size` is not `micro_batch_size * grad_accum_steps * world_size`.
@@ -88,7 +113,7 @@ class RunConfig:
     """Epochs from one evaluation to the next; where it is given, evaluations are evenly spaced instead."""
     device: str = "cpu"
     purpose: str = "run"
-    """Why the search asked for it: pilot, rate-range, probe, current, verify."""
+    """What the run was made for; `RUN_PURPOSES` has the words."""
     noise_scale_groups: int = 0
     """Micro-batch groups for the gradient noise scale in a measured step; 0 switches the probe off."""
     stall_patience: float | None = None
@@ -105,7 +130,7 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """How a run ended, in numbers."""
+    """Result of one training run, in numbers."""
 
     status: RunStatus
     message: str
