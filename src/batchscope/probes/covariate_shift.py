@@ -63,7 +63,7 @@ def measure_covariate_shift(
         batch: that the step is made on.
         lr: of the step; the optimizer is the task's.
         optimizer_state: its `state_dict()` at these weights (momentum, second moments); without it the step is a first
-            one. Its rate is set to `lr`.
+            one. Its learning rate is set to `lr`.
         seed: of what is random in the loss: the same for both gradients, so that dropout leaves no difference.
 
     Returns:

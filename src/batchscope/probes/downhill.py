@@ -56,7 +56,8 @@ def measure_downhill(
     """Take single steps `θ − lr g` from the same weights, each on a batch of its own, and look at the loss of all.
 
     To second order `L` falls by `lr g·G − ½ lr² gᵀHg`, whose mean over batches is
-    `lr ‖G‖² − ½ lr² (GᵀHG + tr(HΣ)/B)`: a larger batch falls further, and above all more surely, at the same rate.
+    `lr ‖G‖² − ½ lr² (GᵀHG + tr(HΣ)/B)`: a larger batch falls further, and above all more surely, at the same learning
+    rate.
 
     Args:
         workload: the task on its device.

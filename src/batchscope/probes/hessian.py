@@ -100,8 +100,8 @@ def measure_curvature(
     evaluation mode, and examples of a batch do not depend on one another. Like Keskar's box, both values change when
     ReLU layers are rescaled against each other (Dinh et al. 2017), and neither predicts the test error.
 
-    Source: Hutchinson 1989; Lehoucq et al. 1998 (ARPACK); Cohen et al. 2021 for what the eigenvalue means to a rate:
-    gradient descent at rate η rides at 2/η.
+    Source: Hutchinson 1989; Lehoucq et al. 1998 (ARPACK); Cohen et al. 2021 for what the eigenvalue means to a learning
+    rate: gradient descent at learning rate η rides at 2/η.
     """
     if vectors < 2 or not 0 < tolerance < 1:
         raise UsageError(f"{vectors} vectors to a tolerance of {tolerance:g} make no sense; at least 2, within 0 and 1")

@@ -2,7 +2,7 @@
 
 A task evaluates a model on data of its own, which nobody else can change. What can be changed is what the model is
 given: while `evaluate(model)` runs, the first floating-point tensor among the model's arguments is disturbed. Strengths
-are in deviations of the inputs, taken over all numbers that an undisturbed evaluation gives the model.
+are in standard deviations of the inputs, taken over all numbers that an undisturbed evaluation gives the model.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ __all__ = ["OUTLIER", "STRENGTHS", "Disturbance", "Disturbed", "measure_robustne
 Disturbance = Literal["none", "noise", "shift", "outliers"]
 
 OUTLIER = 5.0
-"""How many deviations from the mean an outlier lies, on either side."""
+"""How many standard deviations from the mean an outlier lies, on either side."""
 
 STRENGTHS: Mapping[Disturbance, Sequence[float]] = MappingProxyType(
     {"noise": (0.25, 0.5, 1.0), "shift": (0.25, 0.5, 1.0), "outliers": (0.01, 0.03, 0.1)}
 )
-"""Deviations of the noise, deviations of the shift, share of the numbers that are outliers."""
+"""Deviations of the noise, standard deviations of the shift, share of the numbers that are outliers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def measure_robustness(
 ) -> tuple[Disturbed, ...] | NotApplicable:
     """The metrics of a model on undisturbed inputs (`none`, first), then under each disturbance.
 
-    With `σ` and `m` the deviation and mean of the inputs, and `s` a strength:
+    With `σ` and `m` the standard deviation and mean of the inputs, and `s` a strength:
 
     - `noise`: `x + s σ z`, with `z` normal and independent for each number;
     - `shift`: `x + s σ`, the same for all numbers;

@@ -9,7 +9,7 @@
 ReLU layers can be rescaled against each other (α θ₁, θ₂ / α) without a change of the function, and Keskar's box then
 gives any value one likes (Dinh et al. 2017); the relative box is carried along, and its value stays. It is the same box
 without the "+ 1", so that the pair shows what scale alone does; weights that are exactly zero are left out of it.
-Neither says how well a model generalises: sharpness goes with the rate and the recipe more than with the gap
+Neither says how well a model generalises: sharpness goes with the learning rate and the recipe more than with the gap
 (Andriushchenko et al. 2023). A small φ bounds nothing: the maximum is searched, not known.
 """
 

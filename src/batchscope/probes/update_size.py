@@ -20,8 +20,8 @@ class UpdateSize:
     is `epoch_updates`, `step`, `epoch` (from 1), `steps` in it, `norm_of_sum` = `‖Σ u_t‖`, `sum_of_norms` = `Σ ‖u_t‖`
     (the length of the path; from the measured updates, scaled to all), `mean_norm`, and `straightness` = `norm_of_sum ÷
     sum_of_norms`: 1 where all updates point one way, about `1/√steps` for a random walk; `None` without movement. Norms
-    are Euclidean over all trained parameters, in weight units. The updates are the optimizer's, whatever it is: rate,
-    momentum and weight decay are in them.
+    are Euclidean over all trained parameters, in weight units. The updates are the optimizer's, whatever it is:
+    learning rate, momentum and weight decay are in them.
 
     Args:
         examples: in the training set.

@@ -43,7 +43,7 @@ def batches_in_words(recipe: Recipe) -> str:
 
 
 def schedule_in_words(recipe: Recipe) -> str:
-    """The rate's course."""
+    """The learning rate's course."""
     course = "constant" if recipe.schedule == "constant" else f"falling to zero ({recipe.schedule})"
     warm = f"after {plural(recipe.warmup_steps, 'step')} of linear warm-up" if recipe.warmup_steps else ""
     return f"{course} {warm}".strip()

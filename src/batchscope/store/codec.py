@@ -1,4 +1,4 @@
-"""Codec of records, to JSON types and back: never NaN or Infinity on the way out, nothing missing or unknown on the way in."""
+"""Codec of records, to JSON types and back: no NaN on the way out, no member missing or unknown on the way in."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Batch normalisation in any model: none, in front of each activation function, or after it; also in ghost batches.
 
 Batch normalisation (Ioffe and Szegedy 2015, algorithm 1) subtracts a batch's mean from each channel, divides by the
-batch's deviation, and then scales and shifts by two trained numbers that begin at 1 and 0. The authors put it in front
-of the activation function; whether after it is better has been argued about since, so both are here. In *ghost batches*
-(Hoffer et al. 2017) the statistics are of smaller parts, so that the noise they bring stays when the batch grows.
+batch's standard deviation, and then scales and shifts by two trained numbers that begin at 1 and 0. The authors put it
+in front of the activation function; whether after it is better has been argued about since, so both are here. In *ghost
+batches* (Hoffer et al. 2017) the statistics are of smaller parts, so that the noise they bring stays when the batch
+grows.
 
 What is changed is a task's model, and only that: `laboratory.changed(model=factory)`, with a `variant` that names it.
 """

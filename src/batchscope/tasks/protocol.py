@@ -70,7 +70,7 @@ class PartsTask:
         return self.compute_loss(model, batch)
 
     def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
-        """An optimizer at rate `lr`."""
+        """An optimizer at learning rate `lr`."""
         return self.make_optimizer(params, lr)
 
 

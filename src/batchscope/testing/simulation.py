@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 
 
 class Tuned(NamedTuple):
-    """The best constant rate at a batch size, and what it reaches the target in."""
+    """The best constant learning rate at a batch size, and what it reaches the target in."""
 
     lr: float
     steps: float
@@ -47,7 +47,7 @@ class SimulatedRun:
     steps: Array
     """Shape (evaluations,)."""
     loss: Array
-    """Shape (rates or seeds, evaluations)."""
+    """Shape (learning rates or seeds, evaluations)."""
     square_gradient: Array
     """`|G|²` of the noiseless gradient, shape as `loss`."""
 
@@ -102,7 +102,7 @@ class NoisyQuadratic:
 
     @property
     def highest_lr(self) -> float:
-        """The rate at which the noiseless iteration stops converging: `2 (1 + m) / h_max`."""
+        """The learning rate at which the noiseless iteration stops converging: `2 (1 + m) / h_max`."""
         return 2.0 * (1.0 + self.momentum) / float(self.curvature[0])
 
     def noise_scale(self, square_gradient: ArrayLike) -> Array:
@@ -114,13 +114,13 @@ class NoisyQuadratic:
 
         Args:
             batch_size: examples a step; `inf` switches the noise off.
-            lr: one rate or several, shape (rates,).
+            lr: one learning rate or several, shape (learning rates,).
             max_steps: where to stop.
 
         Returns:
-            The course of every rate, step 0 included. A diverging rate ends in infinities.
+            The course of every learning rate, step 0 included. A diverging learning rate ends in infinities.
 
-        Cost: about `resolution · log2(max_steps)` updates of (rates x dimensions) 2 x 2 matrices.
+        Cost: about `resolution · log2(max_steps)` updates of (learning rates x dimensions) 2 x 2 matrices.
         """
         return _course(list(self._expected_points(batch_size, lr, max_steps)))
 
@@ -129,11 +129,11 @@ class NoisyQuadratic:
 
         Args:
             batch_size: examples a step; `inf` switches the noise off.
-            lr: one rate or several, shape (rates,).
-            max_steps: a rate that has not arrived by then gets `inf`.
+            lr: one learning rate or several, shape (learning rates,).
+            max_steps: a learning rate that has not arrived by then gets `inf`.
 
         Returns:
-            Steps for every rate, shape (rates,).
+            Steps for every learning rate, shape (learning rates,).
         """
         passage = _Passage(self.target, np.size(lr))
         for step, loss, _ in self._expected_points(batch_size, lr, max_steps):
@@ -143,14 +143,14 @@ class NoisyQuadratic:
         return passage.steps
 
     def tuned(self, batch_size: float, *, max_steps: int = 1_000_000) -> Tuned:
-        """The constant rate that reaches the target soonest in expectation.
+        """The constant learning rate that reaches the target soonest in expectation.
 
         Args:
             batch_size: examples a step; `inf` switches the noise off.
-            max_steps: no rate may need more.
+            max_steps: no learning rate may need more.
 
         Returns:
-            The rate, within 0.5 %, and its steps; steps are `inf` where no rate arrives.
+            The learning rate, within 0.5 %, and its steps; steps are `inf` where no learning rate arrives.
         """
         ratio = math.sqrt(2.0)
         best = self._fastest(batch_size, self.highest_lr * ratio ** np.arange(-32, 0.5), max_steps)
@@ -166,7 +166,7 @@ class NoisyQuadratic:
 
         Args:
             batch_size: examples a step.
-            lr: the rate.
+            lr: the learning rate.
             seeds: how many independent runs.
             seed: of the first; the others follow from it.
             max_steps: where to stop.
@@ -183,7 +183,7 @@ class NoisyQuadratic:
 
         Args:
             batch_size: examples a step.
-            lr: the rate.
+            lr: the learning rate.
             seeds: how many independent runs.
             seed: of the first; the others follow from it.
             max_steps: a run that has not arrived by then gets `inf`.
@@ -253,7 +253,7 @@ class NoisyQuadratic:
 
 @dataclass(frozen=True)
 class _Jump:
-    """Some steps at once: `x ← transition x + noise`; both arrays have shape (2, 2, rates, dimensions)."""
+    """Some steps at once: `x ← transition x + noise`; both arrays have shape (2, 2, learning rates, dimensions)."""
 
     transition: Array
     noise: Array

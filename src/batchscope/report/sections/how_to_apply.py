@@ -41,8 +41,8 @@ def program(plan: Plan, recipe: Recipe) -> str:
 def last_step(plan: Plan, recipe: Recipe) -> int:
     """Where training ends at the latest.
 
-    A decaying rate fixes the length, and so may the question; otherwise a run may go on to the upper end of the
-    predicted interval.
+    A decaying learning rate fixes the length, and so may the question; otherwise a run may go on to the upper end of
+    the predicted interval.
     """
     if recipe.schedule != "constant" or plan.predicted is None or plan.within is not None:
         return recipe.steps

@@ -1,4 +1,4 @@
-"""Learning rate against batch size: which rates were tried, how they ended, and the rule fitted through the best."""
+"""Learning rate against batch size: those that were tried, how they ended, and the rule fitted through the best."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Rates(NamedTuple):
     unreached: tuple[RunOutcome, ...]
     diverged: tuple[RunOutcome, ...]
     exponent: float | None
-    """Slope of the fitted line in log rate against log batch size, over the range drawn."""
+    """Slope of the fitted line in log learning rate against log batch size, over the range drawn."""
     recipe: tuple[int, float] | None
     recipe_range: tuple[float, float] | None
     """The fitted interval at the recipe's batch size."""

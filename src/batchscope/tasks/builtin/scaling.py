@@ -16,7 +16,7 @@ Scale = Literal["unit", "standard"]
 
 
 def standard_columns(values: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
-    """Each column minus its mean, divided by its deviation, in the training part; a constant column becomes 0."""
+    """Columns minus mean over standard deviation, both of the training part; a constant column becomes 0."""
     exact = {part: torch.from_numpy(v.astype(np.float64)) for part, v in values.items()}
     mean, deviation = exact["train"].mean(0), exact["train"].std(0, correction=0)
     deviation[deviation == 0] = 1.0
@@ -24,7 +24,7 @@ def standard_columns(values: Mapping[str, NDArray[np.generic]]) -> dict[str, Ten
 
 
 def standard_pixels(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All pixels minus one mean, divided by one deviation, in place: those over all pixels of the training part.
+    """Pixels minus mean over standard deviation, in place; one of each, over all pixels of the training part.
 
     For MNIST they are 0.1307 and 0.3081, with which Shen (2018) scaled. Images that are all alike become 0.
 

@@ -57,7 +57,7 @@ def check(
         workload: the task on its device.
         max_batch_size: what the user allows; default: the whole training set.
         target: what the user asks for, if anything.
-        lr: the rate to try the optimizer at; default 0.001.
+        lr: the learning rate to try the optimizer at; default 0.001.
 
     Returns:
         What a search must know.

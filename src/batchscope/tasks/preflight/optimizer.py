@@ -25,13 +25,14 @@ def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str
     Args:
         workload: the task.
         model: with gradients.
-        lr: the larger rate.
+        lr: the larger learning rate.
 
     Returns:
         Notes on what is legitimate, but should be known.
 
     Raises:
-        TaskError: the optimizer is none, holds other parameters, ignores the rate, or does not move the weights.
+        TaskError: the optimizer is none, holds other parameters, ignores the learning rate, or does not move the
+            weights.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     gradients = [None if p.grad is None else p.grad.clone() for p in parameters]
