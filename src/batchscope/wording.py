@@ -7,7 +7,19 @@ from collections.abc import Callable, Sequence
 
 from .store.records import Estimate
 
-__all__ = ["bytes_", "count", "duration", "joined", "number", "percent", "plural", "sentence", "times", "with_interval"]
+__all__ = [
+    "bytes_",
+    "count",
+    "duration",
+    "duration_unit",
+    "joined",
+    "number",
+    "percent",
+    "plural",
+    "sentence",
+    "times",
+    "with_interval",
+]
 
 Format = Callable[[float], str]
 
@@ -66,8 +78,17 @@ def duration(seconds: float | None) -> str:
         return "unknown"
     if seconds == 0:
         return "0 s"
-    name, unit = next((u for u in _TIME_UNITS if abs(seconds) >= _TIME_LIMITS.get(u[0], 0.0)), _TIME_UNITS[-1])
-    return f"{number(seconds / unit)} {name}"
+    unit = duration_unit(seconds)
+    return f"{number(seconds / unit)} {next(name for name, size in _TIME_UNITS if size == unit)}"
+
+
+def duration_unit(seconds: float) -> float:
+    """Unit, in seconds, in which `duration` writes a time.
+
+    >>> duration_unit(7000), duration_unit(83), duration_unit(0.002)
+    (3600.0, 1.0, 0.001)
+    """
+    return next((unit for name, unit in _TIME_UNITS if abs(seconds) >= _TIME_LIMITS.get(name, 0.0)), 1.0)
 
 
 def bytes_(n: float | None) -> str:

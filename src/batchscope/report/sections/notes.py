@@ -1,4 +1,4 @@
-"""What limits the answer."""
+"""Notes: what limits the answer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from ...store.runs import StoredRun
 
 ALWAYS = (
-    "Intervals are 90 % intervals of the measurements and fits named in the evidence; what no measurement covers, "
-    "such as other data or another target, they do not cover either."
+    "Intervals of predictions are 90 % credible intervals, by the measurements and fits named in the evidence; what no "
+    "measurement covers, such as other data or another target, they do not cover either."
 )
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """The plan's notes, and what its status implies."""
+    """Section with the plan's notes, and what its status implies."""
     said = [sentence(note) for note in plan.notes]
     if plan.status is PlanStatus.EXTRAPOLATED:
         said.append("The recommended batch size lies outside those that were trained: make a run there first.")

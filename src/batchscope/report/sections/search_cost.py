@@ -1,4 +1,4 @@
-"""What the search took."""
+"""Cost of the search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """The price in time, and what it is worth."""
+    """Section with the cost in time, and in trainings at the recipe."""
     cost = plan.search
     if plan.table is not None:
         return Section("cost", "What the measurements cost", (Text((_of_table(plan),)),))
@@ -44,7 +44,7 @@ def _of_table(plan: Plan) -> str:
 
 
 def pays_after(plan: Plan) -> str:
-    """After how many runs the saving over the current recipe has paid for the search; empty where there is none."""
+    """Sentence on the runs after which the search has paid for itself; empty where nothing is saved."""
     if plan.predicted is None or plan.current_predicted is None or plan.within is not None:
         return ""
     before, after = plan.current_predicted.time_to_target_s.value, plan.predicted.time_to_target_s.value

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Tradeoff(NamedTuple):
-    """Everything that the two figures and their captions need."""
+    """Data of the two figures and their captions."""
 
     steps: Curve | None
     examples: Curve | None
@@ -47,11 +47,11 @@ class Tradeoff(NamedTuple):
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """Two figures side by side, or why there are none."""
+    """Section with two figures side by side, or why there are none."""
     data = collect(plan, runs)
     title = "Steps and examples against batch size"
     if data.steps is None and data.examples is None and not (data.best or data.censored):
-        return Section("steps", title, (Text(("No finished run was after this target, and no curve was fitted.",)),))
+        return Section("steps", title, (Text(("No finished run had this target, and no curve was fitted.",)),))
     return Section("steps", title, (Row((draw_steps(data), draw_examples(data))),))
 
 
@@ -88,7 +88,7 @@ def _above_lowest(curve: Curve | None, size: int | None) -> float | None:
 
 
 def draw_steps(data: Tradeoff) -> Figure:
-    """Steps against batch size."""
+    """Figure of steps to the target against batch size."""
     critical = data.critical.value
     if critical is None:
         said = "A critical batch size could not be fitted, so it is open where a larger batch stops saving steps."
@@ -103,7 +103,7 @@ def draw_steps(data: Tradeoff) -> Figure:
 
 
 def draw_examples(data: Tradeoff) -> Figure:
-    """Examples against batch size."""
+    """Figure of examples to the target against batch size."""
     if data.examples is None:
         said = "No curve could be fitted; the points are what was measured."
     elif data.examples_ratio is None:
@@ -128,7 +128,7 @@ def _draw(
     values = [value(o) for o in (*data.best, *data.censored)]
     if curve is not None:
         traces += [band(curve.batch_size, curve.low, curve.high), line(curve.batch_size, curve.value)]
-        keys += [Key("line", LINE, "fitted"), Key("band", BAND, "90 % interval")]
+        keys += [Key("line", LINE, "fitted"), Key("band", BAND, "90 % credible interval")]
         sizes += curve.batch_size
         values += [*curve.value, *curve.low, *curve.high]
     if data.censored:
