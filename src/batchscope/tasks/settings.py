@@ -1,4 +1,4 @@
-"""A factory's settings: `KEY=VALUE` from the command line, converted by the factory's annotations."""
+"""Settings of a factory: `KEY=VALUE` from the command line, converted by the factory's annotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task made ready to run: data loaded once, the optional members filled in, batches of any size in a seeded order."""
+"""Workload, a task made ready to run: data loaded once, optional members filled in, batches in a seeded order."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from .user_code import explained
 __all__ = ["Workload", "mean_loss"]
 
 _HELD_BACK_SHARE = 0.1
-_HELD_BACK_MOST = 5000
+_HELD_BACK_AT_MOST = 5000
 _EVALUATION_CHUNK = 1000
 
 
 class Workload:
-    """A task on a device, as the bench and the training loop see it.
+    """Task on a device, as the bench and the training loop see it.
 
     Attributes:
         task: the user's object.
@@ -214,7 +214,7 @@ def _sized(data: Any) -> Dataset[Any]:
 
 def _hold_back(data: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any]]:
     examples = len(cast(Sized, data))
-    held = max(1, min(_HELD_BACK_MOST, round(examples * _HELD_BACK_SHARE)))
+    held = max(1, min(_HELD_BACK_AT_MOST, round(examples * _HELD_BACK_SHARE)))
     if examples - held < 2:
         raise TaskError(
             f"train_data() has {examples} examples; without evaluate() one of them is held back, and too few are left: "
@@ -225,7 +225,7 @@ def _hold_back(data: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any]]:
 
 
 def _workers_for(data: Dataset[Any], collate: Callable[[list[Any]], Batch]) -> int:
-    """No workers where an example costs less than the hand-over between processes (about 0.1 ms), else up to four."""
+    """Number of loader workers: none where an example costs less than to send it (about 0.1 ms), else up to four."""
     probe = min(16, len(cast(Sized, data)))
     with explained("collating examples of train_data()"):
         collate([data[0]])

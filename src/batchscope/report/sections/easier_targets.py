@@ -50,13 +50,13 @@ def row(easier: EasierTarget) -> tuple[str, ...]:
 def conclude(plan: Plan) -> str:
     """Conclusion from the table."""
     sizes = [e.recipe.batch_size for e in plan.easier_targets if e.recipe is not None]
-    said = "All rows follow from the same runs, which pass the easier targets on their way."
+    conclusion = "All rows follow from the same runs, which pass the easier targets on their way."
     if plan.recipe is None or not sizes:
-        return said
+        return conclusion
     own = plan.recipe.batch_size
     if plan.recipe.schedule != "constant":
-        said += " The learning rate stays constant in those of the easier ones."
+        conclusion += " The learning rate stays constant in those of the easier ones."
     if all(size == own for size in sizes):
-        return f"{said} The best batch size is the same for each."
+        return f"{conclusion} The best batch size is the same for each."
     listed = joined([count(size) for size in sizes])
-    return f"{said} Batch size {count(own)} is best for the hardest, {listed} for the others."
+    return f"{conclusion} Batch size {count(own)} is best for the hardest, {listed} for the others."

@@ -95,41 +95,43 @@ def draw_step_time(data: Hardware) -> Figure:
     """Figure of the time of a step."""
     (small, fast), (large, slow) = data.times[0], data.times[-1]
     if len(data.times) == 1:
-        said = f"A step of {count(small)} examples takes {duration(fast)}; one reading cannot tell its fixed cost."
+        caption = f"A step of {count(small)} examples takes {duration(fast)}; one reading cannot tell its fixed cost."
     else:
-        said = f"{count(large // max(1, small))} times the examples take {times(slow / fast)} the time: "
-        said += f"{duration(fast)} for a step of {count(small)}, {duration(slow)} for {count(large)}."
+        caption = f"{count(large // max(1, small))} times the examples take {times(slow / fast)} the time: "
+        caption += f"{duration(fast)} for a step of {count(small)}, {duration(slow)} for {count(large)}."
     if data.knee.value is not None:
-        said += f" Fixed and per-example cost are equal at the knee, {with_interval(data.knee, number)} examples."
+        caption += f" Fixed and per-example cost are equal at the knee, {with_interval(data.knee, number)} examples."
     axis = log_axis([s for _, s in data.times], duration)
-    return _draw("step-time", "time of a step (log scale)", data, data.times, axis, duration, said)
+    return _draw("step-time", "time of a step (log scale)", data, data.times, axis, duration, caption)
 
 
 def draw_throughput(data: Hardware) -> Figure:
     """Figure of the throughput."""
     best_size, best = max(data.throughput, key=lambda pair: pair[1])
     enough = next(b for b, throughput in data.throughput if throughput >= 0.9 * best)
-    said = f"Up to {number(best)} examples/s, at {count(best_size)}; "
-    said += f"micro-batches from about {count(enough)} up are within 10 % of that."
+    caption = f"Up to {number(best)} examples/s, at {count(best_size)}; "
+    caption += f"micro-batches from about {count(enough)} up are within 10 % of that."
     if data.micro is not None and data.micro_time_s is not None:
         here = data.micro / data.micro_time_s
-        said += f" The recipe's micro-batch of {count(data.micro)} gets about {percent(min(1.0, here / best))} of it."
+        caption += (
+            f" The recipe's micro-batch of {count(data.micro)} gets about {percent(min(1.0, here / best))} of it."
+        )
     axis = value_axis([throughput for _, throughput in data.throughput])
-    return _draw("throughput", "examples per second", data, data.throughput, axis, _throughput, said)
+    return _draw("throughput", "examples per second", data, data.throughput, axis, _throughput, caption)
 
 
 def draw_memory(data: Hardware) -> Figure:
     """Figure of peak memory against the limit."""
     checked = "verified by one real step" if data.verified else "predicted, not tried"
-    said = f"The largest micro-batch is {count(data.largest)} ({checked})"
-    said += "; memory sets it." if data.memory_bound else "; memory does not set it."
+    caption = f"The largest micro-batch is {count(data.largest)} ({checked})"
+    caption += "; memory sets it." if data.memory_bound else "; memory does not set it."
     last_size, last = data.memory[-1]
     if data.limit is not None:
-        said += f" A step of {count(last_size)} needs {bytes_(last)} of {bytes_(data.limit)}."
+        caption += f" A step of {count(last_size)} needs {bytes_(last)} of {bytes_(data.limit)}."
     close = data.limit is not None and data.limit <= 30 * last
     values = [m for _, m in data.memory] + ([float(data.limit)] if close and data.limit is not None else [])
     axis = memory_axis(values)
-    figure = _draw("memory", "peak memory (log scale)", data, data.memory, axis, bytes_, said, knee=False)
+    figure = _draw("memory", "peak memory (log scale)", data, data.memory, axis, bytes_, caption, knee=False)
     if not close or data.limit is None:
         return figure
     figure.layout["shapes"].append(horizontal(data.limit, CENSORED))

@@ -155,10 +155,10 @@ def _points(found: Sequence[RunOutcome], texts: Sequence[str], mark: PointMark, 
 
 def conclude(data: LearningRates) -> str:
     """Conclusion from the figure."""
-    said: list[str] = []
+    sentences: list[str] = []
     if data.curve is not None and data.exponent is not None:
         first, last = data.curve.batch_size[0], data.curve.batch_size[-1]
-        said.append(
+        sentences.append(
             f"From batch size {count(first)} to {count(last)} the fitted learning rate grows as batch size to the "
             f"power {number(round(data.exponent, 2))}: {times(2**data.exponent)} for each doubling "
             "(1.41 would be the square-root rule, 2 the linear one)."
@@ -166,12 +166,14 @@ def conclude(data: LearningRates) -> str:
     if data.recipe is not None and data.recipe_range is not None:
         at, lr = data.recipe
         interval = f"{number(data.recipe_range[0])}–{number(data.recipe_range[1])}"
-        said.append(f"At the recommended {count(at)} its 90 % interval is {interval}; the recipe has {number(lr)}.")
+        sentences.append(
+            f"At the recommended {count(at)} its 90 % interval is {interval}; the recipe has {number(lr)}."
+        )
     if data.diverged:
         lowest = min(data.diverged, key=lambda o: o.lr)
         several = "all with learning rates of at least" if len(data.diverged) > 1 else "with learning rate"
-        said.append(f"{plural(len(data.diverged), 'run')} diverged, {several} {number(lowest.lr)}.")
+        sentences.append(f"{plural(len(data.diverged), 'run')} diverged, {several} {number(lowest.lr)}.")
     reached = sum(len(c) for c in data.classes)
-    if not said:
-        said.append(f"{plural(reached, 'run')} reached the target; no rule could be fitted through them.")
-    return " ".join(said)
+    if not sentences:
+        sentences.append(f"{plural(reached, 'run')} reached the target; no rule could be fitted through them.")
+    return " ".join(sentences)

@@ -198,15 +198,15 @@ def conclude(data: Courses) -> str:
     """Conclusion from the figure."""
     most_first = sorted(data.endings.items(), key=lambda pair: -pair[1])
     endings = [f"{plural(n, 'run')} {status.ending}" for status, n in most_first]
-    said = [f"{joined(endings)}." if endings else f"{plural(len(data.runs), 'run')}, none finished."]
+    sentences = [f"{joined(endings)}." if endings else f"{plural(len(data.runs), 'run')}, none finished."]
     fast, lean = data.fewest_steps, data.fewest_examples
     if fast is not None and lean is not None:
         quick = f"batch size {count(fast.batch_size)} at learning rate {number(fast.lr)}"
         if fast.id == lean.id:
-            said.append(f"One run was the quickest both in steps and in examples: {quick}.")
+            sentences.append(f"One run was the quickest both in steps and in examples: {quick}.")
         else:
             frugal = f"batch size {count(lean.batch_size)} at learning rate {number(lean.lr)}"
-            said.append(
+            sentences.append(
                 f"In steps {quick} was the quickest, in examples {frugal}: the best depends on what a step costs."
             )
-    return " ".join(said)
+    return " ".join(sentences)

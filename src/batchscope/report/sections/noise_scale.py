@@ -101,21 +101,21 @@ def conclude(data: NoiseScale) -> str:
     trail = next(t for t in data.trails if any(b.value is not None for b in t.blocks))
     known = [b.value for b in trail.blocks if b.value is not None]
     lowest, highest = min(known), max(known)
-    said = f"Block by block the noise scale is {number(known[0])} examples at first and {number(known[-1])} at last"
-    said += f", between {number(lowest)} and {number(highest)}" if {lowest, highest} != {known[0], known[-1]} else ""
-    said += f" ({with_interval(data.whole, number)} over the whole run)." if data.whole.value is not None else "."
+    caption = f"Block by block the noise scale is {number(known[0])} examples at first and {number(known[-1])} at last"
+    caption += f", between {number(lowest)} and {number(highest)}" if {lowest, highest} != {known[0], known[-1]} else ""
+    caption += f" ({with_interval(data.whole, number)} over the whole run)." if data.whole.value is not None else "."
     if data.recipe is not None:
         if data.recipe < lowest / 2:
-            said += f" The recommended {count(data.recipe)} is below it throughout: noise dominates each step."
+            caption += f" The recommended {count(data.recipe)} is below it throughout: noise dominates each step."
         elif data.recipe > highest * 2:
-            said += f" The recommended {count(data.recipe)} is above it throughout: steps average out most noise."
+            caption += f" The recommended {count(data.recipe)} is above it throughout: steps average out most noise."
         else:
-            said += f" The recommended {count(data.recipe)} is of the same order."
+            caption += f" The recommended {count(data.recipe)} is of the same order."
     open_blocks = sum(b.value is None for t in data.trails for b in t.blocks)
     if open_blocks:
-        said += f" In {count(open_blocks)} further blocks it was larger than could be measured."
+        caption += f" In {count(open_blocks)} further blocks it was larger than could be measured."
     ratio = "Each point is a block ratio, the mean tr(Σ) of a block of steps ÷ its mean ‖G‖²"
-    return f"{said} {ratio}; its 90 % Fieller interval shows when you point at it."
+    return f"{caption} {ratio}; its 90 % Fieller interval shows when you point at it."
 
 
 def why_not(data: NoiseScale, runs: Sequence[StoredRun]) -> str:

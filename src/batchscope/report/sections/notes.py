@@ -20,13 +20,13 @@ ALWAYS = (
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     """Section with the plan's notes, and what its status implies."""
-    said = [sentence(note) for note in plan.notes]
+    sentences = [sentence(note) for note in plan.notes]
     if plan.status is PlanStatus.EXTRAPOLATED:
-        said.append("The recommended batch size lies outside those that were trained: make a run there first.")
+        sentences.append("The recommended batch size lies outside those that were trained: make a run there first.")
     if plan.recipe is not None and plan.verified is None:
-        said.append("The recipe itself was not run.")
+        sentences.append("The recipe itself was not run.")
     if plan.table is not None:
-        said.append(f"Nothing was measured here: all numbers follow from those in {plan.table}.")
+        sentences.append(f"Nothing was measured here: all numbers follow from those in {plan.table}.")
     if any(run.result is None for run in runs):
-        said.append("Some runs are unfinished; they appear in the loss curves only.")
-    return Section("notes", "Notes and limits", (Text((*said, ALWAYS)),))
+        sentences.append("Some runs are unfinished; they appear in the loss curves only.")
+    return Section("notes", "Notes and limits", (Text((*sentences, ALWAYS)),))

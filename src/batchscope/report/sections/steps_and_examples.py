@@ -91,31 +91,31 @@ def draw_steps(data: Tradeoff) -> Figure:
     """Figure of steps to the target against batch size."""
     critical = data.critical.value
     if critical is None:
-        said = "A critical batch size could not be fitted, so it is open where a larger batch stops saving steps."
+        caption = "A critical batch size could not be fitted, so it is open where a larger batch stops saving steps."
     else:
-        said = (
+        caption = (
             f"Well below the critical batch size, {with_interval(data.critical, count)}, doubling the batch nearly "
             "halves the steps; well above it, hardly a step is saved."
         )
     if data.steps_ratio is not None and data.recipe is not None:
-        said += f" The recipe's {count(data.recipe)} needs {times(data.steps_ratio)} the fewest steps drawn."
-    return _draw("steps-to-target", "steps to target (log scale)", data, data.steps, lambda o: o.steps, said)
+        caption += f" The recipe's {count(data.recipe)} needs {times(data.steps_ratio)} the fewest steps drawn."
+    return _draw("steps-to-target", "steps to target (log scale)", data, data.steps, lambda o: o.steps, caption)
 
 
 def draw_examples(data: Tradeoff) -> Figure:
     """Figure of examples to the target against batch size."""
     if data.examples is None:
-        said = "No curve could be fitted; the points are what was measured."
+        caption = "No curve could be fitted; the points are what was measured."
     elif data.examples_ratio is None:
-        said = "Small batches need the fewest examples; the rise to the right is the price of fewer steps."
+        caption = "Small batches need the fewest examples; the rise to the right is the price of fewer steps."
     else:
         ratio = data.examples_ratio
         price = "hardly more than" if ratio < 1.03 else f"{percent(ratio - 1)} more than" if ratio < 2 else times(ratio)
-        said = f"At the recommended batch size training reads {price} the fewest examples drawn."
+        caption = f"At the recommended batch size training reads {price} the fewest examples drawn."
         if data.at_critical is not None:
-            said += f" At the critical batch size it is {times(data.at_critical)} the fewest possible."
+            caption += f" At the critical batch size it is {times(data.at_critical)} the fewest possible."
     title = "examples to target (log scale)"
-    return _draw("examples-to-target", title, data, data.examples, lambda o: o.examples, said)
+    return _draw("examples-to-target", title, data, data.examples, lambda o: o.examples, caption)
 
 
 def _draw(

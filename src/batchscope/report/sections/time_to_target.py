@@ -147,38 +147,42 @@ def _points(timed: Sequence[Timed], mark: PointMark, colour: str) -> Json:
 
 def conclude(data: TimeToTarget) -> str:
     """Conclusion from the figure."""
-    said: list[str] = []
+    sentences: list[str] = []
     if data.curve is not None and data.flat is not None:
         lowest = min(data.curve.value)
         at = data.curve.batch_size[data.curve.value.index(lowest)]
         first, last = data.flat
         if first == last:
-            said.append(
+            sentences.append(
                 f"The fitted time is lowest at batch size {count(at)}, {duration(lowest)}; "
                 "no other size drawn is within 5 % of it."
             )
         else:
-            said.append(
+            sentences.append(
                 f"Any batch size from {count(first)} to {count(last)} is within 5 % of the lowest fitted time, "
                 f"{duration(lowest)} at {count(at)}."
             )
     else:
-        said.append("No curve could be fitted; the points are what was measured.")
+        sentences.append("No curve could be fitted; the points are what was measured.")
     if data.current_ratio is not None and data.current != data.recipe and data.current is not None:
         longer = f"{times(data.current_ratio)} as long as the recommended one"
-        said.append(f"With its best learning rate the current batch size {count(data.current)} would take {longer}.")
+        sentences.append(
+            f"With its best learning rate the current batch size {count(data.current)} would take {longer}."
+        )
     if data.above_lowest is not None and data.recipe is not None and data.above_lowest > ALLOWANCE:
-        said.append(f"The recommended {count(data.recipe)} is {percent(data.above_lowest - 1)} above it.")
+        sentences.append(f"The recommended {count(data.recipe)} is {percent(data.above_lowest - 1)} above it.")
     reached = len(data.best) + len(data.others)
     missed = len(data.censored)
     if missed and not reached:
-        said.append("No run reached the target: an arrow is the time that a run used without reaching it.")
+        sentences.append("No run reached the target: an arrow is the time that a run used without reaching it.")
     elif reached:
         without = f", {count(missed)} did not (arrows)" if missed else ""
-        said.append(f"{plural(reached, 'run')} reached the target{without}.")
+        sentences.append(f"{plural(reached, 'run')} reached the target{without}.")
     if data.diverged:
-        said.append(f"{plural(data.diverged, 'run')} diverged and {'is' if data.diverged == 1 else 'are'} not drawn.")
-    return " ".join(said)
+        sentences.append(
+            f"{plural(data.diverged, 'run')} diverged and {'is' if data.diverged == 1 else 'are'} not drawn."
+        )
+    return " ".join(sentences)
 
 
 def why_not(plan: Plan, runs: Sequence[StoredRun]) -> str:

@@ -1,4 +1,4 @@
-"""The shipped task: 1,797 hand-written digits of 8 x 8 pixels, ten classes."""
+"""Digits, the shipped task: 1,797 hand-written digits of 8 x 8 pixels, ten classes."""
 
 from __future__ import annotations
 

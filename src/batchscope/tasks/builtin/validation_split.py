@@ -1,4 +1,4 @@
-"""A validation part for data that come without one."""
+"""Validation split of data that come without one."""
 
 from __future__ import annotations
 

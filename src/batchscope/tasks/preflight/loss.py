@@ -1,4 +1,4 @@
-"""Is the loss a finite scalar that depends on the parameters, and the mean over the examples of a batch?"""
+"""Loss: whether it is a finite scalar that depends on the parameters, and the mean over a batch's examples."""
 
 from __future__ import annotations
 
@@ -150,9 +150,9 @@ def _halved(before: float, after: float) -> bool:
 
 def _is_about_range(error: TaskError) -> bool:
     cause = error.__cause__
-    said = str(cause).lower()
+    message = str(cause).lower()
     phrases: Sequence[str] = ("out of bounds", "out of range", "device-side assert", "index out of")
-    return isinstance(cause, IndexError) or (isinstance(cause, RuntimeError) and any(p in said for p in phrases))
+    return isinstance(cause, IndexError) or (isinstance(cause, RuntimeError) and any(p in message for p in phrases))
 
 
 def _out_of_range(error: TaskError, workload: Workload, batch: Batch, model: nn.Module) -> TaskError:
