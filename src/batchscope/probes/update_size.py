@@ -1,4 +1,4 @@
-"""How far one update carries the weights, and how far an epoch's updates carry them together."""
+"""Update size: how far one update carries the weights, and how far an epoch's updates carry them together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["UpdateSize"]
 
 
 class UpdateSize:
-    """The norm of each step's update `u_t = θ_t − θ_{t−1}`, and of the sum of an epoch's updates.
+    """Observer of the norm of each step's update `u_t = θ_t − θ_{t−1}`, and of an epoch's sum of them.
 
     At every evaluation but the first, a row: `kind` is `updates`, `step`, `measured` (updates measured since the last
     such row), and of them `mean_norm`, the mean of `‖u_t‖`, and `largest_norm`. At every end of an epoch, a row: `kind`
@@ -70,7 +70,7 @@ class UpdateSize:
         return self._end_of_epoch(epoch, step) if epoch > self._epoch else None
 
     def at_evaluation(self, step: int) -> Row | None:
-        """The mean over the updates since the last row; none where no update was measured."""
+        """Mean over the updates since the last row; none where no update was measured."""
         if not self._norms:
             return None
         norms = torch.stack(self._norms).tolist()
@@ -107,7 +107,7 @@ class UpdateSize:
 
 
 def _distance_moved(before: list[Tensor], parameters: list[nn.Parameter]) -> Tensor:
-    """`‖before − now‖`; `before` is used up."""
+    """Distance `‖before − now‖`; `before` is used up."""
     moved = [then.sub_(now) for then, now in zip(before, parameters, strict=True)]
     return torch.stack([square_norm(tensor) for tensor in moved]).sum().sqrt()
 

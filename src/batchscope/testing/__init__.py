@@ -1,4 +1,4 @@
-"""For tests, ours and an implementor's: a device that follows a script, toy tasks, problems with known answers.
+"""Test kit, for our tests and an implementor's: a device that follows a script, toy tasks, problems with known answers.
 
 From here: `FakeDevice`. Nothing in the package imports this room.
 """
