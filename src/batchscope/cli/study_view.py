@@ -28,7 +28,7 @@ def _table(study: Study, variant: str) -> list[RenderableType]:
     if not arms:
         return []
     table = Table(box=None, pad_edge=False, title=variant or None, title_justify="left")
-    for column in ("batch size", "learning rate", f"best {study.metric}", "epoch", "epoch time", "memory"):
+    for column in ("batch\nsize", "learning\nrate", f"best {study.metric}", "epoch", "epoch time", "memory"):
         table.add_column(column, justify="right")
     best = best_arm(study)
     for arm in arms:

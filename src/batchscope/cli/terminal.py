@@ -79,7 +79,8 @@ class LiveProgress:
     def run_started(self, config: RunConfig, why: str, left: str) -> None:
         """Show a training run that begins."""
         self._runs += 1
-        self._doing = f"run {self._runs}, {config.purpose}: batch size {config.batch_size}, learning rate {number(config.lr)} ({why})"
+        recipe = f"batch size {config.batch_size}, learning rate {number(config.lr)}"
+        self._doing = f"run {self._runs}: {config.purpose}, {recipe} ({why})"
         self._say(f"{self._doing}; {left}")
 
     def row(self, row: Row) -> None:

@@ -120,7 +120,7 @@ def _whole(steps: float) -> str:
 def _easier_table(targets: Iterable[EasierTarget]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("easier targets")
-    for column in ("batch size", "learning rate", "steps", "time"):
+    for column in ("batch\nsize", "learning\nrate", "steps", "time"):
         table.add_column(column, justify="right", no_wrap=True)
     for easier in targets:
         recipe, predicted = easier.recipe, easier.predicted
@@ -136,7 +136,7 @@ def _easier_table(targets: Iterable[EasierTarget]) -> Table:
 def _alternatives_table(alternatives: Iterable[Alternative]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("alternatives", max_width=44)
-    for column in ("batch size", "learning rate", "time", "examples", "memory"):
+    for column in ("batch\nsize", "learning\nrate", "time", "examples", "memory"):
         table.add_column(column, justify="right", no_wrap=True)
     for other in alternatives:
         table.add_row(
@@ -224,7 +224,7 @@ def runs_view(runs: Iterable[StoredRun]) -> list[RenderableType]:
     """Table of the runs of a results folder."""
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
-    for column in ("batch size", "learning rate", "seed", "steps", "steps to target"):
+    for column in ("batch\nsize", "learning\nrate", "seed", "steps", "steps to\ntarget"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("ended", no_wrap=True)
     for run in runs:

@@ -26,10 +26,10 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         ("examples read", number(cost.examples)),
     ]
     if cost.run_equivalents is None:
-        worth = "Without a predicted time to the target, the price cannot be put in runs at the recipe."
+        worth = "Without a predicted time to the target, the cost cannot be put in trainings at the recipe."
     else:
-        pairs.append(("in runs at the recipe", number(cost.run_equivalents)))
-        worth = f"The search trained {times(cost.run_equivalents)} as long as one run at the recipe takes."
+        pairs.append(("in trainings at the recipe", number(cost.run_equivalents)))
+        worth = f"The search trained {times(cost.run_equivalents)} as long as one training at the recipe takes."
         worth += pays_after(plan)
     return Section("cost", "What the search cost", (Text((worth,)), Facts(tuple(pairs))))
 
@@ -39,7 +39,7 @@ def _of_table(plan: Plan) -> str:
     held = f"{plan.table} holds {plural(cost.runs, 'run')}"
     if cost.run_equivalents is None:
         return f"{held}; nothing was trained for this answer."
-    worth = f"together they trained as long as {number(cost.run_equivalents)} runs at the recipe take"
+    worth = f"together they trained as long as {number(cost.run_equivalents)} trainings at the recipe take"
     return f"{held}; {worth}, and nothing was trained for this answer."
 
 
