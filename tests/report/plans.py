@@ -25,14 +25,14 @@ from batchscope.store.records import (
     Predicted,
     Reading,
     Recipe,
-    RunConfig,
-    RunResult,
+    Row,
     RunStatus,
     SearchCost,
     Target,
     Verified,
 )
 from batchscope.store.runs import StoredRun
+from batchscope.testing import evaluation, stored_run
 
 TARGET = Target(metric="val_loss", value=0.12, mode="min")
 EXAMPLES = 1437
@@ -147,7 +147,7 @@ def run(
     steps = round(truth if status is RunStatus.REACHED else truth * 0.6)
     at = sorted({0, *(round(steps ** (i / (evaluations - 1))) for i in range(evaluations))})
     slope = math.log(2.4 / TARGET.value) / math.log1p(truth)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for step in at:
         loss = 2.4 * (1 + step) ** -slope
         if step < steps:
@@ -156,43 +156,32 @@ def run(
             loss = min(loss, TARGET.value)
         if status is RunStatus.DIVERGED:
             loss *= math.exp(12 * (step / steps) ** 4)
-        seconds = step * step_time_at(batch_size)
         metrics = {"val_loss": loss, "val_accuracy": max(0.1, 1 - loss / 2.5)}
-        row = {
-            "kind": "evaluation",
-            "step": step,
-            "examples": step * batch_size,
-            "device_seconds": seconds,
-            "metrics": metrics,
-        }
-        rows.append({**row, "train_loss": 0.9 * loss if step else None})
+        rows.append(
+            evaluation(
+                step,
+                metrics,
+                batch_size=batch_size,
+                device_seconds=step * step_time_at(batch_size),
+                train_loss=0.9 * loss if step else None,
+            )
+        )
     if noise:
         rows += noise_rows(steps, batch_size, chance)
-    best = min((r["metrics"] for r in rows if r["kind"] == "evaluation"), key=lambda m: m["val_loss"])
-    config = RunConfig(
+    lr = lr_at(batch_size) * lr_factor
+    return stored_run(
+        batch_size,
+        lr,
+        rows,
+        name=f"{purpose}-b{batch_size}-lr{lr:.3g}-s{seed}-{chance.randrange(16**6):06x}",
+        status=status,
+        steps_to_target=truth if status is RunStatus.REACHED and target is not None else None,
         task="digits",
-        batch_size=batch_size,
-        micro_batch_size=batch_size,
-        lr=lr_at(batch_size) * lr_factor,
         seed=seed,
         target=target,
         max_steps=10 * steps,
         purpose=purpose,
     )
-    result = RunResult(
-        status=status,
-        message=status.meaning,
-        steps=steps,
-        examples=steps * batch_size,
-        device_seconds=steps * step_time_at(batch_size),
-        steps_to_target=truth if status is RunStatus.REACHED and target is not None else None,
-        last=best,
-        best=best,
-        best_step=steps,
-        first=rows[0]["metrics"],
-    )
-    name = f"{purpose}-b{batch_size}-lr{config.lr:.3g}-s{seed}-{chance.randrange(16**6):06x}"
-    return StoredRun(id=name, config=config, rows=tuple(rows), result=result)
 
 
 def noise_rows(steps: int, batch_size: int, chance: random.Random, groups: int = 8) -> list[dict[str, Any]]:
