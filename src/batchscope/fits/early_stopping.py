@@ -3,11 +3,11 @@
 "Early Stopping - But When?" in Neural Networks: Tricks of the Trade, Springer LNCS 1524 (1998), defines, with `E_va`
 the validation error and `E_tr` the training error of an epoch:
 
-- `E_opt(t)`, the least validation error up to epoch t, and the generalization loss
+- `E_opt(t)`, the smallest validation error up to epoch t, and the generalization loss
   `GL(t) = 100 (E_va(t) / E_opt(t) - 1)`. `GL_α` stops after the first epoch with `GL(t) > α`;
 - a strip, k epochs that end at a multiple of k, and the training progress over it,
-  `P_k(t) = 1000 (mean of E_tr over the strip / least E_tr in it - 1)`. `PQ_α` stops after the first end of a strip with
-  `GL(t) / P_k(t) > α`: the loss counts for little as long as training makes progress;
+  `P_k(t) = 1000 (mean of E_tr over the strip / smallest E_tr in it - 1)`. `PQ_α` stops after the first end of a strip
+  with `GL(t) / P_k(t) > α`: the loss counts for little as long as training makes progress;
 - `UP_s` stops after the end of a strip at which `E_va` is above its value one strip before, for the s-th time in a row.
 
 Every criterion hands over the weights of the epoch of `E_opt`, not those at which it stops. The paper has k = 5, adds

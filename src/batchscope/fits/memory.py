@@ -40,7 +40,7 @@ class MemoryModel:
     line_at_zero_bytes: float
     """Where the line of the activations meets size zero: `base` and the workspace that every step needs."""
     floor_bytes: float
-    """The least peak of any step."""
+    """Smallest peak of any step."""
     bend_bytes: float
     """Second divided difference of the last three readings, at least 0: memory that grows faster than the batch, or a
     floor that has just been left."""
@@ -108,7 +108,7 @@ def fit_memory(
         points: `(micro_batch_size, peak bytes)`, in any order, at least one.
         base_bytes: weights, gradients and optimizer state, where they are known; else the line's value at zero.
         floor_bytes: peak of the optimizer's part, where it was read apart and `points` are those of the passes before
-            it; else the least reading.
+            it; else the smallest reading.
 
     Returns:
         The model; its slope is never negative.

@@ -173,8 +173,8 @@ def fit_step_time(
     """Fit fixed and per-example cost to measured step times.
 
     Minimises the weighted squares of `log(t_i) - log(fixed · (1 + m_i / knee))` over a grid of knees, so neither cost
-    can be negative and small and large steps weigh alike. The weights are Cauchy's, iterated from the knee of the least
-    absolute residuals, so one disturbed reading has no pull. The knee's 90 % interval is its profile likelihood with
+    can be negative and small and large steps weigh alike. The weights are Cauchy's, iterated from the knee of the
+    smallest absolute residuals, so one disturbed reading has no pull. The knee's 90 % interval is its profile likelihood with
     Student's quantile; an end that the readings do not bound is `None`.
 
     Args:

@@ -338,8 +338,8 @@ def _nothing_fits(size: int, seen: str, limit_bytes: int) -> UsageError:
 
 
 def _first_line(error: Exception) -> str:
-    said = (str(error) or type(error).__name__).splitlines()[0]
-    return said if isinstance(error, TaskError) else f"{type(error).__name__}: {said}"
+    message = (str(error) or type(error).__name__).splitlines()[0]
+    return message if isinstance(error, TaskError) else f"{type(error).__name__}: {message}"
 
 
 def _mebibytes(value: float) -> str:

@@ -82,7 +82,7 @@ class _CountedWatch:
 
 @dataclass(frozen=True)
 class Device:
-    """One device of this machine."""
+    """Device of this machine."""
 
     torch_device: torch.device
 
@@ -116,7 +116,7 @@ class Device:
         return time.perf_counter()
 
     def capacity_bytes(self) -> int:
-        """All the memory that a process could use on the device, were it alone there."""
+        """Capacity: all the memory that a process could use on the device, were it alone there."""
         if self.keeps_peak:
             return int(torch.accelerator.get_memory_info(self.torch_device)[1])
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

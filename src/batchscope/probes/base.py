@@ -62,7 +62,7 @@ class Probe(Protocol):
         ...
 
     def after_step(self, step: int, batch_size: int) -> Row | None:
-        """Called once the gradient is whole, before the optimizer; the row is stored with the run."""
+        """Read the whole gradient, before the optimizer; the row is stored with the run."""
         ...
 
 
@@ -73,15 +73,15 @@ class Observer(Protocol):
     """
 
     def begin(self, model: nn.Module, optimizer: Optimizer) -> None:
-        """Called once, before the first step; the initial weights are those of `model` now."""
+        """Begin, once, before the first step; the initial weights are those of `model` now."""
         ...
 
     def after_update(self, step: int) -> Row | None:
-        """Called after each optimizer step; `step` counts from 1. The row is stored with the run."""
+        """Look at the weights after an optimizer step; `step` counts from 1. The row is stored with the run."""
         ...
 
     def at_evaluation(self, step: int) -> Row | None:
-        """Called at each evaluation, the one before the first step included; the model may be run, not trained."""
+        """Look at the weights at an evaluation, also that before the first step; the model may be run, not trained."""
         ...
 
 
@@ -198,7 +198,7 @@ def modules_with_parameters(model: nn.Module, *, at_least: int = 0) -> dict[str,
 
 @contextmanager
 def watched(modules: Mapping[str, nn.Module], keep: Callable[[str, nn.Module, Tensor | None], None]) -> Generator[None]:
-    """Inside, `keep(name, module, first tensor of its input)` is called whenever a module begins to run."""
+    """Watch modules: `keep(name, module, first tensor of its input)` is called whenever one begins to run."""
 
     def hook(name: str) -> Any:
         def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ class Disturbed:
 @dataclass(frozen=True)
 class _Inputs:
     mean: float
-    deviation: float
+    sd: float
 
 
 Change = Callable[[Tensor], Tensor]
@@ -134,7 +134,7 @@ class _Moments:
             return NotApplicable(
                 reason="the inputs are all alike: there is no standard deviation to measure a disturbance in"
             )
-        return _Inputs(mean=mean, deviation=math.sqrt(variance))
+        return _Inputs(mean=mean, sd=math.sqrt(variance))
 
 
 def _change(kind: Disturbance, strength: float, inputs: _Inputs, seed: int) -> Change:
@@ -142,14 +142,14 @@ def _change(kind: Disturbance, strength: float, inputs: _Inputs, seed: int) -> C
 
     def noise(x: Tensor) -> Tensor:
         drawn = torch.randn(x.shape, generator=generator, dtype=torch.float32)
-        return x + strength * inputs.deviation * drawn.to(x)
+        return x + strength * inputs.sd * drawn.to(x)
 
     def shift(x: Tensor) -> Tensor:
-        return x + strength * inputs.deviation
+        return x + strength * inputs.sd
 
     def outliers(x: Tensor) -> Tensor:
         drawn = torch.rand(x.shape, generator=generator, dtype=torch.float64)
-        side = torch.where(drawn < strength / 2, OUTLIER, -OUTLIER) * inputs.deviation + inputs.mean
+        side = torch.where(drawn < strength / 2, OUTLIER, -OUTLIER) * inputs.sd + inputs.mean
         return torch.where((drawn < strength).to(x.device), side.to(x), x)
 
     return {"noise": noise, "shift": shift, "outliers": outliers}[kind]

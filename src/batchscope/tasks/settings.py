@@ -51,7 +51,7 @@ def plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def near_miss(word: str, known: Sequence[str]) -> str:
-    """`; did you mean 'X'?` where a known word is close, else nothing."""
+    """Hint `; did you mean 'X'?` where a known word is close, else nothing."""
     close = get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 

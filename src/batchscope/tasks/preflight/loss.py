@@ -37,7 +37,7 @@ def check_count(workload: Workload, batch: Batch, size: int) -> None:
 
 
 def check_labels_on_cpu(workload: Workload, indices: Tensor) -> None:
-    """On an accelerator, try the labels on the CPU first: out of range, they would end the process's use of the device.
+    """Try the labels on the CPU first, on an accelerator: out of range, they would end the process's use of it.
 
     Raises:
         TaskError: a label is out of range.
