@@ -7,8 +7,8 @@ y(x) = y₀ + s (y₁ - y₀),   s = log(x / x₀) / log(x₁ / x₀),   so   x 
 ```
 
 The first passage of a level is the smallest `x` at which the curve is at the level or beyond. What grows in proportion
-to the steps of a run (epochs, examples, seconds of a constant step time) is on the same scale: a formula in ratios has no
-unit. Measured seconds are not in proportion; they are read off at the step that was found (`clock`).
+to the steps of a run (epochs, examples, seconds of a constant step time) is on the same scale: a formula in ratios has
+no unit. Measured seconds are not in proportion; they are read off at the step that was found (`clock`).
 
 * Step 0 has no logarithm: from there to the next evaluation the curve is taken as straight in the step itself.
 * A curve that begins at the level or beyond passes it at its first evaluation.

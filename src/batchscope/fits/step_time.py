@@ -174,8 +174,8 @@ def fit_step_time(
 
     Minimises the weighted squares of `log(t_i) - log(fixed · (1 + m_i / knee))` over a grid of knees, so neither cost
     can be negative and small and large steps weigh alike. The weights are Cauchy's, iterated from the knee of the
-    smallest absolute residuals, so one disturbed reading has no pull. The knee's 90 % interval is its profile likelihood with
-    Student's quantile; an end that the readings do not bound is `None`.
+    smallest absolute residuals, so one disturbed reading has no pull. The knee's 90 % interval is its profile
+    likelihood with Student's quantile; an end that the readings do not bound is `None`.
 
     Args:
         points: `(micro_batch_size, seconds)`, at least one, sizes different.
