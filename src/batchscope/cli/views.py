@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["about", "bench_view", "count_view", "noise_view", "plan_view", "prediction_in_words", "runs_view"]
 
+_INTERVALS = "In parentheses: 90 % credible intervals, for memory a margin of at least 5 % either way."
 _SPEAKS_FOR_ITSELF = (PlanStatus.OK, PlanStatus.TARGET_NOT_REACHED, PlanStatus.INSUFFICIENT_DATA)
 
 
@@ -51,7 +52,7 @@ def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
     sentences = summary(plan)
     parts: list[RenderableType] = ["", sentences[0]]
     if plan.recipe is not None and plan.predicted is not None:
-        parts += ["", _recipe_table(plan, plan.recipe, plan.predicted), "", *sentences[3:]]
+        parts += ["", _recipe_table(plan, plan.recipe, plan.predicted), _INTERVALS, "", *sentences[3:]]
     else:
         parts += sentences[1:]
     if plan.status not in _SPEAKS_FOR_ITSELF:

@@ -35,7 +35,10 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         blocks = (Text((f"The {'table' if plan.table else 'search'} names no other recipe.",)),)
         blocks += (Table(COLUMNS, found, emphasised=0),) if len(found) > 1 else ()
     else:
-        what = "Each is the best for what it is named after; times and memory with their 90 % credible intervals."
+        what = (
+            "Each is the best for what it is named after. Times have 90 % credible intervals, memory a margin of at least "
+            "5 % either way."
+        )
         blocks = (Table(COLUMNS, found, emphasised=0 if plan.recipe else None), Text((what,), tone="note"))
     return Section("alternatives", "Alternatives", blocks)
 
