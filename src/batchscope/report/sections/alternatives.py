@@ -36,8 +36,8 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         blocks += (Table(COLUMNS, found, emphasised=0),) if len(found) > 1 else ()
     else:
         what = (
-            "Each is the best for what it is named after. Times have 90 % credible intervals, memory a margin of at least "
-            "5 % either way."
+            "Each is the best for what it is named after. Times have 90 % credible intervals, memory a margin of at "
+            "least 5 % either way."
         )
         blocks = (Table(COLUMNS, found, emphasised=0 if plan.recipe else None), Text((what,), tone="note"))
     return Section("alternatives", "Alternatives", blocks)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from ...store.runs import StoredRun
 
 ALWAYS = (
-    "Predicted steps, examples and times have 90 % credible intervals, memory has a margin of at least 5 % either way, by "
-    "the measurements and fits named in the evidence; what no measurement covers, such as other data or another target, "
-    "they do not cover either."
+    "Predicted steps, examples and times have 90 % credible intervals, memory has a margin of at least 5 % either way, "
+    "by the measurements and fits named in the evidence; what no measurement covers, such as other data or another "
+    "target, they do not cover either."
 )
 
 
