@@ -1,4 +1,4 @@
-"""Every error that batchscope raises on purpose.
+"""Errors that batchscope raises on purpose.
 
 ```
 BatchscopeError
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class BatchscopeError(Exception):
-    """Root of the tree; `exit_status` is what the command line ends with."""
+    """Root of the errors; `exit_status` is what the command line ends with."""
 
     exit_status: int = 2
 

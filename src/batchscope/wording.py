@@ -1,4 +1,4 @@
-"""Numbers as a person reads them; shared by the page and the terminal. Numbers only: no torch, no charts."""
+"""Numbers, intervals and units in words: the terminal, the page and messages share them. No torch, no charts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from collections.abc import Callable, Sequence
 
 from .store.records import Estimate
 
-__all__ = ["bytes_", "count", "duration", "joined", "number", "percent", "plural", "sentence", "times", "with_interval"]
+__all__ = [
+    "bytes_",
+    "count",
+    "duration",
+    "duration_unit",
+    "joined",
+    "number",
+    "percent",
+    "plural",
+    "sentence",
+    "times",
+    "with_interval",
+]
 
 Format = Callable[[float], str]
 
@@ -18,7 +30,7 @@ _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def number(x: float | None) -> str:
-    """Three significant digits without padding, thousands separated; a negative number has a minus sign.
+    """Number with three significant digits, without padding, thousands separated; a negative number has a minus sign.
 
     >>> number(0.031623), number(1234567), number(12), number(2e-7), number(-0.5), number(None)
     ('0.0316', '1,230,000', '12', '2e-7', '−0.5', 'unknown')
@@ -39,7 +51,7 @@ def number(x: float | None) -> str:
 
 
 def count(x: float | None) -> str:
-    """An exact whole number, thousands separated.
+    """Whole number, exact, thousands separated.
 
     >>> count(12345), count(99.6)
     ('12,345', '100')
@@ -48,7 +60,7 @@ def count(x: float | None) -> str:
 
 
 def plural(n: float, noun: str, several: str = "") -> str:
-    """A count with its noun.
+    """Count with its noun.
 
     >>> plural(1, "run"), plural(2, "run"), plural(2, "batch", "batches")
     ('1 run', '2 runs', '2 batches')
@@ -57,7 +69,7 @@ def plural(n: float, noun: str, several: str = "") -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time in the unit that leaves one to three digits before the point.
+    """Time in the unit that leaves one to three digits before the point.
 
     >>> [duration(s) for s in (0, 2.5e-5, 0.00134, 1.9, 83, 300, 7000, 2e5)]
     ['0 s', '25 µs', '1.34 ms', '1.9 s', '83 s', '5 min', '1.94 h', '2.31 days']
@@ -66,12 +78,21 @@ def duration(seconds: float | None) -> str:
         return "unknown"
     if seconds == 0:
         return "0 s"
-    name, unit = next((u for u in _TIME_UNITS if abs(seconds) >= _TIME_LIMITS.get(u[0], 0.0)), _TIME_UNITS[-1])
-    return f"{number(seconds / unit)} {name}"
+    unit = duration_unit(seconds)
+    return f"{number(seconds / unit)} {next(name for name, size in _TIME_UNITS if size == unit)}"
+
+
+def duration_unit(seconds: float) -> float:
+    """Unit, in seconds, in which `duration` writes a time.
+
+    >>> duration_unit(7000), duration_unit(83), duration_unit(0.002)
+    (3600.0, 1.0, 0.001)
+    """
+    return next((unit for name, unit in _TIME_UNITS if abs(seconds) >= _TIME_LIMITS.get(name, 0.0)), 1.0)
 
 
 def bytes_(n: float | None) -> str:
-    """An amount of memory in binary units.
+    """Amount of memory in binary units.
 
     >>> bytes_(512), bytes_(1536), bytes_(8 * 1024**3)
     ('512 B', '1.5 KiB', '8 GiB')
@@ -85,7 +106,7 @@ def bytes_(n: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in whole per cent; never a 100 % or 0 % that is not one.
+    """Share in whole per cent; never a 100 % or 0 % that is not one.
 
     >>> percent(0.834), percent(0.998), percent(0.001), percent(1.0)
     ('83 %', 'over 99 %', 'under 1 %', '100 %')
@@ -98,7 +119,7 @@ def percent(share: float | None) -> str:
 
 
 def times(ratio: float) -> str:
-    """A factor.
+    """Factor, as "times" of something.
 
     >>> times(3.34), times(0.5)
     ('3.3 times', '0.5 times')
@@ -107,7 +128,7 @@ def times(ratio: float) -> str:
 
 
 def with_interval(estimate: Estimate | None, format: Format = number) -> str:
-    """A value with its 90 % interval; a unit that all three share is written once.
+    """Value with its 90 % interval; a unit that all three share is written once.
 
     >>> from batchscope.store.records import Estimate
     >>> def e(*v): return Estimate(value=v[0], low=v[1], high=v[2], n=3, unit="s", method="")
@@ -137,7 +158,7 @@ def with_interval(estimate: Estimate | None, format: Format = number) -> str:
 
 
 def sentence(text: str) -> str:
-    """A remark as a sentence: a plain first word gets a capital, the end its full stop.
+    """Sentence made of a remark: a plain first word gets a capital, the end its full stop.
 
     >>> sentence("the fastest recipe found"), sentence("val_loss is noisy."), sentence("")
     ('The fastest recipe found.', 'val_loss is noisy.', '')
@@ -149,7 +170,7 @@ def sentence(text: str) -> str:
 
 
 def joined(parts: Sequence[str]) -> str:
-    """Parts as a list in words.
+    """Parts as a list in words, with commas and "and".
 
     >>> joined(["a"]), joined(["a", "b"]), joined(["a", "b", "c"])
     ('a', 'a and b', 'a, b and c')

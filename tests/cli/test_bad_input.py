@@ -169,7 +169,7 @@ MEAN = "F.cross_entropy(model(batch[0]), batch[1])"
         ),
         pytest.param(
             "def optimizer(self, params, lr):\n    return torch.optim.SGD(params, lr=0.1)",
-            r"the optimizer ignores lr: asked for 0.001 its rate is 0.1, asked for 0.0005 it is 0.1",
+            r"the optimizer ignores lr: asked for 0.001 its learning rate is 0.1, asked for 0.0005 it is 0.1",
             id="lr ignored",
         ),
         pytest.param(

@@ -106,10 +106,10 @@ def test_find(cli: Cli, profile: Path) -> None:
 
 def test_the_duration_is_said_before_anything_is_trained(cli: Cli, profile: Path) -> None:
     lines = cli(FIND, "--hardware", profile).err.splitlines()
-    said = next(i for i, line in enumerate(lines) if line.startswith("Training will take about "))
+    said = next(i for i, line in enumerate(lines) if line.startswith("This will take about "))
     first = next(i for i, line in enumerate(lines) if "range test" in line or line.startswith("run 1"))
     assert said < first
-    assert "It ends after 10 min at the latest (--budget)." in lines[said]
+    assert "No run is begun or goes on after 10 min (--budget)." in lines[said]
 
 
 def test_progress_in_a_log_has_a_line_for_each_event(cli: Cli, profile: Path) -> None:
@@ -117,7 +117,7 @@ def test_progress_in_a_log_has_a_line_for_each_event(cli: Cli, profile: Path) ->
     lines = cli(FIND, "--hardware", profile).err.splitlines()
     begun = [line for line in lines if line.startswith("run ")]
     assert begun
-    assert all("batch size" in line and "rate" in line and line.endswith("s left") for line in begun)
+    assert all("batch size" in line and "learning rate" in line and line.endswith("s left") for line in begun)
     ended = [line for line in lines if line.startswith("  ")]
     assert len(ended) == len(begun)
     assert max(map(len, lines)) > 100
@@ -156,8 +156,8 @@ def test_a_target_out_of_reach(cli: Cli, profile: Path) -> None:
 def test_dry_run(cli: Cli, profile: Path) -> None:
     ended = cli("find digits --dry-run --budget 20s", "--hardware", profile)
     assert ended.status == 0
-    assert ended.out.startswith("Training will take about ")
-    assert "It ends after 20 s at the latest" in ended.out
+    assert ended.out.startswith("This will take about ")
+    assert "No run is begun or goes on after 20 s" in ended.out
     assert list(Path().iterdir()) == [Path(profile.name)]
     prediction = cli("find digits --dry-run --budget 20s --json", "--hardware", profile).answer
     assert 0 < prediction["low"] <= prediction["seconds"] <= prediction["high"] <= prediction["budget_s"] == 20

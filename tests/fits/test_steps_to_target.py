@@ -157,7 +157,7 @@ def test_known_parameters_are_recovered() -> None:
 
 
 def half_way(truth: StepsPosterior, pairs: Sequence[tuple[int, float]], rng: np.random.Generator) -> list[Observation]:
-    """One run for each pair, set aside at the milestone, or given up where it takes 1000 steps."""
+    """One run for each pair, paused at the milestone, or given up where it takes 1000 steps."""
     seen: list[Observation] = []
     for size, lr in pairs:
         needed, _ = trained(truth, size, lr, rng)
@@ -261,7 +261,7 @@ def test_a_hint_at_the_critical_batch_size_is_weighed_by_its_precision() -> None
     assert math.exp(firm.log_critical_batch_size[0]) == pytest.approx(1000, rel=0.01)
 
 
-# --- runs that were set aside at the milestone --------------------------------------------------------------------
+# --- runs that were paused at the milestone --------------------------------------------------------------------
 
 
 @given(batch_size=SIZES)

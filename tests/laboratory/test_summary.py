@@ -19,8 +19,9 @@ from batchscope.laboratory.records import Length, Study, StudyQuestion
 from batchscope.laboratory.summary import roughness, row_of, summarise
 from batchscope.report.blocks import Figure
 from batchscope.report.page import draw
-from batchscope.store.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
+from batchscope.store.records import Environment, Row, RunStatus, Target
 from batchscope.store.runs import StoredRun
+from batchscope.testing import evaluation, stored_run
 from batchscope.training.stopping import History, PatienceRule, RoseRule
 
 METRIC = Target(metric="val_loss", value=-1.0, mode="min")
@@ -41,33 +42,16 @@ def stored(
     per_epoch = EXAMPLES // batch_size
     rows: list[Row] = []
     for epoch, value in enumerate(values):
-        at: dict[str, Any] = {"step": epoch * per_epoch, "examples": epoch * EXAMPLES}
+        step = epoch * per_epoch
         metrics = {"val_loss": value, "test_loss": value + 0.1, "test_accuracy": accuracy}
         spent = (seconds or range(len(values)))[epoch]
-        loss = None if not epoch else value / 2
-        rows.append(
-            {"kind": "evaluation", **at, "device_seconds": float(spent), "train_loss": loss, "metrics": metrics}
-        )
+        at: dict[str, Any] = {"examples": epoch * EXAMPLES, "device_seconds": float(spent)}
+        rows.append(evaluation(step, metrics, train_loss=value / 2 if epoch else None, **at))
         part = {"train_loss_eval": value / 2, "train_accuracy_eval": 0.95}
-        rows.append({"kind": "train_part", "step": at["step"], "examples": EXAMPLES, "metrics": part})
-    config = RunConfig(
-        task="t", batch_size=batch_size, micro_batch_size=batch_size, lr=lr, seed=seed, max_steps=1000, purpose="study"
+        rows.append({"kind": "train_part", "step": step, "examples": EXAMPLES, "metrics": part})
+    return stored_run(
+        batch_size, lr, rows, name=f"b{batch_size}-lr{lr}-s{seed}", status=status, seed=seed, purpose="study"
     )
-    steps = (len(values) - 1) * per_epoch
-    last = rows[-2]["metrics"]
-    result = RunResult(
-        status=status,
-        message="",
-        steps=steps,
-        examples=steps * batch_size,
-        device_seconds=1.0,
-        steps_to_target=None,
-        last=last,
-        best=last,
-        best_step=0,
-        first=last,
-    )
-    return StoredRun(id=f"b{batch_size}-lr{lr}-s{seed}", config=config, rows=tuple(rows), result=result)
 
 
 def study_of(runs: Sequence[StoredRun], **changes: Any) -> Study:

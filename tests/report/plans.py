@@ -25,14 +25,14 @@ from batchscope.store.records import (
     Predicted,
     Reading,
     Recipe,
-    RunConfig,
-    RunResult,
+    Row,
     RunStatus,
     SearchCost,
     Target,
     Verified,
 )
 from batchscope.store.runs import StoredRun
+from batchscope.testing import evaluation, stored_run
 
 TARGET = Target(metric="val_loss", value=0.12, mode="min")
 EXAMPLES = 1437
@@ -42,9 +42,9 @@ FIXED, PER_EXAMPLE = 0.9e-3, 12e-6
 UNKNOWN = Estimate(value=None, low=None, high=None, n=0, unit="", method="")
 
 
-def steps_at(batch_size: float, rate_factor: float = 1.0) -> float:
-    """The truth: steps to the target, for a rate that is `rate_factor` times the best."""
-    detuned = 1 + 0.6 * math.log2(rate_factor) ** 2
+def steps_at(batch_size: float, lr_factor: float = 1.0) -> float:
+    """The truth: steps to the target, for a learning rate that is `lr_factor` times the best."""
+    detuned = 1 + 0.6 * math.log2(lr_factor) ** 2
     return FEWEST_STEPS * (1 + (CRITICAL / batch_size) ** EXPONENT) ** (1 / EXPONENT) * detuned
 
 
@@ -52,7 +52,7 @@ def step_time_at(batch_size: float) -> float:
     return FIXED + PER_EXAMPLE * batch_size
 
 
-def rate_at(batch_size: float) -> float:
+def lr_at(batch_size: float) -> float:
     return 0.6 / (1 + 150 / batch_size)
 
 
@@ -68,7 +68,7 @@ def recipe(batch_size: int = 128, lr: float | None = None, micro: int | None = N
         micro_batch_size=micro or batch_size,
         grad_accum_steps=batch_size // (micro or batch_size),
         world_size=1,
-        lr=lr or rate_at(batch_size),
+        lr=lr or lr_at(batch_size),
         schedule="constant",
         warmup_steps=0,
         optimizer_changes={},
@@ -103,7 +103,7 @@ def curves() -> Curves:
         time_to_target_s=curve([s * step_time_at(b) for s, b in zip(steps, sizes, strict=True)], 1.12),
         steps_to_target=curve(steps, 1.1),
         examples_to_target=curve([s * b for s, b in zip(steps, sizes, strict=True)], 1.1),
-        lr=curve([rate_at(b) for b in sizes], 1.2),
+        lr=curve([lr_at(b) for b in sizes], 1.2),
     )
 
 
@@ -132,7 +132,7 @@ def bench() -> Bench:
 
 def run(
     batch_size: int,
-    rate_factor: float = 1.0,
+    lr_factor: float = 1.0,
     *,
     seed: int = 0,
     purpose: str = "probe",
@@ -142,12 +142,12 @@ def run(
     target: Target | None = TARGET,
 ) -> StoredRun:
     """One run whose loss falls as a power law and meets the target where the truth says."""
-    chance = random.Random(f"{batch_size} {rate_factor} {seed}")
-    truth = steps_at(batch_size, rate_factor) * math.exp(chance.gauss(0, 0.05))
+    chance = random.Random(f"{batch_size} {lr_factor} {seed}")
+    truth = steps_at(batch_size, lr_factor) * math.exp(chance.gauss(0, 0.05))
     steps = round(truth if status is RunStatus.REACHED else truth * 0.6)
     at = sorted({0, *(round(steps ** (i / (evaluations - 1))) for i in range(evaluations))})
     slope = math.log(2.4 / TARGET.value) / math.log1p(truth)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for step in at:
         loss = 2.4 * (1 + step) ** -slope
         if step < steps:
@@ -156,43 +156,32 @@ def run(
             loss = min(loss, TARGET.value)
         if status is RunStatus.DIVERGED:
             loss *= math.exp(12 * (step / steps) ** 4)
-        seconds = step * step_time_at(batch_size)
         metrics = {"val_loss": loss, "val_accuracy": max(0.1, 1 - loss / 2.5)}
-        row = {
-            "kind": "evaluation",
-            "step": step,
-            "examples": step * batch_size,
-            "device_seconds": seconds,
-            "metrics": metrics,
-        }
-        rows.append({**row, "train_loss": 0.9 * loss if step else None})
+        rows.append(
+            evaluation(
+                step,
+                metrics,
+                batch_size=batch_size,
+                device_seconds=step * step_time_at(batch_size),
+                train_loss=0.9 * loss if step else None,
+            )
+        )
     if noise:
         rows += noise_rows(steps, batch_size, chance)
-    best = min((r["metrics"] for r in rows if r["kind"] == "evaluation"), key=lambda m: m["val_loss"])
-    config = RunConfig(
+    lr = lr_at(batch_size) * lr_factor
+    return stored_run(
+        batch_size,
+        lr,
+        rows,
+        name=f"{purpose}-b{batch_size}-lr{lr:.3g}-s{seed}-{chance.randrange(16**6):06x}",
+        status=status,
+        steps_to_target=truth if status is RunStatus.REACHED and target is not None else None,
         task="digits",
-        batch_size=batch_size,
-        micro_batch_size=batch_size,
-        lr=rate_at(batch_size) * rate_factor,
         seed=seed,
         target=target,
         max_steps=10 * steps,
         purpose=purpose,
     )
-    result = RunResult(
-        status=status,
-        message=status.meaning,
-        steps=steps,
-        examples=steps * batch_size,
-        device_seconds=steps * step_time_at(batch_size),
-        steps_to_target=truth if status is RunStatus.REACHED and target is not None else None,
-        last=best,
-        best=best,
-        best_step=steps,
-        first=rows[0]["metrics"],
-    )
-    name = f"{purpose}-b{batch_size}-lr{config.lr:.3g}-s{seed}-{chance.randrange(16**6):06x}"
-    return StoredRun(id=name, config=config, rows=tuple(rows), result=result)
 
 
 def noise_rows(steps: int, batch_size: int, chance: random.Random, groups: int = 8) -> list[dict[str, Any]]:
@@ -256,7 +245,7 @@ def measured() -> Measured:
 
 EVIDENCE = (
     Evidence(statement="Step time at five micro-batch sizes, median of 20 steps each.", tag="measured", source="bench"),
-    Evidence(statement="9 runs with a tuned rate at batch sizes 32, 128 and 512.", tag="measured", source="runs"),
+    Evidence(statement="Nine tuned runs at batch sizes 32, 128 and 512.", tag="measured", source="runs"),
     Evidence(
         statement="S(B) = S_min (1 + (B_c/B)^α)^(1/α), log-residuals with a spread of 6 %.",
         tag="fitted",
@@ -267,7 +256,7 @@ EVIDENCE = (
         tag="literature",
         source="McCandlish et al. 2018, eq. 2.11",
     ),
-    Evidence(statement="A constant rate without warm-up.", tag="assumption", source="the default schedule"),
+    Evidence(statement="A constant learning rate without warm-up.", tag="assumption", source="the default schedule"),
 )
 ENVIRONMENT = Environment(
     batchscope="0.1.0",
@@ -331,7 +320,7 @@ def several_targets() -> Plan:
     )
 
 
-def set_aside(found: StoredRun, value: float) -> StoredRun:
+def paused(found: StoredRun, value: float) -> StoredRun:
     """The run as it was when its loss first came to a value."""
     evaluations = [row for row in found.rows if row["kind"] == "evaluation"]
     last = next(i for i, row in enumerate(evaluations) if row["step"] and row["metrics"]["val_loss"] <= value)

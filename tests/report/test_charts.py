@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchscope.report.charts import batch_axis, finite, log_axis, memory_axis, safe, value_axis, vertical
+from batchscope.wording import duration
 
 positive = st.floats(min_value=1e-9, max_value=1e12)
 
@@ -37,6 +38,33 @@ def test_a_log_axis_has_room_and_a_few_ticks(values: list[float]) -> None:
 
 def test_a_narrow_log_axis_has_round_ticks() -> None:
     assert all(v % 50 == 0 for v in log_axis([130, 420])["tickvals"])
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ((3, 1200), ["3 s", "10 s", "30 s", "60 s", "5 min", "20 min"]),
+        ((5, 50_000), ["10 s", "30 s", "60 s", "5 min", "20 min", "60 min", "5 h"]),
+        ((3600, 9000), ["60 min", "1.5 h", "2 h", "2.5 h", "3 h"]),
+        ((0.0001, 0.01), ["100 µs", "200 µs", "500 µs", "1 ms", "2 ms", "5 ms", "10 ms"]),
+    ],
+)
+def test_ticks_of_a_time_are_round_in_the_unit_in_which_they_are_written(
+    values: tuple[float, float], labels: list[str]
+) -> None:
+    assert log_axis(values, duration)["ticktext"] == labels
+
+
+@given(st.lists(positive, min_size=1))
+def test_an_axis_of_times_has_few_ticks_in_order(values: list[float]) -> None:
+    axis = log_axis(values, duration)
+    assert 2 <= len(axis["tickvals"]) <= 8
+    assert axis["tickvals"] == sorted(set(axis["tickvals"]))
+    assert value_axis([*values, 9000.0], duration)["tickvals"][0] == 0
+
+
+def test_a_linear_axis_of_times_counts_in_its_unit() -> None:
+    assert value_axis([9000.0], duration)["ticktext"] == ["0 s", "60 min", "2 h"]
 
 
 @given(positive)

@@ -103,7 +103,7 @@ def test_a_linear_schedule_falls_to_zero() -> None:
     assert Trained(plan_for(recipe), recipe).rates == pytest.approx([0.12 - 0.01 * i for i in range(12)])
 
 
-def test_a_constant_rate_may_run_to_the_end_of_the_interval() -> None:
+def test_a_constant_learning_rate_may_run_to_the_end_of_the_interval() -> None:
     plan = plans.ok()
     assert plan.recipe is not None
     assert last_step(plan, plan.recipe) == 202

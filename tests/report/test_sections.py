@@ -227,24 +227,24 @@ class TestLossCurves:
         assert 10**low < plans.TARGET.value
         assert 10**high < 10
 
-    def test_runs_set_aside_are_counted_and_the_milestone_is_a_line_of_its_own(self) -> None:
+    def test_paused_runs_are_counted_and_the_milestone_is_a_line_of_its_own(self) -> None:
         first = plans.run(128)
         milestone = 0.12 * (first.rows[0]["metrics"]["val_loss"] / 0.12) ** 0.3
-        runs = (first, plans.set_aside(plans.run(32), milestone), plans.set_aside(plans.run(512), milestone))
+        runs = (first, plans.paused(plans.run(32), milestone), plans.paused(plans.run(512), milestone))
         data = loss_curves.collect(plans.ok(), runs)
         assert data.milestone == pytest.approx(milestone)
         assert data.endings == {RunStatus.REACHED: 1, RunStatus.PAUSED: 2}
         (figure,) = figures(loss_curves.build(plans.ok(), runs))
-        assert figure.caption.startswith("2 runs set aside and 1 run reached the target.")
-        assert [key.label for key in figure.keys][-1] == f"milestone {milestone:.3g}, where runs were set aside"
+        assert figure.caption.startswith("2 runs paused and 1 run reached the target.")
+        assert [key.label for key in figure.keys][-1] == f"milestone {milestone:.3g}, where runs were paused"
         target, line = figure.layout["shapes"]
         assert (target["y0"], target["line"]["dash"]) == (0.12, "dash")
         assert (line["y0"], line["line"]["dash"]) == (data.milestone, "dot")
-        assert sum("set aside" in trace["name"] for trace in figure.data) == 2
+        assert sum(": paused" in trace["name"] for trace in figure.data) == 2
 
     def test_no_milestone_where_no_run_ended_at_it(self) -> None:
         assert loss_curves.collect(plans.ok(), plans.runs()).milestone is None
-        elsewhere = (plans.run(128), plans.set_aside(plans.run(32), 0.6), plans.set_aside(plans.run(64), 0.15))
+        elsewhere = (plans.run(128), plans.paused(plans.run(32), 0.6), plans.paused(plans.run(64), 0.15))
         assert loss_curves.collect(plans.ok(), elsewhere).milestone is None
 
     def test_accuracies_have_a_linear_axis(self) -> None:
@@ -336,11 +336,13 @@ class TestWithinALength:
 class TestTheRest:
     def test_every_run_has_a_line(self) -> None:
         section = runs_table.build(plans.ok(), plans.runs())
-        (table,) = section.blocks
+        table, legend = section.blocks
         assert isinstance(table, Table)
         assert section.folded
         assert {len(row) for row in table.rows} == {len(table.columns)}
         assert len(table.rows) == len(plans.runs())
+        assert isinstance(legend, Facts)
+        assert [word for word, _ in legend.pairs] == ["pilot", "probe", "current", "fell behind", "diverged"]
 
     def test_evidence_is_ordered_by_strength(self) -> None:
         section = evidence.build(dataclasses.replace(plans.ok(), evidence=plans.EVIDENCE[::-1]), ())

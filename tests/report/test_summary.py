@@ -34,7 +34,10 @@ def test_it_says_when_to_stop_what_to_expect_and_how_sure_it_is() -> None:
     assert "437 ms (380–503)" in said
     assert "probability of 83 %" in said
     assert "Verified by a run at exactly this recipe: 187 steps, 460 ms, val_loss 0.119." in said
-    assert "It replaces batch size 16 with rate 0.02, which is predicted to take 1.52 s (1.32–1.75): 3.5 times" in said
+    assert (
+        "It replaces batch size 16 with learning rate 0.02, which is predicted to take 1.52 s (1.32–1.75): 3.5 times"
+        in said
+    )
 
 
 def test_within_a_length_the_metric_is_expected_and_training_goes_on_to_the_end() -> None:
@@ -42,8 +45,8 @@ def test_within_a_length_the_metric_is_expected_and_training_goes_on_to_the_end(
     assert "learning rate 0.276: the best val_loss found within 20 epochs." in said
     assert "Train for about 224 steps (20 epochs), or when nothing has improved for 4 epochs." in said
     assert "That takes 546 ms on a two-core CPU" in said
-    assert "a run at exactly this recipe came to val_loss 0.119 after 187 steps" in said
-    assert "It replaces batch size 16 with rate 0.02." in said
+    assert "A run at exactly this recipe came to val_loss 0.119 after 187 steps" in said
+    assert "It replaces batch size 16 with learning rate 0.02." in said
     assert "probability" not in said
     assert "Stop at" not in said
 

@@ -16,13 +16,11 @@ from batchscope.store.records import (
     HardwareProfile,
     RateRange,
     Reading,
-    Row,
-    RunConfig,
-    RunResult,
     RunStatus,
     Target,
 )
-from batchscope.store.runs import StoredRun, run_id
+from batchscope.store.runs import StoredRun
+from batchscope.testing import evaluation, stored_run
 
 TARGET = Target(metric="val_loss", value=0.5, mode="min")
 EXAMPLES = 1000
@@ -86,41 +84,24 @@ def run(
     if wobble is not None:
         held = metric(wobble[0], needed)
         values = [held + 1e-6 if wobble[0] < s < wobble[1] else v for s, v in zip(course, values, strict=True)]
-    rows: list[Row] = [
-        {
-            "kind": "evaluation",
-            "step": s,
-            "examples": s * batch_size,
-            "device_seconds": s * 1e-3,
-            "train_loss": v,
-            "metrics": {TARGET.metric: v},
-        }
+    rows = [
+        evaluation(s, {TARGET.metric: v}, batch_size=batch_size, train_loss=v)
         for s, v in zip(course, values, strict=True)
     ]
     micro, parts = accumulation(batch_size, largest_micro)
-    made = RunConfig(
-        task="made-up",
-        batch_size=batch_size,
+    return stored_run(
+        batch_size,
+        lr,
+        rows,
+        status=ending,
+        steps_to_target=needed if ending is RunStatus.REACHED else None,
+        result={"best_step": step},
         micro_batch_size=micro,
         grad_accum_steps=parts,
-        lr=lr,
         target=TARGET,
         max_steps=most,
         **config,
     )
-    result = RunResult(
-        status=ending,
-        message=ending.meaning,
-        steps=step,
-        examples=step * batch_size,
-        device_seconds=step * 1e-3,
-        steps_to_target=needed if ending is RunStatus.REACHED else None,
-        last={TARGET.metric: values[-1]},
-        best={TARGET.metric: min(values)},
-        best_step=step,
-        first={TARGET.metric: values[0]},
-    )
-    return StoredRun(id=run_id(made), config=made, rows=tuple(rows), result=result)
 
 
 def bench(largest: int = 1024, memory_bound: bool = False, update_s: float = 0.0) -> Bench:

@@ -336,7 +336,7 @@ def test_a_good_recipe_is_kept_and_a_bad_one_is_not(cli: Cli) -> None:
     plan = json.loads(Path("slow/plan.json").read_text(encoding="utf-8"))
     assert (told.status, plan["status"]) == (0, "ok")
     assert plan["predicted"]["time_to_target_s"]["value"] < plan["current_predicted"]["time_to_target_s"]["value"] / 2
-    assert "It replaces batch size 4 with rate 0.001" in told.out
+    assert "It replaces batch size 4 with learning rate 0.001" in told.out
     assert [line.split() for line in told.out.splitlines() if "current" in line.split()] == [["recipe", "current"]]
 
 

@@ -188,7 +188,7 @@ def test_f36_a_batch_that_changes_takes_learning_rate_and_accumulation_along_and
     assert new.lr == pytest.approx(searches.best_lr(new.batch_size), rel=0.5)
     said = " ".join(summary(plan("current-slow")))
     assert f"batch size {new.batch_size} and learning rate {new.lr:g}" in said
-    assert f"It replaces batch size {old.batch_size} with rate {old.lr:g}" in said
+    assert f"It replaces batch size {old.batch_size} with learning rate {old.lr:g}" in said
 
 
 def test_f36_a_batch_that_does_not_fit_is_accumulated_not_shrunk() -> None:

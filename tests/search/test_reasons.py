@@ -57,7 +57,7 @@ def test_runs_are_counted_by_how_they_ended() -> None:
     said = only(search([*(run(b, lr) for b, lr in TRIED), *lost]), "runs reached").statement
     assert "6 of 8 runs reached val_loss<=0.5; of the others," in said
     assert "1 diverged" in said
-    assert "1 stalled" in said
+    assert "1 stopped improving" in said
 
 
 @pytest.mark.parametrize(

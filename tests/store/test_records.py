@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import json
 import math
+import pkgutil
 import types
 import typing
 from collections.abc import Mapping
@@ -32,10 +34,7 @@ from batchscope.store.records import (
     Target,
 )
 
-RECORDS = sorted(
-    (kind for _, kind in inspect.getmembers(records, dataclasses.is_dataclass) if kind.__module__ == records.__name__),
-    key=lambda kind: kind.__name__,
-)
+RECORDS = [getattr(records, name) for name in records.__all__ if dataclasses.is_dataclass(getattr(records, name))]
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 JSON_SCALARS = st.none() | st.booleans() | st.integers() | FINITE | st.text(max_size=5)
 
@@ -92,6 +91,15 @@ def test_every_record_survives_its_file(kind: Any, data: st.DataObject) -> None:
 def test_records_are_frozen_and_keyword_only(kind: Any) -> None:
     assert kind.__dataclass_params__.frozen
     assert all(f.kw_only for f in dataclasses.fields(kind))
+
+
+def test_every_record_of_the_package_is_imported_from_it() -> None:
+    modules = [
+        importlib.import_module(module.name)
+        for module in pkgutil.iter_modules(records.__path__, f"{records.__name__}.")
+    ]
+    made = {name for module in modules for name, kind in inspect.getmembers(module, dataclasses.is_dataclass)}
+    assert made == {kind.__name__ for kind in RECORDS}
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
@@ -226,7 +234,7 @@ def test_target_is_met_at_its_value() -> None:
 
 
 def test_statuses_carry_their_meaning_and_exit_status() -> None:
-    assert all(status.meaning for status in RunStatus)
+    assert all(status.meaning and status.ending for status in RunStatus)
     assert {status.value for status in PlanStatus if status.exit_status == 3} == {
         "target-not-reached",
         "insufficient-data",

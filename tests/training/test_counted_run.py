@@ -14,8 +14,9 @@ from torch.optim import SGD, Optimizer
 from torch.utils.data import Dataset, TensorDataset
 
 from batchscope.errors import UsageError
+from batchscope.tasks.batches import index_stream
 from batchscope.tasks.protocol import task
-from batchscope.tasks.workload import Workload, index_stream
+from batchscope.tasks.workload import Workload
 from batchscope.training.counted_run import CountedRun, count_run
 
 DATA_SEED_OFFSET = 1_000_003

@@ -1,4 +1,4 @@
-"""The verdicts as a person reads them in a terminal. Numbers only, no torch."""
+"""Verdicts of claims as a person reads them in a terminal. Numbers only, no torch."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _STYLES = {Verdict.HELD: "green", Verdict.NOT_HELD: "red", Verdict.DEPENDS: "yel
 
 
 def claims_view(claims: Claims, folder: Path) -> list[RenderableType]:
-    """How many were decided, each testable statement with its verdict, and where the reasons are."""
+    """Number of decided claims, each testable statement with its verdict, and where the reasons are."""
     where = [f"Why, with figures: {folder / 'report.html'}", f"For programs: {folder / 'claims.json'}"]
     return ["", in_figures(claims), "", _table(claims), "", *where]
 
 
 def in_figures(claims: Claims) -> str:
-    """The counts as a sentence."""
+    """Counts of verdicts as a sentence."""
     counts = {verdict: sum(c.verdict is verdict for c in claims.claims) for verdict in Verdict}
-    said = ", ".join(f"{n} {verdict.value}" for verdict, n in counts.items() if verdict.decided)
+    decided = ", ".join(f"{n} {verdict.value}" for verdict, n in counts.items() if verdict.decided)
     return (
         f"{plural(len(claims.testable), 'statement')} can be tested on {claims.task}, and {len(claims.decided)} were "
-        f"decided: {said}; {counts[Verdict.UNDECIDED]} undecided. {counts[Verdict.NOT_TESTABLE]} cannot be tested "
+        f"decided: {decided}; {counts[Verdict.UNDECIDED]} undecided. {counts[Verdict.NOT_TESTABLE]} cannot be tested "
         "(definitions, advice, what this task does not have)."
     )
 

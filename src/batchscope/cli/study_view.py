@@ -1,4 +1,4 @@
-"""A study as a person reads it in a terminal. Numbers only, no torch."""
+"""Study as a person reads it in a terminal. Numbers only, no torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["study_view"]
 
 
 def study_view(study: Study, folder: Path) -> list[RenderableType]:
-    """The findings, and each batch size at its best rate."""
-    said = [f"- {sentence(f.statement)}" for f in study.findings]
+    """Findings of a study, and each batch size at its best learning rate."""
+    findings = [f"- {sentence(f.statement)}" for f in study.findings]
     variants = list(dict.fromkeys(row.variant for row in study.summary))
     tables = [part for variant in variants for part in _table(study, variant)]
     where = [f"Why, with figures: {folder / 'report.html'}", f"For programs: {folder / 'study.json'}"]
-    return ["", *said, *tables, "", *(f"Note: {note}." for note in study.notes), *where]
+    return ["", *findings, *tables, "", *(f"Note: {note}." for note in study.notes), *where]
 
 
 def _table(study: Study, variant: str) -> list[RenderableType]:
@@ -28,7 +28,7 @@ def _table(study: Study, variant: str) -> list[RenderableType]:
     if not arms:
         return []
     table = Table(box=None, pad_edge=False, title=variant or None, title_justify="left")
-    for column in ("batch size", "rate", f"best {study.metric}", "epoch", "epoch time", "memory"):
+    for column in ("batch\nsize", "learning\nrate", f"best {study.metric}", "epoch", "epoch time", "memory"):
         table.add_column(column, justify="right")
     best = best_arm(study)
     for arm in arms:

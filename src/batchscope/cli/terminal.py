@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from ..store.records import Row, RunConfig
+from ..store.records import Row, RunConfig, RunStatus
 from ..store.runs import StoredRun
 from ..training.progress import Prediction
 from ..wording import number, plural
@@ -22,17 +22,17 @@ __all__ = ["LiveProgress", "show", "stderr", "stdout"]
 
 class _Answers(Console):
     def on_broken_pipe(self) -> None:
-        """Whoever read the answer has gone; `main` decides what that means."""
+        """Raise where whoever read the answer has gone; `main` decides what that means."""
         raise BrokenPipeError
 
 
 def stdout() -> Console:
-    """Where answers go. What users wrote is never taken for markup."""
+    """Console for answers. What users wrote is never taken for markup."""
     return _Answers(file=sys.stdout, markup=False, emoji=False, highlight=False)
 
 
 def stderr() -> Console:
-    """Where progress goes."""
+    """Console for progress."""
     return Console(file=sys.stderr, markup=False, emoji=False, highlight=False)
 
 
@@ -44,7 +44,7 @@ def show(console: Console, parts: Sequence[RenderableType]) -> None:
 
 
 class LiveProgress:
-    """Draws the course of a search: on a terminal a few lines that move under the finished runs, else a line an event.
+    """Progress of a search: on a terminal a few lines that move under the finished runs, else a line an event.
 
     Args:
         console: where to; usually stderr.
@@ -67,25 +67,24 @@ class LiveProgress:
         self._live.stop()
 
     def predicted(self, prediction: Prediction) -> None:
-        """The predicted duration, first of all."""
+        """Show the predicted duration, first of all."""
         self._deadline = time.monotonic() + prediction.budget_s
         show(self._console, [prediction_in_words(prediction)])
 
     def stage(self, text: str) -> None:
-        """A part of the work that is no training run."""
+        """Show a part of the work that is no training run."""
         self._doing = text
         self._say(text)
 
     def run_started(self, config: RunConfig, why: str, left: str) -> None:
-        """A training run."""
+        """Show a training run that begins."""
         self._runs += 1
-        self._doing = (
-            f"run {self._runs}: {config.purpose}, batch size {config.batch_size}, rate {number(config.lr)} ({why})"
-        )
+        recipe = f"batch size {config.batch_size}, learning rate {number(config.lr)}"
+        self._doing = f"run {self._runs}: {config.purpose}, {recipe} ({why})"
         self._say(f"{self._doing}; {left}")
 
     def row(self, row: Row) -> None:
-        """An evaluation of the run."""
+        """Show an evaluation of the run."""
         if row["kind"] != "evaluation":
             return
         metrics = ", ".join(f"{k} {number(v)}" for k, v in row["metrics"].items() if not k.startswith("test_"))
@@ -96,15 +95,15 @@ class LiveProgress:
         self._draw("\n  ".join(part for part in (self._doing, f"step {row['step']}: {metrics}", left, best) if part))
 
     def run_finished(self, run: StoredRun, best: str) -> None:
-        """How it ended."""
+        """Show how a run ended."""
         self._best = best
         if run.result is None:
             return
         config, steps = run.config, run.result.steps_to_target
-        what = f"{config.purpose:<8} batch size {config.batch_size:>6}  rate {number(config.lr):<8}"
+        what = f"{config.purpose:<8} batch size {config.batch_size:>6}  learning rate {number(config.lr):<8}"
         length = plural(steps or run.result.steps, "step")
-        end = f"target after {length}" if steps else f"{run.result.status.ending} after {length}"
-        show(self._console, [f"  {what} {end}"])
+        end = RunStatus.REACHED.ending if steps else run.result.status.ending
+        show(self._console, [f"  {what} {length}: {end}"])
         self._doing = "choosing what to run next"
         self._draw(f"{self._doing}\n  best so far: {best}" if best else self._doing)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.table import Table
 
-from ..report.summary import length_s, summary
+from ..report.summary import length_s, patience_in_words, summary
 from ..store.records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe
 from ..store.runs import StoredRun
 from ..training.count import Count
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["about", "bench_view", "count_view", "noise_view", "plan_view", "prediction_in_words", "runs_view"]
 
+_INTERVALS = "In parentheses: 90 % credible intervals, for memory a margin of at least 5 % either way."
 _SPEAKS_FOR_ITSELF = (PlanStatus.OK, PlanStatus.TARGET_NOT_REACHED, PlanStatus.INSUFFICIENT_DATA)
 
 
 def about(seconds: float) -> str:
-    """A duration that is only roughly known, rounded up.
+    """Duration that is only roughly known, rounded up.
 
     >>> about(0.349), about(2.79), about(700), about(7000)
     ('1 s', '3 s', '12 min', '1.95 h')
@@ -37,23 +38,23 @@ def about(seconds: float) -> str:
 
 
 def prediction_in_words(prediction: Prediction) -> str:
-    """One sentence."""
+    """Prediction of how long a command will take, as one sentence."""
     low, high = about(prediction.low), about(prediction.high)
     span = f" ({low} to {high})" if low != high else ""
     return (
-        f"Training will take about {about(prediction.seconds)}{span}, assuming {prediction.assumption}. "
-        f"It ends after {about(prediction.budget_s)} at the latest (--budget)."
+        f"This will take about {about(prediction.seconds)}{span}, assuming {prediction.assumption}. "
+        f"No run is begun or goes on after {about(prediction.budget_s)} (--budget)."
     )
 
 
 def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
-    """The answer, to be read in ten seconds."""
-    said = summary(plan)
-    parts: list[RenderableType] = ["", said[0]]
+    """Answer of a search, to be read in ten seconds."""
+    sentences = summary(plan)
+    parts: list[RenderableType] = ["", sentences[0]]
     if plan.recipe is not None and plan.predicted is not None:
-        parts += ["", _recipe_table(plan, plan.recipe, plan.predicted), "", *said[3:]]
+        parts += ["", _recipe_table(plan, plan.recipe, plan.predicted), _INTERVALS, "", *sentences[3:]]
     else:
-        parts += said[1:]
+        parts += sentences[1:]
     if plan.status not in _SPEAKS_FOR_ITSELF:
         parts.append(sentence(plan.message))
     if plan.easier_targets:
@@ -91,14 +92,12 @@ def _recipe_rows(plan: Plan, recipe: Recipe, predicted: Predicted) -> Iterable[t
     yield from _length_rows(plan, pairs)
     if plan.table is None or predicted.peak_memory_bytes.value is not None:
         yield ("peak memory", *(with_interval(p.peak_memory_bytes, bytes_) for _, p in pairs))
-    patience = recipe.early_stop.patience
-    if patience is not None:
-        wait = f"when nothing improved for {number(patience)} epoch{'' if patience == 1 else 's'}"
-        yield ("stop early", wait, *([""] if len(pairs) > 1 else []))
+    if patience := patience_in_words(recipe):
+        yield ("early stopping", f"when nothing improved for {patience}", *([""] if len(pairs) > 1 else []))
 
 
 def _length_rows(plan: Plan, pairs: Sequence[tuple[Recipe, Predicted]]) -> Iterable[tuple[str, ...]]:
-    """How long training is: up to the target, or as long as was asked."""
+    """Rows on the length of training: up to the target, or as long as was asked."""
     asked = plan.within is not None
     if asked:
         yield ("steps", *(count(r.steps) for r, _ in pairs))
@@ -122,7 +121,7 @@ def _whole(steps: float) -> str:
 def _easier_table(targets: Iterable[EasierTarget]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("easier targets")
-    for column in ("batch size", "rate", "steps", "time"):
+    for column in ("batch\nsize", "learning\nrate", "steps", "time"):
         table.add_column(column, justify="right", no_wrap=True)
     for easier in targets:
         recipe, predicted = easier.recipe, easier.predicted
@@ -138,7 +137,7 @@ def _easier_table(targets: Iterable[EasierTarget]) -> Table:
 def _alternatives_table(alternatives: Iterable[Alternative]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("alternatives", max_width=44)
-    for column in ("batch size", "rate", "time", "examples", "memory"):
+    for column in ("batch\nsize", "learning\nrate", "time", "examples", "memory"):
         table.add_column(column, justify="right", no_wrap=True)
     for other in alternatives:
         table.add_row(
@@ -154,17 +153,17 @@ def _alternatives_table(alternatives: Iterable[Alternative]) -> Table:
 
 def _cost_in_words(plan: Plan) -> str:
     cost = plan.search
-    made = f"The search made {plural(cost.runs, 'run')} in {duration(cost.seconds)}"
     if plan.table is not None:
         return f"Nothing was trained: this follows from the {plural(cost.runs, 'run')} in {plan.table}."
+    made = f"The search made {plural(cost.runs, 'run')} in {duration(cost.seconds)}."
     if cost.run_equivalents is None:
-        return f"{made}."
-    there = f"{duration(cost.device_seconds)} on the hardware that the answer is for"
-    return f"{made}: as much as {number(cost.run_equivalents)} trainings at the recipe, or {there}."
+        return made
+    there = f"On the hardware that the answer is for, its training steps take {duration(cost.device_seconds)}"
+    return f"{made} {there}, as long as {number(cost.run_equivalents)} trainings at the recipe."
 
 
 def bench_view(bench: Bench, knee: Estimate) -> list[RenderableType]:
-    """Step time and memory against micro-batch size."""
+    """Table of step time and memory against micro-batch size, and what follows from it."""
     table = Table(box=None, pad_edge=False)
     for column in ("micro-batch", "step time", "examples / s", "peak memory"):
         table.add_column(column, justify="right")
@@ -187,11 +186,11 @@ def bench_view(bench: Bench, knee: Estimate) -> list[RenderableType]:
 
 
 def noise_view(report: NoiseReport) -> list[RenderableType]:
-    """The noise scale, and its course."""
+    """Gradient noise scale of a run, and its course."""
     return [
         f"Gradient noise scale: {with_interval(report.gradient_noise_scale)} examples, over "
-        f"{plural(report.steps, 'step')} at batch size {count(report.batch_size)} and rate {number(report.lr)} "
-        f"({report.lr_source}).",
+        f"{plural(report.steps, 'step')} at batch size {count(report.batch_size)} and learning rate "
+        f"{number(report.lr)} ({report.lr_source}).",
         *(
             f"  step {block.step:>6.0f}: {with_interval(_estimate(block.value, block.low, block.high))}"
             for block in report.trace
@@ -205,7 +204,7 @@ def _estimate(value: float | None, low: float | None, high: float | None) -> Est
 
 
 def count_view(result: Count, glossary: Iterable[CheckedTerm]) -> list[RenderableType]:
-    """The arithmetic in words, and the words with their numbers."""
+    """Arithmetic of steps and epochs in words, and the glossary with its numbers."""
     return [
         f"{number(result.epochs)} epochs of {result.examples:,} examples at batch size {result.batch_size:,} are "
         f"{result.steps:,} steps, {result.steps_per_epoch:,.6g} in each epoch.",
@@ -223,12 +222,12 @@ def _term(entry: CheckedTerm) -> str:
 
 
 def runs_view(runs: Iterable[StoredRun]) -> list[RenderableType]:
-    """The runs of a results folder."""
+    """Table of the runs of a results folder."""
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
-    for column in ("batch size", "rate", "seed", "steps", "to target"):
+    for column in ("batch\nsize", "learning\nrate", "seed", "steps", "steps to\ntarget"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
+    table.add_column("ended", no_wrap=True)
     for run in runs:
         result, config = run.result, run.config
         table.add_row(

@@ -1,4 +1,4 @@
-"""Where a curve first reaches a level, and its value at a moment: straight in the logarithm of the step.
+"""Curves: first passage of a level, and the value at a step, both straight in the logarithm of the step.
 
 Between two evaluations at steps `x₀ < x₁`, a metric `y` is taken as straight in the logarithm of the step:
 
@@ -6,9 +6,9 @@ Between two evaluations at steps `x₀ < x₁`, a metric `y` is taken as straigh
 y(x) = y₀ + s (y₁ - y₀),   s = log(x / x₀) / log(x₁ / x₀),   so   x = x₀ (x₁ / x₀)^s
 ```
 
-The first passage of a level is the least `x` at which the curve is at the level or beyond. What grows in proportion to
-the steps of a run (epochs, examples, seconds of a constant step time) is on the same scale: a formula in ratios has no
-unit. Measured seconds are not in proportion; they are read off at the step that was found (`clock`).
+The first passage of a level is the smallest `x` at which the curve is at the level or beyond. What grows in proportion
+to the steps of a run (epochs, examples, seconds of a constant step time) is on the same scale: a formula in ratios has
+no unit. Measured seconds are not in proportion; they are read off at the step that was found (`clock`).
 
 * Step 0 has no logarithm: from there to the next evaluation the curve is taken as straight in the step itself.
 * A curve that begins at the level or beyond passes it at its first evaluation.

@@ -1,13 +1,13 @@
-"""When to stop training, by a curve that is there already: patience, and the three classes of Prechelt (1998).
+"""Early stopping by a curve that is there already: patience, and the three classes of Prechelt (1998).
 
 "Early Stopping - But When?" in Neural Networks: Tricks of the Trade, Springer LNCS 1524 (1998), defines, with `E_va`
 the validation error and `E_tr` the training error of an epoch:
 
-- `E_opt(t)`, the least validation error up to epoch t, and the generalization loss
+- `E_opt(t)`, the smallest validation error up to epoch t, and the generalization loss
   `GL(t) = 100 (E_va(t) / E_opt(t) - 1)`. `GL_α` stops after the first epoch with `GL(t) > α`;
 - a strip, k epochs that end at a multiple of k, and the training progress over it,
-  `P_k(t) = 1000 (mean of E_tr over the strip / least E_tr in it - 1)`. `PQ_α` stops after the first end of a strip with
-  `GL(t) / P_k(t) > α`: the loss counts for little as long as training makes progress;
+  `P_k(t) = 1000 (mean of E_tr over the strip / smallest E_tr in it - 1)`. `PQ_α` stops after the first end of a strip
+  with `GL(t) / P_k(t) > α`: the loss counts for little as long as training makes progress;
 - `UP_s` stops after the end of a strip at which `E_va` is above its value one strip before, for the s-th time in a row.
 
 Every criterion hands over the weights of the epoch of `E_opt`, not those at which it stops. The paper has k = 5, adds
@@ -15,8 +15,8 @@ that training ends when `P_k(t) < 0.1` or after 3,000 epochs, and finds slower c
 times the training time. Here a criterion that never stops lasts as long as the curve.
 
 A curve is a sequence of values after 0, 1, 2, ... epochs, the first before any training. `GL` needs errors above 0: a
-validation loss, or a share of errors, but no accuracy. No criterion is valid while a decaying rate is still large: a
-rise before the decay is no overfitting. Numbers only, no torch. Cost: a pass over the curve.
+validation loss, or a share of errors, but no accuracy. No criterion is valid while a decaying learning rate is still
+large: a rise before the decay is no overfitting. Numbers only, no torch. Cost: a pass over the curve.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CLASSES = {"patience": "patience {:g}", "GL": "GL_{:g}", "PQ": "PQ_{:g}", "UP":
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One criterion with its number.
+    """Early stopping criterion with its number.
 
     >>> str(Rule(kind="PQ", amount=0.5)), str(Rule(kind="patience", amount=10))
     ('PQ_0.5', 'patience 10')
@@ -52,7 +52,7 @@ class Rule:
 
 
 def generalization_loss(validation: Sequence[float]) -> list[float]:
-    """`GL(t)`, per cent by which the validation error is above its least so far.
+    """Generalisation loss `GL(t)`: per cent by which the validation error is above its minimum so far.
 
     >>> [round(loss, 6) for loss in generalization_loss([2.0, 1.0, 1.05, 0.8, 1.0])]
     [0.0, 0.0, 5.0, 0.0, 25.0]
@@ -61,13 +61,13 @@ def generalization_loss(validation: Sequence[float]) -> list[float]:
         ValueError: an error is not above 0.
     """
     if any(not value > 0 for value in validation):
-        raise ValueError("the generalization loss is a share of the least error, which must be above 0")
-    least = itertools.accumulate(validation, min)
-    return [100.0 * (value / best - 1.0) for value, best in zip(validation, least, strict=True)]
+        raise ValueError("the generalization loss is a share of the smallest error, which must be above 0")
+    minimum = itertools.accumulate(validation, min)
+    return [100.0 * (value / best - 1.0) for value, best in zip(validation, minimum, strict=True)]
 
 
 def training_progress(training: Sequence[float | None], at: int, strip: int = STRIP) -> float:
-    """`P_k(t)`, per mille by which the mean training error of the strip that ends at `at` is above the least in it.
+    """Training progress `P_k(t)`: per mille by which a strip's mean training error is above the minimum in it.
 
     It is large while the training error falls fast, or jumps, and goes to 0 as training comes to rest.
 
@@ -77,7 +77,7 @@ def training_progress(training: Sequence[float | None], at: int, strip: int = ST
         strip: k.
 
     Example:
-        The mean of 1.5, 1.25 and 1 is 1.25, a quarter above the least.
+        The mean of 1.5, 1.25 and 1 is 1.25, a quarter above the minimum.
 
         >>> training_progress([None, 1.5, 1.25, 1.0], 3, strip=3)
         250.0
@@ -99,7 +99,7 @@ def training_progress(training: Sequence[float | None], at: int, strip: int = ST
 def stop_index(
     rule: Rule, validation: Sequence[float], training: Sequence[float | None] = (), *, strip: int = STRIP
 ) -> int | None:
-    """After which value of a curve a rule stops; `None`: it never does.
+    """Index of the value of a curve after which a rule stops; `None`: it never does.
 
     Args:
         rule: the criterion.
@@ -108,7 +108,7 @@ def stop_index(
         strip: k, for `PQ` and `UP`.
 
     Example:
-        The least error, 1.0, is at epoch 2; 1.04 is 4 % above it, 1.10 is 10 %.
+        The smallest error, 1.0, is at epoch 2; 1.04 is 4 % above it, 1.10 is 10 %.
 
         >>> curve = [2.0, 1.2, 1.0, 1.04, 1.03, 1.02, 1.10]
         >>> [stop_index(Rule(kind="GL", amount=a), curve) for a in (3, 5, 10.5)]
@@ -147,7 +147,7 @@ def stop_index(
 
 
 def _waited(validation: Sequence[float]) -> list[int]:
-    """Epochs since the least error so far."""
+    """Epochs since the minimum of the errors so far."""
     best = 0
     waited: list[int] = []
     for t, value in enumerate(validation):
@@ -161,7 +161,7 @@ def _first(counts: Sequence[int], amount: float) -> int | None:
 
 
 def _quotient(loss: float, progress: float) -> float:
-    """0 where there is no loss, beyond any bound where there is loss and no progress."""
+    """Quotient of loss and progress: 0 where there is no loss, beyond any bound where there is loss and no progress."""
     if not loss > 0:
         return 0.0
     return loss / progress if progress > 0 else math.inf

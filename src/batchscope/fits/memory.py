@@ -27,7 +27,7 @@ _ON_THE_SLOPE = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryModel:
-    """The fitted line and its floor, in bytes; sizes are micro-batch sizes in examples.
+    """Peak memory: the fitted line and its floor, in bytes; sizes are micro-batch sizes in examples.
 
     Example:
         >>> model = fit_memory([(1, 300.0), (16, 460.0), (64, 940.0)], base_bytes=100.0)
@@ -40,7 +40,7 @@ class MemoryModel:
     line_at_zero_bytes: float
     """Where the line of the activations meets size zero: `base` and the workspace that every step needs."""
     floor_bytes: float
-    """The least peak of any step."""
+    """Smallest peak of any step."""
     bend_bytes: float
     """Second divided difference of the last three readings, at least 0: memory that grows faster than the batch, or a
     floor that has just been left."""
@@ -48,15 +48,15 @@ class MemoryModel:
 
     @property
     def optimizer_step_extra_bytes(self) -> float:
-        """What the floor holds beyond `base`."""
+        """Bytes that the floor holds beyond `base`: what the optimizer's step needs more."""
         return max(0.0, self.floor_bytes - self.base_bytes)
 
     def peak_bytes(self, micro_batch_size: int) -> float:
-        """The expected peak of one training step."""
+        """Expected peak of one training step, bytes."""
         return max(self.floor_bytes, self.line_at_zero_bytes + self.per_example_bytes * micro_batch_size)
 
     def bent_bytes(self, micro_batch_size: int) -> float:
-        """The expected peak, bending upward beyond the last reading as the last three do."""
+        """Expected peak, bending upward beyond the last reading as the last three do."""
         size, peak = self.points[-1]
         if micro_batch_size <= size or not self.bend_bytes:
             return self.peak_bytes(micro_batch_size)
@@ -65,7 +65,7 @@ class MemoryModel:
         return max(self.floor_bytes, peak + (self.per_example_bytes + bend) * beyond)
 
     def cautious_bytes(self, micro_batch_size: int) -> float:
-        """A peak that is not exceeded where memory grows in proportion, or bends upward as three readings show.
+        """Peak that is not exceeded where memory grows in proportion, or bends upward as three readings show.
 
         From fewer than three readings it grows with the square of the size. Used for the next size to run, so that no
         step is tried that could fail. Equal to `peak_bytes` where the readings lie on one line off the floor.
@@ -82,7 +82,7 @@ class MemoryModel:
         return bound
 
     def largest_for(self, limit_bytes: float, *, most: int = 2**40, cautious: bool = False) -> int:
-        """The largest size whose expected (or cautious) peak stays within a limit; 0: not even one example.
+        """Largest size whose expected (or cautious) peak stays within a limit; 0: not even one example.
 
         Cost: about forty evaluations. Valid for a peak that does not fall as the size grows, which every fit ensures.
         """
@@ -99,7 +99,7 @@ class MemoryModel:
 def fit_memory(
     points: Sequence[tuple[int, float]], *, base_bytes: float | None = None, floor_bytes: float | None = None
 ) -> MemoryModel:
-    """The model through the largest readings, which are the ones that decide what fits.
+    """Fit the memory model through the largest readings, which are the ones that decide what fits.
 
     The line is the secant of the two largest sizes, because counted peaks carry no noise and a median of older slopes
     would drag the floor in. One reading alone is taken as proportional above `base_bytes`.
@@ -108,7 +108,7 @@ def fit_memory(
         points: `(micro_batch_size, peak bytes)`, in any order, at least one.
         base_bytes: weights, gradients and optimizer state, where they are known; else the line's value at zero.
         floor_bytes: peak of the optimizer's part, where it was read apart and `points` are those of the passes before
-            it; else the least reading.
+            it; else the smallest reading.
 
     Returns:
         The model; its slope is never negative.

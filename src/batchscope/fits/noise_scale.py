@@ -1,4 +1,4 @@
-"""The gradient noise scale of a run, from its noise rows.
+"""Gradient noise scale of a run, from its noise rows.
 
 A row holds, for `n` groups of `b` examples that make up a batch `B = n b`, `L = mean_j |g_j|²` and `T = |mean_j g_j|²`.
 With `V = (L - T) / (1/b - 1/B)`, unbiased estimates at that step's parameters are
@@ -12,9 +12,9 @@ is comparable with N, however small the batch.) A row's ratio is useless: numera
 rows apart, nothing is clipped before, and the sums are divided.
 
 The result is therefore the |G|²-weighted mean of the noise scale along the run. It depends on the learning rate of that
-run and moves by a factor of ten or more while training goes on: read it beside the rate, and with its trace. It is a
-prior for the critical batch size (McCandlish et al. 2018, section 2.2: right to an order of magnitude; Merrill et al.
-2025: too small by orders of magnitude under Adam), never a measurement of it.
+run and moves by a factor of ten or more while training goes on: read it beside the learning rate, and with its trace.
+It is a prior for the critical batch size (McCandlish et al. 2018, section 2.2: right to an order of magnitude; Merrill
+et al. 2025: too small by orders of magnitude under Adam), never a measurement of it.
 
 Valid when: examples are independent of one another and drawn at random; the norms were read before any clipping.
 """
@@ -42,7 +42,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseBlock:
-    """The noise scale in one stretch of a run, in examples; an open end of its 90 % interval is `None`."""
+    """Gradient noise scale in one stretch of a run, in examples; an open end of its 90 % interval is `None`."""
 
     step: float
     """Mean step of the stretch's readings."""
@@ -57,7 +57,7 @@ class NoiseBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class Readings:
-    """What each row says by itself, unbiased and unclipped; all arrays have shape (readings,)."""
+    """Readings of the rows, each by itself, unbiased and unclipped; all arrays have shape (readings,)."""
 
     step: Array
     examples: Array
@@ -71,7 +71,7 @@ class Readings:
 
     @classmethod
     def of(cls, rows: Sequence[Row], *, examples: int | None = None) -> Readings:
-        """The noise rows among `rows`, in their order; `examples` as for `estimate`."""
+        """Read the noise rows among `rows`, in their order; `examples` as for `estimate`."""
         keys = ("step", "examples", "groups", "group_size", "mean_square_norm", "square_norm_of_mean")
         table = np.array([[float(row[key]) for key in keys] for row in rows if row["kind"] == "noise"])
         step, seen, n, b, of_groups, of_mean = table.reshape(-1, len(keys)).T
@@ -83,16 +83,16 @@ class Readings:
 
     @property
     def n(self) -> int:
-        """How many."""
+        """Number of readings."""
         return self.step.size
 
     def part(self, index: NDArray[np.intp]) -> Readings:
-        """The readings at `index`."""
+        """Readings at `index`."""
         return Readings(**{name: column[index] for name, column in vars(self).items()})
 
 
 def estimate(rows: Sequence[Row], *, examples: int | None = None) -> Estimate:
-    """The gradient noise scale `tr(Σ) / |G|²` of one run, with its 90 % interval.
+    """Gradient noise scale `tr(Σ) / |G|²` of one run, with its 90 % Fieller interval.
 
     The readings of a run drift, so their scatter about a common mean says little: the sampling (co)variance of the two
     sums is taken from second differences of consecutive readings, which a steady drift leaves alone. The interval is
@@ -129,7 +129,7 @@ def estimate(rows: Sequence[Row], *, examples: int | None = None) -> Estimate:
 
 
 def trace(rows: Sequence[Row], *, examples: int | None = None, blocks: int = 8) -> tuple[NoiseBlock, ...]:
-    """The noise scale along one run: consecutive stretches of equally many readings, estimated each by itself.
+    """Gradient noise scale along one run: consecutive stretches of equally many readings, estimated each by itself.
 
     Args:
         rows: as for `estimate`.
@@ -152,7 +152,7 @@ def _block(readings: Readings) -> NoiseBlock:
 
 
 def _interval(readings: Readings) -> tuple[float | None, float | None, float | None]:
-    """The ratio of the weighted sums and the two ends of its interval; `None` for what is open."""
+    """Ratio of the weighted sums and the two ends of its interval; `None` for what is open."""
     terms = readings.weight * np.stack([readings.trace, readings.square])
     numerator, denominator = map(float, terms.sum(axis=1))
     value = numerator / denominator if denominator > 0 else None
@@ -165,7 +165,7 @@ def _interval(readings: Readings) -> tuple[float | None, float | None, float | N
 
 
 def _fieller(numerator: float, denominator: float, spread: Array) -> tuple[float | None, float | None]:
-    """The non-negative ratios `r` with `(numerator - r denominator)² <= (1, -r) spread (1, -r)ᵀ`.
+    """Interval of Fieller: the non-negative ratios `r` with `(numerator - r denominator)² <= (1, -r) spread (1, -r)ᵀ`.
 
     `spread` is the 2 x 2 covariance times the squared quantile. The ratios lie between the roots of `a r² - 2 b r + c`;
     with `a <= 0` (a denominator that may be zero) they have no upper end, and with `c <= 0` (a numerator that may be

@@ -41,7 +41,7 @@ _DISTURBED_FROM = 4.0
 _BENT = 0.12
 """Standard deviation, in log seconds, by which real hardware is off a straight line (recorded cards, docs/log.md)."""
 _DRIFT = 0.1
-"""And by which it leaves the line for each doubling outside the measured sizes."""
+"""Standard deviation, in log seconds, that is added for each doubling outside the measured sizes."""
 
 _WIDENING = 1.1
 """Brings the interval's coverage to nine in ten over simulated readings; without it, it was 0.88."""
@@ -49,7 +49,7 @@ _WIDENING = 1.1
 
 @dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """A step's time at any batch size: through the measured points, and by the fit outside them.
+    """Time of a step at any batch size: through the measured points, and by the fit outside them.
 
     Example:
         >>> step_time = fit_step_time([(m, 1e-3 * (1 + m / 64)) for m in (1, 4, 16, 64, 256, 1024)])
@@ -70,7 +70,7 @@ class StepTime:
     """Largest batch that fits at once; `None`: any does."""
 
     def fitted_seconds(self, micro_batch_size: float) -> float:
-        """The straight line alone."""
+        """Seconds of a step by the straight line alone."""
         return self.fixed_s + self.per_example_s * micro_batch_size
 
     def seconds(self, micro_batch_size: float) -> float:
@@ -115,7 +115,7 @@ class StepTime:
 
 
 def accumulation(batch_size: int, largest_micro_batch_size: int) -> tuple[int, int]:
-    """`(micro_batch_size, grad_accum_steps)`: the fewest equal micro-batches of at most the largest size.
+    """Gradient accumulation `(micro_batch_size, grad_accum_steps)`: the fewest equal micro-batches that fit.
 
     Raises:
         ValueError: a size is below 1.
@@ -173,9 +173,9 @@ def fit_step_time(
     """Fit fixed and per-example cost to measured step times.
 
     Minimises the weighted squares of `log(t_i) - log(fixed · (1 + m_i / knee))` over a grid of knees, so neither cost
-    can be negative and small and large steps weigh alike. The weights are Cauchy's, iterated from the knee of the least
-    absolute residuals, so one disturbed reading has no pull. The knee's 90 % interval is its profile likelihood with
-    Student's quantile; an end that the readings do not bound is `None`.
+    can be negative and small and large steps weigh alike. The weights are Cauchy's, iterated from the knee of the
+    smallest absolute residuals, so one disturbed reading has no pull. The knee's 90 % interval is its profile
+    likelihood with Student's quantile; an end that the readings do not bound is `None`.
 
     Args:
         points: `(micro_batch_size, seconds)`, at least one, sizes different.
@@ -253,7 +253,7 @@ def _knees(sizes: Array) -> Array:
 
 
 def _robust_knee(sizes: Array, log_seconds: Array) -> tuple[float, Array, float]:
-    """The knee, each reading's weight, and the spread of the residuals (standard deviation in logarithms)."""
+    """Knee, each reading's weight, and the spread of the residuals (standard deviation in logarithms)."""
     grid = _knees(sizes)
     residuals = log_seconds - np.log1p(sizes / grid[:, None])
     residuals -= np.median(residuals, axis=1, keepdims=True)
@@ -274,7 +274,7 @@ def _robust_knee(sizes: Array, log_seconds: Array) -> tuple[float, Array, float]
 
 
 def _knee_estimate(knee: float, sizes: Array, log_seconds: Array, weights: Array, spread: float) -> Estimate:
-    """The knee with its profile interval."""
+    """Knee with its 90 % profile interval."""
     method = "profile likelihood of step time = fixed + per-example cost, robust in logarithms"
     if len(sizes) < 2:
         return Estimate(value=None, low=None, high=None, n=1, unit="examples", method=method)

@@ -1,24 +1,25 @@
 r"""Steps to target against batch size and learning rate: one joint law, its prior, and draws from its posterior.
 
-For a batch size B and a rate η,
+For a batch size B and a learning rate η,
 
     log S(B, η) = log S*(B) + ψ(log η - log η*(B))
-    S*(B)       = S_min (1 + (B_c/B)^α)^(1/α)                    steps at the best rate
-    η*(B)       = η_max (1 + (B_c/B)^α)^(-a/α)                   the best rate
-    ψ(u)        = -log(x ((1 + 1/p) - x^p/p)),                   what a rate other than the best costs
+    S*(B)       = S_min (1 + (B_c/B)^α)^(1/α)                    steps at the best learning rate
+    η*(B)       = η_max (1 + (B_c/B)^α)^(-a/α)                   the best learning rate
+    ψ(u)        = -log(x ((1 + 1/p) - x^p/p)),                   what a learning rate other than the best costs
                   log x = u - d tanh(u/d)
 
 `S*` with α = 1 is McCandlish et al. (2018), equation 2.11; α is the knee exponent. `η*` with α = a = 1 is their
 equation 2.6. `ψ` generalises their equation 2.5, the progress of one step of size x times the best: with p = 1 it is
-1/(x(2 - x)). It has three properties seen on real networks: steps fall as 1/η far below the best rate, whatever the
-batch size; the minimum is flat, over a plateau of about d on either side; and beyond x = (1 + p)^(1/p) no number of
-steps suffices. For optimizers that normalise the gradient (Adam), a ≈ 1/2 (Malladi et al. 2022); the prior on `a` says
-which, and the data correct it.
+1/(x(2 - x)). It has three properties seen on real networks: steps fall as 1/η far below the best learning rate,
+whatever the batch size; the minimum is flat, over a plateau of about d on either side; and beyond x = (1 + p)^(1/p) no
+number of steps suffices. For optimizers that normalise the gradient (Adam), a ≈ 1/2 (Malladi et al. 2022); the prior on
+`a` says which, and the data correct it.
 
 On the way to the target a run passes a *milestone*, an easier value of the same metric. Steps to it follow the same law
 with a smaller S_min, a smaller B_c (critical batch sizes grow as the loss falls: Kaplan et al. 2020, section 5.1) and a
-best rate that may lie elsewhere; what these three differ by is learnt with the rest. A run that was set aside at
-the milestone then says nearly as much about batch size and rate as one that was finished, for a third of its price.
+best learning rate that may lie elsewhere; what these three differ by is learnt with the rest. A run that was paused at
+the milestone then says nearly as much about batch size and learning rate as one that was finished, for a third of its
+price.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ _FIRST_LEG_SPREAD, _SECOND_LEG_SPREAD = 0.65, 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What one run says about steps to target.
+    """Observation of steps to target that one run makes.
 
     `reached`: the run needed `steps`. `lagging`: it was stopped early and would have needed about `steps`. `censored`:
-    it had not reached the target after `steps`. `diverged`: its rate is beyond what can work at this batch size,
-    however it showed. All of these may be said of the milestone instead: `to`.
+    it had not reached the target after `steps`. `diverged`: its learning rate is beyond what can work at this batch
+    size, however it showed. All of these may be said of the milestone instead: `to`.
     """
 
     batch_size: int
@@ -62,14 +63,14 @@ class Observation:
     kind: Literal["reached", "lagging", "censored", "diverged"]
     to: Literal["target", "milestone"] = "target"
     milestone_steps: float | None = None
-    """When the run passed the milestone on its way to the target; `None`: not known, or not passed."""
+    """Steps at which the run passed the milestone on its way to the target; `None`: not known, or not passed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
     """Independent normals on (log S_min, log B_c, log α, log η_max, a, log p, log σ), a milestone's changes, log d.
 
-    σ is the spread of log S over seeds at the best rate. What a milestone changes are, target ÷ milestone in
+    σ is the spread of log S over seeds at the best learning rate. What a milestone changes are, target ÷ milestone in
     logarithms, the ratio of S_min, of B_c and of η_max.
     """
 
@@ -105,7 +106,7 @@ class Prior:
         return pairs[:, 0], pairs[:, 1]
 
     def with_critical_batch_size(self, value: float, factor: float) -> Prior:
-        """The prior after an independent hint `B_c ≈ value`, one standard deviation being the given factor."""
+        """Prior after an independent hint `B_c ≈ value`, one standard deviation being the given factor."""
         mean, sd = self.log_critical_batch_size
         hint_sd = float(np.log(factor))
         precision = sd**-2 + hint_sd**-2
@@ -137,32 +138,32 @@ class StepsPosterior:
 
     def log_steps(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
         """Logarithm of S(B, η); shape (n, *broadcast shape)."""
-        size, rate = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
+        size, lrs = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
         draws, _ = self._against(size)
-        return _log_steps(draws, size, np.log(rate))
+        return _log_steps(draws, size, np.log(lrs))
 
     def spread(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
         """Standard deviation of log S over seeds; shape (n, *broadcast shape)."""
-        size, rate = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
+        size, lrs = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
         draws, _ = self._against(size)
-        return _spread(draws, np.log(rate) - (draws[3] - draws[4] * _bend(draws, size)))
+        return _spread(draws, np.log(lrs) - (draws[3] - draws[4] * _bend(draws, size)))
 
     def log_milestone_steps(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
         """Logarithm of the steps to the milestone; shape (n, *broadcast shape)."""
-        size, rate = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
+        size, lrs = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
         draws, _ = self._against(size)
-        return _log_steps(_at_milestone(draws), size, np.log(rate))
+        return _log_steps(_at_milestone(draws), size, np.log(lrs))
 
     def milestone_spread(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
         """Standard deviation over seeds of the logarithm of the steps to the milestone."""
         return _FIRST_LEG_SPREAD * self.spread(batch_size, lr)
 
     def critical_batch_size(self) -> Estimate:
-        """B_c, in examples."""
+        """Critical batch size B_c, in examples."""
         return self._estimate(np.exp(self.draws[:, 1]), "examples")
 
     def knee_exponent(self) -> Estimate:
-        """α."""
+        """Knee exponent α."""
         return self._estimate(np.exp(self.draws[:, 2]), "")
 
     def _estimate(self, values: Array, unit: str) -> Estimate:
@@ -173,7 +174,7 @@ class StepsPosterior:
             high=float(high),
             n=self.observations,
             unit=unit,
-            method="posterior of the joint law of steps against batch size and rate: median, 90 % interval",
+            method="posterior of the joint law of steps: median, 90 % credible interval",
         )
 
     def _against(self, batch_size: ArrayLike) -> tuple[Array, Array]:
@@ -184,21 +185,22 @@ class StepsPosterior:
 def fit(observations: Sequence[Observation], prior: Prior, *, particles: int = 256, seed: int = 0) -> StepsPosterior:
     """Draws from the posterior of the joint law.
 
-    Errors are normal in log S with a spread of σ at the best rate and of σ times the square root of rate ÷ best rate
-    elsewhere, and 3 % of the runs are outliers; a censored run counts with the probability of needing more steps than
-    it had. Where a run passed the milestone, the way to it and the way from there count apart, with three quarters of σ
-    and nearly all of it: on real networks the two are hardly correlated.
+    Errors are normal in log S with a spread of σ at the best learning rate and of σ times the square root of learning
+    rate ÷ best learning rate elsewhere, and 3 % of the runs are outliers; a censored run counts with the probability of
+    needing more steps than it had. Where a run passed the milestone, the way to it and the way from there count apart,
+    with three quarters of σ and nearly all of it: on real networks the two are hardly correlated.
 
     Args:
         observations: may be empty: the draws are then the prior's.
-        prior: beliefs before the runs.
+        prior: of the eleven parameters, before the runs.
         particles: number of draws.
         seed: the result is a function of the arguments.
 
     Returns:
         The posterior.
 
-    Cost: about 0.1 s. Valid when the schedule is constant and the target lies above what the rates tried can reach.
+    Cost: about 0.1 s. Valid when the schedule is constant and the target lies above what the learning rates tried
+    can reach.
     """
     mean, sd = prior.arrays()
     if not observations:
@@ -210,7 +212,7 @@ def fit(observations: Sequence[Observation], prior: Prior, *, particles: int = 2
 
 @dataclass(frozen=True)
 class _Likelihood:
-    """Of all observations, for points of shape (n, 11)."""
+    """Log likelihood of all observations, for points of shape (n, 11)."""
 
     size: Array
     log_lr: Array
@@ -271,7 +273,7 @@ def _density(residual: Array, spread: Array) -> Array:
 
 
 def _at_milestone(draws: Array) -> Array:
-    """The law's parameters on the way to the milestone."""
+    """Parameters of the law on the way to the milestone."""
     early = draws.copy()
     for parameter, growth in ((0, 7), (1, 8), (3, 9)):
         early[parameter] = draws[parameter] - draws[growth]
@@ -279,29 +281,29 @@ def _at_milestone(draws: Array) -> Array:
 
 
 def _bend(draws: Array, size: Array) -> Array:
-    """(1/α) log(1 + (B_c/B)^α), without overflow."""
+    """Excess of log S*(B) over log S_min: (1/α) log(1 + (B_c/B)^α), without overflow."""
     alpha = np.exp(draws[2])
     return np.logaddexp(0.0, alpha * (draws[1] - np.log(size))) / alpha
 
 
 def _log_steps(draws: Array, size: Array, log_lr: Array) -> Array:
     bend = _bend(draws, size)
-    return draws[0] + bend + _cost_of_rate(_off_plateau(draws, log_lr - (draws[3] - draws[4] * bend)), np.exp(draws[5]))
+    return draws[0] + bend + _cost_of_lr(_off_plateau(draws, log_lr - (draws[3] - draws[4] * bend)), np.exp(draws[5]))
 
 
 def _off_plateau(draws: Array, u: Array) -> Array:
-    """How far a rate lies beyond the plateau about the best one: u - d tanh(u/d)."""
+    """Distance of a learning rate beyond the plateau about the best one: u - d tanh(u/d)."""
     half_width = np.exp(draws[10])
     return u - half_width * np.tanh(u / half_width)
 
 
 def _spread(draws: Array, u: Array) -> Array:
-    """Seeds differ more the nearer a rate is to the edge: on real tables by about the square root of the rate."""
+    """Standard deviation over seeds, which grows towards the edge: on real tables as the root of the learning rate."""
     return np.exp(draws[6] + np.clip(0.5 * u, -0.5, 1.0))
 
 
-def _cost_of_rate(u: Array, p: Array) -> Array:
-    """ψ off the plateau; where the rate is too high a steep wall, so that draws can find their way back."""
+def _cost_of_lr(u: Array, p: Array) -> Array:
+    """Cost ψ off the plateau; where the learning rate is too high, a steep wall that leads draws back."""
     remaining = (1.0 + 1.0 / p) - np.exp(np.minimum(p * u, 50.0)) / p
     wall = _WORST + _WALL_SLOPE * np.maximum(0.0, u - np.log1p(p) / p)
     return np.where(remaining > np.exp(-_WORST), -u - np.log(np.maximum(remaining, np.exp(-_WORST))), wall)

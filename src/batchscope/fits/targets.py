@@ -20,7 +20,7 @@ _PLAIN_SHARE = 0.1
 
 
 def milestone_of(rows: Sequence[Row], target: Target) -> Target | None:
-    """An easier value of the target's metric, which takes about a third of the steps to the target.
+    """Milestone of a target: an easier value of its metric, which takes about a third of the steps to the target.
 
     For a loss with target v and start v₀ it is v (v₀/v)^0.3, for a score below 1 the same of 1 - score; where neither
     makes sense, v + 0.1 (v₀ - v). On seven of the trainings of `benchmarks/search` the first takes 27 to 34 % of the
@@ -46,14 +46,14 @@ def milestone_of(rows: Sequence[Row], target: Target) -> Target | None:
 
 
 def gets_further(rows: Sequence[Row], others: Sequence[Row]) -> bool:
-    """Whether a run's best value of the metric to aim at is better by 5 % of the other run's improvement, and more."""
+    """Whether a run's best value of the metric to aim at is better by over 5 % of the other run's improvement."""
     (_, first, best, larger), (_, _, known, _) = _improvement(rows), _improvement(others)
     gain = best - known if larger else known - best
     return gain > _SHARE_LEFT * abs(first - known) and gain > 0
 
 
 def best_value(runs: Sequence[StoredRun]) -> Target | None:
-    """The best value that any run reached, as a target; `None` where no run improved on its start."""
+    """Best value that any run reached, as a target; `None` where no run improved on its start."""
     best: Target | None = None
     for run in runs:
         if run.result is None:
@@ -66,7 +66,7 @@ def best_value(runs: Sequence[StoredRun]) -> Target | None:
 
 
 def choose_target(rows: Sequence[Row]) -> Target:
-    """The target when the user names none: where the pilot had 5 % of its whole improvement left.
+    """Target when the user names none: where the pilot had 5 % of its whole improvement left.
 
     Raises:
         ValueError: the pilot improved no metric that can be a target.
@@ -80,7 +80,7 @@ def choose_target(rows: Sequence[Row]) -> Target:
 
 
 def _improvement(rows: Sequence[Row]) -> tuple[str, float, float, bool]:
-    """The metric to aim at, its first and best value, and whether larger is better."""
+    """Metric to aim at, its first and best value, and whether larger is better."""
     evaluations = [row for row in rows if row["kind"] == "evaluation"]
     metric, larger = target_metric(sorted(evaluations[0]["metrics"]))
     values = [float(row["metrics"][metric]) for row in evaluations if row["metrics"].get(metric) is not None]

@@ -1,4 +1,4 @@
-r"""Steps to target against batch size where each batch size was run at one rate: a law, its prior, and draws.
+r"""Steps to target against batch size where each batch size was run at one learning rate: a law, its prior, and draws.
 
 For the examples E = S·B that a run at batch size B reads until it reaches the target,
 
@@ -6,12 +6,12 @@ For the examples E = S·B that a run at batch size B reads until it reaches the 
     w(x)     = -log(1 - x²)  for x < 1; from there on the target is not reached
 
 The first two terms are McCandlish et al. (2018), equation 2.11, with a knee exponent, as in `steps_to_target`. The
-walls are what one rate for each batch size adds: beyond B_hi the batch is too large for the rate it was given, below
-B_lo too small, and on the way there examples, and at last even steps, rise. How near the walls are expected follows
-from how the rates follow the batch size: on tables whose best cells are known the square-root rule keeps farthest from
-both, a constant rate is too high for small batches, and a proportional one for large batches (docs/log.md). δ is a
-Gaussian process in log2 B: what such a law misses, alike for sizes that are near (Kennedy & O'Hagan 2001, section 2).
-log E_min and δ are integrated out in closed form; the other four parameters are drawn.
+walls are what one learning rate for each batch size adds: beyond B_hi the batch is too large for the learning rate it
+was given, below B_lo too small, and on the way there examples, and at last even steps, rise. How near the walls are
+expected follows from how the learning rates follow the batch size: on tables whose best cells are known the square-root
+rule keeps farthest from both, a constant learning rate is too high for small batches, and a proportional one for large
+batches (docs/log.md). δ is a Gaussian process in log2 B: what such a law misses, alike for sizes that are near (Kennedy
+& O'Hagan 2001, section 2). log E_min and δ are integrated out in closed form; the other four parameters are drawn.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class UntunedPrior:
 
     @classmethod
     def for_rates(cls, slope: float | None) -> UntunedPrior:
-        """The prior for rates that follow `lr ∝ B^slope`; `None`: the rates are not known.
+        """Prior for learning rates that follow `lr ∝ B^slope`; `None`: the learning rates are not known.
 
         Example:
             >>> UntunedPrior.for_rates(0.5).log_upper_wall, UntunedPrior.for_rates(1.0).log_upper_wall
@@ -76,7 +76,7 @@ class UntunedPrior:
 
 @dataclass(frozen=True, kw_only=True)
 class _Groups:
-    """The runs of each batch size at which one reached the target, and the batch sizes at which one did not."""
+    """Runs of each batch size at which one reached the target, and the batch sizes at which one did not."""
 
     size: Array
     mean: Array
@@ -142,11 +142,11 @@ class UntunedPosterior:
         return np.where(dead, _DEAD, log_examples - np.log(flat)).reshape(-1, *size.shape)
 
     def critical_batch_size(self) -> Estimate:
-        """B_c, in examples."""
+        """Critical batch size B_c, in examples."""
         return self._estimate(np.exp(self.draws[:, 0]), "examples")
 
     def knee_exponent(self) -> Estimate:
-        """α."""
+        """Knee exponent α."""
         return self._estimate(np.exp(self.draws[:, 1]), "")
 
     def _estimate(self, values: Array, unit: str) -> Estimate:
@@ -157,7 +157,7 @@ class UntunedPosterior:
             high=float(high),
             n=self.observations,
             unit=unit,
-            method="posterior of the law of steps against batch size, rates as they were: median, 90 % interval",
+            method="posterior of the law of steps, learning rates as they were: median, 90 % credible interval",
         )
 
 
@@ -176,7 +176,7 @@ def fit_untuned(
 
     Args:
         steps: to target, of each run at each batch size; `None`: never reached. At least one run reached it.
-        prior: beliefs before the runs.
+        prior: of the four parameters, before the runs.
         grain: examples between two evaluations where steps are known to whole evaluations only; 0: exactly.
         particles: number of draws.
         seed: the result is a function of the arguments.
@@ -206,7 +206,7 @@ def fit_untuned(
 
 
 class _Likelihood:
-    """Of all groups, for points of shape (n, 4)."""
+    """Log likelihood of all groups, for points of shape (n, 4)."""
 
     def __init__(self, groups: _Groups, smallest: float) -> None:
         self._groups, self._smallest = groups, smallest
@@ -243,7 +243,7 @@ def _wall(twice_log: Array) -> Array:
 
 
 def _covariance(one: Array, other: Array) -> Array:
-    """Of log E_min + δ between batch sizes."""
+    """Covariance of log E_min + δ between batch sizes."""
     octaves = np.log2(one)[:, None] - np.log2(other)[None, :]
     return _LEVEL_SD**2 + _MISFIT_SD**2 * np.exp(-0.5 * (octaves / _MISFIT_OCTAVES) ** 2)
 

@@ -1,4 +1,4 @@
-"""How much memory a training step needs, and the largest micro-batch that fits: predicted, then verified by a step."""
+"""Memory capacity: the largest micro-batch that fits, and what a step needs: predicted, then verified by a step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MOST_STEPS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """What the memory bench found."""
+    """Result of the memory bench."""
 
     readings: tuple[Reading, ...]
     split: MemorySplit
@@ -108,7 +108,7 @@ class _Step:
 
 
 class _Runner:
-    """Runs single steps on a fresh model and reads their memory."""
+    """Runner of single steps on a fresh model and reads their memory."""
 
     def __init__(self, workload: MeasuredTask, *, seed: int, progress: Callable[[str], None]) -> None:
         self.workload, self.seed, self.progress = workload, seed, progress
@@ -117,7 +117,7 @@ class _Runner:
         self.weights = self.gradients = self.state = self.update_extra = 0
 
     def run(self, size: int) -> _Step | None:
-        """One step at a size; `None` if the device ran out of memory, all of which is given back then."""
+        """Run one step at a size; `None` if the device ran out of memory, all of which is given back then."""
         self.progress(f"memory of a step of batch size {size}")
         try:
             return self._step(size)
@@ -285,7 +285,7 @@ class _Search:
         return None if self.too_slow else min(size, affordable)
 
     def result(self, smallest: int) -> Capacity:
-        """What was found, in records."""
+        """Result of the search, in records."""
         model, runner = self.model, self.runner
         largest = self.fits
         if self.too_slow:
@@ -338,8 +338,8 @@ def _nothing_fits(size: int, seen: str, limit_bytes: int) -> UsageError:
 
 
 def _first_line(error: Exception) -> str:
-    said = (str(error) or type(error).__name__).splitlines()[0]
-    return said if isinstance(error, TaskError) else f"{type(error).__name__}: {said}"
+    message = (str(error) or type(error).__name__).splitlines()[0]
+    return message if isinstance(error, TaskError) else f"{type(error).__name__}: {message}"
 
 
 def _mebibytes(value: float) -> str:

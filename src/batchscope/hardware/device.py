@@ -1,4 +1,4 @@
-"""The seam to the hardware: where tensors live, how time and memory are read, how a lack of memory is recognised."""
+"""Device, the seam to the hardware: its tensors, clock and memory, and how a lack of memory is recognised."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class MemoryWatch(Protocol):
-    """Reads how much memory a stretch of work needs, in bytes above what was taken when the watch began."""
+    """Watch of how much memory a stretch of work needs, in bytes above what was taken when the watch began."""
 
     def peak_bytes(self) -> int:
-        """The most bytes alive at once since the watch began or was restarted."""
+        """Peak of the bytes alive at once since the watch began or was restarted."""
         ...
 
     def restart(self) -> None:
@@ -82,13 +82,13 @@ class _CountedWatch:
 
 @dataclass(frozen=True)
 class Device:
-    """One device of this machine."""
+    """Device of this machine."""
 
     torch_device: torch.device
 
     @property
     def name(self) -> str:
-        """What the device calls itself."""
+        """Name that the device has for itself."""
         if self.torch_device.type == "cuda":
             return torch.cuda.get_device_name(self.torch_device)
         if self.torch_device.type == "cpu":
@@ -116,7 +116,7 @@ class Device:
         return time.perf_counter()
 
     def capacity_bytes(self) -> int:
-        """All the memory that a process could use on the device, were it alone there."""
+        """Capacity: all the memory that a process could use on the device, were it alone there."""
         if self.keeps_peak:
             return int(torch.accelerator.get_memory_info(self.torch_device)[1])
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -205,7 +205,7 @@ def _available_bytes() -> int | None:
 
 
 def _control_group_bytes(*names: str) -> list[int]:
-    """What a container's memory files say, of version 2 or 1; nothing outside a container or where no limit is set."""
+    """Bytes by a container's memory files, of version 2 or 1; none outside a container or where no limit is set."""
     values = []
     for path in (Path("/sys/fs/cgroup") / names[0], Path("/sys/fs/cgroup/memory") / names[1]):
         try:

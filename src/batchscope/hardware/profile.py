@@ -65,7 +65,7 @@ def bench_from_profile(
     max_batch_size: int | None = None,
     memory_limit: int | None = None,
 ) -> Bench:
-    """What a bench on the profile's machine would answer.
+    """Bench that the profile's machine would have.
 
     Args:
         profile: of that machine, measured with this model.
@@ -130,7 +130,7 @@ def _readings(profile: HardwareProfile) -> tuple[Reading, ...]:
 
 
 def _check(profile: HardwareProfile) -> None:
-    """Refuse what no measurement gives.
+    """Refuse numbers that no measurement gives.
 
     Raises:
         ValueError: names the table, the row, and what would be right.

@@ -24,7 +24,7 @@ def seed_everything(seed: int) -> None:
 
 @dataclass(frozen=True)
 class RandomState:
-    """Where every generator that user code may draw from stands."""
+    """State of every generator that user code may draw from."""
 
     torch_state: Tensor
     numpy_state: Any
@@ -33,12 +33,12 @@ class RandomState:
 
     @classmethod
     def capture(cls) -> RandomState:
-        """The state now."""
+        """Capture the state now."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
         return cls(torch.get_rng_state(), np.random.get_state(), random.getstate(), cuda)  # noqa: NPY002
 
     def restore(self) -> None:
-        """Go back to it."""
+        """Restore the state."""
         torch.set_rng_state(self.torch_state)
         np.random.set_state(self.numpy_state)  # noqa: NPY002
         random.setstate(self.python_state)

@@ -1,4 +1,4 @@
-"""What a bench measures: a task on a device, as far as time and memory of its steps are concerned.
+"""Step that a bench measures: a task on a device, as far as time and memory of its steps are concerned.
 
 `batchscope.tasks.workload.Workload` is one; a bench needs no more of it than stands here.
 """
@@ -40,15 +40,15 @@ class MeasuredStep(Protocol):
         ...
 
     def gradients(self, batch: Any) -> None:
-        """Forward and backward pass; gradients add up as they do under accumulation."""
+        """Run the forward and backward pass; gradients add up as they do under accumulation."""
         ...
 
     def update(self) -> None:
-        """The optimizer's part of a step."""
+        """Run the optimizer's part of a step."""
         ...
 
     def weights(self) -> Iterator[Tensor]:
-        """Parameters and buffers."""
+        """Weights of the model: parameters and buffers."""
         ...
 
     def gradient_tensors(self) -> Iterator[Tensor]:
@@ -60,12 +60,12 @@ class MeasuredStep(Protocol):
         ...
 
     def lasting_tensors(self) -> list[Tensor]:
-        """All that stays between steps: weights, gradients, optimizer state."""
+        """Tensors that stay between steps: weights, gradients, optimizer state."""
         ...
 
 
 class MeasuredTask(Protocol):
-    """A task on its device."""
+    """Task on its device, as far as a bench needs it."""
 
     device: Device
     examples: int

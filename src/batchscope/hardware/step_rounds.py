@@ -83,10 +83,10 @@ def measure_rounds(
         _timed(disposable, batches[0], 1)
         began = clock()
         expected = [_timed(disposable, batch, 2)[-1] for batch in batches]
-        least = min(_FEWEST_ROUNDS, rounds)
-        steps = _planned(expected, least, budget_s - (clock() - began))
+        fewest = min(_FEWEST_ROUNDS, rounds)
+        steps = _planned(expected, fewest, budget_s - (clock() - began))
         rounds_began, taken = clock(), list[tuple[float, ...]]()
-        while len(taken) < rounds and _fits(len(taken), least, clock() - began, clock() - rounds_began, budget_s):
+        while len(taken) < rounds and _fits(len(taken), fewest, clock() - began, clock() - rounds_began, budget_s):
             taken.append(tuple(median(_timed(disposable, b, n)) for b, n in zip(batches, steps, strict=True)))
         spent = clock() - began
     return StepRounds(
@@ -112,7 +112,7 @@ def _timed(disposable: MeasuredStep, batch: Any, steps: int) -> list[float]:
 
 
 def _enough(seconds: float) -> int:
-    """Steps that last long enough together, at most five."""
+    """Number of steps that last long enough together, at most five."""
     return _MOST_STEPS if seconds * _MOST_STEPS <= _LONG_S else math.ceil(_LONG_S / seconds)
 
 
@@ -125,12 +125,12 @@ def _planned(expected: Sequence[float], rounds: int, budget_s: float) -> list[in
     return [1] * len(expected)
 
 
-def _fits(done: int, least: int, spent_s: float, rounds_s: float, budget_s: float) -> bool:
+def _fits(done: int, fewest: int, spent_s: float, rounds_s: float, budget_s: float) -> bool:
     """Whether another round is begun, `done` of them having taken `rounds_s` of what is spent."""
     if done == 0:
         return True
     each = rounds_s / done
-    if done < least and spent_s + (least - done) * each <= _OVERDRAFT * budget_s:
+    if done < fewest and spent_s + (fewest - done) * each <= _OVERDRAFT * budget_s:
         return True
     return spent_s + each <= budget_s
 

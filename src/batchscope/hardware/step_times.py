@@ -33,7 +33,7 @@ _FEWEST_SIZES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """What the step-time bench found."""
+    """Result of the step-time bench."""
 
     readings: tuple[Reading, ...]
     device_seconds: float
@@ -41,7 +41,7 @@ class Throughput:
 
 
 def grid(smallest: int, largest: int, count: int = SIZES) -> list[int]:
-    """About `count` sizes in geometric progression, both ends included, the others rounded to powers of two.
+    """Grid of about `count` sizes in geometric progression, both ends included, the others rounded to powers of two.
 
     >>> grid(1, 1347)
     [1, 4, 16, 64, 256, 1347]
@@ -62,8 +62,8 @@ def measure_step_times(
     """Time full training steps, and their gradient part, at each micro-batch size.
 
     Each size: a warm-up step, then three to eight timed ones on one batch of real examples, the fewer the longer they
-    take. The clock waits for the device. Fetching examples is not in the step time; it is timed apart, and noted where
-    it takes longer than the step.
+    take. The clock waits for the device. Fetching examples is not in the step time; it is timed apart, and a note says
+    where it takes longer than the step.
 
     Args:
         workload: the task on its device.
@@ -147,7 +147,7 @@ def _enough(steps: Sequence[float], enough_s: float) -> bool:
 
 
 def _reason_to_stop(readings: Sequence[Reading], size: int, budget_s: float) -> str:
-    """Why the next size is not timed, or nothing."""
+    """Reason why the next size is not timed; empty where it is."""
     points = [(r.micro_batch_size, r.step_time_s) for r in readings if r.step_time_s is not None]
     last, seconds = points[-1]
     expected = seconds * size / last
@@ -170,6 +170,6 @@ def _loading_notes(disposable: MeasuredStep, readings: Sequence[Reading]) -> lis
     first = slow[0]
     return [
         f"loading an example takes {disposable.loading_s:.3g} s in each of {plural(workers, 'worker')}: "
-        f"from {first.micro_batch_size} examples on, loading a batch takes longer than its training step "
-        f"({first.step_time_s:.3g} s) and sets the pace"
+        f"at micro-batch sizes from {first.micro_batch_size} on, loading a batch takes longer than its training step "
+        f"({first.step_time_s:.3g} s) and sets the time of a step"
     ]

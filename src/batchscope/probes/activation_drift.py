@@ -30,7 +30,9 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTra
 
 @dataclass(frozen=True, kw_only=True)
 class Activations:
-    """What a layer receives on the fixed batch. A unit is a feature (last dimension) or, for convolutions, a channel.
+    """Statistics of what a layer receives on the fixed batch.
+
+    A unit is a feature (last dimension) or, for convolutions, a channel.
 
     Averages are over examples, positions and units; σ_u is a unit's standard deviation over examples and positions.
     """
@@ -39,8 +41,8 @@ class Activations:
     deviation: float
     """`√(mean_u σ_u²)`."""
     drift: float | None
-    """`√(mean_u (μ_u − μ_u at the start)²)` ÷ `deviation` at the start: how far the means have moved, in the deviations
-    that there were; `None` where that was 0."""
+    """`√(mean_u (μ_u − μ_u at the start)²)` ÷ `deviation` at the start: how far the means have moved, in the standard
+    deviations that there were; `None` where that was 0."""
     step_drift: float | None
     """The same since the evaluation before; `None` at the first."""
     stretch: float | None
@@ -54,7 +56,7 @@ class _Units:
 
 
 class ActivationDrift:
-    """At every evaluation, mean and deviation of what each hidden layer receives on a fixed batch, and their drift.
+    """Observer of what each hidden layer receives on a fixed batch: mean, standard deviation, and their drift.
 
     A layer is a module with a weight of two dimensions or more of its own; a hidden one receives activations, that is,
     something that trained parameters have a part in. Inputs are looked at, not outputs, so that a normalisation or an
@@ -74,8 +76,8 @@ class ActivationDrift:
 
     Valid when: the first evaluation is the start that drift is to be measured from. The model runs in training mode, as
     the updates see it: with batch normalisation the batch's own statistics apply, and the running ones are put back.
-    Drift of models that scale their activations differently compares because it is in units of the first deviation; a
-    layer whose first inputs hardly varied makes it large.
+    Drift of models that scale their activations differently compares because it is in units of the first standard
+    deviation; a layer whose first inputs hardly varied makes it large.
     """
 
     def __init__(self, workload: Workload, batch: Batch, *, seed: int = 0) -> None:
@@ -85,15 +87,15 @@ class ActivationDrift:
         self._last: dict[str, _Units] = {}
 
     def begin(self, model: nn.Module, optimizer: Optimizer) -> None:
-        """Remember the model."""
+        """Keep the model to look at."""
         self._model = model
 
     def after_update(self, step: int) -> Row | None:
-        """Nothing."""
+        """No row: an update changes nothing that is looked at."""
         return None
 
     def at_evaluation(self, step: int) -> Row | None:
-        """The row of this evaluation."""
+        """Measure the row of this evaluation."""
         assert self._model is not None
         found = self._look(self._model)
         if isinstance(found, NotApplicable):
@@ -125,7 +127,7 @@ class ActivationDrift:
 
 @contextmanager
 def _left_as_it_was(model: nn.Module, seed: int) -> Generator[None]:
-    """Put buffers (running statistics) and random generators back."""
+    """Put back buffers (running statistics) and random generators after the work inside."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         with preserved_random_state(seed), torch.enable_grad():

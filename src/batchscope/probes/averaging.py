@@ -1,4 +1,4 @@
-"""Whether the loss of a batch, and so its gradient, is a mean over its examples."""
+"""Averaging: whether the loss of a batch, and so its gradient, is a mean over its examples."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Averaging:
 def measure_averaging(
     workload: Workload, model: nn.Module, *, batch_size: int = 64, parts: int = 4, seed: int = 0
 ) -> Averaging | NotApplicable:
-    """Loss and gradient of a batch against those of the batch given twice, and against the mean over its parts.
+    """Compare loss and gradient of a batch with those of the batch given twice, and with the mean over its parts.
 
     With `L(S) = 1/|S| Σ_{i∈S} l_i` it holds that `L(S twice) = L(S)`, and for k equal parts `L(S) = 1/k Σ_p L(S_p)`;
     the same for gradients. A sum in place of the mean breaks both; a mean over something else than examples (tokens,

@@ -1,4 +1,4 @@
-"""What the training loop offers a probe, and what probes share: gradients, their exact sums, and a reason for none."""
+"""Base of probes: what the training loop offers them, and what they share, gradients and their exact sums."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _STRETCH = 1024
 
 
 class Probe(Protocol):
-    """Reads gradients inside one training run, and never changes them.
+    """Probe that reads gradients inside one training run, and never changes them.
 
     In a step for which `groups` is not 0, the loop draws the batch as that many equal micro-batches (more, where
     another probe wants more); the gradient of the step stays the mean over the batch.
@@ -58,35 +58,35 @@ class Probe(Protocol):
         ...
 
     def after_micro_batch(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Called after each micro-batch's backward pass; `.grad` holds the sum so far of group gradient ÷ groups."""
+        """Read a micro-batch, after its backward pass; `.grad` holds the sum so far of group gradient ÷ groups."""
         ...
 
     def after_step(self, step: int, batch_size: int) -> Row | None:
-        """Called once the gradient is whole, before the optimizer; the row is stored with the run."""
+        """Read the whole gradient, before the optimizer; the row is stored with the run."""
         ...
 
 
 class Observer(Protocol):
-    """Looks at the weights of one training run, and never changes them.
+    """Observer that looks at the weights of one training run, and never changes them.
 
     One observer watches one run. A run without observers pays nothing for them.
     """
 
     def begin(self, model: nn.Module, optimizer: Optimizer) -> None:
-        """Called once, before the first step; the initial weights are those of `model` now."""
+        """Begin, once, before the first step; the initial weights are those of `model` now."""
         ...
 
     def after_update(self, step: int) -> Row | None:
-        """Called after each optimizer step; `step` counts from 1. The row is stored with the run."""
+        """Look at the weights after an optimizer step; `step` counts from 1. The row is stored with the run."""
         ...
 
     def at_evaluation(self, step: int) -> Row | None:
-        """Called at each evaluation, the one before the first step included; the model may be run, not trained."""
+        """Look at the weights at an evaluation, also that before the first step; the model may be run, not trained."""
         ...
 
 
 def twin(workload: Workload, model: nn.Module) -> nn.Module:
-    """A fresh model in training mode with the same weights and buffers, which may be changed and thrown away."""
+    """Twin: a fresh model in training mode with the same weights and buffers, which may be changed and thrown away."""
     with preserved_random_state(0):
         copy = workload.model(0)
     copy.load_state_dict(model.state_dict())
@@ -124,7 +124,7 @@ def chosen_weight(model: nn.Module, layer: str | None) -> tuple[str, nn.Paramete
 
 
 def coupled(workload: Workload, model: nn.Module) -> NotApplicable | None:
-    """Why a mean of gradients of single examples is not the gradient of a batch here; `None` where it is."""
+    """Reason why a mean of gradients of single examples is not the gradient of a batch here; `None` where it is."""
     kind = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
     for name, module in model.named_modules():
         if isinstance(module, kind) and module.training:
@@ -137,7 +137,7 @@ def coupled(workload: Workload, model: nn.Module) -> NotApplicable | None:
 
 
 def not_repeatable(workload: Workload, model: nn.Module, batch: Batch, *, consequence: str) -> NotApplicable | None:
-    """Why a loss cannot be compared with itself: it differs between two calls with the same batch (dropout, noise).
+    """Reason why a loss cannot be compared with itself: two calls with the same batch differ (dropout, noise).
 
     Args:
         workload: the task on its device.
@@ -198,7 +198,7 @@ def modules_with_parameters(model: nn.Module, *, at_least: int = 0) -> dict[str,
 
 @contextmanager
 def watched(modules: Mapping[str, nn.Module], keep: Callable[[str, nn.Module, Tensor | None], None]) -> Generator[None]:
-    """Inside, `keep(name, module, first tensor of its input)` is called whenever a module begins to run."""
+    """Watch modules: `keep(name, module, first tensor of its input)` is called whenever one begins to run."""
 
     def hook(name: str) -> Any:
         def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -215,12 +215,12 @@ def watched(modules: Mapping[str, nn.Module], keep: Callable[[str, nn.Module, Te
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
-    """All elements in one vector of float64 (float32 where the device has no other)."""
+    """Flat vector of all elements, in float64 (float32 where the device has no other)."""
     return torch.cat([t.detach().to(_accumulator(t)).reshape(-1) for t in tensors])
 
 
 def square_norm(tensor: Tensor) -> Tensor:
-    """`|x|²` in float64, from float32 sums over short stretches.
+    """Squared norm `|x|²` in float64, from float32 sums over short stretches.
 
     Measured on 5 million elements: within 5e-6 at worst, and 30 times faster on a CPU than a float64 reduction, where
     one float32 reduction over all of them is off by up to 8e-3.

@@ -48,7 +48,7 @@ class Arrows:
 
 @dataclass(frozen=True, kw_only=True)
 class Competition:
-    """One pair of batches."""
+    """Gradient competition between one pair of batches."""
 
     batch_size: int
     lr: float
@@ -70,7 +70,7 @@ def measure_competition(
     pairs: int = 30,
     seed: int = 0,
 ) -> tuple[Competition, ...] | NotApplicable:
-    """`‖a + b‖` against `‖a‖ + ‖b‖` for pairs of batches, with and without recomputing `b` after the step on `a`.
+    """Measure `‖a + b‖` against `‖a‖ + ‖b‖` for pairs of batches, `b` taken before and after the step on `a`.
 
     Args:
         workload: the task on its device.
@@ -158,7 +158,7 @@ def _sum(a: Tensor, b: Tensor) -> Sum:
 
 def _arrows(first: Tensor, second: Tensor, as_one: Tensor) -> Arrows:
     x = _unit(first)
-    y = _unit(second - (second @ x) * x, least=1e-12 * float(second.norm()))
+    y = _unit(second - (second @ x) * x, shortest=1e-12 * float(second.norm()))
     y = _unit(y - (y @ x) * x)
     both = first + second
     outside = as_one - (as_one @ x) * x - (as_one @ y) * y
@@ -176,7 +176,7 @@ def _arrows(first: Tensor, second: Tensor, as_one: Tensor) -> Arrows:
     )
 
 
-def _unit(vector: Tensor, least: float = 0.0) -> Tensor:
-    """The vector at length 1; zeros where it is not longer than `least`."""
+def _unit(vector: Tensor, shortest: float = 0.0) -> Tensor:
+    """Unit vector along a vector; zeros where it is not longer than `shortest`."""
     norm = float(vector.norm())
-    return vector / norm if norm > least else torch.zeros_like(vector)
+    return vector / norm if norm > shortest else torch.zeros_like(vector)

@@ -28,7 +28,7 @@ __all__ = ["LayerShift", "measure_covariate_shift"]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerShift:
-    """One layer's gradient before (`G`) and after (`G'`) the layers below were updated, its own weights unchanged."""
+    """Shift of one layer's gradient: before (`G`) and after (`G'`) an update of the layers below, not of its own."""
 
     layer: str
     norm_before: float
@@ -52,7 +52,7 @@ def measure_covariate_shift(
     optimizer_state: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> tuple[LayerShift, ...] | NotApplicable:
-    """How much the update of the layers below changes each layer's gradient on the same batch, in one optimizer step.
+    """Measure how much one optimizer step of the layers below changes each layer's gradient on the same batch.
 
     `G_i = ∇_{W_i} L(W_1, …, W_k)` and `G'_i = ∇_{W_i} L(W_1⁺, …, W_{i−1}⁺, W_i, …, W_k)`, with `W⁺` after the step. A
     layer is a module with trained parameters of its own; they are ordered by when they begin to run.
@@ -63,7 +63,7 @@ def measure_covariate_shift(
         batch: that the step is made on.
         lr: of the step; the optimizer is the task's.
         optimizer_state: its `state_dict()` at these weights (momentum, second moments); without it the step is a first
-            one. Its rate is set to `lr`.
+            one. Its learning rate is set to `lr`.
         seed: of what is random in the loss: the same for both gradients, so that dropout leaves no difference.
 
     Returns:
@@ -113,10 +113,10 @@ Layers = Mapping[str, Sequence[nn.Parameter]]
 def _optimizer(workload: Workload, model: nn.Module, lr: float, state: Mapping[str, Any] | None) -> Optimizer:
     optimizer = workload.optimizer(model, lr)
     if state is not None:
-        rates = [group["lr"] for group in optimizer.param_groups]
+        lrs = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(copy.deepcopy(dict(state)))  # without a copy, a step would move the caller's moments
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        for group, own in zip(optimizer.param_groups, lrs, strict=True):
+            group["lr"] = own
     return optimizer
 
 
@@ -158,7 +158,7 @@ def _by_layer(layers: Layers, tensors: Sequence[Tensor]) -> list[list[Tensor]]:
 def _after_step(
     optimizer: Optimizer, layers: Layers, step_gradients: Mapping[str, Sequence[Tensor]]
 ) -> dict[str, list[Tensor]]:
-    """The parameters after a step; they are put back."""
+    """Parameters after a step; they are put back."""
     start = [parameter.detach().clone() for parameter in _all(layers)]
     for name, parameters in layers.items():
         for parameter, gradient in zip(parameters, step_gradients[name], strict=True):

@@ -1,4 +1,4 @@
-"""How far the weights have travelled from where they began, in all, by layer, and by parameter."""
+"""Distance of the weights from where they began, in all, by layer, and by parameter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OUT_OF_RANGE = NotApplicable(reason="the weights have left the range of numbers
 
 @dataclass(frozen=True, kw_only=True)
 class Travel:
-    """Where a group of parameters θ stands against its initial value θ₀. Norms are Euclidean, in weight units."""
+    """Travel of a group of parameters θ from its initial value θ₀. Norms are Euclidean, in weight units."""
 
     distance: float
     """‖θ − θ₀‖."""
@@ -38,7 +38,7 @@ class Travel:
 
 
 class DistanceFromInit:
-    """At every evaluation, ‖θ − θ₀‖ with its norm and angles: of all parameters, weights and biases apart, by layer.
+    """Observer of ‖θ − θ₀‖ at every evaluation, with norm and angles: in all, of weights and biases, by layer.
 
     One row an evaluation: `kind` is `weights`, `step`, and a `Travel` under `all`, `weights` and `biases` (all
     parameters whose own name holds "bias", and all others), `layers[name]` and `parameters[name]`. A group that the
@@ -69,12 +69,12 @@ class DistanceFromInit:
         self._initial = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     def after_update(self, step: int) -> Row | None:
-        """Nothing."""
+        """No row: distances are measured at evaluations."""
         return None
 
     @torch.no_grad()
     def at_evaluation(self, step: int) -> Row | None:
-        """The row of this evaluation."""
+        """Measure the row of this evaluation."""
         sums = torch.stack([_sums(p, self._initial[name]) for name, p in self._parameters.items()]).tolist()
         if not all(math.isfinite(value) for values in sums for value in values):
             return {"kind": "weights", "step": step, **encode(_OUT_OF_RANGE)}
@@ -103,7 +103,7 @@ def is_bias(name: str) -> bool:
 
 
 def _sums(parameter: Tensor, initial: Tensor) -> Tensor:
-    """`|θ − θ₀|², |θ|², |θ₀|², (θ − θ₀)·θ₀`."""
+    """Sums `|θ − θ₀|², |θ|², |θ₀|², (θ − θ₀)·θ₀`."""
     now, before = flat([parameter]), flat([initial])
     moved = now - before
     return torch.stack([moved @ moved, now @ now, before @ before, moved @ before])

@@ -1,4 +1,4 @@
-"""How often one step of SGD on a batch lowers the loss on all data, against batch size, at given weights."""
+"""Downhill steps: how often one step of SGD on a batch lowers the loss on all data, against batch size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHANCE = "would make it rise or fall without any step"
 
 @dataclass(frozen=True, kw_only=True)
 class Downhill:
-    """What `repeats` single steps on batches of one size did to the loss `L` over the sample."""
+    """Result of `repeats` single steps on batches of one size, for the loss `L` over the sample."""
 
     batch_size: int
     lr: float
@@ -56,7 +56,8 @@ def measure_downhill(
     """Take single steps `θ − lr g` from the same weights, each on a batch of its own, and look at the loss of all.
 
     To second order `L` falls by `lr g·G − ½ lr² gᵀHg`, whose mean over batches is
-    `lr ‖G‖² − ½ lr² (GᵀHG + tr(HΣ)/B)`: a larger batch falls further, and above all more surely, at the same rate.
+    `lr ‖G‖² − ½ lr² (GᵀHG + tr(HΣ)/B)`: a larger batch falls further, and above all more surely, at the same learning
+    rate.
 
     Args:
         workload: the task on its device.
@@ -112,7 +113,7 @@ def measure_downhill(
 
 
 class _Stepper:
-    """Steps from the same weights again and again, and what each does to the mean loss over the sample."""
+    """Stepper from the same weights again and again, and what each does to the mean loss over the sample."""
 
     def __init__(
         self, workload: Workload, model: nn.Module, chunks: Sequence[tuple[Batch, int]], *, lr: float, at_once: int
@@ -124,7 +125,7 @@ class _Stepper:
         self.loss = self._mean_loss()
 
     def fall(self, indices: Tensor) -> float:
-        """By how much the loss is lower after a step on the examples at `indices`; the weights are put back."""
+        """Fall of the loss by a step on the examples at `indices`; the weights are put back."""
         step = self._gradient(indices)
         with torch.no_grad():
             for parameter, gradient in zip(self._parameters, step, strict=True):

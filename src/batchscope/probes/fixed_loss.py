@@ -1,4 +1,4 @@
-"""The mean training loss over fixed examples as a function of the weights: what measures of curvature look at."""
+"""Fixed loss: the mean training loss over fixed examples as a function of the weights, for measures of curvature."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import TaskError
 from ..hardware.random_state import preserved_random_state
+from ..tasks.batches import to_device
 from ..tasks.protocol import Batch
-from ..tasks.workload import Workload, to_device
+from ..tasks.workload import Workload
 
 __all__ = ["FixedLoss"]
 
@@ -27,7 +28,7 @@ _SAME_GRADIENT = 1e-6
 
 
 class FixedLoss:
-    """`f(w)`, the mean of the training loss over fixed examples, with its gradient: both the *mean*, both in float64.
+    """Fixed loss `f(w)`, the training loss over fixed examples, with its gradient: both the *mean*, both in float64.
 
     The model is in evaluation mode: dropout is off, batch normalisation uses its running statistics. Examples are drawn
     once and kept, so that a data set that augments at random does not change under the measurement.
@@ -80,7 +81,7 @@ class FixedLoss:
         return np.concatenate([_numbers(p) for p in self.parameters])
 
     def value_and_gradient(self, weights: Array | None = None) -> tuple[float, Array]:
-        """`f(w)` and its gradient, shape (n,).
+        """Value `f(w)` and its gradient, shape (n,).
 
         Args:
             weights: w, shape (n,); the model keeps them. `None`: as they stand.
@@ -148,7 +149,7 @@ class FixedLoss:
 
 
 def double(value: Batch) -> Batch:
-    """A batch with every floating-point tensor in it as float64."""
+    """Batch with every floating-point tensor in it as float64."""
     if isinstance(value, Tensor):
         return value.double() if value.is_floating_point() else value
     if isinstance(value, Mapping):

@@ -24,7 +24,7 @@ _PEAK_VALUES = 2500
 
 @dataclass(frozen=True, kw_only=True)
 class Tail:
-    """Values at a marked one or beyond it, seen from zero."""
+    """Tail of a histogram: values at a marked one or beyond it, seen from zero."""
 
     mark: float
     count: int
@@ -35,7 +35,7 @@ class Tail:
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Where a distribution has its peak, and how wide it is there."""
+    """Shape of a distribution: where it has its peak, and how wide it is there."""
 
     mode: float
     """The centre of the fullest stretch; of equals, the one nearest to zero."""
@@ -48,7 +48,7 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """Counts of values in equal bins over `[−limit, limit]`; histograms with equal bins and marks can be added.
+    """Histogram: counts of values in equal bins over `[−limit, limit]`; those with equal bins and marks can be added.
 
     The number of bins is odd, so that zero is the centre of one. Values of exactly zero are counted apart: those of
     weights that no example reached (a unit that is off, an input that is zero) are no part of the distribution's shape.
@@ -66,7 +66,7 @@ class Histogram:
 
     @classmethod
     def empty(cls, *, limit: float, bins: int = 501, marks: Sequence[float] = ()) -> Histogram:
-        """One without values.
+        """Histogram without values.
 
         Raises:
             ValueError: `bins` is even or below 3, or `limit` is not a positive number.
@@ -99,7 +99,7 @@ class Histogram:
         )
 
     def __add__(self, other: Histogram) -> Histogram:
-        """Both together.
+        """Sum of two histograms: all values of both.
 
         Raises:
             ValueError: their bins or marks differ.
@@ -121,7 +121,7 @@ class Histogram:
 
     @property
     def total(self) -> int:
-        """All values, zeros included."""
+        """Number of all values, zeros included."""
         return sum(self.counts) + self.below + self.above + self.zeros
 
     @property
@@ -134,7 +134,7 @@ class Histogram:
         return (index - len(self.counts) // 2) * self.bin_width
 
     def count_at(self, value: float) -> int:
-        """The count of the bin that holds a value; 0 beyond the limits."""
+        """Count of the bin that holds a value; 0 beyond the limits."""
         if abs(value) > self.limit:
             return 0
         return self.counts[min(len(self.counts) - 1, int((value + self.limit) / self.bin_width))]
@@ -166,7 +166,7 @@ class Histogram:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientHistogram:
-    """The pooled gradient values of one layer at one batch size."""
+    """Histogram of the pooled gradient values of one layer at one batch size."""
 
     batch_size: int
     repeats: int
@@ -187,7 +187,7 @@ def measure_histograms(
     marks: Sequence[float] = (),
     limit: float | None = None,
 ) -> tuple[GradientHistogram, ...] | NotApplicable:
-    """Histograms of all entries of a layer's gradient, pooled over `repeats` batches of each size, at fixed weights.
+    """Measure histograms of a layer's gradient values, pooled over `repeats` batches of each size, at fixed weights.
 
     All batch sizes share the bins. Without `limit` they reach to 1.25 times the largest magnitude in a first gradient
     of each size, so that the bins come from the data and are fixed before anything is counted; what lies beyond is
@@ -252,7 +252,7 @@ def measure_histograms(
 
 
 def symmetric_limit(samples: Iterable[Tensor], *, factor: float = 1.25) -> float | None:
-    """`factor` times the largest finite magnitude in some tensors; `None` where there is none but zero."""
+    """Limit of a histogram: `factor` times the largest finite magnitude in some tensors; `None` where all are zero."""
     largest = 0.0
     for sample in samples:
         finite = sample[sample.isfinite()]
@@ -275,7 +275,7 @@ def _smooth(counts: NDArray[np.float64], window: int) -> NDArray[np.float64]:
 
 
 def _peak(counts: NDArray[np.float64]) -> tuple[int, float, float | None]:
-    """Where the peak is, its height, and its full width at half of it, in bins."""
+    """Peak of the counts: where it is, its height, and its full width at half of it, in bins."""
     middle = len(counts) // 2
     peak = max(range(len(counts)), key=lambda i: (counts[i], -abs(i - middle)))
     left, right = _half(counts, peak, -1), _half(counts, peak, 1)
@@ -283,7 +283,7 @@ def _peak(counts: NDArray[np.float64]) -> tuple[int, float, float | None]:
 
 
 def _half(counts: NDArray[np.float64], peak: int, direction: int) -> float | None:
-    """The position, in bins, at which counts fall to half of the peak's."""
+    """Position, in bins, at which counts fall to half of the peak's."""
     half, i = counts[peak] / 2, peak
     while 0 <= i + direction < len(counts):
         here, there = counts[i], counts[i + direction]

@@ -1,4 +1,4 @@
-"""How the gradient of a batch is spread about the full gradient, against batch size, at given weights."""
+"""Gradient statistics: how the gradient of a batch is spread about the full gradient, against batch size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["GradientStatistics", "measure_gradients"]
 
 @dataclass(frozen=True, kw_only=True)
 class GradientStatistics:
-    """What `repeats` gradients `g_r` of batches of one size say, `G` being the gradient over the whole sample."""
+    """Statistics of `repeats` gradients `g_r` of batches of one size, `G` being the gradient over the whole sample."""
 
     batch_size: int
     repeats: int
@@ -55,7 +55,7 @@ def measure_gradients(
     layer: str | None = None,
     at_once: int = 1024,
 ) -> tuple[GradientStatistics, ...] | NotApplicable:
-    """Norm, variance and cosine to the full gradient of batches drawn at random, for each batch size.
+    """Measure norm, variance and cosine to the full gradient of batches drawn at random, for each batch size.
 
     With `G` and `Σ` the mean and covariance of the example gradients of the sample, a batch of B drawn with replacement
     has `E g_B = G` and `E‖g_B − G‖² = tr(Σ)/B`; without, `tr(Σ)/B · (N − B)/(N − 1)`. As `G` is known, not estimated,
@@ -123,7 +123,7 @@ def measure_gradients(
 
 
 class _Draws:
-    """A random part of the training set, and batches of it."""
+    """Draws: a random part of the training set, and batches of it."""
 
     def __init__(self, *, pool_size: int, examples: int, replacement: bool, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
@@ -137,7 +137,7 @@ class _Draws:
 
 
 def _sums(gradient: Tensor, full: Tensor) -> tuple[float, float, float]:
-    """`‖g‖`, `‖g − G‖²` and `g·G`."""
+    """Sums `‖g‖`, `‖g − G‖²` and `g·G`."""
     away = gradient - full
     norm, square, along = torch.stack([gradient.norm(), away @ away, gradient @ full]).tolist()
     return norm, square, along

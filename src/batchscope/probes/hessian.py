@@ -40,12 +40,12 @@ _RESTARTS = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Curvature:
-    """What the Hessian of the training loss says at one model's weights."""
+    """Curvature of the training loss by its Hessian, at one model's weights."""
 
     sharpness: Estimate
     """Its largest eigenvalue; the ends are the residual away: an eigenvalue lies between them, whatever chance does."""
     trace: Estimate
-    """Its trace, the sum of all eigenvalues, with the interval of the random vectors."""
+    """Its trace, the sum of all eigenvalues, with the 90 % interval over the random vectors."""
     loss: float
     gradient_norm: float
     """Where it is not small, the weights are no stationary point."""
@@ -100,8 +100,8 @@ def measure_curvature(
     evaluation mode, and examples of a batch do not depend on one another. Like Keskar's box, both values change when
     ReLU layers are rescaled against each other (Dinh et al. 2017), and neither predicts the test error.
 
-    Source: Hutchinson 1989; Lehoucq et al. 1998 (ARPACK); Cohen et al. 2021 for what the eigenvalue means to a rate:
-    gradient descent at rate η rides at 2/η.
+    Source: Hutchinson 1989; Lehoucq et al. 1998 (ARPACK); Cohen et al. 2021 for what the eigenvalue means to a learning
+    rate: gradient descent at learning rate η rides at 2/η.
     """
     if vectors < 2 or not 0 < tolerance < 1:
         raise UsageError(f"{vectors} vectors to a tolerance of {tolerance:g} make no sense; at least 2, within 0 and 1")
@@ -118,7 +118,7 @@ def measure_curvature(
 
 
 def _curvlinops() -> Any:
-    """The library; or, where it is not installed, the reason why nothing is measured."""
+    """Module `curvlinops`; or, where it is not installed, the reason why nothing is measured."""
     try:
         with _jit_script_used():
             return importlib.import_module("curvlinops")
@@ -131,14 +131,14 @@ def _curvlinops() -> Any:
 
 @contextmanager
 def _jit_script_used() -> Generator[None]:
-    """What curvlinops imports, and torch's own forward derivatives, call `torch.jit.script`, which torch deprecates."""
+    """Allow `torch.jit.script`, which torch deprecates, and curvlinops and torch's forward derivatives call."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.script", category=DeprecationWarning)
         yield
 
 
 class _Objective(nn.Module):
-    """The model and the task's loss in one, as curvlinops wants its model."""
+    """Objective, the model and the task's loss in one, as curvlinops wants its model."""
 
     def __init__(self, loss: FixedLoss) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class _AlreadyTheLoss(nn.Module):
 
 
 class _Hessian:
-    """Products with the Hessian, counted; SciPy takes it for a linear operator."""
+    """Hessian as its products with vectors, counted; SciPy takes it for a linear operator."""
 
     def __init__(self, library: Any, loss: FixedLoss) -> None:
         self.library, self.loss = library, loss
@@ -178,27 +178,27 @@ class _Hessian:
         self.products = 0
 
     def differentiated(self, compute: Callable[[], Tensor]) -> Tensor:
-        """What is computed from the operator; what stands in the way becomes a reason."""
+        """Result of a computation with the operator, or the reason that stands in its way."""
         try:
             with self.loss.differentiable(), _jit_script_used():
                 found = compute()
         except (TaskError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise
-            said = str(error).splitlines()[0]
-            raise TaskError(f"the loss cannot be differentiated twice by torch.func: {said}") from error
+            message = str(error).splitlines()[0]
+            raise TaskError(f"the loss cannot be differentiated twice by torch.func: {message}") from error
         if not bool(found.isfinite().all()):
             raise TaskError("the second derivative of the loss is not finite at these weights")
         return found
 
     def matvec(self, vector: Array) -> Array:
-        """`H v`, shape (n,), or (n, k) for k vectors."""
+        """Product `H v`, shape (n,), or (n, k) for k vectors."""
         self.products += 1 if vector.ndim == 1 else vector.shape[1]
         right = torch.from_numpy(np.ascontiguousarray(vector)).to(self.loss.parameters[0].device)
         return self.differentiated(lambda: self.operator @ right).cpu().numpy()
 
     def traces(self, vectors: int) -> list[float]:
-        """`vᵀ H v` for so many random sign vectors."""
+        """Values `vᵀ H v` for so many random sign vectors."""
         self.products += vectors
         estimate = self.library.hutchinson_trace
         return [float(self.differentiated(lambda: estimate(self.operator, 1))) for _ in range(vectors)]

@@ -19,7 +19,7 @@ Keep = float | Literal["best", "last"]
 
 
 class KeptWeights:
-    """Copies the weights at evaluations.
+    """Observer that copies the weights at evaluations.
 
     Args:
         when: the moments.
@@ -40,11 +40,11 @@ class KeptWeights:
         self._model: nn.Module | None = None
 
     def begin(self, model: nn.Module, optimizer: Optimizer) -> None:
-        """Remember the model."""
+        """Keep the model whose weights are to be copied."""
         self._model = model
 
     def see(self, row: Row) -> None:
-        """Whether an evaluation is the best so far; comes before `at_evaluation` of the same step."""
+        """Note whether an evaluation is the best so far; comes before `at_evaluation` of the same step."""
         target = self._config.target
         if row["kind"] != "evaluation" or target is None:
             return
@@ -54,7 +54,7 @@ class KeptWeights:
             self._best = value
 
     def after_update(self, step: int) -> Row | None:
-        """Nothing."""
+        """No row: weights are copied at evaluations."""
 
     def at_evaluation(self, step: int) -> Row | None:
         """Copy the weights where this evaluation is one of the moments."""

@@ -15,12 +15,12 @@ __all__ = ["NoiseScale", "probes_of"]
 
 
 def probes_of(config: RunConfig) -> list[NoiseScale]:
-    """What is measured inside a run, by its configuration; it has a part in the run's course, in the last digits."""
+    """Probes inside a run, by its configuration; they have a part in the run's course, in the last digits."""
     return [NoiseScale(groups=config.noise_scale_groups)] if config.noise_scale_groups else []
 
 
 class NoiseScale:
-    """Every few steps, cuts the batch into `n` groups of `b` examples and writes two squared norms.
+    """Probe of the gradient noise scale: every few steps two squared norms, of a batch in `n` groups of `b` examples.
 
     With `g_j` the mean gradient of group `j`, a row holds `mean_square_norm = mean_j |g_j|²` and `square_norm_of_mean =
     |mean_j g_j|²`; `fits.noise_scale` makes tr(Σ) and |G|² of them, unbiased. Nothing is divided or clipped here: the
@@ -51,7 +51,7 @@ class NoiseScale:
         self._square_norms: list[Tensor] = []
 
     def groups(self, step: int, batch_size: int, parts: int) -> int:
-        """The number nearest to the wanted one that divides the batch and is a multiple of `parts`; else 0."""
+        """Number of groups: the nearest to the wanted that divides the batch and is a multiple of `parts`; else 0."""
         if step % self._every:
             return 0
         most = max(parts, 4 * self._wanted)
@@ -77,7 +77,7 @@ class NoiseScale:
         self._square_norms.append(torch.stack(squares).sum())
 
     def after_step(self, step: int, batch_size: int) -> Row | None:
-        """The step's row; none where a norm is not finite."""
+        """Row of the step; none where a norm is not finite."""
         n = len(self._square_norms)
         whole = torch.stack([square_norm(total) for total in self._sums if total is not None]).sum()
         *squares, square_of_mean = torch.stack([*self._square_norms, whole]).tolist()

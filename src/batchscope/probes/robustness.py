@@ -1,8 +1,8 @@
-"""How a trained model fares on inputs that are not as in training: with noise, shifted, with outliers; on any task.
+"""Robustness: how a trained model fares on other inputs than in training: with noise, shifted, with outliers.
 
 A task evaluates a model on data of its own, which nobody else can change. What can be changed is what the model is
 given: while `evaluate(model)` runs, the first floating-point tensor among the model's arguments is disturbed. Strengths
-are in deviations of the inputs, taken over all numbers that an undisturbed evaluation gives the model.
+are in standard deviations of the inputs, taken over all numbers that an undisturbed evaluation gives the model.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["OUTLIER", "STRENGTHS", "Disturbance", "Disturbed", "measure_robustne
 Disturbance = Literal["none", "noise", "shift", "outliers"]
 
 OUTLIER = 5.0
-"""How many deviations from the mean an outlier lies, on either side."""
+"""How many standard deviations from the mean an outlier lies, on either side."""
 
 STRENGTHS: Mapping[Disturbance, Sequence[float]] = MappingProxyType(
     {"noise": (0.25, 0.5, 1.0), "shift": (0.25, 0.5, 1.0), "outliers": (0.01, 0.03, 0.1)}
 )
-"""Deviations of the noise, deviations of the shift, share of the numbers that are outliers."""
+"""Standard deviations of the noise, standard deviations of the shift, share of the numbers that are outliers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbed:
-    """All metrics of a model under one disturbance."""
+    """Metrics of a model under one disturbance."""
 
     kind: Disturbance
     strength: float
@@ -48,7 +48,7 @@ class Disturbed:
 @dataclass(frozen=True)
 class _Inputs:
     mean: float
-    deviation: float
+    sd: float
 
 
 Change = Callable[[Tensor], Tensor]
@@ -57,9 +57,9 @@ Change = Callable[[Tensor], Tensor]
 def measure_robustness(
     workload: Workload, model: nn.Module, *, strengths: Mapping[Disturbance, Sequence[float]] = STRENGTHS, seed: int = 0
 ) -> tuple[Disturbed, ...] | NotApplicable:
-    """The metrics of a model on undisturbed inputs (`none`, first), then under each disturbance.
+    """Measure the metrics of a model on undisturbed inputs (`none`, first), then under each disturbance.
 
-    With `σ` and `m` the deviation and mean of the inputs, and `s` a strength:
+    With `σ` and `m` the standard deviation and mean of the inputs, and `s` a strength:
 
     - `noise`: `x + s σ z`, with `z` normal and independent for each number;
     - `shift`: `x + s σ`, the same for all numbers;
@@ -110,7 +110,7 @@ def _check(strengths: Mapping[Disturbance, Sequence[float]]) -> None:
 
 
 class _Moments:
-    """Count, mean and spread of all numbers that a model was given."""
+    """Moments: count, mean and spread of all numbers that a model was given."""
 
     def __init__(self) -> None:
         self._count, self._sum, self._square = 0, 0.0, 0.0
@@ -131,8 +131,10 @@ class _Moments:
         mean = self._sum / self._count
         variance = self._square / self._count - mean**2
         if not variance > 0:
-            return NotApplicable(reason="the inputs are all alike: there is no deviation to measure a disturbance in")
-        return _Inputs(mean=mean, deviation=math.sqrt(variance))
+            return NotApplicable(
+                reason="the inputs are all alike: there is no standard deviation to measure a disturbance in"
+            )
+        return _Inputs(mean=mean, sd=math.sqrt(variance))
 
 
 def _change(kind: Disturbance, strength: float, inputs: _Inputs, seed: int) -> Change:
@@ -140,14 +142,14 @@ def _change(kind: Disturbance, strength: float, inputs: _Inputs, seed: int) -> C
 
     def noise(x: Tensor) -> Tensor:
         drawn = torch.randn(x.shape, generator=generator, dtype=torch.float32)
-        return x + strength * inputs.deviation * drawn.to(x)
+        return x + strength * inputs.sd * drawn.to(x)
 
     def shift(x: Tensor) -> Tensor:
-        return x + strength * inputs.deviation
+        return x + strength * inputs.sd
 
     def outliers(x: Tensor) -> Tensor:
         drawn = torch.rand(x.shape, generator=generator, dtype=torch.float64)
-        side = torch.where(drawn < strength / 2, OUTLIER, -OUTLIER) * inputs.deviation + inputs.mean
+        side = torch.where(drawn < strength / 2, OUTLIER, -OUTLIER) * inputs.sd + inputs.mean
         return torch.where((drawn < strength).to(x.device), side.to(x), x)
 
     return {"noise": noise, "shift": shift, "outliers": outliers}[kind]
@@ -155,7 +157,7 @@ def _change(kind: Disturbance, strength: float, inputs: _Inputs, seed: int) -> C
 
 @contextmanager
 def _disturbed(model: nn.Module, change: Change) -> Generator[None]:
-    """Inside, the model runs on changed inputs."""
+    """Disturb the inputs: inside, the model runs on changed inputs."""
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         changed, done = _with_first(args, change)
@@ -169,7 +171,7 @@ def _disturbed(model: nn.Module, change: Change) -> Generator[None]:
 
 
 def _with_first(value: Any, change: Change) -> tuple[Any, bool]:
-    """The value with its first floating-point tensor changed, however deep in lists, tuples and mappings."""
+    """Value with its first floating-point tensor changed, however deep in lists, tuples and mappings."""
     if isinstance(value, Tensor):
         return (change(value), True) if value.is_floating_point() else (value, False)
     keys: Sequence[Any] = list(value) if isinstance(value, Mapping) else range(len(value)) if _listed(value) else ()

@@ -1,4 +1,4 @@
-"""How far the training loss can rise in a small box around the weights: Keskar's sharpness, and a scale-aware one.
+"""Sharpness: how far the training loss can rise in a small box around the weights, Keskar's and a scale-aware one.
 
     φ = 100 · (max over z in C of f(w + z) − f(w)) / (1 + f(w))
 
@@ -9,7 +9,7 @@
 ReLU layers can be rescaled against each other (α θ₁, θ₂ / α) without a change of the function, and Keskar's box then
 gives any value one likes (Dinh et al. 2017); the relative box is carried along, and its value stays. It is the same box
 without the "+ 1", so that the pair shows what scale alone does; weights that are exactly zero are left out of it.
-Neither says how well a model generalises: sharpness goes with the rate and the recipe more than with the gap
+Neither says how well a model generalises: sharpness goes with the learning rate and the recipe more than with the gap
 (Andriushchenko et al. 2023). A small φ bounds nothing: the maximum is searched, not known.
 """
 
@@ -40,7 +40,7 @@ Neighbourhood = Literal["keskar", "relative"]
 
 @dataclass(frozen=True, kw_only=True)
 class Ascent:
-    """One search for the maximum."""
+    """Ascent: one search for the maximum."""
 
     start: str
     """Where it began: the weights (as published, or in units of the box), a random point, the best of a smaller box."""
@@ -54,7 +54,7 @@ class Ascent:
 
 @dataclass(frozen=True, kw_only=True)
 class BoxSharpness:
-    """φ of one box, and how it was found."""
+    """Sharpness φ of one box, and how it was found."""
 
     neighbourhood: Neighbourhood
     eps: float
@@ -154,7 +154,7 @@ def _all_boxes(
     iterations: int,
     seed: int,
 ) -> dict[float, BoxSharpness]:
-    """From the smallest to the largest, so that each can begin where the one before ended."""
+    """Measure the boxes from the smallest to the largest, so that each can begin where the one before ended."""
     centre = loss.weights()
     f0, _ = loss.value_and_gradient(centre)
     if not 1 + f0 > 0:
@@ -184,7 +184,7 @@ def _all_boxes(
 
 
 class _Space:
-    """Where the box lies: the weights moved by `basis @ (ε · unit · y)`, y in [−1, 1]."""
+    """Space of the box: the weights moved by `basis @ (ε · unit · y)`, y in [−1, 1]."""
 
     def __init__(self, centre: Array, neighbourhood: Neighbourhood, subspace: int | None, seed: int) -> None:
         self.centre, self.neighbourhood = centre, neighbourhood
@@ -197,7 +197,7 @@ class _Space:
 
 
 class _Box:
-    """The rise of the loss over one box, in coordinates in which the box is [−1, 1]; remembers the highest point."""
+    """Box and the rise of the loss over it, in coordinates in which it is [−1, 1]; keeps the highest point."""
 
     def __init__(self, loss: FixedLoss, space: _Space, eps: float, f0: float) -> None:
         self.loss, self.space, self.f0 = loss, space, f0
@@ -207,7 +207,7 @@ class _Box:
         """The highest loss since this was last set."""
 
     def rise(self, y: Array) -> tuple[float, Array]:
-        """`f(w + z(y)) − f(w)` and its gradient by y."""
+        """Rise `f(w + z(y)) − f(w)` and its gradient by y."""
         z, basis = self.half_widths * y, self.space.basis
         value, gradient = self.loss.value_and_gradient(self.space.centre + (z if basis is None else basis @ z))
         if not (math.isfinite(value) and np.isfinite(gradient).all()):
@@ -218,7 +218,7 @@ class _Box:
         return value - self.f0, self.half_widths * (gradient if basis is None else basis.T @ gradient)
 
     def percent(self, loss: float) -> float:
-        """φ of a loss in the box."""
+        """Sharpness φ, in per cent, of a loss in the box."""
         return 100.0 * max(0.0, loss - self.f0) / (1.0 + self.f0)
 
 
@@ -240,7 +240,7 @@ def _ascend_from_all(
 
 
 def _ascend(box: _Box, name: str, start: Array, iterations: int, *, published: bool = False) -> Ascent:
-    """L-BFGS-B from one start.
+    """Ascend by L-BFGS-B from one start.
 
     As published: in units of the weights, with SciPy's tolerances. Otherwise in units of the box, the loss in units of
     its mean slope along them: the first step then crosses the box, however small the gradient is at the start.

@@ -1,4 +1,4 @@
-"""How good a run is on its training data in evaluation mode, beside its validation and test metrics.
+"""Training part: how good a run is on its training data in evaluation mode, beside its validation and test metrics.
 
 The training loss that a run records is a mean over the steps since the last evaluation, with dropout and batch
 statistics as in training: a validation loss cannot be compared with it. Here the loss is taken as `evaluate` takes its
@@ -33,7 +33,7 @@ _SEED = 7
 
 
 class TrainPart:
-    """Evaluates runs on a part of their training data, one run after another.
+    """Observer that evaluates runs on a part of their training data, one run after another.
 
     Args:
         workload: the task on its device.
@@ -56,16 +56,14 @@ class TrainPart:
         self._model: nn.Module | None = None
 
     def why_not(self) -> NotApplicable | None:
-        """Why the training part cannot be evaluated on this task, if so; tries it on a fresh model."""
+        """Reason why the training part cannot be evaluated on this task, if so; tries it on a fresh model."""
         with preserved_random_state(0):
             model = self._workload.model(0)
             try:
                 self.measure(model)
             except Exception as error:  # a user's loss may refuse evaluation mode with any exception
-                said = str(error).splitlines()
-                return NotApplicable(
-                    reason=f"the loss cannot be taken in evaluation mode: {said[0] if said else type(error).__name__}"
-                )
+                message = (str(error).splitlines() or [type(error).__name__])[0]
+                return NotApplicable(reason=f"the loss cannot be taken in evaluation mode: {message}")
         return None
 
     def begin(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -73,10 +71,10 @@ class TrainPart:
         self._model = model
 
     def after_update(self, step: int) -> Row | None:
-        """Nothing."""
+        """No row: the training part is evaluated at evaluations."""
 
     def at_evaluation(self, step: int) -> Row | None:
-        """The metrics now."""
+        """Measure the metrics now."""
         assert self._model is not None
         return {
             "kind": "train_part",

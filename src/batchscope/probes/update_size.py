@@ -1,4 +1,4 @@
-"""How far one update carries the weights, and how far an epoch's updates carry them together."""
+"""Update size: how far one update carries the weights, and how far an epoch's updates carry them together."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["UpdateSize"]
 
 
 class UpdateSize:
-    """The norm of each step's update `u_t = θ_t − θ_{t−1}`, and of the sum of an epoch's updates.
+    """Observer of the norm of each step's update `u_t = θ_t − θ_{t−1}`, and of an epoch's sum of them.
 
     At every evaluation but the first, a row: `kind` is `updates`, `step`, `measured` (updates measured since the last
     such row), and of them `mean_norm`, the mean of `‖u_t‖`, and `largest_norm`. At every end of an epoch, a row: `kind`
     is `epoch_updates`, `step`, `epoch` (from 1), `steps` in it, `norm_of_sum` = `‖Σ u_t‖`, `sum_of_norms` = `Σ ‖u_t‖`
     (the length of the path; from the measured updates, scaled to all), `mean_norm`, and `straightness` = `norm_of_sum ÷
     sum_of_norms`: 1 where all updates point one way, about `1/√steps` for a random walk; `None` without movement. Norms
-    are Euclidean over all trained parameters, in weight units. The updates are the optimizer's, whatever it is: rate,
-    momentum and weight decay are in them.
+    are Euclidean over all trained parameters, in weight units. The updates are the optimizer's, whatever it is:
+    learning rate, momentum and weight decay are in them.
 
     Args:
         examples: in the training set.
@@ -70,7 +70,7 @@ class UpdateSize:
         return self._end_of_epoch(epoch, step) if epoch > self._epoch else None
 
     def at_evaluation(self, step: int) -> Row | None:
-        """The mean over the updates since the last row; none where no update was measured."""
+        """Mean over the updates since the last row; none where no update was measured."""
         if not self._norms:
             return None
         norms = torch.stack(self._norms).tolist()
@@ -107,7 +107,7 @@ class UpdateSize:
 
 
 def _distance_moved(before: list[Tensor], parameters: list[nn.Parameter]) -> Tensor:
-    """`‖before − now‖`; `before` is used up."""
+    """Distance `‖before − now‖`; `before` is used up."""
     moved = [then.sub_(now) for then, now in zip(before, parameters, strict=True)]
     return torch.stack([square_norm(tensor) for tensor in moved]).sum().sqrt()
 

@@ -1,4 +1,8 @@
-"""The page: one self-contained HTML file from a plan and its runs, without torch or network."""
+"""Page of an answer: one self-contained HTML file from a plan and its runs, and the grammar of all pages.
+
+From here: `build`; the parts of pages from `report.blocks` and `report.charts`, any page from `report.page.draw`, the
+answer in sentences from `report.summary`. Records only: no torch, no network, nothing is measured.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ __all__ = ["build"]
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> str:
-    """Build the page.
+    """Build the page of a plan.
 
     Args:
         plan: the answer; whatever it lacks becomes a sentence on the page.

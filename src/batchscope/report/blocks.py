@@ -1,8 +1,8 @@
-"""What a section of the page consists of: plain records that the template draws and escapes."""
+"""Blocks of a page's sections: plain records that the template draws and escapes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 __all__ = [
@@ -17,9 +17,9 @@ __all__ = [
     "Key",
     "Option",
     "Row",
-    "Said",
     "Section",
     "Shares",
+    "Statement",
     "Switch",
     "Table",
     "Tagged",
@@ -45,7 +45,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values."""
+    """Facts: names and their values."""
 
     pairs: tuple[tuple[str, str], ...]
     kind: ClassVar[str] = "facts"
@@ -53,7 +53,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Column:
-    """The head of a table's column."""
+    """Head of a table's column."""
 
     label: str
     numeric: bool = False
@@ -61,7 +61,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; it scrolls in its own box when it is wider than the screen."""
+    """Table; it scrolls in its own box when it is wider than the screen."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -80,7 +80,7 @@ class Tagged:
 
 @dataclass(frozen=True)
 class Code:
-    """A program to copy."""
+    """Code of a program to copy."""
 
     text: str
     kind: ClassVar[str] = "code"
@@ -88,7 +88,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Key:
-    """One entry of a figure's legend, drawn beside the chart and never over it."""
+    """Entry of a figure's legend, drawn beside the chart and never over it."""
 
     mark: Mark
     colour: str
@@ -99,7 +99,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Option:
-    """One position of a switch: the values of every trace, and what changes in the layout."""
+    """Position of a switch: the values of every trace, and what changes in the layout."""
 
     label: str
     data: tuple[tuple[float | None, ...], ...]
@@ -108,7 +108,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Switch:
-    """Exchanges one axis of all traces."""
+    """Switch that exchanges one axis of all traces."""
 
     axis: Literal["x", "y"]
     label: str
@@ -117,7 +117,7 @@ class Switch:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with the sentence that says what to conclude from it."""
+    """Chart with the sentence that says what to conclude from it."""
 
     name: str
     """Unique on the page; letters and hyphens."""
@@ -131,7 +131,7 @@ class Figure:
     kind: ClassVar[str] = "figure"
 
     def drawing(self) -> Json:
-        """What the page's script draws from."""
+        """JSON that the page's script draws from."""
         switches = [
             {"axis": switch.axis, "options": [{"data": o.data, "layout": o.layout} for o in switch.options]}
             for switch in self.switches
@@ -149,15 +149,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Shares:
-    """How a whole is made up, as one bar: verdicts, each with its number."""
+    """Bar that shows how a whole is made up: verdicts, each with its number."""
 
     parts: tuple[tuple[str, int], ...]
     kind: ClassVar[str] = "shares"
 
 
 @dataclass(frozen=True)
-class Said:
-    """A statement, with its id and who says it."""
+class Statement:
+    """Statement of a text, with its id and source."""
 
     id: str
     statement: str
@@ -166,9 +166,9 @@ class Said:
 
 @dataclass(frozen=True)
 class Judged:
-    """Statements that one measurement decides."""
+    """Statements that one measurement decides, and its verdict."""
 
-    said: tuple[Said, ...]
+    statements: tuple[Statement, ...] = field(metadata={"member": "said"})
     verdict: str
     on: str
     """What the verdict depends on; mostly empty."""
@@ -203,7 +203,7 @@ Block = Text | Facts | Table | Tagged | Code | Figure | Row | Shares | Verdicts 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page with its heading."""
+    """Section of a page, with its heading."""
 
     name: str
     """The anchor; letters and hyphens."""

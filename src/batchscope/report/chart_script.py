@@ -1,4 +1,4 @@
-"""The chart library as a page needs it: the part of plotly.js that draws on x and y axes, packed.
+"""Chart library of the pages: the part of plotly.js that draws on x and y axes, packed.
 
 `plotly-cartesian.min.js.gz` holds the file of the npm package `plotly.js-cartesian-dist-min` as it is, MIT-licensed
 (`PLOTLY-LICENSE.txt`). It has every kind of trace that `charts.py` writes and is a third of the whole library, which
@@ -17,13 +17,13 @@ __all__ = ["packed", "source"]
 
 @cache
 def packed() -> str:
-    """The library as gzip in base64: what a self-contained page holds, and unpacks in the browser."""
+    """Chart library as gzip in base64: what a self-contained page holds, and unpacks in the browser."""
     return base64.b64encode(_stored()).decode("ascii")
 
 
 @cache
 def source() -> str:
-    """The library as JavaScript: what pages that share one file load."""
+    """Chart library as JavaScript: what pages that share one file load."""
     return gzip.decompress(_stored()).decode("utf-8")
 
 

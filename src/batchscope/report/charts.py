@@ -1,4 +1,4 @@
-"""The chart parts that the page uses, as Plotly's JSON. Colours are names of the page's style."""
+"""Chart parts that the pages use, as Plotly's JSON. Colours are names of the page's style."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from ..wording import bytes_, number
+from ..wording import bytes_, duration, duration_unit, number
 from .blocks import Json
 
 __all__ = [
@@ -48,23 +48,29 @@ _SYMBOLS: dict[PointMark, str] = {
     "cross": "x-thin-open",
 }
 _SIZES: dict[PointMark, int] = {"disc": 9, "small": 6, "open": 9, "arrow": 9, "cross": 8}
-_LEAST, _MOST = 1e-12, 1e18
+_LOWEST, _HIGHEST = 1e-12, 1e18
 """From edge to edge of any log axis: shapes that refer to the frame instead are drawn below the grid."""
 _MOST_LABELS = 8
+_DURATIONS = (
+    *(60.0 * minutes for minutes in (1, 2, 5, 10, 20, 30)),
+    *(3600.0 * hours for hours in (1, 2, 5, 10)),
+    *(86400.0 * m * 10.0**d for d in range(8) for m in (1, 2, 5)),
+)
+"""Seconds from a minute on that are round in minutes, hours or days."""
 
 
 def safe(text: object) -> str:
-    """A user's text as Plotly must be given it: Plotly reads some HTML tags, entities and line breaks."""
+    """Text of a user, escaped for Plotly: Plotly reads some HTML tags, entities and line breaks."""
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "% {")
 
 
 def finite(values: Iterable[float | None]) -> list[float | None]:
-    """JSON has no NaN and no infinity; five significant digits draw the same chart at half the size."""
+    """Numbers for JSON: finite, with five significant digits, which draw the same chart at half the size."""
     return [None if v is None or not math.isfinite(v) else float(f"{v:.5g}") for v in values]
 
 
 def line(x: Sequence[float], y: Sequence[float | None], *, colour: str = LINE) -> Json:
-    """A line through points."""
+    """Line through points."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -76,7 +82,7 @@ def line(x: Sequence[float], y: Sequence[float | None], *, colour: str = LINE) -
 
 
 def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], *, colour: str = BAND) -> Json:
-    """The area between two curves."""
+    """Area between two curves."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -124,9 +130,10 @@ def heat_map(
     values: Sequence[Sequence[float | None]],
     hover: Sequence[Sequence[str]],
 ) -> Json:
-    """A field of coloured cells with their values in them; less is darker. An unknown value leaves the cell empty.
+    """Heat map of coloured cells with their values in them; smaller values are darker.
 
-    Colours follow the logarithm where all values are positive and span a factor of three.
+    An unknown value leaves the cell empty. Colours follow the logarithm where all values are positive and span a factor
+    of three.
     """
     known = [v for row in values for v in row if v is not None and math.isfinite(v)]
     logarithmic = bool(known) and min(known) > 0 and max(known) / min(known) >= 3
@@ -151,23 +158,23 @@ def heat_map(
 def vertical(
     x: float, colour: str, *, dash: str = "solid", low: float | None = None, high: float | None = None
 ) -> list[Json]:
-    """A line at one batch size, with its interval as a shaded strip behind the data."""
+    """Vertical line at one batch size, with its interval as a shaded strip behind the data."""
     shapes: list[Json] = []
     if low is not None and high is not None and math.isfinite(low) and math.isfinite(high) and low < high:
-        strip = {"type": "rect", "xref": "x", "yref": "y", "x0": low, "x1": high, "y0": _LEAST, "y1": _MOST}
+        strip = {"type": "rect", "xref": "x", "yref": "y", "x0": low, "x1": high, "y0": _LOWEST, "y1": _HIGHEST}
         shapes.append({**strip, "fillcolor": colour, "opacity": 0.13, "line": {"width": 0}, "layer": "below"})
-    at = {"type": "line", "xref": "x", "yref": "y", "x0": x, "x1": x, "y0": _LEAST, "y1": _MOST, "layer": "between"}
+    at = {"type": "line", "xref": "x", "yref": "y", "x0": x, "x1": x, "y0": _LOWEST, "y1": _HIGHEST, "layer": "between"}
     return [*shapes, {**at, "line": {"color": colour, "width": 2, "dash": dash}}]
 
 
 def horizontal(y: float, colour: str, *, dash: str = "dash") -> Json:
-    """A line at one value, across the chart."""
-    at = {"type": "line", "xref": "x", "yref": "y", "x0": _LEAST, "x1": _MOST, "y0": y, "y1": y, "layer": "between"}
+    """Horizontal line at one value, across the chart."""
+    at = {"type": "line", "xref": "x", "yref": "y", "x0": _LOWEST, "x1": _HIGHEST, "y0": y, "y1": y, "layer": "between"}
     return {**at, "line": {"color": colour, "width": 1.5, "dash": dash}}
 
 
 def batch_axis(sizes: Iterable[float], title: str = "batch size (log scale)", labels: int = _MOST_LABELS) -> Json:
-    """A log axis with a tick at every power of two, of which at most `labels` have a label."""
+    """Log axis with a tick at every power of two, of which at most `labels` have a label."""
     inside = [s for s in sizes if s > 0 and math.isfinite(s)]
     low, high = min(inside, default=1.0), max(inside, default=1.0)
     first, last = math.floor(math.log2(low) + 1e-9), math.ceil(math.log2(high) - 1e-9)
@@ -180,7 +187,7 @@ def batch_axis(sizes: Iterable[float], title: str = "batch size (log scale)", la
         "tickmode": "array",
         "tickvals": [2.0**p for p in powers],
         "ticktext": [text if (i % every) == 0 else "" for i, text in enumerate(texts)],
-        "range": _padded(math.log10(low), math.log10(high), least=0.1),
+        "range": _padded(math.log10(low), math.log10(high), minimum=0.1),
     }
 
 
@@ -190,34 +197,40 @@ def log_axis(
     title: str = "",
     labels: int = _MOST_LABELS,
 ) -> Json:
-    """A log axis whose ticks are at most `labels` round numbers: 1, 2 and 5 times powers of ten if there is room."""
+    """Log axis with at most `labels` round ticks: 1, 2 and 5 times powers of ten if there is room.
+
+    Where `format` is `duration`, ticks are round in the unit in which they are written.
+    """
     inside = [v for v in values if v is not None and v > 0 and math.isfinite(v)]
     low, high = math.log10(min(inside, default=1.0)), math.log10(max(inside, default=1.0))
-    lower, upper = _padded(low, high, least=0.08)
+    lower, upper = _padded(low, high, minimum=0.08)
     return {
         **_axis(title),
         "type": "log",
         "range": [lower, upper],
-        **_ticks(_round_values(lower, upper, labels), format),
+        **_ticks(_round_values(lower, upper, labels, _DURATIONS if format is duration else ()), format),
     }
 
 
 def memory_axis(values: Sequence[float]) -> Json:
-    """A log axis in bytes with ticks at powers of two."""
+    """Log axis in bytes with ticks at powers of two."""
     axis = batch_axis(values, "", 6)
     labelled = zip(axis["tickvals"], axis["ticktext"], strict=True)
     return {**axis, "ticktext": [bytes_(v) if text else "" for v, text in labelled]}
 
 
 def value_axis(values: Iterable[float | None], format: Callable[[float], str] = number, title: str = "") -> Json:
-    """A linear axis from zero."""
+    """Linear axis from zero; ticks are round as for `log_axis`."""
     top = max((v for v in values if v is not None and math.isfinite(v)), default=1.0) or 1.0
-    ticks = _even_values(0.0, top * 1.1)
+    unit = duration_unit(top) if format is duration else 1.0
+    ticks = [v * unit for v in _even_values(0.0, top * 1.1 / unit)]
     return {**_axis(title), "type": "linear", "range": [0, top * 1.1], **_ticks(ticks, format)}
 
 
 def metric_axis(values: Sequence[Sequence[float | None]], also: float | None = None, title: str = "") -> Json:
-    """Logarithmic where all is positive and spans a factor of three; runs that blow up leave the chart at the top.
+    """Axis of a metric: logarithmic where all is positive and spans a factor of three.
+
+    Runs that blow up leave the chart at the top.
 
     Args:
         values: one sequence a curve; twice the largest first value, or the middle last one, is the top.
@@ -239,15 +252,15 @@ def metric_axis(values: Sequence[Sequence[float | None]], also: float | None = N
 
 
 def category_axis(title: str = "") -> Json:
-    """An axis of names, in the order of the data."""
+    """Axis of names, in the order of the data."""
     return {**_axis(title), "type": "category"}
 
 
 def layout(x: Json, y: Json, *, shapes: Sequence[Json] = (), height: int = 340) -> Json:
-    """The frame of every chart: transparent, without decoration."""
+    """Layout of every chart: transparent, without decoration."""
     if y["type"] == "linear":
         bottom, top = y["range"]
-        ends = {_LEAST: bottom, _MOST: top}
+        ends = {_LOWEST: bottom, _HIGHEST: top}
         shapes = [{**s, "y0": ends.get(s["y0"], s["y0"]), "y1": ends.get(s["y1"], s["y1"])} for s in shapes]
     return {
         "height": height,
@@ -285,15 +298,22 @@ def _ticks(values: Sequence[float], format: Callable[[float], str]) -> Json:
     return {"tickmode": "array", "tickvals": list(values), "ticktext": [format(v) for v in values]}
 
 
-def _round_values(lower: float, upper: float, most: int) -> list[float]:
+def _round_values(lower: float, upper: float, most: int, beyond: Sequence[float] = ()) -> list[float]:
+    """Ticks between two decimal logarithms: round numbers, from `beyond[0]` on those of `beyond` instead."""
+    start = beyond[0] if beyond else math.inf
     decades = range(math.floor(lower), math.ceil(upper) + 1)
-    for mantissas in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [m * 10.0**d for d in decades for m in mantissas if lower <= math.log10(m * 10.0**d) <= upper]
+    ticks: list[float] = []
+    for every, mantissas in enumerate(((1, 2, 5), (1, 3), (1,)), start=1):
+        ticks = [m * 10.0**d for d in decades for m in mantissas]
+        ticks = [v for v in (*(t for t in ticks if t < start), *beyond[::every]) if lower <= math.log10(v) <= upper]
         if len(ticks) <= most:
             break
     else:
         ticks = ticks[:: math.ceil(len(ticks) / most)]
-    return ticks if len(ticks) >= 3 else _even_values(10.0**lower, 10.0**upper)
+    if len(ticks) >= 3:
+        return ticks
+    unit = duration_unit(10.0**upper) if beyond else 1.0
+    return [v * unit for v in _even_values(10.0**lower / unit, 10.0**upper / unit)]
 
 
 def _even_values(low: float, high: float) -> list[float]:
@@ -304,6 +324,6 @@ def _even_values(low: float, high: float) -> list[float]:
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
 
-def _padded(low: float, high: float, *, least: float) -> list[float]:
-    pad = max(least, 0.04 * (high - low))
+def _padded(low: float, high: float, *, minimum: float) -> list[float]:
+    pad = max(minimum, 0.04 * (high - low))
     return [low - pad, high + pad]

@@ -1,4 +1,4 @@
-"""What each run says about the plan's target: the points that the charts draw."""
+"""Outcomes of runs by the plan's target: the points that the charts draw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["RunOutcome", "best_by_size", "curve_at", "hover", "outcomes", "step_
 
 
 class RunOutcome(NamedTuple):
-    """One finished run, judged by the plan's target."""
+    """Outcome of one finished run, judged by the plan's target."""
 
     id: str
     batch_size: int
@@ -31,14 +31,14 @@ class RunOutcome(NamedTuple):
 
     @property
     def examples(self) -> float:
-        """Steps times batch size."""
+        """Examples read: steps times batch size."""
         return self.steps * self.batch_size
 
 
 def outcomes(plan: Plan, runs: Sequence[StoredRun]) -> tuple[RunOutcome, ...]:
-    """What each finished run says about the plan's target, whichever target it had itself: a pilot may have had none.
+    """Outcome of each finished run by the plan's target, whichever target it had itself: a pilot may have had none.
 
-    Runs that only fix the length of a decaying schedule say nothing, nor do runs that never measured the metric.
+    Runs that only fix the length of a decaying schedule are left out, and runs that never measured the metric.
     """
     found: list[RunOutcome] = []
     for run in runs:
@@ -56,7 +56,7 @@ def outcomes(plan: Plan, runs: Sequence[StoredRun]) -> tuple[RunOutcome, ...]:
 
 
 def best_by_size(found: Sequence[RunOutcome]) -> dict[int, RunOutcome]:
-    """The run with the fewest steps to the target at each batch size where one reached it."""
+    """Runs with the fewest steps to the target at each batch size where one reached it."""
     best: dict[int, RunOutcome] = {}
     for outcome in found:
         if outcome.reached and (outcome.batch_size not in best or outcome.steps < best[outcome.batch_size].steps):
@@ -87,9 +87,9 @@ def curve_at(curve: Curve, batch_size: float) -> float | None:
 
 
 def hover(outcome: RunOutcome, *lines: str) -> str:
-    """What a point says when it is pointed at."""
-    rate = f", rate {number(outcome.lr)}" if outcome.lr else ""
-    head = f"{safe(outcome.id)}<br>batch size {count(outcome.batch_size)}{rate}"
+    """Text of a point when it is pointed at."""
+    lr = f", learning rate {number(outcome.lr)}" if outcome.lr else ""
+    head = f"{safe(outcome.id)}<br>batch size {count(outcome.batch_size)}{lr}"
     ended = "" if outcome.reached else f"{outcome.status.ending} after "
     end = f"{ended}{count(outcome.steps)} steps"
     return "<br>".join([head, end, *lines])

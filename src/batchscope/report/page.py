@@ -1,4 +1,4 @@
-"""From sections to HTML: the order of the page, the template, and the scripts that it may run."""
+"""Page as HTML from its sections: the order of the page, the template, and the scripts that it may run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _UNIT = re.compile(r"(?<=\d) (?=(?:%|µs|ms|s|min|h|days|B|[KMGTP]iB|×)(?!\w))"
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """What stands above the sections of a page."""
+    """Head of a page: what stands above its sections."""
 
     task: str
     status: str
@@ -79,14 +79,14 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """All that a page says, before it has a look."""
+    """Contents of a page: all that it says, before it is drawn."""
 
     head: Head
     sections: tuple[Section, ...]
 
 
 def contents(plan: Plan, runs: Sequence[StoredRun]) -> Contents:
-    """What the page of a plan says; see `batchscope.report.build`."""
+    """Contents of the page of a plan; see `batchscope.report.build`."""
     sections = [build(plan, runs) for build in SECTIONS]
     soonest = "soonest" if plan.objective == "time" else "with the fewest examples"
     asked = ("The batch size that reaches", str(plan.target), soonest) if plan.target else ("No target was set", "", "")
@@ -99,7 +99,7 @@ def contents(plan: Plan, runs: Sequence[StoredRun]) -> Contents:
 
 
 def draw(contents: Contents, *, shared_script: str = "") -> str:
-    """Any page as text.
+    """HTML of any page.
 
     Args:
         contents: what it says.
@@ -123,7 +123,7 @@ def draw(contents: Contents, *, shared_script: str = "") -> str:
 
 
 def tight(text: str) -> str:
-    r"""A number is not parted from its unit at the end of a line.
+    r"""Text in which no number is parted from its unit at the end of a line.
 
     >>> tight("1.9 s (1.7–2.3), 5 % of it")
     '1.9\xa0s (1.7–2.3), 5\xa0% of it'
@@ -153,5 +153,5 @@ def _source(name: str) -> str:
 
 @cache
 def _hash(script: str) -> str:
-    """What the browser compares a script with: a script that is not ours, an injected one included, never runs."""
+    """Hash that the browser compares a script with: one that is not ours, as an injected one, never runs."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -1,6 +1,8 @@
-"""The answer in words: the sentences that open the page and end the command in the terminal."""
+"""Answer in words: the sentences that open the page and end the command in the terminal."""
 
 from __future__ import annotations
+
+import math
 
 from ..store.records import Plan, PlanStatus, Predicted, Recipe, Verified
 from ..wording import bytes_, count, duration, joined, number, percent, plural, sentence, times, with_interval
@@ -11,13 +13,14 @@ __all__ = [
     "difference",
     "expected_time",
     "length_s",
+    "patience_in_words",
     "schedule_in_words",
     "summary",
 ]
 
 
 def summary(plan: Plan) -> list[str]:
-    """Sentences that a person can act on, the most important first; never empty.
+    """Sentences of an answer that a person can act on, the most important first; never empty.
 
     With a recipe: what to set, when to stop, what to expect, how sure that is, and what it gains.
     Without: why there is none, and what is known all the same.
@@ -30,7 +33,7 @@ def summary(plan: Plan) -> list[str]:
 
 
 def batches_in_words(recipe: Recipe) -> str:
-    """How a batch is put together: micro-batches, accumulation, devices; empty if it is a single one."""
+    """Composition of a batch: micro-batches, accumulation, devices; empty if it is a single one."""
     if recipe.grad_accum_steps == 1 and recipe.world_size == 1:
         return ""
     micro = f"of {count(recipe.micro_batch_size)} examples"
@@ -43,25 +46,35 @@ def batches_in_words(recipe: Recipe) -> str:
 
 
 def schedule_in_words(recipe: Recipe) -> str:
-    """The rate's course."""
+    """Schedule of the learning rate in words."""
     course = "constant" if recipe.schedule == "constant" else f"falling to zero ({recipe.schedule})"
     warm = f"after {plural(recipe.warmup_steps, 'step')} of linear warm-up" if recipe.warmup_steps else ""
     return f"{course} {warm}".strip()
 
 
 def changes_in_words(recipe: Recipe) -> str:
-    """Further settings of the optimizer; empty if none changes."""
+    """Changed settings of the optimizer besides the learning rate; empty if none changes."""
     changes = [f"{key} = {value}" for key, value in recipe.optimizer_changes.items()]
     return joined(changes) if changes else ""
 
 
+def patience_in_words(recipe: Recipe) -> str:
+    """Patience of early stopping: in epochs, below one epoch in steps where these are known; empty if it is unknown."""
+    patience, per_epoch = recipe.early_stop.patience, recipe.steps_per_epoch
+    if patience is None:
+        return ""
+    if patience < 1 and per_epoch is not None:
+        return plural(max(1, math.ceil(patience * per_epoch)), "step")
+    return _epochs(patience)
+
+
 def expected_time(predicted: Predicted | None) -> str:
-    """Predicted time to the target with its interval."""
+    """Predicted time to the target with its 90 % credible interval."""
     return with_interval(predicted.time_to_target_s, duration) if predicted else "not predicted"
 
 
 def difference(plan: Plan) -> float | None:
-    """How many times as much time (or as many examples) the current recipe takes as the recommended one."""
+    """Ratio of the time (or examples) of the current recipe to that of the recommended one."""
     if plan.current_predicted is None or plan.predicted is None:
         return None
     examples = plan.objective == "examples"
@@ -74,19 +87,19 @@ def _what_to_set(plan: Plan, recipe: Recipe) -> str:
     verb = "Keep training with" if plan.status is PlanStatus.KEEP_CURRENT else "Train with"
     batches = batches_in_words(recipe)
     size = f"batch size {count(recipe.batch_size)}" + (f" ({batches})" if batches else "")
-    rate = f"learning rate {number(recipe.lr)}" if recipe.lr is not None else "the learning rate in use there"
+    lr = f"learning rate {number(recipe.lr)}" if recipe.lr is not None else "the learning rate in use there"
     course = "" if recipe.schedule == "constant" and not recipe.warmup_steps else f", {schedule_in_words(recipe)}"
     changes = changes_in_words(recipe)
     further = f", and set {changes} in the optimizer" if changes else ""
     best = f": the best {plan.target.metric} found within {plan.within}" if plan.within and plan.target else ""
-    return f"{verb} {size} and {rate}{course}{further}{best}."
+    return f"{verb} {size} and {lr}{course}{further}{best}."
 
 
 def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
     length = f"about {plural(recipe.steps, 'step')}"
     length += f" ({_epochs(recipe.epochs)})" if recipe.epochs is not None else ""
-    patience = recipe.early_stop.patience
-    wait = f", or when nothing has improved for {_epochs(patience)}" if patience is not None else ""
+    patience = patience_in_words(recipe)
+    wait = f", or when nothing has improved for {patience}" if patience else ""
     if plan.target is None or plan.within is not None:
         return f"Train for {length}{wait}."
     return f"Stop at the first evaluation with {plan.target}, expected after {length}{wait}."
@@ -113,14 +126,14 @@ def _what_to_expect_within(plan: Plan, recipe: Recipe, predicted: Predicted) -> 
 
 
 def length_s(recipe: Recipe, predicted: Predicted) -> float | None:
-    """Seconds of all the recipe's steps."""
+    """Seconds of all steps of a recipe."""
     return recipe.steps * predicted.step_time_s.value if predicted.step_time_s.value is not None else None
 
 
 def _how_sure(plan: Plan) -> str:
     if plan.within is not None and plan.verified is not None and plan.target is not None:
-        best = f"a run at exactly this recipe came to {plan.target.metric} {number(plan.verified.metric)}"
-        return f"Expect about what it was in the search: {best} after {plural(plan.verified.steps, 'step')}."
+        best = f"{plan.target.metric} {number(plan.verified.metric)} after {plural(plan.verified.steps, 'step')}"
+        return f"A run at exactly this recipe came to {best}; expect about the same."
     sure = ""
     if plan.probability_within_5_percent is not None:
         chance = percent(plan.probability_within_5_percent)
@@ -142,7 +155,7 @@ def _against_current(plan: Plan) -> str:
     same = recipe is not None and (current.batch_size, current.lr) == (recipe.batch_size, recipe.lr)
     if same:
         return "" if plan.status is PlanStatus.KEEP_CURRENT else "This is the current recipe."
-    was = f"batch size {count(current.batch_size)} with rate {number(current.lr)}"
+    was = f"batch size {count(current.batch_size)} with learning rate {number(current.lr)}"
     if plan.within is not None:
         return f"It replaces {was}."
     if ratio is None:
@@ -163,7 +176,9 @@ def _without_recipe(plan: Plan) -> list[str]:
         sentences.append(f"The target was {plan.target}; {made}.")
     largest = plan.measured.largest_micro_batch_size
     if largest.value is not None:
-        sentences.append(f"A micro-batch of {count(largest.value)} fits; no larger one was needed or fits.")
+        limited = plan.bench is not None and plan.bench.memory_bound
+        fits = f"Micro-batches of up to {plural(largest.value, 'example')} fit into memory"
+        sentences.append(f"{fits}, and no larger ones." if limited else f"{fits}, so memory is not the reason.")
     return sentences
 
 

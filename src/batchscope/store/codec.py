@@ -1,4 +1,4 @@
-"""Records to JSON types and back: never NaN or Infinity on the way out, no member missing or unknown on the way in."""
+"""Codec of records, to JSON types and back: no NaN on the way out, no member missing or unknown on the way in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Record = TypeVar("Record")
 
 
 def encode(value: Any) -> Any:
-    """Records to JSON types; NaN and the infinities become `null`.
+    """Turn records into JSON types; NaN and the infinities become `null`.
 
     A member is called as its field is, or as the field's metadata say under `member`.
     """
@@ -36,7 +36,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(cls: type[Record], data: Any, where: str = "") -> Record:
-    """JSON types to a record.
+    """Turn JSON types into a record.
 
     Raises:
         ValueError: a member is missing, unknown, or of another type; the message names it.

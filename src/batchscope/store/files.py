@@ -1,4 +1,4 @@
-"""Files that are whole or not there: JSON, text, and what an operating system's refusal means to a user."""
+"""Atomic reading and writing of JSON and text files, and an operating system's refusals as messages for a user."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 from ..errors import StoreError
 from .codec import Record, decode, encode
 
-__all__ = ["explained", "file_sha256", "put_aside", "read_json", "read_record", "write_json", "write_text"]
+__all__ = ["explained", "file_sha256", "keep_interrupted", "read_json", "read_record", "write_json", "write_text"]
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in a file.
+    """Read the JSON in a file.
 
     Raises:
         StoreError: the file is missing, cannot be read, or is truncated.
@@ -36,7 +36,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path, cls: type[Record]) -> Record:
-    """The record in a file.
+    """Read the record in a file.
 
     Raises:
         StoreError: the file is truncated or of another schema.
@@ -74,8 +74,8 @@ def write_text(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def put_aside(path: Path) -> None:
-    """Rename to `NAME.interrupted-1.SUFFIX`, or the first number that is free."""
+def keep_interrupted(path: Path) -> None:
+    """Keep a file that an interrupted run left: `NAME.interrupted-1.SUFFIX`, or the first number that is free."""
     names = (path.with_name(f"{path.stem}.interrupted-{i}{path.suffix}") for i in itertools.count(1))
     os.replace(path, next(name for name in names if not name.exists()))
 
@@ -94,7 +94,7 @@ def explained(path: Path) -> Generator[None]:
 
 
 def file_sha256(path: Path) -> str:
-    """The hash of a file's content.
+    """SHA-256 hash of a file's content.
 
     Raises:
         StoreError: it cannot be read.

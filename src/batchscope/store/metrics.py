@@ -1,4 +1,4 @@
-"""What a metric's name says: which metric to aim at, and whether larger is better. Numbers only."""
+"""Metrics by their names: which one to aim at, and whether larger is better. Numbers only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGER_IS_BETTER = ("acc", "f1", "auc", "r2", "bleu", "precision", "recall", "s
 
 
 def target_metric(metrics: Sequence[str]) -> tuple[str, bool]:
-    """The metric to aim at when none was named, and whether larger is better.
+    """Metric to aim at when none was named, and whether larger is better.
 
     A validation loss first, then any loss, then any metric known to be better when larger.
 
@@ -48,6 +48,6 @@ def larger_is_better(metric: str) -> bool:
 
 
 def without_end(metrics: Sequence[str]) -> Target:
-    """A target on the metric to aim at that no run reaches, for runs that only look."""
+    """Target on the metric to aim at that no run reaches, for runs of a given length."""
     metric, larger = target_metric(metrics)
     return Target(metric=metric, value=sys.float_info.max * (1 if larger else -1), mode="max" if larger else "min")

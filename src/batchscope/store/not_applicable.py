@@ -1,4 +1,4 @@
-"""Why there is no measurement: one record, one form in the files, one reader. No torch.
+"""Reason why there is no measurement: one record, one form in the files, one reader. No torch.
 
 Whatever is measured on a model or a task may not apply to it. The measurement then is a `NotApplicable`; in files it is
 `{"not_applicable": reason}`, by itself or beside the names of what was to be measured.
@@ -17,7 +17,7 @@ _MEMBER = "not_applicable"
 
 @dataclass(frozen=True, kw_only=True)
 class NotApplicable:
-    """Why a probe has nothing to say about this model or task; it stands where the measurement would.
+    """Reason why a probe measures nothing on this model or task; it stands where the measurement would.
 
     >>> from batchscope.store.codec import encode
     >>> encode(NotApplicable(reason="the model has no bias"))
@@ -28,7 +28,7 @@ class NotApplicable:
 
 
 def not_applicable(found: object) -> str | None:
-    """Why there is no measurement in a note or row that was read from a file; `None` where there is one.
+    """Reason why a note or row that was read from a file holds no measurement; `None` where it holds one.
 
     >>> not_applicable({"not_applicable": "the model has no bias"}), not_applicable([1.0]), not_applicable(None)
     ('the model has no bias', None, None)

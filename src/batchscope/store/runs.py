@@ -31,7 +31,7 @@ from typing import IO, Any
 
 from ..errors import StoreError
 from .codec import Record, decode, encode
-from .files import explained, file_sha256, put_aside, read_json, read_record, write_json
+from .files import explained, file_sha256, keep_interrupted, read_json, read_record, write_json
 from .records import Row, RunConfig, RunResult
 
 __all__ = [
@@ -156,7 +156,7 @@ class Store:
         """Make a run unfinished that is to be longer; what it found is kept as `result.interrupted-1.json`."""
         result = self.root / "runs" / run_id(config) / "result.json"
         with explained(result):
-            put_aside(result)
+            keep_interrupted(result)
 
     def runs(self) -> tuple[StoredRun, ...]:
         """All runs in the folder, in the order in which they were started."""
@@ -201,7 +201,7 @@ class RunWriter:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / "rows.jsonl"
             if not rows and path.is_file() and path.stat().st_size:
-                put_aside(path)
+                keep_interrupted(path)
             if not (folder / "config.json").exists():
                 write_json(folder / "config.json", encode(config))
             self._file: IO[str] = open(path, "a" if rows else "w", encoding="utf-8")  # noqa: SIM115 - closed by finish or close

@@ -1,4 +1,5 @@
-"""What a user brings: the protocol of a task, how one is loaded, checked and made ready to run, and the built-in ones.
+"""Tasks that a user brings, and the built-in ones: their protocol, loading, preflight, and making ready to run.
 
-From here: `tasks.protocol`, `tasks.loading`, `tasks.workload`, `tasks.preflight`, variants of a task. No training here.
+From here: `tasks.protocol`, `tasks.loading`, `tasks.workload`, `tasks.preflight.check`, `tasks.variants`, and
+`tasks.batch_norm`, another variant. Nothing is trained here.
 """

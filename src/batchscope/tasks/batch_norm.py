@@ -1,9 +1,10 @@
 """Batch normalisation in any model: none, in front of each activation function, or after it; also in ghost batches.
 
 Batch normalisation (Ioffe and Szegedy 2015, algorithm 1) subtracts a batch's mean from each channel, divides by the
-batch's deviation, and then scales and shifts by two trained numbers that begin at 1 and 0. The authors put it in front
-of the activation function; whether after it is better has been argued about since, so both are here. In *ghost batches*
-(Hoffer et al. 2017) the statistics are of smaller parts, so that the noise they bring stays when the batch grows.
+batch's standard deviation, and then scales and shifts by two trained numbers that begin at 1 and 0. The authors put it
+in front of the activation function; whether after it is better has been argued about since, so both are here. In *ghost
+batches* (Hoffer et al. 2017) the statistics are of smaller parts, so that the noise they bring stays when the batch
+grows.
 
 What is changed is a task's model, and only that: `laboratory.changed(model=factory)`, with a `variant` that names it.
 """
@@ -41,7 +42,7 @@ _KINDS: Mapping[int, type[nn.Module]] = {2: nn.BatchNorm1d, 4: nn.BatchNorm2d}
 
 
 class GhostBatchNorm(_BATCH_NORM):
-    """Batch normalisation of which each `ghost` examples of a training batch have statistics of their own.
+    """Ghost batch normalisation: each `ghost` examples of a training batch have statistics of their own.
 
     A batch is cut in its order into parts of `ghost` examples; what is left over at the end joins the last part, so
     that no part is smaller, and a batch of fewer than twice as many is one part: plain batch normalisation. Running
@@ -72,7 +73,7 @@ class GhostBatchNorm(_BATCH_NORM):
         return torch.cat([normalise(part) for part in input.tensor_split(cuts)])
 
     def extra_repr(self) -> str:
-        """As torch's, and the size of a part."""
+        """Settings as torch writes them, and the size of a part."""
         return f"{super().extra_repr()}, ghost={self.ghost}"
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -139,7 +140,7 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 
 def normalised_places(workload: Workload) -> dict[str, tuple[int, int]] | NotApplicable:
-    """Where `normalised` puts batch normalisation: an activation's name, the dimensions of its input, and its channels.
+    """Places of batch normalisation by `normalised`: an activation's name, the dimensions of its input, its channels.
 
     An activation that makes the model's output is no hidden one, and left alone.
     """
@@ -165,7 +166,7 @@ def normalised_places(workload: Workload) -> dict[str, tuple[int, int]] | NotApp
 
 @dataclass
 class _Seen:
-    """What activation functions did in a trial of the loss, by name."""
+    """Activation functions as a trial of the loss saw them, by name."""
 
     shapes: dict[str, list[torch.Size]] = field(default_factory=dict)
     """Of what they received, one a call."""
@@ -216,7 +217,7 @@ def _tensors(output: Any) -> Iterator[Tensor]:
 
 
 def _why_not(name: str, shapes: Sequence[torch.Size], forwards: int) -> str | None:
-    """Why an activation function cannot be normalised; `None` where it can."""
+    """Reason why an activation function cannot be normalised; `None` where it can."""
     if len(shapes) > max(1, forwards):
         return (
             f"the activation function {name!r} is used {len(shapes)} times in a forward pass, with inputs of shape "

@@ -87,15 +87,15 @@ class DisposableModel:
             )
 
     def gradients(self, batch: Batch) -> None:
-        """Forward and backward pass; gradients add up as they do under accumulation."""
+        """Run the forward and backward pass; gradients add up as they do under accumulation."""
         self.workload.loss(self.model, batch).backward()
 
     def update(self) -> None:
-        """The optimizer's part of a step."""
+        """Run the optimizer's part of a step."""
         self.optimizer.step()
 
     def weights(self) -> Iterator[Tensor]:
-        """Parameters and buffers."""
+        """Weights of the model: parameters and buffers."""
         yield from self.model.parameters()
         yield from self.model.buffers()
 
@@ -108,7 +108,7 @@ class DisposableModel:
         return tensors_in(list(self.optimizer.state.values()))
 
     def lasting_tensors(self) -> list[Tensor]:
-        """All that stays between steps: weights, gradients, optimizer state."""
+        """Tensors that stay between steps: weights, gradients, optimizer state."""
         return [*self.weights(), *self.gradient_tensors(), *self.optimizer_state()]
 
 

@@ -1,4 +1,4 @@
-"""From what a user names (`digits`, `package.module:factory`, `path/to/file.py:factory`) to a task object."""
+"""Loading of a task by its name (`digits`, `package.module:factory`, `path/to/file.py:factory`) into an object."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LINES = {
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedTask:
-    """A task, and what it was made from.
+    """Task, and what it was made from.
 
     Attributes:
         task: the object that the factory returned.
@@ -147,7 +147,7 @@ def _module_of_file(path: Path) -> ModuleType:
 
 
 class _AlwaysFromSource(importlib.machinery.SourceFileLoader):
-    """Passes by the cached bytecode, which is stale when a file is edited twice within a second at the same length."""
+    """Loader without cached bytecode, which is stale when a file is edited twice within a second at one length."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -224,7 +224,7 @@ def _file_of(factory: Callable[..., Any]) -> str | None:
 
 
 def _sha256(files: Sequence[Path], folders: Sequence[Path]) -> str:
-    """Of the files' contents, and of the names and contents of what lies in the folders."""
+    """Hash of the files' contents, and of the names and contents of what lies in the folders."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(_content_sha256(path))

@@ -1,4 +1,4 @@
-"""The task a user brings: four methods that batchscope needs, and three that it can use.
+"""Protocol of the task a user brings: four methods that batchscope needs, and three that it can use.
 
 A task is given as a *factory*, so that every run builds a fresh model and nothing large is pickled. There is no base
 class to inherit: any object with these methods will do.
@@ -23,7 +23,7 @@ Batch = Any
 
 @runtime_checkable
 class Task(Protocol):
-    """What batchscope must know to train a model at any batch size.
+    """Task: what batchscope must know to train a model at any batch size.
 
     Optional members: `evaluate(model) -> dict[str, float]` (any key can be the target, except those that begin with
     `test_`), `batch_size(batch) -> int` (default: the first dimension of the first tensor in the batch), `collate`
@@ -70,7 +70,7 @@ class PartsTask:
         return self.compute_loss(model, batch)
 
     def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
-        """An optimizer at rate `lr`."""
+        """An optimizer at learning rate `lr`."""
         return self.make_optimizer(params, lr)
 
 
@@ -101,7 +101,7 @@ def task(
         loss: `(model, batch) -> scalar mean loss`.
         optimizer: `(params, lr) -> Optimizer`.
         evaluate: `(model) -> {metric: number}`; without it the metric is `val_loss` on `val`.
-        val: map-style validation data; without it and without `evaluate`, a part of `train` is held back.
+        val: map-style validation data; without it and without `evaluate`, a validation split is held back of `train`.
         name: what the results folder and the page call it.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A factory's settings: `KEY=VALUE` from the command line, converted by the factory's annotations."""
+"""Settings of a factory: `KEY=VALUE` from the command line, converted by the factory's annotations."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def near_miss(word: str, known: Sequence[str]) -> str:
-    """`; did you mean 'X'?` where a known word is close, else nothing."""
+    """Hint `; did you mean 'X'?` where a known word is close, else nothing."""
     close = get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 

@@ -1,4 +1,4 @@
-"""`batchscope init FILE.py`: a commented task file that runs as it is."""
+"""Template of a task, `batchscope init FILE.py`: a commented task file that runs as it is."""
 
 from __future__ import annotations
 

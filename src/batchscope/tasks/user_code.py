@@ -1,4 +1,4 @@
-"""Calling what the user wrote: an exception in there becomes one message that names it and the line."""
+"""Calls of user code: an exception in there becomes one message that names it and the line."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def explained(what: str, advice: str = "") -> Generator[None]:
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
-        said = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-        message = f"{what} raised {type(error).__name__}{f': {said}' if said else ''}{_where(error)}"
+        text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+        message = f"{what} raised {type(error).__name__}{f': {text}' if text else ''}{_where(error)}"
         raise TaskError(f"{message}; {advice}" if advice else message) from error
 
 

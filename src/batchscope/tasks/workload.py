@@ -1,21 +1,22 @@
-"""A task made ready to run: data loaded once, the optional members filled in, batches of any size in a seeded order."""
+"""Workload, a task made ready to run: data loaded once, optional members filled in, batches in a seeded order."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from ..errors import TaskError
 from ..hardware.device import Device, pick
 from ..hardware.random_state import preserved_random_state, seed_everything
+from .batches import MicroBatchSampler, first_dimension, index_stream, subset, tensors_of, to_device
 from .disposable_model import DisposableModel
 from .protocol import Batch, Task
 from .user_code import explained
@@ -23,12 +24,12 @@ from .user_code import explained
 __all__ = ["Workload", "mean_loss"]
 
 _HELD_BACK_SHARE = 0.1
-_HELD_BACK_MOST = 5000
+_HELD_BACK_AT_MOST = 5000
 _EVALUATION_CHUNK = 1000
 
 
 class Workload:
-    """A task on a device, as the bench and the training loop see it.
+    """Task on a device, as the bench and the training loop see it.
 
     Attributes:
         task: the user's object.
@@ -57,7 +58,7 @@ class Workload:
             data, self._held_back = _hold_back(data)
         self.examples = len(cast(Sized, data))
         self._data = data
-        self._tensors = None if self._collate else _tensors_of(data)
+        self._tensors = None if self._collate else tensors_of(data)
         if self._tensors is not None:
             self._tensors = tuple(t.to(self.device.torch_device) for t in self._tensors)
         self.loader_workers = 0 if self._tensors is not None else _workers_for(data, self._collate or default_collate)
@@ -116,7 +117,7 @@ class Workload:
 
     def part(self, indices: Tensor) -> Dataset[Any]:
         """The training examples at `indices` (int64, one dimension) as a data set; in memory where the whole is."""
-        return _subset(self._data, indices)
+        return subset(self._data, indices)
 
     def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Iterator[list[Batch]]:
         """For each step of an endless run, its batch as `parts` equal micro-batches, each collated by itself.
@@ -131,7 +132,7 @@ class Workload:
                 yield [self.batch(part) for part in indices.split(batch_size // parts_of(step))]
         loader = DataLoader(
             self._data,
-            batch_sampler=_MicroSampler(self.examples, batch_size, parts_of, seed),
+            batch_sampler=MicroBatchSampler(self.examples, batch_size, parts_of, seed),
             num_workers=self.loader_workers,
             collate_fn=self._collate,
             generator=torch.Generator().manual_seed(seed),
@@ -185,7 +186,7 @@ def mean_loss(
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     total, seen = 0.0, 0
-    tensors = None if collate else _tensors_of(data)
+    tensors = None if collate else tensors_of(data)
     for start in range(0, len(cast(Sized, data)), _EVALUATION_CHUNK):
         stop = min(start + _EVALUATION_CHUNK, len(cast(Sized, data)))
         if tensors is not None:
@@ -197,72 +198,6 @@ def mean_loss(
             total += float(loss(model, batch)) * size
         seen += size
     return total / seen
-
-
-def index_stream(examples: int, batch_size: int, seed: int) -> Iterator[Tensor]:
-    """Endless batches of indices: seeded permutations of all examples, one after another without gaps.
-
-    Raises:
-        ValueError: the batch is larger than the data set.
-    """
-    if batch_size > examples:
-        raise ValueError(f"batch_size {batch_size} is larger than the training set of {examples} examples")
-    generator = torch.Generator().manual_seed(seed)
-    pool = torch.randperm(examples, generator=generator)
-    while True:
-        if len(pool) < batch_size:
-            pool = torch.cat([pool, torch.randperm(examples, generator=generator)])
-        yield pool[:batch_size]
-        pool = pool[batch_size:]
-
-
-class _MicroSampler:
-    def __init__(self, examples: int, batch_size: int, parts_of: Callable[[int], int], seed: int) -> None:
-        self.examples, self.batch_size, self.parts_of, self.seed = examples, batch_size, parts_of, seed
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step, indices in enumerate(index_stream(self.examples, self.batch_size, self.seed)):
-            for part in indices.split(self.batch_size // self.parts_of(step)):
-                yield part.tolist()
-
-
-def first_dimension(batch: Batch) -> int:
-    """The first dimension of the first tensor in a batch.
-
-    Raises:
-        TaskError: the batch holds no tensor.
-    """
-    tensor = _first_tensor(batch)
-    if tensor is None or tensor.ndim == 0:
-        raise TaskError(
-            f"a batch of type {type(batch).__name__} holds no tensor with a first dimension, so its examples cannot be "
-            "counted; give the task a method batch_size(batch) -> int"
-        )
-    return tensor.shape[0]
-
-
-def _first_tensor(batch: Batch) -> Tensor | None:
-    if isinstance(batch, Tensor):
-        return batch
-    members: Sequence[Any] = ()
-    if isinstance(batch, Mapping):
-        members = list(batch.values())
-    elif isinstance(batch, list | tuple):
-        members = batch
-    return next((t for t in map(_first_tensor, members) if t is not None), None)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with every tensor in it on the device."""
-    if isinstance(batch, Tensor) or hasattr(batch, "to"):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: to_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(value, device) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(to_device(value, device) for value in batch)
-    return batch
 
 
 def _sized(data: Any) -> Dataset[Any]:
@@ -279,32 +214,18 @@ def _sized(data: Any) -> Dataset[Any]:
 
 def _hold_back(data: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any]]:
     examples = len(cast(Sized, data))
-    held = max(1, min(_HELD_BACK_MOST, round(examples * _HELD_BACK_SHARE)))
+    held = max(1, min(_HELD_BACK_AT_MOST, round(examples * _HELD_BACK_SHARE)))
     if examples - held < 2:
         raise TaskError(
             f"train_data() has {examples} examples; without evaluate() one of them is held back, and too few are left: "
             "give the task an evaluate(model) method, or more examples"
         )
     order = torch.randperm(examples, generator=torch.Generator().manual_seed(0))
-    return _subset(data, order[held:]), _subset(data, order[:held])
-
-
-def _subset(data: Dataset[Any], indices: Tensor) -> Dataset[Any]:
-    tensors = _tensors_of(data)
-    return TensorDataset(*(t[indices] for t in tensors)) if tensors is not None else Subset(data, indices.tolist())
-
-
-def _tensors_of(data: Dataset[Any]) -> tuple[Tensor, ...] | None:
-    """The tensors of a `TensorDataset` or of a part of one (`random_split`); other types may compute their examples."""
-    if type(data) is TensorDataset:
-        return data.tensors
-    if type(data) is Subset and (whole := _tensors_of(data.dataset)) is not None:
-        return tuple(t[torch.as_tensor(data.indices)] for t in whole)
-    return None
+    return subset(data, order[held:]), subset(data, order[:held])
 
 
 def _workers_for(data: Dataset[Any], collate: Callable[[list[Any]], Batch]) -> int:
-    """No workers where an example costs less than the hand-over between processes (about 0.1 ms), else up to four."""
+    """Number of loader workers: none where an example costs less than to send it (about 0.1 ms), else up to four."""
     probe = min(16, len(cast(Sized, data)))
     with explained("collating examples of train_data()"):
         collate([data[0]])

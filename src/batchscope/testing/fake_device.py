@@ -1,4 +1,4 @@
-"""For tests, ours and an implementor's: a device whose clock and memory follow a script, and a task that runs on it."""
+"""Fake device for tests: its clock and memory follow a script; with a task that runs on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["FakeDevice"]
 
 
 class FakeDevice(Device):
-    """A device of the CPU's, whose every training step takes the time and the memory that a function says.
+    """Fake device on the CPU, whose every training step takes the time and the memory that a function says.
 
     A step larger than the capacity raises `torch.OutOfMemoryError`, as a real device would.
 
@@ -66,15 +66,15 @@ class FakeDevice(Device):
         return "fake device"
 
     def clock(self) -> float:
-        """The scripted time."""
+        """Scripted time."""
         return self.now
 
     def capacity_bytes(self) -> int:
-        """The scripted capacity."""
+        """Scripted capacity."""
         return self.capacity
 
     def free_bytes(self) -> int:
-        """The scripted free memory."""
+        """Scripted free memory."""
         return self.free
 
     @contextmanager
@@ -84,7 +84,7 @@ class FakeDevice(Device):
         yield self
 
     def peak_bytes(self) -> int:
-        """The scripted peak since the last restart."""
+        """Scripted peak since the last restart."""
         return round(self._peak)
 
     def restart(self) -> None:

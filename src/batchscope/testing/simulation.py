@@ -1,4 +1,4 @@
-"""The noisy quadratic model: training whose true course is known, for testing fits and searches against.
+"""Simulation by the noisy quadratic model: training whose true course is known, for testing fits and searches against.
 
 Each coordinate `i` has the loss `h_i θ_i² / 2` and the stochastic gradient `h_i θ_i + ξ_i` with independent Gaussian
 `ξ_i` of variance `c_i / batch_size`. Under SGD with momentum `m` (PyTorch's form: `v ← m v + g`, `θ ← θ - lr v`) the
@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 
 
 class Tuned(NamedTuple):
-    """The best constant rate at a batch size, and what it reaches the target in."""
+    """Tuned training: the best constant learning rate at a batch size, and what it reaches the target in."""
 
     lr: float
     steps: float
@@ -42,19 +42,19 @@ class Tuned(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedRun:
-    """One run's evaluations, or their expectation; the last axis runs along `steps`."""
+    """Simulated evaluations of one run, or their expectation; the last axis runs along `steps`."""
 
     steps: Array
     """Shape (evaluations,)."""
     loss: Array
-    """Shape (rates or seeds, evaluations)."""
+    """Shape (learning rates or seeds, evaluations)."""
     square_gradient: Array
     """`|G|²` of the noiseless gradient, shape as `loss`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoisyQuadratic:
-    """A noisy quadratic model with a target for its loss.
+    """Noisy quadratic model with a target for its loss.
 
     Raises:
         ValueError: momentum is outside [0, 1), or the target is not between 0 and 1 times the first loss.
@@ -102,11 +102,11 @@ class NoisyQuadratic:
 
     @property
     def highest_lr(self) -> float:
-        """The rate at which the noiseless iteration stops converging: `2 (1 + m) / h_max`."""
+        """The learning rate at which the noiseless iteration stops converging: `2 (1 + m) / h_max`."""
         return 2.0 * (1.0 + self.momentum) / float(self.curvature[0])
 
     def noise_scale(self, square_gradient: ArrayLike) -> Array:
-        """tr(Σ) ÷ |G|², in examples, for the squared gradients of a `SimulatedRun`."""
+        """Gradient noise scale tr(Σ) ÷ |G|², in examples, for the squared gradients of a `SimulatedRun`."""
         return float(self.variance.sum()) / np.asarray(square_gradient, dtype=np.float64)
 
     def expected(self, batch_size: float, lr: ArrayLike, *, max_steps: int = 1_000_000) -> SimulatedRun:
@@ -114,13 +114,13 @@ class NoisyQuadratic:
 
         Args:
             batch_size: examples a step; `inf` switches the noise off.
-            lr: one rate or several, shape (rates,).
+            lr: one learning rate or several, shape (learning rates,).
             max_steps: where to stop.
 
         Returns:
-            The course of every rate, step 0 included. A diverging rate ends in infinities.
+            The course of every learning rate, step 0 included. A diverging learning rate ends in infinities.
 
-        Cost: about `resolution · log2(max_steps)` updates of (rates x dimensions) 2 x 2 matrices.
+        Cost: about `resolution · log2(max_steps)` updates of (learning rates x dimensions) 2 x 2 matrices.
         """
         return _course(list(self._expected_points(batch_size, lr, max_steps)))
 
@@ -129,11 +129,11 @@ class NoisyQuadratic:
 
         Args:
             batch_size: examples a step; `inf` switches the noise off.
-            lr: one rate or several, shape (rates,).
-            max_steps: a rate that has not arrived by then gets `inf`.
+            lr: one learning rate or several, shape (learning rates,).
+            max_steps: a learning rate that has not arrived by then gets `inf`.
 
         Returns:
-            Steps for every rate, shape (rates,).
+            Steps for every learning rate, shape (learning rates,).
         """
         passage = _Passage(self.target, np.size(lr))
         for step, loss, _ in self._expected_points(batch_size, lr, max_steps):
@@ -143,14 +143,14 @@ class NoisyQuadratic:
         return passage.steps
 
     def tuned(self, batch_size: float, *, max_steps: int = 1_000_000) -> Tuned:
-        """The constant rate that reaches the target soonest in expectation.
+        """The constant learning rate that reaches the target soonest in expectation.
 
         Args:
             batch_size: examples a step; `inf` switches the noise off.
-            max_steps: no rate may need more.
+            max_steps: no learning rate may need more.
 
         Returns:
-            The rate, within 0.5 %, and its steps; steps are `inf` where no rate arrives.
+            The learning rate, within 0.5 %, and its steps; steps are `inf` where no learning rate arrives.
         """
         ratio = math.sqrt(2.0)
         best = self._fastest(batch_size, self.highest_lr * ratio ** np.arange(-32, 0.5), max_steps)
@@ -162,11 +162,11 @@ class NoisyQuadratic:
     def sample(
         self, batch_size: float, lr: float, *, seeds: int = 1, seed: int = 0, max_steps: int = 1_000_000
     ) -> SimulatedRun:
-        """Runs with their noise drawn, exact in distribution at the evaluated steps.
+        """Sample runs with their noise drawn, exact in distribution at the evaluated steps.
 
         Args:
             batch_size: examples a step.
-            lr: the rate.
+            lr: the learning rate.
             seeds: how many independent runs.
             seed: of the first; the others follow from it.
             max_steps: where to stop.
@@ -183,7 +183,7 @@ class NoisyQuadratic:
 
         Args:
             batch_size: examples a step.
-            lr: the rate.
+            lr: the learning rate.
             seeds: how many independent runs.
             seed: of the first; the others follow from it.
             max_steps: a run that has not arrived by then gets `inf`.
@@ -198,21 +198,21 @@ class NoisyQuadratic:
                 break
         return passage.steps
 
-    def _fastest(self, batch_size: float, rates: Array, max_steps: int) -> Tuned:
-        passage = _Passage(self.target, rates.size)
-        for step, loss, _ in self._expected_points(batch_size, rates, max_steps):
+    def _fastest(self, batch_size: float, lrs: Array, max_steps: int) -> Tuned:
+        passage = _Passage(self.target, lrs.size)
+        for step, loss, _ in self._expected_points(batch_size, lrs, max_steps):
             passage.add(step, loss)
             if np.isfinite(passage.steps).any():
                 break
-        return Tuned(float(rates[np.argmin(passage.steps)]), float(passage.steps.min()))
+        return Tuned(float(lrs[np.argmin(passage.steps)]), float(passage.steps.min()))
 
     def _expected_points(self, batch_size: float, lr: ArrayLike, max_steps: int) -> Iterator[tuple[int, Array, Array]]:
-        rates = np.atleast_1d(np.asarray(lr, dtype=np.float64))
-        mean = self._start(rates.size)
-        covariance = np.zeros((2, 2, rates.size, self.dimensions))
+        lrs = np.atleast_1d(np.asarray(lr, dtype=np.float64))
+        mean = self._start(lrs.size)
+        covariance = np.zeros((2, 2, lrs.size, self.dimensions))
         with np.errstate(over="ignore", invalid="ignore"):
             yield 0, *self._readings(mean[0] ** 2)
-            for step, jump in self._jumps(batch_size, rates, max_steps):
+            for step, jump in self._jumps(batch_size, lrs, max_steps):
                 mean = np.einsum("ij...,j...->i...", jump.transition, mean)
                 covariance = jump.spread(covariance)
                 yield step, *self._readings(mean[0] ** 2 + covariance[0, 0])
@@ -235,16 +235,16 @@ class NoisyQuadratic:
     def _readings(self, second_moment: Array) -> tuple[Array, Array]:
         return 0.5 * second_moment @ self.curvature, second_moment @ self.curvature**2
 
-    def _jumps(self, batch_size: float, rates: Array, max_steps: int) -> Iterator[tuple[int, _Jump]]:
-        jump, gap, step = self._one_step(batch_size, rates), 1, 0
+    def _jumps(self, batch_size: float, lrs: Array, max_steps: int) -> Iterator[tuple[int, _Jump]]:
+        jump, gap, step = self._one_step(batch_size, lrs), 1, 0
         while step < max_steps:
             if step >= 2 * gap * self.resolution and step % (2 * gap) == 0:
                 jump, gap = jump.doubled(), 2 * gap
             step += gap
             yield step, jump
 
-    def _one_step(self, batch_size: float, rates: Array) -> _Jump:
-        lr, h = np.broadcast_arrays(rates[:, None], self.curvature)
+    def _one_step(self, batch_size: float, lrs: Array) -> _Jump:
+        lr, h = np.broadcast_arrays(lrs[:, None], self.curvature)
         ones = np.ones_like(h)
         transition = np.stack([np.stack([1 - lr * h, -lr * self.momentum]), np.stack([h, self.momentum * ones])])
         shape = np.stack([np.stack([lr**2, -lr]), np.stack([-lr, ones])])
@@ -253,7 +253,7 @@ class NoisyQuadratic:
 
 @dataclass(frozen=True)
 class _Jump:
-    """Some steps at once: `x ← transition x + noise`; both arrays have shape (2, 2, rates, dimensions)."""
+    """Jump of some steps at once: `x ← transition x + noise`; both arrays have shape (2, 2, lrs, dimensions)."""
 
     transition: Array
     noise: Array

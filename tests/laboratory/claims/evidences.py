@@ -10,8 +10,9 @@ from batchscope.laboratory.claims.evidence import TaskResults
 from batchscope.laboratory.claims.plan import FEW, FIXED, LONG, ClaimsPlan
 from batchscope.laboratory.records import EXAMPLES_OF_RUN, Length, Study, StudyQuestion
 from batchscope.laboratory.summary import row_of, summarise
-from batchscope.store.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
+from batchscope.store.records import Environment, Row, RunStatus, Target
 from batchscope.store.runs import StoredRun
+from batchscope.testing import evaluation, stored_run
 
 EXAMPLES = 1000
 PLAN = ClaimsPlan(batch_sizes=(10, 40, 200), lrs=(0.01, 0.1), seeds=(0, 1, 2), epochs=10)
@@ -34,48 +35,25 @@ def run(
     more: Sequence[Row] = (),
 ) -> StoredRun:
     """A finished run with an evaluation an epoch."""
-    config = RunConfig(
-        task="made up",
-        settings={**({"variant": variant} if variant else {}), EXAMPLES_OF_RUN: examples},
-        batch_size=batch_size,
-        micro_batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-        target=TARGET,
-        max_steps=10**6,
-        purpose="study",
-    )
     rows: list[Row] = []
     for i in range(round(epochs) + 1):
         found = dict(course(batch_size, lr, seed, float(i)))
         train = {name: found.pop(name) for name in list(found) if name.startswith("train_")}
         step = round(i * examples / batch_size)
-        rows.append(
-            {
-                "kind": "evaluation",
-                "step": step,
-                "examples": i * examples,
-                "device_seconds": 1e-3 * step,
-                "train_loss": train["train_loss_eval"] if i else None,
-                "metrics": found,
-            }
-        )
+        rows.append(evaluation(step, found, examples=i * examples, train_loss=train["train_loss_eval"] if i else None))
         rows.append({"kind": "train_part", "step": step, "examples": 100, "metrics": train})
-    last, first = rows[-2]["metrics"], rows[0]["metrics"]
-    result = RunResult(
+    last = rows[-2]["metrics"]
+    return stored_run(
+        batch_size,
+        lr,
+        (*rows, *more),
+        name=f"{variant or 'grid'}-{batch_size}-{lr:g}-{seed}",
         status=RunStatus.DIVERGED if math.isnan(last["val_loss"]) else RunStatus.OUT_OF_STEPS,
-        message="",
-        steps=rows[-2]["step"],
-        examples=round(epochs) * examples,
-        device_seconds=rows[-2]["device_seconds"],
-        steps_to_target=None,
-        first=first,
-        last=last,
-        best=last,
-        best_step=rows[-2]["step"],
+        settings={**({"variant": variant} if variant else {}), EXAMPLES_OF_RUN: examples},
+        seed=seed,
+        target=TARGET,
+        purpose="study",
     )
-    identity = f"{variant or 'grid'}-{batch_size}-{lr:g}-{seed}"
-    return StoredRun(id=identity, config=config, result=result, rows=(*rows, *more))
 
 
 def evidence(

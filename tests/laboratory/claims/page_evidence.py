@@ -13,8 +13,9 @@ from batchscope.laboratory.claims.plan import FEW, FIXED, LONG, ClaimsPlan, tria
 from batchscope.laboratory.claims.records import Claims
 from batchscope.laboratory.records import EXAMPLES_OF_RUN, Length, Study, StudyQuestion
 from batchscope.laboratory.summary import row_of, summarise
-from batchscope.store.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
+from batchscope.store.records import Environment, Row, Target
 from batchscope.store.runs import StoredRun
+from batchscope.testing import evaluation, stored_run
 
 EXAMPLES = 1000
 PLAN = ClaimsPlan(batch_sizes=(10, 40, 200), lrs=(0.01, 0.1), seeds=(0, 1, 2), epochs=8)
@@ -40,34 +41,19 @@ def run_of(
         metrics = {"val_loss": val, "val_accuracy": 1 - val / 4, "test_loss": val + 0.01, "test_accuracy": 1 - val / 4}
         at: dict[str, Any] = {"step": step, "examples": epoch * examples}
         rows += [
-            {"kind": "evaluation", **at, "device_seconds": step * 1e-3, "train_loss": train, "metrics": metrics},
+            evaluation(step, metrics, examples=epoch * examples, train_loss=train),
             {"kind": "train_part", **at, "metrics": {"train_loss_eval": train, "train_accuracy_eval": 1 - train / 4}},
             {"kind": "weights", "step": step, "all": {"distance": step**0.5 * shift}, "layers": {}},
         ]
-    config = RunConfig(
-        task="t",
+    return stored_run(
+        batch_size,
+        lr,
+        rows,
+        name=f"{variant or 'grid'}-{batch_size}-{lr}-{seed}",
         settings={"variant": variant, EXAMPLES_OF_RUN: examples} if variant else {},
-        batch_size=batch_size,
-        micro_batch_size=batch_size,
-        lr=lr,
         seed=seed,
-        max_steps=10**6,
         purpose="study",
     )
-    last = rows[-3]["metrics"]
-    result = RunResult(
-        status=RunStatus.OUT_OF_STEPS,
-        message="",
-        steps=rows[-3]["step"],
-        examples=rows[-3]["examples"],
-        device_seconds=1.0,
-        steps_to_target=None,
-        first=rows[0]["metrics"],
-        last=last,
-        best=last,
-        best_step=0,
-    )
-    return StoredRun(id=f"{variant or 'grid'}-{batch_size}-{lr}-{seed}", config=config, rows=tuple(rows), result=result)
 
 
 def all_runs() -> Iterator[StoredRun]:

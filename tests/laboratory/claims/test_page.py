@@ -124,8 +124,8 @@ def test_every_statement_stands_once_in_a_section_with_its_verdict(made: Any) ->
     for build in CLAIMS_SECTIONS:
         section = build(claims, evidence)
         for item in items_of(section.blocks):
-            shown.update(said.id for said in item.said)
-            verdicts |= {said.id: item.verdict for said in item.said}
+            shown.update(said.id for said in item.statements)
+            verdicts |= {said.id: item.verdict for said in item.statements}
     assert set(shown) == set(statements())
     assert set(shown.values()) == {1}
     assert verdicts == {claim.id: claim.verdict.value for claim in claims.claims}
@@ -141,7 +141,7 @@ def test_contradictions_are_complete_and_each_pair_has_two_sides() -> None:
         apart |= {frozenset((a, b)) for a in first for b in second}
     assert against <= apart
     drawn = [block for block in disputes.build(claims, evidence).blocks if isinstance(block, Dispute)]
-    ids = Counter(said.id for block in drawn for side in block.sides for item in side for said in item.said)
+    ids = Counter(said.id for block in drawn for side in block.sides for item in side for said in item.statements)
     assert set(ids) == {i for both in against for i in both}
     assert set(ids.values()) == {1}
     assert len({block.name for block in drawn}) == len(drawn) == 5
@@ -168,7 +168,7 @@ def test_a_contradiction_ends_as_its_verdicts_say() -> None:
 def test_statements_that_one_measurement_decides_stand_together() -> None:
     claims, _ = found()
     items = judged(claim for claim in claims.claims if claim.id in ("S0.5a", "S2.7b", "S3.7d"))
-    assert sorted(sorted(said.id for said in item.said) for item in items) == [["S0.5a", "S2.7b"], ["S3.7d"]]
+    assert sorted(sorted(said.id for said in item.statements) for item in items) == [["S0.5a", "S2.7b"], ["S3.7d"]]
 
 
 def test_every_comparison_is_a_sentence_of_its_own() -> None:
@@ -225,7 +225,7 @@ def test_definitions_are_folded_at_the_end() -> None:
     last = words.build(claims, evidence).blocks[-1]
     assert isinstance(last, Verdicts)
     assert last.title == "10 definitions, checked in real runs"
-    assert all(statements()[said.id].kind is Kind.DEFINITION for item in last.items for said in item.said)
+    assert all(statements()[said.id].kind is Kind.DEFINITION for item in last.items for said in item.statements)
 
 
 def test_the_summary_counts_the_verdicts() -> None:

@@ -29,8 +29,9 @@ from batchscope.laboratory.studies.batch_norm.readings import drift_course, fina
 from batchscope.laboratory.studies.batch_norm.sections import sections
 from batchscope.laboratory.summary import row_of, summarise
 from batchscope.report.page import draw
-from batchscope.store.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
+from batchscope.store.records import Environment, Row, RunStatus, Target
 from batchscope.store.runs import StoredRun
+from batchscope.testing import evaluation, stored_run
 
 METRIC = Target(metric="val_loss", value=-1.0, mode="min")
 EXAMPLES = 100
@@ -53,25 +54,21 @@ def run_of(
     for epoch, value in enumerate(losses):
         step = epoch * EXAMPLES // batch_size
         metrics = {"val_loss": value, "val_accuracy": 1 - value / 10, "test_accuracy": 0.9}
-        at = {"step": step, "examples": epoch * EXAMPLES, "device_seconds": float(epoch), "train_loss": None}
-        rows.append({"kind": "evaluation", **at, "metrics": metrics})
+        rows.append(evaluation(step, metrics, examples=epoch * EXAMPLES, device_seconds=float(epoch)))
         part = {"train_loss_eval": value / 2, "train_accuracy_eval": 0.95}
         rows.append({"kind": "train_part", "step": step, "examples": EXAMPLES, "metrics": part})
         layers = {name: {"drift": values[epoch]} for name, values in (drifts or {}).items()}
         rows.append({"kind": "activations", "step": step, "layers": layers})
-    steps = (len(losses) - 1) * EXAMPLES // batch_size
-    config = RunConfig(
-        task="t", settings={"variant": variant}, batch_size=batch_size, micro_batch_size=batch_size, lr=lr, seed=seed,
-        max_steps=1000, purpose="study",
-    )  # fmt: skip
-    last = {"val_loss": losses[-1]}
-    status = RunStatus.DIVERGED if diverged else RunStatus.OUT_OF_STEPS
-    result = RunResult(
-        status=status, message="", steps=steps, examples=steps * batch_size, device_seconds=1.0, steps_to_target=None,
-        last=last, best=last, best_step=0, first=last,
-    )  # fmt: skip
-    name = f"{variant}-b{batch_size}-lr{lr}-s{seed}".replace(" ", "-").replace(",", "")
-    return StoredRun(id=name, config=config, rows=tuple(rows), result=result)
+    return stored_run(
+        batch_size,
+        lr,
+        rows,
+        name=f"{variant}-b{batch_size}-lr{lr}-s{seed}".replace(" ", "-").replace(",", ""),
+        status=RunStatus.DIVERGED if diverged else RunStatus.OUT_OF_STEPS,
+        settings={"variant": variant},
+        seed=seed,
+        purpose="study",
+    )
 
 
 def study_of(runs: Sequence[StoredRun], *, seeds: Sequence[int] = (0, 1), **measured: Any) -> Study:

@@ -18,8 +18,9 @@ from batchscope.laboratory.studies.batch_norm.measure import (
     refusal,
 )
 from batchscope.probes.covariate_shift import measure_covariate_shift
+from batchscope.tasks.batches import index_stream
 from batchscope.tasks.protocol import task
-from batchscope.tasks.workload import Workload, index_stream
+from batchscope.tasks.workload import Workload
 
 BATCH = 12
 

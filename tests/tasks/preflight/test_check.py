@@ -109,7 +109,7 @@ def test_without_evaluate_a_part_is_held_back_and_said() -> None:
     found = check(Workload(Bare()))
     assert list(found.metrics) == ["val_loss"]
     assert found.max_batch_size == 54
-    assert any("val_loss is measured on 6 training examples, held back" in note for note in found.notes)
+    assert any("a validation split of 6 training examples, held back" in note for note in found.notes)
 
 
 def generator_states() -> tuple[Any, ...]:

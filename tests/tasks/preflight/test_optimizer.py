@@ -29,7 +29,7 @@ class Deaf(torch.optim.SGD):
     [
         (
             lambda params, lr: torch.optim.SGD(params, lr=0.1),
-            r"ignores lr: asked for 0.001 its rate is 0.1, asked for 0.0005 it is 0.1",
+            r"ignores lr: asked for 0.001 its learning rate is 0.1, asked for 0.0005 it is 0.1",
         ),
         (
             lambda params, lr: Deaf(params, lr=lr),
@@ -69,7 +69,7 @@ def test_what_is_legitimate_but_worth_saying() -> None:
     assert run(make_optimizer=last_layer).notes == (
         "the optimizer leaves 1 of 2 parameter tensors as they are (weight, ...)",
     )
-    assert run(make_optimizer=two_rates).notes == ("parameter group 1 keeps its rate 0.5 whatever lr is",)
+    assert run(make_optimizer=two_rates).notes == ("parameter group 1 keeps its learning rate 0.5 whatever lr is",)
     assert run(make_optimizer=lambda params, lr: sgd(params, lr / 10)).notes == (
-        "asked for lr=0.001, the optimizer's rate is 0.0001; recommended rates are those of lr",
+        "asked for lr=0.001, the optimizer's learning rate is 0.0001; what is recommended is lr",
     )

@@ -126,7 +126,7 @@ def ratio_of_paired_means(pairs: Pairs, unit: str = "") -> Estimate:
 
 
 def _fieller(pairs: Sequence[tuple[float, float]], a: float, b: float) -> tuple[float | None, float | None]:
-    """Both roots in r of `(a − r b)² = t² var(a − r b) / n`."""
+    """Ends by Fieller, both roots in r of `(a − r b)² = t² var(a − r b) / n`."""
     n = len(pairs)
     if n < 2:
         return None, None

@@ -77,9 +77,9 @@ def ratio_of_standard_deviations(over: Sequence[float], under: Sequence[float]) 
 def ratio_of_relative_standard_deviations(pairs: Pairs) -> Estimate:
     """Ratio of the standard deviations of two quantities measured in pairs, each relative to its own mean.
 
-    With `c = √(mean(x²) − x̄²) / |x̄|` it is `c(a) / c(b)`. The interval of its logarithm is Student's with n − 1 degrees
-    of freedom and the jackknife's standard error `√((n − 1)/n Σ (f₍ᵣ₎ − f̄)²)`, f₍ᵣ₎ being the value without pair r
-    (Efron and Stein 1981). SciPy has no jackknife.
+    With `c = √(mean(x²) − x̄²) / |x̄|` it is `c(a) / c(b)`. The interval of its logarithm is Student's with n − 1
+    degrees of freedom and the jackknife's standard error `√((n − 1)/n Σ (f₍ᵣ₎ − f̄)²)`, f₍ᵣ₎ being the value without
+    pair r (Efron and Stein 1981). SciPy has no jackknife.
 
     Args:
         pairs: one a repeat; a and b of a pair may depend on each other.

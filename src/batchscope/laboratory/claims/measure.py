@@ -27,8 +27,7 @@ from ...probes.sharpness import measure_box_sharpness
 from ...store.not_applicable import NotApplicable
 from ...store.runs import StoredRun
 from ...tasks.batch_norm import Where, has_batch_norm, normalised
-from ...tasks.fixed_start import fixed_start
-from ...tasks.subsets import with_few_examples
+from ...tasks.variants import same_initial_weights, with_few_examples
 from ...tasks.workload import Workload
 from ...training.counted_run import count_run
 from ..engine import Laboratory
@@ -165,7 +164,7 @@ class ClaimsLaboratory:
                 return
             length = Length(unit="epochs", amount=plan.epochs / 2)
             arm = Arm(batch_size=plan.middle, lr=lr, length=length, variant=order_variant(where))
-            same = laboratory.changed(model=fixed_start(task.task.model, plan.seeds[0]))
+            same = laboratory.changed(model=same_initial_weights(task.task.model, plan.seeds[0]))
             for number in range(plan.orders):
                 laboratory.run(arm, plan.seeds[0] + number, workload=same)
 

@@ -1,1 +1,4 @@
-"""The page's sections, one file each; each has a `build(plan, runs)` that returns a section, whatever is missing."""
+"""Sections of the page of a plan, one file each: `build(plan, runs)` returns a section, whatever is missing.
+
+From here: nothing but to `report.page`, which has their order. A section imports no other section.
+"""

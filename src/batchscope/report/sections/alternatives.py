@@ -1,4 +1,4 @@
-"""The recipes that are better for another purpose, beside the recommended and the current one."""
+"""Alternatives: the recipes that are better for another purpose, beside the recommended and the current one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("why"),
     Column("batch size", numeric=True),
-    Column("rate", numeric=True),
+    Column("learning rate", numeric=True),
     Column("time", numeric=True),
     Column("steps", numeric=True),
     Column("examples", numeric=True),
@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """One row a recipe; left out where a length of training was asked for."""
+    """Section with one row a recipe; left out where a length of training was asked for."""
     if plan.within is not None:
         return Section("alternatives", "Alternatives", ())
     found = rows(plan)
@@ -35,13 +35,16 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         blocks = (Text((f"The {'table' if plan.table else 'search'} names no other recipe.",)),)
         blocks += (Table(COLUMNS, found, emphasised=0),) if len(found) > 1 else ()
     else:
-        what = "Each is the best for what it is named after; times and memory with their 90 % intervals."
+        what = (
+            "Each is the best for what it is named after. Times have 90 % credible intervals, memory a margin of at "
+            "least 5 % either way."
+        )
         blocks = (Table(COLUMNS, found, emphasised=0 if plan.recipe else None), Text((what,), tone="note"))
     return Section("alternatives", "Alternatives", blocks)
 
 
 def rows(plan: Plan) -> tuple[tuple[str, ...], ...]:
-    """The recommended recipe, the current one, then the alternatives."""
+    """Rows: the recommended recipe, the current one, then the alternatives."""
     found = [row("recommended", plan.recipe, plan.predicted)] if plan.recipe else []
     if plan.current is not None and plan.current != plan.recipe:
         found.append(row("current", plan.current, plan.current_predicted))
@@ -49,7 +52,7 @@ def rows(plan: Plan) -> tuple[tuple[str, ...], ...]:
 
 
 def row(why: str, recipe: Recipe, predicted: Predicted | None) -> tuple[str, ...]:
-    """One recipe in words."""
+    """Row of one recipe."""
     parts = f"{count(recipe.micro_batch_size)} × {count(recipe.grad_accum_steps)}"
     parts += f" × {count(recipe.world_size)} devices" if recipe.world_size > 1 else ""
     setting = (why, count(recipe.batch_size), number(recipe.lr))

@@ -1,4 +1,4 @@
-"""The recipes for other targets of the same metric, which the same runs pass on their way; left out where none is."""
+"""Easier targets: recipes for other targets of the same metric, which the same runs pass on their way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("target"),
     Column("batch size", numeric=True),
-    Column("rate", numeric=True),
+    Column("learning rate", numeric=True),
     Column("time", numeric=True),
     Column("steps", numeric=True),
     Column("examples", numeric=True),
@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """The hardest target first: the one that the search was for."""
+    """Section with one row a target, the hardest first: the one that the search was for; empty without easier ones."""
     if not plan.easier_targets or plan.target is None:
         return Section("targets", "Easier targets", ())
     rows = [row(EasierTarget(target=plan.target, recipe=plan.recipe, predicted=plan.predicted))]
@@ -33,7 +33,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
 
 
 def row(easier: EasierTarget) -> tuple[str, ...]:
-    """One target in words."""
+    """Row of one target."""
     recipe, predicted = easier.recipe, easier.predicted
     if recipe is None or predicted is None:
         return (str(easier.target), "not reached", "", "", "", "")
@@ -48,15 +48,15 @@ def row(easier: EasierTarget) -> tuple[str, ...]:
 
 
 def conclude(plan: Plan) -> str:
-    """What the table says."""
+    """Conclusion from the table."""
     sizes = [e.recipe.batch_size for e in plan.easier_targets if e.recipe is not None]
-    said = "All rows follow from the same runs, which pass the easier targets on their way."
+    conclusion = "All rows follow from the same runs, which pass the easier targets on their way."
     if plan.recipe is None or not sizes:
-        return said
+        return conclusion
     own = plan.recipe.batch_size
     if plan.recipe.schedule != "constant":
-        said += " The rate stays constant in those of the easier ones."
+        conclusion += " The learning rate stays constant in those of the easier ones."
     if all(size == own for size in sizes):
-        return f"{said} The best batch size is the same for each."
+        return f"{conclusion} The best batch size is the same for each."
     listed = joined([count(size) for size in sizes])
-    return f"{said} Batch size {count(own)} is best for the hardest, {listed} for the others."
+    return f"{conclusion} Batch size {count(own)} is best for the hardest, {listed} for the others."

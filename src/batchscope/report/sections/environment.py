@@ -1,4 +1,4 @@
-"""Where the measurements were made, and with what."""
+"""Environment: where the measurements were made, and with what."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """Versions and device."""
+    """Section with versions and device."""
     here = plan.environment
     pairs = [
         ("device", f"{here.device_name} ({here.device})" if here.device_name else here.device),

@@ -1,4 +1,4 @@
-"""Step time, throughput and memory against micro-batch size: what the hardware makes of a batch."""
+"""Hardware: step time, throughput and memory against micro-batch size."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TITLE = "Step time, throughput and memory"
 
 
 class Hardware(NamedTuple):
-    """Everything that the three figures and their captions need."""
+    """Data of the three figures and their captions."""
 
     times: tuple[tuple[int, float], ...]
     """Micro-batch size and seconds of a step."""
@@ -49,12 +49,12 @@ class Hardware(NamedTuple):
 
     @property
     def throughput(self) -> tuple[tuple[int, float], ...]:
-        """Micro-batch size and examples a second."""
+        """Pairs of micro-batch size and examples per second."""
         return tuple((b, b / s) for b, s in self.times if s > 0)
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """Three figures side by side, or those that there are numbers for."""
+    """Section with three figures side by side, or those that there are numbers for."""
     if plan.bench is None:
         return Section("hardware", TITLE, (Text(("The hardware was not measured: nothing to draw.",)),))
     data = collect(plan, plan.bench)
@@ -76,7 +76,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
 
 
 def collect(plan: Plan, bench: Bench) -> Hardware:
-    """The readings in order of size."""
+    """Collect the readings in order of size."""
     micro = plan.recipe.micro_batch_size if plan.recipe is not None else None
     return Hardware(
         tuple(sorted((b, s) for b, s in bench.profile.step_time_s if s > 0)),
@@ -92,44 +92,46 @@ def collect(plan: Plan, bench: Bench) -> Hardware:
 
 
 def draw_step_time(data: Hardware) -> Figure:
-    """Seconds of a step."""
+    """Figure of the time of a step."""
     (small, fast), (large, slow) = data.times[0], data.times[-1]
     if len(data.times) == 1:
-        said = f"A step of {count(small)} examples takes {duration(fast)}; one reading cannot tell its fixed cost."
+        caption = f"A step of {count(small)} examples takes {duration(fast)}; one reading cannot tell its fixed cost."
     else:
-        said = f"{count(large // max(1, small))} times the examples take {times(slow / fast)} the time: "
-        said += f"{duration(fast)} for a step of {count(small)}, {duration(slow)} for {count(large)}."
+        caption = f"{count(large // max(1, small))} times the examples take {times(slow / fast)} the time: "
+        caption += f"{duration(fast)} for a step of {count(small)}, {duration(slow)} for {count(large)}."
     if data.knee.value is not None:
-        said += f" Fixed and per-example cost are equal at the knee, {with_interval(data.knee, number)} examples."
+        caption += f" Fixed and per-example cost are equal at the knee, {with_interval(data.knee, number)} examples."
     axis = log_axis([s for _, s in data.times], duration)
-    return _draw("step-time", "time of a step (log scale)", data, data.times, axis, duration, said)
+    return _draw("step-time", "time of a step (log scale)", data, data.times, axis, duration, caption)
 
 
 def draw_throughput(data: Hardware) -> Figure:
-    """Examples a second."""
+    """Figure of the throughput."""
     best_size, best = max(data.throughput, key=lambda pair: pair[1])
-    enough = next(b for b, rate in data.throughput if rate >= 0.9 * best)
-    said = f"Up to {number(best)} examples/s, at {count(best_size)}; "
-    said += f"from about {count(enough)} on, throughput is within 10 % of that."
+    enough = next(b for b, throughput in data.throughput if throughput >= 0.9 * best)
+    caption = f"Up to {number(best)} examples/s, at {count(best_size)}; "
+    caption += f"micro-batches from about {count(enough)} up are within 10 % of that."
     if data.micro is not None and data.micro_time_s is not None:
         here = data.micro / data.micro_time_s
-        said += f" The recipe's micro-batch of {count(data.micro)} gets about {percent(min(1.0, here / best))} of it."
-    axis = value_axis([rate for _, rate in data.throughput])
-    return _draw("throughput", "examples per second", data, data.throughput, axis, _rate, said)
+        caption += (
+            f" The recipe's micro-batch of {count(data.micro)} gets about {percent(min(1.0, here / best))} of it."
+        )
+    axis = value_axis([throughput for _, throughput in data.throughput])
+    return _draw("throughput", "examples per second", data, data.throughput, axis, _throughput, caption)
 
 
 def draw_memory(data: Hardware) -> Figure:
-    """Peak memory against the limit."""
+    """Figure of peak memory against the limit."""
     checked = "verified by one real step" if data.verified else "predicted, not tried"
-    said = f"The largest micro-batch is {count(data.largest)} ({checked})"
-    said += "; memory sets it." if data.memory_bound else "; memory does not set it."
+    caption = f"The largest micro-batch is {count(data.largest)} ({checked})"
+    caption += "; memory sets it." if data.memory_bound else "; memory does not set it."
     last_size, last = data.memory[-1]
     if data.limit is not None:
-        said += f" A step of {count(last_size)} needs {bytes_(last)} of {bytes_(data.limit)}."
+        caption += f" A step of {count(last_size)} needs {bytes_(last)} of {bytes_(data.limit)}."
     close = data.limit is not None and data.limit <= 30 * last
     values = [m for _, m in data.memory] + ([float(data.limit)] if close and data.limit is not None else [])
     axis = memory_axis(values)
-    figure = _draw("memory", "peak memory (log scale)", data, data.memory, axis, bytes_, said, knee=False)
+    figure = _draw("memory", "peak memory (log scale)", data, data.memory, axis, bytes_, caption, knee=False)
     if not close or data.limit is None:
         return figure
     figure.layout["shapes"].append(horizontal(data.limit, CENSORED))
@@ -137,7 +139,7 @@ def draw_memory(data: Hardware) -> Figure:
     return Figure(figure.name, figure.title, figure.data, figure.layout, figure.caption, keys)
 
 
-def _rate(x: float) -> str:
+def _throughput(x: float) -> str:
     return f"{number(x)} examples/s"
 
 

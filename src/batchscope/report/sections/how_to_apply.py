@@ -17,7 +17,7 @@ TITLE = "How to apply it"
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """The program, with what it leaves to the reader."""
+    """Section with the program, and what it leaves to the reader."""
     if plan.recipe is None:
         return Section("apply", TITLE, (Text(("Without a recommendation there is nothing to apply.",)),))
     notes = [
@@ -33,16 +33,16 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
 
 
 def program(plan: Plan, recipe: Recipe) -> str:
-    """Python that trains with the recipe until the target, the end of patience, or the last step."""
+    """Python program that trains with the recipe until the target, the end of patience, or the last step."""
     parts = [_loader(recipe), _optimizer(recipe), _schedule(recipe), _loop(plan, recipe)]
     return "\n".join(part for part in parts if part)
 
 
 def last_step(plan: Plan, recipe: Recipe) -> int:
-    """Where training ends at the latest.
+    """Step at which training ends at the latest.
 
-    A decaying rate fixes the length, and so may the question; otherwise a run may go on to the upper end of the
-    predicted interval.
+    A decaying learning rate fixes the length, and so may the question; otherwise a run may go on to the upper end of
+    the predicted interval.
     """
     if recipe.schedule != "constant" or plan.predicted is None or plan.within is not None:
         return recipe.steps
@@ -62,8 +62,8 @@ def _loader(recipe: Recipe) -> str:
 
 
 def _optimizer(recipe: Recipe) -> str:
-    rate = f"lr={recipe.lr:.4g})" if recipe.lr is not None else "lr=lr)  # the rate in use at this batch size"
-    lines = [f"optimizer = make_optimizer(model.parameters(), {rate}"]
+    lr = f"lr={recipe.lr:.4g})" if recipe.lr is not None else "lr=lr)  # the learning rate in use at this batch size"
+    lines = [f"optimizer = make_optimizer(model.parameters(), {lr}"]
     if recipe.optimizer_changes:
         lines.append("for group in optimizer.param_groups:")
         lines += [f"    group[{str(key)!r}] = {_literal(value)}" for key, value in recipe.optimizer_changes.items()]
@@ -71,7 +71,7 @@ def _optimizer(recipe: Recipe) -> str:
 
 
 def _literal(value: object) -> str:
-    """A setting as Python; JSON has lists where optimizers want tuples."""
+    """Setting as Python; JSON has lists where optimizers want tuples."""
     return repr(tuple(value)) if isinstance(value, list) else repr(value)
 
 

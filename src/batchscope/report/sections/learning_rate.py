@@ -1,4 +1,4 @@
-"""Learning rate against batch size: which rates were tried, how they ended, and the rule fitted through the best."""
+"""Learning rate against batch size: those that were tried, how they ended, and the rule fitted through the best."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ STEPS = (
 
 
 class Tried(NamedTuple):
-    """A run, and its steps ÷ the fewest steps of any run at the same batch size."""
+    """Run that reached the target, with its steps ÷ the fewest steps of any run at the same batch size."""
 
     outcome: RunOutcome
     ratio: float
 
 
-class Rates(NamedTuple):
-    """Everything that the figure and its caption need."""
+class LearningRates(NamedTuple):
+    """Data of the figure and its caption."""
 
     curve: Curve | None
     classes: tuple[tuple[Tried, ...], ...]
@@ -55,24 +55,24 @@ class Rates(NamedTuple):
     unreached: tuple[RunOutcome, ...]
     diverged: tuple[RunOutcome, ...]
     exponent: float | None
-    """Slope of the fitted line in log rate against log batch size, over the range drawn."""
+    """Slope of the fitted line in log learning rate against log batch size, over the range drawn."""
     recipe: tuple[int, float] | None
     recipe_range: tuple[float, float] | None
-    """The fitted interval at the recipe's batch size."""
+    """Fitted 90 % interval at the recipe's batch size."""
     current: tuple[int, float] | None
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """The figure, or why there is none."""
+    """Section with the figure, or why there is none."""
     data = collect(plan, runs)
     title = "Learning rate against batch size"
     if data.curve is None and not (any(data.classes) or data.unreached or data.diverged):
-        why = "The table has no learning rates." if plan.table else "No rate was tried for this target and none fitted."
-        return Section("rate", title, (Text((why,)),))
-    return Section("rate", title, (draw(data),))
+        why = "The table has no learning rates." if plan.table else "Neither tried nor fitted for this target."
+        return Section("learning-rates", title, (Text((why,)),))
+    return Section("learning-rates", title, (draw(data),))
 
 
-def collect(plan: Plan, runs: Sequence[StoredRun]) -> Rates:
+def collect(plan: Plan, runs: Sequence[StoredRun]) -> LearningRates:
     """Class the runs by how far above the best at their batch size they ended."""
     found = tuple(o for o in outcomes(plan, runs) if o.lr > 0)
     best = best_by_size(found)
@@ -86,7 +86,7 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> Rates:
         low = curve_at(Curve(batch_size=curve.batch_size, value=curve.low, low=(), high=()), recipe.batch_size)
         high = curve_at(Curve(batch_size=curve.batch_size, value=curve.high, low=(), high=()), recipe.batch_size)
         interval = (low, high) if low is not None and high is not None else None
-    return Rates(
+    return LearningRates(
         curve,
         classes,
         tuple(o for o in found if not o.reached and o.status is not RunStatus.DIVERGED),
@@ -99,24 +99,24 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> Rates:
 
 
 def exponent(curve: Curve | None) -> float | None:
-    """The slope between the ends of the fitted line, both axes logarithmic."""
+    """Exponent of the rule: the slope between the ends of the fitted line, both axes logarithmic."""
     if curve is None or len(curve.batch_size) < 2 or min(curve.value) <= 0:
         return None
     return math.log(curve.value[-1] / curve.value[0]) / math.log(curve.batch_size[-1] / curve.batch_size[0])
 
 
-def draw(data: Rates) -> Figure:
-    """The chart."""
+def draw(data: LearningRates) -> Figure:
+    """Figure with every run, the fitted rule, the recipe and the current one."""
     traces: list[Json] = []
     keys: list[Key] = []
     everything = [t.outcome for c in data.classes for t in c] + [*data.unreached, *data.diverged]
     sizes: list[float] = [o.batch_size for o in everything]
-    rates: list[float] = [o.lr for o in everything]
+    lrs: list[float] = [o.lr for o in everything]
     if (curve := data.curve) is not None:
         traces += [band(curve.batch_size, curve.low, curve.high), line(curve.batch_size, curve.value)]
-        keys += [Key("line", LINE, "fitted"), Key("band", BAND, "90 % interval")]
+        keys += [Key("line", LINE, "fitted"), Key("band", BAND, "90 % credible interval")]
         sizes += curve.batch_size
-        rates += [*curve.value, *curve.low, *curve.high]
+        lrs += [*curve.value, *curve.low, *curve.high]
     for i in reversed(range(len(STEPS))):
         if data.classes[i]:
             texts = [hover(t.outcome, f"{number(t.ratio)} × the fewest at this size") for t in data.classes[i]]
@@ -134,15 +134,15 @@ def draw(data: Rates) -> Figure:
         if at is not None and not (mark == "dash" and at == data.recipe):
             shapes += vertical(at[0], colour, dash="dash" if mark == "dash" else "solid")
             sizes.append(at[0])
-            rates.append(at[1])
+            lrs.append(at[1])
             keys.append(
                 Key("dash" if mark == "dash" else "line", colour, f"{label}: {number(at[1])} at {count(at[0])}")
             )
-    frame = layout(batch_axis(sizes), log_axis(rates), shapes=shapes, height=400)
+    frame = layout(batch_axis(sizes), log_axis(lrs), shapes=shapes, height=400)
     return Figure("learning-rate", "learning rate (log scale)", tuple(traces), frame, conclude(data), tuple(keys))
 
 
-def _without_target(data: Rates) -> tuple[tuple[tuple[RunOutcome, ...], PointMark, str, str], ...]:
+def _without_target(data: LearningRates) -> tuple[tuple[tuple[RunOutcome, ...], PointMark, str, str], ...]:
     return (
         (data.unreached, "open", CENSORED, "not reached, or stopped as too slow"),
         (data.diverged, "cross", CURRENT, "diverged"),
@@ -153,25 +153,27 @@ def _points(found: Sequence[RunOutcome], texts: Sequence[str], mark: PointMark, 
     return points([o.batch_size for o in found], [o.lr for o in found], texts, mark=mark, colour=colour)
 
 
-def conclude(data: Rates) -> str:
-    """What the figure says."""
-    said: list[str] = []
+def conclude(data: LearningRates) -> str:
+    """Conclusion from the figure."""
+    sentences: list[str] = []
     if data.curve is not None and data.exponent is not None:
         first, last = data.curve.batch_size[0], data.curve.batch_size[-1]
-        said.append(
-            f"From batch size {count(first)} to {count(last)} the fitted rate grows as batch size to the power "
-            f"{number(round(data.exponent, 2))}: {times(2**data.exponent)} for each doubling "
+        sentences.append(
+            f"From batch size {count(first)} to {count(last)} the fitted learning rate grows as batch size to the "
+            f"power {number(round(data.exponent, 2))}: {times(2**data.exponent)} for each doubling "
             "(1.41 would be the square-root rule, 2 the linear one)."
         )
     if data.recipe is not None and data.recipe_range is not None:
-        at, rate = data.recipe
+        at, lr = data.recipe
         interval = f"{number(data.recipe_range[0])}–{number(data.recipe_range[1])}"
-        said.append(f"At the recommended {count(at)} the interval is {interval}; the recipe has {number(rate)}.")
+        sentences.append(
+            f"At the recommended {count(at)} its 90 % interval is {interval}; the recipe has {number(lr)}."
+        )
     if data.diverged:
         lowest = min(data.diverged, key=lambda o: o.lr)
-        several = "all with rates of at least" if len(data.diverged) > 1 else "with rate"
-        said.append(f"{plural(len(data.diverged), 'run')} diverged, {several} {number(lowest.lr)}.")
+        several = "all with learning rates of at least" if len(data.diverged) > 1 else "with learning rate"
+        sentences.append(f"{plural(len(data.diverged), 'run')} diverged, {several} {number(lowest.lr)}.")
     reached = sum(len(c) for c in data.classes)
-    if not said:
-        said.append(f"{plural(reached, 'run')} reached the target; no rule could be fitted through them.")
-    return " ".join(said)
+    if not sentences:
+        sentences.append(f"{plural(reached, 'run')} reached the target; no rule could be fitted through them.")
+    return " ".join(sentences)

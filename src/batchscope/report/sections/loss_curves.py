@@ -1,4 +1,4 @@
-"""Every run's course, against steps, examples or seconds."""
+"""Loss curves: the course of every run, against steps, examples or seconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLOURS = 8
 
 
 class ThinnedRun(NamedTuple):
-    """One run, thinned."""
+    """Course of one run, thinned to few points."""
 
     id: str
     batch_size: int
@@ -36,7 +36,7 @@ class ThinnedRun(NamedTuple):
 
 
 class Courses(NamedTuple):
-    """Everything that the figure and its caption need."""
+    """Data of the figure and its caption."""
 
     runs: tuple[ThinnedRun, ...]
     metric: str
@@ -45,11 +45,11 @@ class Courses(NamedTuple):
     fewest_examples: ThinnedRun | None
     endings: dict[RunStatus, int]
     milestone: float | None
-    """Where runs were set aside."""
+    """Value at which runs were paused."""
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """The figure, or why there is none."""
+    """Section with the figure, or why there is none."""
     data = collect(plan, runs)
     if not data.runs:
         return Section("curves", "Loss curves", (Text(("No run has been evaluated after a step of training.",)),))
@@ -80,22 +80,22 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> Courses:
 
 
 def milestone(plan: Plan, runs: Sequence[StoredRun]) -> float | None:
-    """The value at which runs were set aside; none where no run ended at it."""
-    aside = [run for run in runs if run.result is not None and run.result.status is RunStatus.PAUSED]
+    """Milestone at which runs were paused; none where no run ended at it."""
+    paused = [run for run in runs if run.result is not None and run.result.status is RunStatus.PAUSED]
     goal = plan.target
     if plan.within is not None:
         goal = best_value([run for run in runs if run.config.purpose == "pilot"])
-    found = milestone_of(runs[0].rows, goal) if aside and goal is not None else None
+    found = milestone_of(runs[0].rows, goal) if paused and goal is not None else None
     if found is None:
         return None
-    passed = [steps_to_target(run.rows, found) for run in aside]
-    earlier = [steps_to_target(run.rows[:-1], found) for run in aside]
+    passed = [steps_to_target(run.rows, found) for run in paused]
+    earlier = [steps_to_target(run.rows[:-1], found) for run in paused]
     ended_there = any(now is not None and before is None for now, before in zip(passed, earlier, strict=True))
     return found.value if ended_there else None
 
 
 def course(run: StoredRun, metric: str) -> ThinnedRun:
-    """One run's evaluations after step 0, thinned evenly with the last kept."""
+    """Course of one run: its evaluations after step 0, thinned evenly with the last kept."""
     rows = [row for row in run.rows if row.get("kind") == "evaluation" and row.get("step", 0) > 0]
     if len(rows) > MOST_POINTS:
         chosen = sorted({round(i * (len(rows) - 1) / (MOST_POINTS - 1)) for i in range(MOST_POINTS)})
@@ -125,7 +125,7 @@ def _shared_metric(runs: Sequence[StoredRun]) -> str:
 
 
 def draw(data: Courses) -> Figure:
-    """The chart: one trace a run, coloured by batch size; two switches exchange its axes."""
+    """Figure with one trace a run, coloured by batch size; two switches exchange its axes."""
     sizes = sorted({c.batch_size for c in data.runs})
     colours = {b: f"var(--size-{_shade(i, len(sizes))})" for i, b in enumerate(sizes)}
     width = 1.8 if len(data.runs) <= 30 else 1.0
@@ -134,7 +134,7 @@ def draw(data: Courses) -> Figure:
     if data.target is not None:
         keys.append(Key("dash", MARKED, f"target {number(data.target)}"))
     if data.milestone is not None:
-        keys.append(Key("dot", MARKED, f"milestone {number(data.milestone)}, where runs were set aside"))
+        keys.append(Key("dot", MARKED, f"milestone {number(data.milestone)}, where runs were paused"))
     across, up = _horizontal(data), _vertical(data)
     first = {**across.options[0].layout, **up.options[0].layout}
     frame = layout(first["xaxis"], first["yaxis"], shapes=first["shapes"], height=440)
@@ -147,7 +147,8 @@ def _shade(index: int, of: int) -> int:
 
 
 def _trace(course: ThinnedRun, colour: str, width: float) -> Json:
-    name = f"{safe(course.id)}<br>batch size {count(course.batch_size)}, rate {number(course.lr)}: {course.status}"
+    recipe = f"batch size {count(course.batch_size)}, learning rate {number(course.lr)}"
+    name = f"{safe(course.id)}<br>{recipe}: {course.status}"
     return {
         "type": "scatter",
         "mode": "lines" if len(course.steps) > 1 else "markers",
@@ -194,32 +195,18 @@ def _vertical(data: Courses) -> Switch:
 
 
 def conclude(data: Courses) -> str:
-    """What the figure says."""
+    """Conclusion from the figure."""
     most_first = sorted(data.endings.items(), key=lambda pair: -pair[1])
-    endings = [f"{plural(n, 'run')} {_VERBS[status]}" for status, n in most_first]
-    said = [f"{joined(endings)}." if endings else f"{plural(len(data.runs), 'run')}, none finished."]
+    endings = [f"{plural(n, 'run')} {status.ending}" for status, n in most_first]
+    sentences = [f"{joined(endings)}." if endings else f"{plural(len(data.runs), 'run')}, none finished."]
     fast, lean = data.fewest_steps, data.fewest_examples
     if fast is not None and lean is not None:
-        quick = f"batch size {count(fast.batch_size)} at rate {number(fast.lr)}"
+        quick = f"batch size {count(fast.batch_size)} at learning rate {number(fast.lr)}"
         if fast.id == lean.id:
-            said.append(f"One run was the quickest both in steps and in examples: {quick}.")
+            sentences.append(f"One run was the quickest both in steps and in examples: {quick}.")
         else:
-            frugal = f"batch size {count(lean.batch_size)} at rate {number(lean.lr)}"
-            said.append(
+            frugal = f"batch size {count(lean.batch_size)} at learning rate {number(lean.lr)}"
+            sentences.append(
                 f"In steps {quick} was the quickest, in examples {frugal}: the best depends on what a step costs."
             )
-    return " ".join(said)
-
-
-_VERBS = {
-    RunStatus.REACHED: "reached the target",
-    RunStatus.OUT_OF_STEPS: "ran out of steps",
-    RunStatus.BEHIND: "stopped as too slow",
-    RunStatus.DIVERGED: "diverged",
-    RunStatus.STALLED: "stalled",
-    RunStatus.LEVELLED_OFF: "levelled off",
-    RunStatus.OVERFIT: "overfitted",
-    RunStatus.OUT_OF_TIME: "ran out of time",
-    RunStatus.PAUSED: "set aside",
-    RunStatus.STOPPED_EARLY: "stopped early",
-}
+    return " ".join(sentences)

@@ -1,4 +1,4 @@
-"""The gradient noise scale along training, in blocks of steps."""
+"""Gradient noise scale along training, in blocks of steps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 TITLE = "Gradient noise scale along training"
 BLOCKS = 8
-LEAST_READINGS = 4
+FEWEST_READINGS = 4
 """Fewer readings than this make no block: the ratio of a few steps says nothing."""
 MOST_RUNS = 4
 
 
 class Trail(NamedTuple):
-    """One run's blocks."""
+    """Blocks of one run."""
 
     id: str
     batch_size: int
@@ -30,7 +30,7 @@ class Trail(NamedTuple):
 
 
 class NoiseScale(NamedTuple):
-    """Everything that the figure and its caption need."""
+    """Data of the figure and its caption."""
 
     trails: tuple[Trail, ...]
     whole: Estimate
@@ -38,7 +38,7 @@ class NoiseScale(NamedTuple):
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """The figure, or why there is none."""
+    """Section with the figure, or why there is none."""
     data = collect(plan, runs)
     if not any(b.value is not None for t in data.trails for b in t.blocks):
         return Section("noise", TITLE, (Text((why_not(data, runs),)),))
@@ -46,12 +46,12 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
 
 
 def collect(plan: Plan, runs: Sequence[StoredRun]) -> NoiseScale:
-    """The runs with the most readings, cut into blocks."""
+    """Collect the runs with the most readings, cut into blocks."""
     trails: list[tuple[int, Trail]] = []
     for run in runs:
         rows = [row for row in run.rows if row.get("kind") == "noise" and row.get("groups", 0) > 1]
         found = trace(rows, examples=plan.examples_in_training_set or None, blocks=BLOCKS)
-        if len(rows) >= LEAST_READINGS:
+        if len(rows) >= FEWEST_READINGS:
             trails.append((len(rows), Trail(run.id, run.config.batch_size, found)))
     chosen = sorted(trails, key=lambda pair: -pair[0])[:MOST_RUNS]
     recipe = plan.recipe.batch_size if plan.recipe is not None else None
@@ -59,7 +59,7 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> NoiseScale:
 
 
 def draw(data: NoiseScale) -> Figure:
-    """The chart."""
+    """Figure with the blocks of each run, the whole run and the recommended batch size."""
     traces: list[Json] = []
     keys: list[Key] = []
     steps: list[float] = []
@@ -97,31 +97,31 @@ def _estimate(block: NoiseBlock) -> Estimate:
 
 
 def conclude(data: NoiseScale) -> str:
-    """What the figure says."""
+    """Conclusion from the figure."""
     trail = next(t for t in data.trails if any(b.value is not None for b in t.blocks))
     known = [b.value for b in trail.blocks if b.value is not None]
-    least, most = min(known), max(known)
-    said = f"Block by block the noise scale is {number(known[0])} examples at first and {number(known[-1])} at last"
-    said += f", between {number(least)} and {number(most)}" if {least, most} != {known[0], known[-1]} else ""
-    said += f" ({with_interval(data.whole, number)} over the whole run)." if data.whole.value is not None else "."
+    lowest, highest = min(known), max(known)
+    caption = f"Block by block the noise scale is {number(known[0])} examples at first and {number(known[-1])} at last"
+    caption += f", between {number(lowest)} and {number(highest)}" if {lowest, highest} != {known[0], known[-1]} else ""
+    caption += f" ({with_interval(data.whole, number)} over the whole run)." if data.whole.value is not None else "."
     if data.recipe is not None:
-        if data.recipe < least / 2:
-            said += f" The recommended {count(data.recipe)} is below it throughout: noise dominates each step."
-        elif data.recipe > most * 2:
-            said += f" The recommended {count(data.recipe)} is above it throughout: steps average out most noise."
+        if data.recipe < lowest / 2:
+            caption += f" The recommended {count(data.recipe)} is below it throughout: noise dominates each step."
+        elif data.recipe > highest * 2:
+            caption += f" The recommended {count(data.recipe)} is above it throughout: steps average out most noise."
         else:
-            said += f" The recommended {count(data.recipe)} is of the same order."
+            caption += f" The recommended {count(data.recipe)} is of the same order."
     open_blocks = sum(b.value is None for t in data.trails for b in t.blocks)
     if open_blocks:
-        said += f" In {count(open_blocks)} further blocks it was larger than could be measured."
+        caption += f" In {count(open_blocks)} further blocks it was larger than could be measured."
     ratio = "Each point is a block ratio, the mean tr(Σ) of a block of steps ÷ its mean ‖G‖²"
-    return f"{said} {ratio}; its 90 % interval shows when you point at it."
+    return f"{caption} {ratio}; its 90 % Fieller interval shows when you point at it."
 
 
 def why_not(data: NoiseScale, runs: Sequence[StoredRun]) -> str:
-    """Why there is nothing to draw."""
+    """Reason why there is nothing to draw."""
     if not any(row.get("kind") == "noise" for run in runs for row in run.rows):
         return "The gradient noise scale was not measured: it needs micro-batch groups of independent examples."
     if data.trails:
         return "In every block of steps the noise hid the gradient: the noise scale is larger than could be measured."
-    return f"There are fewer than {LEAST_READINGS} readings of the gradient noise scale, too few for a block."
+    return f"There are fewer than {FEWEST_READINGS} readings of the gradient noise scale, too few for a block."

@@ -1,4 +1,4 @@
-"""What limits the answer."""
+"""Notes: what limits the answer."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ if TYPE_CHECKING:
     from ...store.runs import StoredRun
 
 ALWAYS = (
-    "Intervals are 90 % intervals of the measurements and fits named in the evidence; what no measurement covers, "
-    "such as other data or another target, they do not cover either."
+    "Predicted steps, examples and times have 90 % credible intervals, memory has a margin of at least 5 % either way, "
+    "by the measurements and fits named in the evidence; what no measurement covers, such as other data or another "
+    "target, they do not cover either."
 )
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """The plan's notes, and what its status implies."""
-    said = [sentence(note) for note in plan.notes]
+    """Section with the plan's notes, and what its status implies."""
+    sentences = [sentence(note) for note in plan.notes]
     if plan.status is PlanStatus.EXTRAPOLATED:
-        said.append("The recommended batch size lies outside those that were trained: make a run there first.")
+        sentences.append("The recommended batch size lies outside those that were trained: make a run there first.")
     if plan.recipe is not None and plan.verified is None:
-        said.append("The recipe itself was not run.")
+        sentences.append("The recipe itself was not run.")
     if plan.table is not None:
-        said.append(f"Nothing was measured here: all numbers follow from those in {plan.table}.")
+        sentences.append(f"Nothing was measured here: all numbers follow from those in {plan.table}.")
     if any(run.result is None for run in runs):
-        said.append("Some runs are unfinished; they appear in the loss curves only.")
-    return Section("notes", "Notes and limits", (Text((*said, ALWAYS)),))
+        sentences.append("Some runs are unfinished; they appear in the loss curves only.")
+    return Section("notes", "Notes and limits", (Text((*sentences, ALWAYS)),))

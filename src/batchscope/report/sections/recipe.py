@@ -1,4 +1,4 @@
-"""The answer: status, the sentences to act on, and the numbers to set."""
+"""Recipe: status, the sentences to act on, and the numbers to set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STATUS_IN_WORDS = {
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """The first thing on the page."""
+    """Section that opens the page."""
     sentences = summary(plan)
     status = Text((sentence(plan.message),) if plan.message else (), tone="status", badge=f"{plan.status.value}")
     if plan.recipe is None:
@@ -43,7 +43,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
 
 
 def facts(plan: Plan, recipe: Recipe) -> tuple[tuple[str, str], ...]:
-    """What to set and what to expect, as names and values."""
+    """Facts to set and to expect, as names and values."""
     batches = batches_in_words(recipe)
     return (
         ("batch size", count(recipe.batch_size) + (f" = {batches}" if batches else "")),
@@ -75,7 +75,7 @@ def _epochs(recipe: Recipe) -> str:
 
 
 def closest_approach(plan: Plan, runs: Sequence[StoredRun]) -> str:
-    """The run that came nearest to the target, in words."""
+    """Run that came nearest to the target, in words."""
     target = plan.target
     if target is None:
         return "There was no target to reach."
@@ -86,6 +86,6 @@ def closest_approach(plan: Plan, runs: Sequence[StoredRun]) -> str:
     if not tried:
         return f"No finished run has a value of {target.metric}."
     value, nearest = (min if target.mode == "min" else max)(tried, key=lambda pair: pair[0])
-    where = f"batch size {count(nearest.config.batch_size)} and rate {number(nearest.config.lr)}"
+    where = f"batch size {count(nearest.config.batch_size)} and learning rate {number(nearest.config.lr)}"
     step = nearest.result.best_step if nearest.result else 0
     return f"The closest approach to {target} was {number(value)}, at step {count(step)} of a run with {where}."

@@ -1,4 +1,4 @@
-"""Every run in one line."""
+"""Runs of the search, each in one line, with a legend."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...store.records import Plan
+from ...store.records import RUN_PURPOSES, Plan, RunStatus
 from ...wording import count, duration, number, plural
-from ..blocks import Column, Section, Table, Text
+from ..blocks import Column, Facts, Section, Table, Text
 from ..outcomes import outcomes
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """A table that can be unfolded."""
+    """Section with a table that can be unfolded, and what its words mean."""
     if not runs:
         return Section("runs", "Runs", (Text(("No run was made.",)),))
     metric = plan.target.metric if plan.target is not None else "val_loss"
@@ -24,7 +24,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         Column("run"),
         Column("purpose"),
         Column("batch size", numeric=True),
-        Column("rate", numeric=True),
+        Column("learning rate", numeric=True),
         Column("seed", numeric=True),
         Column("ended"),
         Column("steps", numeric=True),
@@ -34,11 +34,21 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     )
     passages = {o.id: o.steps for o in outcomes(plan, runs) if o.reached}
     table = Table(columns, tuple(row(run, metric, passages.get(run.id)) for run in runs))
-    return Section("runs", f"All {plural(len(runs), 'run')}" if len(runs) > 1 else "The run", (table,), folded=True)
+    title = f"All {plural(len(runs), 'run')}" if len(runs) > 1 else "The run"
+    return Section("runs", title, (table, Facts(legend(runs))), folded=True)
+
+
+def legend(runs: Sequence[StoredRun]) -> tuple[tuple[str, str], ...]:
+    """Meanings of the purposes and the endings that occur among the runs."""
+    purposes = {run.config.purpose for run in runs}
+    endings = {run.result.status for run in runs if run.result is not None} - {RunStatus.REACHED}
+    words = [(purpose, meaning) for purpose, meaning in RUN_PURPOSES.items() if purpose in purposes]
+    words += [(e.ending, e.meaning.removeprefix(e.ending).lstrip(": ")) for e in RunStatus if e in endings]
+    return tuple(words)
 
 
 def row(run: StoredRun, metric: str, passage: float | None) -> tuple[str, ...]:
-    """One run in words."""
+    """Row of one run."""
     config, result = run.config, run.result
     settings = (run.id, config.purpose, count(config.batch_size), number(config.lr or None), count(config.seed))
     if result is None:

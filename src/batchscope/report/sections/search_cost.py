@@ -1,4 +1,4 @@
-"""What the search took."""
+"""Cost of the search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """The price in time, and what it is worth."""
+    """Section with the cost in time, and in trainings at the recipe."""
     cost = plan.search
     if plan.table is not None:
         return Section("cost", "What the measurements cost", (Text((_of_table(plan),)),))
@@ -26,10 +26,10 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         ("examples read", number(cost.examples)),
     ]
     if cost.run_equivalents is None:
-        worth = "Without a predicted time to the target, the price cannot be put in runs at the recipe."
+        worth = "Without a predicted time to the target, the cost cannot be put in trainings at the recipe."
     else:
-        pairs.append(("in runs at the recipe", number(cost.run_equivalents)))
-        worth = f"The search trained {times(cost.run_equivalents)} as long as one run at the recipe takes."
+        pairs.append(("in trainings at the recipe", number(cost.run_equivalents)))
+        worth = f"The search trained {times(cost.run_equivalents)} as long as one training at the recipe takes."
         worth += pays_after(plan)
     return Section("cost", "What the search cost", (Text((worth,)), Facts(tuple(pairs))))
 
@@ -39,12 +39,12 @@ def _of_table(plan: Plan) -> str:
     held = f"{plan.table} holds {plural(cost.runs, 'run')}"
     if cost.run_equivalents is None:
         return f"{held}; nothing was trained for this answer."
-    worth = f"together they trained as long as {number(cost.run_equivalents)} runs at the recipe take"
+    worth = f"together they trained as long as {number(cost.run_equivalents)} trainings at the recipe take"
     return f"{held}; {worth}, and nothing was trained for this answer."
 
 
 def pays_after(plan: Plan) -> str:
-    """After how many runs the saving over the current recipe has paid for the search; empty where there is none."""
+    """Sentence on the runs after which the search has paid for itself; empty where nothing is saved."""
     if plan.predicted is None or plan.current_predicted is None or plan.within is not None:
         return ""
     before, after = plan.current_predicted.time_to_target_s.value, plan.predicted.time_to_target_s.value

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Tradeoff(NamedTuple):
-    """Everything that the two figures and their captions need."""
+    """Data of the two figures and their captions."""
 
     steps: Curve | None
     examples: Curve | None
@@ -47,11 +47,11 @@ class Tradeoff(NamedTuple):
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """Two figures side by side, or why there are none."""
+    """Section with two figures side by side, or why there are none."""
     data = collect(plan, runs)
     title = "Steps and examples against batch size"
     if data.steps is None and data.examples is None and not (data.best or data.censored):
-        return Section("steps", title, (Text(("No finished run was after this target, and no curve was fitted.",)),))
+        return Section("steps", title, (Text(("No finished run had this target, and no curve was fitted.",)),))
     return Section("steps", title, (Row((draw_steps(data), draw_examples(data))),))
 
 
@@ -88,34 +88,34 @@ def _above_lowest(curve: Curve | None, size: int | None) -> float | None:
 
 
 def draw_steps(data: Tradeoff) -> Figure:
-    """Steps against batch size."""
+    """Figure of steps to the target against batch size."""
     critical = data.critical.value
     if critical is None:
-        said = "A critical batch size could not be fitted, so it is open where a larger batch stops saving steps."
+        caption = "A critical batch size could not be fitted, so it is open where a larger batch stops saving steps."
     else:
-        said = (
+        caption = (
             f"Well below the critical batch size, {with_interval(data.critical, count)}, doubling the batch nearly "
             "halves the steps; well above it, hardly a step is saved."
         )
     if data.steps_ratio is not None and data.recipe is not None:
-        said += f" The recipe's {count(data.recipe)} needs {times(data.steps_ratio)} the fewest steps drawn."
-    return _draw("steps-to-target", "steps to target (log scale)", data, data.steps, lambda o: o.steps, said)
+        caption += f" The recipe's {count(data.recipe)} needs {times(data.steps_ratio)} the fewest steps drawn."
+    return _draw("steps-to-target", "steps to target (log scale)", data, data.steps, lambda o: o.steps, caption)
 
 
 def draw_examples(data: Tradeoff) -> Figure:
-    """Examples against batch size."""
+    """Figure of examples to the target against batch size."""
     if data.examples is None:
-        said = "No curve could be fitted; the points are what was measured."
+        caption = "No curve could be fitted; the points are what was measured."
     elif data.examples_ratio is None:
-        said = "Small batches need the fewest examples; the rise to the right is the price of fewer steps."
+        caption = "Small batches need the fewest examples; the rise to the right is the price of fewer steps."
     else:
         ratio = data.examples_ratio
         price = "hardly more than" if ratio < 1.03 else f"{percent(ratio - 1)} more than" if ratio < 2 else times(ratio)
-        said = f"At the recommended batch size training reads {price} the fewest examples drawn."
+        caption = f"At the recommended batch size training reads {price} the fewest examples drawn."
         if data.at_critical is not None:
-            said += f" At the critical batch size it is {times(data.at_critical)} the fewest possible."
+            caption += f" At the critical batch size it is {times(data.at_critical)} the fewest possible."
     title = "examples to target (log scale)"
-    return _draw("examples-to-target", title, data, data.examples, lambda o: o.examples, said)
+    return _draw("examples-to-target", title, data, data.examples, lambda o: o.examples, caption)
 
 
 def _draw(
@@ -128,7 +128,7 @@ def _draw(
     values = [value(o) for o in (*data.best, *data.censored)]
     if curve is not None:
         traces += [band(curve.batch_size, curve.low, curve.high), line(curve.batch_size, curve.value)]
-        keys += [Key("line", LINE, "fitted"), Key("band", BAND, "90 % interval")]
+        keys += [Key("line", LINE, "fitted"), Key("band", BAND, "90 % credible interval")]
         sizes += curve.batch_size
         values += [*curve.value, *curve.low, *curve.high]
     if data.censored:

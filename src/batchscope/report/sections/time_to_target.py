@@ -33,14 +33,14 @@ ALLOWANCE = 1.05
 
 
 class Timed(NamedTuple):
-    """A run with its time to the target on the hardware that the answer is for, in seconds."""
+    """Run with its time to the target on the hardware that the answer is for, in seconds."""
 
     outcome: RunOutcome
     seconds: float
 
 
 class TimeToTarget(NamedTuple):
-    """Everything that the figure and its caption need."""
+    """Data of the figure and its caption."""
 
     curve: Curve | None
     best: tuple[Timed, ...]
@@ -59,7 +59,7 @@ class TimeToTarget(NamedTuple):
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
-    """The figure, or why there is none."""
+    """Section with the figure, or why there is none."""
     data = collect(plan, runs)
     title = f"Time to {'the best value' if plan.within else 'target'} against batch size"
     if data.curve is None and not (data.best or data.censored):
@@ -94,7 +94,7 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> TimeToTarget:
 
 
 def flat_part(curve: Curve) -> tuple[int, int]:
-    """The batch sizes around the minimum whose value is within 5 % of it."""
+    """Batch sizes around the minimum whose value is within 5 % of it."""
     lowest = min(range(len(curve.value)), key=lambda i: curve.value[i])
     allowed = ALLOWANCE * curve.value[lowest]
     first = last = lowest
@@ -106,7 +106,7 @@ def flat_part(curve: Curve) -> tuple[int, int]:
 
 
 def draw(data: TimeToTarget, plan: Plan) -> Figure:
-    """The chart."""
+    """Figure with every run, the fitted curve, the recipe and the current one."""
     traces: list[Json] = []
     keys: list[Key] = []
     shapes: list[Json] = []
@@ -114,7 +114,7 @@ def draw(data: TimeToTarget, plan: Plan) -> Figure:
     seconds: list[float] = [t.seconds for t in (*data.best, *data.others, *data.censored)]
     if (curve := data.curve) is not None:
         traces += [band(curve.batch_size, curve.low, curve.high), line(curve.batch_size, curve.value)]
-        keys += [Key("line", LINE, "fitted"), Key("band", BAND, "90 % interval")]
+        keys += [Key("line", LINE, "fitted"), Key("band", BAND, "90 % credible interval")]
         sizes += curve.batch_size
         seconds += [*curve.value, *curve.low, *curve.high]
     marks: tuple[tuple[tuple[Timed, ...], PointMark, str, str], ...] = (
@@ -146,45 +146,49 @@ def _points(timed: Sequence[Timed], mark: PointMark, colour: str) -> Json:
 
 
 def conclude(data: TimeToTarget) -> str:
-    """What the figure says."""
-    said: list[str] = []
+    """Conclusion from the figure."""
+    sentences: list[str] = []
     if data.curve is not None and data.flat is not None:
         lowest = min(data.curve.value)
         at = data.curve.batch_size[data.curve.value.index(lowest)]
         first, last = data.flat
         if first == last:
-            said.append(
+            sentences.append(
                 f"The fitted time is lowest at batch size {count(at)}, {duration(lowest)}; "
                 "no other size drawn is within 5 % of it."
             )
         else:
-            said.append(
+            sentences.append(
                 f"Any batch size from {count(first)} to {count(last)} is within 5 % of the lowest fitted time, "
                 f"{duration(lowest)} at {count(at)}."
             )
     else:
-        said.append("No curve could be fitted; the points are what was measured.")
+        sentences.append("No curve could be fitted; the points are what was measured.")
     if data.current_ratio is not None and data.current != data.recipe and data.current is not None:
         longer = f"{times(data.current_ratio)} as long as the recommended one"
-        said.append(f"With its best rate the current batch size {count(data.current)} would take {longer}.")
+        sentences.append(
+            f"With its best learning rate the current batch size {count(data.current)} would take {longer}."
+        )
     if data.above_lowest is not None and data.recipe is not None and data.above_lowest > ALLOWANCE:
-        said.append(f"The recommended {count(data.recipe)} is {percent(data.above_lowest - 1)} above it.")
+        sentences.append(f"The recommended {count(data.recipe)} is {percent(data.above_lowest - 1)} above it.")
     reached = len(data.best) + len(data.others)
     missed = len(data.censored)
     if missed and not reached:
-        said.append("No run reached the target: an arrow is the time that a run used without reaching it.")
+        sentences.append("No run reached the target: an arrow is the time that a run used without reaching it.")
     elif reached:
         without = f", {count(missed)} did not (arrows)" if missed else ""
-        said.append(f"{plural(reached, 'run')} reached the target{without}.")
+        sentences.append(f"{plural(reached, 'run')} reached the target{without}.")
     if data.diverged:
-        said.append(f"{plural(data.diverged, 'run')} diverged and {'is' if data.diverged == 1 else 'are'} not drawn.")
-    return " ".join(said)
+        sentences.append(
+            f"{plural(data.diverged, 'run')} diverged and {'is' if data.diverged == 1 else 'are'} not drawn."
+        )
+    return " ".join(sentences)
 
 
 def why_not(plan: Plan, runs: Sequence[StoredRun]) -> str:
-    """Why there is nothing to draw."""
+    """Reason why there is nothing to draw."""
     if not runs:
         return "No run was made, so there is no time to draw."
     if plan.bench is None and plan.curves is None:
         return "No step time was measured and no curve fitted, so steps cannot be turned into time."
-    return "No finished run was after this target, so there is no time to draw."
+    return "No finished run had this target, so there is no time to draw."

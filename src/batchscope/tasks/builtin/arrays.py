@@ -70,7 +70,7 @@ def arrays(
         dropout: share of the values that is set to 0 after each pooling and each hidden layer.
         init: `default` is PyTorch's; `xavier` has Xavier normal weights and biases of 0.
         scale: `unit` as above; `standard` takes from images, and from all other inputs but a table that is standardised
-            anyway, the mean of all their values in the training part, and divides by their deviation.
+            anyway, the mean of all their values in the training part, and divides by their standard deviation.
         size: height and width to which the images of a folder are brought; nothing else is resized.
         evaluate_at_most: examples of the validation part, and of the test part, in an evaluation; always the same ones.
 

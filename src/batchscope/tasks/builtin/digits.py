@@ -1,4 +1,4 @@
-"""The shipped task: 1,797 hand-written digits of 8 x 8 pixels, ten classes."""
+"""Digits, the shipped task: 1,797 hand-written digits of 8 x 8 pixels, ten classes."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def digits(
         norm: normalisation in `cnn` and `vgg`.
         dropout: share of the values that is set to 0 after each pooling and each hidden layer.
         init: `default` is PyTorch's; `xavier` has Xavier normal weights and biases of 0.
-        scale: `unit` is pixels from 0 to 1; `standard` then takes off their mean and divides by their deviation,
-            those over all pixels of the training part.
+        scale: `unit` is pixels from 0 to 1; `standard` then takes off their mean and divides by their standard
+            deviation, those over all pixels of the training part.
 
     Returns:
         A task with the metrics `val_loss`, `val_accuracy`, `test_loss` and `test_accuracy`.

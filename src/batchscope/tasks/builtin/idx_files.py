@@ -33,7 +33,7 @@ _UNSIGNED_BYTES = 0x08
 
 
 def find_idx_folder(folder: Path) -> Path | None:
-    """Where the IDX files are: in the folder itself, or in `raw` or `NAME/raw` below it, as torchvision leaves them.
+    """Find the IDX files: in the folder itself, or in `raw` or `NAME/raw` below it, as torchvision leaves them.
 
     Returns:
         That folder, or `None` where no file bears one of their names.

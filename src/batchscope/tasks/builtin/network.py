@@ -1,4 +1,4 @@
-"""Which network a built-in task trains: the settings of `digits` and `arrays` about it, checked together."""
+"""Network that a built-in task trains: the settings of `digits` and `arrays` about it, checked together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ON_IMAGES = ("cnn", "vgg")
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A model by its settings.
+    """Network by its settings.
 
     Attributes:
         model: `linear`, `mlp`, or for images `cnn` or `vgg`.
@@ -64,7 +64,7 @@ class Network:
         return self.model in _ON_IMAGES
 
     def maker(self, shape: Sequence[int], outputs: int) -> Callable[[], nn.Module]:
-        """What builds a fresh model.
+        """Function that builds a fresh model.
 
         Args:
             shape: of one input.

@@ -16,15 +16,15 @@ Scale = Literal["unit", "standard"]
 
 
 def standard_columns(values: Mapping[str, NDArray[np.generic]]) -> dict[str, Tensor]:
-    """Each column minus its mean, divided by its deviation, in the training part; a constant column becomes 0."""
+    """Columns minus mean over standard deviation, both of the training part; a constant column becomes 0."""
     exact = {part: torch.from_numpy(v.astype(np.float64)) for part, v in values.items()}
-    mean, deviation = exact["train"].mean(0), exact["train"].std(0, correction=0)
-    deviation[deviation == 0] = 1.0
-    return {part: ((v - mean) / deviation).float() for part, v in exact.items()}
+    mean, sd = exact["train"].mean(0), exact["train"].std(0, correction=0)
+    sd[sd == 0] = 1.0
+    return {part: ((v - mean) / sd).float() for part, v in exact.items()}
 
 
 def standard_pixels(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All pixels minus one mean, divided by one deviation, in place: those over all pixels of the training part.
+    """Pixels minus mean over standard deviation, in place; one of each, over all pixels of the training part.
 
     For MNIST they are 0.1307 and 0.3081, with which Shen (2018) scaled. Images that are all alike become 0.
 
@@ -32,5 +32,5 @@ def standard_pixels(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
         >>> standard_pixels({"train": torch.tensor([[0.0, 2.0]]), "val": torch.tensor([[3.0, 1.0]])})
         {'train': tensor([[-1.,  1.]]), 'val': tensor([[2., 0.]])}
     """
-    mean, deviation = float(parts["train"].mean()), float(parts["train"].std(correction=0)) or 1.0
-    return {part: values.sub_(mean).div_(deviation) for part, values in parts.items()}
+    mean, sd = float(parts["train"].mean()), float(parts["train"].std(correction=0)) or 1.0
+    return {part: values.sub_(mean).div_(sd) for part, values in parts.items()}

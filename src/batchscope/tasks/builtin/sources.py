@@ -1,4 +1,4 @@
-"""What a path stands for: an `.npz` file, MNIST's IDX files, a folder of images, or a data set of torchvision."""
+"""Sources that a path can name: an `.npz` file, MNIST's IDX files, a folder of images, or a data set of torchvision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the built-in tasks share: a model trained on tensors in memory, its optimizer, and its metrics."""
+"""Supervised task that the built-in ones share: a model on tensors in memory, its optimizer, and its metrics."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _CHUNK = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisedTask:
-    """Inputs, targets, a model and an objective.
+    """Supervised task: inputs, targets, a model and an objective.
 
     Attributes:
         make_model: builds a fresh model.
@@ -72,7 +72,7 @@ class SupervisedTask:
         return self.objective(model(batch[0]), batch[1])
 
     def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
-        """SGD, or AdamW."""
+        """Optimizer: SGD, or AdamW."""
         return build_optimizer(self.optimizer_name, params, lr, momentum=self.momentum)
 
     @torch.no_grad()
@@ -85,7 +85,7 @@ class SupervisedTask:
 
     @torch.no_grad()
     def metrics_on(self, model: nn.Module, batch: Batch) -> dict[str, float]:
-        """The same metrics on any inputs and targets: a study asks for those of the training part."""
+        """Metrics on any inputs and targets: a study asks for those of the training part."""
         outputs = torch.cat([model(chunk) for chunk in batch[0].split(_CHUNK)])
         return {name: float(value) for name, value in self.metrics(outputs, batch[1]).items()}
 
@@ -112,7 +112,7 @@ def regression_metrics(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
 
 
 def bounded(inputs: Tensor, targets: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """All examples, or `most` of them drawn at random, always the same."""
+    """Examples, all or `most` of them drawn at random, always the same."""
     if len(inputs) <= most:
         return inputs, targets
     chosen = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))[:most]
@@ -134,7 +134,7 @@ def check_optimizer(name: OptimizerName, momentum: float) -> None:
 def build_optimizer(
     name: OptimizerName, params: Iterable[nn.Parameter], lr: float, *, momentum: float = MOMENTUM
 ) -> Optimizer:
-    """SGD without weight decay, or AdamW with default betas and weight decay 0.01.
+    """Optimizer: SGD without weight decay, or AdamW with default betas and weight decay 0.01.
 
     Both are fused: on a CPU, the update of a small model by AdamW then takes a third of the time.
 

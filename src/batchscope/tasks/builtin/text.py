@@ -28,7 +28,7 @@ _CHUNK = 64
 
 @dataclass(frozen=True, kw_only=True)
 class TextTask:
-    """Predict each code of a window from those before it; an example is a window of `context` + 1 codes.
+    """Task to predict each code of a window from those before it; an example is a window of `context` + 1 codes.
 
     Attributes:
         parts: the codes of `train`, `val` and perhaps `test`, one dimension.
@@ -65,7 +65,7 @@ class TextTask:
         return F.cross_entropy(model(codes[:, :-1]).flatten(0, 1), codes[:, 1:].flatten())
 
     def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
-        """SGD with momentum, or AdamW."""
+        """Optimizer: SGD with momentum, or AdamW."""
         return build_optimizer(self.optimizer_name, params, lr)
 
     @torch.no_grad()
@@ -78,7 +78,7 @@ class TextTask:
 
     @torch.no_grad()
     def metrics_on(self, model: nn.Module, batch: Batch) -> dict[str, float]:
-        """The same metrics on any windows: a study asks for those of the training part."""
+        """Metrics on any windows: a study asks for those of the training part."""
         windows = batch[0].long()
         loss, right = torch.zeros((), device=windows.device), torch.zeros((), device=windows.device)
         for codes in windows.split(_CHUNK):
@@ -186,7 +186,7 @@ def _compact(codes: np.ndarray, vocab: int) -> Tensor:
 
 
 def _spread(windows: Tensor, most: int) -> Tensor:
-    """All windows, or `most` of them at even distances."""
+    """Windows, all or `most` of them at even distances."""
     if len(windows) <= most:
         return windows
     return windows[torch.linspace(0, len(windows) - 1, most).long()]

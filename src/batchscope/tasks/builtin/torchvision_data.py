@@ -30,7 +30,7 @@ _INSTEAD = (
 
 
 def read_torchvision(name: str) -> Arrays:
-    """`torchvision.datasets.NAME`: its training set, of which a sixth is split off to validate, and its test set.
+    """Read `torchvision.datasets.NAME`: its training set, of which a sixth is split off to validate, and its test set.
 
     Args:
         name: of a class that is called with `train=True` and `train=False` and has `data` and `targets`: MNIST, KMNIST,

@@ -1,4 +1,4 @@
-"""A validation part for data that come without one."""
+"""Validation split of data that come without one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIXTH = 1 / 6
 def split_off(
     x: NDArray[np.generic], y: NDArray[np.generic], share: float, source: str
 ) -> dict[str, NDArray[np.generic]]:
-    """`x_train, y_train, x_val, y_val`: the validation part is the end of one fixed random order, at least one example.
+    """Arrays `x_train, y_train, x_val, y_val`: validation is the end of one fixed random order, at least one example.
 
     Args:
         x: inputs, examples first.

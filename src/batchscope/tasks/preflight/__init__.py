@@ -1,1 +1,4 @@
-"""The single checks of the preflight, by what they look at."""
+"""Preflight of a task: `check` makes all checks, the other modules one kind each.
+
+From here: `preflight.check`. What would make every later measurement meaningless ends in one message.
+"""

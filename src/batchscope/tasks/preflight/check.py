@@ -1,4 +1,4 @@
-"""The preflight: what would make every later measurement meaningless is found, and said, in the first second."""
+"""Preflight: what would make every later measurement meaningless is found, and told the user, in the first second."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LR = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """What the preflight found.
+    """Result of the preflight.
 
     Attributes:
         metrics: of a model with fresh weights.
@@ -57,7 +57,7 @@ def check(
         workload: the task on its device.
         max_batch_size: what the user allows; default: the whole training set.
         target: what the user asks for, if anything.
-        lr: the rate to try the optimizer at; default 0.001.
+        lr: the learning rate to try the optimizer at; default 0.001.
 
     Returns:
         What a search must know.
@@ -80,7 +80,7 @@ def check(
 
 
 def _try_sizes(workload: Workload, target: Target | None, lr: float) -> Preflight:
-    """All checks on a few examples, on fewer where they do not fit into memory."""
+    """Make all checks on a few examples, on fewer where they do not fit into memory."""
     for size in _SIZES[:-1]:
         try:
             return _check(workload, min(size, workload.examples), target, lr)
@@ -124,7 +124,8 @@ def _largest_batch(workload: Workload, asked: int | None) -> tuple[int, list[str
     notes: list[str] = []
     if workload.held_back:
         notes.append(
-            f"the task has no evaluate(): val_loss is measured on {workload.held_back} training examples, held back"
+            "the task has no evaluate(): val_loss is measured on a validation split of "
+            f"{workload.held_back} training examples, held back"
         )
     if asked is None:
         return workload.examples, notes
@@ -146,7 +147,7 @@ def _trainable(model: nn.Module) -> int:
 
 
 def _coupling(workload: Workload, model: nn.Module, indices: Tensor) -> str:
-    """Why examples of a batch are not independent of one another; empty where they are."""
+    """Reason why examples of a batch are not independent of one another; empty where they are."""
     layers = find_batch_norm(model)
     measured = measure_coupling(workload, model, indices)
     if not layers and not measured:

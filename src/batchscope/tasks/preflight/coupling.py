@@ -1,4 +1,4 @@
-"""Does one example's loss depend on the other examples of its batch?"""
+"""Coupling: whether one example's loss depends on the other examples of its batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOISE_FACTOR = 5.0
 
 
 def find_batch_norm(model: nn.Module) -> list[str]:
-    """The names of batch normalisation layers that use the batch's own statistics."""
+    """Names of batch normalisation layers that use the batch's own statistics."""
     kind = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
     return [name or "model" for name, m in model.named_modules() if isinstance(m, kind) and m.training]
 
@@ -58,7 +58,7 @@ def measure_coupling(workload: Workload, model: nn.Module, indices: Tensor) -> s
 
 
 def smallest_batch(workload: Workload, model: nn.Module, indices: Tensor) -> int:
-    """1, or 2 where the loss of a single example fails or is not a number."""
+    """Smallest batch that can be trained on: 1, or 2 where the loss of a single example fails or is not a number."""
     try:
         alone = loss_of(workload, model, indices[:1])
     except TaskError:

@@ -1,4 +1,4 @@
-"""Does `evaluate` give the same numbers twice, leave the model alone, and know the target's metric?"""
+"""Evaluation: whether `evaluate` repeats its numbers, leaves the model alone, and knows the target's metric."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def evaluate_twice(workload: Workload, model: nn.Module) -> dict[str, float]:
 
 
 def check_target(metrics: Mapping[str, float], target: Target | None) -> list[str]:
-    """Whether the target can be asked for; returns notes on other metrics that are no numbers yet.
+    """Check that the target can be asked for; returns notes on other metrics that are no numbers yet.
 
     Raises:
         TargetError: `evaluate` lacks the metric, none was named and none is known, or the target is met already.

@@ -1,4 +1,4 @@
-"""Which examples to try first: the unusual ones, where training data in memory can be looked through."""
+"""Examples to try first: the unusual ones, where training data in memory can be looked through."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def telling_examples(workload: Workload, size: int) -> Tensor:
 
 
 def named_tensors(batch: Batch, name: str = "batch") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in a batch, with the expression that reaches it."""
+    """Tensors in a batch, with the expression that reaches it."""
     if isinstance(batch, Tensor):
         yield name, batch
     elif isinstance(batch, Mapping):
@@ -49,7 +49,7 @@ def named_tensors(batch: Batch, name: str = "batch") -> Iterator[tuple[str, Tens
 
 
 def describe_nan(workload: Workload, batch: Batch) -> str:
-    """Where the inputs hold NaN, and how many; empty where none was seen."""
+    """Sentence on where the inputs hold NaN, and how many; empty where none was seen."""
     whole = [(f"tensor {i} of the training data", t) for i, t in enumerate(workload.tensors)]
     found: list[str] = []
     for name, tensor in whole or list(named_tensors(batch)):
@@ -60,7 +60,7 @@ def describe_nan(workload: Workload, batch: Batch) -> str:
 
 
 def describe_integers(workload: Workload, batch: Batch, model: nn.Module) -> str:
-    """The ranges of integer tensors, and how many outputs the model's last layer has."""
+    """Sentence on the ranges of integer tensors, and how many outputs the model's last layer has."""
     whole = [(f"tensor {i} of the training data", t) for i, t in enumerate(workload.tensors)]
     ranges = [
         f"{name} runs from {int(t.min())} to {int(t.max())}"

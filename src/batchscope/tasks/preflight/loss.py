@@ -1,4 +1,4 @@
-"""Is the loss a finite scalar that depends on the parameters, and the mean over the examples of a batch?"""
+"""Loss: whether it is a finite scalar that depends on the parameters, and the mean over a batch's examples."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ...errors import TaskError
 from ...hardware.random_state import seed_everything
+from ..batches import to_device
 from ..protocol import Batch
-from ..workload import Workload, to_device
+from ..workload import Workload
 from .inputs import describe_integers, describe_nan, named_tensors
 
 __all__ = ["check_count", "check_gradient", "check_labels_on_cpu", "check_mean", "first_loss", "loss_of"]
@@ -36,7 +37,7 @@ def check_count(workload: Workload, batch: Batch, size: int) -> None:
 
 
 def check_labels_on_cpu(workload: Workload, indices: Tensor) -> None:
-    """On an accelerator, try the labels on the CPU first: out of range, they would end the process's use of the device.
+    """Try the labels on the CPU first, on an accelerator: out of range, they would end the process's use of it.
 
     Raises:
         TaskError: a label is out of range.
@@ -149,9 +150,9 @@ def _halved(before: float, after: float) -> bool:
 
 def _is_about_range(error: TaskError) -> bool:
     cause = error.__cause__
-    said = str(cause).lower()
+    message = str(cause).lower()
     phrases: Sequence[str] = ("out of bounds", "out of range", "device-side assert", "index out of")
-    return isinstance(cause, IndexError) or (isinstance(cause, RuntimeError) and any(p in said for p in phrases))
+    return isinstance(cause, IndexError) or (isinstance(cause, RuntimeError) and any(p in message for p in phrases))
 
 
 def _out_of_range(error: TaskError, workload: Workload, batch: Batch, model: nn.Module) -> TaskError:

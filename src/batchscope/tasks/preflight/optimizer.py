@@ -1,4 +1,4 @@
-"""Does the optimizer hold the model's parameters, and does the learning rate reach it?"""
+"""Optimizer: whether it holds the model's parameters, and the learning rate reaches it."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str
     Args:
         workload: the task.
         model: with gradients.
-        lr: the larger rate.
+        lr: the larger learning rate.
 
     Returns:
         Notes on what is legitimate, but should be known.
 
     Raises:
-        TaskError: the optimizer is none, holds other parameters, ignores the rate, or does not move the weights.
+        TaskError: the optimizer is none, holds other parameters, ignores the learning rate, or does not move the
+            weights.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     gradients = [None if p.grad is None else p.grad.clone() for p in parameters]
     weights = {p: p.detach().clone() for p in parameters}
-    rates: list[list[float]] = []
+    lrs: list[list[float]] = []
     moved: list[list[float]] = []
     notes: list[str] = []
-    for rate in (lr, lr / 2):
-        optimizer = _made(workload, model, rate)
+    for tried in (lr, lr / 2):
+        optimizer = _made(workload, model, tried)
         notes = _check_held(optimizer, model)
-        rates.append([float(group["lr"]) for group in optimizer.param_groups])
+        lrs.append([float(group["lr"]) for group in optimizer.param_groups])
         for p, gradient in zip(parameters, gradients, strict=True):
             p.grad = None if gradient is None else gradient.clone()
         with explained("optimizer.step()", "the training loop calls it without a closure"):
@@ -51,8 +52,8 @@ def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str
         with torch.no_grad():
             for p, weight in weights.items():
                 p.copy_(weight)
-    fixed = [i for i, (full, half) in enumerate(zip(*rates, strict=True)) if math.isclose(full, half, rel_tol=1e-6)]
-    notes += _check_rates(rates, fixed, lr)
+    fixed = [i for i, (full, half) in enumerate(zip(*lrs, strict=True)) if math.isclose(full, half, rel_tol=1e-6)]
+    notes += _check_lrs(lrs, fixed, lr)
     _check_moves([math.hypot(*(d for i, d in enumerate(groups) if i not in fixed)) for groups in moved], lr)
     return notes
 
@@ -83,16 +84,16 @@ def _check_held(optimizer: Any, model: nn.Module) -> list[str]:
     return []
 
 
-def _check_rates(rates: Sequence[Sequence[float]], fixed: Sequence[int], lr: float) -> list[str]:
-    if len(fixed) == len(rates[0]):
+def _check_lrs(lrs: Sequence[Sequence[float]], fixed: Sequence[int], lr: float) -> list[str]:
+    if len(fixed) == len(lrs[0]):
         raise TaskError(
-            f"the optimizer ignores lr: asked for {lr:g} its rate is {rates[0][0]:g}, asked for {lr / 2:g} it is "
-            f"{rates[1][0]:g}; pass the rate on: torch.optim.SGD(params, lr=lr)"
+            f"the optimizer ignores lr: asked for {lr:g} its learning rate is {lrs[0][0]:g}, asked for {lr / 2:g} it "
+            f"is {lrs[1][0]:g}; pass lr on: torch.optim.SGD(params, lr=lr)"
         )
     if fixed:
-        return [f"parameter group {fixed[0]} keeps its rate {rates[0][fixed[0]]:g} whatever lr is"]
-    if not any(math.isclose(rate, lr, rel_tol=1e-6) for rate in rates[0]):
-        return [f"asked for lr={lr:g}, the optimizer's rate is {rates[0][0]:g}; recommended rates are those of lr"]
+        return [f"parameter group {fixed[0]} keeps its learning rate {lrs[0][fixed[0]]:g} whatever lr is"]
+    if not any(math.isclose(group, lr, rel_tol=1e-6) for group in lrs[0]):
+        return [f"asked for lr={lr:g}, the optimizer's learning rate is {lrs[0][0]:g}; what is recommended is lr"]
     return []
 
 

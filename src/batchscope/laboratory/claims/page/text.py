@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ....report.blocks import Block, Judged, Said, Section, Text, Verdicts
+from ....report.blocks import Block, Judged, Section, Statement, Text, Verdicts
 from ....store.records import Estimate
 from ....wording import joined, number, plural, sentence, times, with_interval
 from ..evidence import TaskResults
@@ -60,7 +60,7 @@ def judged(claims: Iterable[Claim], *, compared: bool = True) -> tuple[Judged, .
         groups.setdefault((claim.verdict, claim.on, claim.reason, claim.effect), []).append(claim)
     return tuple(
         Judged(
-            said=tuple(Said(c.id, c.statement, c.source) for c in group),
+            statements=tuple(Statement(c.id, c.statement, c.source) for c in group),
             verdict=group[0].verdict.value,
             on=group[0].on or "",
             effect=effect_of(group[0]) if compared else "",

@@ -140,7 +140,7 @@ class _Trials:
 
     def _orders(self) -> None:
         """The same weights at the start, many orders of the examples."""
-        from ....tasks.fixed_start import fixed_start
+        from ....tasks.variants import same_initial_weights
 
         question = self.laboratory.question
         middle = middle_of(question.batch_sizes)
@@ -148,7 +148,9 @@ class _Trials:
             best = self._best(variant, middle)
             if best is None:
                 continue
-            task = self.laboratory.changed(model=fixed_start(self.tasks[variant].task.model, question.seeds[0]))
+            task = self.laboratory.changed(
+                model=same_initial_weights(self.tasks[variant].task.model, question.seeds[0])
+            )
             arm = _arm(question, ordered(variant), middle, best.lr)
             for order in range(_orders(question)):
                 self.laboratory.run(arm, question.seeds[0] + order, workload=task)

@@ -14,7 +14,8 @@ from ....probes.covariate_shift import LayerShift, measure_covariate_shift
 from ....probes.robustness import measure_robustness
 from ....store.codec import encode
 from ....store.not_applicable import NotApplicable
-from ....tasks.workload import Workload, index_stream
+from ....tasks.batches import index_stream
+from ....tasks.workload import Workload
 
 __all__ = ["examples_to_watch", "measured_definition", "measured_robustness", "measured_shift", "refusal"]
 

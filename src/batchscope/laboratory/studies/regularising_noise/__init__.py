@@ -81,7 +81,7 @@ def _of_few(length: Length, few: int, batch_size: int) -> Length:
 
 def carry_out(laboratory: Laboratory) -> None:
     """The grid; each seed draws its own few examples."""
-    from ....tasks.subsets import with_few_examples
+    from ....tasks.variants import with_few_examples
 
     if laboratory.examples <= _FEW:
         laboratory.sweep()

@@ -1,4 +1,4 @@
-"""Few of a task's examples: which ones, in memory or not, and evaluated as the task is."""
+"""Variants of a task: the same initial weights, and few of its examples, evaluated as the task is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from batchscope.errors import UsageError
 from batchscope.tasks.protocol import task
-from batchscope.tasks.subsets import few_examples, with_few_examples
+from batchscope.tasks.variants import few_examples, same_initial_weights, with_few_examples
 from batchscope.tasks.workload import Workload
 
 EXAMPLES = 50
@@ -82,3 +82,14 @@ def test_a_task_that_holds_back_is_evaluated_on_what_was_held_back_of_all(data: 
 def test_one_example_is_too_few() -> None:
     with pytest.raises(UsageError, match="1 training examples make no sense"):
         few_examples(workload(in_memory()), 1, 0)
+
+
+def test_runs_of_any_seed_begin_at_the_same_weights() -> None:
+    make = same_initial_weights(lambda: nn.Linear(3, 2), seed=4)
+    weights = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        weights.append(make().weight)
+        assert torch.initial_seed() == seed
+    assert torch.equal(*weights)
+    assert not torch.equal(weights[0], same_initial_weights(lambda: nn.Linear(3, 2), seed=5)().weight)

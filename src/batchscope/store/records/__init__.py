@@ -1,0 +1,56 @@
+"""Plain records in which the measuring half and the reasoning half meet.
+
+Immutable, keyword-only, free of torch and NumPy, and equal to what stands in the files (`store.codec` says how). Every
+record is imported from here; the modules below divide them by subject.
+"""
+
+from .estimates import Estimate, Target
+from .hardware import Bench, Environment, HardwareProfile, MemorySplit, RateRange, Reading, Timing
+from .plans import (
+    Alternative,
+    Curve,
+    Curves,
+    EarlyStop,
+    EasierTarget,
+    Evidence,
+    Measured,
+    Plan,
+    PlanStatus,
+    Predicted,
+    Recipe,
+    SearchCost,
+    Verified,
+)
+from .runs import RUN_PURPOSES, Row, RunConfig, RunResult, RunStatus
+from .schema import SCHEMA
+
+__all__ = [
+    "RUN_PURPOSES",
+    "SCHEMA",
+    "Alternative",
+    "Bench",
+    "Curve",
+    "Curves",
+    "EarlyStop",
+    "EasierTarget",
+    "Environment",
+    "Estimate",
+    "Evidence",
+    "HardwareProfile",
+    "Measured",
+    "MemorySplit",
+    "Plan",
+    "PlanStatus",
+    "Predicted",
+    "RateRange",
+    "Reading",
+    "Recipe",
+    "Row",
+    "RunConfig",
+    "RunResult",
+    "RunStatus",
+    "SearchCost",
+    "Target",
+    "Timing",
+    "Verified",
+]

@@ -1,0 +1,128 @@
+"""Records of what is measured before training: device, memory and time of a step, learning rate range, clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .schema import SCHEMA
+
+__all__ = [
+    "Bench",
+    "Environment",
+    "HardwareProfile",
+    "MemorySplit",
+    "RateRange",
+    "Reading",
+    "Timing",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Reading of one micro-batch size on one device: the time of a step and the memory it needs."""
+
+    micro_batch_size: int
+    step_time_s: float | None
+    """Median over the timed steps."""
+    step_time_mad_s: float | None = None
+    steps_timed: int = 0
+    gradient_time_s: float | None = None
+    """The forward and backward part alone: what one more accumulation step costs."""
+    peak_memory_bytes: int | None = None
+    memory_method: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySplit:
+    """Bytes of one training step, by what they hold."""
+
+    weights: int
+    gradients: int
+    optimizer_state: int
+    activations_per_example: float
+    optimizer_step_extra: int
+    other: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareProfile:
+    """Device as a search sees it: step time and peak memory against micro-batch size, and the memory it has."""
+
+    name: str
+    step_time_s: tuple[tuple[int, float], ...]
+    peak_memory_bytes: tuple[tuple[int, float], ...] = ()
+    capacity_bytes: int | None = None
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measurements of the hardware before training: memory and step time, and how far they reach."""
+
+    profile: HardwareProfile
+    readings: tuple[Reading, ...]
+    split: MemorySplit | None
+    largest_micro_batch_size: int
+    largest_verified: bool
+    """Whether one real step was run at that size."""
+    smallest_micro_batch_size: int = 1
+    limit_bytes: int | None = None
+    memory_bound: bool = False
+    """Whether memory, rather than the data set or `--max-batch-size`, sets the largest size."""
+    device_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Machine and versions with which a measurement was made."""
+
+    batchscope: str
+    python: str
+    torch: str | None
+    numpy: str
+    platform: str
+    device: str
+    device_name: str
+    cpu_count: int
+    threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateRange:
+    """Range test of the learning rate, which was doubled every step until training broke."""
+
+    batch_size: int
+    ceiling_lr: float
+    """Learning rate at which the loss left its range, or the last one tried."""
+    broke: bool
+    normalised: bool
+    """Whether the size of an update is independent of the gradient's, as with Adam."""
+    lrs: tuple[float, ...]
+    losses: tuple[float | None, ...]
+    steps: int
+
+    @property
+    def pilot_lr(self) -> float:
+        """Learning rate at which a first run will train: a twelfth of the ceiling, to three digits."""
+        return float(f"{self.ceiling_lr / 12:.3g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Times that a search measured on this machine; kept, so that a resumed search decides as before."""
+
+    evaluation_s: float
+    budget_s: float
+    """The first one; it sets how closely runs are evaluated, however long the search goes on later."""
+    step_s: float
+    """One training step at a typical batch size on this machine, which may not be the one that the answer is for."""
+    spent_s: float = 0.0
+    given_s: float = 0.0
+    """The largest budget within which the search has come to an end."""
+
+    @property
+    def evaluation_growth(self) -> float:
+        """Ratio of the step of an evaluation to that of the one before: 1.05, or more where a hundred take long."""
+        share = 100.0 * self.evaluation_s / self.budget_s
+        return 1.05 if share < 0.1 else 1.1 if share < 0.3 else 1.2

@@ -1,0 +1,193 @@
+"""Records of the answer of a search as it stands in `plan.json`."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .estimates import Estimate, Target
+from .hardware import Bench, Environment
+from .schema import SCHEMA
+
+__all__ = [
+    "Alternative",
+    "Curve",
+    "Curves",
+    "EarlyStop",
+    "EasierTarget",
+    "Evidence",
+    "Measured",
+    "Plan",
+    "PlanStatus",
+    "Predicted",
+    "Recipe",
+    "SearchCost",
+    "Verified",
+]
+
+
+class PlanStatus(enum.StrEnum):
+    """Kinds of answers; the first four carry a recipe and end with exit status 0, the others with 3."""
+
+    OK = "ok"
+    KEEP_CURRENT = "keep-current"
+    MEMORY_BOUND = "memory-bound"
+    EXTRAPOLATED = "extrapolated"
+    TARGET_NOT_REACHED = "target-not-reached"
+    INSUFFICIENT_DATA = "insufficient-data"
+
+    @property
+    def exit_status(self) -> int:
+        """Exit status of the command: 0 for an answer, 3 where no recommendation can be given."""
+        return 3 if self in (PlanStatus.TARGET_NOT_REACHED, PlanStatus.INSUFFICIENT_DATA) else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStop:
+    """Early stopping of a training that no longer improves; unknown where the size of the training set is."""
+
+    best_epoch: float | None
+    patience: float | None
+    """In epochs: twice the longest wait between two improvements in the runs at this recipe's batch size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Settings for a training script; after measurements made elsewhere some parts may be unknown."""
+
+    batch_size: int
+    micro_batch_size: int
+    grad_accum_steps: int
+    world_size: int
+    lr: float | None
+    schedule: str
+    warmup_steps: int
+    optimizer_changes: Mapping[str, Any]
+    steps: int
+    steps_per_epoch: int | None
+    epochs: float | None
+    early_stop: EarlyStop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """Predictions for a training at a recipe."""
+
+    steps_to_target: Estimate
+    step_time_s: Estimate
+    time_to_target_s: Estimate
+    examples_to_target: Estimate
+    peak_memory_bytes: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Measured and fitted quantities behind a recipe."""
+
+    critical_batch_size: Estimate
+    gradient_noise_scale: Estimate
+    knee_exponent: Estimate
+    hardware_knee: Estimate
+    largest_micro_batch_size: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """Run that was made at exactly the recipe."""
+
+    steps: float
+    time_s: float | None
+    metric: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternative:
+    """Alternative recipe, and what it is better at."""
+
+    why: str
+    recipe: Recipe
+    predicted: Predicted
+
+
+@dataclass(frozen=True, kw_only=True)
+class EasierTarget:
+    """Recipe, by the same runs, for a target that is passed on the way."""
+
+    target: Target
+    recipe: Recipe | None
+    predicted: Predicted | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchCost:
+    """Cost of a search in time, examples and runs."""
+
+    seconds: float
+    device_seconds: float
+    examples: int
+    runs: int
+    run_equivalents: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Statement that a plan rests on, and its tag: how it is known."""
+
+    statement: str
+    tag: Literal["measured", "fitted", "literature", "assumption"]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Fitted curve with its 90 % band, for the page: one value for each batch size."""
+
+    batch_size: tuple[int, ...]
+    value: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Fitted curves of a plan."""
+
+    time_to_target_s: Curve
+    steps_to_target: Curve
+    examples_to_target: Curve
+    lr: Curve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Answer of a search, as it stands in `plan.json`."""
+
+    schema: int = SCHEMA
+    task: str
+    objective: Literal["time", "examples"]
+    target: Target | None
+    status: PlanStatus
+    message: str
+    recipe: Recipe | None
+    probability_within_5_percent: float | None
+    predicted: Predicted | None
+    measured: Measured
+    verified: Verified | None
+    alternatives: tuple[Alternative, ...]
+    search: SearchCost
+    evidence: tuple[Evidence, ...]
+    environment: Environment
+    current: Recipe | None = None
+    current_predicted: Predicted | None = None
+    bench: Bench | None = None
+    curves: Curves | None = None
+    easier_targets: tuple[EasierTarget, ...] = ()
+    within: str | None = None
+    """The length of training that was asked for; the target is then the best value found within it."""
+    notes: tuple[str, ...] = ()
+    examples_in_training_set: int = 0
+    """0: unknown."""
+    table: str | None = None
+    """The file that the measurements were read from; `None`: they were made by a search."""

@@ -1,0 +1,153 @@
+"""Records of one training run: how it is configured, how it ended, what it wrote on the way."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .estimates import Target
+
+__all__ = [
+    "Row",
+    "RunConfig",
+    "RunResult",
+    "RunStatus",
+]
+
+
+class RunStatus(enum.StrEnum):
+    """Ways in which a training run ends. Every one is a result; none is an exception."""
+
+    REACHED = "reached"
+    OUT_OF_STEPS = "out-of-steps"
+    BEHIND = "behind"
+    DIVERGED = "diverged"
+    STALLED = "stalled"
+    LEVELLED_OFF = "levelled-off"
+    OVERFIT = "overfit"
+    OUT_OF_TIME = "out-of-time"
+    PAUSED = "paused"
+    STOPPED_EARLY = "stopped-early"
+
+    @property
+    def meaning(self) -> str:
+        """Sentence that a user reads about this ending."""
+        return _RUN_MEANING[self]
+
+    @property
+    def ending(self) -> str:
+        """This ending in a few words, to stand after "the run" or "3 runs".
+
+        >>> RunStatus.OUT_OF_STEPS.ending, RunStatus.PAUSED.ending
+        ('ran to the last step', 'paused')
+        """
+        return _RUN_ENDING[self]
+
+
+_RUN_MEANING = {
+    RunStatus.REACHED: "reached the target",
+    RunStatus.OUT_OF_STEPS: "ran to the last of the steps that it was given",
+    RunStatus.BEHIND: "stopped: it was clearly behind a run that was already finished",
+    RunStatus.DIVERGED: "diverged: the loss left the range of numbers or rose far above its start",
+    RunStatus.STALLED: "stopped improving: no better value for half of the run, above the target",
+    RunStatus.LEVELLED_OFF: "levelled off: it had no target, and gained little any more",
+    RunStatus.OVERFIT: "overfitted: the training loss fell while the metric got worse, before the target",
+    RunStatus.OUT_OF_TIME: "stopped because the time budget was used up",
+    RunStatus.PAUSED: "paused on the way to the target: another recipe was more promising",
+    RunStatus.STOPPED_EARLY: "stopped early: no better value of the metric for as many epochs as the patience",
+}
+
+_RUN_ENDING = {
+    RunStatus.REACHED: "reached the target",
+    RunStatus.OUT_OF_STEPS: "ran to the last step",
+    RunStatus.BEHIND: "fell behind",
+    RunStatus.DIVERGED: "diverged",
+    RunStatus.STALLED: "stopped improving",
+    RunStatus.LEVELLED_OFF: "levelled off",
+    RunStatus.OVERFIT: "overfitted",
+    RunStatus.OUT_OF_TIME: "ran out of time",
+    RunStatus.PAUSED: "paused",
+    RunStatus.STOPPED_EARLY: "stopped early",
+}
+
+RUN_PURPOSES = {
+    "pilot": "the first runs, which show whether a learning rate trains at all and how far it gets",
+    "probe": "a run that a search by anchors makes to learn at which batch size and learning rate to train",
+    "trial": "a run at a batch size and learning rate that another search strategy asked for",
+    "current": "a run at the current recipe, to compare with",
+    "recipe": "a run at exactly the recommended recipe, to verify it",
+    "horizon": "a run at the recipe that fixes how long the learning rate decays",
+    "study": "a run of a study",
+    "table": "a run that a table of measurements tells of",
+}
+"""Meaning of each `RunConfig.purpose` that users meet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Whole configuration of one training run: equal configuration, equal run.
+
+    Raises:
+        ValueError: `batch_size` is not `micro_batch_size * grad_accum_steps * world_size`.
+    """
+
+    task: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int
+    micro_batch_size: int
+    grad_accum_steps: int = 1
+    world_size: int = 1
+    lr: float
+    """0 where a table of measurements does not say it."""
+    optimizer_changes: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    seed: int = 0
+    target: Target | None = None
+    max_steps: int
+    evaluation_growth: float = 1.05
+    """The next evaluation comes at `max(step + 1, step * evaluation_growth)`."""
+    evaluation_epochs: float | None = None
+    """Epochs from one evaluation to the next; where it is given, evaluations are evenly spaced instead."""
+    device: str = "cpu"
+    purpose: str = "run"
+    """What the run was made for; `RUN_PURPOSES` has the words."""
+    noise_scale_groups: int = 0
+    """Micro-batch groups for the gradient noise scale in a measured step; 0 switches the probe off."""
+    stall_patience: float | None = None
+    """Stop as stalled when the best metric is older than this share of the run (and 50 steps)."""
+
+    def __post_init__(self) -> None:
+        made = self.micro_batch_size * self.grad_accum_steps * self.world_size
+        if made != self.batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not micro_batch_size {self.micro_batch_size} * grad_accum_steps "
+                f"{self.grad_accum_steps} * world_size {self.world_size} = {made}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """Result of one training run, in numbers."""
+
+    status: RunStatus
+    message: str
+    steps: int
+    examples: int
+    device_seconds: float
+    """Seconds spent in training steps on this machine, evaluation excluded."""
+    steps_to_target: float | None
+    """Interpolated in log steps between the first evaluation at the target and the one before; `None`: not reached."""
+    last: Mapping[str, float]
+    best: Mapping[str, float]
+    """The metrics of the evaluation with the best target metric."""
+    best_step: int
+    first: Mapping[str, float]
+    rows_sha256: str = ""
+
+
+Row = Mapping[str, Any]
+"""One line of `rows.jsonl`. `kind` is `evaluation` (`step`, `examples`, `device_seconds`, `train_loss`, `metrics`) or
+`noise` (`step`, `examples`, `groups`, `group_size`, `mean_square_norm`, `square_norm_of_mean`)."""

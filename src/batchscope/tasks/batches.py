@@ -1,0 +1,105 @@
+"""Batches out of a data set: in which order examples come, how many a batch holds, where its tensors are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+from ..errors import TaskError
+from .protocol import Batch
+
+__all__ = ["MicroBatchSampler", "first_dimension", "index_stream", "subset", "tensors_of", "to_device"]
+
+
+def index_stream(examples: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Endless batches of indices: seeded permutations of all examples, one after another without gaps.
+
+    Raises:
+        ValueError: the batch is larger than the data set.
+    """
+    if batch_size > examples:
+        raise ValueError(f"batch_size {batch_size} is larger than the training set of {examples} examples")
+    generator = torch.Generator().manual_seed(seed)
+    pool = torch.randperm(examples, generator=generator)
+    while True:
+        if len(pool) < batch_size:
+            pool = torch.cat([pool, torch.randperm(examples, generator=generator)])
+        yield pool[:batch_size]
+        pool = pool[batch_size:]
+
+
+class MicroBatchSampler:
+    """Indices of one micro-batch after another, for a `DataLoader`: the batches of `index_stream`, each in equal parts.
+
+    Args:
+        examples: size of the training set.
+        batch_size: examples in a step.
+        parts_of: micro-batches of a step, of its 0-based number.
+        seed: draws the order of the examples.
+    """
+
+    def __init__(self, examples: int, batch_size: int, parts_of: Callable[[int], int], seed: int) -> None:
+        self.examples, self.batch_size, self.parts_of, self.seed = examples, batch_size, parts_of, seed
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step, indices in enumerate(index_stream(self.examples, self.batch_size, self.seed)):
+            for part in indices.split(self.batch_size // self.parts_of(step)):
+                yield part.tolist()
+
+
+def first_dimension(batch: Batch) -> int:
+    """The number of examples in a batch: the first dimension of its first tensor.
+
+    Raises:
+        TaskError: the batch holds no tensor.
+    """
+    tensor = _first_tensor(batch)
+    if tensor is None or tensor.ndim == 0:
+        raise TaskError(
+            f"a batch of type {type(batch).__name__} holds no tensor with a first dimension, so its examples cannot be "
+            "counted; give the task a method batch_size(batch) -> int"
+        )
+    return tensor.shape[0]
+
+
+def _first_tensor(batch: Batch) -> Tensor | None:
+    if isinstance(batch, Tensor):
+        return batch
+    members: Sequence[Any] = ()
+    if isinstance(batch, Mapping):
+        members = list(batch.values())
+    elif isinstance(batch, list | tuple):
+        members = batch
+    return next((t for t in map(_first_tensor, members) if t is not None), None)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with every tensor in it on the device."""
+    if isinstance(batch, Tensor) or hasattr(batch, "to"):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(value, device) for value in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch
+
+
+def subset(data: Dataset[Any], indices: Tensor) -> Dataset[Any]:
+    """Examples of a data set at `indices` (int64, one dimension), as a data set; in memory where the whole is."""
+    tensors = tensors_of(data)
+    return TensorDataset(*(t[indices] for t in tensors)) if tensors is not None else Subset(data, indices.tolist())
+
+
+def tensors_of(data: Dataset[Any]) -> tuple[Tensor, ...] | None:
+    """Tensors of a `TensorDataset` or of a part of one (`random_split`); other types may compute their examples."""
+    if type(data) is TensorDataset:
+        return data.tensors
+    if type(data) is Subset and (whole := tensors_of(data.dataset)) is not None:
+        return tuple(t[torch.as_tensor(data.indices)] for t in whole)
+    return None

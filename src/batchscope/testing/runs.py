@@ -1,0 +1,120 @@
+"""Stored runs with a given course, for tests of whatever reads runs: no training, no folder, no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..store.metrics import target_metric
+from ..store.records import Row, RunConfig, RunResult, RunStatus, Target
+from ..store.runs import StoredRun, run_id
+
+__all__ = ["STEP_S", "evaluation", "stored_run"]
+
+STEP_S = 1e-3
+"""Seconds of a step, where a test does not say it."""
+
+
+def evaluation(
+    step: int,
+    metrics: Mapping[str, float],
+    *,
+    batch_size: int = 1,
+    examples: int | None = None,
+    device_seconds: float | None = None,
+    train_loss: float | None = None,
+) -> Row:
+    """Row of an evaluation, as the training loop writes it.
+
+    Args:
+        step: training steps made so far.
+        metrics: the metrics of `evaluate`.
+        batch_size: examples in a step.
+        examples: read so far; default: `step * batch_size`.
+        device_seconds: spent in training steps so far; default: `STEP_S` a step.
+        train_loss: mean training loss since the evaluation before; `None` before the first step.
+
+    Example:
+        >>> evaluation(10, {"val_loss": 0.5}, batch_size=32)["examples"]
+        320
+    """
+    return {
+        "kind": "evaluation",
+        "step": step,
+        "examples": step * batch_size if examples is None else examples,
+        "device_seconds": step * STEP_S if device_seconds is None else device_seconds,
+        "train_loss": train_loss,
+        "metrics": metrics,
+    }
+
+
+def stored_run(
+    batch_size: int,
+    lr: float,
+    rows: Sequence[Row],
+    *,
+    name: str = "",
+    status: RunStatus = RunStatus.OUT_OF_STEPS,
+    steps_to_target: float | None = None,
+    result: Mapping[str, Any] | None = None,
+    **config: Any,
+) -> StoredRun:
+    """Finished run whose result follows from its rows.
+
+    Steps, examples, time and the last metrics are those of the last evaluation; the best ones those of the evaluation
+    that is best by the target of the run, or, without one, by the metric to aim at (`store.metrics.target_metric`).
+
+    Args:
+        batch_size: one micro-batch, unless `config` divides it.
+        lr: the learning rate.
+        rows: in the order of the run, with one evaluation or more (`evaluation` writes them).
+        name: the id of the run; default: that which its configuration has in a results folder.
+        status: how the run ended.
+        steps_to_target: where it passed its target.
+        result: members of `RunResult` that are to be otherwise.
+        config: members of `RunConfig`; default: `task="made-up"`, `max_steps` far beyond the rows.
+
+    Raises:
+        ValueError: there is no evaluation among the rows.
+
+    Example:
+        >>> rows = [evaluation(step, {"val_loss": loss}) for step, loss in ((0, 2.0), (10, 0.4), (20, 0.5))]
+        >>> run = stored_run(8, 0.1, rows, seed=3)
+        >>> run.result.steps, run.result.best, run.result.best_step, run.config.seed
+        (20, {'val_loss': 0.4}, 10, 3)
+    """
+    evaluations = [row for row in rows if row["kind"] == "evaluation"]
+    if not evaluations:
+        raise ValueError("a finished run has at least one evaluation among its rows")
+    members: dict[str, Any] = {"task": "made-up", "micro_batch_size": batch_size, "max_steps": 10**6}
+    made = RunConfig(batch_size=batch_size, lr=lr, **(members | config))
+    last, best = evaluations[-1], _best(evaluations, made.target)
+    found: dict[str, Any] = {
+        "status": status,
+        "message": status.meaning,
+        "steps": last["step"],
+        "examples": last["examples"],
+        "device_seconds": last["device_seconds"],
+        "steps_to_target": steps_to_target,
+        "first": evaluations[0]["metrics"],
+        "last": last["metrics"],
+        "best": best["metrics"],
+        "best_step": best["step"],
+    }
+    return StoredRun(
+        id=name or run_id(made), config=made, rows=tuple(rows), result=RunResult(**(found | dict(result or {})))
+    )
+
+
+def _best(evaluations: Sequence[Row], target: Target | None) -> Row:
+    if target is not None:
+        metric, larger = target.metric, target.mode == "max"
+    else:
+        metric, larger = target_metric(list(evaluations[0]["metrics"]))
+
+    def shortfall(row: Row) -> float:
+        value = float(row["metrics"][metric])
+        return math.inf if math.isnan(value) else -value if larger else value
+
+    return min(evaluations, key=shortfall)
