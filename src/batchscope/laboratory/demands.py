@@ -24,15 +24,15 @@ def needs_several_sizes(name: str, question: StudyQuestion, example: str = "64,1
 
 
 def needs_one_rate(name: str, question: StudyQuestion) -> None:
-    """One rate.
+    """One learning rate.
 
     Raises:
         UsageError: there are several.
     """
     if len(question.lrs) > 1:
         raise UsageError(
-            f"{name} compares batch sizes at one rate, and --lrs has {len(question.lrs)}; give one, for example "
-            f"--lrs {question.lrs[0]:g}, or see the study learning_rate_compensation"
+            f"{name} compares batch sizes at one learning rate, and --lrs has {len(question.lrs)}; give one, for "
+            f"example --lrs {question.lrs[0]:g}, or see the study learning_rate_compensation"
         )
 
 

@@ -51,7 +51,7 @@ CHANG_SETTINGS: Mapping[str, Any] = {
     "momentum": 0,
     "init": "xavier",
 }
-"""Chang and Pathak's network and optimizer, likewise."""
+"""Chang and Pathak's network and optimizer, as settings of the tasks `digits` and `arrays`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +194,6 @@ def rate_and_size(batch_size: int, lr: float) -> str:
     """How a setting is named in a table of values.
 
     >>> rate_and_size(1024, 0.1)
-    'batch size 1,024, rate 0.1'
+    'batch size 1,024, learning rate 0.1'
     """
-    return f"batch size {count(batch_size)}, rate {number(lr)}"
+    return f"batch size {count(batch_size)}, learning rate {number(lr)}"

@@ -98,7 +98,7 @@ def end_metric_of(study: Study) -> EndMetric:
 
 
 def arm_of(study: Study, batch_size: int, lr: float, variant: str = "") -> SummaryRow | None:
-    """The arm of that batch size, rate and variant, where runs of it are finished."""
+    """The arm of that batch size, learning rate and variant, where runs of it are finished."""
     return next((s for s in study.summary if s.key == (variant, batch_size, lr)), None)
 
 

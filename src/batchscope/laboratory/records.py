@@ -118,8 +118,8 @@ class StudyQuestion:
             if len(set(values)) < len(values):
                 again = next(value for value in values if values.count(value) > 1)
                 raise UsageError(f"{name} has {again:g} twice; give each once")
-        if (least := min(self.batch_sizes)) < 1:
-            raise UsageError(f"--batch-sizes has {least}; a batch has at least one example")
+        if (smallest := min(self.batch_sizes)) < 1:
+            raise UsageError(f"--batch-sizes has {smallest}; a batch has at least one example")
         if wrong := [lr for lr in self.lrs if not 0.0 < lr < math.inf]:
             raise UsageError(f"--lrs has {wrong[0]:g}; a learning rate is a positive number")
         if self.repeats is not None and self.repeats < 2:
@@ -185,7 +185,7 @@ class SummaryRow:
     diverged: int
     """How many of the runs; the estimates are of the others."""
     best_lr: bool
-    """Whether this is the best rate of its batch size (and variant) by validation."""
+    """Whether this is the best learning rate of its batch size (and variant) by validation."""
     estimates: Mapping[str, Estimate]
     """For each value of the rows, its mean over the seeds with a 90 % t interval."""
 
@@ -275,7 +275,7 @@ def note_name(kind: str, of: object) -> str:
 
 
 def grid(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
-    """Every batch size at every rate; `examples` is not needed here, but by studies whose lengths depend on it."""
+    """Every batch size at every learning rate; `examples` is for studies whose lengths depend on it."""
     del examples
     return tuple(
         Arm(batch_size=size, lr=lr, length=question.length, schedule=question.schedule)

@@ -205,10 +205,10 @@ def roughness(values: Sequence[float | None]) -> float | None:
 
 
 def summarise(rows: Iterable[StudyRow], metric: Target) -> tuple[SummaryRow, ...]:
-    """One entry for each variant, batch size and rate, in the order in which they first come.
+    """One entry for each variant, batch size and learning rate, in the order in which they first come.
 
-    The best rate of a batch size (and variant) is that with the best mean of `best_<metric>` over the seeds, among
-    those at which no run diverged and as many seeds were run as at any.
+    The best learning rate of a batch size (and variant) is that with the best mean of `best_<metric>` over the seeds,
+    among those at which no run diverged and as many seeds were run as at any.
     """
     arms: dict[tuple[str, int, float], list[StudyRow]] = {}
     for row in rows:

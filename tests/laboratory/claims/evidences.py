@@ -19,7 +19,7 @@ TARGET = Target(metric="val_loss", value=-1e300, mode="min")
 
 Metrics = Mapping[str, float]
 CourseOf = Callable[[int, float, int, float], Metrics]
-"""Metrics at an epoch: of batch size, rate, seed and epoch."""
+"""Metrics at an epoch: of batch size, learning rate, seed and epoch."""
 
 
 def run(

@@ -22,7 +22,7 @@ METRIC = Target(metric="val_loss", value=-1.0, mode="min")
 
 
 def loss_at(batch_size: int, lr: float, epoch: float) -> float:
-    """The best rate is 0.01 for the small batch and 0.1 for the others; large batches fall more slowly at one rate."""
+    """The best learning rate is 0.01 for the small batch, else 0.1; at one, large batches fall more slowly."""
     off = 0.2 if (batch_size == 10) == (lr == 0.1) else 0.0
     return 0.05 + off + 2.0 * math.exp(-epoch * (1.0 if not off else 10 / (batch_size + 10)))
 

@@ -161,7 +161,7 @@ def test_a_contradiction_ends_as_its_verdicts_say() -> None:
     assert ends(Verdict.HELD, Verdict.HELD).startswith("Both sides hold")
     assert ends(Verdict.NOT_HELD, Verdict.NOT_HELD).startswith("Neither side")
     assert "not enough" in ends(Verdict.UNDECIDED, Verdict.UNDECIDED)
-    assert "depends on the rate" in ends(Verdict.DEPENDS, Verdict.DEPENDS, "the rate")
+    assert "depends on the learning rate" in ends(Verdict.DEPENDS, Verdict.DEPENDS, "the learning rate")
     assert ends(Verdict.HELD, Verdict.UNDECIDED).endswith("S0.19b holds and S1.14 is undecided.")
 
 
@@ -257,7 +257,7 @@ def test_curves_of_both_rates_share_their_axes() -> None:
     figure = figures_of(convergence.build(claims, evidence))["loss-curves"]
     up = next(switch for switch in figure.switches if switch.axis == "y")
     labels = [option.label for option in up.options]
-    assert labels[:2] == ["training loss, at one rate", "training loss, best rates"]
+    assert labels[:2] == ["training loss, at one learning rate", "training loss, best learning rates"]
     assert up.options[0].layout == up.options[1].layout
     assert evidence.one_rate == 0.01
     assert up.options[0].data[2][-1] == pytest.approx(loss_at(200, 0.01, 8) * 1.01, rel=1e-4)
@@ -291,8 +291,8 @@ def test_long_runs_mark_the_minimum_and_the_stop() -> None:
     assert [trace["marker"]["symbol"] for trace in marks] == ["circle", "triangle-up-open"] * 2
     arm = evidence.at_one_rate(PLAN.long_sizes[0], LONG)
     courses = [evidence.course(row) for row in evidence.rows(arm)]
-    least = [min(course, key=lambda x: x.metrics["val_loss"]).epoch for course in courses]
-    assert marks[0]["x"] == pytest.approx([sum(least) / len(least)], rel=1e-4)
+    best = [min(course, key=lambda x: x.metrics["val_loss"]).epoch for course in courses]
+    assert marks[0]["x"] == pytest.approx([sum(best) / len(best)], rel=1e-4)
     assert marks[1]["x"][0] >= marks[0]["x"][0] + lengths.patience_of(evidence) - 1e-9
     epochs, steps = figures["equal-steps"].data[1], figures["equal-steps"].data[3]
     assert points_of(epochs)[200] == pytest.approx(loss_at(200, 0.01, 8) * 1.01, rel=1e-4)
@@ -307,7 +307,7 @@ def test_the_grid_frames_the_best_rates() -> None:
     centres = [((s["x0"] + s["x1"]) / 2, (s["y0"] + s["y1"]) / 2) for s in figure.layout["shapes"]]
     assert [(round(x), round(y)) for x, y in centres] == [(0, 0), (1, 1), (1, 2)]
     assert "0.01 at batch size 10" in figure.caption
-    assert "10 times the rate for 20 times the batch" in figure.caption
+    assert "10 times the learning rate for 20 times the batch" in figure.caption
 
 
 def test_gradient_figures_show_what_was_noted() -> None:

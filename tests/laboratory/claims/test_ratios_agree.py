@@ -46,7 +46,7 @@ def with_distances(small: Seeds, large: Seeds) -> TaskResults:
 def distance_in_a_study(small: Seeds, large: Seeds) -> Estimate:
     e = with_distances(small, large)
     found = travel_findings(e.study, tuple(e.runs.values()))
-    effect = next(f.effect for f in found if "a large batch at the same rate" in f.statement)
+    effect = next(f.effect for f in found if "a large batch at the same learning rate" in f.statement)
     assert effect is not None
     return effect
 

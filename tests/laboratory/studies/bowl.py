@@ -36,7 +36,7 @@ class Layers(nn.Module):
 
 @dataclass
 class Bowl:
-    """Loss Σ ½ h ‖θ‖² over the layers: each layer's weights shrink by 1 - rate × h × scale(B) in a step."""
+    """Loss Σ ½ h ‖θ‖² over the layers: each layer's weights shrink by 1 - learning rate × h × scale(B) in a step."""
 
     name: str = "bowl"
     layers: tuple[str, ...] = ("first", "second")

@@ -102,14 +102,14 @@ def test_over_the_seeds_there_are_means_pairs_and_courses(tmp_path: Path) -> Non
 def test_what_shen_found_is_found_where_the_number_of_steps_decides(tmp_path: Path) -> None:
     found = made(tmp_path)
     for words in (
-        "a large batch at the same rate stays nearer",
+        "a large batch at the same learning rate stays nearer",
         "so it is in every layer",
-        "a higher rate lets a large batch go farther",
+        "a higher learning rate lets a large batch go farther",
         "the best solutions lie farther out",
         "does not get as far as the best solutions lie",
     ):
         assert "here it is so:" in said(found, words).statement, words
-    # 30 steps against 6 at rate 0.01 shrink the norm by up to 15 %
+    # 30 steps against 6 at learning rate 0.01 shrink the norm by up to 15 %
     assert "here it is not so:" in said(found, "the norm of the weights hardly changes").statement
     nearer = said(found, "stays nearer")
     runs = {run.id: run for run in read_runs(tmp_path / "out")}
@@ -126,10 +126,10 @@ def test_what_shen_found_is_found_where_the_number_of_steps_decides(tmp_path: Pa
 
 def test_what_contradicts_it_is_said_as_clearly(tmp_path: Path) -> None:
     found = made(tmp_path, Bowl(power=2), lrs=(0.1,))
-    assert "here it is not so: at rate 0.1" in said(found, "stays nearer").statement
+    assert "here it is not so: at learning rate 0.1" in said(found, "stays nearer").statement
     assert "here it is not so:" in said(found, "so it is in every layer").statement
     assert "here it is not so:" in said(found, "does not get as far").statement  # the large batch is the best
-    assert not any("a higher rate" in f.statement for f in found.findings)
+    assert not any("a higher learning rate" in f.statement for f in found.findings)
 
 
 def test_one_seed_leaves_it_open(tmp_path: Path) -> None:
@@ -199,12 +199,12 @@ def test_the_page_shows_every_part_and_says_what_there_is_not(tmp_path: Path) ->
 
 def test_runs_that_diverge_are_left_out(tmp_path: Path) -> None:
     found = made(tmp_path, lrs=(0.1, 1e30), seeds=(0, 1))
-    assert "here it is so" in said(found, "at rate 0.1, after").statement
-    assert not any("at rate 1e30, after" in f.statement for f in found.findings)
+    assert "here it is so" in said(found, "at learning rate 0.1, after").statement
+    assert not any("at learning rate 1e30, after" in f.statement for f in found.findings)
     lost = made(tmp_path / "all", lrs=(1e30,), seeds=(0, 1))
     assert not any(f.statement.startswith("published: ") for f in lost.findings)
     assert "No run was followed to its end" in (tmp_path / "all" / "out" / "report.html").read_text(encoding="utf-8")
-    # at rate 20 a step of 20 examples overshoots by half, one of 4 shrinks the weights by a tenth
+    # at learning rate 20 a step of 20 examples overshoots by half, one of 4 shrinks the weights by a tenth
     half = made(tmp_path / "half", Bowl(power=2), lrs=(0.1, 20.0), seeds=(0, 1), length=Length(unit="epochs", amount=9))
     assert [s.diverged for s in half.summary] == [0, 0, 0, 2]
     assert [m["batch_size"] for m in half.measurements["weights"]["moments"]] == [None, 4, 20, 4]

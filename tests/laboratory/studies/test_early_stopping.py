@@ -19,15 +19,15 @@ EXAMPLES = 40
 
 
 def minimum_at(at: At) -> float:
-    """The epoch of the least validation loss; before the first step no batch size is known."""
+    """The epoch of the minimum validation loss; before the first step no batch size is known."""
     return 10.0 if at.batch_size == 5 else 20.0
 
 
 def bowl(at: At) -> Mapping[str, float]:
     """A parabola about an epoch; deeper for the smaller batch, shifted by the seed; the training loss falls on."""
     epoch, best = at.seen / EXAMPLES, minimum_at(at)
-    least = 0.3 + 0.1 * (at.batch_size == 20) + 0.001 * at.draw
-    val = least + 0.002 * (epoch - best) ** 2
+    minimum = 0.3 + 0.1 * (at.batch_size == 20) + 0.001 * at.draw
+    val = minimum + 0.002 * (epoch - best) ** 2
     test = 0.5 + 0.003 * (epoch - best) ** 2 + 0.001 * at.draw
     return {"val_loss": val, "test_loss": test, "test_accuracy": 1 - test / 2, "train_loss": 2.0 / (1 + epoch)}
 

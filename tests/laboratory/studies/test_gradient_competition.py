@@ -190,7 +190,7 @@ def test_one_batch_size_is_trained_and_paired(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--lrs 0.1,0.2", "at one rate, and --lrs has 2"),
+        ("--lrs 0.1,0.2", "at one learning rate, and --lrs has 2"),
         ("--batch-sizes 8,800,1024", "need 1600, and the training set has 1437"),
         ("--batch-sizes 8,2000", "2000 is larger than the training set of 1437"),
     ],

@@ -1,4 +1,4 @@
-"""What a higher rate wins back, on a task whose metrics are a table of batch size and rate plus a draw of the seed."""
+"""What a higher learning rate wins back, where metrics are a table of batch size and learning rate plus a draw."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def table(at: At) -> Mapping[str, float]:
 
 
 def power_of(exponent: float, *, best_at: float = 0.02) -> Script:
-    """The best rate of a batch is `best_at` x (batch / 4) to that power; each seed is off by a little."""
+    """The best learning rate of a batch is `best_at` x (batch / 4) to that power; each seed is off by a little."""
 
     def script(at: At) -> Mapping[str, float]:
         if not at.seen:
@@ -115,7 +115,7 @@ def test_what_is_left_with_rates_of_their_own(tmp_path: Path) -> None:
     left = said(found, "a slight difference between small and large batches is left")
     assert left.effect is not None
     assert left.effect.value == pytest.approx(0.02, abs=0.01)
-    gone = said(found, "most of the difference at one rate goes away")
+    gone = said(found, "most of the difference at one learning rate goes away")
     assert "here it is so" in gone.statement
     assert gone.effect is not None
     assert gone.effect.value == pytest.approx(0.02 / 0.4, abs=0.02)
@@ -161,9 +161,11 @@ def test_the_page_has_a_figure_for_every_batch_size(tmp_path: Path) -> None:
     assert list(sections) == ["published", "compensation", "scaling", "every-rate"]
     row: Any = sections["every-rate"].blocks[0]
     assert [figure.name for figure in row.figures] == ["by-rate-4", "by-rate-20"]
-    assert all([key.label for key in figure.keys] == ["rate 0.01", "rate 0.1"] for figure in row.figures)
+    assert all(
+        [key.label for key in figure.keys] == ["learning rate 0.01", "learning rate 0.1"] for figure in row.figures
+    )
     assert len({str(figure.layout["yaxis"]["range"]) for figure in row.figures}) == 1
-    assert "Best at rate 0.1, an end of the grid" in row.figures[1].caption
+    assert "Best at learning rate 0.1, an end of the grid" in row.figures[1].caption
     published: Any = sections["published"].blocks[0]
     shares = [row for row in published.rows if row[0].startswith("share of the test accuracy")]
     assert [row[1] for row in shares] == ["0.96"]

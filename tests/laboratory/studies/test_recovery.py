@@ -39,7 +39,7 @@ def said(found: Study, words: str) -> Finding:
 
 
 def height(*legs: tuple[float, int]) -> float:
-    """After legs of so many steps at a rate; every layer starts at a squared norm of 10."""
+    """After legs of so many steps at a learning rate; every layer starts at a squared norm of 10."""
     total = 0.0
     for name, h in CURVATURES.items():
         left = 1.0
@@ -71,7 +71,7 @@ def test_every_branch_ends_on_its_closed_form(tmp_path: Path) -> None:
 def test_the_switched_runs_recover_and_the_unchanged_one_does_not(tmp_path: Path) -> None:
     found = made(tmp_path)
     scratch = ENDS["", 4, LR]
-    small, higher = said(found, "switched to the small batch"), said(found, "switched to 10 times the rate")
+    small, higher = said(found, "switched to the small batch"), said(found, "switched to 10 times the learning rate")
     assert "here it is so" in small.statement
     assert small.effect is not None
     assert small.effect.value == pytest.approx(ENDS["switched after epoch 6", 4, LR] - scratch)
@@ -96,7 +96,7 @@ def test_two_rates_are_the_lower_and_the_higher(tmp_path: Path) -> None:
     found = made(tmp_path, lrs=(LR, 4 * LR))
     rates = {row.lr for row in found.rows if row.batch_size == 40}
     assert rates == {LR, 4 * LR}
-    assert said(found, "switched to 4 times the rate")
+    assert said(found, "switched to 4 times the learning rate")
 
 
 def test_a_large_batch_that_diverges_has_nothing_to_go_on_from(tmp_path: Path) -> None:
@@ -130,12 +130,12 @@ def test_the_figure_begins_every_branch_where_its_weights_were_kept(tmp_path: Pa
     figure: Any = section.blocks[0]
     starts = {key.label: trace["x"][0] for key, trace in zip(figure.keys, figure.data, strict=True)}
     assert starts == {
-        "batch size 40 at rate 0.05": 0.0,
+        "batch size 40 at learning rate 0.05": 0.0,
         "batch size 4 from scratch": 0.0,
         "switched after epoch 2 to batch size 4": 2.0,
-        "switched after epoch 2 to rate 0.5": 2.0,
+        "switched after epoch 2 to learning rate 0.5": 2.0,
         "switched after epoch 6 to batch size 4": 6.0,
-        "switched after epoch 6 to rate 0.5": 6.0,
+        "switched after epoch 6 to learning rate 0.5": 6.0,
         "carried on after epoch 6, unchanged": 6.0,
     }
 

@@ -20,11 +20,11 @@ from .scripted_task import At, Script, Scripted
 
 FEW = 300
 BEST = {10: 0.1, 60: 0.4}
-"""The rate that is best for a batch size."""
+"""The learning rate that is best for a batch size."""
 
 
 def fits(at: At) -> Mapping[str, float]:
-    """The training loss falls exponentially, faster at the best rate; the gap to it is the batch's own, and grows."""
+    """The training loss falls exponentially, fastest at the best learning rate; the gap is the batch's, and grows."""
     epoch = at.seen / FEW
     speed = 0.5 if at.lr == BEST.get(at.batch_size) else 0.3
     train = 2.0 * math.exp(-speed * epoch)
@@ -56,8 +56,8 @@ def said(found: Study, words: str) -> str:
 def test_a_gap_at_equal_training_loss_is_found_as_it_was_made(tmp_path: Path) -> None:
     found = made(tmp_path)
     assert {(s.batch_size, s.lr) for s in found.summary if s.best_lr} == set(BEST.items())
-    tuned = said(found, "remains after each has the rate that is best for it")
-    assert "here it is so: from batch size 10 at rate 0.1 to 60 at rate 0.4" in tuned
+    tuned = said(found, "remains after each has the learning rate that is best for it")
+    assert "here it is so: from batch size 10 at learning rate 0.1 to 60 at learning rate 0.4" in tuned
     finding = next(f for f in found.findings if "by their noise" in f.statement)
     assert "here it is so" in finding.statement
     level = 2.0 * math.exp(-0.5 * 8)

@@ -31,7 +31,7 @@ def made(tmp_path: Path, task: Any = None, **changes: Any) -> Study:
     return study(task or Bowl(layers=("first",)), asked(**changes), out=tmp_path / "out", named=STUDY)
 
 
-def said(found: Study, words: str, how: str = "each at its best rate") -> Finding:
+def said(found: Study, words: str, how: str = "each at its best learning rate") -> Finding:
     return next(f for f in found.findings if words in f.statement and how in f.statement)
 
 
@@ -79,7 +79,9 @@ def test_what_is_published_is_decided_at_the_best_and_at_the_usual_rates(tmp_pat
     }
     assert farther.effect is not None
     assert farther.effect.value == pytest.approx(math.exp(sum(math.log(r) for r in ratio.values()) / 3))
-    assert "here it is not so: each at its best rate" in farther.statement  # a bowl's slope carries SGD farther
+    assert (
+        "here it is not so: each at its best learning rate" in farther.statement
+    )  # a bowl's slope carries SGD farther
     assert "here it is not so:" in said(found, "Adam goes farther", "at torch's default").statement
     assert "here it is not so:" in said(found, "SGD keeps the norm").statement
     worse = said(found, "Adam ends at a lower test accuracy")  # the bowl has a test loss: lower is better
@@ -93,7 +95,7 @@ def test_without_the_usual_rates_there_are_only_the_best(tmp_path: Path) -> None
     found = made(tmp_path, lrs=(0.2,), seeds=(0,))
     own = [f for f in found.findings if f.statement.startswith("published: ")]
     assert len(own) == 4
-    assert all("each at its best rate" in f.statement and "left open" in f.statement for f in own)
+    assert all("each at its best learning rate" in f.statement and "left open" in f.statement for f in own)
     assert '<section id="by-rate">' not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 

@@ -85,14 +85,14 @@ def test_boxes_and_curvature_are_those_of_the_bowl(tmp_path: Path) -> None:
 def test_the_ratio_over_seeds_is_that_of_the_two_batches(tmp_path: Path) -> None:
     found = made(tmp_path, lrs=(0.05, 0.1))
     first, second = size_pairs(found)
-    assert (first.how, second.how) == ("at rate 0.05", "at rate 0.1, the best of both")
+    assert (first.how, second.how) == ("at learning rate 0.05", "at learning rate 0.1, the best of both")
     small, large = (0.5 * H * 10 * shrunk(0.05, steps, "first") ** 2 for steps in (100, 20))
     expected = (large / (1 + large)) / (small / (1 + small))  # the relative box's φ goes as f ÷ (1 + f)
     ratio = ratio_of(found, first, RELATIVE)
     assert ratio.value == pytest.approx(expected, rel=1e-6)
-    assert "here it is so: at rate 0.05" in said(found, "a large batch ends in a sharper minimum").statement
+    assert "here it is so: at learning rate 0.05" in said(found, "a large batch ends in a sharper minimum").statement
     assert "the two boxes agree" in said(found, "so many times as sharp").statement
-    edge = said(found, "stays below 2 over the rate")
+    edge = said(found, "stays below 2 over the learning rate")
     assert "here it is so:" in edge.statement
     assert edge.effect is not None
     assert edge.effect.value == pytest.approx(H * 0.1 / 2)

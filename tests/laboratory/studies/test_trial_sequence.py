@@ -124,7 +124,7 @@ def test_a_batch_size_that_diverges_at_once_is_left_out() -> None:
     assert choice.trial is not None
     assert choice.trial.batch_size == 32
     lost: Script = {(size, 2): (None, 1.0) for size in ADVICE.batch_sizes}
-    assert visited(ADVICE, lost)[1] == Choice(trial=None, reason="every batch size diverged at this rate")
+    assert visited(ADVICE, lost)[1] == Choice(trial=None, reason="every batch size diverged at this learning rate")
 
 
 def test_longer_runs_that_diverge_are_not_taken() -> None:

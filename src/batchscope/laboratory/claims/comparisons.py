@@ -27,11 +27,11 @@ __all__ = [
     "called",
     "epoch_time_falls",
     "gap_change",
-    "gap_least",
     "last",
-    "least",
     "log_roughness",
     "loss_ratio_above",
+    "minimum_effect",
+    "minimum_gap_change",
     "no_worse",
     "score_change",
     "seconds_to",
@@ -55,17 +55,20 @@ def unmeasured(e: TaskResults, name: str) -> Outcome | None:
 
 def called(arm: Setting | None) -> str:
     """As a reason names it."""
-    return "none" if arm is None else f"batch size {count(arm.batch_size)} at rate {number(arm.lr)}"
+    return "none" if arm is None else f"batch size {count(arm.batch_size)} at learning rate {number(arm.lr)}"
 
 
 def versus(arm: Setting | None, other: Setting | None) -> str:
     """Two arms, the second compared with the first."""
     if arm is not None and other is not None and arm.lr == other.lr:
-        return f"batch size {count(other.batch_size)} against {count(arm.batch_size)}, both at rate {number(arm.lr)}"
+        return (
+            f"batch size {count(other.batch_size)} against {count(arm.batch_size)}, both at learning rate "
+            f"{number(arm.lr)}"
+        )
     return f"{called(other)} against {called(arm)}"
 
 
-def least(e: TaskResults, quality: Quality, arm: Setting | None) -> float:
+def minimum_effect(e: TaskResults, quality: Quality, arm: Setting | None) -> float:
     """The smallest difference in a metric that counts."""
     values = e.values(arm, f"final_{quality.metric}").values()
     size = max((abs(v) for v in values), default=1.0)
@@ -85,10 +88,10 @@ def score_change(
     return e.compared(arm, other, value)
 
 
-def gap_least(e: TaskResults, arm: Setting | None) -> float:
+def minimum_gap_change(e: TaskResults, arm: Setting | None) -> float:
     """The smallest difference in the generalisation gap that counts: half a point of a score, else 2 % of the loss."""
     if e.gap is not None:
-        return least(e, e.score, arm)
+        return minimum_effect(e, e.score, arm)
     values = [abs(v) for v in e.values(arm, f"final_{e.loss}").values()] if e.loss else []
     return LOSS * max(values, default=1.0)
 
@@ -166,6 +169,6 @@ def no_worse(e: TaskResults, quality: Quality, change: Estimate, what: str, runs
         what: that changes.
         runs: behind it.
     """
-    margin = 2 * least(e, quality, e.at_best(e.plan.smallest))
+    margin = 2 * minimum_effect(e, quality, e.at_best(e.plan.smallest))
     words = f"it would have to lie above {number(-margin)}, the margin"
     return above(change, -margin, 0.0, f"the change of {what}", runs, decides=words)

@@ -19,7 +19,7 @@ __all__ = ["CHECKS"]
 _ROUNDING = 1e-4
 _EXAMPLES = (10, 999)
 _MEAN_OFF, _DEVIATION_OFF = 1e-3, 0.01
-"""Of a channel in front of scale and shift; the layer's epsilon moves the deviation."""
+"""Of a channel in front of scale and shift; the layer's epsilon moves the standard deviation."""
 
 
 def _checked(what: str, agrees: bool | None, value: float | None = None) -> Outcome:
@@ -209,7 +209,8 @@ def _shift(e: TaskResults) -> Outcome:
         return _checked("the model has no hidden layer to look at, or no run was made", None)
     told = (
         f"on fixed examples the means of what hidden layers receive move by {number(min(drifts))} to "
-        f"{number(max(drifts))} of their first deviation along the runs at one rate; at the start by nothing"
+        f"{number(max(drifts))} of their first standard deviation along the runs at one learning rate; at the start by "
+        "nothing"
     )
     return _checked(told, True, max(drifts))
 
@@ -226,7 +227,7 @@ def _normalised(e: TaskResults) -> Outcome:
     mean, deviation = (max(layer[name] for layer in layers) for name in ("mean", "deviation"))
     told = (
         f"in front of scale and shift {count(channels)} channels of a batch have mean 0 up to {number(mean)} and "
-        f"deviation 1 up to {number(deviation)}"
+        f"standard deviation 1 up to {number(deviation)}"
     )
     return _checked(told, mean < _MEAN_OFF and deviation < _DEVIATION_OFF, mean)
 

@@ -43,7 +43,7 @@ class Quality(NamedTuple):
 
 
 def chosen_rate(summary: Iterable[SummaryRow], variant: str, batch_size: int) -> float | None:
-    """The best rate of a batch size; `None` where it has none at which no seed diverged."""
+    """The best learning rate of a batch size; `None` where it has none at which no seed diverged."""
     found = (s.lr for s in summary if s.best_lr and (s.variant, s.batch_size) == (variant, batch_size))
     return next(found, None)
 
@@ -74,15 +74,15 @@ class TaskResults:
 
     @cached_property
     def one_rate(self) -> float:
-        """The rate at which the smallest batch size is best; texts that speak of one rate mean such a one."""
+        """The best learning rate of the smallest batch size: what texts mean that speak of one learning rate."""
         return chosen_rate(self.study.summary, "", self.plan.smallest) or self.plan.lrs[0]
 
     def at_one_rate(self, batch_size: int, variant: str = "") -> Setting:
-        """A batch size at that rate."""
+        """A batch size at that learning rate."""
         return Setting(batch_size, self.one_rate, variant)
 
     def at_best(self, batch_size: int, variant: str = "") -> Setting | None:
-        """A batch size at its own best rate."""
+        """A batch size at its own best learning rate."""
         lr = chosen_rate(self.study.summary, variant, batch_size)
         return None if lr is None else Setting(batch_size, lr, variant)
 
@@ -98,12 +98,12 @@ class TaskResults:
 
     @property
     def ends_at_one_rate(self) -> tuple[Setting, Setting]:
-        """Both at the same rate."""
+        """Both at the same learning rate."""
         return self.at_one_rate(self.plan.smallest), self.at_one_rate(self.plan.largest)
 
     @property
     def ends_at_best(self) -> tuple[Setting | None, Setting | None]:
-        """Each at its own best rate."""
+        """Each at its own best learning rate."""
         return self.at_best(self.plan.smallest), self.at_best(self.plan.largest)
 
     # --- rows -----------------------------------------------------------------------------------------------------
@@ -124,11 +124,11 @@ class TaskResults:
         return [row for row in self.rows(arm) if row.status != RunStatus.DIVERGED.value]
 
     def arms(self, variant: str) -> list[Setting]:
-        """All of a variant, by batch size and rate."""
+        """All of a variant, by batch size and learning rate."""
         return sorted(arm for arm in self._rows if arm.variant == variant)
 
     def trials(self) -> list[Setting]:
-        """All arms of the trials, by batch size and rate."""
+        """All arms of the trials, by batch size and learning rate."""
         return sorted(arm for arm in self._rows if is_trial(arm.variant))
 
     def ids(self, *arms: Setting | None) -> tuple[str, ...]:

@@ -144,7 +144,7 @@ def _flatter(e: TaskResults) -> Outcome:
         pairs = [(_box(small[s], box), _box(large[s], box)) for s in small if s in large]
         ratio = intervals.geometric_ratio((b, a) for a, b in pairs if a is not None and b is not None)
         told = _eigenvalue(small, large)
-        what = f"the sharpness at batch size {e.ends[1]} over that at {e.ends[0]}, both at one rate,{told}"
+        what = f"the sharpness at batch size {e.ends[1]} over that at {e.ends[0]}, both at one learning rate,{told}"
         outcomes[name] = above(ratio, 1.0, 0.1, what, e.ids(*e.ends_at_one_rate))
     return parts("the scale of the weights", outcomes)
 
@@ -169,7 +169,7 @@ def _eigenvalue(small: Mapping[int, Any], large: Mapping[int, Any]) -> str:
 
 
 def drift(e: TaskResults, row: StudyRow) -> dict[str, float]:
-    """How far the mean input of each hidden layer has moved by the end of a run, in deviations at the start."""
+    """Shift of the mean input of each hidden layer by the end of a run, in standard deviations at the start."""
     found = None if row.status == "diverged" else _last_row(e, row, "activations")
     if found is None:
         return {}

@@ -1,16 +1,16 @@
 """What is run to decide all statements on a task, and how it is made to fit into a budget. Numbers only, no torch.
 
-One grid of batch sizes, rates and seeds serves most statements. Beside it, from the grid's own results:
+One grid of batch sizes, learning rates and seeds serves most statements. Beside it, from the grid's own results:
 
-    fixed steps     every batch size the same number of updates, at one rate
-    long            a batch size and eight times as many, several times as many epochs, at one rate
-    few examples    batch sizes and rates on a small part of the training data
-    norm            batch normalisation before and after the activation, at two batch sizes and all rates
+    fixed steps     every batch size the same number of updates, at one learning rate
+    long            a batch size and eight times as many, several times as many epochs, at one learning rate
+    few examples    batch sizes and learning rates on a small part of the training data
+    norm            batch normalisation before and after the activation, at two batch sizes and all learning rates
     orders          the same initial weights in many orders of the data, with and without batch normalisation
     trials          the advice to begin small and grow
 
-*One rate* is the rate at which the smallest batch size is best, as in the published experiments: a rate that suits
-small batches. All lengths follow from the grid's.
+*One learning rate* is the learning rate at which the smallest batch size is best, as in the published experiments: a
+learning rate that suits small batches. All lengths follow from the grid's.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class ClaimsPlan:
     def __post_init__(self) -> None:
         if len(self.batch_sizes) < 2 or len(self.lrs) < 2:
             raise UsageError(
-                f"the statements compare batch sizes and rates: {len(self.batch_sizes)} batch sizes and "
-                f"{len(self.lrs)} rates are too few; give at least two of each"
+                f"the statements compare batch sizes and learning rates: {len(self.batch_sizes)} batch sizes and "
+                f"{len(self.lrs)} learning rates are too few; give at least two of each"
             )
         if len(self.seeds) < 2:
             raise UsageError(f"{len(self.seeds)} seed has no spread to decide by; give --seeds of at least 2, better 5")
@@ -188,7 +188,7 @@ def plan_for(
 
     Args:
         examples: in the training set.
-        lrs: the rates.
+        lrs: the learning rates.
         seed: the first of the seeds.
         seconds_to_use: how long the runs may take.
         step_s: seconds of a step at a batch size.
@@ -232,9 +232,9 @@ def _sizes(examples: int, smallest: int) -> list[tuple[int, ...]]:
 
 
 def rates_below(ceiling: float, count: int = _RATES) -> tuple[float, ...]:
-    """Rates by a factor of √10 on the fixed points 1, 3.16, 10, ..., the highest at or below a ceiling.
+    """Learning rates by a factor of √10 on the fixed points 1, 3.16, 10, ..., the highest at or below a ceiling.
 
-    Fixed points, so that two seeds, whose ceilings differ a little, compare the same rates.
+    Fixed points, so that two seeds, whose ceilings differ a little, compare the same learning rates.
 
     >>> rates_below(8.3, 4)
     (0.1, 0.316, 1.0, 3.16)

@@ -9,8 +9,8 @@ torch: what needs torch (probes, a changed task) is imported inside the function
 `carry_out(laboratory)` is the study. The `Laboratory` (`batchscope.laboratory.engine`) is all it is given:
 
 ```
-laboratory.question                        batch sizes, rates, seeds, length, schedule: published, or the user's
-laboratory.examples, .workload, .loaded    the task
+laboratory.question                        batch sizes, learning rates, seeds, length, schedule: published, or the
+user's laboratory.examples, .workload, .loaded    the task
 laboratory.sweep(arms=None, ...)           every arm for every seed; without arms: `arms(question, examples)`
 laboratory.run(arm, seed, ...)             one run, made or read where it is finished; None: no time is left
     workload=laboratory.changed("adam", optimizer=...)   a task with members exchanged, named by the arm's `variant`
@@ -24,8 +24,8 @@ laboratory.late                            whether the budget is used up: begin 
 
 Everything is resumable: a repeated command makes the same calls, and gets finished runs and notes instead of new ones.
 So results are taken from `run.rows`, `run.result`, kept weights and notes, never from an observer or a model of this
-process. Two runs that differ in anything but batch size, rate, seed, length, schedule or optimizer changes need arms
-of different `variant`.
+process. Two runs that differ in anything but batch size, learning rate, seed, length, schedule or optimizer changes
+need arms of different `variant`.
 
 Rows, summary, the common part of the page (curves, heat map, gaps, times) and JSON follow from the stored runs by
 themselves. `conclude(study, runs)` adds the study's own findings, sentences with numbers, and `sections(study, runs)`

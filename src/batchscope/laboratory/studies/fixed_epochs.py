@@ -1,4 +1,4 @@
-"""Several batch sizes at one rate and equally many epochs: Shen's first experiment (A1)."""
+"""Several batch sizes at one learning rate and equally many epochs: Shen's first experiment (A1)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
 
 
 def _compared(study: Study, small: SummaryRow, large: SummaryRow) -> Iterator[Finding]:
-    sizes = f"from batch size {small.batch_size:,} to {large.batch_size:,} at rate {number(small.lr)}"
+    sizes = f"from batch size {small.batch_size:,} to {large.batch_size:,} at learning rate {number(small.lr)}"
     ids = [row.run for arm in (small, large) for row in runs_of(study, arm)]
     for said, name, sign in (
         ("a larger batch ends at a lower test accuracy", "final_test_accuracy", -1),
@@ -87,7 +87,7 @@ def _ours(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: str) -
 
 
 def _arms(study: Study) -> list[SummaryRow]:
-    """The batch sizes at the first rate that was asked for."""
+    """The batch sizes at the first learning rate that was asked for."""
     lr = study.question.lrs[0]
     arms = sorted((s for s in study.summary if s.lr == lr and not s.diverged), key=lambda s: s.batch_size)
     assert all(a.batch_size != b.batch_size for a, b in itertools.pairwise(arms))
@@ -96,7 +96,7 @@ def _arms(study: Study) -> list[SummaryRow]:
 
 STUDY = NamedStudy(
     name="fixed_epochs",
-    summary="several batch sizes at one rate and equally many epochs",
+    summary="several batch sizes at one learning rate and equally many epochs",
     source=_SOURCE,
     question=StudyQuestion(batch_sizes=(64, 256, 1024), lrs=(0.01,), length=Length(unit="epochs", amount=30)),
     quick={"seeds": (0, 1), "length": Length(unit="epochs", amount=3)},

@@ -77,7 +77,7 @@ def _distance(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large:
     return conclusion(
         "at equally many updates, how far the weights travel is limited whatever the batch size",
         _is_one(steps),
-        f"after {study.question.length} at rate {number(small.lr)}, batch size {large.batch_size:,} is "
+        f"after {study.question.length} at learning rate {number(small.lr)}, batch size {large.batch_size:,} is "
         f"{with_interval(steps)} times as far from its initial weights as {small.batch_size:,}; after equally many "
         f"examples, {with_interval(examples)} times",
         source=f"{_SOURCE}; geometric mean over the seeds, 90 % t interval; the same if it lies within "
@@ -95,9 +95,9 @@ def _quality(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large: 
     return conclusion(
         "what a large batch lacks is updates: with as many, it is as good as a small one",
         outcome.as_good(steps, start.mean.value),
-        f"from batch size {small.batch_size:,} to {large.batch_size:,} at rate {number(small.lr)}, {outcome.name} "
-        f"changes by {with_interval(steps)} after {study.question.length}, by {with_interval(examples)} after equally "
-        "many examples",
+        f"from batch size {small.batch_size:,} to {large.batch_size:,} at learning rate {number(small.lr)}, "
+        f"{outcome.name} changes by {with_interval(steps)} after {study.question.length}, by {with_interval(examples)} "
+        "after equally many examples",
         source=f"Shen 2018; Hoffer et al. 2017; differences seed by seed, 90 % t interval; as good is worse by at most "
         f"{outcome.margin}",
         effect=steps,

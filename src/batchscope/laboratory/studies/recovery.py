@@ -1,9 +1,10 @@
-"""A large batch, switched to a small one or to a higher rate early and late: does it recover? Shen's experiment (A3).
+"""A large batch, switched early and late to a small one or a higher learning rate: does it recover? (Shen A3)
 
-For each seed the large batch is trained at the lower rate, and its weights are kept after two epochs and at the end.
-From both, runs as long as the first go on: at the small batch, and at the large batch with the higher rate; from the
-end also unchanged. The small batch from scratch is what they are compared with. Each of these runs begins with a fresh
-optimizer (without momentum that makes no difference) and with the order of the examples from its start.
+For each seed the large batch is trained at the lower learning rate, and its weights are kept after two epochs and at
+the end. From both, runs as long as the first go on: at the small batch, and at the large batch with the higher learning
+rate; from the end also unchanged. The small batch from scratch is what they are compared with. Each of these runs
+begins with a fresh optimizer (without momentum that makes no difference) and with the order of the examples from its
+start.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class RecoveryPlan(NamedTuple):
     large: int
     lr: float
     higher: float
-    """The rate that is switched to."""
+    """The learning rate that is switched to."""
     early: float
     """Epochs after which the early switch is made."""
     late: float
@@ -61,10 +62,10 @@ class RecoveryPlan(NamedTuple):
 
 
 def plan_of(question: StudyQuestion) -> RecoveryPlan:
-    """The two batch sizes, the two rates and the epochs of the late switch.
+    """The two batch sizes, the two learning rates and the epochs of the late switch.
 
     Raises:
-        UsageError: they are not two, or a run is not of more than one epoch at a constant rate.
+        UsageError: they are not two, or a run is not of more than one epoch at a constant learning rate.
     """
     sizes, lrs, length = sorted(question.batch_sizes), sorted(question.lrs), question.length
     if len(sizes) != 2:
@@ -74,8 +75,8 @@ def plan_of(question: StudyQuestion) -> RecoveryPlan:
         )
     if len(lrs) > 2:
         raise UsageError(
-            f"recovery switches from one rate to a higher one, and --lrs has {len(lrs)}; give one, which is multiplied "
-            "by ten, or two, for example --lrs 0.01,0.1"
+            f"recovery switches from one learning rate to a higher one, and --lrs has {len(lrs)}; give one, which is "
+            "multiplied by ten, or two, for example --lrs 0.01,0.1"
         )
     if length.unit != "epochs" or length.amount <= _EARLY / 2:
         raise UsageError(
@@ -83,7 +84,9 @@ def plan_of(question: StudyQuestion) -> RecoveryPlan:
             f"give --epochs above {_EARLY / 2:g}"
         )
     if question.schedule != "constant":
-        raise UsageError(f"recovery continues runs at their rate, and a {question.schedule} schedule lets it decay")
+        raise UsageError(
+            f"recovery continues runs at their learning rate, and a {question.schedule} schedule lets it decay"
+        )
     higher = lrs[1] if len(lrs) == 2 else float(f"{_TENFOLD * lrs[0]:.12g}")
     early = _EARLY if length.amount > _EARLY else _EARLY / 2
     return RecoveryPlan(small=sizes[0], large=sizes[1], lr=lrs[0], higher=higher, early=early, late=length.amount)
@@ -141,7 +144,9 @@ def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
     plan, outcome = plan_of(study.question), end_metric_of(study)
     return (
         _switches(study, outcome, "switched to the small batch", plan.small, plan.lr),
-        _switches(study, outcome, f"switched to {times(plan.higher / plan.lr)} the rate", plan.large, plan.higher),
+        _switches(
+            study, outcome, f"switched to {times(plan.higher / plan.lr)} the learning rate", plan.large, plan.higher
+        ),
         _stays(study, outcome),
     )
 
@@ -210,7 +215,7 @@ def _roles(study: Study) -> Iterator[tuple[str, str, float, SummaryRow]]:
     for after in (plan.early, plan.late):
         for what, size, lr in (
             (f"to batch size {plan.small:,}", plan.small, plan.lr),
-            (f"to rate {number(plan.higher)}", plan.large, plan.higher),
+            (f"to learning rate {number(plan.higher)}", plan.large, plan.higher),
         ):
             name = f"{_switched(after)} {what}"
             roles.append((name, "switched", after, arm_of(study, size, lr, _switched(after))))
@@ -261,7 +266,7 @@ def _figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
 
 
 def _of_large(plan: RecoveryPlan) -> str:
-    return f"batch size {plan.large:,} at rate {number(plan.lr)}"
+    return f"batch size {plan.large:,} at learning rate {number(plan.lr)}"
 
 
 def _kept_at(study: Study, steps: Sequence[int], epochs: Sequence[float], plan: RecoveryPlan) -> float:
@@ -319,7 +324,8 @@ def _note(study: Study) -> Text:
 
 STUDY = NamedStudy(
     name="recovery",
-    summary="a large batch switched to a small one, or to ten times the rate, early and late: does it recover?",
+    summary="a large batch switched to a small one, or to ten times the learning rate, early and late: does it "
+    "recover?",
     source=_SOURCE,
     question=StudyQuestion(batch_sizes=(64, 1024), lrs=(0.01,), length=Length(unit="epochs", amount=30)),
     quick={"batch_sizes": (128, 512), "seeds": (0, 1), "length": Length(unit="epochs", amount=1.5)},

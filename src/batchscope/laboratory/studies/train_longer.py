@@ -250,8 +250,9 @@ def _of_hoffer(study: Study) -> tuple[Block, ...]:
     columns = (Column(outcome.name), Column("Hoffer et al. 2017", numeric=True), Column("here", numeric=True))
     said = (
         "What differs from Hoffer et al. 2017: there, validation accuracy of a ResNet44 on CIFAR-10, with momentum and "
-        "a rate that falls in phases; its large batch also had a rate larger by the square root, and batch "
-        "normalisation over parts of the batch. Here rate, schedule and model are the same for every batch size."
+        "a learning rate that falls in phases; its large batch also had a learning rate larger by the square root, and "
+        "batch normalisation over parts of the batch. Here learning rate, schedule and model are the same for every "
+        "batch size."
     )
     return Table(columns, tuple(rows)), Text((said,), tone="note")
 

@@ -40,7 +40,7 @@ class Up:
     label: str
     metric: str
     rising: bool = False
-    """Whether it grows where training succeeds: then from the least to the greatest value, not logarithmic."""
+    """Whether it grows where training succeeds: then from the minimum to the maximum, not logarithmic."""
     level: float | None = None
     """A value to draw a line at."""
 
@@ -90,7 +90,7 @@ def branch_curves(
         name: unique on the page.
         branches: what is drawn.
         across: what it can be drawn against; the first is shown.
-        up: what can be drawn, likewise; a branch without that metric has no curve there.
+        up: what can be drawn vertically; a branch without that metric has no curve there.
         examples: in the training set.
         caption: what to conclude.
         logarithmic: the horizontal axis, which then leaves out the start.
@@ -149,7 +149,7 @@ def _vertical(branches: Sequence[Branch], up: Sequence[Up], first: int) -> Switc
 
 
 def outcome_axis(values: Sequence[Sequence[float | None]], *, rising: bool, title: str = "") -> Json:
-    """From the least to the greatest value where it grows in training, else as losses are drawn."""
+    """Axis from the minimum to the maximum where it grows in training, else as losses are drawn."""
     if not rising:
         return metric_axis(values, title=title)
     inside = [v for run in values for v in run if v is not None]

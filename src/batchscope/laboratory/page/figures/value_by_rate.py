@@ -1,4 +1,4 @@
-"""Values of arms against their rate, a line for each series, with a switch for which value."""
+"""Values of arms against their learning rate, a line for each series, with a switch for which value."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["RateSeries", "ValueChoice", "value_by_rate"]
 
 @dataclass(frozen=True, kw_only=True)
 class RateSeries:
-    """Arms that differ in their rate alone."""
+    """Arms that differ in their learning rate alone."""
 
     label: str
     colour: str
@@ -27,12 +27,12 @@ class RateSeries:
 
 @dataclass(frozen=True, kw_only=True)
 class ValueChoice:
-    """What the vertical axis can show: for each series, a value at each of its rates."""
+    """What the vertical axis can show: for each series, a value at each of its learning rates."""
 
     label: str
     values: tuple[tuple[Estimate, ...], ...]
     rising: bool = False
-    """Drawn from the least to the greatest value, not logarithmic."""
+    """Drawn from the minimum to the maximum, not logarithmic."""
 
 
 def value_by_rate(
@@ -42,7 +42,7 @@ def value_by_rate(
     traces: list[Json] = []
     for i, (one, found) in enumerate(zip(series, choices[0].values, strict=True)):
         group, values = f"{name}-{i}", [e.value for e in found]
-        texts = [f"{safe(one.label)}, rate {number(lr)}" for lr in one.lrs]
+        texts = [f"{safe(one.label)}, learning rate {number(lr)}" for lr in one.lrs]
         marks = points(one.lrs, values, texts, mark=one.mark, colour=one.colour)
         marks["hovertemplate"] = "%{text}<br>%{y:.4g}<extra></extra>"
         traces += [

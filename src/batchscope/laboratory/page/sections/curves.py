@@ -45,7 +45,7 @@ def kinds_of(study: Study, courses: Sequence[Course]) -> list[MetricByPart]:
 
 
 def draw(study: Study, drawn: Sequence[tuple[Line, Course]]) -> Figure:
-    """Three traces a batch size, mean over the seeds, and a band from the least to the greatest validation value."""
+    """Three traces a batch size, mean over the seeds, and a band from the minimum to the maximum of validation."""
     kinds = kinds_of(study, [course for _, course in drawn])
     traces = [trace for line, course in drawn for trace in _traces(line, course)]
     across, up = _horizontal(drawn), _vertical(drawn, kinds)

@@ -2,9 +2,10 @@
 
 The default network is the perceptron of three hidden layers of 100 units with which Ioffe and Szegedy (2015, section
 4.1) show their method on MNIST, with Shen's ReLU, initialisation and optimizer; on `--set hidden=1024 --set depth=2` it
-is Shen's own. Every variant is trained at every batch size and rate for equally many epochs. Then, at the rate that is
-best for each: runs from one start in many orders of the examples; what disturbed inputs do; how far the distributions
-of what layers receive drift, and how much a step below changes a layer's gradient; and what a batch of one does.
+is Shen's own. Every variant is trained at every batch size and learning rate for equally many epochs. Then, at the
+learning rate that is best for each: runs from one start in many orders of the examples; what disturbed inputs do; how
+far the distributions of what layers receive drift, and how much a step below changes a layer's gradient; and what a
+batch of one does.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _MOST_SINGLE_STEPS = 5000
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
     """The grid of every variant; those that are made again with their weights kept, and the runs in other orders.
 
-    The rates of the latter are chosen on the way: the middle one stands for them.
+    The learning rates of the latter are chosen on the way: the middle one stands for them.
     """
     lr = sorted(question.lrs)[(len(question.lrs) - 1) // 2]
     again = [_arm(question, variant, size, lr) for variant in (NONE, BEFORE) for size in question.batch_sizes]
@@ -58,8 +59,8 @@ def _grid(question: StudyQuestion) -> list[Arm]:
 
 
 def _ghosts(question: StudyQuestion) -> list[str]:
-    least = _smallest_ghost(question)
-    return [ghost(least)] if max(question.batch_sizes) >= 2 * least else []
+    smallest = _smallest_ghost(question)
+    return [ghost(smallest)] if max(question.batch_sizes) >= 2 * smallest else []
 
 
 def _smallest_ghost(question: StudyQuestion) -> int:
@@ -154,7 +155,7 @@ class _Trials:
                 self.laboratory.run(arm, question.seeds[0] + order, workload=task)
 
     def _checkpoints(self) -> None:
-        """Kept weights of the best rates: disturbed inputs, shift of gradients, the definition."""
+        """Kept weights of the best learning rates: disturbed inputs, shift of gradients, the definition."""
         question = self.laboratory.question
         one_lr = self._one_rate()
         for seed in question.seeds:
@@ -223,7 +224,7 @@ class _Trials:
                 self.laboratory.run(arm, seed, workload=self.tasks[variant])
 
     def _best(self, variant: str, batch_size: int) -> SummaryRow | None:
-        """The arm at the best rate."""
+        """The arm at the best learning rate."""
         return next((arm for arm in self._grid_summary if arm.best_lr and arm.key[:2] == (variant, batch_size)), None)
 
     def _one_rate(self) -> float | None:

@@ -63,7 +63,7 @@ NORMALISED = "normalised"
 _GHOST = "ghost norm"
 _ORDERS = "orders"
 WORKS = 0.9
-"""A rate works where it gains at least this share of what the best rate of any variant gains since the start."""
+"""A learning rate works where it gains at least this share of what the best of any variant gains since the start."""
 
 
 def ghost(examples: int) -> str:
@@ -92,7 +92,7 @@ def one_example(variant: str) -> str:
 
 
 class Pair(NamedTuple):
-    """The arms without and with batch normalisation of one batch size, each at its best rate."""
+    """The arms without and with batch normalisation of one batch size, each at its best learning rate."""
 
     without: SummaryRow
     with_: SummaryRow
@@ -110,7 +110,7 @@ def shown_sizes(study: Study) -> list[int]:
 
 
 def best_of(study: Study, variant: str, batch_size: int) -> SummaryRow | None:
-    """The arm at the best rate; `None` where none was run, or a seed diverged at each."""
+    """The arm at the best learning rate; `None` where none was run, or a seed diverged at each."""
     return next((s for s in study.summary if s.best_lr and s.key[:2] == (variant, batch_size)), None)
 
 
@@ -228,17 +228,18 @@ def runs_by_seed(study: Study, runs: Sequence[StoredRun], arm: SummaryRow) -> di
     return {row.seed: by_id[row.run] for row in runs_of(study, arm) if row.run in by_id and row.status != "diverged"}
 
 
-# --- which rates --------------------------------------------------------------------------------------------------
+# --- which learning rates
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """The rates at which a variant works at one batch size (`WORKS`)."""
+    """The learning rates at which a variant works at one batch size (`WORKS`)."""
 
     decades: Mapping[int, float]
-    """By seed, how wide the range of rates is: log₁₀ of the largest over the smallest, gaps left out."""
+    """By seed, how wide the range of learning rates is: log₁₀ of the largest over the smallest, gaps left out."""
     highest: Mapping[int, float]
-    """By seed, the highest rate of the grid that works; seeds without one are missing."""
+    """By seed, the highest learning rate of the grid that works; seeds without one are missing."""
     at_top: bool
     """Whether some seed's highest is the end of the grid: it is a bound."""
     at_bottom: bool
@@ -255,7 +256,7 @@ class Tolerance:
 
 
 def higher(one: Tolerance, other: Tolerance) -> Estimate:
-    """How many times as high the top rate of `other` is: geometric mean over the seeds, t interval of the logarithm.
+    """Ratio of the top learning rates, `other` over `one`: geometric mean over the seeds, t interval of the logarithm.
 
     Only seeds count in which both have one.
     """
@@ -263,11 +264,12 @@ def higher(one: Tolerance, other: Tolerance) -> Estimate:
 
 
 def tolerances(study: Study, runs: Sequence[StoredRun], batch_size: int) -> dict[str, Tolerance]:
-    """For each variant, at which rates it works; the bar is the same for all, seed by seed.
+    """For each variant, at which learning rates it works; the bar is the same for all, seed by seed.
 
     The gain of a run is how much better the metric is at its best epoch than at the start. The bar is a share of the
-    largest gain of any variant and rate. Between two rates of the grid the gain is taken as straight in log rate, and
-    next to a rate at which the run diverged nothing works. Empty with fewer than two rates.
+    largest gain of any variant and learning rate. Between two learning rates of the grid the gain is taken as straight
+    in log learning rate, and next to a learning rate at which the run diverged nothing works. Empty with fewer than two
+    learning rates.
     """
     lrs = sorted(set(study.question.lrs))
     gains: dict[str, dict[int, Gains]] = {}
@@ -300,7 +302,7 @@ Gains = list[float | None]
 def _gains(
     study: Study, runs: Sequence[StoredRun], variant: str, batch_size: int, seed: int, lrs: Sequence[float]
 ) -> Gains | None:
-    """At each rate; `None` for one that diverged, and for the whole where a rate was not run."""
+    """At each learning rate; `None` for one that diverged, and for the whole where a learning rate was not run."""
     by_id = {run.id: run for run in runs}
     rows = {r.lr: r for r in study.rows if (r.variant, r.batch_size, r.seed) == (variant, batch_size, seed)}
     if not set(lrs) <= rows.keys():
@@ -336,6 +338,6 @@ def worse_by(study: Study, value: float, other: float) -> float:
 
 
 def at_one_rate(study: Study, variant: str, lr: float) -> list[SummaryRow]:
-    """The arms of a variant at one rate where no seed diverged, the smallest batch first."""
+    """The arms of a variant at one learning rate where no seed diverged, the smallest batch first."""
     found = (arm_of(study, size, lr, variant) for size in sizes_of(study))
     return [arm for arm in found if arm is not None and not arm.diverged]

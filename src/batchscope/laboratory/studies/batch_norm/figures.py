@@ -65,13 +65,13 @@ def colour_of(variant: str) -> str:
 
 
 def curves_figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
-    """Training loss and the metric against epoch, of each variant at its best rate; the middle batch size."""
+    """Training loss and the metric against epoch, of each variant at its best learning rate; the middle batch size."""
     branches: list[Branch] = []
     for variant in variants_of(study):
         best = best_of(study, variant, focus(study))
         course = course_of(study, runs, best) if best else None
         if best is not None and course is not None:
-            label = f"{variant}, rate {number(best.lr)}"
+            label = f"{variant}, learning rate {number(best.lr)}"
             branches.append(Branch(label=label, course=course, colour=colour_of(variant)))
     if not branches:
         return None
@@ -82,7 +82,7 @@ def curves_figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
         f"{number(b.course.mean[up[0].metric][-1])} for {b.label}" for b in branches if up[0].metric in b.course.mean
     ]
     caption = (
-        f"At batch size {count(focus(study))}, each variant at its best rate, the {up[0].label} ends at "
+        f"At batch size {count(focus(study))}, each variant at its best learning rate, the {up[0].label} ends at "
         f"{joined(ends)}. Training loss is of a fixed part of the training data, in evaluation mode."
     )
     return branch_curves(
@@ -101,7 +101,7 @@ def best_figure(study: Study) -> Figure | None:
         arms = [arm for size in sizes_of(study) if (arm := best_of(study, variant, size)) is not None]
         found = [arm.estimates[name] for arm in arms]
         sizes = [arm.batch_size for arm in arms]
-        hover = [f"{safe(variant)}, rate {number(a.lr)}<br>{with_interval(a.estimates[name])}" for a in arms]
+        hover = [f"{safe(variant)}, learning rate {number(a.lr)}<br>{with_interval(a.estimates[name])}" for a in arms]
         traces += _marked(sizes, found, hover, colour_of(variant), variant)
         values.append([e.value for e in found])
         for size, e in zip(sizes, found, strict=True):
@@ -111,12 +111,14 @@ def best_figure(study: Study) -> Figure | None:
         return None
     said = joined([f"{variant} at batch size {count(size)}" for size, (_, variant) in sorted(winners.items())])
     frame = layout(batch_axis(sizes_of(study)), _in_sight(values, study.larger_is_better), height=340)
-    caption = f"Each variant at its best rate, means over the seeds with 90 % intervals. The best mean has {said}."
+    caption = (
+        f"Each variant at its best learning rate, means over the seeds with 90 % intervals. The best mean has {said}."
+    )
     return Figure("norm-best", f"best {study.metric}", tuple(traces), frame, caption, _keys(variants_of(study)))
 
 
 def rates_row(study: Study, runs: Sequence[StoredRun]) -> Row | None:
-    """The best value of the metric against the rate, a figure a batch size, a curve a variant."""
+    """The best value of the metric against the learning rate, a figure a batch size, a curve a variant."""
     if len(set(study.question.lrs)) < 2:
         return None
     name = f"best_{study.metric}"
@@ -128,10 +130,12 @@ def rates_row(study: Study, runs: Sequence[StoredRun]) -> Row | None:
         drawn = [v for v in variants_of(study) if any(s.key[:2] == (v, size) for s in arms)]
         for variant in drawn:
             own = sorted((s for s in arms if s.key[:2] == (variant, size)), key=lambda s: s.lr)
-            hover = [f"{safe(variant)}, rate {number(s.lr)}<br>{with_interval(s.estimates[name])}" for s in own]
+            hover = [
+                f"{safe(variant)}, learning rate {number(s.lr)}<br>{with_interval(s.estimates[name])}" for s in own
+            ]
             found = [s.estimates[name] for s in own]
             traces += _marked([s.lr for s in own], found, hover, colour_of(variant), variant)
-        frame = layout(log_axis(study.question.lrs, title="rate (log scale)", labels=5), axis, height=300)
+        frame = layout(log_axis(study.question.lrs, title="learning rate (log scale)", labels=5), axis, height=300)
         figures.append(
             Figure(
                 f"norm-rates-{size}",
@@ -152,7 +156,7 @@ def _tolerated(study: Study, runs: Sequence[StoredRun], size: int) -> str:
     left_out = f" A run diverged, so there is no mark: {joined(lost)}." if lost else ""
     if not said:
         return left_out.strip()
-    return f"Rates work (at least {100 * WORKS:.0f} % of the best gain of all) over {joined(said)}.{left_out}"
+    return f"Learning rates work (at least {100 * WORKS:.0f} % of the best gain of all) over {joined(said)}.{left_out}"
 
 
 def order_figure(study: Study) -> Figure | None:
@@ -188,7 +192,11 @@ def robustness_row(study: Study) -> Row | None:
         return None
     name, rising = disturbed_metric(study)
     axis = _in_sight([[*by_seed.values()] for of in found.values() for by_seed in of.values()], rising)
-    titles = {"noise": "noise, in deviations", "shift": "shift, in deviations", "outliers": "share of outliers"}
+    titles = {
+        "noise": "noise, in standard deviations",
+        "shift": "shift, in standard deviations",
+        "outliers": "share of outliers",
+    }
     figures: list[Figure] = []
     for kind, title in titles.items():
         strengths = sorted({s for of in found.values() for k, s in of if k == kind})
@@ -230,7 +238,7 @@ def drift_figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
                 continue
             group = f"{variant}-{size}".replace(" ", "-")
             curve = line(*course, colour=colour_of(variant))
-            label = f"{variant}, batch size {count(size)} at rate {number(best.lr)}"
+            label = f"{variant}, batch size {count(size)} at learning rate {number(best.lr)}"
             shown = {"hoverinfo": "all", "hovertemplate": f"{label}<br>%{{y:.3g}}<extra></extra>"}
             traces.append({**curve, **shown, "line": {**curve["line"], "dash": dash}, "legendgroup": group})
             keys.append(Key("line" if dash == "solid" else dash, colour_of(variant), label, group))
@@ -272,11 +280,11 @@ def shift_figure(study: Study) -> Figure | None:
     )
     frame = layout(batch_axis(sizes_of(study)), metric_axis([[v] for v in ends if v is not None and v > 0]), height=340)
     caption = (
-        "Each batch size at its best rate, on batches of that size: the norm of the change over the norm of the "
-        "gradient, mean over layers and seeds. From the smallest to the largest batch, at the best epoch: "
+        "Each batch size at its best learning rate, on batches of that size: the norm of the change over the norm of "
+        "the gradient, mean over layers and seeds. From the smallest to the largest batch, at the best epoch: "
         f"{joined(said)} normalisation."
         if said
-        else "Each batch size at its best rate, on batches of that size; mean over layers and seeds."
+        else "Each batch size at its best learning rate, on batches of that size; mean over layers and seeds."
     )
     return Figure("norm-shift", "change of a layer's gradient", tuple(traces), frame, caption, keys)
 

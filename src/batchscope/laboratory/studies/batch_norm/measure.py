@@ -43,7 +43,7 @@ def refusal(workload: Workload, batch_size: int) -> str | None:
 
 
 def measured_definition(workload: Workload, model: nn.Module, batch_size: int) -> list[dict[str, Any]]:
-    """Mean and deviation of each channel in front of scale and shift, over a batch: 0 and 1, by the definition.
+    """Mean and standard deviation of each channel in front of scale and shift over a batch: by definition 0 and 1.
 
     What a layer puts out is taken back through its own scale and shift. Once in training mode, where the statistics are
     the batch's, and once in evaluation mode, where they are the running ones.
@@ -51,7 +51,7 @@ def measured_definition(workload: Workload, model: nn.Module, batch_size: int) -
     Returns:
         For each mode (`mode`) and layer with batch normalisation (`layer`): its `channels`; how many of them are
         `flat`, that is, hardly vary, or have a scale of 0; and of the others the largest distance of a mean from 0
-        (`mean`) and of a deviation from 1 (`deviation`).
+        (`mean`) and of a standard deviation from 1 (`deviation`).
 
     Cost: two forward passes over a batch. The model's running statistics are moved, as by a training step.
     """

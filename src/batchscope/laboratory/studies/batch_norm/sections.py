@@ -64,7 +64,7 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     return (
         published_section(study, runs, IOFFE, _values(study, runs)),
         Section("normalisation", "What batch normalisation changes", _changes(study, runs)),
-        Section("tolerance", "Which rates work", _tolerance(study, runs)),
+        Section("tolerance", "Which learning rates work", _tolerance(study, runs)),
         Section(
             "orders", "Order of the training data", _known([order_figure(study)], "No runs in several orders yet.")
         ),
@@ -91,7 +91,7 @@ def _values(study: Study, runs: Sequence[StoredRun]) -> list[Value]:
             fewer.ratio if fewer else None,
         ),
         (
-            "highest rate that works, with over without it",
+            "highest learning rate that works, with over without it",
             "30 (at least)",
             higher(tolerated[NONE], tolerated[BEFORE]) if known else None,
         ),
@@ -147,7 +147,7 @@ def _quality(study: Study) -> Table | None:
 
 def _speed(study: Study, runs: Sequence[StoredRun]) -> Table | None:
     """Epochs to one training loss, without and before, by batch size."""
-    names = ("batch size", "rate without", "with", "training loss", "epochs without", "with", "ratio")
+    names = ("batch size", "learning rate without", "with", "training loss", "epochs without", "with", "ratio")
     rows: list[tuple[str, ...]] = []
     for pair in pairs(study):
         found = epochs_to_common_loss(study, runs, pair)
@@ -162,15 +162,18 @@ def _speed(study: Study, runs: Sequence[StoredRun]) -> Table | None:
 def _tolerance(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
     note = Text(
         (
-            "A rate works where the metric gains, from the start to its best epoch, at least 90 % of what it gains at "
-            "the best rate of any variant, seed by seed. The range is measured on straight lines between the rates of "
-            "the grid, in factors of ten. Where the first or the last of them works, it is a bound.",
+            "A learning rate works where the metric gains, from the start to its best epoch, at least 90 % of what it "
+            "gains at the best learning rate of any variant, seed by seed. The range is measured on straight lines "
+            "between the learning rates of the grid, in factors of ten. Where the first or the last of them works, it "
+            "is a bound.",
         ),
         tone="note",
     )
     row = rates_row(study, runs)
     if row is None:
-        return (Text(("With one rate only, no range can be measured; give several with --lrs.",), tone="note"),)
+        return (
+            Text(("With one learning rate only, no range can be measured; give several with --lrs.",), tone="note"),
+        )
     rows: list[tuple[str, ...]] = []
     for size in sizes_of(study):
         for variant, found in tolerances(study, runs, size).items():
@@ -184,7 +187,7 @@ def _tolerance(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
                 )
             )
     columns = (Column("batch size", numeric=True), Column("variant"), Column("range in decades", numeric=True))
-    table = Table((*columns, Column("highest rate that works", numeric=True)), tuple(rows))
+    table = Table((*columns, Column("highest learning rate that works", numeric=True)), tuple(rows))
     return (row, *([table] if rows else []), note)
 
 
@@ -220,10 +223,10 @@ def _shift(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
     note = Text(
         (
             "Drift: the root mean square, over a layer's units, of how far the mean of what it receives has moved "
-            "since the start, on 256 fixed examples in training mode, in the deviations that there were at the start. "
-            "Change of a gradient: of a layer's weights, when the layers below make their step and it does not, on the "
-            "same batch (Santurkar et al. 2018, definition 2.1); layers that normalisation brings along are left out "
-            "of the mean. The step is a first one of the optimizer, without momentum from before.",
+            "since the start, on 256 fixed examples in training mode, in the standard deviations that there were at "
+            "the start. Change of a gradient: of a layer's weights, when the layers below make their step and it does "
+            "not, on the same batch (Santurkar et al. 2018, definition 2.1); layers that normalisation brings along "
+            "are left out of the mean. The step is a first one of the optimizer, without momentum from before.",
             *(sentence(f"Not everything could be measured: {reason}") for reason in dict.fromkeys(reasons)),
         ),
         tone="note",
@@ -250,7 +253,7 @@ def _definition(study: Study) -> tuple[Block, ...]:
     noted, refused = study.measurements.get("definition"), study.measurements.get("refused")
     blocks: list[Block] = []
     if noted:
-        names = ("layer", "mode", "channels", "left out", "largest mean", "largest deviation minus 1")
+        names = ("layer", "mode", "channels", "left out", "largest mean", "largest standard deviation minus 1")
         rows = tuple(
             (
                 r["layer"],
@@ -267,8 +270,8 @@ def _definition(study: Study) -> tuple[Block, ...]:
             Text(
                 (
                     "Of a trained model, in front of scale and shift, over one batch: the distance of the worst "
-                    "channel's mean from 0 and of its deviation from 1. In training mode the statistics are the "
-                    "batch's own, in evaluation mode running ones. Channels that hardly vary in the batch are left "
+                    "channel's mean from 0 and of its standard deviation from 1. In training mode the statistics are "
+                    "the batch's own, in evaluation mode running ones. Channels that hardly vary in the batch are left "
                     "out.",
                 ),
                 tone="note",

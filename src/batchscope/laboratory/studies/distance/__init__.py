@@ -1,7 +1,7 @@
-"""How far the weights travel from where they began: by batch size, rate and layer (Shen A6; Chang and Pathak B6).
+"""How far weights travel from where they began, by batch size, learning rate, layer (Shen A6; Chang and Pathak B6).
 
 The distance is Euclidean, between the weights at an evaluation and those before the first step. An arm is a batch size
-at a rate; arms are compared seed by seed, as a seed draws the same initial weights for all of them.
+at a learning rate; arms are compared seed by seed, as a seed draws the same initial weights for all of them.
 """
 
 from __future__ import annotations
@@ -128,14 +128,18 @@ def _values(study: Study, runs: Sequence[StoredRun]) -> list[Value]:
         if arm is not None and not arm.diverged:
             values.append(
                 Value(
-                    what=f"distance after the first epoch → at the end, batch size {count(size)}, rate {number(lr)}",
+                    what=f"distance after the first epoch → at the end, batch size {count(size)}, learning rate "
+                    f"{number(lr)}",
                     published="2.3 → 6.7",
                     ours=f"{_after(study, runs, arm, 1.0)} → {with_interval(travelled(study, runs, arm)[0])}",
                 )
             )
     if best is not None:
         there = with_interval(travelled(study, runs, best, moment="best")[0])
-        what = f"distance of the best solutions (here: batch size {count(best.batch_size)}, rate {number(best.lr)})"
+        what = (
+            f"distance of the best solutions (here: batch size {count(best.batch_size)}, learning rate "
+            f"{number(best.lr)})"
+        )
         values.append(Value(what=what, published="about 6", ours=there))
     smallest = arm_of(study, min(study.question.batch_sizes), lr)
     if smallest is not None and not smallest.diverged:
@@ -230,10 +234,10 @@ def _weights(study: Study) -> list[Section]:
     figures = weight_figures(matrices, moments, colours)
     note = Text(
         (
-            "Of the first seed, whose initial weights are the same for every batch size and rate. Bins are those of "
-            "the largest weight at any of these moments; a weight of exactly zero is in none, as initial biases often "
-            "are. The table has the root mean square of each parameter about its mean, and in brackets its largest "
-            "magnitude, before training and after it with a batch size at a rate.",
+            "Of the first seed, whose initial weights are the same for every batch size and learning rate. Bins are "
+            "those of the largest weight at any of these moments; a weight of exactly zero is in none, as initial "
+            "biases often are. The table has the root mean square of each parameter about its mean, and in brackets "
+            "its largest magnitude, before training and after it with a batch size at a learning rate.",
         ),
         tone="note",
     )
@@ -247,7 +251,7 @@ def _moment(moment: Mapping[str, Any]) -> dict[str, str]:
         return {"label": "before training", "short": "before training", "head": "before training", "rate": ""}
     size, rate = count(moment["batch_size"]), number(moment["lr"])
     return {
-        "label": f"batch size {size}, rate {rate}",
+        "label": f"batch size {size}, learning rate {rate}",
         "short": f"after, batch size {size}",
         "head": f"{size} at {rate}",
         "rate": rate,
@@ -256,7 +260,7 @@ def _moment(moment: Mapping[str, Any]) -> dict[str, str]:
 
 STUDY = NamedStudy(
     name="distance",
-    summary="how far the weights travel from where they began, by batch size, rate and layer",
+    summary="how far the weights travel from where they began, by batch size, learning rate and layer",
     source=f"{SOURCE}; Chang and Pathak 2020, sizes of updates (B6)",
     question=StudyQuestion(batch_sizes=(64, 256, 1024), lrs=(0.01, 0.1), length=Length(unit="epochs", amount=30)),
     quick={"seeds": (0, 1), "batch_sizes": (256, 1024), "length": Length(unit="epochs", amount=1.2)},

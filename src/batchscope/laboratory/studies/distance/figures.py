@@ -53,7 +53,7 @@ class Traveller(NamedTuple):
     colour: str
     """Of its batch size."""
     dash: Dash
-    """Of its rate."""
+    """Of its learning rate."""
     mark: PointMark
 
     @property
@@ -63,7 +63,7 @@ class Traveller(NamedTuple):
 
 
 def travellers(study: Study, runs: Sequence[StoredRun]) -> tuple[Traveller, ...]:
-    """The arms of the task as it came without a diverged run, of at most three rates: ends and middle of the grid."""
+    """Arms of the unchanged task without a diverged run, at up to three learning rates: ends and middle of the grid."""
     arms = sorted((s for s in study.summary if not s.diverged), key=lambda s: (s.lr, s.batch_size))
     rates = _chosen(sorted({s.lr for s in arms}))
     sizes = sorted({s.batch_size for s in arms})
@@ -73,7 +73,7 @@ def travellers(study: Study, runs: Sequence[StoredRun]) -> tuple[Traveller, ...]
     for arm in (s for s in arms if s.lr in rates):
         course, at = with_travel(study, runs, arm, groups, _QUANTITIES), rates.index(arm.lr)
         if course is not None and metric_name("distance") in course.mean:
-            label = f"batch size {count(arm.batch_size)}, rate {number(arm.lr)}"
+            label = f"batch size {count(arm.batch_size)}, learning rate {number(arm.lr)}"
             ends: dict[Quantity, float] = {}
             for quantity in _QUANTITIES:
                 mean = travelled(study, runs, arm, quantity=quantity)[0].value
@@ -106,7 +106,7 @@ def by_epoch_figure(
 
 
 def _ends(drawn: Sequence[Traveller]) -> Iterator[str]:
-    """How far the largest batch gets against the smallest, rate by rate."""
+    """How far the largest batch gets against the smallest, learning rate by learning rate."""
     for lr in sorted({one.arm.lr for one in drawn}):
         own = [one for one in drawn if one.arm.lr == lr]
         first, last = own[0], own[-1]
@@ -115,8 +115,8 @@ def _ends(drawn: Sequence[Traveller]) -> Iterator[str]:
             yield f"At {first.label}, the weights end {number(ends[0])} from where they began."
         else:
             yield (
-                f"At rate {number(lr)} the weights end {number(ends[0])} from where they began with batch size "
-                f"{count(first.arm.batch_size)}, and {number(ends[1])} with {count(last.arm.batch_size)}, "
+                f"At learning rate {number(lr)} the weights end {number(ends[0])} from where they began with batch "
+                f"size {count(first.arm.batch_size)}, and {number(ends[1])} with {count(last.arm.batch_size)}, "
                 f"{percent(ends[1] / ends[0])} of that."
             )
 
@@ -144,7 +144,7 @@ def _at_equal_steps(drawn: Sequence[Traveller]) -> str:
         own = [one for one in drawn if one.arm.lr == lr]
         values = [value_at(one.course.steps, one.course.mean[metric_name("distance")], until) for one in own]
         parts = [f"{number(v)} with batch size {count(o.arm.batch_size)}" for o, v in zip(own, values, strict=True)]
-        said.append(f"at rate {number(lr)}, {joined(parts)}")
+        said.append(f"at learning rate {number(lr)}, {joined(parts)}")
     return (
         f"After {count(until)} steps, the most that every batch size made, the distance is, {'; '.join(said)}. A "
         "course that is straight here grows as the logarithm of the step (Hoffer et al. 2017)."
@@ -193,7 +193,7 @@ def _of_layers(drawn: Sequence[Traveller], ends: Sequence[Sequence[float | None]
         own = [row for one, row in zip(drawn, ends, strict=True) if one.arm.lr == lr]
         shares = [last / first for first, last in zip(own[0], own[-1], strict=True) if first and last is not None]
         if len(own) > 1 and shares:
-            said.append(f"at rate {number(lr)} between {percent(min(shares))} and {percent(max(shares))}")
+            said.append(f"at learning rate {number(lr)} between {percent(min(shares))} and {percent(max(shares))}")
     if not said:
         return f"The layers are {joined(labels)}, in the order of the model."
     return (

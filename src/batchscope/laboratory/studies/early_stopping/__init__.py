@@ -1,4 +1,4 @@
-"""Long runs at one rate, and stopping rules replayed on them: what stopping saves, and what it loses.
+"""Long runs at one learning rate, and stopping rules replayed on them: what stopping saves, and what it loses.
 
 Every batch size is trained well past the minimum of its validation loss, with the weights of the best epoch kept. Rules
 (patience; GL, PQ and UP of Prechelt 1998) are then replayed on the curves, offline. With `--until-stopped --patience
@@ -25,7 +25,7 @@ from .replay import (
     by_rule,
     curves_of,
     last,
-    least_training_loss,
+    minimum_training_loss,
     on_test_part,
     oracle,
     replayed,
@@ -40,12 +40,12 @@ __all__ = ["STUDY"]
 
 _SOURCE = "Chang and Pathak 2020, figure 5 (B1); Prechelt 1998"
 _OF_CHANG = {32: ("0.344", "158 (recalled)"), 256: ("0.395", "958 (recalled)")}
-"""Least validation loss, and its epoch, by batch size; one run each."""
+"""Minimum validation loss, and its epoch, by batch size; one run each."""
 _SETUP = replace(
     CHANG,
     more=(
         *CHANG.more,
-        "their rate, 0.01, is inferred, and the epochs of their minima are recalled, not read again",
+        "their learning rate, 0.01, is inferred, and the epochs of their minima are recalled, not read again",
     ),
 )
 _PATIENCES = (3.0, 10.0, 30.0, 100.0)
@@ -91,7 +91,7 @@ def _minima(study: Study) -> Iterator[Finding]:
     if len(arms) < 2:
         return
     small, large = arms[0], arms[-1]
-    sizes = f"from batch size {small.batch_size:,} to {large.batch_size:,} at rate {number(small.lr)}"
+    sizes = f"from batch size {small.batch_size:,} to {large.batch_size:,} at learning rate {number(small.lr)}"
     ids = [row.run for arm in (small, large) for row in runs_of(study, arm)]
     worse = "lower" if study.larger_is_better else "higher"
     late = [arm.batch_size for arm in (small, large) if _still_improving(arm)]
@@ -137,8 +137,8 @@ def _stopping(study: Study, curves: Sequence[Curve]) -> Iterator[Finding]:
         ("the weights of the best validation epoch are to be taken, not the last", "at the last epoch", last),
         (
             "who tunes for the training data does badly on the test part",
-            "at the least training loss",
-            least_training_loss,
+            "at the minimum training loss",
+            minimum_training_loss,
         ),
     ):
         lost = worse_by(study, curves, picker, oracle)
@@ -214,17 +214,19 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
 def _values(arms: Sequence[SummaryRow], study: Study) -> list[Value]:
     own = {arm.batch_size: arm for arm in arms}
     values: list[Value] = []
-    for size, (least, epoch) in _OF_CHANG.items():
+    for size, (minimum, epoch) in _OF_CHANG.items():
         if size in own and study.metric == "val_loss":
             found = own[size].estimates
             values += [
-                Value(what=f"batch size {size}: least validation loss", published=least, ours=found["best_val_loss"]),
+                Value(
+                    what=f"batch size {size}: minimum validation loss", published=minimum, ours=found["best_val_loss"]
+                ),
                 Value(what=f"batch size {size}: epochs to it", published=epoch, ours=found["best_epoch"]),
             ]
     if len(values) == 2 * len(_OF_CHANG):
         small, large = (own[size] for size in _OF_CHANG)
         change = paired_difference(study, "best_val_loss", small, large)
-        values.append(Value(what="difference of the least validation losses", published="0.051", ours=change))
+        values.append(Value(what="difference of the minimum validation losses", published="0.051", ours=change))
     return values
 
 
@@ -255,7 +257,7 @@ def _rules(study: Study, curves: Sequence[Curve]) -> tuple[Block, ...]:
     ends = {
         "best epoch of the run": replayed(study, curves, oracle),
         "last epoch": replayed(study, curves, last),
-        "least training loss": replayed(study, curves, least_training_loss),
+        "minimum training loss": replayed(study, curves, minimum_training_loss),
     }
     test, end = on_test_part(study, curves), ends["last epoch"]
     if end is None:
@@ -292,8 +294,8 @@ def _note(
         "every value is a mean over the batch sizes, then over the seeds, the last column with a 90 % interval over "
         f"the seeds; in brackets is the share of the long run; weights are those of the best {study.metric} up to the "
         "stop",
-        "GL stops when the validation loss is so many per cent above its least, PQ when that exceeds so many times the "
-        "training progress over 5 epochs, UP after so many strips of 5 epochs that each end higher (Prechelt 1998)",
+        "GL stops when the validation loss is so many per cent above its minimum, PQ when that exceeds so many times "
+        "the training progress over 5 epochs, UP after so many strips of 5 epochs that each end higher (Prechelt 1998)",
     ]
     if missing := [str(rule) for rule in rules if rule not in found]:
         said.append(f"{', '.join(missing)} cannot be replayed here: they take a validation loss above 0")
@@ -311,7 +313,7 @@ def _note(
 
 
 def _arms(study: Study) -> list[SummaryRow]:
-    """The batch sizes at the first rate that was asked for."""
+    """The batch sizes at the first learning rate that was asked for."""
     lr = study.question.lrs[0]
     return sorted((s for s in study.summary if s.lr == lr and not s.diverged), key=lambda s: s.batch_size)
 
@@ -354,7 +356,8 @@ def _ids(curves: Sequence[Curve]) -> tuple[str, ...]:
 
 STUDY = NamedStudy(
     name="early_stopping",
-    summary="long runs at one rate: the minimum by batch size, and when each stopping rule would have ended them",
+    summary="long runs at one learning rate: the minimum by batch size, and when each stopping rule would have ended "
+    "them",
     source=_SOURCE,
     question=StudyQuestion(batch_sizes=(32, 64, 128, 256), lrs=(0.01,), length=Length(unit="epochs", amount=600)),
     quick={

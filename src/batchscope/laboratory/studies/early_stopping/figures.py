@@ -1,4 +1,4 @@
-"""Where stopping rules end a run, what they cost and lose, and the least validation value by batch size."""
+"""Where stopping rules end a run, what they cost and lose, and the minimum validation value by batch size."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
     size, lr, largest = max(question.batch_sizes), question.lrs[0], _pair_sizes(question)[-1]
     if len(question.lrs) > 1:
         raise UsageError(
-            f"gradient_competition trains and steps at one rate, and --lrs has {len(question.lrs)}; give one"
+            f"gradient_competition trains and steps at one learning rate, and --lrs has {len(question.lrs)}; give one"
         )
     if 2 * largest > examples:
         raise UsageError(
@@ -120,8 +120,8 @@ def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
         return (
             conclusion("the examples of a batch compete: their gradients partly cancel", None, reason, source=_SOURCE),
         )
-    least = min(p.batch_size for p in known)
-    smallest = [p for p in known if p.batch_size == least]
+    smallest_size = min(p.batch_size for p in known)
+    smallest = [p for p in known if p.batch_size == smallest_size]
     ids = [run.id for run in runs]
     return (*_conclusions(smallest, ids), *_measured(smallest, known), *_missing(found))
 

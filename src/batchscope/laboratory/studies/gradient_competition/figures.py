@@ -41,12 +41,12 @@ def build(study: Study, runs: Sequence[StoredRun], found: Sequence[Pairs]) -> tu
         if p.reason
     ]
     shown = [p for p in known if p.seed == known[0].seed]
-    least = min((p.batch_size for p in shown), default=0)
-    smallest = [p for p in shown if p.batch_size == least]
+    smallest_size = min((p.batch_size for p in shown), default=0)
+    smallest = [p for p in shown if p.batch_size == smallest_size]
     published = published_section(study, runs, SHEN, _values(smallest), Text((_HYPOTHESIS,), tone="note"), *missing)
     if not shown:
         return (published,)
-    size = count(least)
+    size = count(smallest_size)
     return (
         published,
         *_arrows(smallest),
@@ -100,7 +100,7 @@ def _arrows(smallest: Sequence[Pairs]) -> tuple[Section, ...]:
     note = (
         f"One real pair of batches of {size} at each checkpoint, in the plane of its two steps; half of all pairs keep "
         "less of their lengths in the sum. Both axes have one scale. An arrow is a gradient; the step is that times "
-        "minus the rate. The red one is recomputed after the step on the blue one."
+        "minus the learning rate. The red one is recomputed after the step on the blue one."
     )
     return (Section("arrows", "Two steps, or one on both", (Text((note,), tone="note"), Row(tuple(figures)))),)
 
@@ -307,9 +307,9 @@ def _size_figure(
     known = [v for trace in traces for v in trace["y"]]
     axis = {**_free_axis([*known, *([0.0] if min(known, default=0.0) < 0.3 else []), 1.0])}
     said = "; ".join(
-        f"{least.label} from {number(value(least).value)} at {count(sizes[0])} to {number(value(most).value)} at "
+        f"{fewest.label} from {number(value(fewest).value)} at {count(sizes[0])} to {number(value(most).value)} at "
         f"{count(sizes[-1])}"
-        for least, most in _ends(shown, sizes)
+        for fewest, most in _ends(shown, sizes)
     )
     first = [next(p for p in shown if p.part == part) for part in parts]
     return Figure(

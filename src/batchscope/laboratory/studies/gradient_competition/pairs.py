@@ -94,7 +94,7 @@ class Pairs:
 
     @property
     def kept_in_turn(self) -> list[float]:
-        """`‖a + b'‖ ÷ (‖a‖ + ‖b'‖)`, likewise."""
+        """`‖a + b'‖ ÷ (‖a‖ + ‖b'‖)`, of the pairs where it is known."""
         return _ratios(self.norms("norm_of_sum_in_turn"), self.sum_of_norms_in_turn)
 
     @property

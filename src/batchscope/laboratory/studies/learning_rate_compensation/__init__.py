@@ -1,8 +1,8 @@
-"""A grid of batch sizes and rates: what a higher rate wins back of what a large batch loses (Shen A2; Chang, Pathak).
+"""What a higher learning rate wins back of what a large batch loses, on a grid of both (Shen A2; Chang, Pathak).
 
-The best rate of a batch size is that with the best mean over the seeds of the metric that choices are made by. The
-share won back is (large batch at ten times the rate - large batch) / (small batch - large batch), both at the smallest
-rate where nothing is said, means over seeds divided by each other.
+The best learning rate of a batch size is that with the best mean over the seeds of the metric that choices are made by.
+The share won back is (large batch at ten times the learning rate - large batch) / (small batch - large batch), both at
+the smallest learning rate where nothing is said, means over seeds divided by each other.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 __all__ = ["STUDY"]
 
-_SOURCE = "Shen 2018, figures with the tenfold rate (A2); Chang and Pathak 2020, figure 23 (B7)"
+_SOURCE = "Shen 2018, figures with the tenfold learning rate (A2); Chang and Pathak 2020, figure 23 (B7)"
 _SMALL = 64
 """The published small batch, where it was asked for; else the smallest."""
 _TENFOLD = 10.0
 _WON_BACK = 0.8
 """From this share on, what was lost counts as won back; Shen's figures give 0.96."""
 _MOST = 0.5
-"""Below this share of the difference at one rate, most of it is gone; Chang and Pathak's numbers give 0.18."""
+"""Below this share of the difference at one learning rate, most of it is gone; Chang and Pathak's numbers give 0.18."""
 _OF_SHEN = {
     "test_accuracy": ("test accuracy at the end", "0.979", "0.952", "0.978"),
     "test_loss": ("test loss at the end", "0.065", "0.17", "0.067"),
@@ -64,7 +64,7 @@ class _Cells(NamedTuple):
 
 
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
-    """The grid, and the largest batch at ten times the smallest rate."""
+    """The grid, and the largest batch at ten times the smallest learning rate."""
     needs_several_sizes("learning_rate_compensation", question)
     cells = tuple(grid(question, examples))
     large, lr = max(question.batch_sizes), _tenfold(question)
@@ -74,7 +74,7 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
 
 
 def _tenfold(question: StudyQuestion) -> float:
-    """Ten times the smallest rate, as the user would write it."""
+    """Ten times the smallest learning rate, as the user would write it."""
     return float(f"{_TENFOLD * min(question.lrs):.12g}")
 
 
@@ -98,19 +98,20 @@ def _of_shen(study: Study) -> Iterator[Finding]:
     if cells.raised.diverged:
         holds = False
         by = (
-            f"{changes}; at rate {number(cells.raised.lr)} {cells.raised.diverged} of {cells.raised.runs} runs diverged"
+            f"{changes}; at learning rate {number(cells.raised.lr)} {cells.raised.diverged} of {cells.raised.runs} "
+            "runs diverged"
         )
     elif worse:
         holds = is_above(share, _WON_BACK)
-        by = f"{changes}, and rate {number(cells.raised.lr)} wins back {with_interval(share)} of it"
+        by = f"{changes}, and learning rate {number(cells.raised.lr)} wins back {with_interval(share)} of it"
     else:
         holds, by = None, f"{changes}, no clear loss that could be won back"
     yield conclusion(
-        "ten times the rate wins back the accuracy that a large batch loses at the same rate",
+        "ten times the learning rate wins back the accuracy that a large batch loses at the same learning rate",
         holds,
         by,
-        source="Shen 2018, figures with the tenfold rate (A2); 90 % interval of Fieller over the seeds for the share "
-        f"won back; {_WON_BACK:g} and more counts as won back",
+        source="Shen 2018, figures with the tenfold learning rate (A2); 90 % interval of Fieller over the seeds for "
+        f"the share won back; {_WON_BACK:g} and more counts as won back",
         effect=share,
         runs=_ids(study, *cells),
     )
@@ -121,12 +122,22 @@ def _scaling(study: Study) -> Iterator[Finding]:
     if scaling is None:
         return
     chosen = joined([f"{number(a.lr)} at batch size {a.batch_size:,}" for a in best_rates(study, "")])
-    bound = "; rates at an end of the grid are bounds only" if scaling.at_least or scaling.at_most else ""
+    bound = "; learning rates at an end of the grid are bounds only" if scaling.at_least or scaling.at_most else ""
     exponent = f"the exponent over the seeds is {with_interval(scaling.exponent)}{bound}"
-    how = "slope of logarithms, each seed with its own best rates, 90 % t interval"
+    how = "slope of logarithms, each seed with its own best learning rates, 90 % t interval"
     for said, holds, by, rule in (
-        ("a small batch does best with a small rate, a large one with a large", scaling.rises, chosen, "above 0"),
-        ("the best rate grows in proportion to the batch size", scaling.linear, exponent, "above 0.75, halfway"),
+        (
+            "a small batch does best with a small learning rate, a large one with a large",
+            scaling.rises,
+            chosen,
+            "above 0",
+        ),
+        (
+            "the best learning rate grows in proportion to the batch size",
+            scaling.linear,
+            exponent,
+            "above 0.75, halfway",
+        ),
     ):
         yield conclusion(
             said,
@@ -138,16 +149,16 @@ def _scaling(study: Study) -> Iterator[Finding]:
 
 
 def _remaining(study: Study) -> Iterator[Finding]:
-    """What is left of the difference between the ends of the batch sizes, each at its best rate."""
+    """What is left of the difference between the ends of the batch sizes, each at its best learning rate."""
     own = best_rates(study, "")
     if len(own) < 2:
         return
     small, large, name = own[0], own[-1], f"best_{study.metric}"
     left = paired_difference(study, name, small, large)
     sign = -1.0 if study.larger_is_better else 1.0
-    sizes = f"from batch size {small.batch_size:,} to {large.batch_size:,}, each at its best rate"
+    sizes = f"from batch size {small.batch_size:,} to {large.batch_size:,}, each at its best learning rate"
     yield conclusion(
-        "with rates of their own, a slight difference between small and large batches is left",
+        "with learning rates of their own, a slight difference between small and large batches is left",
         is_above(_times(left, sign)),
         f"{sizes}, the best {study.metric} changes by {with_interval(left)}",
         source="Chang and Pathak 2020 (0.343 and 0.352); differences seed by seed, 90 % t interval",
@@ -157,12 +168,13 @@ def _remaining(study: Study) -> Iterator[Finding]:
     share = _left_share(study)
     if share is not None:
         yield conclusion(
-            "most of the difference at one rate goes away with rates of their own",
+            "most of the difference at one learning rate goes away with learning rates of their own",
             None if (above := is_above(share, _MOST)) is None else not above,
-            f"at rate {number(min(study.question.lrs))} for both, the best {study.metric} changes by "
-            f"{with_interval(_at_one_rate(study))}; with their own rates {with_interval(share)} times as much is left",
-            source="Chang and Pathak 2020 (0.395 against 0.344 at one rate); 90 % interval of Fieller over the seeds; "
-            f"most is gone if less than {_MOST:g} is left",
+            f"at learning rate {number(min(study.question.lrs))} for both, the best {study.metric} changes by "
+            f"{with_interval(_at_one_rate(study))}; with their own learning rates {with_interval(share)} times as much "
+            "is left",
+            source="Chang and Pathak 2020 (0.395 against 0.344 at one learning rate); 90 % interval of Fieller over "
+            f"the seeds; most is gone if less than {_MOST:g} is left",
             effect=share,
         )
 
@@ -207,7 +219,7 @@ def _ends_at_one_rate(study: Study) -> tuple[SummaryRow, SummaryRow] | None:
 
 
 def _left_share(study: Study) -> Estimate | None:
-    """The difference with rates of their own over that at one rate, means over the seeds."""
+    """The difference with learning rates of their own over that at one learning rate, means over the seeds."""
     own, one = best_rates(study, ""), _ends_at_one_rate(study)
     if one is None or len(own) < 2:
         return None
@@ -223,7 +235,7 @@ def _times(change: Estimate, sign: float) -> Estimate:
 
 
 def _named(arm: SummaryRow) -> str:
-    return f"batch size {arm.batch_size:,} at rate {number(arm.lr)}"
+    return f"batch size {arm.batch_size:,} at learning rate {number(arm.lr)}"
 
 
 def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:
@@ -231,18 +243,18 @@ def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:
 
 
 def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
-    """The published values, what is won back, every rate, and the best rates."""
+    """The published values, what is won back, every learning rate, and the best learning rates."""
     found = [published_section(study, runs, SHEN, _values_of_shen(study), *_of_chang(study, runs))]
     won = [*_won_back_table(study)]
     if (figure := own_rates_figure(study, _at_one_rate(study))) is not None:
         won.append(figure)
     scaling, curves = scaling_of(study), curves_by_rate(study, runs)
     if won:
-        found.append(Section("compensation", "What a higher rate wins back", tuple(won)))
+        found.append(Section("compensation", "What a higher learning rate wins back", tuple(won)))
     if scaling is not None:
-        found.append(Section("scaling", "Best rate against batch size", (scaling_figure(study, scaling),)))
+        found.append(Section("scaling", "Best learning rate against batch size", (scaling_figure(study, scaling),)))
     if curves is not None:
-        found.append(Section("every-rate", f"{study.metric} at every rate", (curves,)))
+        found.append(Section("every-rate", f"{study.metric} at every learning rate", (curves,)))
     return found
 
 
@@ -263,7 +275,9 @@ def _values_of_shen(study: Study) -> list[Value]:
     share = _won_back(study, "final_test_accuracy", cells.raised, cells)
     return [
         *values,
-        Value(what="share of the test accuracy that ten times the rate wins back", published="0.96", ours=share),
+        Value(
+            what="share of the test accuracy that ten times the learning rate wins back", published="0.96", ours=share
+        ),
     ]
 
 
@@ -273,14 +287,14 @@ def _of_chang(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
         return ()
     name = f"best_{study.metric}"
     rows = [
-        ("smallest batch, at its best rate", "0.343 (32)", _cell(own[0], name)),
-        ("largest batch, at its best rate", "0.352 (256)", _cell(own[-1], name)),
+        ("smallest batch, at its best learning rate", "0.343 (32)", _cell(own[0], name)),
+        ("largest batch, at its best learning rate", "0.352 (256)", _cell(own[-1], name)),
         ("their difference", "0.009", with_interval(paired_difference(study, name, own[0], own[-1]))),
     ]
     if one is not None:
         rows += [
-            ("smallest batch, at one rate", "0.344 (32, probably at 0.01)", _cell(one[0], name)),
-            ("largest batch, at one rate", "0.395 (256, probably at 0.01)", _cell(one[1], name)),
+            ("smallest batch, at one learning rate", "0.344 (32, probably at 0.01)", _cell(one[0], name)),
+            ("largest batch, at one learning rate", "0.395 (256, probably at 0.01)", _cell(one[1], name)),
             ("their difference", "0.051", with_interval(_at_one_rate(study))),
         ]
     columns = (Column(f"best {study.metric}"), Column(CHANG.who, numeric=True), Column("here", numeric=True))
@@ -293,7 +307,7 @@ def _cell(arm: SummaryRow, name: str) -> str:
 
 
 def _won_back_table(study: Study) -> tuple[Block, ...]:
-    """Every metric's share, at ten times the rate and at the largest batch's best."""
+    """Every metric's share, at ten times the learning rate and at the largest batch's best."""
     cells = _cells(study)
     if cells is None:
         return ()
@@ -312,8 +326,9 @@ def _won_back_table(study: Study) -> tuple[Block, ...]:
         heads += [_short(arm), "won back"]
     table = Table((Column("at the end"), *(Column(head, numeric=True) for head in heads)), tuple(rows))
     note = (
-        f"Columns are batch size at rate. Won back is the share of the change from {_named(cells.small)} to "
-        f"{_named(cells.large)} that the higher rate takes away again: 1 is all of it, above 1 is more than was lost."
+        f"Columns are batch size at learning rate. Won back is the share of the change from {_named(cells.small)} to "
+        f"{_named(cells.large)} that the higher learning rate takes away again: 1 is all of it, above 1 is more than "
+        "was lost."
     )
     return table, Text((note,), tone="note")
 
@@ -324,7 +339,8 @@ def _short(arm: SummaryRow) -> str:
 
 STUDY = NamedStudy(
     name="learning_rate_compensation",
-    summary="a grid of batch sizes and rates: what a higher rate wins back of what a large batch loses",
+    summary="a grid of batch sizes and learning rates: what a higher learning rate wins back of what a large batch "
+    "loses",
     source=_SOURCE,
     question=StudyQuestion(
         batch_sizes=(32, 64, 128, 256, 1024),

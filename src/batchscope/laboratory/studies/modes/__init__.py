@@ -1,8 +1,8 @@
 """One optimizer in three modes: one example a step, a mini-batch, and all examples at once.
 
-Every mode is trained at every rate for equally many epochs, the full batch, which makes one step an epoch, for 20 times
-as many; each is then shown at its own best rate. The common target is the best value of the metric that every run of
-these arms came to, so that all reach it; times to it are first passages, interpolated in log steps.
+Every mode is trained at every learning rate for equally many epochs, the full batch, which makes one step an epoch, for
+20 times as many; each is then shown at its own best learning rate. The common target is the best value of the metric
+that every run of these arms came to, so that all reach it; times to it are first passages, interpolated in log steps.
 
 How a step varies is measured twice: at given weights, as the variance of the gradient of a drawn batch about the
 gradient over the training set (at the start, and where a mini-batch run ended); and along the runs, as the straightness
@@ -60,7 +60,7 @@ _SAID_OF_FULL: tuple[tuple[str, Axis, str, str], ...] = (
 
 
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
-    """Every batch size and the full batch at every rate; lengths in steps, so that evaluations come within epochs."""
+    """Every batch size and the full batch at every learning rate; lengths in steps: evaluations come within epochs."""
     needs_length_in("modes", question, "epochs", "compares batch sizes by epochs")
     sizes = sorted({*question.batch_sizes, examples})
     if len(sizes) < 2:
@@ -99,7 +99,7 @@ def carry_out(laboratory: Laboratory) -> None:
 
 
 def _measure(laboratory: Laboratory, moment: str, ended: Sequence[StoredRun]) -> None:
-    """Note the spread of gradients at the initial weights, or where the mini-batch run at its best rate ended."""
+    """Measure the spread of gradients at the initial weights, or where the best mini-batch run ended."""
     from ....probes.gradient_statistics import measure_gradients
     from ....store.not_applicable import NotApplicable
 
@@ -159,7 +159,7 @@ def _slower(study: Study, passages: Passages) -> Iterator[Finding]:
             said,
             is_above(ratio, 1.0),
             f"to {_target(study, passages)}, the full batch takes {with_interval(ratio)} times as many {unit} as batch "
-            f"size {mini:,}, each at its best rate",
+            f"size {mini:,}, each at its best learning rate",
             source=f"{source}; the best value that all runs came to; ratio seed by seed, 90 % t interval of logarithms",
             effect=ratio,
             runs=_ids(study, passages, mini, full),
@@ -216,8 +216,8 @@ def _varies(study: Study) -> Iterator[Finding]:
         if said
         else f"the spread of gradients is not measured: {refusal_of(study) or 'no time was left'}",
         source="common account of mini-batches; mean squared distance of drawn batches from the full gradient, "
-        "Student's 90 % interval; less if the intervals do not meet; for plain SGD, the update's variance is the rate "
-        "squared times this",
+        "Student's 90 % interval; less if the intervals do not meet; for plain SGD, the update's variance is the "
+        "learning rate squared times this",
         effect=next((many for many, _ in pairs.values()), None),
     )
 

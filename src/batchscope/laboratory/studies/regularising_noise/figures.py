@@ -20,7 +20,7 @@ Courses = Mapping[tuple[str, int, float], Mapping[int, Sequence[Evaluation]]]
 
 
 def at_equal_loss(study: Study, courses: Courses, level: float) -> Figure:
-    """The metric against the training loss, mean over the seeds, each batch size at its best rate."""
+    """The metric against the training loss, mean over the seeds, each batch size at its best learning rate."""
     everything = [course for own in courses.values() for course in own.values()]
     at = levels_down_to(everything, level)
     traces: list[Json] = []
@@ -63,16 +63,20 @@ def _values(study: Study, courses: Sequence[Sequence[Evaluation]], loss: float) 
 
 
 def best_by_size(study: Study, arms: Sequence[SummaryRow]) -> Figure:
-    """The best value against batch size, each at its best rate."""
+    """The best value against batch size, each at its best learning rate."""
     lines = tuple(Line(arm, f"batch size {count(arm.batch_size)}", LINE, "") for arm in arms)
     name = f"best_{study.metric}"
     found = [arm.estimates[name] for arm in arms]
     inside = [v for e in found for v in (e.value, e.low, e.high) if v is not None]
     said = joined(
-        [f"{with_interval(arm.estimates[name])} at {count(arm.batch_size)} (rate {number(arm.lr)})" for arm in arms]
+        [
+            f"{with_interval(arm.estimates[name])} at {count(arm.batch_size)} (learning rate {number(arm.lr)})"
+            for arm in arms
+        ]
     )
     frame = layout(batch_axis([arm.batch_size for arm in arms]), metric_axis([inside]), height=320)
     caption = (
-        f"At its best epoch and rate, {study.metric} by batch size is {said}. Bars are 90 % intervals over the seeds."
+        f"At its best epoch and learning rate, {study.metric} by batch size is {said}. Bars are 90 % intervals over "
+        "the seeds."
     )
     return Figure("remaining", f"best {study.metric}", (marks_of(lines, name),), frame, caption)

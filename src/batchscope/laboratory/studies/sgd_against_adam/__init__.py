@@ -1,8 +1,8 @@
 """Plain SGD against Adam at the same batch size: distance from the start, norm, and test accuracy (Shen A7).
 
 Both optimizers are made here, whatever the task came with: SGD without momentum, and Adam with torch's default betas,
-neither with weight decay. The rates that are asked for are SGD's; Adam's are a tenth of them, which puts torch's
-default of 0.001 beside Shen's 0.01 for SGD. What rate and batch size Shen took for Adam is not known.
+neither with weight decay. The learning rates that are asked for are SGD's; Adam's are a tenth of them, which puts
+torch's default of 0.001 beside Shen's 0.01 for SGD. What learning rate and batch size Shen took for Adam is not known.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _SGD, _ADAM = "sgd", "adam"
 _NAMES = {_SGD: "SGD", _ADAM: "Adam"}
 _COLOURS = {_SGD: "var(--series-0)", _ADAM: "var(--series-1)"}
 _FACTOR = 0.1
-"""Adam's rate for a rate of SGD."""
+"""Adam's learning rate for a learning rate of SGD."""
 _PUBLISHED = {_SGD: 0.01, _ADAM: 0.001}
-"""Shen's rate for SGD; for Adam torch's default."""
+"""Shen's learning rate for SGD; for Adam torch's default."""
 _QUANTITIES: tuple[Quantity, ...] = ("distance", "norm", "norm_change", "turned_degrees")
 _LARGER: tuple[tuple[str, Quantity, str], ...] = (
     ("Adam goes farther from the initial weights than SGD", "distance", "the distance at the end"),
@@ -56,7 +56,7 @@ class _Pair(NamedTuple):
 
 
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
-    """Every batch size at every rate, with either optimizer at rates of its own."""
+    """Every batch size at every learning rate, with either optimizer at learning rates of its own."""
     return tuple(
         Arm(
             batch_size=size,
@@ -72,7 +72,7 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
 
 
 def _adams(lr: float) -> float:
-    """Adam's rate, as the user would write it."""
+    """Adam's learning rate, as the user would write it."""
     return float(f"{_FACTOR * lr:.12g}")
 
 
@@ -93,7 +93,7 @@ def carry_out(laboratory: Laboratory) -> None:
 
 
 def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
-    """Shen's conclusions, at each batch size: with either optimizer at its best rate, and at the usual ones."""
+    """Shen's conclusions at each batch size: either optimizer at its best learning rate, and at the usual one."""
     return tuple(finding for pair in _pairs(study) for finding in _compared(study, runs, pair))
 
 
@@ -102,7 +102,10 @@ def _pairs(study: Study) -> list[_Pair]:
     for size in sorted(study.question.batch_sizes):
         best = {v: next((a for a in best_rates(study, v) if a.batch_size == size), None) for v in _NAMES}
         usual = {v: arm_of(study, size, lr, v) for v, lr in _PUBLISHED.items()}
-        for how, own in (("each at its best rate", best), ("at Shen's rate and at torch's default", usual)):
+        for how, own in (
+            ("each at its best learning rate", best),
+            ("at Shen's learning rate and at torch's default", usual),
+        ):
             sgd, adam = own[_SGD], own[_ADAM]
             if sgd is None or adam is None or sgd.diverged or adam.diverged:
                 continue
@@ -173,11 +176,11 @@ def _accuracy(study: Study, pair: _Pair, where: str, ids: tuple[str, ...]) -> It
 
 
 def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
-    """The published values, the courses of both, and what the rate does to each."""
+    """The published values, the courses of both, and what the learning rate does to each."""
     pairs = _pairs(study)
     found = [published_section(study, runs, replace(SHEN, more=(*SHEN.more, *_MORE)), _values(study, runs, pairs))]
     if not pairs:
-        said = "There is no batch size at which a rate of either optimizer went through without diverging."
+        said = "There is no batch size at which a learning rate of either optimizer went through without diverging."
         return [*found, Section("optimizers", "SGD and Adam", (Text((said,)),))]
     for i, size in enumerate(sorted({pair.sgd.batch_size for pair in pairs})):
         own = [pair for pair in pairs if pair.sgd.batch_size == size]
@@ -185,18 +188,19 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
         name = "optimizers" if i == 0 else f"optimizers-{i + 1}"
         found.append(Section(name, f"SGD and Adam at batch size {count(size)}", blocks))
     if len(study.question.lrs) > 1:
-        found.append(Section("by-rate", "What the rate does to either", (_by_rate(study, runs),)))
+        found.append(Section("by-rate", "What the learning rate does to either", (_by_rate(study, runs),)))
     return found
 
 
 _MORE = (
-    "Adam's rate and the batch size of either curve were not published, nor what its axis is: distance is inferred",
+    "Adam's learning rate and the batch size of either curve were not published, nor what its axis is: distance is "
+    "inferred",
 )
 
 
 _NOTE = (
-    "Solid is an optimizer at its best rate, dashed at the usual one, where that is another. The degrees are the angle "
-    "between the weights and the initial weights."
+    "Solid is an optimizer at its best learning rate, dashed at the usual one, where that is another. The degrees are "
+    "the angle between the weights and the initial weights."
 )
 
 
@@ -225,7 +229,7 @@ def _values(study: Study, runs: Sequence[StoredRun], pairs: Sequence[_Pair]) -> 
 
 
 def _drawn(pairs: Sequence[_Pair]) -> list[tuple[SummaryRow, Literal["solid", "dash"]]]:
-    """Each arm once: solid at its best rate, dashed where it is only the usual one."""
+    """Each arm once: solid at its best learning rate, dashed where it is only the usual one."""
     found: dict[tuple[str, int, float], tuple[SummaryRow, Literal["solid", "dash"]]] = {}
     for pair in pairs:
         for arm in (pair.sgd, pair.adam):
@@ -336,10 +340,10 @@ def _by_rate(study: Study, runs: Sequence[StoredRun]) -> Figure:
 def _conclude_rates(drawn: Mapping[tuple[str, int], Sequence[SummaryRow]], distances: ValueChoice) -> str:
     said = [
         f"{_NAMES[variant]}'s distance at batch size {count(size)} goes from {number(values[0].value)} to "
-        f"{number(values[-1].value)} between rates {number(arms[0].lr)} and {number(arms[-1].lr)}"
+        f"{number(values[-1].value)} between learning rates {number(arms[0].lr)} and {number(arms[-1].lr)}"
         for ((variant, size), arms), values in zip(drawn.items(), distances.values, strict=True)
     ]
-    return f"{joined(said)}. A rate at which a seed diverged is left out."
+    return f"{joined(said)}. A learning rate at which a seed diverged is left out."
 
 
 def _named(arm: SummaryRow) -> str:

@@ -132,8 +132,8 @@ _WHAT = (
 )
 _RATIOS = (
     "Geometric means over the seeds with 90 % t intervals of the logarithm. Where a row's interval lies above 1, the "
-    "large batch ended at a sharper place by that measure. Rates may differ in the last column, and sharpness follows "
-    "the rate."
+    "large batch ended at a sharper place by that measure. Learning rates may differ in the last column, and sharpness "
+    "follows the learning rate."
 )
 _REACHED = (
     "Of the training loss in evaluation mode on a fixed part of the training data, and its change over the last tenth "
@@ -143,7 +143,7 @@ _REACHED = (
 
 
 def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
-    """The published values, sharpness by batch size, its ratios, the gap, the rate, and the losses reached."""
+    """The published values, sharpness by batch size, its ratios, the gap, the learning rate, and the losses reached."""
     found = [published_section(study, runs, _PUBLISHED, _values(study))]
     by_size, ratios, gaps, edge = by_size_figures(study), ratio_table(study), gap_figures(study), edge_figure(study)
     missing = [Text((f"Not measured: {reason.rstrip('.')}.",), tone="note") for reason in reasons(study)]
@@ -156,7 +156,7 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     if gaps:
         found.append(Section("sharpness-and-gap", "Sharpness and the generalisation gap", (gaps,)))
     if edge:
-        found.append(Section("edge", "Sharpness and the rate", (edge,)))
+        found.append(Section("edge", "Sharpness and the learning rate", (edge,)))
     if table := _reached(study, runs):
         found.append(Section("reached", "Whether these are minima", (table, Text((_REACHED,), tone="note"))))
     return found
@@ -170,7 +170,7 @@ def _values(study: Study) -> list[Value]:
             (comparison.small, "1.23 ± 0.83", "0.9803"),
             (comparison.large, "205 ± 70", "0.9781"),
         ):
-            named = f"batch size {count(arm.batch_size)}, rate {number(arm.lr)}"
+            named = f"batch size {count(arm.batch_size)}, learning rate {number(arm.lr)}"
             ours = intervals.mean(list(of_seeds(study, arm, KESKAR).values()))
             values.append(Value(what=f"φ at ε = 0.001 in per cent: {named}", published=phi, ours=ours))
             if outcome.name == "test_accuracy":
@@ -192,7 +192,7 @@ def _reached(study: Study, runs: Sequence[StoredRun]) -> Table | None:
         norms = gradient_norms(study, arm)
         rows.append(
             (
-                f"batch size {count(arm.batch_size)}, rate {number(arm.lr)}",
+                f"batch size {count(arm.batch_size)}, learning rate {number(arm.lr)}",
                 with_interval(arm.estimates.get("final_train_loss_eval")),
                 "not measured" if percent[0] is None else f"{number(percent[0])} %",
                 with_interval(intervals.mean(norms)) if norms else "not measured",

@@ -1,7 +1,7 @@
 """What a study of sharp and flat minima concludes: Keskar's sentences, and what speaks against making much of them.
 
-The large batch's sharpness is divided by the small one's, seed by seed, at one rate and each at its best, as sharpness
-follows the rate. Numbers only.
+The large batch's sharpness is divided by the small one's, seed by seed, at one learning rate and each at its best, as
+sharpness follows the learning rate. Numbers only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _STILL = 0.05
 
 
 def sharpness_findings(study: Study, runs: Sequence[StoredRun]) -> tuple[Finding, ...]:
-    """Keskar's conclusions; whether another box and the Hessian agree; the rate; and whether these are minima."""
+    """Keskar's conclusions; whether another box and the Hessian agree; the learning rate; whether these are minima."""
     found: list[Finding] = []
     for comparison in size_pairs(study):
         found += [*_sharper(study, comparison), *_agreement(study, comparison), *_worse(study, comparison)]
@@ -106,16 +106,16 @@ def _worse(study: Study, comparison: SizePair) -> Iterator[Finding]:
 
 
 def _edge(study: Study) -> Iterator[Finding]:
-    """Cohen et al.: full-batch gradient descent ends with the eigenvalue at 2 over the rate, SGD below."""
+    """Cohen et al.: full-batch gradient descent ends with the eigenvalue at 2 over the learning rate, SGD below."""
     known = [(arm, mean) for arm in study.summary if (mean := _of_edge(study, arm)).value is not None]
     if not known:
         return
     above = [is_above(mean, 1.0) for _, mean in known]
     said = joined([f"{with_interval(mean)} with {_named(arm)}" for arm, mean in known])
     yield conclusion(
-        "the largest Hessian eigenvalue stays below 2 over the rate",
+        "the largest Hessian eigenvalue stays below 2 over the learning rate",
         False if True in above else None if None in above else True,
-        f"as a share of 2 over the rate it is {said}",
+        f"as a share of 2 over the learning rate it is {said}",
         source="Cohen et al. 2021, who find gradient descent on all data at this edge, and SGD below it; means over "
         "the seeds with a 90 % t interval",
         effect=max((mean for _, mean in known), key=lambda e: e.value or 0.0),
@@ -128,7 +128,7 @@ def _of_edge(study: Study, arm: SummaryRow) -> Estimate:
 
 
 def _by_rate(study: Study) -> Iterator[Finding]:
-    """Whether a higher rate alone makes it flatter: then batch sizes at rates of their own differ by that, too."""
+    """Whether a higher learning rate alone is flatter: then batch sizes at learning rates of their own differ by it."""
     low, high = min(study.question.lrs), max(study.question.lrs)
     for size in dict.fromkeys((min(study.question.batch_sizes), max(study.question.batch_sizes))):
         own = {arm.lr: arm for arm in study.summary if arm.batch_size == size and not arm.diverged}
@@ -147,10 +147,11 @@ def _by_rate(study: Study) -> Iterator[Finding]:
         if known:
             said = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in known])
             yield Finding(
-                statement=f"from rate {number(low)} to {number(high)} at batch size {count(size)}, sharpness goes to "
-                f"so many times as much: {said}",
+                statement=f"from learning rate {number(low)} to {number(high)} at batch size {count(size)}, sharpness "
+                f"goes to so many times as much: {said}",
                 tag="measured",
-                source=f"sharpness follows the rate more than it does the gap (Andriushchenko et al. 2023); {_RATIO}",
+                source="sharpness follows the learning rate more than it does the gap (Andriushchenko et al. 2023); "
+                f"{_RATIO}",
                 effect=known[0][1],
                 runs=_ids(study, own[low], own[high]),
             )
@@ -189,7 +190,7 @@ def _minima(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
 
 
 def _named(arm: SummaryRow) -> str:
-    return f"batch size {count(arm.batch_size)} at rate {number(arm.lr)}"
+    return f"batch size {count(arm.batch_size)} at learning rate {number(arm.lr)}"
 
 
 def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:

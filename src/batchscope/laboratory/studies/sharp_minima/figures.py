@@ -1,4 +1,4 @@
-"""Sharpness by batch size, against the generalisation gap, and against the rate; and the ratios of large to small."""
+"""Sharpness by batch size, against the generalisation gap and the learning rate; and ratios of large to small."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def gap_figures(study: Study) -> Row | None:
             label=f"{count(arm.batch_size)} at {number(arm.lr)}",
             colour=colours[arm.batch_size],
             mark=_MARKS[lrs.index(arm.lr) % len(_MARKS)],
-            runs=tuple(f"batch size and rate; seed {row.seed}" for row in own),
+            runs=tuple(f"batch size and learning rate; seed {row.seed}" for row in own),
         )
         for arm, own in zip(arms, rows, strict=True)
     ]
@@ -220,7 +220,7 @@ def _correlation(across: Choice, up: Choice) -> str:
 
 
 def edge_figure(study: Study) -> Figure | None:
-    """The eigenvalue against the rate, with the edge of stability of gradient descent, 2 over the rate."""
+    """Eigenvalue against learning rate, with the edge of stability of gradient descent, 2 over the learning rate."""
     sizes = sorted(study.question.batch_sizes)
     colours = dict(zip(sizes, shades(len(sizes)), strict=True))
     own = {
@@ -250,8 +250,8 @@ def edge_figure(study: Study) -> Figure | None:
     stability["line"] = {**stability["line"], "dash": "dash"}
     shares = [(mean.value or 0.0) * arm.lr / 2 for pairs in drawn.values() for arm, mean in pairs]
     caption = (
-        f"The eigenvalue is {number(min(shares))} to {number(max(shares))} times 2 ÷ rate, the value around which "
-        "gradient descent on all data settles (Cohen et al. 2021); SGD with small batches stays below."
+        f"The eigenvalue is {number(min(shares))} to {number(max(shares))} times 2 ÷ learning rate, the value around "
+        "which gradient descent on all data settles (Cohen et al. 2021); SGD with small batches stays below."
     )
     figure = value_by_rate(
         "eigenvalue-by-rate", "largest Hessian eigenvalue, mean over the seeds", series, [values], caption
@@ -262,7 +262,7 @@ def edge_figure(study: Study) -> Figure | None:
         figure,
         data=(*figure.data, stability),
         layout={**figure.layout, "yaxis": axis},
-        keys=(*figure.keys, Key("dash", "var(--censored)", "2 ÷ rate")),
+        keys=(*figure.keys, Key("dash", "var(--censored)", "2 ÷ learning rate")),
     )
 
 

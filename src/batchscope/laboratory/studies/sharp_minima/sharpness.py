@@ -130,7 +130,7 @@ class SizePair:
 
 
 def size_pairs(study: Study) -> list[SizePair]:
-    """At each rate that both were trained at, and each at its best; where that is one of the former, it says so."""
+    """Pairs at each learning rate of both, and each at its best; where that is one of the former, it says so."""
     sizes = (min(study.question.batch_sizes), max(study.question.batch_sizes))
     best = {a.batch_size: a for a in best_rates(study, "")}
     own = [best[size] for size in sizes if size in best]
@@ -140,10 +140,10 @@ def size_pairs(study: Study) -> list[SizePair]:
         if len(pair) == len(sizes):
             both = len(study.question.lrs) > 1 and [a.key for a in pair] == [a.key for a in own]
             also = ", the best of both" if both else ""
-            found.append(SizePair(how=f"at rate {number(lr)}{also}", small=pair[0], large=pair[1]))
+            found.append(SizePair(how=f"at learning rate {number(lr)}{also}", small=pair[0], large=pair[1]))
     if len(own) == len(sizes) and own[0].lr != own[1].lr:
         rates = f"{number(own[0].lr)} and {number(own[1].lr)}"
-        found.append(SizePair(how=f"each at its best rate, {rates}", small=own[0], large=own[1]))
+        found.append(SizePair(how=f"each at its best learning rate, {rates}", small=own[0], large=own[1]))
     return found
 
 

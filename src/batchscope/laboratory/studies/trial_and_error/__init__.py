@@ -1,8 +1,8 @@
 """The advice to begin with few epochs and a small batch and to raise both, followed as it stands, against a grid.
 
-The sequence of trials (`sequence`) is gone through once for each seed: at one rate, and with the rate in proportion to
-the batch size. Trials are read off longer runs (`comparison`); what the advice never asks for is not counted as its
-cost.
+The sequence of trials (`sequence`) is gone through once for each seed: at one learning rate, and with the learning rate
+in proportion to the batch size. Trials are read off longer runs (`comparison`); what the advice never asks for is not
+counted as its cost.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SLOWER = 0.1
 
 
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
-    """The grid, and at most one more run for each larger batch, at the rate in proportion."""
+    """The grid, and at most one more run for each larger batch, at the learning rate in proportion."""
     _check(question)
     cells = tuple(grid(question, examples))
     there = {cell.key for cell in cells}
@@ -115,7 +115,7 @@ def _found(study: Study, best: SummaryRow, way: str, seeds: Sequence[Compared]) 
     good = _at_most(worse, _MARGIN)
     against = (
         f"with {way}, {study.metric} of the choice is worse by {with_interval(worse, _share)} than that of the grid's "
-        f"best, batch size {count(best.batch_size)} at rate {number(best.lr)} ({_share(_MARGIN)} is allowed)"
+        f"best, batch size {count(best.batch_size)} at learning rate {number(best.lr)} ({_share(_MARGIN)} is allowed)"
     )
     for said, holds, by, effect, rule in (
         (
@@ -193,7 +193,7 @@ def _published(study: Study, runs: Sequence[StoredRun], best: SummaryRow | None,
         (what, "no number", *(with_interval(intervals.mean(read(of[way])), format) for way in ways))
         for what, of, read, format in (
             (f"{study.metric} worse than the grid's best by", found, _worse, _share),
-            (f"and than its best at rate {number(lr)} by", at_one_rate, _worse, _share),
+            (f"and than its best at learning rate {number(lr)} by", at_one_rate, _worse, _share),
             ("time of all trials over that of the grid", found, _cost, number),
             ("time to a common value over that of the grid's best", found, _slower, number),
         )
@@ -205,8 +205,9 @@ def _published(study: Study, runs: Sequence[StoredRun], best: SummaryRow | None,
         f"{number(advice.most_epochs)}, while that betters {study.metric} by more than {percent(advice.gain)}; then "
         f"the batch grows while the value is no worse by more than {percent(advice.margin)} and at least "
         f"{percent(advice.saving)} of the time is saved, with more epochs where they still save time. The advice says "
-        f"nothing of rates: all trials have rate {number(study.question.lrs[0])}, or one in proportion to the batch. "
-        f"The grid is {plural(cells_of(study), 'run')} of {study.question.length} for each seed."
+        f"nothing of learning rates: all trials have learning rate {number(study.question.lrs[0])}, or one in "
+        f"proportion to the batch. The grid is {plural(cells_of(study), 'run')} of {study.question.length} for each "
+        "seed."
     )
     return Section("published", "The advice beside this task", (Table(columns, rows), Text((said,), tone="note")))
 
@@ -259,7 +260,14 @@ def _choices(study: Study, ways: Ways) -> Table:
             told = (count(best.batch_size), number(best.epochs), number(best.values.get(f"best_{study.metric}")))
             seconds = duration(best.values.get("train_time_s"))
             rows.append(
-                (f"grid, best rate {number(best.lr)}", str(seed), count(len(cells)), duration(spent), *told, seconds)
+                (
+                    f"grid, best learning rate {number(best.lr)}",
+                    str(seed),
+                    count(len(cells)),
+                    duration(spent),
+                    *told,
+                    seconds,
+                )
             )
     return Table(tuple(Column(head, numeric=head != "rate") for head in heads), tuple(rows))
 

@@ -22,8 +22,8 @@ def trial_path(study: Study, ways: Mapping[str, Followed], grid: Sequence[StudyR
     x = [row.values.get("train_time_s") or 0.0 for row in known]
     y = [row.values.get(name) for row in known]
     hover = [
-        f"grid: batch size {count(row.batch_size)}, rate {number(row.lr)}<br>{safe(study.metric)} {number(value)}<br>"
-        f"{duration(spent)}"
+        f"grid: batch size {count(row.batch_size)}, learning rate {number(row.lr)}<br>{safe(study.metric)} "
+        f"{number(value)}<br>{duration(spent)}"
         for row, value, spent in zip(known, y, x, strict=True)
     ]
     traces: list[Json] = [points(x, y, hover, mark="open", colour=CENSORED)]

@@ -166,7 +166,7 @@ def _sequence(advice: Advice) -> _Steps:
         if first.value is not None:
             return (yield from _larger(advice, *(yield from _longer(advice, first)), advice.batch_sizes[place + 1 :]))
         reason = f"batch size {count(size)} diverged: a larger one"
-    return Choice(trial=None, reason="every batch size diverged at this rate")
+    return Choice(trial=None, reason="every batch size diverged at this learning rate")
 
 
 def _longer(advice: Advice, chosen: TrialTraining) -> Generator[Next, TrialTraining, tuple[TrialTraining, str]]:

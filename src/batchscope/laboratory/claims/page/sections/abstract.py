@@ -76,7 +76,7 @@ def _run(claims: Claims, e: TaskResults) -> str:
         f"Four public texts, taken apart into {count(len(claims.claims))} statements, against one task: batch sizes "
         f"{joined([count(b) for b in plan.batch_sizes])} at {plural(len(plan.lrs), 'rate')} from "
         f"{number(plan.lrs[0])} to {number(plan.lrs[-1])}, {number(plan.epochs)} epochs and "
-        f"{plural(len(plan.seeds), 'seed')} each; {runs}. “One rate” is {number(e.one_rate)}, the best of the "
+        f"{plural(len(plan.seeds), 'seed')} each; {runs}. “One learning rate” is {number(e.one_rate)}, the best of the "
         f"smallest batch.{sides}{cut}"
     )
 
@@ -100,10 +100,10 @@ def _convergence(e: TaskResults) -> Headline | None:
     best, _ = epochs_to_common_loss(e, *map(e.at_best, e.ends))
     if one.value is None:
         return None
-    tuned = f"; with each at its own best rate, {_as_many(best)}" if best.value is not None else ""
+    tuned = f"; with each at its own best learning rate, {_as_many(best)}" if best.value is not None else ""
     said = (
-        f"At one rate, batch size {count(e.ends[1])} needs {_as_many(one)} epochs as batch size {count(e.ends[0])} to "
-        f"the same training loss{tuned}."
+        f"At one learning rate, batch size {count(e.ends[1])} needs {_as_many(one)} epochs as batch size "
+        f"{count(e.ends[0])} to the same training loss{tuned}."
     )
     return Headline("epochs", said, _clear(one) or _clear(best))
 
@@ -115,7 +115,7 @@ def _tuning(e: TaskResults) -> Headline | None:
         return None
     said = (
         f"The {plain(e.score.metric)} of batch size {count(e.ends[1])}, against {count(e.ends[0])}, is {changed(one)} "
-        f"at one rate, and {changed(best)} when each has its best."
+        f"at one learning rate, and {changed(best)} when each has its best."
     )
     return Headline("rate", said, _clear(one, 0.0) or _clear(best, 0.0))
 
@@ -146,7 +146,7 @@ def _soonest(e: TaskResults) -> Headline | None:
         winner = f"the largest batch is the soonest; the next, {count(best)}, takes {long} as long"
     else:
         winner = f"no batch size is clearly sooner than {largest}: {count(best)} takes {long} as long"
-    said = f"To a {plain(e.loss or e.study.metric)} that all reach, each at its best rate, {winner}."
+    said = f"To a {plain(e.loss or e.study.metric)} that all reach, each at its best learning rate, {winner}."
     return Headline("time", said, _clear(effect))
 
 
@@ -176,7 +176,7 @@ def _overfitting(e: TaskResults) -> Headline | None:
     rise = intervals.geometric_ratio(ends)
     if rise.value is None:
         return None
-    far = f"{percent(rise.value - 1)} above its least" if rise.value > 1.005 else "no more than 0.5 % above its least"
+    far = f"{percent(rise.value - 1) if rise.value > 1.005 else 'no more than 0.5 %'} above its minimum"
     said = (
         f"After {number(e.plan.long_epochs)} epochs at batch size {count(arm.batch_size)} the {plain(name)} lies "
         f"{far} on average."
@@ -192,7 +192,7 @@ def _normalised(e: TaskResults) -> Headline | None:
         return None
     said = (
         f"With batch normalisation, batch size {count(size)} needs {_as_many(effect)} epochs to the same training "
-        "loss as without, each at its best rate."
+        "loss as without, each at its best learning rate."
     )
     return Headline("batch norm", said, _clear(effect))
 

@@ -21,9 +21,9 @@ from ..themes import THEMES
 _TEXTBOOKS = (
     "On the speed of learning the texts contradict each other: small batches are said to converge faster because "
     "they update more often, and slower because they are noisy; large ones to speed convergence up, and to slow it "
-    "down. At equally many epochs a large batch makes fewer updates, which is why the same rate for all is a hard "
-    "comparison: it is made here once so, as in the published experiments, and once with each batch size at its own "
-    "best rate."
+    "down. At equally many epochs a large batch makes fewer updates, which is why the same learning rate for all is a "
+    "hard comparison: it is made here once so, as in the published experiments, and once with each batch size at its "
+    "own best learning rate."
 )
 
 
@@ -38,7 +38,7 @@ def build(claims: Claims, e: TaskResults) -> Section:
 
 
 def _curves(e: TaskResults) -> Figure | None:
-    """One curve a batch size; the switches choose the rate, the loss, and what it is drawn against."""
+    """One curve a batch size; the switches choose the learning rate, the loss, and what it is drawn against."""
     shades = shade_of(e.plan.batch_sizes)
     losses = dict.fromkeys((e.train_loss, e.loss or e.metric.metric))
     branches: list[Branch] = []
@@ -70,7 +70,7 @@ def _curves(e: TaskResults) -> Figure | None:
     return figure
 
 
-_HOW = (("one", "at one rate"), ("best", "best rates"))
+_HOW = (("one", "at one learning rate"), ("best", "best learning rates"))
 
 
 def _conclude(e: TaskResults) -> str:
@@ -78,17 +78,17 @@ def _conclude(e: TaskResults) -> str:
         f"{number(arm.lr)} at batch size {count(b)}" for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None
     ]
     return (
-        f"Mean over the seeds. One rate is {number(e.one_rate)}, the best of batch size {count(e.plan.smallest)}; the "
-        f"best rates are {', '.join(rates)}. {_ends(e)} Against steps instead of epochs, a large batch's shorter "
-        "curve shows how much each of its updates does."
+        f"Mean over the seeds. One learning rate is {number(e.one_rate)}, the best of batch size "
+        f"{count(e.plan.smallest)}; the best learning rates are {', '.join(rates)}. {_ends(e)} Against steps instead "
+        "of epochs, a large batch's shorter curve shows how much each of its updates does."
     )
 
 
 def _ends(e: TaskResults) -> str:
-    """The training loss at the end, smallest and largest batch, at one rate and at best."""
+    """The training loss at the end, smallest and largest batch, at one learning rate and at best."""
     name = f"final_{e.train_loss}"
     said: list[str] = []
-    for words, arm_of in (("at one rate", e.at_one_rate), ("at the best rates", e.at_best)):
+    for words, arm_of in (("at one learning rate", e.at_one_rate), ("at the best learning rates", e.at_best)):
         small, large = (over_seeds(e, arm_of(b), name).value for b in e.ends)
         if small is not None and large is not None:
             said.append(f"{number(small)} against {number(large)} {words}")
@@ -98,11 +98,11 @@ def _ends(e: TaskResults) -> str:
 
 
 def _speed(e: TaskResults) -> str:
-    """Epochs to a common loss, largest against smallest batch, at one rate and at best."""
+    """Epochs to a common loss, largest against smallest batch, at one learning rate and at best."""
     said: list[str] = []
     for words, arms in (
-        ("at one rate", map(e.at_one_rate, e.ends)),
-        ("with each at its best rate", map(e.at_best, e.ends)),
+        ("at one learning rate", map(e.at_one_rate, e.ends)),
+        ("with each at its best learning rate", map(e.at_best, e.ends)),
     ):
         effect, _ = epochs_to_common_loss(e, *arms)
         told = times_as(effect, "more", "fewer", "as many")
@@ -126,7 +126,7 @@ def _score(e: TaskResults) -> Figure | None:
 
 def _against(e: TaskResults) -> str:
     said: list[str] = []
-    for words, arm_of in (("at one rate", e.at_one_rate), ("with each at its best", e.at_best)):
+    for words, arm_of in (("at one learning rate", e.at_one_rate), ("with each at its best", e.at_best)):
         small, large = map(arm_of, e.ends)
         said.append(f"{changed(score_change(e, small, large, 'final'))} {words}")
     return ", and ".join(said)
@@ -141,7 +141,7 @@ def _gap(e: TaskResults) -> Figure | None:
     ends = [(series[i].values.get(e.ends[0]), series[i].values.get(e.ends[1])) for i in (0, 1)]
     told = [
         f"{words} from {number(a.value)} at batch size {count(e.ends[0])} to {number(b.value)} at {count(e.ends[1])}"
-        for words, (a, b) in zip(("at one rate it goes", "at the best rates"), ends, strict=True)
+        for words, (a, b) in zip(("at one learning rate it goes", "at the best learning rates"), ends, strict=True)
         if a is not None and b is not None
     ]
     if not told:

@@ -23,8 +23,8 @@ from ..themes import THEMES
 _TEXTBOOKS = (
     "Small batches are said to generalise better because their noise works as a regulariser. Where everything but "
     "the noise is made equal, that should be left: little data, so that the model overfits; every batch size at its "
-    "best rate; and the gap between training and validation compared where all have the same training loss, so that "
-    "a shorter training is no explanation."
+    "best learning rate; and the gap between training and validation compared where all have the same training loss, "
+    "so that a shorter training is no explanation."
 )
 
 
@@ -87,7 +87,7 @@ def _curves(e: TaskResults) -> Figure | None:
         return None
     branches = [
         Branch(
-            label=f"batch size {count(arm.batch_size)} at rate {number(arm.lr)}",
+            label=f"batch size {count(arm.batch_size)} at learning rate {number(arm.lr)}",
             course=course,
             colour=shades[arm.batch_size],
         )
@@ -108,7 +108,7 @@ def _curves(e: TaskResults) -> Figure | None:
 
 
 def _end(values: Sequence[float]) -> str:
-    return f"{number(values[-1])} (least {number(min(values))})"
+    return f"{number(values[-1])} (minimum {number(min(values))})"
 
 
 def _difference(e: TaskResults) -> str:

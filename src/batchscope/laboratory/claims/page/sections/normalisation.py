@@ -20,9 +20,9 @@ from ..text import no_runs, note, theme_section, times_as
 from ..themes import THEMES
 
 _TEXTBOOKS = (
-    "Batch normalisation subtracts the batch's mean from the activations and divides by its deviation. It is said to "
-    "speed convergence up, to improve generalisation, to make training less sensitive to the order of the data and "
-    "models more robust to disturbed inputs, and to soften the effect of the batch size."
+    "Batch normalisation subtracts the batch's mean from the activations and divides by its standard deviation. It is "
+    "said to speed convergence up, to improve generalisation, to make training less sensitive to the order of the data "
+    "and models more robust to disturbed inputs, and to soften the effect of the batch size."
 )
 
 
@@ -59,7 +59,7 @@ def build(claims: Claims, e: TaskResults) -> Section:
 
 
 def _curves(e: TaskResults) -> Figure | None:
-    """Each configuration at its best rate: colour says how it is normalised, the line which batch size."""
+    """Each configuration at its best learning rate: colour says how it is normalised, the line which batch size."""
     if not e.arms(_KINDS[1].variant):
         return None
     names = dict.fromkeys((e.train_loss, e.loss or e.metric.metric))
@@ -69,7 +69,7 @@ def _curves(e: TaskResults) -> Figure | None:
             arm = e.at_best(size, kind.variant or e.without)
             course = course_at(e, arm)
             if course is not None and arm is not None:
-                label = f"{kind.words}, batch size {count(size)} at rate {number(arm.lr)}"
+                label = f"{kind.words}, batch size {count(size)} at learning rate {number(arm.lr)}"
                 branches.append(Branch(label=label, course=course, colour=kind.colour, dash=dash))
     if not branches:
         return None
@@ -93,7 +93,7 @@ def _ends(e: TaskResults) -> str:
         ]
         told = joined([f"{number(value)} {words}" for words, value in known if value is not None])
         said += [f"at batch size {count(size)} {told}"] if told else []
-    return f"Each at its best rate, mean over the seeds. The training loss ends at: {'; '.join(said)}."
+    return f"Each at its best learning rate, mean over the seeds. The training loss ends at: {'; '.join(said)}."
 
 
 def _sooner(e: TaskResults) -> str:
@@ -103,7 +103,7 @@ def _sooner(e: TaskResults) -> str:
         words = times_as(effect, "more", "fewer", "as many")
         told += [f"at batch size {count(size)} {words}"] if words else []
     return (
-        f"Epochs to the same training loss, with it over without, each at its best rate: {'; '.join(told)}."
+        f"Epochs to the same training loss, with it over without, each at its best learning rate: {'; '.join(told)}."
         if told
         else ""
     )
@@ -146,7 +146,7 @@ def _disturbed(e: TaskResults) -> Figure | None:
     frame = {**layout(category_axis(), extent(ends), height=300), "scattermode": "group", "scattergap": 0.7}
     caption = (
         f"What the strongest disturbance of each sort costs in {plain(e.score.metric)}, at batch size "
-        f"{count(e.plan.middle)} and the best rate: {'; '.join(told)}. Bars are 90 % intervals over the seeds."
+        f"{count(e.plan.middle)} and the best learning rate: {'; '.join(told)}. Bars are 90 % intervals over the seeds."
     )
     return Figure("disturbed", f"loss of {plain(e.score.metric)}", tuple(traces), frame, caption, tuple(keys))
 

@@ -24,8 +24,8 @@ def _rule(e: TaskResults) -> tuple[str, ...]:
         "smallest effect that would count, otherwise held where it lies wholly beyond the bound, and undecided in "
         f"all other cases. Fixed beforehand, too, is what counts: {percent(LOSS)} of a loss, half a point of a "
         f"hundred of an accuracy, {percent(TIME)} of a time or a number of steps.",
-        f"“Small” and “large” are the ends of the grid, batch sizes {count(small)} and {count(large)}. “One rate” is "
-        f"{number(e.one_rate)}, the best for batch size {count(small)}, for all of them.",
+        f"“Small” and “large” are the ends of the grid, batch sizes {count(small)} and {count(large)}. “One learning "
+        f"rate” is {number(e.one_rate)}, the best for batch size {count(small)}, for all of them.",
     )
 
 

@@ -76,10 +76,10 @@ def _throughput(e: TaskResults) -> Figure:
         for size, values in _times(e).items()
     }
     most = max(found, key=lambda size: found[size].value or 0.0)
-    least = min(found)
+    fastest = min(found)
     caption = (
         f"Most examples a second, {number(found[most].value)}, come at batch size {count(most)}, against "
-        f"{number(found[least].value)} at batch size {count(least)}."
+        f"{number(found[fastest].value)} at batch size {count(fastest)}."
     )
     series = Series(label="examples a second", colour=LINE, values=found)
     return against_size("examples-a-second", "examples a second", [series], caption=caption, scale="log", height=300)

@@ -17,9 +17,9 @@ from ..themes import THEMES
 
 _TEXTBOOKS = (
     "Begin with few epochs and a small batch, and raise both step by step until time and quality balance: trial and "
-    "error, say the texts, finds good values. Here the advice is one fixed rule, at one rate and followed with each "
-    "seed: the epochs are doubled as long as that betters the result, then the batch is enlarged as long as it is as "
-    "good in less time."
+    "error, say the texts, finds good values. Here the advice is one fixed rule, at one learning rate and followed "
+    "with each seed: the epochs are doubled as long as that betters the result, then the batch is enlarged as long as "
+    "it is as good in less time."
 )
 
 

@@ -34,14 +34,14 @@ def _table(counters: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _row(run: Mapping[str, Any]) -> tuple[str, ...]:
-    least, most = run["smallest_pass"], run["largest_pass"]
+    smallest, largest = run["smallest_pass"], run["largest_pass"]
     parts = f", in {count(run['accumulate'])} passes" if run["accumulate"] > 1 else ""
     return (
         f"batch size {count(run['batch_size'])}{parts}",
         count(run["examples_in_set"]),
         count(run["updates"]),
         count(run["passes"]),
-        count(most) if least == most else f"{count(least)} to {count(most)}",
+        count(largest) if smallest == largest else f"{count(smallest)} to {count(largest)}",
         count(run["largest_batch"]),
         number(run["examples_in_set"] / run["batch_size"]),
     )
