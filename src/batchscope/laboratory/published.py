@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..report.blocks import Block, Column, Section, Table, Text
 from ..store.records import Estimate
 from ..wording import count, joined, number, plural, sentence, with_interval
-from .records import Finding, Study
+from .records import Finding, Study, Verdict
 
 if TYPE_CHECKING:
     from ..store.runs import StoredRun
@@ -127,28 +127,42 @@ def all_of(answers: Sequence[bool | None]) -> bool | None:
     return None if None in answers or not answers else True
 
 
-_HERE = {True: "here it is so", False: "here it is not so", None: "here it is left open"}
+_VERDICTS: Mapping[bool | None, Verdict] = {True: "so", False: "not so", None: "left open"}
 
 
 def conclusion(
-    said: str, holds: bool | None, by: str, *, source: str, effect: Estimate | None = None, runs: Sequence[str] = ()
+    statement: str,
+    holds: bool | None,
+    by: str,
+    *,
+    source: str,
+    effect: Estimate | None = None,
+    runs: Sequence[str] = (),
 ) -> Finding:
     """A published conclusion with what our runs say of it.
 
     Args:
-        said: the conclusion, in our words.
+        statement: the conclusion, in our words.
         holds: whether our runs bear it out; `None`: they leave it open.
         by: what decides it here, with its numbers.
         source: author, year, figure, and the rule that decides.
         effect: the number that decides.
         runs: the ids of the runs behind it; empty: all.
+
+    >>> found = conclusion("a large batch is faster", None, "the interval has 1 inside", source="Shen 2018")
+    >>> found.statement
+    'published: a large batch is faster; here it is left open: the interval has 1 inside'
+    >>> found.verdict
+    'left open'
     """
+    verdict = _VERDICTS[holds]
     return Finding(
-        statement=f"published: {said}; {_HERE[holds]}: {by}",
+        statement=f"published: {statement}; here it is {verdict}: {by}",
         tag="measured",
         source=source,
         effect=effect,
         runs=tuple(runs),
+        verdict=verdict,
     )
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "StudyQuestion",
     "StudyRow",
     "SummaryRow",
+    "Verdict",
     "grid",
     "note_name",
 ]
@@ -46,6 +47,9 @@ TRAIN_PART = "train-part"
 """The measurement that is there, not applicable, where runs cannot be evaluated on their training data."""
 
 Schedule = Literal["constant", "linear", "cosine"]
+
+Verdict = Literal["so", "not so", "left open"]
+"""What runs say of a conclusion: they bear it out, contradict it, or leave it open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +220,8 @@ class Finding:
     """The size of what the sentence says, where it is one number."""
     runs: tuple[str, ...] = ()
     """The ids of the runs behind it; empty: all."""
+    verdict: Verdict | None = None
+    """What our runs say of a published conclusion; `None`: nothing was decided here."""
 
 
 @dataclass(frozen=True, kw_only=True)

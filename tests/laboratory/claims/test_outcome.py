@@ -106,7 +106,7 @@ def test_no_effect_is_called_one_in_at_most_a_twentieth_of_the_cases() -> None:
 def test_comparisons_are_kept_one_by_one_with_their_conditions() -> None:
     a, b = above(effect(1.5, 2.5), 1.0, 0.05, "a"), below(effect(0.5, 0.7), 1.0, 0.05, "b")
     joined = parts("the learning rate", {"at one learning rate": all_of(a, b), "each at its best": a})
-    found = [(c.what, c.conditions, c.relation, c.bounds, c.least) for c in joined.comparisons]
+    found = [(c.what, c.conditions, c.relation, c.bounds, c.minimum_effect) for c in joined.comparisons]
     assert found == [
         ("a", ("at one learning rate",), "above", (1.0,), 0.05),
         ("b", ("at one learning rate",), "below", (1.0,), 0.05),

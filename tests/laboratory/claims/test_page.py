@@ -49,7 +49,7 @@ from batchscope.store.runs import StoredRun
 
 from .page_evidence import EXAMPLES, METRIC, PLAN, found, loss_at, measured, nothing
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HOSTILE = "</script><img src=x onerror=alert(1)><!--%{x}'\"&amp;{{7*7}}"
 
 

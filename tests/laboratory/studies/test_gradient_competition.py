@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.utils.data import TensorDataset
 
-from batchscope.laboratory.records import Length, Study, StudyQuestion
+from batchscope.laboratory.records import Finding, Length, Study, StudyQuestion
 from batchscope.laboratory.studies import gradient_competition, named_study
 from batchscope.laboratory.studies.gradient_competition.pairs import Pairs, pairs_of
 from batchscope.laboratory.study import study
@@ -79,8 +79,8 @@ def made(out: Path, task: Any = None, asked: StudyQuestion | None = None, **how:
     return study(task or Slopes(), asked or question(), out=out, named=STUDY, **how)
 
 
-def published(found: Study) -> list[str]:
-    return [f.statement for f in found.findings if f.statement.startswith("published: ")]
+def decided(found: Study) -> list[Finding]:
+    return [f for f in found.findings if f.verdict is not None]
 
 
 def of(found: Study, part: str, batch_size: int) -> Pairs:
@@ -126,19 +126,16 @@ def test_parallel_gradients_are_no_competition_and_a_mean_is_no_finding(tmp_path
     pairs = of(found, "end", 1)
     assert pairs.ratio_of_second.value == pytest.approx(1 - LR)
     assert pairs.ratio_per_step.value == pytest.approx(2 / (2 - LR))
-    compete, together, each = published(found)
-    assert "here it is not so" in compete
-    assert "here it is so" in together
-    assert "of which the mean over the batch makes 0.5" in together
-    assert "here it is not so" in each
+    compete, together, each = decided(found)
+    assert [f.verdict for f in (compete, together, each)] == ["not so", "so", "not so"]
+    assert "of which the mean over the batch makes 0.5" in together.statement
     assert any("the triangle inequality, and no finding" in f.statement for f in found.findings)
 
 
 def test_chance_in_the_loss_is_no_competition(tmp_path: Path) -> None:
     found = made(tmp_path, Noisy())
     assert [p.reason.startswith("the loss of one batch was") for p in pairs_of(found)] == [True] * 6
-    assert len(published(found)) == 1
-    assert "here it is left open" in published(found)[0]
+    assert [f.verdict for f in decided(found)] == ["left open"]
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "chance in it would count as competition" in page
 

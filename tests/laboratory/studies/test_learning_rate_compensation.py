@@ -80,7 +80,7 @@ def test_the_share_won_back_is_the_ratio_of_mean_changes(tmp_path: Path) -> None
     back = said(found, "wins back the accuracy")
     assert back.effect == expected
     assert expected.value == pytest.approx(0.38 / 0.4, rel=0.03)
-    assert "here it is so" in back.statement
+    assert back.verdict == "so"
 
 
 def test_a_rate_that_wins_little_back_is_not_enough(tmp_path: Path) -> None:
@@ -88,16 +88,16 @@ def test_a_rate_that_wins_little_back_is_not_enough(tmp_path: Path) -> None:
         lost = 0.1 if (at.batch_size, at.lr) == (20, 0.1) else 0.0
         return {name: value - lost for name, value in table(at).items()}
 
-    assert "here it is not so" in said(made(tmp_path, script), "wins back the accuracy").statement
+    assert said(made(tmp_path, script), "wins back the accuracy").verdict == "not so"
 
 
 def test_without_a_loss_there_is_nothing_to_win_back(tmp_path: Path) -> None:
     def script(at: At) -> Mapping[str, float]:
         return table(at._replace(batch_size=4))
 
-    back = said(made(tmp_path, script), "wins back the accuracy").statement
-    assert "here it is left open" in back
-    assert "no clear loss" in back
+    back = said(made(tmp_path, script), "wins back the accuracy")
+    assert back.verdict == "left open"
+    assert "no clear loss" in back.statement
 
 
 def test_a_raised_rate_that_diverges_wins_nothing_back(tmp_path: Path) -> None:
@@ -105,9 +105,9 @@ def test_a_raised_rate_that_diverges_wins_nothing_back(tmp_path: Path) -> None:
         lost = (at.batch_size, at.lr) == (20, 0.1) and at.seen > 0
         return {name: math.nan if lost else value for name, value in table(at).items()}
 
-    back = said(made(tmp_path, script), "wins back the accuracy").statement
-    assert "here it is not so" in back
-    assert "4 of 4 runs diverged" in back
+    back = said(made(tmp_path, script), "wins back the accuracy")
+    assert back.verdict == "not so"
+    assert "4 of 4 runs diverged" in back.statement
 
 
 def test_what_is_left_with_rates_of_their_own(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_what_is_left_with_rates_of_their_own(tmp_path: Path) -> None:
     assert left.effect is not None
     assert left.effect.value == pytest.approx(0.02, abs=0.01)
     gone = said(found, "most of the difference at one learning rate goes away")
-    assert "here it is so" in gone.statement
+    assert gone.verdict == "so"
     assert gone.effect is not None
     assert gone.effect.value == pytest.approx(0.02 / 0.4, abs=0.02)
 
@@ -134,8 +134,8 @@ def test_the_exponent_of_the_best_rate(tmp_path: Path, exponent: float, rises: s
     assert scaling.exponent.value == pytest.approx(exponent, abs=0.3)
     assert (scaling.at_least, scaling.at_most) == (False, False)
     if exponent != 0.5:
-        assert f"here it is {rises}" in said(found, "a large one with a large").statement
-    assert f"here it is {linear}" in said(found, "in proportion to the batch size").statement
+        assert said(found, "a large one with a large").verdict == rises
+    assert said(found, "in proportion to the batch size").verdict == linear
 
 
 def test_a_best_rate_at_the_end_of_the_grid_is_a_bound(tmp_path: Path) -> None:

@@ -99,10 +99,10 @@ def test_times_to_the_common_target_are_those_of_the_script(halved: tuple[Study,
 
 def test_the_full_batch_takes_more_epochs_and_more_time(halved: tuple[Study, Path]) -> None:
     found, _ = halved
-    assert "here it is so" in said(found, "converges more slowly").statement
+    assert said(found, "converges more slowly").verdict == "so"
     # 20 epochs of one step of 6 units, against 1 epoch of 5 steps of 2 units
     longer = said(found, "a shorter total time")
-    assert "here it is so" in longer.statement
+    assert longer.verdict == "so"
     assert longer.effect is not None
     assert longer.effect.value == pytest.approx(12.0, rel=0.02)
 
@@ -112,7 +112,7 @@ def test_a_mini_batch_takes_fewer_steps_at_little_more_cost(halved: tuple[Study,
     assert fewer.effect is not None
     assert fewer.effect.value == pytest.approx(1.0 * 5 / (0.5 * 40), rel=0.1)
     assert "a step takes 1.78" in fewer.statement  # 2 / 1.125
-    assert "here it is so" in fewer.statement
+    assert fewer.verdict == "so"
 
 
 def test_without_single_examples_what_is_about_them_is_left_out(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_the_variance_of_the_gradient_falls_with_the_batch(tmp_path: Path) -> No
     for size, one in spread.items():
         assert one.variance.value == pytest.approx(trace / size, rel=0.2)
         assert one.noise.value == pytest.approx(math.sqrt(trace / size) / np.linalg.norm(mean), rel=0.1)
-    assert "here it is so" in said(found, "varies less than that of one example").statement
+    assert said(found, "varies less than that of one example").verdict == "so"
     assert set(found.measurements) == {"gradients-start", "gradients-end"}
 
 
@@ -222,4 +222,4 @@ def test_where_examples_depend_on_one_another_the_page_says_why(tmp_path: Path) 
     found = study(Normalised(), asked(batch_sizes=(4, 8), seeds=(0, 1)), out=tmp_path / "out", named=STUDY)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "The spread of gradients is not measured here: norm is batch normalisation" in page
-    assert "left open" in said(found, "varies less than that of one example").statement
+    assert said(found, "varies less than that of one example").verdict == "left open"

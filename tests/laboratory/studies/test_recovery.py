@@ -72,12 +72,13 @@ def test_the_switched_runs_recover_and_the_unchanged_one_does_not(tmp_path: Path
     found = made(tmp_path)
     scratch = ENDS["", 4, LR]
     small, higher = said(found, "switched to the small batch"), said(found, "switched to 10 times the learning rate")
-    assert "here it is so" in small.statement
+    assert small.verdict == "so"
     assert small.effect is not None
     assert small.effect.value == pytest.approx(ENDS["switched after epoch 6", 4, LR] - scratch)
     as_good = [ENDS[f"switched after epoch {epoch}", 40, 10 * LR] <= 1.1 * scratch for epoch in (2, 6)]
-    assert ("here it is so" in higher.statement) == all(as_good)
-    unchanged = said(found, "carried on unchanged for another 6 epochs, the large batch stays behind; here it is so")
+    assert (higher.verdict == "so") == all(as_good)
+    unchanged = said(found, "carried on unchanged for another 6 epochs, the large batch stays behind")
+    assert unchanged.verdict == "so"
     assert unchanged.effect is not None
     assert unchanged.effect.value == pytest.approx(ENDS["carried on after epoch 6", 40, LR] - scratch)
 
@@ -107,9 +108,7 @@ def test_a_large_batch_that_diverges_has_nothing_to_go_on_from(tmp_path: Path) -
 
     found = made(tmp_path, Explodes())
     assert {row.variant for row in found.rows} == {""}
-    own = [f.statement for f in found.findings if f.statement.startswith("published")]
-    assert len(own) == 3
-    assert all("here it is left open" in statement for statement in own)
+    assert [f.verdict for f in found.findings if f.verdict] == ["left open"] * 3
 
 
 def test_a_budget_leaves_runs_for_later_and_nothing_is_made_twice(tmp_path: Path) -> None:

@@ -90,14 +90,16 @@ def test_the_ratio_over_seeds_is_that_of_the_two_batches(tmp_path: Path) -> None
     expected = (large / (1 + large)) / (small / (1 + small))  # the relative box's φ goes as f ÷ (1 + f)
     ratio = ratio_of(found, first, RELATIVE)
     assert ratio.value == pytest.approx(expected, rel=1e-6)
-    assert "here it is so: at learning rate 0.05" in said(found, "a large batch ends in a sharper minimum").statement
+    sharper = said(found, "a large batch ends in a sharper minimum")
+    assert sharper.verdict == "so"
+    assert "at learning rate 0.05" in sharper.statement
     assert "the two boxes agree" in said(found, "so many times as sharp").statement
     edge = said(found, "stays below 2 over the learning rate")
-    assert "here it is so:" in edge.statement
+    assert edge.verdict == "so"
     assert edge.effect is not None
     assert edge.effect.value == pytest.approx(H * 0.1 / 2)
     worse = said(found, "a large batch ends at a lower test accuracy")
-    assert "here it is so:" in worse.statement
+    assert worse.verdict == "so"
     assert "test_loss at the end changes" in worse.statement
 
 
@@ -129,10 +131,10 @@ def by_hand(found: Study, keskar: dict[int, list[float]], relative: dict[int, li
 @pytest.mark.parametrize(
     ("keskar", "relative", "sharper", "verdict"),
     [
-        ((2.0, 2.1), (2.0, 2.1), "here it is so", "the two boxes agree"),
-        ((0.5, 0.52), (0.4, 0.42), "here it is not so", "the two boxes agree"),
-        ((2.0, 2.1), (0.4, 0.42), "here it is so", "the two boxes disagree: which is sharper depends on the scale"),
-        ((0.1, 9.0), (2.0, 2.1), "here it is left open", "leaves open which is sharper"),
+        ((2.0, 2.1), (2.0, 2.1), "so", "the two boxes agree"),
+        ((0.5, 0.52), (0.4, 0.42), "not so", "the two boxes agree"),
+        ((2.0, 2.1), (0.4, 0.42), "so", "the two boxes disagree: which is sharper depends on the scale"),
+        ((0.1, 9.0), (2.0, 2.1), "left open", "leaves open which is sharper"),
     ],
 )
 def test_two_boxes_decide_together(

@@ -73,8 +73,8 @@ def test_every_larger_batch_is_trained_for_as_many_steps(tmp_path: Path) -> None
 def test_equal_updates_end_at_the_same_place(tmp_path: Path) -> None:
     found = made(tmp_path)
     good, far = said(found, "as good as a small one"), said(found, "as far from its initial weights")
-    assert "here it is so" in good.statement
-    assert "here it is so" in far.statement
+    assert good.verdict == "so"
+    assert far.verdict == "so"
     assert good.effect is not None
     assert good.effect.value == pytest.approx(0.0, abs=1e-12)
     assert far.effect is not None
@@ -98,10 +98,10 @@ def test_what_is_not_reached_is_said(tmp_path: Path) -> None:
             return super().loss(model, batch) * (0.1 if model.training and len(batch[0]) == 20 else 1.0)
 
     found = made(tmp_path, Slower())
-    far = said(found, "as far from its initial weights").statement
-    assert "here it is not so" in far
-    assert "not within 15 epochs" in far
-    assert "here it is not so" in said(found, "as good as a small one").statement
+    far = said(found, "as far from its initial weights")
+    assert far.verdict == "not so"
+    assert "not within 15 epochs" in far.statement
+    assert said(found, "as good as a small one").verdict == "not so"
 
 
 def test_the_ratio_of_epochs_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

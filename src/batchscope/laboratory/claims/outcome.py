@@ -180,7 +180,7 @@ def _compared(
     runs: Sequence[str],
     rule: str = "",
 ) -> Outcome:
-    found = Comparison(what=what, effect=effect, relation=relation, bounds=bounds, least=minimum, rule=rule)
+    found = Comparison(what=what, effect=effect, relation=relation, bounds=bounds, minimum_effect=minimum, rule=rule)
     return Outcome(verdict=verdict, comparisons=(found,), effect=effect, runs=tuple(runs))
 
 

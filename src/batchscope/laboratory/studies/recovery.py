@@ -1,4 +1,4 @@
-"""A large batch, switched early and late to a small one or a higher learning rate: does it recover? (Shen A3)
+"""A large batch, switched early and late to a small one or a higher learning rate: does it recover? Shen (A3).
 
 For each seed the large batch is trained at the lower learning rate, and its weights are kept after two epochs and at
 the end. From both, runs as long as the first go on: at the small batch, and at the large batch with the higher learning
