@@ -14,7 +14,7 @@ import scipy.stats
 from batchscope.laboratory.conclusions import best_rates, findings_of, paired_difference
 from batchscope.laboratory.courses import course_of, phases
 from batchscope.laboratory.page.page import study_contents
-from batchscope.laboratory.page.sections import rates
+from batchscope.laboratory.page.sections import learning_rates
 from batchscope.laboratory.records import Length, Study, StudyQuestion
 from batchscope.laboratory.summary import roughness, row_of, summarise
 from batchscope.report.blocks import Figure
@@ -159,10 +159,10 @@ def test_a_rate_that_lacks_seeds_is_not_the_best() -> None:
 
 def test_what_training_data_alone_would_have_chosen() -> None:
     runs = [stored(10, 0.1, 0, [9.0, 1.0, 3.0]), stored(10, 0.2, 0, [9.0, 2.0, 2.0])]
-    said = [f.statement for f in findings_of(study_of(runs))]
+    phrases = [f.statement for f in findings_of(study_of(runs))]
     assert any(
         s.startswith("chosen on training data alone, it would have been batch size 10 at learning rate 0.2")
-        for s in said
+        for s in phrases
     )
 
 
@@ -270,7 +270,7 @@ def test_the_legend_of_the_rates_keeps_the_whole_name_of_a_variant() -> None:
         for variant in ("momentum at learning rate 0.9", "plain")
     )
     study = study_of(runs, rows=named, summary=summarise(named, METRIC))
-    figure = rates.build(study, runs).blocks[-1]
+    figure = learning_rates.build(study, runs).blocks[-1]
     assert isinstance(figure, Figure)
     assert [key.label for key in figure.keys] == [
         "momentum at learning rate 0.9, batch size 10",

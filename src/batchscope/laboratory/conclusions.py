@@ -95,10 +95,10 @@ def _choice(study: Study, best: SummaryRow) -> Iterator[Finding]:
     )
     tests = [m for m in best.estimates if m.startswith("best_test_")]
     if tests:
-        said = joined([f"{m.removeprefix('best_')} {with_interval(best.estimates[m])}" for m in tests])
+        phrase = joined([f"{m.removeprefix('best_')} {with_interval(best.estimates[m])}" for m in tests])
         own = f"best_{study.metric.replace('val_', 'test_', 1)}"
         yield Finding(
-            statement=f"at that epoch, on the test part: {said}",
+            statement=f"at that epoch, on the test part: {phrase}",
             tag="measured",
             source="looked at once, after the choice was made on validation data",
             effect=best.estimates.get(own),
@@ -108,7 +108,7 @@ def _choice(study: Study, best: SummaryRow) -> Iterator[Finding]:
 
 def _rates(study: Study, variant: str) -> Iterator[Finding]:
     arms = best_rates(study, variant)
-    said = joined([f"{number(a.lr)} at batch size {a.batch_size:,}" for a in arms])
+    phrase = joined([f"{number(a.lr)} at batch size {a.batch_size:,}" for a in arms])
     rates = sorted({s.lr for s in study.summary if s.variant == variant})
     if len(rates) < 2:
         return
@@ -119,7 +119,7 @@ def _rates(study: Study, variant: str) -> Iterator[Finding]:
         else ""
     )
     yield Finding(
-        statement=f"the best learning rate is {said}{edge}",
+        statement=f"the best learning rate is {phrase}{edge}",
         tag="measured",
         source=f"best mean of {study.metric} at its best epoch among {len(rates)} learning rates; no seed diverged",
         runs=_ids(study, *arms),
@@ -177,22 +177,22 @@ def _gaps(study: Study, variant: str) -> Iterator[Finding]:
         ("loss_ratio", "validation loss over training loss", "Chang and Pathak 2020; both in evaluation mode"),
     ):
         ends = arms if len(arms) < 2 else [arms[0], arms[-1]]
-        known = [a for a in ends if _value(a, f"final_{name}") is not None]
-        if not known:
+        measured = [a for a in ends if _value(a, f"final_{name}") is not None]
+        if not measured:
             continue
-        said = joined(
+        phrase = joined(
             [
                 f"{with_interval(a.estimates[f'final_{name}'])} at the end and "
                 f"{with_interval(a.estimates[f'best_{name}'])} at the best epoch for batch size {a.batch_size:,}"
-                for a in known
+                for a in measured
             ]
         )
         yield Finding(
-            statement=f"generalisation gap as {what}: {said}",
+            statement=f"generalisation gap as {what}: {phrase}",
             tag="measured",
             source=source,
-            effect=known[-1].estimates[f"final_{name}"],
-            runs=_ids(study, *known),
+            effect=measured[-1].estimates[f"final_{name}"],
+            runs=_ids(study, *measured),
         )
 
 
@@ -238,10 +238,10 @@ def _roughness(study: Study, variant: str) -> Iterator[Finding]:
 def _train_optimised(study: Study, best: SummaryRow) -> Iterator[Finding]:
     """What would have been chosen on training data."""
     name = "final_train_loss_eval"
-    known = [s for s in study.summary if not s.diverged and s.runs == best.runs and _value(s, name) is not None]
-    if not known:
+    measured = [s for s in study.summary if not s.diverged and s.runs == best.runs and _value(s, name) is not None]
+    if not measured:
         return
-    by_train = min(known, key=lambda s: _value(s, name) or 0.0)
+    by_train = min(measured, key=lambda s: _value(s, name) or 0.0)
     if by_train.key == best.key:
         return
     there, here = by_train.estimates[f"final_{study.metric}"], best.estimates[f"best_{study.metric}"]
@@ -257,9 +257,9 @@ def _train_optimised(study: Study, best: SummaryRow) -> Iterator[Finding]:
 def _diverged(study: Study) -> Iterator[Finding]:
     lost = [s for s in study.summary if s.diverged]
     if lost:
-        said = joined([f"{s.diverged} of {s.runs} at {_named(s)}" for s in lost])
+        phrase = joined([f"{s.diverged} of {s.runs} at {_named(s)}" for s in lost])
         yield Finding(
-            statement=f"runs diverged: {said}",
+            statement=f"runs diverged: {phrase}",
             tag="measured",
             source="the loss left the range of numbers; these runs have no metrics, and their learning rates are not "
             "chosen",

@@ -178,8 +178,8 @@ def differences(study: Study, runs: Sequence[StoredRun], setup: Setup) -> tuple[
         )
         other = {k: settings[k] for k, v in setup.settings.items() if k in settings and settings[k] != v}
         if other:
-            said = joined([f"{k}={v} (published: {setup.settings[k]})" for k, v in other.items()])
-            found.append(f"settings of the task: {said}")
+            phrase = joined([f"{k}={v} (published: {setup.settings[k]})" for k, v in other.items()])
+            found.append(f"settings of the task: {phrase}")
     else:
         found.append(
             f"the task is {study.task}, with a model, a loss and an optimizer of its own and {count(study.examples)} "
@@ -198,9 +198,9 @@ def published_section(
     """The values side by side, what differs, and further blocks of the study."""
     rows = tuple((v.what, v.published, v.ours if isinstance(v.ours, str) else with_interval(v.ours)) for v in values)
     table = Table((Column("quantity"), Column(setup.who, numeric=True), Column("here", numeric=True)), rows)
-    said = " ".join(sentence(text) for text in differences(study, runs, setup))
+    phrase = " ".join(sentence(text) for text in differences(study, runs, setup))
     blocks: list[Block] = [table] if rows else []
-    blocks.append(Text((f"What differs from {setup.who}: {said}",), tone="note"))
+    blocks.append(Text((f"What differs from {setup.who}: {phrase}",), tone="note"))
     return Section("published", f"{setup.who} beside this task", (*blocks, *more))
 
 

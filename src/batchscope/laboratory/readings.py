@@ -89,12 +89,12 @@ class EndMetric:
 
 def end_metric_of(study: Study) -> EndMetric:
     """Test accuracy, as the publications have it; else accuracy on validation data, else what choices are made by."""
-    known = {name for row in study.rows for name in row.values}
+    names = {name for row in study.rows for name in row.values}
     for name in ("test_accuracy", "val_accuracy"):
-        if f"final_{name}" in known:
+        if f"final_{name}" in names:
             return EndMetric(name=name, larger_is_better=True)
     test = study.metric.replace("val_", "test_", 1)
-    return EndMetric(name=test if f"final_{test}" in known else study.metric, larger_is_better=study.larger_is_better)
+    return EndMetric(name=test if f"final_{test}" in names else study.metric, larger_is_better=study.larger_is_better)
 
 
 def arm_of(study: Study, batch_size: int, lr: float, variant: str = "") -> SummaryRow | None:

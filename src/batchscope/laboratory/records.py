@@ -250,7 +250,7 @@ class Study:
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA
 
-    def noted(self, kind: str) -> dict[str, Any]:
+    def measurements_of(self, kind: str) -> dict[str, Any]:
         """All measurements of a kind, by what they are of, as `note_name` names them."""
         beginning = note_name(kind, "")
         found = {name: data for name, data in self.measurements.items() if name.startswith(beginning)}
@@ -272,7 +272,7 @@ class Study:
 
 
 def note_name(kind: str, of: object) -> str:
-    """Under what name a measurement is kept of which there are several, such as one a run; `Study.noted` reads it.
+    """The name of one of several measurements of a kind, such as one a run; `Study.measurements_of` reads them.
 
     >>> note_name("robustness", 3)
     'robustness-3'
@@ -290,7 +290,7 @@ def grid(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
     )
 
 
-def _sweep(laboratory: Laboratory) -> None:
+def _run_all(laboratory: Laboratory) -> None:
     laboratory.sweep()
 
 
@@ -318,7 +318,7 @@ class NamedStudy:
         settings: of that task; `--set` replaces them one by one.
         array_settings: of the task `arrays`, on `--set path=FILE.npz` without a task.
         arms: what will be trained, for the prediction and the count; a study that decides on the way says the most.
-        carry_out: makes the runs and measurements.
+        run: makes the runs and measurements.
         conclude: the study's own findings, from what was stored.
         sections: its own part of the page, above the common part.
     """
@@ -332,6 +332,6 @@ class NamedStudy:
     settings: Mapping[str, Any] = field(default_factory=dict)
     array_settings: Mapping[str, Any] = field(default_factory=dict)
     arms: Callable[[StudyQuestion, int], Sequence[Arm]] = grid
-    carry_out: Callable[[Laboratory], None] = _sweep
+    run: Callable[[Laboratory], None] = _run_all
     conclude: Callable[[Study, Sequence[StoredRun]], Sequence[Finding]] = _no_findings
     sections: Callable[[Study, Sequence[StoredRun]], Sequence[Section]] = _no_sections

@@ -168,8 +168,8 @@ def _values(
 
 def _best(course: Sequence[Evaluation], metric: Target) -> Evaluation:
     sign = 1.0 if metric.mode == "min" else -1.0
-    known = [(sign * v, i) for i, e in enumerate(course) if (v := _finite(e.metrics.get(metric.metric))) is not None]
-    return course[min(known)[1]] if known else course[-1]
+    measured = [(sign * v, i) for i, e in enumerate(course) if (v := _finite(e.metrics.get(metric.metric))) is not None]
+    return course[min(measured)[1]] if measured else course[-1]
 
 
 def _gaps(when: str, at: Evaluation) -> dict[str, float | None]:

@@ -104,8 +104,8 @@ def travelled(
 def update_of(run: StoredRun, quantity: Update) -> float | None:
     """Its mean over the whole epochs of a run; `None` for a run of less than one, or without the probe."""
     found = [row.get(quantity) for row in run.rows if row.get("kind") == "epoch_updates"]
-    known = [value for value in found if value is not None]
-    return _mean(known) if known else None
+    measured = [value for value in found if value is not None]
+    return _mean(measured) if measured else None
 
 
 def within(estimate: Estimate, bound: float) -> bool | None:
@@ -166,10 +166,10 @@ def _over_seeds(
 
 def _column(course: Mapping[int, float], steps: Sequence[int]) -> list[float]:
     """Values at these steps; empty where there is none at one of them but the first."""
-    known = [step for step in steps if step in course]
-    if not known or any(step not in course for step in steps[1:]):
+    measured = [step for step in steps if step in course]
+    if not measured or any(step not in course for step in steps[1:]):
         return []
-    return [course.get(step, course[known[0]]) for step in steps]
+    return [course.get(step, course[measured[0]]) for step in steps]
 
 
 def _is_travel(row: Row) -> bool:

@@ -10,13 +10,13 @@ import pytest
 
 from batchscope.laboratory.claims.decide import DECISIONS
 from batchscope.laboratory.claims.definitions import CHECKS
-from batchscope.laboratory.claims.evidence import TaskResults
 from batchscope.laboratory.claims.plan import NORM, ClaimsPlan, trial_variant
 from batchscope.laboratory.claims.records import Verdict
+from batchscope.laboratory.claims.results import TaskResults
 from batchscope.laboratory.claims.statements import Kind, statements
 from batchscope.laboratory.claims.tuning import followed
 
-from .evidences import EXAMPLES, PLAN, evidence, run
+from .made_results import EXAMPLES, PLAN, evidence, run
 
 
 def small_is_faster(batch_size: int, lr: float, seed: int, epoch: float) -> dict[str, float]:

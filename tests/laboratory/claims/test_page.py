@@ -16,28 +16,28 @@ import pytest
 
 from batchscope.laboratory.claims import lengths
 from batchscope.laboratory.claims.decide import DECISIONS, decide
-from batchscope.laboratory.claims.evidence import TaskResults
 from batchscope.laboratory.claims.outcome import above
 from batchscope.laboratory.claims.page.disputes import contradictions
 from batchscope.laboratory.claims.page.page import CLAIMS_SECTIONS, claims_contents
 from batchscope.laboratory.claims.page.sections import (
     abstract,
     convergence,
+    definitions,
     distance,
     gradients,
+    learning_rate,
     length,
     noise,
     normalisation,
-    rate,
     speed,
     trials,
-    words,
 )
 from batchscope.laboratory.claims.page.sections import contradictions as disputes
-from batchscope.laboratory.claims.page.text import judged
 from batchscope.laboratory.claims.page.themes import THEMES, UNTESTABLE, claims_of, theme_of
+from batchscope.laboratory.claims.page.wording import judged
 from batchscope.laboratory.claims.plan import LONG, NORM
 from batchscope.laboratory.claims.records import Claim, Claims, Verdict, in_words
+from batchscope.laboratory.claims.results import TaskResults
 from batchscope.laboratory.claims.statements import Kind, statements
 from batchscope.laboratory.summary import row_of, summarise
 from batchscope.report.blocks import Block, Dispute, Figure, Json, Judged, Section, Table, Verdicts
@@ -47,7 +47,7 @@ from batchscope.store.codec import decode
 from batchscope.store.records import Estimate
 from batchscope.store.runs import StoredRun
 
-from .page_evidence import EXAMPLES, METRIC, PLAN, found, loss_at, measured, nothing
+from .page_results import EXAMPLES, METRIC, PLAN, found, loss_at, measured, nothing
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = "</script><img src=x onerror=alert(1)><!--%{x}'\"&amp;{{7*7}}"
@@ -124,8 +124,8 @@ def test_every_statement_stands_once_in_a_section_with_its_verdict(made: Any) ->
     for build in CLAIMS_SECTIONS:
         section = build(claims, evidence)
         for item in items_of(section.blocks):
-            shown.update(said.id for said in item.said)
-            verdicts |= {said.id: item.verdict for said in item.said}
+            shown.update(one.id for one in item.said)
+            verdicts |= {one.id: item.verdict for one in item.said}
     assert set(shown) == set(statements())
     assert set(shown.values()) == {1}
     assert verdicts == {claim.id: claim.verdict.value for claim in claims.claims}
@@ -141,7 +141,7 @@ def test_contradictions_are_complete_and_each_pair_has_two_sides() -> None:
         apart |= {frozenset((a, b)) for a in first for b in second}
     assert against <= apart
     drawn = [block for block in disputes.build(claims, evidence).blocks if isinstance(block, Dispute)]
-    ids = Counter(said.id for block in drawn for side in block.sides for item in side for said in item.said)
+    ids = Counter(one.id for block in drawn for side in block.sides for item in side for one in item.said)
     assert set(ids) == {i for both in against for i in both}
     assert set(ids.values()) == {1}
     assert len({block.name for block in drawn}) == len(drawn) == 5
@@ -168,7 +168,7 @@ def test_a_contradiction_ends_as_its_verdicts_say() -> None:
 def test_statements_that_one_measurement_decides_stand_together() -> None:
     claims, _ = found()
     items = judged(claim for claim in claims.claims if claim.id in ("S0.5a", "S2.7b", "S3.7d"))
-    assert sorted(sorted(said.id for said in item.said) for item in items) == [["S0.5a", "S2.7b"], ["S3.7d"]]
+    assert sorted(sorted(one.id for one in item.said) for item in items) == [["S0.5a", "S2.7b"], ["S3.7d"]]
 
 
 def test_every_comparison_is_a_sentence_of_its_own() -> None:
@@ -187,8 +187,8 @@ def test_words_of_the_user_do_not_cut_a_comparison(monkeypatch: pytest.MonkeyPat
     _, evidence = found()
     claims = decide(evidence.study, list(evidence.runs.values()), evidence.plan)
     (item,) = judged(c for c in claims.claims if c.id == "S0.5a")
-    told = "is 2 (1.5–2.5); it would have to lie above 1, and by 0.05 to count."
-    assert item.reasons == (f"The norm of layer 'a; above b; c' {told}",)
+    detail = "is 2 (1.5–2.5); it would have to lie above 1, and by 0.05 to count."
+    assert item.reasons == (f"The norm of layer 'a; above b; c' {detail}",)
 
 
 def test_definitions_are_counted_by_what_they_found_not_by_their_words() -> None:
@@ -198,7 +198,7 @@ def test_definitions_are_counted_by_what_they_found_not_by_their_words() -> None
         dataclasses.replace(c, agrees=False) if c.id == own[0].id else dataclasses.replace(c, reason="a definition")
         for c in claims.claims
     )
-    block = words.build(dataclasses.replace(claims, claims=changed), evidence).blocks[-1]
+    block = definitions.build(dataclasses.replace(claims, claims=changed), evidence).blocks[-1]
     assert isinstance(block, Verdicts)
     assert block.title.endswith("of them checked in real runs, 1 not as the text has it")
 
@@ -215,17 +215,17 @@ def test_a_record_without_comparisons_shows_its_reason_as_one_sentence() -> None
     for claim in old:
         (item,) = judged([claim])
         assert len(item.reasons) == 1
-    block = words.build(dataclasses.replace(claims, claims=old), evidence).blocks[-1]
+    block = definitions.build(dataclasses.replace(claims, claims=old), evidence).blocks[-1]
     assert isinstance(block, Verdicts)
     assert block.title == "10 definitions"
 
 
 def test_definitions_are_folded_at_the_end() -> None:
     claims, evidence = found()
-    last = words.build(claims, evidence).blocks[-1]
+    last = definitions.build(claims, evidence).blocks[-1]
     assert isinstance(last, Verdicts)
     assert last.title == "10 definitions, checked in real runs"
-    assert all(statements()[said.id].kind is Kind.DEFINITION for item in last.items for said in item.said)
+    assert all(statements()[one.id].kind is Kind.DEFINITION for item in last.items for one in item.said)
 
 
 def test_the_summary_counts_the_verdicts() -> None:
@@ -241,12 +241,12 @@ def test_the_summary_counts_the_verdicts() -> None:
 
 def test_a_headline_follows_its_numbers() -> None:
     claims, evidence = found()
-    said = {
+    phrase = {
         topic: text
         for text, topic, _ in next(b.items for b in abstract.build(claims, evidence).blocks if b.kind == "tagged")
     }
-    assert "takes 4 times (4–4) as long" in said["speed"] or "takes 4 times as long" in said["speed"]
-    assert "falls by a factor of 200" in said["gradients"]
+    assert "takes 4 times (4–4) as long" in phrase["speed"] or "takes 4 times as long" in phrase["speed"]
+    assert "falls by a factor of 200" in phrase["gradients"]
 
 
 # --- figures -------------------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ def test_long_runs_mark_the_minimum_and_the_stop() -> None:
 
 def test_the_grid_frames_the_best_rates() -> None:
     claims, evidence = found()
-    figure = figures_of(rate.build(claims, evidence))["rates"]
+    figure = figures_of(learning_rate.build(claims, evidence))["rates"]
     assert figure.data[0]["x"] == ["0.01", "0.1"]
     assert figure.data[0]["y"] == ["10", "40", "200"]
     centres = [((s["x0"] + s["x1"]) / 2, (s["y0"] + s["y1"]) / 2) for s in figure.layout["shapes"]]

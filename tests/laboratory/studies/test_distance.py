@@ -36,7 +36,7 @@ def made(tmp_path: Path, task: Any = None, **how: Any) -> Study:
     return study(task or Bowl(), asked(**how), out=tmp_path / "out", named=STUDY, **budget)
 
 
-def said(found: Study, words: str) -> Finding:
+def finding_on(found: Study, words: str) -> Finding:
     return next(f for f in found.findings if words in f.statement)
 
 
@@ -108,10 +108,10 @@ def test_what_shen_found_is_found_where_the_number_of_steps_decides(tmp_path: Pa
         "the best solutions lie farther out",
         "does not get as far as the best solutions lie",
     ):
-        assert said(found, words).verdict == "so", words
+        assert finding_on(found, words).verdict == "so", words
     # 30 steps against 6 at learning rate 0.01 shrink the norm by up to 15 %
-    assert said(found, "the norm of the weights hardly changes").verdict == "not so"
-    nearer = said(found, "stays nearer")
+    assert finding_on(found, "the norm of the weights hardly changes").verdict == "not so"
+    nearer = finding_on(found, "stays nearer")
     runs = {run.id: run for run in read_runs(tmp_path / "out")}
     arms = {run.config.batch_size for run in (runs[name] for name in nearer.runs)}
     assert arms == {4, 20}
@@ -126,9 +126,9 @@ def test_what_shen_found_is_found_where_the_number_of_steps_decides(tmp_path: Pa
 
 def test_what_contradicts_it_is_said_as_clearly(tmp_path: Path) -> None:
     found = made(tmp_path, Bowl(power=2), lrs=(0.1,))
-    assert said(found, "stays nearer").verdict == "not so"
-    assert said(found, "so it is in every layer").verdict == "not so"
-    assert said(found, "does not get as far").verdict == "not so"  # the large batch is the best
+    assert finding_on(found, "stays nearer").verdict == "not so"
+    assert finding_on(found, "so it is in every layer").verdict == "not so"
+    assert finding_on(found, "does not get as far").verdict == "not so"  # the large batch is the best
     assert not any("a higher learning rate" in f.statement for f in found.findings)
 
 
@@ -149,9 +149,9 @@ def test_weights_are_counted_once_and_kept_only_where_they_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = made(tmp_path, batch_sizes=(4, 10, 20))
-    noted = found.measurements["weights"]
-    assert [m["batch_size"] for m in noted["moments"]] == [None, 4, 20, 4, 20]
-    for parameter in noted["parameters"]:
+    stored = found.measurements["weights"]
+    assert [m["batch_size"] for m in stored["moments"]] == [None, 4, 20, 4, 20]
+    for parameter in stored["parameters"]:
         for moment in parameter["moments"]:
             assert sum(moment["counts"]) + moment["zeros"] == parameter["size"]
     kept = sorted(path.name for path in (tmp_path / "out").glob("runs/*/weights-*"))
@@ -197,7 +197,7 @@ def test_the_page_shows_every_part_and_says_what_there_is_not(tmp_path: Path) ->
 
 def test_runs_that_diverge_are_left_out(tmp_path: Path) -> None:
     found = made(tmp_path, lrs=(0.1, 1e30), seeds=(0, 1))
-    assert said(found, "at learning rate 0.1, after").verdict == "so"
+    assert finding_on(found, "at learning rate 0.1, after").verdict == "so"
     assert not any("at learning rate 1e30, after" in f.statement for f in found.findings)
     lost = made(tmp_path / "all", lrs=(1e30,), seeds=(0, 1))
     assert not any(f.verdict for f in lost.findings)

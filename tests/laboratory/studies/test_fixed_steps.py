@@ -36,7 +36,7 @@ def made(tmp_path: Path, task: Any = None, **changes: Any) -> Study:
     return study(task or Bowl(), asked(**changes), out=tmp_path / "out", named=STUDY)
 
 
-def said(found: Study, words: str) -> Finding:
+def finding_on(found: Study, words: str) -> Finding:
     return next(f for f in found.findings if words in f.statement)
 
 
@@ -53,7 +53,7 @@ def test_distances_at_equal_steps_are_equal_and_on_the_closed_form(tmp_path: Pat
     found = made(tmp_path)
     for run in read_runs(tmp_path / "out"):
         assert readings(found, run, DISTANCE)[-1].value == pytest.approx(distance(STEPS))
-    far = said(found, "how far the weights travel is limited whatever the batch size")
+    far = finding_on(found, "how far the weights travel is limited whatever the batch size")
     assert far.verdict == "so"
     assert far.effect is not None
     assert far.effect.value == pytest.approx(1.0)
@@ -64,12 +64,12 @@ def test_distances_at_equal_steps_are_equal_and_on_the_closed_form(tmp_path: Pat
 
 def test_a_batch_whose_gradient_is_larger_travels_further(tmp_path: Path) -> None:
     found = made(tmp_path, Bowl(power=2))
-    assert said(found, "how far the weights travel").verdict == "not so"
+    assert finding_on(found, "how far the weights travel").verdict == "not so"
 
 
 def test_quality_at_equal_steps_is_equal(tmp_path: Path) -> None:
     found = made(tmp_path)
-    good = said(found, "with as many, it is as good as a small one")
+    good = finding_on(found, "with as many, it is as good as a small one")
     assert good.verdict == "so"
     assert good.effect is not None
     assert good.effect.value == pytest.approx(0.0, abs=1e-12)
@@ -98,7 +98,7 @@ def test_a_batch_size_that_diverges_is_said_and_left_out(tmp_path: Path) -> None
             return super().loss(model, batch) * (1e200 if large else 1.0)
 
     found = made(tmp_path, Explodes(), batch_sizes=(4, 10, 20), seeds=(0,))
-    assert "from batch size 4 to 10" in said(found, "with as many").statement
+    assert "from batch size 4 to 10" in finding_on(found, "with as many").statement
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "At batch size 20 a run diverged" in page
 

@@ -185,14 +185,14 @@ def test_one_batch_size_is_trained_and_paired(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("--lrs 0.1,0.2", "at one learning rate, and --lrs has 2"),
         ("--batch-sizes 8,800,1024", "need 1600, and the training set has 1437"),
         ("--batch-sizes 8,2000", "2000 is larger than the training set of 1437"),
     ],
 )
-def test_what_makes_no_sense_is_one_message(cli: Cli, words: str, said: str) -> None:
+def test_what_makes_no_sense_is_one_message(cli: Cli, words: str, message: str) -> None:
     ended = cli(f"study gradient_competition digits {words}")
     assert (ended.status, ended.out) == (2, "")
-    assert said in ended.err
+    assert message in ended.err

@@ -34,7 +34,7 @@ def made(tmp_path: Path, task: Any = None, **changes: Any) -> Study:
     return study(task or Bowl(), asked(**changes), out=tmp_path / "out", named=STUDY, **budget)
 
 
-def said(found: Study, words: str) -> Finding:
+def finding_on(found: Study, words: str) -> Finding:
     return next(f for f in found.findings if words in f.statement)
 
 
@@ -71,13 +71,16 @@ def test_every_branch_ends_on_its_closed_form(tmp_path: Path) -> None:
 def test_the_switched_runs_recover_and_the_unchanged_one_does_not(tmp_path: Path) -> None:
     found = made(tmp_path)
     scratch = ENDS["", 4, LR]
-    small, higher = said(found, "switched to the small batch"), said(found, "switched to 10 times the learning rate")
+    small, higher = (
+        finding_on(found, "switched to the small batch"),
+        finding_on(found, "switched to 10 times the learning rate"),
+    )
     assert small.verdict == "so"
     assert small.effect is not None
     assert small.effect.value == pytest.approx(ENDS["switched after epoch 6", 4, LR] - scratch)
     as_good = [ENDS[f"switched after epoch {epoch}", 40, 10 * LR] <= 1.1 * scratch for epoch in (2, 6)]
     assert (higher.verdict == "so") == all(as_good)
-    unchanged = said(found, "carried on unchanged for another 6 epochs, the large batch stays behind")
+    unchanged = finding_on(found, "carried on unchanged for another 6 epochs, the large batch stays behind")
     assert unchanged.verdict == "so"
     assert unchanged.effect is not None
     assert unchanged.effect.value == pytest.approx(ENDS["carried on after epoch 6", 40, LR] - scratch)
@@ -97,7 +100,7 @@ def test_two_rates_are_the_lower_and_the_higher(tmp_path: Path) -> None:
     found = made(tmp_path, lrs=(LR, 4 * LR))
     rates = {row.lr for row in found.rows if row.batch_size == 40}
     assert rates == {LR, 4 * LR}
-    assert said(found, "switched to 4 times the learning rate")
+    assert finding_on(found, "switched to 4 times the learning rate")
 
 
 def test_a_large_batch_that_diverges_has_nothing_to_go_on_from(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def made(tmp_path: Path, task: Any = None, **changes: Any) -> Study:
     return study(task or Bowl(layers=("first",)), asked(**changes), out=tmp_path / "out", named=STUDY)
 
 
-def said(found: Study, words: str, how: str = "each at its best learning rate") -> Finding:
+def finding_on(found: Study, words: str, how: str = "each at its best learning rate") -> Finding:
     return next(f for f in found.findings if words in f.statement and how in f.statement)
 
 
@@ -72,7 +72,7 @@ def test_either_optimizer_is_the_plain_one_whatever_the_task_has(tmp_path: Path)
 def test_what_is_published_is_decided_at_the_best_and_at_the_usual_rates(tmp_path: Path) -> None:
     found = made(tmp_path)
     runs = read_runs(tmp_path / "out")
-    farther = said(found, "Adam goes farther")
+    farther = finding_on(found, "Adam goes farther")
     ratio = {
         run.config.seed: travel_of(run)[12] / travel_of(other)[12]
         for run, other in zip(of(runs, "adam", 0.01), of(runs, "sgd", 0.1), strict=True)
@@ -80,9 +80,9 @@ def test_what_is_published_is_decided_at_the_best_and_at_the_usual_rates(tmp_pat
     assert farther.effect is not None
     assert farther.effect.value == pytest.approx(math.exp(sum(math.log(r) for r in ratio.values()) / 3))
     assert farther.verdict == "not so"  # a bowl's slope carries SGD farther
-    assert said(found, "Adam goes farther", "at torch's default").verdict == "not so"
-    assert said(found, "SGD keeps the norm").verdict == "not so"
-    worse = said(found, "Adam ends at a lower test accuracy")  # the bowl has a test loss: lower is better
+    assert finding_on(found, "Adam goes farther", "at torch's default").verdict == "not so"
+    assert finding_on(found, "SGD keeps the norm").verdict == "not so"
+    worse = finding_on(found, "Adam ends at a lower test accuracy")  # the bowl has a test loss: lower is better
     assert "test_loss changes" in worse.statement
     assert worse.verdict == "so"
     ids = {run.id for run in (*of(runs, "sgd", 0.1), *of(runs, "adam", 0.01))}

@@ -27,8 +27,8 @@ EXAMPLES = 32
 def floor(at: At) -> Mapping[str, float]:
     """A loss that comes to its floor after 8 epochs at the scaled learning rate, later where it is too small."""
     share = at.lr / (0.01 * at.batch_size) if at.batch_size else 1.0
-    pace = share if share <= 1 else 1 / share
-    return {"val_loss": max(0.1, 1.0 - 0.9 * pace * at.seen / EXAMPLES / 8)}
+    speed = share if share <= 1 else 1 / share
+    return {"val_loss": max(0.1, 1.0 - 0.9 * speed * at.seen / EXAMPLES / 8)}
 
 
 def question(**changes: Any) -> StudyQuestion:
@@ -129,7 +129,7 @@ def test_a_rate_at_which_all_diverges_leads_nowhere_and_the_page_says_so(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"batch_sizes": (8,)}, "leaves nothing to raise"),
         (
@@ -140,8 +140,8 @@ def test_a_rate_at_which_all_diverges_leads_nowhere_and_the_page_says_so(tmp_pat
         ({"schedule": "cosine"}, "leave --schedule out"),
     ],
 )
-def test_what_the_advice_cannot_be_followed_with_is_refused(changes: Mapping[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_the_advice_cannot_be_followed_with_is_refused(changes: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         arms(question(**changes), EXAMPLES)
 
 

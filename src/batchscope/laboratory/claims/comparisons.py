@@ -15,8 +15,8 @@ from ...store.records import Estimate
 from ...wording import count, number
 from ..records import StudyRow
 from ..summary import Evaluation, roughness
-from .evidence import Quality, Setting, TaskResults
 from .outcome import Outcome, above, below, not_testable, undecided
+from .results import Quality, Setting, TaskResults
 
 __all__ = [
     "LOSS",
@@ -50,7 +50,7 @@ def unmeasured(e: TaskResults, name: str) -> Outcome | None:
     reason = e.why_not(name)
     if reason is None:
         return None
-    return undecided(reason) if e.noted(name) is None else not_testable(reason)
+    return undecided(reason) if e.measurement(name) is None else not_testable(reason)
 
 
 def called(arm: Setting | None) -> str:

@@ -22,9 +22,9 @@ from .comparisons import (
     score_change,
     versus,
 )
-from .evidence import Setting, TaskResults
 from .outcome import Outcome, above, all_of, any_of, below, differs, exactly, parts, undecided
 from .plan import FIXED
+from .results import Setting, TaskResults
 
 __all__ = ["DECISIONS", "epochs_to_common_loss", "rough_per_update", "roughness_of_small"]
 
@@ -244,9 +244,9 @@ def _fewer_updates(e: TaskResults) -> Outcome:
         return undecided("runs of whole length are not there for every batch size")
     counted = [next(iter(found)) for found in steps.values()]
     falling = all(a > b for a, b in itertools.pairwise(counted))
-    said = ", ".join(f"{n} at batch size {b}" for b, n in zip(steps, counted, strict=True))
+    phrase = ", ".join(f"{n} at batch size {b}" for b, n in zip(steps, counted, strict=True))
     ids = e.ids(*map(e.at_one_rate, e.plan.batch_sizes))
-    return exactly(falling, counted[-1] / counted[0], f"updates counted in equally many epochs: {said}", runs=ids)
+    return exactly(falling, counted[-1] / counted[0], f"updates counted in equally many epochs: {phrase}", runs=ids)
 
 
 DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {

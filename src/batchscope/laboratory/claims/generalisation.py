@@ -20,10 +20,10 @@ from .comparisons import (
     score_change,
     versus,
 )
-from .evidence import Setting, TaskResults
 from .gradients import cosine_of_two_batches
 from .outcome import Outcome, above, all_of, any_of, below, differs, exactly, not_testable, parts, undecided
 from .plan import FEW, LONG
+from .results import Setting, TaskResults
 
 __all__ = ["DECISIONS"]
 
@@ -232,8 +232,8 @@ def _never_converges(e: TaskResults) -> Outcome:
         return _NO_LONG
     diverged = [row for row in e.rows(arm) if row.status == "diverged"]
     if diverged:
-        told = f"{len(diverged)} of {len(e.rows(arm))} runs of {e.plan.long_epochs:g} epochs diverged, {called(arm)}"
-        return exactly(True, len(diverged) / len(e.rows(arm)), told, runs=e.ids(arm))
+        detail = f"{len(diverged)} of {len(e.rows(arm))} runs of {e.plan.long_epochs:g} epochs diverged, {called(arm)}"
+        return exactly(True, len(diverged) / len(e.rows(arm)), detail, runs=e.ids(arm))
     courses = [[x.metrics[e.train_loss] for x in e.course(row)[1:]] for row in e.rows(arm)]
     if min(map(min, courses)) <= 0:
         return undecided("the training loss falls to 0 or below, where a ratio to its minimum says nothing")

@@ -10,9 +10,9 @@ from ...fits import intervals
 from ...store.not_applicable import not_applicable
 from ..records import StudyRow
 from .comparisons import TIME, log_roughness, loss_ratio_above, versus
-from .evidence import Setting, TaskResults
 from .outcome import Outcome, above, all_of, below, not_testable, parts, undecided
 from .plan import FIXED, sharpness_note
+from .results import Setting, TaskResults
 
 __all__ = ["DECISIONS"]
 
@@ -124,7 +124,7 @@ def _large_cannot_get_there(e: TaskResults) -> Outcome:
 def sharpness_of(e: TaskResults, arm: Setting) -> dict[int, Mapping[str, Any]]:
     """What was measured at the end of an arm's runs, by seed."""
     names = {seed: sharpness_note(arm.batch_size, arm.lr, seed) for seed in e.plan.seeds}
-    return {seed: found for seed, name in names.items() if (found := e.noted(name)) is not None}
+    return {seed: found for seed, name in names.items() if (found := e.measurement(name)) is not None}
 
 
 def _box(found: Mapping[str, Any], box: str) -> float | None:
@@ -143,8 +143,8 @@ def _flatter(e: TaskResults) -> Outcome:
     for box, name in (("keskar", "in Keskar's box"), ("relative", "in the relative box")):
         pairs = [(_box(small[s], box), _box(large[s], box)) for s in small if s in large]
         ratio = intervals.geometric_ratio((b, a) for a, b in pairs if a is not None and b is not None)
-        told = _eigenvalue(small, large)
-        what = f"the sharpness at batch size {e.ends[1]} over that at {e.ends[0]}, both at one learning rate,{told}"
+        detail = _eigenvalue(small, large)
+        what = f"the sharpness at batch size {e.ends[1]} over that at {e.ends[0]}, both at one learning rate,{detail}"
         outcomes[name] = above(ratio, 1.0, 0.1, what, e.ids(*e.ends_at_one_rate))
     return parts("the scale of the weights", outcomes)
 

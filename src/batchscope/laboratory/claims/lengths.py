@@ -9,9 +9,9 @@ from ...fits import intervals
 from ..records import StudyRow
 from ..summary import Evaluation
 from .comparisons import LOSS, NO_TEST, at, better, called, minimum_effect, no_worse
-from .evidence import TaskResults
 from .outcome import Outcome, above, all_of, below, undecided, within
 from .plan import LONG
+from .results import TaskResults
 
 __all__ = ["DECISIONS", "patience_of", "stopped"]
 

@@ -36,7 +36,6 @@ from ..records import Arm, Length
 from ..studies.batch_norm.measure import measured_definition
 from ..studies.trial_and_error.sequence import Next, TrialTraining, follow
 from ..summary import row_of, summarise
-from .evidence import chosen_rate, step_time_of_rounds
 from .plan import (
     FEW,
     FIXED,
@@ -50,6 +49,7 @@ from .plan import (
     sharpness_note,
     trial_variant,
 )
+from .results import chosen_rate, step_time_of_rounds
 from .tuning import advice_for
 
 __all__ = ["ClaimsLaboratory"]

@@ -20,9 +20,9 @@ from .comparisons import (
     versus,
 )
 from .convergence import epochs_to_common_loss
-from .evidence import TaskResults
 from .outcome import Outcome, above, all_of, any_of, below, differs, not_testable, parts, undecided
 from .plan import NORM, NormPlace, norm_variant, order_variant, robustness_note
+from .results import TaskResults
 
 __all__ = ["DECISIONS"]
 
@@ -35,7 +35,7 @@ def _there(decide: Callable[[TaskResults], Outcome]) -> Callable[[TaskResults], 
     """Decides where the model could be configured and the runs were made."""
 
     def decided(e: TaskResults) -> Outcome:
-        if (reason := not_applicable(e.noted(NORM))) is not None:
+        if (reason := not_applicable(e.measurement(NORM))) is not None:
             return not_testable(reason)
         if not e.arms(_BEFORE):
             return undecided("the runs with batch normalisation were not made before the budget was used up")
@@ -107,13 +107,13 @@ def _more_robust(e: TaskResults) -> Outcome:
     runs: list[str] = []
     for where in _WITHOUT_AND_WITH:
         for seed in e.plan.seeds:
-            noted = e.noted(robustness_note(where, seed))
-            if noted is None:
+            stored = e.measurement(robustness_note(where, seed))
+            if stored is None:
                 continue
-            found = noted["found"]
+            found = stored["found"]
             if (why := not_applicable(found)) is not None:
                 return not_testable(why)
-            runs.append(noted["run"])
+            runs.append(stored["run"])
             plain = found[0]["metrics"][e.score.metric]
             for kind in _KINDS:
                 strongest = [r for r in found if r["kind"] == kind][-1]["metrics"][e.score.metric]

@@ -20,8 +20,8 @@ from .comparisons import (
     step,
     versus,
 )
-from .evidence import Setting, TaskResults
 from .outcome import Outcome, above, all_of, any_of, below, parts, undecided
+from .results import Setting, TaskResults
 
 __all__ = ["DECISIONS", "seconds_against_largest"]
 

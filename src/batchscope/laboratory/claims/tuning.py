@@ -8,9 +8,9 @@ from ...fits import intervals
 from ...wording import count, number, with_interval
 from ..studies.trial_and_error.sequence import Advice, Choice, Followed, Next, TrialTraining, follow
 from .comparisons import NO_TEST, TIME, better, called, minimum_effect, no_worse, versus
-from .evidence import Setting, TaskResults
 from .outcome import Outcome, above, all_of, below, undecided, within
 from .plan import ClaimsPlan, trial_variant
+from .results import Setting, TaskResults
 
 __all__ = ["DECISIONS", "advice_for", "followed"]
 
@@ -55,8 +55,8 @@ def _left_of_the_gap(e: TaskResults) -> Outcome:
     seeds = [seed for seed in small if seed in one and seed in best and seed in tuned]
     there = intervals.paired_difference((one[s], small[s]) for s in seeds)
     if there.low is None or there.low <= 0:
-        said = f"at one learning rate the largest batch is not clearly worse in {e.loss}: {with_interval(there)}"
-        return undecided(f"{said}; there is no gap that tuning could leave")
+        phrase = f"at one learning rate the largest batch is not clearly worse in {e.loss}: {with_interval(there)}"
+        return undecided(f"{phrase}; there is no gap that tuning could leave")
     effect = intervals.ratio_of_paired_means((best[s] - tuned[s], one[s] - small[s]) for s in seeds)
     what = (
         f"the difference in best {e.loss} between batch size {count(e.plan.largest)} and {count(e.plan.smallest)}, "
@@ -161,8 +161,8 @@ def _as_good_as_the_grid(e: TaskResults) -> Outcome:
     values = e.values(best, f"best_{e.metric.metric}")
     ids = tuple(row.run for arm in e.trials() for row in e.rows(arm))
     if e.metric.sign < 0:
-        known = {s: trial.value for s, (trial, _) in chosen.items() if trial.value is not None}
-        ratios = intervals.geometric_ratio(intervals.matched(known, values))
+        measured = {s: trial.value for s, (trial, _) in chosen.items() if trial.value is not None}
+        ratios = intervals.geometric_ratio(intervals.matched(measured, values))
         what = f"the {e.metric.metric} of what the trials choose over that of the best of the grid, {called(best)},"
         return below(ratios, 1.1, 0.0, what, ids, decides="it would have to lie below 1.1, the margin")
     changes = intervals.mean([(trial.value or 0.0) - values[s] for s, (trial, _) in chosen.items() if s in values])

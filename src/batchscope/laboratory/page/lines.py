@@ -65,11 +65,11 @@ def value_of(arm: SummaryRow, name: str) -> float | None:
 
 def marks_of(lines: Sequence[Line], name: str, *, mark: str = "disc", colour: str = "") -> Json:
     """A value against batch size, with its interval; in one colour, or each line in its own."""
-    known = [line for line in lines if value_of(line.arm, name) is not None]
-    found = [line.arm.estimates[name] for line in known]
-    texts = [f"{safe(line.label)}<br>{with_interval(e)}" for line, e in zip(known, found, strict=True)]
+    measured = [line for line in lines if value_of(line.arm, name) is not None]
+    found = [line.arm.estimates[name] for line in measured]
+    texts = [f"{safe(line.label)}<br>{with_interval(e)}" for line, e in zip(measured, found, strict=True)]
     drawn = points(
-        [line.arm.batch_size for line in known],
+        [line.arm.batch_size for line in measured],
         [e.value for e in found],
         texts,
         mark="open" if mark == "open" else "disc",

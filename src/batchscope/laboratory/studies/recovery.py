@@ -122,7 +122,7 @@ def _unchanged(after: float) -> str:
     return f"carried on after epoch {after:g}"
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def run(laboratory: Laboratory) -> None:
     """Seed by seed: the large batch, the small one, and what goes on from the large one's weights."""
     large, small = laboratory.arms[:2]
     plan = plan_of(laboratory.question)
@@ -156,13 +156,13 @@ def _switches(study: Study, outcome: EndMetric, what: str, size: int, lr: float)
     compared = [_compared(study, outcome, arm_of(study, size, lr, _switched(a))) for a in (plan.early, plan.late)]
     verdicts = [verdict for _, verdict, _ in compared]
     holds = False if False in verdicts else (None if None in verdicts else True)
-    said = [
+    phrases = [
         f"after epoch {after:g} {text}" for after, (_, _, text) in zip((plan.early, plan.late), compared, strict=True)
     ]
     return conclusion(
         f"a large batch does not get stuck: {what}, early or late, it ends as good as the small batch from scratch",
         holds,
-        f"{outcome.name} at the end against the small batch from scratch: {joined(said)}",
+        f"{outcome.name} at the end against the small batch from scratch: {joined(phrases)}",
         source=_rule(outcome),
         effect=compared[-1][0],
     )
@@ -226,10 +226,10 @@ def _roles(study: Study) -> Iterator[tuple[str, str, float, SummaryRow]]:
 
 def _values(study: Study, runs: Sequence[StoredRun]) -> list[Value]:
     return [
-        Value(what=f"{what} at the end: {name}", published=told, ours=_ours(study, runs, arm, metric, kind))
+        Value(what=f"{what} at the end: {name}", published=published, ours=_ours(study, runs, arm, metric, kind))
         for metric, what, place in (("test_accuracy", "test accuracy", 0), ("test_loss", "test loss", 1))
         for name, kind, _, arm in _roles(study)
-        for told in (_PUBLISHED[kind][place],)
+        for published in (_PUBLISHED[kind][place],)
     ]
 
 
@@ -260,7 +260,7 @@ def _figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
         across=("epoch",),
         up=metrics_up(study, outcome, [branch.course for branch in branches]),
         examples=study.examples,
-        caption=_said(study, outcome),
+        caption=_caption(study, outcome),
         height=440,
     )
 
@@ -275,7 +275,7 @@ def _kept_at(study: Study, steps: Sequence[int], epochs: Sequence[float], plan: 
     return next(due, epochs[-1])
 
 
-def _said(study: Study, outcome: EndMetric) -> str:
+def _caption(study: Study, outcome: EndMetric) -> str:
     ends: dict[str, list[float]] = {}
     for _, kind, _, arm in _roles(study):
         if (value := arm.estimates[f"final_{outcome.name}"].value) is not None:
@@ -285,10 +285,10 @@ def _said(study: Study, outcome: EndMetric) -> str:
         "switched": "the switched runs at",
         "unchanged": "the large batch carried on unchanged at",
     }
-    said = [f"{words} {_between(ends[kind])}" for kind, words in named.items() if kind in ends]
+    phrases = [f"{words} {_between(ends[kind])}" for kind, words in named.items() if kind in ends]
     return (
-        f"In {outcome.name}, {joined(said)}. The horizontal axis counts all epochs, those of the large batch before a "
-        "switch among them; broken lines begin where the large batch ended."
+        f"In {outcome.name}, {joined(phrases)}. The horizontal axis counts all epochs, those of the large batch before "
+        "a switch among them; broken lines begin where the large batch ended."
     )
 
 
@@ -313,13 +313,13 @@ def _ends(study: Study) -> Table:
 
 def _note(study: Study) -> Text:
     outcome = end_metric_of(study)
-    said = (
+    phrase = (
         f"As good is worse than the small batch from scratch by no more than {outcome.margin}, behind is worse by more."
     )
     lost = [name for name, _, _, arm in _roles(study) if arm.diverged]
     if lost:
-        said += f" Runs diverged: {joined(lost)}."
-    return Text((said,), tone="note")
+        phrase += f" Runs diverged: {joined(lost)}."
+    return Text((phrase,), tone="note")
 
 
 STUDY = NamedStudy(
@@ -332,7 +332,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    run=run,
     conclude=conclude,
     sections=sections,
 )

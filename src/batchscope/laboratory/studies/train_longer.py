@@ -87,7 +87,7 @@ def _times(arm: Arm | SummaryRow, smallest: int) -> float:
     return min(_MOST_TIMES, arm.batch_size / smallest)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def run(laboratory: Laboratory) -> None:
     """Every run, with its distance from the initial weights."""
     from ...probes.distance import DistanceFromInit
 
@@ -112,7 +112,7 @@ def _quality(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large: 
         "a large batch is as good as a small one if it is trained for as many updates",
         outcome.as_good(change, small.estimates[name].value),
         f"from batch size {small.batch_size:,} to {large.batch_size:,}, {outcome.name} changes by "
-        f"{with_interval(change)} after {_told(study, large)}, by {before} after as many epochs; it is as good "
+        f"{with_interval(change)} after {_length_words(study, large)}, by {before} after as many epochs; it is as good "
         f"{_as_good(study, runs, large, small)}",
         source="Hoffer et al. 2017; differences seed by seed, 90 % t interval; as good is worse by at most "
         f"{outcome.margin}; first passage, interpolated in log steps",
@@ -128,8 +128,8 @@ def _far(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large: Summ
     return conclusion(
         "more epochs carry a large batch as far from its initial weights as a small one",
         is_above(ratio, _AS_FAR),
-        f"after {_told(study, large)}, batch size {large.batch_size:,} has gone {with_interval(ratio)} times the "
-        f"distance of {small.batch_size:,}{as_long}; it is as far {_as_far(study, runs, large, small)}",
+        f"after {_length_words(study, large)}, batch size {large.batch_size:,} has gone {with_interval(ratio)} times "
+        f"the distance of {small.batch_size:,}{as_long}; it is as far {_as_far(study, runs, large, small)}",
         source="Shen 2018, distance from the initial weights; geometric mean over the seeds, 90 % t interval; "
         f"as far is {_AS_FAR:g} times and more",
         effect=ratio,
@@ -147,7 +147,7 @@ def _longer(study: Study) -> list[SummaryRow]:
     return sorted(found, key=lambda s: s.batch_size)
 
 
-def _told(study: Study, large: SummaryRow) -> str:
+def _length_words(study: Study, large: SummaryRow) -> str:
     """How long a longer run is."""
     smallest = min(study.question.batch_sizes)
     cut = large.batch_size / smallest > _MOST_TIMES
@@ -228,10 +228,10 @@ def _values(study: Study, runs: Sequence[StoredRun]) -> list[Value]:
     return [
         Value(
             what=f"distance from the start: {what} ({arm.batch_size:,})",
-            published=told,
+            published=published,
             ours=_ends(study, runs, arm, DISTANCE)[0],
         )
-        for what, told, arm in arms_
+        for what, published, arm in arms_
         if arm is not None
     ]
 
@@ -240,21 +240,21 @@ def _of_hoffer(study: Study) -> tuple[Block, ...]:
     outcome, large, lr = end_metric_of(study), max(study.question.batch_sizes), study.question.lrs[0]
     name = f"final_{outcome.name}"
     rows = [
-        (what, told, "not run" if arm is None else f"{with_interval(arm.estimates.get(name))} ({arm.batch_size:,})")
-        for what, told, arm in (
+        (what, detail, "not run" if arm is None else f"{with_interval(arm.estimates.get(name))} ({arm.batch_size:,})")
+        for what, detail, arm in (
             ("small batch", "0.928 (128)", _smallest(study)),
             ("large batch, as many epochs", "0.861 (4,096)", arm_of(study, large, lr)),
             ("large batch, as many updates", "0.931 (4,096)", arm_of(study, large, lr, _LONGER)),
         )
     ]
     columns = (Column(outcome.name), Column("Hoffer et al. 2017", numeric=True), Column("here", numeric=True))
-    said = (
+    phrase = (
         "What differs from Hoffer et al. 2017: there, validation accuracy of a ResNet44 on CIFAR-10, with momentum and "
         "a learning rate that falls in phases; its large batch also had a learning rate larger by the square root, and "
         "batch normalisation over parts of the batch. Here learning rate, schedule and model are the same for every "
         "batch size."
     )
-    return Table(columns, tuple(rows)), Text((said,), tone="note")
+    return Table(columns, tuple(rows)), Text((phrase,), tone="note")
 
 
 def _figure(study: Study, runs: Sequence[StoredRun], outcome: EndMetric) -> Figure | None:
@@ -281,12 +281,12 @@ def _figure(study: Study, runs: Sequence[StoredRun], outcome: EndMetric) -> Figu
         across=("epoch", "step", "second"),
         up=up,
         examples=study.examples,
-        caption=_said(study, runs, outcome),
+        caption=_caption(study, runs, outcome),
         logarithmic=True,
     )
 
 
-def _said(study: Study, runs: Sequence[StoredRun], outcome: EndMetric) -> str:
+def _caption(study: Study, runs: Sequence[StoredRun], outcome: EndMetric) -> str:
     small, longer = _smallest(study), _longer(study)
     if small is None or not longer:
         return "Runs are not finished, or diverged: nothing can be compared yet."
@@ -331,7 +331,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    run=run,
     conclude=conclude,
     sections=sections,
 )

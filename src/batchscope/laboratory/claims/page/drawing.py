@@ -14,7 +14,7 @@ from ....wording import count, number
 from ...courses import Course, course_of
 from ...page.figures.against_size import Series
 from ...page.figures.branch_curves import shades
-from ..evidence import Setting, TaskResults
+from ..results import Setting, TaskResults
 
 __all__ = [
     "BEST_COLOUR",

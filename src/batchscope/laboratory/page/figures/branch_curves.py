@@ -141,9 +141,9 @@ def _vertical(branches: Sequence[Branch], up: Sequence[Up], first: int) -> Switc
     options: list[Option] = []
     for one in up:
         values = [tuple(finite(branch.course.mean.get(one.metric, ())[first:])) for branch in branches]
-        known = [v for v in values if v]
+        measured = [v for v in values if v]
         lines = [] if one.level is None else [horizontal(one.level, CURRENT)]
-        axis = outcome_axis(known, rising=one.rising)
+        axis = outcome_axis(measured, rising=one.rising)
         options.append(Option(one.label, tuple(values), {"yaxis": axis, "shapes": lines}))
     return Switch("y", "of", tuple(options))
 

@@ -29,7 +29,7 @@ def build(study: Study, runs: Sequence[StoredRun]) -> Section:
     asked, here = study.question, study.environment
     pairs = (
         ("batch sizes", ", ".join(count(b) for b in asked.batch_sizes)),
-        ("rates", ", ".join(number(lr) for lr in asked.lrs)),
+        ("learning rates", ", ".join(number(lr) for lr in asked.lrs)),
         ("seeds", ", ".join(str(s) for s in asked.seeds)),
         ("a run", str(asked.length)),
         ("schedule", asked.schedule),

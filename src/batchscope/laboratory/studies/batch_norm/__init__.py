@@ -76,7 +76,7 @@ def _arm(question: StudyQuestion, variant: str, batch_size: int, lr: float) -> A
     return Arm(batch_size=batch_size, lr=lr, length=question.length, schedule=question.schedule, variant=variant)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def run(laboratory: Laboratory) -> None:
     """The runs and measurements, or the task as it came where normalisation cannot be configured."""
     from ....store.not_applicable import NotApplicable
     from ....tasks.batch_norm import normalised
@@ -112,14 +112,14 @@ class _Trials:
     def make(self) -> None:
         """Everything in its order; each part needs those before it."""
         self._try_one_example()
-        self._sweep()
+        self._run_grid()
         for part in (self._orders, self._checkpoints, self._one_example):
             if self.laboratory.cut_off or self.laboratory.late:
                 self.laboratory.cut_off = True
                 return
             part()
 
-    def _sweep(self) -> None:
+    def _run_grid(self) -> None:
         arms = [a for a in _grid(self.laboratory.question) if a.batch_size > 1 or a.variant not in self._refused]
         laboratory = self.laboratory
         runs = laboratory.sweep(
@@ -188,19 +188,21 @@ class _Trials:
         moments: dict[str, Any] = {"best": "best"}
         if run.result is not None and (run.result.steps + 0.5) * size >= _EARLY * task.examples:
             moments["early"] = _EARLY
-        self._noted(note_name("robustness", run.id), lambda: measured_robustness(task, model("best")))
+        self._measure_once(note_name("robustness", run.id), lambda: measured_robustness(task, model("best")))
         for name, when in moments.items():
-            self._noted(
+            self._measure_once(
                 note_name("shift", f"{name}-{run.id}"),
                 lambda w=when: measured_shift(task, model(w), batch_size=size, lr=lr),
             )
         if variant == NONE and one_lr is not None and "early" in moments:
-            self._noted(
+            self._measure_once(
                 note_name("shift", f"one-rate-{run.id}"),
                 lambda: measured_shift(task, model(_EARLY), batch_size=size, lr=one_lr),
             )
         if variant == BEFORE and size > 1:
-            self._noted("definition", lambda: {"run": run.id, "layers": measured_definition(task, model("best"), size)})
+            self._measure_once(
+                "definition", lambda: {"run": run.id, "layers": measured_definition(task, model("best"), size)}
+            )
 
     def _try_one_example(self) -> None:
         from .measure import refusal
@@ -208,7 +210,7 @@ class _Trials:
         for variant in (NONE, BEFORE, AFTER):
             if (reason := refusal(self.tasks[variant], 1)) is not None:
                 self._refused[variant] = reason
-        self._noted("refused", lambda: self._refused)
+        self._measure_once("refused", lambda: self._refused)
 
     def _one_example(self) -> None:
         """Where batches of one can be trained on, what becomes of them; the grid may have them already."""
@@ -232,7 +234,7 @@ class _Trials:
         best = self._best(NONE, min(self.laboratory.question.batch_sizes))
         return best.lr if best else None
 
-    def _noted(self, name: str, measure: Callable[[], Any]) -> None:
+    def _measure_once(self, name: str, measure: Callable[[], Any]) -> None:
         if self.laboratory.noted(name) is not None:
             return
         if self.laboratory.late:
@@ -258,7 +260,7 @@ STUDY = NamedStudy(
     settings=SETTINGS,
     array_settings={**SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    run=run,
     conclude=conclude,
     sections=sections,
 )

@@ -73,9 +73,9 @@ def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
 
 
 def _definition(study: Study) -> Iterator[Finding]:
-    noted = study.measurements.get("definition")
-    layers = [r for r in noted["layers"] if r["mode"] == "training" and r["mean"] is not None] if noted else []
-    if not noted or not layers:
+    stored = study.measurements.get("definition")
+    layers = [r for r in stored["layers"] if r["mode"] == "training" and r["mean"] is not None] if stored else []
+    if not stored or not layers:
         return
     mean, deviation = max(r["mean"] for r in layers), max(r["deviation"] for r in layers)
     channels, flat = sum(r["channels"] for r in layers), sum(r["flat"] for r in layers)
@@ -86,7 +86,7 @@ def _definition(study: Study) -> Iterator[Finding]:
         f"over {plural(channels, 'channel')} of a trained model, means are at most {number(mean)} from 0 and "
         f"standard deviations at most {number(deviation)} from 1{left_out}",
         source=f"{_IOFFE}, algorithm 1; outputs taken back through scale and shift, one batch in training mode",
-        runs=[noted["run"]],
+        runs=[stored["run"]],
     )
 
 
@@ -230,10 +230,10 @@ def _one_example(study: Study) -> Iterator[Finding]:
     refused = study.measurements.get("refused")
     if refused is None:
         return
-    said = "batch normalisation fails on batches of one example"
+    statement = "batch normalisation fails on batches of one example"
     source = f"{_IOFFE}, algorithm 1: of one number a channel the standard deviation is 0; a step was tried"
     if BEFORE in refused and NONE not in refused:
-        yield conclusion(said, True, f"no step can be made: {refused[BEFORE]}", source=source)
+        yield conclusion(statement, True, f"no step can be made: {refused[BEFORE]}", source=source)
         return
     arms = [next((s for s in study.summary if s.variant == one_example(v)), None) for v in (NONE, BEFORE)]
     without, with_ = arms if all(arms) else (best_of(study, NONE, 1), best_of(study, BEFORE, 1))
@@ -241,12 +241,12 @@ def _one_example(study: Study) -> Iterator[Finding]:
         return
     if with_.diverged:
         by = f"steps can be made, but {with_.diverged} of {plural(with_.runs, 'run')} diverged"
-        yield conclusion(said, True, by, source=source, runs=ids(study, with_))
+        yield conclusion(statement, True, by, source=source, runs=ids(study, with_))
         return
     change = paired_difference(study, f"best_{study.metric}", without, with_)
     better = _better(study, change)
     yield conclusion(
-        said,
+        statement,
         None if better is None else not better,
         f"steps can be made, since a channel has several numbers in one example, and the best {study.metric} after "
         f"equally many steps changes by {with_interval(change)} at learning rate {number(with_.lr)}",

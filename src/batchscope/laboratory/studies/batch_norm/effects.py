@@ -281,8 +281,8 @@ def tolerances(study: Study, runs: Sequence[StoredRun], batch_size: int) -> dict
         return {}
     bars: dict[int, float] = {}
     for seed in study.question.seeds:
-        known = [g for by_seed in gains.values() for g in by_seed.get(seed, ()) if g is not None]
-        bars[seed] = WORKS * max(known, default=math.inf)
+        measured = [g for by_seed in gains.values() for g in by_seed.get(seed, ()) if g is not None]
+        bars[seed] = WORKS * max(measured, default=math.inf)
     logs = [math.log10(lr) for lr in lrs]
     found: dict[str, Tolerance] = {}
     for variant, by_seed in gains.items():
@@ -312,8 +312,8 @@ def _gains(
         run, best = by_id.get(rows[lr].run), rows[lr].values.get(f"best_{study.metric}")
         course = evaluations(run, study.examples_of(run)) if run else []
         start = course[0].metrics.get(study.metric) if course else None
-        known = best is not None and start is not None and rows[lr].status != "diverged"
-        found.append(worse_by(study, best or 0.0, start or 0.0) if known else None)
+        usable = best is not None and start is not None and rows[lr].status != "diverged"
+        found.append(worse_by(study, best or 0.0, start or 0.0) if usable else None)
     return found
 
 

@@ -77,13 +77,13 @@ def measured_definition(workload: Workload, model: nn.Module, batch_size: int) -
 def _distances(module: Any, inputs: Tensor, output: Tensor) -> dict[str, Any]:
     scale, shift = (p.detach().double().cpu() for p in (module.weight, module.bias))
     varied = _table(inputs).var(0, correction=0) > _FLAT
-    told = varied & (scale.abs() > _FLAT)
-    normal = ((_table(output) - shift) / scale)[:, told]
+    varied_scale = varied & (scale.abs() > _FLAT)
+    normal = ((_table(output) - shift) / scale)[:, varied_scale]
     return {
         "channels": len(scale),
-        "flat": int((~told).sum()),
-        "mean": float(normal.mean(0).abs().max()) if told.any() else None,
-        "deviation": float((normal.std(0, correction=0) - 1).abs().max()) if told.any() else None,
+        "flat": int((~varied_scale).sum()),
+        "mean": float(normal.mean(0).abs().max()) if varied_scale.any() else None,
+        "deviation": float((normal.std(0, correction=0) - 1).abs().max()) if varied_scale.any() else None,
     }
 
 

@@ -40,8 +40,8 @@ def disturbed_metric(study: Study) -> tuple[str, bool]:
 
     A loss is no fair measure of it: the surer a model is of its answers, the more a wrong one costs.
     """
-    known = any("final_val_accuracy" in row.values for row in study.rows)
-    return ("val_accuracy", True) if known else (study.metric, study.larger_is_better)
+    measured = any("final_val_accuracy" in row.values for row in study.rows)
+    return ("val_accuracy", True) if measured else (study.metric, study.larger_is_better)
 
 
 def robustness_of(study: Study, arm: SummaryRow) -> dict[tuple[str, float], dict[int, float]]:
@@ -84,7 +84,9 @@ def shift_of(study: Study, arm: SummaryRow, when: str) -> dict[int, float]:
 
 def _own_layers(study: Study) -> set[str]:
     """Those that every measurement has."""
-    measured = [set[str](layers) for layers in study.noted("shift").values() if not_applicable(layers) is None]
+    measured = [
+        set[str](layers) for layers in study.measurements_of("shift").values() if not_applicable(layers) is None
+    ]
     return set.intersection(*measured) if measured else set()
 
 

@@ -66,7 +66,7 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
         Section("normalisation", "What batch normalisation changes", _changes(study, runs)),
         Section("tolerance", "Which learning rates work", _tolerance(study, runs)),
         Section(
-            "orders", "Order of the training data", _known([order_figure(study)], "No runs in several orders yet.")
+            "orders", "Order of the training data", _drawn([order_figure(study)], "No runs in several orders yet.")
         ),
         Section("robustness", "Disturbed inputs", _robustness(study)),
         Section("shift", "Internal covariate shift", _shift(study, runs)),
@@ -79,7 +79,7 @@ def _values(study: Study, runs: Sequence[StoredRun]) -> list[Value]:
     pair, small, ghost = middle_pair(study), pairs(study)[:1], ghost_variant(study)
     fewer = epochs_to_common_loss(study, runs, pair) if pair else None
     tolerated = tolerances(study, runs, focus(study))
-    known = NONE in tolerated and BEFORE in tolerated
+    measured = NONE in tolerated and BEFORE in tolerated
     ghosts = pairs(study, ghost, BEFORE)[-1:] if ghost else []
     score = disturbed_metric(study)[0]
     smallest = f"Wu and He 2018: smallest batch ({score} here), "
@@ -93,14 +93,14 @@ def _values(study: Study, runs: Sequence[StoredRun]) -> list[Value]:
         (
             "highest learning rate that works, with over without it",
             "30 (at least)",
-            higher(tolerated[NONE], tolerated[BEFORE]) if known else None,
+            higher(tolerated[NONE], tolerated[BEFORE]) if measured else None,
         ),
         (f"{smallest}with it", "34.7 % error, 2 images", _best(small[0].with_, score) if small else None),
         (f"{smallest}without", "24.1 % error (group norm)", _best(small[0].without, score) if small else None),
         (f"{largest}whole", "89.3 %, 4,096 images", _best(ghosts[0].without, score) if ghosts else None),
         (f"{largest}ghosts", "90.5 %, 128 in a ghost", _best(ghosts[0].with_, score) if ghosts else None),
     ]
-    values = [Value(what=what, published=told, ours=ours or "not measured") for what, told, ours in found]
+    values = [Value(what=what, published=published, ours=ours or "not measured") for what, published, ours in found]
     on = "on and off" if pair else "as the task came"
     return [*values, Value(what="Chang and Pathak 2020: in the runs about batch size", published="off", ours=on)]
 
@@ -109,7 +109,7 @@ def _best(arm: SummaryRow, name: str) -> Estimate | None:
     return arm.estimates.get(f"best_{name}")
 
 
-def _known(blocks: Sequence[Figure | Row | Table | None], otherwise: str) -> tuple[Block, ...]:
+def _drawn(blocks: Sequence[Figure | Row | Table | None], otherwise: str) -> tuple[Block, ...]:
     found = tuple(block for block in blocks if block is not None)
     return found or (Text((otherwise,), tone="note"),)
 
@@ -124,7 +124,7 @@ def _changes(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
     )
     return (
         text,
-        *_known([best_figure(study), _quality(study), curves_figure(study, runs), _speed(study, runs)], "Nothing yet."),
+        *_drawn([best_figure(study), _quality(study), curves_figure(study, runs), _speed(study, runs)], "Nothing yet."),
     )
 
 
@@ -132,13 +132,21 @@ def _quality(study: Study) -> Table | None:
     """Best values and gaps, without and before, by batch size."""
     best = f"best_{study.metric}"
     gaps = {"best_accuracy_gap": "accuracy gap", "best_loss_ratio": "loss ratio"}
-    known = [n for n in gaps if any(paired_difference(study, n, *pair).value is not None for pair in pairs(study))][:1]
-    names = ("batch size", f"best {study.metric} without", "with", "change", *(f"change of {gaps[n]}" for n in known))
+    measured = [n for n in gaps if any(paired_difference(study, n, *pair).value is not None for pair in pairs(study))][
+        :1
+    ]
+    names = (
+        "batch size",
+        f"best {study.metric} without",
+        "with",
+        "change",
+        *(f"change of {gaps[n]}" for n in measured),
+    )
     rows = tuple(
         (
             count(pair.without.batch_size),
             *(number(arm.estimates[best].value) for arm in pair),
-            *(with_interval(paired_difference(study, name, *pair)) for name in (best, *known)),
+            *(with_interval(paired_difference(study, name, *pair)) for name in (best, *measured)),
         )
         for pair in pairs(study)
     )
@@ -151,10 +159,10 @@ def _speed(study: Study, runs: Sequence[StoredRun]) -> Table | None:
     rows: list[tuple[str, ...]] = []
     for pair in pairs(study):
         found = epochs_to_common_loss(study, runs, pair)
-        told = [with_interval(e) for e in (found.without, found.with_, found.ratio)] if found else ["", "", ""]
+        details = [with_interval(e) for e in (found.without, found.with_, found.ratio)] if found else ["", "", ""]
         loss = number(found.loss) if found else "none in common"
         rows.append(
-            (count(pair.without.batch_size), number(pair.without.lr), number(pair.with_.lr), loss, *told),
+            (count(pair.without.batch_size), number(pair.without.lr), number(pair.with_.lr), loss, *details),
         )
     return Table(tuple(Column(name, numeric=True) for name in names), tuple(rows)) if rows else None
 
@@ -203,11 +211,11 @@ def _robustness(study: Study) -> tuple[Block, ...]:
         ),
         tone="note",
     )
-    return (*_known([robustness_row(study)], "Nothing was measured."), note)
+    return (*_drawn([robustness_row(study)], "Nothing was measured."), note)
 
 
 def _reasons(study: Study, kind: str) -> list[str]:
-    return [why for found in study.noted(kind).values() if (why := not_applicable(found)) is not None]
+    return [why for found in study.measurements_of(kind).values() if (why := not_applicable(found)) is not None]
 
 
 def _shift(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
@@ -232,7 +240,7 @@ def _shift(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
         tone="note",
     )
     figures = [drift_figure(study, runs), _layers(study, runs), shift_figure(study)]
-    return (*_known(figures, "Nothing was measured."), note)
+    return (*_drawn(figures, "Nothing was measured."), note)
 
 
 def _layers(study: Study, runs: Sequence[StoredRun]) -> Table | None:
@@ -250,9 +258,9 @@ def _layers(study: Study, runs: Sequence[StoredRun]) -> Table | None:
 
 
 def _definition(study: Study) -> tuple[Block, ...]:
-    noted, refused = study.measurements.get("definition"), study.measurements.get("refused")
+    stored, refused = study.measurements.get("definition"), study.measurements.get("refused")
     blocks: list[Block] = []
-    if noted:
+    if stored:
         names = ("layer", "mode", "channels", "left out", "largest mean", "largest standard deviation minus 1")
         rows = tuple(
             (
@@ -263,7 +271,7 @@ def _definition(study: Study) -> tuple[Block, ...]:
                 number(r["mean"]),
                 number(r["deviation"]),
             )
-            for r in sorted(noted["layers"], key=lambda r: r["mode"], reverse=True)
+            for r in sorted(stored["layers"], key=lambda r: r["mode"], reverse=True)
         )
         blocks.append(Table(tuple(Column(n, numeric=i > 1) for i, n in enumerate(names)), rows))
         blocks.append(
@@ -278,11 +286,11 @@ def _definition(study: Study) -> tuple[Block, ...]:
             )
         )
     if refused is not None:
-        blocks.append(Text(tuple(_one_example_said(refused))))
+        blocks.append(Text(tuple(_one_example_words(refused))))
     return tuple(blocks) or (Text(("Nothing was measured.",), tone="note"),)
 
 
-def _one_example_said(refused: dict[str, str]) -> list[str]:
+def _one_example_words(refused: dict[str, str]) -> list[str]:
     if not refused:
         return [
             "A training step on a batch of one example can be made in every variant: a channel has several numbers in "

@@ -89,14 +89,14 @@ def _robustness(study: Study) -> Iterator[Finding]:
             continue
         change = difference(lost[0][key], lost[1][key])
         less = is_above(change)
-        told = {
+        measured = {
             word: f"from {with_interval(seeds_mean(of['none', 0.0]))} to {with_interval(seeds_mean(of[key]))} {word} it"
             for word, of in zip(("without", "with"), metrics, strict=True)
         }
         yield conclusion(
             f"batch normalisation makes a model more robust to {'changed inputs' if kind == 'shift' else kind}",
             None if less is None else not less,
-            f"with {_disturbance(*key)}, {name} goes {' and '.join(told.values())}, at batch size "
+            f"with {_disturbance(*key)}, {name} goes {' and '.join(measured.values())}, at batch size "
             f"{count(focus(study))} and the best learning rate of each; what is lost differs by "
             f"{with_interval(change)}",
             source=f"{_GENERAL}; the same disturbance for all models, {_PAIRED}",
@@ -138,7 +138,7 @@ def _gradients(study: Study) -> Iterator[Finding]:
     pair = middle_pair(study)
     if pair is None:
         return
-    for when, said in (("early", "after one epoch"), ("best", "at the best epoch")):
+    for when, phrase in (("early", "after one epoch"), ("best", "at the best epoch")):
         without, with_ = (shift_of(study, arm, when) for arm in pair)
         change = difference(without, with_)
         if change.value is None:
@@ -146,8 +146,8 @@ def _gradients(study: Study) -> Iterator[Finding]:
         yield conclusion(
             "batch normalisation does not reduce internal covariate shift as gradients see it",
             is_above(change),
-            f"{said} at batch size {count(focus(study))}, each at its best learning rate, the step of the layers below "
-            f"changes a layer's gradient by {with_interval(seeds_mean(without))} of its norm without and "
+            f"{phrase} at batch size {count(focus(study))}, each at its best learning rate, the step of the layers "
+            f"below changes a layer's gradient by {with_interval(seeds_mean(without))} of its norm without and "
             f"{with_interval(seeds_mean(with_))} with it, a difference of {with_interval(change)}",
             source="Santurkar et al. 2018, section 2.2: as large with it, or larger; definition 2.1, mean over the "
             "layers that both have, on batches of the run's size at its learning rate",

@@ -44,7 +44,7 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
     return grid(question, examples)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def run(laboratory: Laboratory) -> None:
     """The grid, watched; and the weights of the first seed before and after it, counted."""
     from ....probes.distance import DistanceFromInit
     from ....probes.update_size import UpdateSize
@@ -102,8 +102,8 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     drawn = travellers(study, runs)
     found = [published_section(study, runs, replace(SHEN, more=(*SHEN.more, _MORE)), _values(study, runs))]
     if not drawn:
-        said = "No run was followed to its end without diverging, or its weights left the range of numbers."
-        return [*found, Section("distance", "Distance from the initial weights", (Text((said,)),))]
+        phrase = "No run was followed to its end without diverging, or its weights left the range of numbers."
+        return [*found, Section("distance", "Distance from the initial weights", (Text((phrase,)),))]
     layers = by_layer_figure(study, runs, drawn)
     one = Text(("The model has one layer: there is nothing to tell apart by layer.",), tone="note")
     for name, title, blocks in (
@@ -176,8 +176,8 @@ def _scatter(study: Study, runs: Sequence[StoredRun], drawn: Sequence[Traveller]
     kind = "best" if moment == "best" else "final"
     rows = [runs_of(study, one.arm) for one in drawn]
     far = [travelled(study, runs, one.arm, moment=moment)[1] for one in drawn]
-    known = {name for own in rows for row in own for name in row.values}
-    metrics = [study.metric, *(n for n in ("test_accuracy", "test_loss") if f"{kind}_{n}" in known)]
+    names = {name for own in rows for row in own for name in row.values}
+    metrics = [study.metric, *(n for n in ("test_accuracy", "test_loss") if f"{kind}_{n}" in names)]
     groups = [
         RunGroup(label=one.label, colour=one.colour, mark=one.mark, runs=tuple(f"seed {row.seed}" for row in own))
         for one, own in zip(drawn, rows, strict=True)
@@ -225,12 +225,12 @@ def _best_runs(
 
 def _weights(study: Study) -> list[Section]:
     """The histograms, and the widths of all parameters."""
-    noted = study.measurements.get(_WEIGHTS)
-    if noted is None:
+    stored = study.measurements.get(_WEIGHTS)
+    if stored is None:
         return []
-    moments = [_moment(moment) for moment in noted["moments"]]
-    matrices = [p for p in noted["parameters"] if not p["name"].rpartition(".")[2].startswith("bias")]
-    colours = shades(2) if len({m["batch_size"] for m in noted["moments"]} - {None}) > 1 else shades(1)
+    moments = [_moment(moment) for moment in stored["moments"]]
+    matrices = [p for p in stored["parameters"] if not p["name"].rpartition(".")[2].startswith("bias")]
+    colours = shades(2) if len({m["batch_size"] for m in stored["moments"]} - {None}) > 1 else shades(1)
     figures = weight_figures(matrices, moments, colours)
     note = Text(
         (
@@ -241,7 +241,7 @@ def _weights(study: Study) -> list[Section]:
         ),
         tone="note",
     )
-    table = weight_table(noted["parameters"], moments)
+    table = weight_table(stored["parameters"], moments)
     return [Section("weights", "The weights before and after training", (*([figures] if figures else []), note, table))]
 
 
@@ -267,7 +267,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    run=run,
     conclude=conclude,
     sections=sections,
 )

@@ -81,18 +81,18 @@ def _in_every_layer(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding
     by_layer = [[travelled(study, runs, arm, group=group)[1] for arm in ends] for group in layers]
     shares = [intervals.geometric_ratio(intervals.matched(b, a)) for a, b in by_layer]
     holds = [_below(share, 1.0) for share in shares]
-    known = sorted((e.value, i) for i, e in enumerate(shares) if e.value is not None)
-    told = range(len(layers)) if len(layers) <= _MOST_LAYERS else [i for _, i in (*known[:1], *known[-1:])]
-    said = joined([f"{with_interval(shares[i])} in {layers[i].label}" for i in told])
+    measured = sorted((e.value, i) for i, e in enumerate(shares) if e.value is not None)
+    chosen = range(len(layers)) if len(layers) <= _MOST_LAYERS else [i for _, i in (*measured[:1], *measured[-1:])]
+    phrase = joined([f"{with_interval(shares[i])} in {layers[i].label}" for i in chosen])
     between = f"the smallest and the largest of {count(len(layers))} layers: " if len(layers) > _MOST_LAYERS else ""
     yield conclusion(
         "so it is in every layer",
         False if False in holds else None if None in holds else True,
         f"at learning rate {number(lr)} the distance with batch size {count(ends[1].batch_size)} is, as a share of "
-        f"that with {count(ends[0].batch_size)}, {between}{said}",
+        f"that with {count(ends[0].batch_size)}, {between}{phrase}",
         source="the sentence on layers is probably Chang and Pathak's (2020); for each layer "
         f"{_RATIO}, so if each lies below 1",
-        effect=shares[known[-1][1]] if known else None,
+        effect=shares[measured[-1][1]] if measured else None,
         runs=_ids(study, *ends),
     )
 
@@ -169,7 +169,7 @@ def _on_the_sphere(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]
     holds = [within(change, HARDLY) for change in changes]
     if not chosen or all(change.value is None for change in changes):
         return
-    said = joined(
+    phrase = joined(
         [
             f"{with_interval(c)} at batch size {count(arm.batch_size)} (turned by {number(t.value)}°)"
             for arm, c, t in zip(chosen, changes, turned, strict=True)
@@ -180,7 +180,7 @@ def _on_the_sphere(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]
         "the norm of the weights hardly changes: they walk along the sphere of their initial radius",
         False if False in holds else None if None in holds else True,
         f"at learning rate {number(study.question.lrs[0])} the norm over the initial norm, minus 1, is at the end "
-        f"{said}",
+        f"{phrase}",
         source=f"Shen 2018, closing notes; Chang and Pathak 2020, log of four epochs; 90 % t interval over the seeds, "
         f"so if it lies within {HARDLY:g} either way",
         effect=changes[most],

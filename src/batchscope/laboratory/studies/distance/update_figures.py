@@ -34,7 +34,7 @@ def update_figures(study: Study, runs: Sequence[StoredRun]) -> Row | None:
     return Row(found) if found else None
 
 
-def _figure(study: Study, runs: Sequence[StoredRun], quantity: Update, title: str, said: str) -> Figure | None:
+def _figure(study: Study, runs: Sequence[StoredRun], quantity: Update, title: str, lead: str) -> Figure | None:
     rates = sorted(study.question.lrs)
     lines: list[tuple[float, list[tuple[int, Estimate]]]] = []
     for lr in rates:
@@ -61,7 +61,7 @@ def _figure(study: Study, runs: Sequence[StoredRun], quantity: Update, title: st
     inside = [[e.value for _, e in own] for _, own in drawn]
     frame = layout(batch_axis(study.question.batch_sizes, labels=4), whole_axis(inside), height=280)
     name = f"updates-{quantity.replace('_', '-')}"
-    return Figure(name, title, tuple(traces), frame, f"{said}. {_conclude(drawn)}", tuple(keys))
+    return Figure(name, title, tuple(traces), frame, f"{lead}. {_conclude(drawn)}", tuple(keys))
 
 
 def _conclude(drawn: Sequence[tuple[float, Sequence[tuple[int, Estimate]]]]) -> str:

@@ -82,7 +82,7 @@ def _figure(
         layout(across, up, height=260),
         _conclude(parameter, moments, shown),
         keys,
-        (Switch("y", "rate", options),) if len(rates) > 1 else (),
+        (Switch("y", "learning rate", options),) if len(rates) > 1 else (),
     )
 
 

@@ -63,7 +63,7 @@ _MARGIN = 0.05
 """The share of a test metric that stopping may lose; fixed here, whatever the data."""
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def run(laboratory: Laboratory) -> None:
     """The long runs; then the best weights of each are put into a model again and evaluated."""
     kept: dict[str, Mapping[str, float]] = dict(laboratory.noted("restored") or {})
     for run in laboratory.sweep(keep=("best",)):
@@ -97,14 +97,14 @@ def _minima(study: Study) -> Iterator[Finding]:
     late = [arm.batch_size for arm in (small, large) if _still_improving(arm)]
     ends = " and ".join(map(count, late))
     cut = f"; at batch size {ends} it still improved at the end, so longer runs have to decide" if late else ""
-    for said, name, rises in (
+    for statement, name, rises in (
         (f"at equal settings a larger batch ends at a {worse} best {study.metric}", f"best_{study.metric}", worse),
         ("a larger batch takes more epochs to its best", "best_epoch", "higher"),
     ):
         change = paired_difference(study, name, small, large)
         above = is_above(change)
         yield conclusion(
-            said,
+            statement,
             None if above is None or late else above == (rises == "higher"),
             f"{sizes}, {name} changes by {with_interval(change)}{cut}",
             source=f"{_SOURCE}; differences seed by seed, 90 % t interval",
@@ -133,7 +133,7 @@ def _stopping(study: Study, curves: Sequence[Curve]) -> Iterator[Finding]:
             effect=found.excess,
             runs=_ids(curves),
         )
-    for said, what, picker in (
+    for statement, what, picker in (
         ("the weights of the best validation epoch are to be taken, not the last", "at the last epoch", last),
         (
             "who tunes for the training data does badly on the test part",
@@ -144,7 +144,7 @@ def _stopping(study: Study, curves: Sequence[Curve]) -> Iterator[Finding]:
         lost = worse_by(study, curves, picker, oracle)
         if lost.value is not None:
             yield conclusion(
-                said,
+                statement,
                 is_above(lost),
                 f"{what} {test} is worse than at the best epoch by {with_interval(lost, _share)}",
                 source="SabrePC and others; means over batch sizes, 90 % t interval over the seeds",
@@ -244,11 +244,11 @@ def _of_prechelt(study: Study, curves: Sequence[Curve]) -> tuple[Block, ...]:
         ("training time, slowest against fastest criterion", "about 4 times", time),
         ("test error that the fastest has more", "about 4 %", with_interval(gained, _share)),
     )
-    said = (
+    phrase = (
         "What differs from Prechelt 1998: there 12 problems and 24 small networks trained by RPROP, 1,296 runs, "
         "criteria averaged by class; here one task, and the two ends of the nine criteria that are replayed."
     )
-    return Table(columns, rows), Text((said,), tone="note")
+    return Table(columns, rows), Text((phrase,), tone="note")
 
 
 def _rules(study: Study, curves: Sequence[Curve]) -> tuple[Block, ...]:
@@ -290,7 +290,7 @@ def _row(name: str, o: Replayed, *, ruled: bool) -> tuple[str, ...]:
 def _note(
     study: Study, curves: Sequence[Curve], rules: Sequence[Rule], found: Mapping[Rule, Replayed], test: str | None
 ) -> str:
-    said = [
+    phrases = [
         "every value is a mean over the batch sizes, then over the seeds, the last column with a 90 % interval over "
         f"the seeds; in brackets is the share of the long run; weights are those of the best {study.metric} up to the "
         "stop",
@@ -298,15 +298,15 @@ def _note(
         "the training progress over 5 epochs, UP after so many strips of 5 epochs that each end higher (Prechelt 1998)",
     ]
     if missing := [str(rule) for rule in rules if rule not in found]:
-        said.append(f"{', '.join(missing)} cannot be replayed here: they take a validation loss above 0")
+        phrases.append(f"{', '.join(missing)} cannot be replayed here: they take a validation loss above 0")
     if test is None:
-        said.append("the task reports no such metric on a test part, so what is lost there is not known")
+        phrases.append("the task reports no such metric on a test part, so what is lost there is not known")
     spacing = curves[0].epochs[-1] / max(1, len(curves[0].epochs) - 1)
     if not 0.8 < spacing < 1.25:
-        said.append(f"epochs of a rule are evaluations, which come every {number(spacing)} epochs")
+        phrases.append(f"epochs of a rule are evaluations, which come every {number(spacing)} epochs")
     if study.question.length.unit == "until-stopped":
-        said.append("the runs were ended by patience themselves, so no rule sees further than that")
-    return " ".join(map(sentence, said))
+        phrases.append("the runs were ended by patience themselves, so no rule sees further than that")
+    return " ".join(map(sentence, phrases))
 
 
 # --- arms and rules -------------------------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ STUDY = NamedStudy(
     },
     settings={"model": "mlp", "hidden": 64, "depth": 3, "optimizer": "sgd", "momentum": 0.9},
     array_settings={**CHANG_SETTINGS, "evaluate_at_most": 10_000},
-    carry_out=carry_out,
+    run=run,
     conclude=conclude,
     sections=sections,
 )

@@ -125,7 +125,7 @@ def _scaling(study: Study) -> Iterator[Finding]:
     bound = "; learning rates at an end of the grid are bounds only" if scaling.at_least or scaling.at_most else ""
     exponent = f"the exponent over the seeds is {with_interval(scaling.exponent)}{bound}"
     how = "slope of logarithms, each seed with its own best learning rates, 90 % t interval"
-    for said, holds, by, rule in (
+    for statement, holds, by, rule in (
         (
             "a small batch does best with a small learning rate, a large one with a large",
             scaling.rises,
@@ -140,7 +140,7 @@ def _scaling(study: Study) -> Iterator[Finding]:
         ),
     ):
         yield conclusion(
-            said,
+            statement,
             holds,
             f"{by}; {exponent}" if by is chosen else by,
             source=f"Chang and Pathak 2020, closing rules; {how}; so if {rule}",
@@ -201,8 +201,8 @@ def _by_seed(study: Study, name: str, *arms: SummaryRow) -> list[list[float]]:
     """A value of each arm, for each seed that has all of them."""
     columns = [{r.seed: r.values.get(name) for r in runs_of(study, arm)} for arm in arms]
     rows = [[column.get(seed) for column in columns] for seed in study.question.seeds]
-    known = [[value for value in row if value is not None] for row in rows]
-    return [row for row in known if len(row) == len(arms)]
+    measured = [[value for value in row if value is not None] for row in rows]
+    return [row for row in measured if len(row) == len(arms)]
 
 
 def _at_one_rate(study: Study) -> Estimate | None:
@@ -266,11 +266,11 @@ def _values_of_shen(study: Study) -> list[Value]:
     values = [
         Value(
             what=f"{what}: {rate_and_size(arm.batch_size, arm.lr)}",
-            published=told if rate_and_size(arm.batch_size, arm.lr) == of else f"{told} ({of})",
+            published=value if rate_and_size(arm.batch_size, arm.lr) == of else f"{value} ({of})",
             ours=with_interval(arm.estimates.get(f"final_{name}")),
         )
         for name, (what, *numbers) in _OF_SHEN.items()
-        for arm, told, of in zip(cells, numbers, published, strict=True)
+        for arm, value, of in zip(cells, numbers, published, strict=True)
     ]
     share = _won_back(study, "final_test_accuracy", cells.raised, cells)
     return [
@@ -298,8 +298,8 @@ def _of_chang(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
             ("their difference", "0.051", with_interval(_at_one_rate(study))),
         ]
     columns = (Column(f"best {study.metric}"), Column(CHANG.who, numeric=True), Column("here", numeric=True))
-    said = " ".join(sentence(text) for text in differences(study, runs, CHANG))
-    return Table(columns, tuple(rows)), Text((f"What differs from {CHANG.who}: {said}",), tone="note")
+    phrase = " ".join(sentence(text) for text in differences(study, runs, CHANG))
+    return Table(columns, tuple(rows)), Text((f"What differs from {CHANG.who}: {phrase}",), tone="note")
 
 
 def _cell(arm: SummaryRow, name: str) -> str:
@@ -311,8 +311,8 @@ def _won_back_table(study: Study) -> tuple[Block, ...]:
     cells = _cells(study)
     if cells is None:
         return ()
-    known = {cells.raised.key, cells.large.key}
-    best = [arm for arm in best_rates(study, "")[-1:] if arm.key[1] == cells.large.batch_size and arm.key not in known]
+    keys = {cells.raised.key, cells.large.key}
+    best = [arm for arm in best_rates(study, "")[-1:] if arm.key[1] == cells.large.batch_size and arm.key not in keys]
     raised = (cells.raised, *best)
     rows: list[tuple[str, ...]] = []
     for name in (n for n in cells.small.estimates if n.startswith("final_") and not n.endswith(("_gap", "_ratio"))):

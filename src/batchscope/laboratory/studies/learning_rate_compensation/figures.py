@@ -75,22 +75,22 @@ def _of_size(
         f"{study.metric}, batch size {count(size)}",
         tuple(traces),
         layout(across, axis, height=270),
-        _said(study, size),
+        _caption(study, size),
         keys,
     )
 
 
-def _said(study: Study, size: int) -> str:
+def _caption(study: Study, size: int) -> str:
     arms = sorted((s for s in study.summary if s.batch_size == size), key=lambda s: s.lr)
     best = next((s for s in arms if s.best_lr), None)
     lost = [number(s.lr) for s in arms if s.diverged]
-    said = f"Runs diverged at learning rate {joined(lost)}. " if lost else ""
+    phrase = f"Runs diverged at learning rate {joined(lost)}. " if lost else ""
     if best is None:
-        return f"{said}No learning rate can be chosen."
+        return f"{phrase}No learning rate can be chosen."
     value = with_interval(best.estimates[f"best_{study.metric}"])
     at = number(best.estimates["best_epoch"].value)
     end = ", an end of the grid" if len(arms) > 1 and best in (arms[0], arms[-1]) else ""
-    return f"{said}Best at learning rate {number(best.lr)}{end}: {value}, at epoch {at}."
+    return f"{phrase}Best at learning rate {number(best.lr)}{end}: {value}, at epoch {at}."
 
 
 def scaling_figure(study: Study, scaling: Scaling) -> Figure:
@@ -155,7 +155,7 @@ def own_rates_figure(study: Study, at_one_rate: Estimate | None) -> Figure | Non
         return None
     left = paired_difference(study, name, own[0], own[-1])
     at_one = f"by {with_interval(at_one_rate)} at learning rate {number(low)}, " if at_one_rate is not None else ""
-    said = (
+    phrase = (
         f"From batch size {count(own[0].batch_size)} to {count(own[-1].batch_size)}, the best {study.metric} changes "
         f"{at_one}by {with_interval(left)} with each at its best learning rate. Bars are 90 % intervals of the mean "
         "over the seeds; all learning rates and sizes stand further down, as a map."
@@ -168,4 +168,4 @@ def own_rates_figure(study: Study, at_one_rate: Estimate | None) -> Figure | Non
         )
     ]
     scale = "spread" if study.larger_is_better else "log"
-    return against_size("own-rates", f"best {study.metric}", series, caption=said, scale=scale, height=340)
+    return against_size("own-rates", f"best {study.metric}", series, caption=phrase, scale=scale, height=340)

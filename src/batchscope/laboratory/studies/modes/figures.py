@@ -69,13 +69,15 @@ def target_row(study: Study, passages: Passages) -> Row:
     for axis, title in _TITLES:
         values = {size: passages.mean(axis, size) for size in passages.arms}
         format = duration if axis == "seconds" else number
-        known = [(e.value, size) for size, e in values.items() if e.value is not None]
-        said = "No run came there."
-        if known:
-            fewest, at = min(known)
-            said = f"The fewest: {format(fewest)} for {mode_name(study, at)}."
+        measured = [(e.value, size) for size, e in values.items() if e.value is not None]
+        phrase = "No run came there."
+        if measured:
+            fewest, at = min(measured)
+            phrase = f"The fewest: {format(fewest)} for {mode_name(study, at)}."
         series = (Series(label=title, colour=LINE, values=values),)
-        figures.append(against_size(f"to-{axis}", title, series, caption=said, scale="log", format=format, height=280))
+        figures.append(
+            against_size(f"to-{axis}", title, series, caption=phrase, scale="log", format=format, height=280)
+        )
     return Row(tuple(figures))
 
 
@@ -100,7 +102,7 @@ def noise_figure(study: Study) -> Figure | None:
     ]
     if not series:
         return None
-    said = [
+    phrases = [
         f"{number(one.values[size].value)} at batch size {count(size)} {one.label}"
         for one in series
         for size in sorted({min(one.values), max(one.values)})
@@ -109,7 +111,7 @@ def noise_figure(study: Study) -> Figure | None:
         "noise",
         "standard deviation of a batch's gradient ÷ norm of the full one",
         series,
-        caption=f"It is {joined(said)}, and 0 for the full batch, which is always the same. Above 1, a single step "
+        caption=f"It is {joined(phrases)}, and 0 for the full batch, which is always the same. Above 1, a single step "
         "says little of the way down.",
         scale="log",
     )
@@ -118,15 +120,15 @@ def noise_figure(study: Study) -> Figure | None:
 def straightness_figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
     """How straight an epoch is, at each mode's best learning rate."""
     found = {arm.batch_size: over_seeds(study, runs, arm, straightness_of, "1")[0] for arm in best_rates(study, "")}
-    known = {size: estimate for size, estimate in found.items() if estimate.value is not None}
-    if not known:
+    measured = {size: estimate for size, estimate in found.items() if estimate.value is not None}
+    if not measured:
         return None
-    said = joined([f"{number(estimate.value)} for {mode_name(study, size)}" for size, estimate in known.items()])
+    phrase = joined([f"{number(estimate.value)} for {mode_name(study, size)}" for size, estimate in measured.items()])
     return against_size(
         "straightness",
         "straightness of an epoch",
-        (Series(label="straightness", colour=LINE, values=known),),
-        caption=f"How far an epoch's updates carry the weights together, over the sum of their lengths: {said}. One "
+        (Series(label="straightness", colour=LINE, values=measured),),
+        caption=f"How far an epoch's updates carry the weights together, over the sum of their lengths: {phrase}. One "
         "step an epoch is straight by definition; a random walk of n steps has 1 / √n.",
         scale="log",
     )

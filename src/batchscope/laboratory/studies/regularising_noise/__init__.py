@@ -79,7 +79,7 @@ def _of_few(length: Length, few: int, batch_size: int) -> Length:
     return Length(unit="steps", amount=steps) if length.unit == "epochs" and steps else length
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def run(laboratory: Laboratory) -> None:
     """The grid; each seed draws its own few examples."""
     from ....tasks.subsets import with_few_examples
 
@@ -139,7 +139,7 @@ def _at_equal_loss(study: Study, runs: Sequence[StoredRun], best: Sequence[Summa
         return
     small, large = best[0], best[-1]
     sign = -1.0 if study.larger_is_better else 1.0
-    for said, name, read, turn in (
+    for statement, name, read, turn in (
         (
             "small batches generalise better, by their noise and not by their number of updates",
             study.metric,
@@ -157,7 +157,7 @@ def _at_equal_loss(study: Study, runs: Sequence[StoredRun], best: Sequence[Summa
         if change.value is None:
             continue
         yield conclusion(
-            said,
+            statement,
             is_above(_turned(change, turn)),
             f"{_versus(small, large)}, where both have a training loss of {number(level)}, {name} changes by "
             f"{with_interval(change)}",
@@ -244,16 +244,16 @@ def _equal_loss(study: Study, best: Sequence[SummaryRow], courses: Courses, exam
         why = not_applicable(study.measurements.get(TRAIN_PART)) or "no run has a training loss above 0"
         return (Text((f"Batch sizes cannot be compared at equal training loss: {why}.",)),)
     tests = sorted({name for own in courses.values() for c in own.values() for name in c[0].metrics if "test_" in name})
-    heads = ("batch size", "rate", "epochs to it", "steps", study.metric, *tests, "accuracy gap")
+    heads = ("batch size", "learning rate", "epochs to it", "steps", study.metric, *tests, "accuracy gap")
     rows = tuple(_row(study, arm, list(courses[arm.key].values()), level, tests) for arm in best)
     table = Table(tuple(Column(head, numeric=True) for head in heads), rows)
-    said = (
+    phrase = (
         f"At the first passage of a training loss of {number(level)}, the lowest that all these runs reach, "
         "interpolated between evaluations; each batch size at its best learning rate, means with 90 % intervals over "
         f"the seeds. A run has {count(examples)} training examples, drawn anew for each seed and the same for every "
         "batch size."
     )
-    return at_equal_loss(study, courses, level), table, Text((said,), tone="note")
+    return at_equal_loss(study, courses, level), table, Text((phrase,), tone="note")
 
 
 def _row(
@@ -329,7 +329,7 @@ STUDY = NamedStudy(
     settings={**SHEN_SETTINGS, "hidden": 256},
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 2_000},
     arms=arms,
-    carry_out=carry_out,
+    run=run,
     conclude=conclude,
     sections=sections,
 )

@@ -17,7 +17,7 @@ from ....report.charts import PointMark
 from ....wording import count, joined, number, with_interval
 from ...conclusions import best_rates, paired_difference, runs_of
 from ...page.figures.branch_curves import Branch, Up, branch_curves
-from ...page.figures.value_by_rate import RateSeries, ValueChoice, value_by_rate
+from ...page.figures.value_by_learning_rate import LearningRateSeries, ValueChoice, value_by_learning_rate
 from ...page.figures.whole_axis import with_whole_axes
 from ...published import SHEN, SHEN_SETTINGS, Value, conclusion, is_above, published_section
 from ...readings import arm_of, end_metric_of
@@ -76,7 +76,7 @@ def _adams(lr: float) -> float:
     return float(f"{_FACTOR * lr:.12g}")
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def run(laboratory: Laboratory) -> None:
     """Both grids, watched."""
     from ....probes.distance import DistanceFromInit
     from .measure import make_adam, make_sgd
@@ -120,13 +120,13 @@ def _compared(study: Study, runs: Sequence[StoredRun], pair: _Pair) -> Iterator[
         f"{number(pair.adam.lr)}"
     )
     ids = tuple(row.run for arm in (pair.sgd, pair.adam) for row in runs_of(study, arm))
-    for said, quantity, what in _LARGER:
+    for statement, quantity, what in _LARGER:
         (first, a), (last, b) = (travelled(study, runs, arm, quantity=quantity) for arm in (pair.sgd, pair.adam))
         if first.value is None or last.value is None:
             continue
         share = intervals.geometric_ratio(intervals.matched(b, a))
         yield conclusion(
-            said,
+            statement,
             is_above(share, 1.0),
             f"{where}: {what} is {with_interval(first)} with SGD and {with_interval(last)} with Adam, "
             f"{with_interval(share)} times as much",
@@ -180,8 +180,8 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     pairs = _pairs(study)
     found = [published_section(study, runs, replace(SHEN, more=(*SHEN.more, *_MORE)), _values(study, runs, pairs))]
     if not pairs:
-        said = "There is no batch size at which a learning rate of either optimizer went through without diverging."
-        return [*found, Section("optimizers", "SGD and Adam", (Text((said,)),))]
+        phrase = "There is no batch size at which a learning rate of either optimizer went through without diverging."
+        return [*found, Section("optimizers", "SGD and Adam", (Text((phrase,)),))]
     for i, size in enumerate(sorted({pair.sgd.batch_size for pair in pairs})):
         own = [pair for pair in pairs if pair.sgd.batch_size == size]
         blocks = (_curves(study, runs, own, i), Text((_NOTE,), tone="note"), _table(study, runs, own))
@@ -207,13 +207,13 @@ _NOTE = (
 def _values(study: Study, runs: Sequence[StoredRun], pairs: Sequence[_Pair]) -> list[Value]:
     values: list[Value] = []
     for pair in pairs:
-        for arm, told in ((pair.sgd, "2.3 → 6.7"), (pair.adam, "97 → 255")):
+        for arm, published in ((pair.sgd, "2.3 → 6.7"), (pair.adam, "97 → 255")):
             course = with_travel(study, runs, arm)
             first = course.mean[metric_name("distance")][1] if course and len(course.epochs) > 1 else None
             values.append(
                 Value(
                     what=f"distance after the first evaluation → at the end: {_named(arm)}",
-                    published=told,
+                    published=published,
                     ours=f"{number(first)} → {with_interval(travelled(study, runs, arm)[0])}",
                 )
             )
@@ -256,14 +256,14 @@ def _curves(study: Study, runs: Sequence[StoredRun], pairs: Sequence[_Pair], ind
             Up(label=outcome.name, metric=outcome.name, rising=outcome.larger_is_better),
         ],
         examples=study.examples,
-        caption=" ".join(_said(study, runs, pair) for pair in pairs),
+        caption=" ".join(_caption(study, runs, pair) for pair in pairs),
         logarithmic=True,
     )
     whole = with_whole_axes(figure, ("distance", "norm", "degrees turned"))
     return replace(whole, title="all parameters, mean over the seeds")
 
 
-def _said(study: Study, runs: Sequence[StoredRun], pair: _Pair) -> str:
+def _caption(study: Study, runs: Sequence[StoredRun], pair: _Pair) -> str:
     distance, norm = (
         intervals.geometric_ratio(
             intervals.matched(*(travelled(study, runs, arm, quantity=quantity)[1] for arm in (pair.adam, pair.sgd)))
@@ -279,7 +279,7 @@ def _said(study: Study, runs: Sequence[StoredRun], pair: _Pair) -> str:
 def _table(study: Study, runs: Sequence[StoredRun], pairs: Sequence[_Pair]) -> Table:
     outcome = end_metric_of(study)
     heads = (
-        "rate",
+        "learning rate",
         "distance at the end",
         "initial norm",
         "norm at the end",
@@ -309,7 +309,7 @@ def _by_rate(study: Study, runs: Sequence[StoredRun]) -> Figure:
     drawn = {key: arms for key, arms in own.items() if arms}
     marks: tuple[PointMark, ...] = ("disc", "open", "arrow", "cross")
     series = [
-        RateSeries(
+        LearningRateSeries(
             label=f"{_NAMES[variant]}, batch size {count(size)}",
             colour=_COLOURS[variant],
             mark=marks[sizes.index(size) % len(marks)],
@@ -334,16 +334,18 @@ def _by_rate(study: Study, runs: Sequence[StoredRun]) -> Figure:
             rising=outcome.larger_is_better,
         )
     )
-    return value_by_rate("values-by-rate", "mean over the seeds", series, choices, _conclude_rates(drawn, choices[0]))
+    return value_by_learning_rate(
+        "values-by-rate", "mean over the seeds", series, choices, _conclude_rates(drawn, choices[0])
+    )
 
 
 def _conclude_rates(drawn: Mapping[tuple[str, int], Sequence[SummaryRow]], distances: ValueChoice) -> str:
-    said = [
+    phrases = [
         f"{_NAMES[variant]}'s distance at batch size {count(size)} goes from {number(values[0].value)} to "
         f"{number(values[-1].value)} between learning rates {number(arms[0].lr)} and {number(arms[-1].lr)}"
         for ((variant, size), arms), values in zip(drawn.items(), distances.values, strict=True)
     ]
-    return f"{joined(said)}. A learning rate at which a seed diverged is left out."
+    return f"{joined(phrases)}. A learning rate at which a seed diverged is left out."
 
 
 def _named(arm: SummaryRow) -> str:
@@ -359,7 +361,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    run=run,
     conclude=conclude,
     sections=sections,
 )

@@ -19,7 +19,17 @@ from ...readings import end_metric_of, over_seeds
 from ...records import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, grid
 from .conclusions import SOURCE, sharpness_findings
 from .figures import by_size_figures, edge_figure, gap_figures, ratio_table
-from .sharpness import EPS, KESKAR, gradient_norms, late_change, noted_as, of_seeds, ratio_of, reasons, size_pairs
+from .sharpness import (
+    EPS,
+    KESKAR,
+    gradient_norms,
+    late_change,
+    measurement_name,
+    of_seeds,
+    ratio_of,
+    reasons,
+    size_pairs,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,7 +68,7 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
     return grid(question, examples)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def run(laboratory: Laboratory) -> None:
     """Seed by seed the grid, and what the last weights of each of its runs are like."""
     for seed in laboratory.question.seeds:
         for arm in laboratory.arms:
@@ -97,9 +107,9 @@ def _measure(laboratory: Laboratory, run: StoredRun) -> None:
 
     model: nn.Module | None = None
     for name, measure in (
-        (noted_as("keskar", run.id), box("keskar")),
-        (noted_as("relative", run.id), box("relative")),
-        (noted_as("curvature", run.id), curvature),
+        (measurement_name("keskar", run.id), box("keskar")),
+        (measurement_name("relative", run.id), box("relative")),
+        (measurement_name("curvature", run.id), curvature),
     ):
         if laboratory.noted(name) is not None:
             continue
@@ -211,7 +221,7 @@ STUDY = NamedStudy(
     settings={**SHEN_SETTINGS, "hidden": 32},
     array_settings={**SHEN_SETTINGS, "hidden": 128, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    run=run,
     conclude=conclude,
     sections=sections,
 )

@@ -60,18 +60,18 @@ def _sharper(study: Study, comparison: SizePair) -> Iterator[Finding]:
 def _agreement(study: Study, comparison: SizePair) -> Iterator[Finding]:
     """Not published: the same with the scale taken out, and by the Hessian."""
     ratios = [(m, ratio_of(study, comparison, m)) for m in (KESKAR, RELATIVE, EIGENVALUE)]
-    known = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
-    if len(known) < 2:
+    measured = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
+    if len(measured) < 2:
         return
-    said = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in known])
-    boxes = [is_above(ratio, 1.0) for measure, ratio in known if measure.kind != "curvature"]
+    phrase = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in measured])
+    boxes = [is_above(ratio, 1.0) for measure, ratio in measured if measure.kind != "curvature"]
     yield Finding(
         statement=f"{comparison.how}, batch size {count(comparison.large.batch_size)} is, against "
-        f"{count(comparison.small.batch_size)}, so many times as sharp: {said}; {_verdict(boxes)}",
+        f"{count(comparison.small.batch_size)}, so many times as sharp: {phrase}; {_verdict(boxes)}",
         tag="measured",
         source="rescaling ReLU layers against each other leaves the function as it is, and changes every measure but "
         f"the relative box (Dinh et al. 2017; Kwon et al. 2021); {_RATIO}",
-        effect=dict(known).get(RELATIVE),
+        effect=dict(measured).get(RELATIVE),
         runs=_ids(study, comparison.small, comparison.large),
     )
 
@@ -107,19 +107,19 @@ def _worse(study: Study, comparison: SizePair) -> Iterator[Finding]:
 
 def _edge(study: Study) -> Iterator[Finding]:
     """Cohen et al.: full-batch gradient descent ends with the eigenvalue at 2 over the learning rate, SGD below."""
-    known = [(arm, mean) for arm in study.summary if (mean := _of_edge(study, arm)).value is not None]
-    if not known:
+    measured = [(arm, mean) for arm in study.summary if (mean := _of_edge(study, arm)).value is not None]
+    if not measured:
         return
-    above = [is_above(mean, 1.0) for _, mean in known]
-    said = joined([f"{with_interval(mean)} with {_named(arm)}" for arm, mean in known])
+    above = [is_above(mean, 1.0) for _, mean in measured]
+    phrase = joined([f"{with_interval(mean)} with {_named(arm)}" for arm, mean in measured])
     yield conclusion(
         "the largest Hessian eigenvalue stays below 2 over the learning rate",
         False if True in above else None if None in above else True,
-        f"as a share of 2 over the learning rate it is {said}",
+        f"as a share of 2 over the learning rate it is {phrase}",
         source="Cohen et al. 2021, who find gradient descent on all data at this edge, and SGD below it; means over "
         "the seeds with a 90 % t interval",
-        effect=max((mean for _, mean in known), key=lambda e: e.value or 0.0),
-        runs=_ids(study, *(arm for arm, _ in known)),
+        effect=max((mean for _, mean in measured), key=lambda e: e.value or 0.0),
+        runs=_ids(study, *(arm for arm, _ in measured)),
     )
 
 
@@ -143,16 +143,16 @@ def _by_rate(study: Study) -> Iterator[Finding]:
             )
             for m in (KESKAR, RELATIVE, EIGENVALUE)
         ]
-        known = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
-        if known:
-            said = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in known])
+        measured = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
+        if measured:
+            phrase = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in measured])
             yield Finding(
                 statement=f"from learning rate {number(low)} to {number(high)} at batch size {count(size)}, sharpness "
-                f"goes to so many times as much: {said}",
+                f"goes to so many times as much: {phrase}",
                 tag="measured",
                 source="sharpness follows the learning rate more than it does the gap (Andriushchenko et al. 2023); "
                 f"{_RATIO}",
-                effect=known[0][1],
+                effect=measured[0][1],
                 runs=_ids(study, own[low], own[high]),
             )
 
@@ -164,15 +164,15 @@ def _minima(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
         for arm in study.summary
         if not arm.diverged
     ]
-    known = [(arm, change) for arm, change in found if change.value is not None]
-    if not known:
+    measured = [(arm, change) for arm, change in found if change.value is not None]
+    if not measured:
         return
-    falling = [arm for arm, change in known if (change.value or 0.0) < -_STILL]
-    said = joined(
+    falling = [arm for arm, change in measured if (change.value or 0.0) < -_STILL]
+    phrase = joined(
         [
             f"{with_interval(arm.estimates.get('final_train_loss_eval'))} with {_named(arm)} "
             f"({number(100.0 * (change.value or 0.0))} % over the last tenth)"
-            for arm, change in known
+            for arm, change in measured
         ]
     )
     verdict = (
@@ -181,11 +181,11 @@ def _minima(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
         else "it had all but stopped falling"
     )
     yield Finding(
-        statement=f"the training loss that was reached is {said}: {verdict}",
+        statement=f"the training loss that was reached is {phrase}: {verdict}",
         tag="measured",
         source=f"Keskar et al. trained until the loss had stopped improving; here that is a change of less than "
         f"{percent(_STILL)} over the last tenth of a run",
-        runs=_ids(study, *(arm for arm, _ in known)),
+        runs=_ids(study, *(arm for arm, _ in measured)),
     )
 
 

@@ -14,7 +14,7 @@ from ....wording import count, number, times, with_interval
 from ...conclusions import best_rates, runs_of
 from ...page.figures.branch_curves import shades
 from ...page.figures.run_scatter import Choice, RunGroup, run_scatter
-from ...page.figures.value_by_rate import RateSeries, ValueChoice, value_by_rate
+from ...page.figures.value_by_learning_rate import LearningRateSeries, ValueChoice, value_by_learning_rate
 from ...page.figures.whole_axis import whole_axis
 from ...readings import arm_of, end_metric_of
 from ...records import Study, SummaryRow
@@ -58,8 +58,8 @@ def by_size_figures(study: Study) -> Row | None:
         "sharpness-eigenvalue": ("largest Hessian eigenvalue", [EIGENVALUE]),
     }
     drawn = [_by_size(study, name, title, own, choices) for name, (title, own) in boxes.items()]
-    known = tuple(figure for figure in drawn if figure is not None)
-    return Row(known) if known else None
+    measured = tuple(figure for figure in drawn if figure is not None)
+    return Row(measured) if measured else None
 
 
 def _choices(study: Study) -> list[_Choice]:
@@ -108,7 +108,7 @@ def _by_size(
     )
     for trace, values in zip(traces, columns[0], strict=True):
         trace["y"] = values
-    switches = (Switch("y", "rate", options),) if len(options) > 1 else ()
+    switches = (Switch("y", "learning rate", options),) if len(options) > 1 else ()
     across = batch_axis(sizes, labels=4)
     low, high = across["range"]
     frame = layout({**across, "range": [low - _MARGIN, high + _MARGIN]}, axis, height=320)
@@ -152,7 +152,7 @@ def _mean(study: Study, arm: SummaryRow | None, measure: Measure) -> float | Non
 
 def _conclude(study: Study, measures: Sequence[Measure]) -> str:
     main = next((m for m in measures if m in (KESKAR, RELATIVE)), measures[0])
-    said = [
+    phrases = [
         f"{times(ratio.value)} {comparison.how}"
         for comparison in size_pairs(study)
         if (ratio := ratio_of(study, comparison, main)).value is not None
@@ -160,7 +160,9 @@ def _conclude(study: Study, measures: Sequence[Measure]) -> str:
     at = f", for ε = {number(main.eps)}," if main.eps is not None else ""
     what = "every search of every run" if main.eps is not None else "every run"
     begin = (
-        f"With the largest batch it is{at} so much larger than with the smallest: {'; '.join(said)}. " if said else ""
+        f"With the largest batch it is{at} so much larger than with the smallest: {'; '.join(phrases)}. "
+        if phrases
+        else ""
     )
     return f"{begin}A ring is {what}, a line joins the means over the seeds."
 
@@ -235,7 +237,7 @@ def edge_figure(study: Study) -> Figure | None:
     if not drawn:
         return None
     series = [
-        RateSeries(
+        LearningRateSeries(
             label=f"batch size {count(size)}",
             colour=colours[size],
             mark="disc",
@@ -253,7 +255,7 @@ def edge_figure(study: Study) -> Figure | None:
         f"The eigenvalue is {number(min(shares))} to {number(max(shares))} times 2 ÷ learning rate, the value around "
         "which gradient descent on all data settles (Cohen et al. 2021); SGD with small batches stays below."
     )
-    figure = value_by_rate(
+    figure = value_by_learning_rate(
         "eigenvalue-by-rate", "largest Hessian eigenvalue, mean over the seeds", series, [values], caption
     )
     every: list[Sequence[Estimate]] = list(values.values)

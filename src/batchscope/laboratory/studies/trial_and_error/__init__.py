@@ -77,7 +77,7 @@ def _arm(question: StudyQuestion, batch_size: int, lr: float) -> Arm:
     return Arm(batch_size=batch_size, lr=lr, length=question.length)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def run(laboratory: Laboratory) -> None:
     """The grid; then what the advice asks for beyond it."""
     question, target = laboratory.question, laboratory.target
     laboratory.sweep(grid(question, laboratory.examples))
@@ -117,7 +117,7 @@ def _found(study: Study, best: SummaryRow, way: str, seeds: Sequence[Compared]) 
         f"with {way}, {study.metric} of the choice is worse by {with_interval(worse, _share)} than that of the grid's "
         f"best, batch size {count(best.batch_size)} at learning rate {number(best.lr)} ({_share(_MARGIN)} is allowed)"
     )
-    for said, holds, by, effect, rule in (
+    for statement, holds, by, effect, rule in (
         (
             "good values can be found by trial and error",
             _both(good, _at_most(cost, 1.0)),
@@ -134,7 +134,7 @@ def _found(study: Study, best: SummaryRow, way: str, seeds: Sequence[Compared]) 
         ),
     ):
         yield conclusion(
-            said,
+            statement,
             holds,
             f"{against}; {by}",
             source=f"{_SOURCE}; so if no worse by more than the margin and {rule}; seed by seed, 90 % t interval",
@@ -199,7 +199,7 @@ def _published(study: Study, runs: Sequence[StoredRun], best: SummaryRow | None,
         )
     )
     advice = advice_for(study.question, larger_is_better=study.larger_is_better)
-    said = (
+    phrase = (
         "The text gives advice without data, model or numbers. Here it is one fixed rule: it begins with "
         f"{number(advice.first_epochs)} epochs at batch size {count(advice.batch_sizes[0])}; epochs are doubled, up to "
         f"{number(advice.most_epochs)}, while that betters {study.metric} by more than {percent(advice.gain)}; then "
@@ -209,14 +209,14 @@ def _published(study: Study, runs: Sequence[StoredRun], best: SummaryRow | None,
         f"proportion to the batch. The grid is {plural(cells_of(study), 'run')} of {study.question.length} for each "
         "seed."
     )
-    return Section("published", "The advice beside this task", (Table(columns, rows), Text((said,), tone="note")))
+    return Section("published", "The advice beside this task", (Table(columns, rows), Text((phrase,), tone="note")))
 
 
 def _log(study: Study, way: str, followed: Followed) -> tuple[Text, Table]:
     """One line a trial: why it was made, and what came out; then the choice."""
     advice = advice_for(study.question, larger_is_better=study.larger_is_better)
     asked = (what_next((), advice), *followed.decisions)
-    columns = ("why", "batch size", "rate", "epochs", study.metric, "trained for")
+    columns = ("why", "batch size", "learning rate", "epochs", study.metric, "trained for")
     rows = [
         _line(study, way, f"{i}. {decision.reason}", trial)
         for i, (decision, trial) in enumerate(zip(asked, followed.trials, strict=False), 1)
@@ -241,7 +241,7 @@ def _line(study: Study, way: str, why: str, trial: TrialTraining | None) -> tupl
 
 
 def _choices(study: Study, ways: Ways) -> Table:
-    heads = ("rate", "seed", "trials", "all of them took", "batch size", "epochs", study.metric, "trained for")
+    heads = ("learning rate", "seed", "trials", "all of them took", "batch size", "epochs", study.metric, "trained for")
     rows: list[tuple[str, ...]] = []
     for way, own in ways.items():
         for seed, followed in own.items():
@@ -257,7 +257,7 @@ def _choices(study: Study, ways: Ways) -> Table:
         spent = sum(row.values.get("train_time_s") or 0.0 for row in cells)
         best = best_row(study, cells)
         if best is not None:
-            told = (count(best.batch_size), number(best.epochs), number(best.values.get(f"best_{study.metric}")))
+            details = (count(best.batch_size), number(best.epochs), number(best.values.get(f"best_{study.metric}")))
             seconds = duration(best.values.get("train_time_s"))
             rows.append(
                 (
@@ -265,11 +265,11 @@ def _choices(study: Study, ways: Ways) -> Table:
                     str(seed),
                     count(len(cells)),
                     duration(spent),
-                    *told,
+                    *details,
                     seconds,
                 )
             )
-    return Table(tuple(Column(head, numeric=head != "rate") for head in heads), tuple(rows))
+    return Table(tuple(Column(head, numeric=head != "learning rate") for head in heads), tuple(rows))
 
 
 def _share(value: float) -> str:
@@ -295,7 +295,7 @@ STUDY = NamedStudy(
     settings={**SHEN_SETTINGS, "hidden": 256},
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    run=run,
     conclude=conclude,
     sections=sections,
 )

@@ -194,5 +194,5 @@ def grid_best(study: Study, lr: float | None = None) -> SummaryRow | None:
 def best_row(study: Study, rows: Sequence[StudyRow]) -> StudyRow | None:
     """The run with the best value."""
     sign, name = -1.0 if study.larger_is_better else 1.0, f"best_{study.metric}"
-    known = [(sign * v, i) for i, row in enumerate(rows) if (v := row.values.get(name)) is not None]
-    return rows[min(known)[1]] if known else None
+    measured = [(sign * v, i) for i, row in enumerate(rows) if (v := row.values.get(name)) is not None]
+    return rows[min(measured)[1]] if measured else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .....report.blocks import Facts, Section, Text
 from .....wording import count, duration, number, plural, sentence
-from ...evidence import TaskResults
 from ...records import Claims
+from ...results import TaskResults
 
 _DEFINITIONS = (
     "One learning rate is the learning rate at which the smallest batch size is best, as in the published experiments: "
@@ -25,7 +25,7 @@ def build(claims: Claims, e: TaskResults) -> Section:
     spent = sum(row.values.get("train_time_s") or 0.0 for row in study.rows)
     pairs = (
         ("batch sizes", ", ".join(count(b) for b in plan.batch_sizes)),
-        ("rates", ", ".join(number(lr) for lr in plan.lrs)),
+        ("learning rates", ", ".join(number(lr) for lr in plan.lrs)),
         ("one learning rate", number(e.one_rate)),
         ("seeds", ", ".join(str(s) for s in plan.seeds)),
         ("a run", plural(plan.epochs, "epoch") if plan.epochs == int(plan.epochs) else f"{number(plan.epochs)} epochs"),

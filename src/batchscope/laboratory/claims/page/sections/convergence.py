@@ -12,11 +12,11 @@ from ....page.figures.against_size import against_size
 from ....page.figures.branch_curves import Branch, Up, branch_curves
 from ...comparisons import last, score_change
 from ...convergence import epochs_to_common_loss
-from ...evidence import Setting, TaskResults
 from ...records import Claims
+from ...results import Setting, TaskResults
 from ..drawing import course_at, over_seeds, plain, shade_of, two_series, with_shared_axis
-from ..text import changed, no_runs, note, theme_section, times_as
 from ..themes import THEMES
+from ..wording import changed, no_runs, note, theme_section, times_as
 
 _TEXTBOOKS = (
     "On the speed of learning the texts contradict each other: small batches are said to converge faster because "
@@ -44,7 +44,7 @@ def _curves(e: TaskResults) -> Figure | None:
     branches: list[Branch] = []
     for size, colour in shades.items():
         one, best = course_at(e, e.at_one_rate(size)), course_at(e, e.at_best(size))
-        if (known := one or best) is None:
+        if (measured := one or best) is None:
             continue
         means = {
             f"{name} {how}": c.mean[name]
@@ -53,7 +53,7 @@ def _curves(e: TaskResults) -> Figure | None:
             for name in losses
             if name in c.mean
         }
-        branches.append(Branch(label=f"batch size {count(size)}", course=replace(known, mean=means), colour=colour))
+        branches.append(Branch(label=f"batch size {count(size)}", course=replace(measured, mean=means), colour=colour))
     if not branches:
         return None
     ups = [Up(label=f"{plain(name)}, {words}", metric=f"{name} {how}") for name in losses for how, words in _HOW]
@@ -87,30 +87,32 @@ def _conclude(e: TaskResults) -> str:
 def _ends(e: TaskResults) -> str:
     """The training loss at the end, smallest and largest batch, at one learning rate and at best."""
     name = f"final_{e.train_loss}"
-    said: list[str] = []
+    phrases: list[str] = []
     for words, arm_of in (("at one learning rate", e.at_one_rate), ("at the best learning rates", e.at_best)):
         small, large = (over_seeds(e, arm_of(b), name).value for b in e.ends)
         if small is not None and large is not None:
-            said.append(f"{number(small)} against {number(large)} {words}")
-    if not said:
+            phrases.append(f"{number(small)} against {number(large)} {words}")
+    if not phrases:
         return ""
-    return f"At the end the training loss of batch sizes {count(e.ends[0])} and {count(e.ends[1])} is {joined(said)}."
+    return (
+        f"At the end the training loss of batch sizes {count(e.ends[0])} and {count(e.ends[1])} is {joined(phrases)}."
+    )
 
 
 def _speed(e: TaskResults) -> str:
     """Epochs to a common loss, largest against smallest batch, at one learning rate and at best."""
-    said: list[str] = []
+    phrases: list[str] = []
     for words, arms in (
         ("at one learning rate", map(e.at_one_rate, e.ends)),
         ("with each at its best learning rate", map(e.at_best, e.ends)),
     ):
         effect, _ = epochs_to_common_loss(e, *arms)
-        told = times_as(effect, "more", "fewer", "as many")
-        said += [f"{words} {told}"] if told else []
-    if not said:
+        detail = times_as(effect, "more", "fewer", "as many")
+        phrases += [f"{words} {detail}"] if detail else []
+    if not phrases:
         return ""
     head = f"Epochs to the same training loss at batch size {count(e.ends[1])}, over those at {count(e.ends[0])}"
-    return f"{head}: {'; '.join(said)}."
+    return f"{head}: {'; '.join(phrases)}."
 
 
 def _score(e: TaskResults) -> Figure | None:
@@ -125,11 +127,11 @@ def _score(e: TaskResults) -> Figure | None:
 
 
 def _against(e: TaskResults) -> str:
-    said: list[str] = []
+    phrases: list[str] = []
     for words, arm_of in (("at one learning rate", e.at_one_rate), ("with each at its best", e.at_best)):
         small, large = map(arm_of, e.ends)
-        said.append(f"{changed(score_change(e, small, large, 'final'))} {words}")
-    return ", and ".join(said)
+        phrases.append(f"{changed(score_change(e, small, large, 'final'))} {words}")
+    return ", and ".join(phrases)
 
 
 def _gap(e: TaskResults) -> Figure | None:
@@ -139,15 +141,15 @@ def _gap(e: TaskResults) -> Figure | None:
 
     series = two_series(e, gap)
     ends = [(series[i].values.get(e.ends[0]), series[i].values.get(e.ends[1])) for i in (0, 1)]
-    told = [
+    details = [
         f"{words} from {number(a.value)} at batch size {count(e.ends[0])} to {number(b.value)} at {count(e.ends[1])}"
         for words, (a, b) in zip(("at one learning rate it goes", "at the best learning rates"), ends, strict=True)
         if a is not None and b is not None
     ]
-    if not told:
+    if not details:
         return None
     what = f"training minus {plain(e.score.metric)}" if e.gap else f"{plain(e.loss or '')} minus training loss"
     caption = (
-        f"{sentence('; '.join(told))} A small gap with a bad training loss is underfitting, no good generalisation."
+        f"{sentence('; '.join(details))} A small gap with a bad training loss is underfitting, no good generalisation."
     )
     return against_size("gap", what, series, caption=caption, scale="spread", height=300)

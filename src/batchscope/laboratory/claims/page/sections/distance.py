@@ -12,13 +12,13 @@ from .....store.not_applicable import not_applicable
 from .....store.records import Estimate
 from .....wording import count, joined, number, times, with_interval
 from ....page.figures.against_size import Series, against_size
-from ...evidence import Setting, TaskResults
 from ...geometry import distance, sharpness_of
 from ...plan import FIXED
 from ...records import Claims
+from ...results import Setting, TaskResults
 from ..drawing import BEST_COLOUR, ONE_COLOUR, by_size, extent, named
-from ..text import no_runs, note, theme_section
 from ..themes import THEMES
+from ..wording import no_runs, note, theme_section
 
 _TEXTBOOKS = (
     "Small batches are said to explore more, and to end in flat minima that lie farther from where training began, "
@@ -64,12 +64,12 @@ def _distances(e: TaskResults) -> Figure | None:
     shown = [one for one in series if one.values]
     if not shown:
         return None
-    told = [
+    details = [
         f"from {number(one.values[min(one.values)].value)} to {number(one.values[max(one.values)].value)} ({one.label})"
         for one in shown
     ]
     caption = (
-        f"From batch size {count(sizes[0])} to {count(sizes[-1])} the distance goes {joined(told)}. What differs at "
+        f"From batch size {count(sizes[0])} to {count(sizes[-1])} the distance goes {joined(details)}. What differs at "
         "equal epochs and not at equal updates is the number of updates, not the batch."
     )
     return against_size("distances", "distance from the initial weights", shown, caption=caption, scale="from zero")
@@ -142,14 +142,14 @@ def _sharpness(e: TaskResults, name: str, title: str, of: Callable[[Mapping[str,
 
 
 def _steeper(e: TaskResults, of: Callable[[Mapping[str, Any]], float | None]) -> str:
-    told: list[str] = []
+    details: list[str] = []
     for words, _, _, arm_of in _settings(e):
         ratio = _ratio(e, arm_of, of)
         if ratio.value is not None:
-            told.append(f"{with_interval(ratio, times)} {words}")
-    if not told:
+            details.append(f"{with_interval(ratio, times)} {words}")
+    if not details:
         return "One point a seed."
-    return f"At batch size {count(e.ends[1])} over that at {count(e.ends[0])}: {', '.join(told)}. One point a seed."
+    return f"At batch size {count(e.ends[1])} over that at {count(e.ends[0])}: {', '.join(details)}. One point a seed."
 
 
 def _ratio(

@@ -15,13 +15,13 @@ from ....courses import Course
 from ....page.figures.against_size import Series, against_size
 from ....page.figures.branch_curves import Branch, Up, branch_curves
 from ....summary import Evaluation
-from ...evidence import Setting, TaskResults
 from ...lengths import patience_of, stopped
 from ...plan import FIXED, LONG
 from ...records import Claims
+from ...results import Setting, TaskResults
 from ..drawing import by_size, course_at, over_seeds, plain, shade_of
-from ..text import no_runs, theme_section
 from ..themes import THEMES
+from ..wording import no_runs, theme_section
 
 _TEXTBOOKS = (
     "Too few epochs are said to underfit and too many to overfit, so that training should stop where the validation "
@@ -133,16 +133,18 @@ def _rise(e: TaskResults, arm: Setting) -> Estimate:
 
 def _spared(e: TaskResults) -> str:
     """How much of the long runs early stopping would have made."""
-    told: list[str] = []
+    details: list[str] = []
     for arm in _arms(e):
         if _courses(e, arm):
             _, ends = _moments(e, arm)
             share = ends / e.plan.long_epochs
             made = "all of them" if share > 0.995 else f"{percent(share)} of them"
-            told.append(f"{made} at batch size {count(arm.batch_size)}")
-    if not told:
+            details.append(f"{made} at batch size {count(arm.batch_size)}")
+    if not details:
         return ""
-    return f"Of the {number(e.plan.long_epochs)} epochs of a long run, early stopping would have made {joined(told)}."
+    return (
+        f"Of the {number(e.plan.long_epochs)} epochs of a long run, early stopping would have made {joined(details)}."
+    )
 
 
 def _fixed(e: TaskResults) -> Figure | None:
@@ -154,11 +156,12 @@ def _fixed(e: TaskResults) -> Figure | None:
         return None
     updates = next(row.steps for row in e.rows(e.at_one_rate(min(steps), FIXED)))
     ends = [(found[min(found)].value, found[max(found)].value) for found in (epochs, steps)]
-    told = [f"from {number(a)} to {number(b)}" for a, b in ends]
+    details = [f"from {number(a)} to {number(b)}" for a, b in ends]
     caption = (
         f"From batch size {count(sizes[0])} to {count(sizes[-1])}, at learning rate {number(e.one_rate)}, the training "
-        f"loss at the end goes {told[0]} at {number(e.plan.epochs)} epochs each, and {told[1]} at {count(updates)} "
-        "updates each: what a large batch lacks at equal epochs are updates, as far as the second curve does not rise."
+        f"loss at the end goes {details[0]} at {number(e.plan.epochs)} epochs each, and {details[1]} at "
+        f"{count(updates)} updates each: what a large batch lacks at equal epochs are updates, as far as the second "
+        "curve does not rise."
     )
     series = (
         Series(label=f"{number(e.plan.epochs)} epochs each", colour="var(--series-0)", values=epochs),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from .....report.blocks import Judged, Section, Text, Verdicts
 from .....wording import count, number, percent, plural, sentence
 from ...comparisons import LOSS, TIME
-from ...evidence import TaskResults
 from ...records import Claims, Verdict
+from ...results import TaskResults
 
 
 def build(claims: Claims, e: TaskResults) -> Section:

@@ -10,10 +10,10 @@ from .....report.charts import LINE, batch_axis, layout, line, memory_axis, poin
 from .....store.records import Estimate
 from .....wording import bytes_, count, duration, number, with_interval
 from ....page.figures.against_size import Series, against_size
-from ...evidence import TaskResults
 from ...records import Claims
-from ..text import missing, note, theme_section
+from ...results import TaskResults
 from ..themes import THEMES
+from ..wording import missing, note, theme_section
 
 _TEXTBOOKS = (
     "The examples of a batch are computed side by side, so that a larger batch should use the hardware better: fewer "
@@ -44,11 +44,11 @@ def _around_median(values: list[float]) -> Estimate:
     spread = intervals.geometric_mean(values, "s")
     middle = median(values)
     low, high = spread.low, spread.high
-    known = low is not None and high is not None and low <= middle <= high
+    bounded = low is not None and high is not None and low <= middle <= high
     return Estimate(
         value=middle,
-        low=low if known else None,
-        high=high if known else None,
+        low=low if bounded else None,
+        high=high if bounded else None,
         n=len(values),
         unit="s",
         method="median of the rounds, the interval of their geometric mean",

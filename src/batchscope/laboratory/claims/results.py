@@ -94,7 +94,7 @@ class TaskResults:
     @cached_property
     def without(self) -> str:
         """The variant that has no batch normalisation: the task as it came, unless its model has some."""
-        return norm_variant("none") if self.noted("has-norm") else ""
+        return norm_variant("none") if self.measurement("has-norm") else ""
 
     @property
     def ends_at_one_rate(self) -> tuple[Setting, Setting]:
@@ -151,8 +151,10 @@ class TaskResults:
         if row.status == RunStatus.DIVERGED.value:
             return True
         course = self.course(row)
-        known = [v for e in course if math.isfinite(v := e.metrics.get(self.train_loss, math.nan))]
-        first, last = (known[0], course[-1].metrics.get(self.train_loss, math.nan)) if known else (math.nan, math.nan)
+        available = [v for e in course if math.isfinite(v := e.metrics.get(self.train_loss, math.nan))]
+        first, last = (
+            (available[0], course[-1].metrics.get(self.train_loss, math.nan)) if available else (math.nan, math.nan)
+        )
         return not last < first
 
     # --- metrics --------------------------------------------------------------------------------------------------
@@ -177,14 +179,14 @@ class TaskResults:
     @cached_property
     def loss(self) -> str | None:
         """The validation loss, or another loss that is not the test part's."""
-        known = [m for m in self.metrics if "loss" in m and not m.startswith(("test_", "train_"))]
-        return next((m for m in known if m.startswith("val")), known[0] if known else None)
+        available = [m for m in self.metrics if "loss" in m and not m.startswith(("test_", "train_"))]
+        return next((m for m in available if m.startswith("val")), available[0] if available else None)
 
     @cached_property
     def score(self) -> Quality:
         """A validation metric that is better when larger; where there is none, what choices are made by."""
-        known = (m for m in self.metrics if not m.startswith(("test_", "train_")) and larger_is_better(m))
-        name = next(known, None)
+        available = (m for m in self.metrics if not m.startswith(("test_", "train_")) and larger_is_better(m))
+        name = next(available, None)
         return Quality(name, 1) if name else self.metric
 
     @cached_property
@@ -193,8 +195,8 @@ class TaskResults:
         name = self.metric.metric.replace("val_", "test_", 1)
         if name in self.metrics and name.startswith("test_"):
             return Quality(name, self.metric.sign)
-        known = [m for m in self.metrics if m.startswith("test_")]
-        return next((Quality(m, 1 if larger_is_better(m) else -1) for m in known), None)
+        available = [m for m in self.metrics if m.startswith("test_")]
+        return next((Quality(m, 1 if larger_is_better(m) else -1) for m in available), None)
 
     @property
     def gap(self) -> str | None:
@@ -257,24 +259,24 @@ class TaskResults:
 
     def per_seed(self, arms: Sequence[Setting | None], name: str) -> dict[int, list[float]]:
         """For each seed that all arms have, their values in order."""
-        known = [self.values(arm, name) for arm in arms]
-        seeds = [seed for seed in (known[0] if known else {}) if all(seed in values for values in known)]
-        return {seed: [values[seed] for values in known] for seed in seeds}
+        available = [self.values(arm, name) for arm in arms]
+        seeds = [seed for seed in (available[0] if available else {}) if all(seed in values for values in available)]
+        return {seed: [values[seed] for values in available] for seed in seeds}
 
     # --- measurements ---------------------------------------------------------------------------------------------
 
-    def noted(self, name: str) -> Any:
-        """What was noted of a measurement, which may be why there is none; `None`: nothing."""
+    def measurement(self, name: str) -> Any:
+        """The record of a measurement, which may be why there is none; `None`: it was not made."""
         return self.study.measurements.get(name)
 
     def measured(self, name: str) -> Any:
         """A measurement; `None`: it was not made, or does not apply to the task."""
-        found = self.noted(name)
+        found = self.measurement(name)
         return None if not_applicable(found) is not None else found
 
     def why_not(self, name: str) -> str | None:
         """Why there is nothing to decide by: not measured in time, or not applicable."""
-        found = self.noted(name)
+        found = self.measurement(name)
         return "it was not measured before the budget was used up" if found is None else not_applicable(found)
 
     def step_ratios(self, size: int, other: int) -> list[float]:

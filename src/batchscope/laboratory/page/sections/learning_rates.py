@@ -104,10 +104,10 @@ def _conclude(study: Study, variant: str) -> str:
     arms = sorted((s for s in study.summary if s.best_lr and s.variant == variant), key=lambda s: s.batch_size)
     if not arms:
         return "At every learning rate a run diverged."
-    said = joined([f"{number(a.lr)} at batch size {count(a.batch_size)}" for a in arms])
+    phrase = joined([f"{number(a.lr)} at batch size {count(a.batch_size)}" for a in arms])
     return (
-        f"The best learning rate is {said}. A value is the mean over the seeds of {study.metric} at the best epoch of "
-        "each run."
+        f"The best learning rate is {phrase}. A value is the mean over the seeds of {study.metric} at the best epoch "
+        "of each run."
     )
 
 

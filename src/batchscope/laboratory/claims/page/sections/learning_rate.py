@@ -9,11 +9,11 @@ from .....wording import count, joined, number, with_interval
 from ....page.figures.against_size import against_size
 from ....records import SummaryRow
 from ...comparisons import score_change
-from ...evidence import TaskResults
 from ...records import Claims
+from ...results import TaskResults
 from ..drawing import over_seeds, plain, two_series
-from ..text import changed, no_runs, theme_section
 from ..themes import THEMES
+from ..wording import changed, no_runs, theme_section
 
 _TEXTBOOKS = (
     "A larger batch is said to bear, and to need, a larger learning rate; adjusted, the difference between batch "
@@ -99,17 +99,17 @@ def _conclude(e: TaskResults) -> str:
     arms = [arm for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None]
     if not arms:
         return "At every learning rate a run diverged."
-    told = joined([f"{number(arm.lr)} at batch size {count(arm.batch_size)}" for arm in arms])
-    said = [f"The best learning rate is {told}."]
+    detail = joined([f"{number(arm.lr)} at batch size {count(arm.batch_size)}" for arm in arms])
+    phrases = [f"The best learning rate is {detail}."]
     growth, many = arms[-1].lr / arms[0].lr, arms[-1].batch_size / arms[0].batch_size
     if many > 1:
-        said.append(
+        phrases.append(
             f"That is {number(growth)} times the learning rate for {number(many)} times the batch; in proportion it "
             f"would be {number(many)} times, by the square root {number(many**0.5)}."
         )
     edge = [count(arm.batch_size) for arm in arms if arm.lr in (e.plan.lrs[0], e.plan.lrs[-1])]
-    said += [f"At batch size {joined(edge)} it lies at the edge of the grid and is a bound only."] if edge else []
-    return " ".join(said)
+    phrases += [f"At batch size {joined(edge)} it lies at the edge of the grid and is a bound only."] if edge else []
+    return " ".join(phrases)
 
 
 def _left(e: TaskResults) -> Figure | None:
@@ -141,5 +141,5 @@ def _tuned(e: TaskResults) -> str:
         found.append((words, score_change(e, small, large, when)))
     if any(change.value is None for _, change in found):
         return ""
-    told = ", and ".join(f"{changed(change)} {words}" for words, change in found)
-    return f"The {plain(e.score.metric)} of batch size {count(e.ends[1])}, against {count(e.ends[0])}, is {told}."
+    detail = ", and ".join(f"{changed(change)} {words}" for words, change in found)
+    return f"The {plain(e.score.metric)} of batch size {count(e.ends[1])}, against {count(e.ends[0])}, is {detail}."

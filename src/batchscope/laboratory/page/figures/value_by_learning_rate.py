@@ -12,11 +12,11 @@ from ....wording import number
 from .branch_curves import outcome_axis
 from .whole_axis import whole_axis
 
-__all__ = ["RateSeries", "ValueChoice", "value_by_rate"]
+__all__ = ["LearningRateSeries", "ValueChoice", "value_by_learning_rate"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateSeries:
+class LearningRateSeries:
     """Arms that differ in their learning rate alone."""
 
     label: str
@@ -35,8 +35,8 @@ class ValueChoice:
     """Drawn from the minimum to the maximum, not logarithmic."""
 
 
-def value_by_rate(
-    name: str, title: str, series: Sequence[RateSeries], choices: Sequence[ValueChoice], caption: str
+def value_by_learning_rate(
+    name: str, title: str, series: Sequence[LearningRateSeries], choices: Sequence[ValueChoice], caption: str
 ) -> Figure:
     """The figure: means over the seeds, without intervals, which a table beside it has."""
     traces: list[Json] = []

@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 from batchscope.laboratory.claims.decide import decide
-from batchscope.laboratory.claims.evidence import TaskResults
 from batchscope.laboratory.claims.plan import FEW, FIXED, LONG, ClaimsPlan, trial_variant
 from batchscope.laboratory.claims.records import Claims
+from batchscope.laboratory.claims.results import TaskResults
 from batchscope.laboratory.records import EXAMPLES_OF_RUN, Length, Study, StudyQuestion
 from batchscope.laboratory.summary import row_of, summarise
 from batchscope.store.records import Environment, Row, RunConfig, RunResult, RunStatus, Target

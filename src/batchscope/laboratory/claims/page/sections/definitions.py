@@ -7,10 +7,10 @@ from typing import Any
 
 from .....report.blocks import Block, Column, Section, Table
 from .....wording import count, number
-from ...evidence import TaskResults
 from ...records import Claims
-from ..text import missing, theme_section
+from ...results import TaskResults
 from ..themes import THEMES
+from ..wording import missing, theme_section
 
 _TEXTBOOKS = (
     "The batch size is the number of examples behind one update; an epoch is one pass through the training set; and "
