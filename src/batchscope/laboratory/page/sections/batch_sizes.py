@@ -48,7 +48,7 @@ def build(study: Study, runs: Sequence[StoredRun]) -> Section:
 def _columns(study: Study) -> tuple[str, ...]:
     return (
         "batch size",
-        "best learning rate",
+        "learning rate",
         f"best {study.metric}",
         "at epoch",
         "well-trained epochs",
