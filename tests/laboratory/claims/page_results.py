@@ -13,6 +13,8 @@ from batchscope.laboratory.claims.records import Claims
 from batchscope.laboratory.claims.results import TaskResults
 from batchscope.laboratory.records import EXAMPLES_OF_RUN, Length, Study, StudyQuestion
 from batchscope.laboratory.summary import row_of, summarise
+from batchscope.report.blocks import Figure, Json, Section
+from batchscope.report.blocks import Row as Figures
 from batchscope.store.records import Environment, Row, RunConfig, RunResult, RunStatus, Target
 from batchscope.store.runs import StoredRun
 
@@ -204,3 +206,12 @@ def nothing() -> tuple[Claims, TaskResults]:
     """The budget was used up before anything was made."""
     study = study_of((), {})
     return decide(study, (), PLAN), TaskResults(study=study, runs={}, plan=PLAN)
+
+
+def figures_of(section: Section) -> dict[str, Figure]:
+    several = [block.figures if isinstance(block, Figures) else (block,) for block in section.blocks]
+    return {figure.name: figure for group in several for figure in group if isinstance(figure, Figure)}
+
+
+def points_of(trace: Json) -> dict[float, float]:
+    return dict(zip(trace["x"], trace["y"], strict=True))

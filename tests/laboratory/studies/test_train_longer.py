@@ -104,11 +104,11 @@ def test_what_is_not_reached_is_said(tmp_path: Path) -> None:
     assert finding_on(found, "as good as a small one").verdict == "not so"
 
 
-def test_the_ratio_of_epochs_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchscope.laboratory.studies.train_longer._MOST_TIMES", 2.0)
-    found = made(tmp_path, batch_sizes=(4, 20), seeds=(0, 1))
-    assert {row.epochs for row in found.rows} == {3.0, 6.0}
-    assert "6 epochs (the most, 2 times as many)" in finding_on(found, "as good as a small one").statement
+def test_the_ratio_of_epochs_has_a_limit(tmp_path: Path) -> None:
+    length = Length(unit="epochs", amount=1)
+    found = made(tmp_path, Bowl(examples=80), batch_sizes=(1, 80), seeds=(0,), length=length)
+    assert {row.epochs for row in found.rows} == {1.0, 64.0}
+    assert "64 epochs (the most, 64 times as many)" in finding_on(found, "as good as a small one").statement
 
 
 def test_the_page_has_the_published_numbers_and_the_courses(tmp_path: Path) -> None:
