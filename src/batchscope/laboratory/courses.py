@@ -82,7 +82,7 @@ def course_of(study: Study, runs: Sequence[StoredRun], arm: SummaryRow) -> Cours
 
 
 def phases(course: Course, metric: str, *, larger_is_better: bool = False) -> Phases | None:
-    """When a course is under-, well- and over-trained; `None` where its metric is not known.
+    """Phases in which a course is under-, well- and over-trained; `None` where its metric is not known.
 
     >>> values = (5.0, 3.0, 1.02, 1.0, 1.02, 2.0)
     >>> flat = {"val_loss": (0.0,) * 6}

@@ -56,7 +56,7 @@ CHANG_SETTINGS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Under what conditions numbers were published."""
+    """The conditions under which numbers were published."""
 
     who: str
     """Author and year."""
@@ -167,7 +167,7 @@ def conclusion(
 
 
 def differences(study: Study, runs: Sequence[StoredRun], setup: Setup) -> tuple[str, ...]:
-    """In what our set-up is another one than the published, one sentence each."""
+    """Differences of our set-up from the published one, one sentence each."""
     found: list[str] = []
     settings = next((run.config.settings for run in runs), {})
     if study.task in ("digits", "arrays"):
@@ -205,7 +205,7 @@ def published_section(
 
 
 def rate_and_size(batch_size: int, lr: float) -> str:
-    """How a setting is named in a table of values.
+    """A setting as tables of values name it.
 
     >>> rate_and_size(1024, 0.1)
     'batch size 1,024, learning rate 0.1'

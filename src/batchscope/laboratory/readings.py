@@ -53,11 +53,11 @@ class EndMetric:
 
     @property
     def margin(self) -> str:
-        """How far apart two values count as equally good, in words; fixed here, whatever the data."""
+        """Margin within which two values count as equally good, in words; fixed here, whatever the data."""
         return "0.01" if self._is_accuracy else "a tenth of it"
 
     def margin_at(self, value: float) -> float:
-        """The same as a number: one point of an accuracy, else a tenth of the value compared with.
+        """Margin as a number: one point of an accuracy, else a tenth of the value compared with.
 
         >>> EndMetric(name="test_accuracy", larger_is_better=True).margin_at(0.9)
         0.01

@@ -1,8 +1,8 @@
 """The records of a study: what is asked, what is run, what came out, in numbers only; no torch.
 
 A study trains a task in several *arms*, each of them one setting, and repeats every arm for several seeds. One run
-gives one `StudyRow`, one arm one `SummaryRow`. How runs are made is the business of `studying`, how rows and
-summaries follow from stored runs that of `study_rows`.
+gives one `StudyRow`, one arm one `SummaryRow`. How runs are made is the business of `engine`, how rows and
+summaries follow from stored runs that of `summary`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Verdict = Literal["so", "not so", "left open"]
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """When a run of a study is over."""
+    """Length of a run: when it is over."""
 
     unit: Literal["epochs", "steps", "seconds", "until-stopped"]
     amount: float
@@ -147,7 +147,7 @@ class Arm:
 
     @property
     def key(self) -> tuple[str, int, float]:
-        """What the rows of its runs have in common."""
+        """Variant, batch size and learning rate, which the rows of an arm have in common."""
         return self.variant, self.batch_size, self.lr
 
 
@@ -166,10 +166,10 @@ class StudyRow:
     status: str
     """A `RunStatus`; a run that diverged has no metrics: every value of them is `None`."""
     values: Mapping[str, float | None]
-    """`final_<metric>`, `best_<metric>` (at the best epoch by validation) and what `study_rows` derives."""
+    """`final_<metric>`, `best_<metric>` (at the best epoch by validation) and what `summary` derives."""
 
     def flat(self) -> dict[str, Any]:
-        """As a script reads it: one object without nesting; NaN and infinities are `null`."""
+        """The row as a script reads it: one object without nesting; NaN and infinities are `null`."""
         own = {name: getattr(self, name) for name in ROW_MEMBERS}
         return encode({**own, **self.values})
 
@@ -195,11 +195,11 @@ class SummaryRow:
 
     @property
     def key(self) -> tuple[str, int, float]:
-        """As `Arm.key`."""
+        """Variant, batch size and learning rate, as `Arm.key`."""
         return self.variant, self.batch_size, self.lr
 
     def flat(self) -> dict[str, Any]:
-        """As a script reads it: one object, whose measured members are estimates."""
+        """The summary row as a script reads it: one object, whose measured members are estimates."""
         own = {name: getattr(self, name) for name in SUMMARY_MEMBERS}
         return encode({**own, **self.estimates})
 
@@ -257,7 +257,7 @@ class Study:
         return {name[len(beginning) :]: data for name, data in found.items()}
 
     def examples_of(self, run: StoredRun) -> int:
-        """In the training set of a run, which a named study may have changed."""
+        """Examples in the training set of a run, which a named study may have changed."""
         return int(run.config.settings.get(EXAMPLES_OF_RUN, self.examples))
 
     def answer(self) -> dict[str, Any]:

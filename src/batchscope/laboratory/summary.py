@@ -113,7 +113,7 @@ def evaluation_at(course: Sequence[Evaluation], metric: str, level: float) -> Ev
 
 
 def row_of(run: StoredRun, metric: Target, examples: int, memory_bytes: float | None = None) -> StudyRow:
-    """One finished run in numbers.
+    """The row of one finished run.
 
     Args:
         run: with a result.
@@ -205,7 +205,7 @@ def roughness(values: Sequence[float | None]) -> float | None:
 
 
 def summarise(rows: Iterable[StudyRow], metric: Target) -> tuple[SummaryRow, ...]:
-    """One entry for each variant, batch size and learning rate, in the order in which they first come.
+    """Summary rows of each variant, batch size and learning rate, in the order in which they first come.
 
     The best learning rate of a batch size (and variant) is that with the best mean of `best_<metric>` over the seeds,
     among those at which no run diverged and as many seeds were run as at any.

@@ -54,12 +54,12 @@ def unmeasured(e: TaskResults, name: str) -> Outcome | None:
 
 
 def called(arm: Setting | None) -> str:
-    """As a reason names it."""
+    """An arm as reasons name it."""
     return "none" if arm is None else f"batch size {count(arm.batch_size)} at learning rate {number(arm.lr)}"
 
 
 def versus(arm: Setting | None, other: Setting | None) -> str:
-    """Two arms, the second compared with the first."""
+    """Two arms in words, the second compared with the first."""
     if arm is not None and other is not None and arm.lr == other.lr:
         return (
             f"batch size {count(other.batch_size)} against {count(arm.batch_size)}, both at learning rate "
@@ -78,7 +78,7 @@ def minimum_effect(e: TaskResults, quality: Quality, arm: Setting | None) -> flo
 def score_change(
     e: TaskResults, arm: Setting | None, other: Setting | None, when: str, quality: Quality | None = None
 ) -> Estimate:
-    """By how much `other` is better than `arm` in the score, or in another metric; `when` is `final` or `best`."""
+    """Paired difference, `other` minus `arm`, of the score, or in another metric; `when` is `final` or `best`."""
     asked = quality or e.score
 
     def value(row: StudyRow) -> float | None:
@@ -104,7 +104,7 @@ def better(e: TaskResults, quality: Quality) -> str:
 def gap_change(
     e: TaskResults, arm: Setting | None, other: Setting | None, when: Callable[[Sequence[Evaluation]], Evaluation]
 ) -> Estimate:
-    """By how much the generalisation gap of `other` is larger."""
+    """Paired difference of the generalisation gap, `other` minus `arm`."""
     return e.compared(arm, other, lambda row: e.gap_at(when(e.course(row))) if row.status != "diverged" else None)
 
 
@@ -125,7 +125,7 @@ def at(course: Sequence[Evaluation], share: float, *, until: int | None = None) 
 
 
 def log_roughness(course: Sequence[Evaluation], metric: str) -> float | None:
-    """How far the logarithm of a loss jumps about its course."""
+    """Roughness of the logarithm of a loss about its course."""
     return roughness([math.log(v) if (v := e.metrics.get(metric, 0.0)) > 0 else None for e in course[1:]])
 
 

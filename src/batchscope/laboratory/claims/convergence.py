@@ -184,7 +184,7 @@ def rough_per_update(e: TaskResults) -> Outcome:
 
 
 def _lost_share(e: TaskResults, batch_size: int) -> dict[int, float]:
-    """Over the learning rates of the grid, the share of each seed's runs that were lost."""
+    """Share of each seed's runs that diverged, over the learning rates of the grid."""
     found: dict[int, list[bool]] = {}
     for arm in e.arms(""):
         if arm.batch_size == batch_size:

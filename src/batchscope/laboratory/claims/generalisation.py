@@ -137,7 +137,7 @@ _NO_LONG = undecided("the long runs were not made before the budget was used up"
 
 
 def _too_few_underfit(e: TaskResults) -> Outcome:
-    """At a tenth of the epochs of the validation minimum both losses are above those at the minimum."""
+    """Both losses at a tenth of the epochs of the validation minimum, over those at the minimum."""
     arm = _long(e)
     if e.loss is None:
         return _NO_LOSS
@@ -226,7 +226,7 @@ def minimum_of(e: TaskResults, row: StudyRow, loss: str) -> float | None:
 
 
 def _never_converges(e: TaskResults) -> Outcome:
-    """In long runs the training loss ends well above its smallest value before."""
+    """Training loss at the end of long runs over its minimum before."""
     arm = _long(e)
     if not e.rows(arm):
         return _NO_LONG

@@ -27,7 +27,7 @@ def _last_row(e: TaskResults, row: StudyRow, kind: str) -> Mapping[str, Any] | N
 
 
 def distance(e: TaskResults, row: StudyRow, layer: str | None = None) -> float | None:
-    """From the initial weights at the end of a run."""
+    """Distance from the initial weights at the end of a run."""
     found = None if e.lost(row) else _last_row(e, row, "weights")
     if found is None:
         return None
@@ -83,7 +83,7 @@ def _in_every_layer(e: TaskResults) -> Outcome:
 
 
 def _best_lie_far(e: TaskResults) -> Outcome:
-    """Of all runs of the grid, the best tenth by validation against the median run, seed by seed."""
+    """Distance of the best tenth of the grid's runs by validation against the median run, seed by seed."""
     by_seed: dict[int, list[tuple[float, float]]] = {}
     for arm in e.arms(""):
         for row in e.rows(arm):
@@ -122,7 +122,7 @@ def _large_cannot_get_there(e: TaskResults) -> Outcome:
 
 
 def sharpness_of(e: TaskResults, arm: Setting) -> dict[int, Mapping[str, Any]]:
-    """What was measured at the end of an arm's runs, by seed."""
+    """Sharpness records at the end of an arm's runs, by seed."""
     names = {seed: sharpness_note(arm.batch_size, arm.lr, seed) for seed in e.plan.seeds}
     return {seed: found for seed, name in names.items() if (found := e.measurement(name)) is not None}
 
@@ -150,7 +150,7 @@ def _flatter(e: TaskResults) -> Outcome:
 
 
 def _eigenvalue(small: Mapping[int, Any], large: Mapping[int, Any]) -> str:
-    """The same of the largest Hessian eigenvalue, in words."""
+    """Ratio of the largest Hessian eigenvalues, in words."""
 
     def value(found: Mapping[str, Any]) -> float | None:
         return found["curvature"].get("sharpness", {}).get("value")
@@ -203,7 +203,7 @@ def _large_drifts_more(e: TaskResults) -> Outcome:
 
 
 def _drift_unsettles(e: TaskResults) -> Outcome:
-    """Over the runs of the grid of each seed, whether those that drift more are rougher."""
+    """Rank correlation of drift and roughness over each seed's runs of the grid."""
     if (why := _no_layer(e)) is not None:
         return why
     by_seed: dict[int, tuple[list[float], list[float]]] = {}

@@ -37,7 +37,7 @@ def _timed_sizes(e: TaskResults) -> list[int]:
 
 
 def _larger_is_faster(e: TaskResults) -> Outcome:
-    """From each batch size of the grid to the next: it depends on the size where only some steps do."""
+    """Speed from each batch size of the grid to the next: it depends on the size where only some are faster."""
     sizes = e.plan.batch_sizes
     steps = {
         f"from {count(a)} to {count(b)}": above(

@@ -102,7 +102,7 @@ def _less_order(e: TaskResults) -> Outcome:
 
 
 def _more_robust(e: TaskResults) -> Outcome:
-    """What the strongest disturbance of each kind costs, with it against without, seed by seed."""
+    """Cost of the strongest disturbance of each kind, with normalisation against without, seed by seed."""
     losses: dict[str, dict[str, dict[int, float]]] = {}
     runs: list[str] = []
     for where in _WITHOUT_AND_WITH:

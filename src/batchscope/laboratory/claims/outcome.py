@@ -108,7 +108,7 @@ def within(effect: Estimate, low: float, high: float, what: str, runs: Sequence[
 
 
 def exactly(holds: bool, value: float, what: str, *, unit: str = "", runs: Sequence[str] = ()) -> Outcome:
-    """What was counted or read, without any chance in it."""
+    """A verdict on what was counted or read, without any chance in it."""
     effect = Estimate(value=value, low=value, high=value, n=1, unit=unit, method="counted or read, without chance")
     verdict = Verdict.HELD if holds else Verdict.NOT_HELD
     return Outcome(

@@ -110,12 +110,12 @@ class ClaimsPlan:
 
     @property
     def norm_sizes(self) -> tuple[int, ...]:
-        """For batch normalisation."""
+        """Batch sizes of the runs with batch normalisation."""
         return (self.middle, self.largest) if len(self.batch_sizes) > 2 else self.batch_sizes
 
     @property
     def long_epochs(self) -> float:
-        """Of a run that is to go past its validation minimum."""
+        """Epochs of a run that is to go past its validation minimum."""
         return 5 * self.epochs
 
     def fixed_steps(self, examples: int) -> int:
@@ -136,12 +136,12 @@ class ClaimsPlan:
 
     @property
     def few_epochs(self) -> float:
-        """Of a run with little data."""
+        """Epochs of a run with little data."""
         return 2.5 * self.epochs
 
     @property
     def orders(self) -> int:
-        """Of the data, from the same weights."""
+        """Number of orders of the data that are trained on from the same weights."""
         return 2 * len(self.seeds)
 
     def steps(self, examples: int) -> Iterator[tuple[int, float]]:
@@ -160,7 +160,7 @@ class ClaimsPlan:
         yield from ((b, seeds * self.fixed_steps(examples)) for b in self.batch_sizes)
 
     def runs(self, examples: int) -> int:
-        """How many there are, trials apart, of which nobody knows the number."""
+        """Number of runs, trials apart, whose number nobody knows beforehand."""
         seeds, rates = len(self.seeds), len(self.lrs)
         grids = len(self.batch_sizes) + 2 * len(set(self.norm_sizes)) + len(self.few_sizes(examples))
         return seeds * (rates * grids + len(self.batch_sizes) + len(set(self.long_sizes))) + 2 * self.orders
@@ -218,7 +218,7 @@ def plan_for(
 
 
 def _sizes(examples: int, smallest: int) -> list[tuple[int, ...]]:
-    """From the widest range of batch sizes to the narrowest."""
+    """Choices of batch sizes, from the widest range to the narrowest."""
     largest = max(2 * smallest, min(_LARGEST, int(examples / _LARGEST_SHARE)))
     found: list[tuple[int, ...]] = []
     for first in (8, 16, 32, 64):

@@ -1,4 +1,4 @@
-"""What is said of a statement after measuring: a verdict, the number that decides, and the runs behind it."""
+"""Records of claims: a statement's verdict, the number that decides, and the runs behind it."""
 
 from __future__ import annotations
 

@@ -98,12 +98,12 @@ class TaskResults:
 
     @property
     def ends_at_one_rate(self) -> tuple[Setting, Setting]:
-        """Both at the same learning rate."""
+        """The smallest and the largest batch, both at the one learning rate."""
         return self.at_one_rate(self.plan.smallest), self.at_one_rate(self.plan.largest)
 
     @property
     def ends_at_best(self) -> tuple[Setting | None, Setting | None]:
-        """Each at its own best learning rate."""
+        """The smallest and the largest batch, each at its own best learning rate."""
         return self.at_best(self.plan.smallest), self.at_best(self.plan.largest)
 
     # --- rows -----------------------------------------------------------------------------------------------------
@@ -116,15 +116,15 @@ class TaskResults:
         return found
 
     def rows(self, arm: Setting | None) -> list[StudyRow]:
-        """Its runs by seed; none where there is no such arm."""
+        """Rows of an arm by seed; none where there is no such arm."""
         return [] if arm is None else self._rows.get(arm, [])
 
     def kept(self, arm: Setting | None) -> list[StudyRow]:
-        """Its runs that did not diverge."""
+        """Rows of an arm that did not diverge."""
         return [row for row in self.rows(arm) if row.status != RunStatus.DIVERGED.value]
 
     def arms(self, variant: str) -> list[Setting]:
-        """All of a variant, by batch size and learning rate."""
+        """All arms of a variant, by batch size and learning rate."""
         return sorted(arm for arm in self._rows if arm.variant == variant)
 
     def trials(self) -> list[Setting]:
@@ -132,7 +132,7 @@ class TaskResults:
         return sorted(arm for arm in self._rows if is_trial(arm.variant))
 
     def ids(self, *arms: Setting | None) -> tuple[str, ...]:
-        """Of the runs of some arms."""
+        """Ids of the runs of some arms."""
         return tuple(row.run for arm in arms for row in self.rows(arm))
 
     def values(self, arm: Setting | None, name: str) -> dict[int, float]:
@@ -161,14 +161,14 @@ class TaskResults:
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
-        """All that runs were evaluated by, the training part's among them."""
+        """Names of all metrics of the runs, the training part's among them."""
         run = next(iter(self.runs.values()), None)
         course = evaluations(run, self.study.examples) if run else []
         return tuple(course[0].metrics) if course else ()
 
     @property
     def metric(self) -> Quality:
-        """What choices are made by."""
+        """The metric that choices are made by."""
         return Quality(self.study.metric, 1 if self.study.larger_is_better else -1)
 
     @cached_property
@@ -205,7 +205,7 @@ class TaskResults:
         return train if train in self.metrics and self.score.metric.startswith("val_") else None
 
     def gap_at(self, e: Evaluation) -> float | None:
-        """How much better a run is on its training data, by the score, or by the loss where there is no other."""
+        """Gap of a run: how much better it is on its training data, by the score, else by the loss."""
         if self.gap is not None:
             return self.score.sign * (e.metrics[self.gap] - e.metrics[self.score.metric])
         if self.loss is None or self.train_loss == _RUNNING:
@@ -236,7 +236,7 @@ class TaskResults:
     def passages(
         self, arm: Setting | None, level: float, of: Callable[[Evaluation], float], metric: str | None = None
     ) -> dict[int, float]:
-        """Where each seed's run comes to a level of the training loss, or of another metric that falls."""
+        """First passage of each seed's run to a level of the training loss, or of another metric that falls."""
         name = metric or self.train_loss
         found: dict[int, float | None] = {}
         for row in self.rows(arm):
@@ -258,7 +258,7 @@ class TaskResults:
         return margin * max(best) if best and math.isfinite(max(best)) and max(best) > 0 else None
 
     def per_seed(self, arms: Sequence[Setting | None], name: str) -> dict[int, list[float]]:
-        """For each seed that all arms have, their values in order."""
+        """Values of several arms in order, for each seed that all have."""
         available = [self.values(arm, name) for arm in arms]
         seeds = [seed for seed in (available[0] if available else {}) if all(seed in values for values in available)]
         return {seed: [values[seed] for values in available] for seed in seeds}

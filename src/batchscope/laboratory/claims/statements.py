@@ -59,7 +59,7 @@ class Need(enum.StrEnum):
 
     @property
     def meaning(self) -> str:
-        """What is measured."""
+        """What the need measures, in words."""
         return _NEED_MEANING[self]
 
 
@@ -104,7 +104,7 @@ class Statement:
 
     @property
     def contradicted_by(self) -> tuple[str, ...]:
-        """Its pair and all others that say the opposite."""
+        """Ids of all statements that say the opposite, the pair among them."""
         return (*((self.pair,) if self.pair else ()), *self.also_against)
 
 

@@ -31,7 +31,7 @@ def _metric_of_targets(e: TaskResults) -> str:
 
 
 def seconds_against_largest(e: TaskResults, arm_of: Callable[[int], Setting | None]) -> dict[int, tuple[Estimate, str]]:
-    """For each batch size below the largest, its seconds to a common validation loss over the largest's."""
+    """Ratio of seconds to a common validation loss, each smaller batch size over the largest."""
     arms = {b: arm_of(b) for b in e.plan.batch_sizes}
     metric = _metric_of_targets(e)
     level = e.common_level(arms.values(), metric)

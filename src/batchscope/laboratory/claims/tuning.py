@@ -135,7 +135,7 @@ def _chosen(e: TaskResults) -> dict[int, tuple[TrialTraining, float]]:
 
 
 def _grid_seconds(e: TaskResults) -> float:
-    """Of one seed's runs of the grid."""
+    """Seconds of one seed's runs of the grid."""
     return sum(
         row.steps * (e.step_time_s(row.batch_size) or 0.0)
         for arm in e.arms("")

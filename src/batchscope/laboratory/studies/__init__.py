@@ -47,7 +47,7 @@ __all__ = ["named_study", "names"]
 
 
 def names() -> tuple[str, ...]:
-    """All named studies."""
+    """Names of all named studies."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 

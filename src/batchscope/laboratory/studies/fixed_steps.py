@@ -110,7 +110,7 @@ def _arms(study: Study) -> list[SummaryRow]:
 
 
 def _at_steps(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: str) -> _Read:
-    """At the end, where all have made as many steps."""
+    """Value at the end, where all have made as many steps."""
 
     def read(run: StoredRun) -> float | None:
         course = readings(study, run, name)
@@ -120,7 +120,7 @@ def _at_steps(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: st
 
 
 def _at_examples(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: str) -> _Read:
-    """When the arm has seen as many examples as the smallest batch has at its end."""
+    """Value when the arm has seen as many examples as the smallest batch has at its end."""
     steps = _examples(study) / arm.batch_size
 
     def read(run: StoredRun) -> float | None:
@@ -131,7 +131,7 @@ def _at_examples(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name:
 
 
 def _examples(study: Study) -> float:
-    """What the smallest batch has seen at its end."""
+    """Examples that the smallest batch has seen at its end."""
     return study.question.length.amount * _arms(study)[0].batch_size
 
 

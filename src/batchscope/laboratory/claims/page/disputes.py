@@ -39,7 +39,7 @@ class Contradiction:
 
     @property
     def title(self) -> str:
-        """As a question."""
+        """The contradiction as a question."""
         titles = (_TITLES[claim.id] for side in self.sides for claim in side if claim.id in _TITLES)
         return next(titles, " against ".join(_ids(side) for side in self.sides))
 
@@ -53,7 +53,7 @@ class Contradiction:
 
     @property
     def conclusion(self) -> str:
-        """How it ends on this task."""
+        """How the contradiction ends on this task."""
         one, other = self.sides
         verdicts = {claim.verdict for side in self.sides for claim in side}
         if (side := self.taken) is not None:
@@ -80,7 +80,7 @@ class Contradiction:
 
 
 def contradictions(claims: Claims) -> tuple[Contradiction, ...]:
-    """All of them, each statement with those that it contradicts, directly or through others."""
+    """All contradictions: each statement with those that it contradicts, directly or through others."""
     by_id = {claim.id: claim for claim in claims.claims}
     texts = statements()
     found: list[Contradiction] = []

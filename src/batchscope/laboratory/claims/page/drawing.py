@@ -96,7 +96,7 @@ def extent(values: Iterable[float | None]) -> Json:
 
 
 def with_shared_axis(figure: Figure, labels: Sequence[str]) -> Figure:
-    """The same vertical axis for some positions of the switch, so that they can be compared."""
+    """A figure with one vertical axis for some positions of the switch, so that they can be compared."""
     switches: list[Switch] = []
     layout = dict(figure.layout)
     for switch in figure.switches:

@@ -55,7 +55,7 @@ def against_size(
     format: Callable[[float], str] = number,
     height: int = 320,
 ) -> Figure:
-    """The figure.
+    """A figure of values against batch size.
 
     Args:
         name: unique on the page.

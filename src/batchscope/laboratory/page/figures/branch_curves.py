@@ -46,7 +46,7 @@ class Up:
 
 
 def metrics_up(study: Study, outcome: EndMetric, courses: Sequence[Course]) -> tuple[Up, ...]:
-    """What runs are compared by first, then its loss, what choices are made by, and the training part's."""
+    """Positions of the vertical axis: the metric that runs are compared by, its loss, the chosen one, the training part's."""
     loss = f"{outcome.name.partition('_')[0]}_loss"
     names = dict.fromkeys((outcome.name, loss, study.metric, "train_accuracy_eval", "train_loss_eval"))
     rising = {outcome.name: outcome.larger_is_better, study.metric: study.larger_is_better}
@@ -84,7 +84,7 @@ def branch_curves(
     logarithmic: bool = False,
     height: int = 400,
 ) -> Figure:
-    """The figure.
+    """A figure of branches along their training.
 
     Args:
         name: unique on the page.

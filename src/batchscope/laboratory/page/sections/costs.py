@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def build(study: Study, runs: Sequence[StoredRun]) -> Section:
-    """One figure for each that was measured."""
+    """The section: one figure for each quantity that was measured."""
     lines = lines_of(study)
     figures = [
         _figure(

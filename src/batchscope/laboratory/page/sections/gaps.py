@@ -29,7 +29,7 @@ _GAPS = (
 
 
 def build(study: Study, runs: Sequence[StoredRun]) -> Section:
-    """Both figures, as far as the task has the metrics."""
+    """The section: both figures, as far as the task has the metrics."""
     lines = lines_of(study)
     drawn = [_figure(lines, *gap) for gap in _GAPS if _has_value(lines, gap[0])]
     missing = [label for name, label, _ in _GAPS if not _has_value(lines, name)]

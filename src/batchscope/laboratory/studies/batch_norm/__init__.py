@@ -131,7 +131,7 @@ class _Trials:
         self._grid_summary = summarise(rows, laboratory.target)
 
     def _looks(self, variant: str) -> list[Any]:
-        """What watches the inputs of the layers."""
+        """Observers of the layers' inputs."""
         from ....probes.activation_drift import ActivationDrift
         from .measure import examples_to_watch
 
@@ -140,7 +140,7 @@ class _Trials:
         return [ActivationDrift(self.tasks[variant], self._watched["batch"])]
 
     def _orders(self) -> None:
-        """The same weights at the start, many orders of the examples."""
+        """Runs from the same weights with many orders of the examples."""
         from ....tasks.fixed_start import fixed_start
 
         question = self.laboratory.question
@@ -213,7 +213,7 @@ class _Trials:
         self._measure_once("refused", lambda: self._refused)
 
     def _one_example(self) -> None:
-        """Where batches of one can be trained on, what becomes of them; the grid may have them already."""
+        """Runs with batches of one example, where they can be trained on and the grid has none."""
         question = self.laboratory.question
         one_lr, smallest = self._one_rate(), min(question.batch_sizes)
         if self._refused or smallest == 1 or one_lr is None:

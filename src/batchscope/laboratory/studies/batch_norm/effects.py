@@ -72,7 +72,7 @@ def ghost(examples: int) -> str:
 
 
 def ghost_size(variant: str) -> int | None:
-    """How many examples the ghost batches of a variant have; `None` for a variant without them.
+    """Examples in the ghost batches of a variant; `None` for a variant without them.
 
     >>> ghost_size(ghost(16)), ghost_size(BEFORE)
     (16, None)
@@ -115,7 +115,7 @@ def best_of(study: Study, variant: str, batch_size: int) -> SummaryRow | None:
 
 
 def pairs(study: Study, variant: str = BEFORE, other: str = NONE) -> list[Pair]:
-    """For each batch size, the smallest first, the other variant and this one."""
+    """Pairs of the other variant and this one for each batch size, the smallest first."""
     found = ((best_of(study, other, size), best_of(study, variant, size)) for size in sizes_of(study))
     return [Pair(a, b) for a, b in found if a is not None and b is not None]
 
@@ -264,7 +264,7 @@ def higher(one: Tolerance, other: Tolerance) -> Estimate:
 
 
 def tolerances(study: Study, runs: Sequence[StoredRun], batch_size: int) -> dict[str, Tolerance]:
-    """For each variant, at which learning rates it works; the bar is the same for all, seed by seed.
+    """Tolerance of each variant: at which learning rates it works; the bar is the same for all, seed by seed.
 
     The gain of a run is how much better the metric is at its best epoch than at the start. The bar is a share of the
     largest gain of any variant and learning rate. Between two learning rates of the grid the gain is taken as straight
@@ -302,7 +302,7 @@ Gains = list[float | None]
 def _gains(
     study: Study, runs: Sequence[StoredRun], variant: str, batch_size: int, seed: int, lrs: Sequence[float]
 ) -> Gains | None:
-    """At each learning rate; `None` for one that diverged, and for the whole where a learning rate was not run."""
+    """Gains at each learning rate; `None` for one that diverged, and for all where a learning rate was not run."""
     by_id = {run.id: run for run in runs}
     rows = {r.lr: r for r in study.rows if (r.variant, r.batch_size, r.seed) == (variant, batch_size, seed)}
     if not set(lrs) <= rows.keys():
@@ -322,7 +322,7 @@ def _at(gain: float | None, bar: float) -> bool:
 
 
 def _width(logs: Sequence[float], gains: Sequence[float | None], bar: float) -> float:
-    """How much of the axis has a gain above the bar, on straight lines between neighbours."""
+    """Width of the axis with a gain above the bar, on straight lines between neighbours."""
     total = 0.0
     for (x, a), (y, b) in itertools.pairwise(zip(logs, gains, strict=True)):
         if a is None or b is None or max(a, b) < bar:
@@ -333,7 +333,7 @@ def _width(logs: Sequence[float], gains: Sequence[float | None], bar: float) -> 
 
 
 def worse_by(study: Study, value: float, other: float) -> float:
-    """By how much `other` is worse than `value`, as the metric is better."""
+    """Loss in a metric, `other` against `value`: above 0 where it is worse."""
     return value - other if study.larger_is_better else other - value
 
 

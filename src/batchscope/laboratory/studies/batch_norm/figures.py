@@ -60,7 +60,7 @@ _COLOURS = {NONE: "var(--series-0)", BEFORE: "var(--series-1)", AFTER: "var(--se
 
 
 def colour_of(variant: str) -> str:
-    """The same for a variant in every figure."""
+    """Colour of a variant, the same in every figure."""
     return _COLOURS.get(variant, "var(--series-3)")
 
 

@@ -55,7 +55,7 @@ IOFFE = Setup(
 
 
 def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
-    """All parts, or the published values and the reason where normalisation cannot be configured."""
+    """All sections, or the published values and the reason where normalisation cannot be configured."""
     if (reason := not_applicable(study.measurements.get(NORMALISED))) is not None:
         why = Text(
             (f"Batch normalisation cannot be configured in this model: {reason}. The task was trained as it came.",)
@@ -75,7 +75,7 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
 
 
 def _values(study: Study, runs: Sequence[StoredRun]) -> list[Value]:
-    """One row a published number."""
+    """Published numbers beside ours, one row each."""
     pair, small, ghost = middle_pair(study), pairs(study)[:1], ghost_variant(study)
     fewer = epochs_to_common_loss(study, runs, pair) if pair else None
     tolerated = tolerances(study, runs, focus(study))

@@ -39,7 +39,7 @@ _MORE = "the published distance is one curve, whose batch size is not stated; th
 
 
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
-    """The grid."""
+    """Every batch size at every learning rate."""
     needs_several_sizes("distance", question)
     return grid(question, examples)
 
@@ -90,7 +90,7 @@ def _count_weights(laboratory: Laboratory, kept: Sequence[tuple[Arm, StoredRun]]
 
 
 def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
-    """Shen's conclusions."""
+    """Shen's conclusions, each with its numbers."""
     return travel_findings(study, runs)
 
 
@@ -246,7 +246,7 @@ def _weights(study: Study) -> list[Section]:
 
 
 def _moment(moment: Mapping[str, Any]) -> dict[str, str]:
-    """How a moment is named."""
+    """Names of a moment in figures and tables."""
     if moment["lr"] is None:
         return {"label": "before training", "short": "before training", "head": "before training", "rate": ""}
     size, rate = count(moment["batch_size"]), number(moment["lr"])

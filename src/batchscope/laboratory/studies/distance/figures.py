@@ -58,7 +58,7 @@ class Traveller(NamedTuple):
 
     @property
     def branch(self) -> Branch:
-        """As a curve."""
+        """The arm as a curve."""
         return Branch(label=self.label, course=self.course, colour=self.colour, dash=self.dash)
 
 
@@ -106,7 +106,7 @@ def by_epoch_figure(
 
 
 def _ends(drawn: Sequence[Traveller]) -> Iterator[str]:
-    """How far the largest batch gets against the smallest, learning rate by learning rate."""
+    """Distance of the largest batch against the smallest, learning rate by learning rate, in words."""
     for lr in sorted({one.arm.lr for one in drawn}):
         own = [one for one in drawn if one.arm.lr == lr]
         first, last = own[0], own[-1]
@@ -122,7 +122,7 @@ def _ends(drawn: Sequence[Traveller]) -> Iterator[str]:
 
 
 def by_step_figure(study: Study, drawn: Sequence[Traveller], name: str = "distance-by-step") -> Figure:
-    """The same against the logarithm of the step, where batch sizes are compared after as many updates."""
+    """Distance against the logarithm of the step, where batch sizes are compared after as many updates."""
     figure = branch_curves(
         name,
         [one.branch for one in drawn],

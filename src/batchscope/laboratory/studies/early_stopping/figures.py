@@ -141,7 +141,7 @@ def trade_off(study: Study, found: Mapping[Rule, Replayed], last: Replayed, test
 
 
 def _bars(found: Sequence[Estimate | None]) -> tuple[list[float], list[float]]:
-    """How far intervals reach below and above their values, in per cent."""
+    """Error bars: how far intervals reach below and above their values, in per cent."""
     below = [_percent(e.value) - _percent(e.low) if e and e.low is not None else 0.0 for e in found]
     above = [_percent(e.high) - _percent(e.value) if e and e.high is not None else 0.0 for e in found]
     return below, above

@@ -186,7 +186,7 @@ def replayed(study: Study, curves: Sequence[Curve], picker: Picker) -> Replayed 
 
 
 def worse_by(study: Study, curves: Sequence[Curve], picker: Picker, than: Picker) -> Estimate:
-    """By how much one rule's weights are worse on the test part than another's, as a share of the other's metric.
+    """Loss on the test part, one rule's weights against another's, as a share of the other's metric.
 
     Seed by seed, the means over a seed's runs are compared. No value where the task has no test part, or a rule does
     not apply.

@@ -1,4 +1,4 @@
-"""Which stopping rules are replayed on a study's runs, and which of them conclusions are drawn by. Numbers only."""
+"""Stopping rules that are replayed on a study's runs, and those that conclusions are drawn by. Numbers only."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
 
 
 def _pair_sizes(question: StudyQuestion) -> list[int]:
-    """All but the largest, which is trained with; that one, if it is alone."""
+    """Batch sizes of the pairs: all but the largest, which is trained with; that one, if it is alone."""
     sizes = sorted(question.batch_sizes)
     return sizes[:-1] or sizes
 

@@ -140,7 +140,7 @@ class Pairs:
 
     @property
     def median_outside(self) -> float | None:
-        """Of the share of `g` that is not in the plane of the two steps."""
+        """Median of the share of `g` that is not in the plane of the two steps."""
         measured = [value for value in self.columns["outside"] if value is not None]
         return median(measured) if measured else None
 

@@ -44,7 +44,7 @@ class Scaling:
 
     @property
     def linear(self) -> bool | None:
-        """Whether it is nearer to linear scaling than to the square root; `None`: it is open."""
+        """Whether the exponent is nearer to linear scaling than to the square root; `None`: it is open."""
         return self._bounded(is_above(self.exponent, _HALFWAY))
 
     def at_end(self, batch_size: int, rates: Sequence[float]) -> bool:

@@ -135,7 +135,7 @@ def straightness_figure(study: Study, runs: Sequence[StoredRun]) -> Figure | Non
 
 
 def straightness_of(run: StoredRun) -> float | None:
-    """Over all epochs of a run: the sum of distances over the sum of path lengths; `None`: no epoch was measured."""
+    """Straightness over all epochs of a run: sum of distances over sum of path lengths; `None`: not measured."""
     rows = [row for row in run.rows if row.get("kind") == "epoch_updates" and row.get("sum_of_norms")]
     path = math.fsum(row["sum_of_norms"] for row in rows)
     return math.fsum(row["norm_of_sum"] for row in rows) / path if path else None

@@ -1,4 +1,4 @@
-"""What was noted of the spread of batch gradients about the full gradient, by moment of a study. Numbers only."""
+"""Measured spread of batch gradients about the full gradient, by moment of a study. Numbers only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOMENTS: Mapping[str, str] = {"start": "at the start", "end": "where a mini-batc
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Of the gradient of a batch of one size, drawn at random."""
+    """Spread of the gradient of a batch of one size, drawn at random."""
 
     variance: Estimate
     """Mean squared distance from the gradient over the sample."""
@@ -29,7 +29,7 @@ class Spread:
 
 
 def measurement_name(moment: str) -> str:
-    """Under which name a study notes the measurement."""
+    """Name of the measurement at a moment."""
     return note_name("gradients", moment)
 
 
@@ -40,7 +40,7 @@ def refusal_of(study: Study) -> str | None:
 
 
 def spread_of(study: Study, moment: str) -> dict[int, Spread]:
-    """By batch size; empty where it was not measured."""
+    """Spread by batch size; empty where it was not measured."""
     stored: Mapping[str, Any] = study.measurements.get(measurement_name(moment)) or {}
     return {record["batch_size"]: _spread(record) for record in stored.get("records", ())}
 

@@ -17,7 +17,7 @@ _TENFOLD = 10.0
 
 
 class RecoveryPlan(NamedTuple):
-    """What a question asks for."""
+    """Settings that the runs of a question follow from."""
 
     small: int
     large: int

@@ -43,7 +43,7 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
 
 
 def _roles(study: Study) -> Iterator[tuple[str, str, float, SummaryRow]]:
-    """Each branch that was run: its name, what was published of it, after how many epochs it began, its arm."""
+    """Branches that were run: name, what was published of it, after how many epochs it began, arm."""
     plan = plan_of(study.question)
     roles = [(f"batch size {plan.small:,} from scratch", "scratch", 0.0, arm_of(study, plan.small, plan.lr))]
     for after in (plan.early, plan.late):

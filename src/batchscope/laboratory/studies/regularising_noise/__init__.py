@@ -279,12 +279,12 @@ def _row(
 
 
 def _best(study: Study) -> list[SummaryRow]:
-    """Each batch size at its best learning rate."""
+    """Arms of each batch size at its best learning rate."""
     return sorted((s for s in study.summary if s.best_lr), key=lambda s: s.batch_size)
 
 
 def _courses(study: Study, runs: Sequence[StoredRun], arms: Sequence[SummaryRow]) -> Courses:
-    """By arm and seed."""
+    """Courses by arm and seed."""
     found = {run.id: run for run in runs}
     return {
         arm.key: {

@@ -1,7 +1,7 @@
 """Runs compared where they fit their training data equally well, so that more or fewer updates are no explanation.
 
 Runs are compared at the first passage of a level by their training loss, in evaluation mode
-(`study_rows.evaluation_at`). The level is one that all runs reach. Numbers only.
+(`summary.evaluation_at`). The level is one that all runs reach. Numbers only.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def at_equal_loss(study: Study, courses: Courses, level: float) -> Figure:
 
 
 def _values(study: Study, courses: Sequence[Sequence[Evaluation]], loss: float) -> list[float]:
-    """Of all seeds, or of none: a mean over changing seeds would jump."""
+    """Mean over all seeds, or none: a mean over changing seeds would jump."""
     found = [
         at.metrics[study.metric] for course in courses if (at := evaluation_at(course, TRAINING_LOSS, loss)) is not None
     ]

@@ -23,7 +23,7 @@ __all__ = ["STUDY"]
 
 
 def run(laboratory: Laboratory) -> None:
-    """Both grids, watched."""
+    """Both optimizers' grids, with the distance from the initial weights."""
     from ....probes.distance import DistanceFromInit
     from .measure import make_adam, make_sgd
 

@@ -80,7 +80,7 @@ def _values(study: Study, runs: Sequence[StoredRun], pairs: Sequence[Pair]) -> l
 
 
 def _drawn(pairs: Sequence[Pair]) -> list[tuple[SummaryRow, Literal["solid", "dash"]]]:
-    """Each arm once: solid at its best learning rate, dashed where it is only the usual one."""
+    """Arms that are drawn, each once: solid at its best learning rate, dashed where it is only the usual one."""
     found: dict[tuple[str, int, float], tuple[SummaryRow, Literal["solid", "dash"]]] = {}
     for pair in pairs:
         for arm in (pair.sgd, pair.adam):

@@ -63,7 +63,7 @@ _PUBLISHED = Setup(
 
 
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
-    """The grid."""
+    """Every batch size at every learning rate."""
     needs_several_sizes("sharp_minima", question)
     return grid(question, examples)
 

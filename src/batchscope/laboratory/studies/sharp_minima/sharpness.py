@@ -85,7 +85,7 @@ MEASURES = (*BOXES, EIGENVALUE, TRACE)
 
 
 def measurement_name(kind: SharpnessKind, run: str) -> str:
-    """Under what name a measurement is noted."""
+    """Name of a run's measurement."""
     return note_name(_NOTES, f"{kind}-{run}")
 
 
@@ -154,13 +154,13 @@ def ratio_of(study: Study, comparison: SizePair, measure: Measure) -> Estimate:
 
 
 def gradient_norms(study: Study, arm: SummaryRow) -> list[float]:
-    """Of the full gradient where the Hessian was taken: not small where the weights are no stationary point."""
+    """Norms of the full gradient where the Hessian was taken: not small where the weights are no stationary point."""
     stored = (study.measurements.get(measurement_name("curvature", row.run)) for row in runs_of(study, arm))
     return [one["gradient_norm"] for one in stored if one is not None and "gradient_norm" in one]
 
 
 def late_change(study: Study, run: StoredRun) -> float | None:
-    """By which share the training loss in evaluation mode changed over the last tenth of a run."""
+    """Relative change of the training loss in evaluation mode over the last tenth of a run."""
     course = [
         (e.epoch, loss)
         for e in evaluations(run, study.examples_of(run))

@@ -64,7 +64,7 @@ def _far(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large: Summ
 
 
 def _length_words(study: Study, large: SummaryRow) -> str:
-    """How long a longer run is."""
+    """Length of a longer run, in words."""
     smallest = min(study.question.batch_sizes)
     cut = large.batch_size / smallest > MOST_TIMES
     steps = f"the most, {MOST_TIMES:g} times as many" if cut else "as many steps"

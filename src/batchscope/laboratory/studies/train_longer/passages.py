@@ -1,4 +1,4 @@
-"""When a longer training first comes to where the smallest batch ended, in quality and in distance. Numbers only."""
+"""Passages of a longer training to where the smallest batch ended, in quality and in distance. Numbers only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AS_FAR = 0.9
 
 
 class _Passage(NamedTuple):
-    """When runs first come to a value."""
+    """First passage of runs to a value."""
 
     epochs: Estimate
     """Over the seeds that come there."""
@@ -53,7 +53,7 @@ class _Passage(NamedTuple):
 
     @property
     def cell(self) -> str:
-        """The same in a table whose head says that it is an epoch."""
+        """The passage in a table whose head says that it is an epoch."""
         if not self.seeds:
             return f"not within {number(self.within)}" if self.of else ""
         some = "" if self.seeds == self.of else f" in {self.seeds} of {plural(self.of, 'seed')}"
@@ -89,7 +89,7 @@ def distance_ratio(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, sma
 
 
 def as_good_passage(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, small: SummaryRow) -> _Passage:
-    """When runs first are where the smallest batch ended, up to the margin."""
+    """First passage to where the smallest batch ended, up to the margin."""
     outcome = end_metric_of(study)
     sign = -1.0 if outcome.larger_is_better else 1.0
     _, ends = ends_of(study, runs, small, outcome.name)
@@ -98,7 +98,7 @@ def as_good_passage(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, sm
 
 
 def as_far_passage(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, small: SummaryRow) -> _Passage:
-    """When runs first are as far as counts."""
+    """First passage to the distance that counts as as far."""
     _, ends = ends_of(study, runs, small, DISTANCE)
     targets = {seed: AS_FAR * value for seed, value in ends.items()}
     return _passage(study, runs, arm, DISTANCE, targets, rising=True)
@@ -107,7 +107,7 @@ def as_far_passage(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, sma
 def _passage(
     study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: str, targets: Mapping[int, float], *, rising: bool
 ) -> _Passage:
-    """When each seed's run first comes to its target."""
+    """First passages of each seed's run to its target."""
     by_id = {run.id: run for run in runs}
     found: list[float | None] = []
     for row in runs_of(study, arm):

@@ -213,7 +213,7 @@ def _published(study: Study, runs: Sequence[StoredRun], best: SummaryRow | None,
 
 
 def _log(study: Study, way: str, followed: Followed) -> tuple[Text, Table]:
-    """One line a trial: why it was made, and what came out; then the choice."""
+    """Log of the trials, a line each: why it was made, and what came out; then the choice."""
     advice = advice_for(study.question, larger_is_better=study.larger_is_better)
     asked = (what_next((), advice), *followed.decisions)
     columns = ("why", "batch size", "learning rate", "epochs", study.metric, "trained for")

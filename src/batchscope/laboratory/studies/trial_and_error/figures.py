@@ -16,7 +16,7 @@ _COLOURS = ("var(--series-1)", "var(--series-2)")
 
 
 def trial_path(study: Study, ways: Mapping[str, Followed], grid: Sequence[StudyRow], seed: int) -> Figure:
-    """Each trial at its training time and its best value, in order; the grid's whole runs beside it."""
+    """Path of the trials, each at its training time and its best value; the grid's whole runs beside it."""
     name = f"best_{study.metric}"
     measured = [row for row in grid if row.values.get(name) is not None]
     x = [row.values.get("train_time_s") or 0.0 for row in measured]

@@ -224,7 +224,7 @@ def _as_good(
 
 
 def _gain(advice: Advice, before: TrialTraining, trial: TrialTraining) -> float | None:
-    """How much better a trial is than one before it, as a share; `None`: it diverged."""
+    """Gain of a trial over one before it, as a share; `None`: it diverged."""
     if trial.value is None or before.value is None:
         return None
     better = (trial.value - before.value) * (1.0 if advice.larger_is_better else -1.0)

@@ -68,7 +68,7 @@ def _variance(records: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _falls(records: object) -> str:
-    """How the variance goes from the smallest batch size to the largest."""
+    """The fall of the variance from the smallest batch size to the largest, in words."""
     if not isinstance(records, list):
         return ""
     found = _read(records, "variance")

@@ -67,7 +67,7 @@ def _map(e: TaskResults) -> Figure | None:
 
 
 def _crosses(places: list[tuple[str, str]]) -> list[Json]:
-    """On the cells in which a seed diverged."""
+    """Crosses on the cells in which a seed diverged."""
     if not places:
         return []
     drawn = points([0.0] * len(places), [0.0] * len(places), [], mark="cross", colour=CURRENT)

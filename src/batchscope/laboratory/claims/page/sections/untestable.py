@@ -16,7 +16,7 @@ _INTRODUCTION = (
 
 
 def build(claims: Claims, e: TaskResults) -> Section:
-    """All of them, folded."""
+    """All statements that cannot be tested, folded."""
     del e
     own = claims_of(claims, UNTESTABLE)
     listed = Verdicts(judged(own, compared=False), plural(len(own), "statement"))
