@@ -1,6 +1,7 @@
 """How a number decides a statement: rules fixed beforehand, the same for all.
 
-A statement says that some effect lies above a bound (a ratio above 1, a difference above 0). Its 90 % interval decides:
+A statement says that some effect lies above a bound (a ratio above 1, a difference above 0). Its 90 % confidence
+interval decides:
 
     not held    the whole interval lies below `bound + minimum`, the smallest effect that would count
     held        otherwise, if the whole interval lies above `bound`

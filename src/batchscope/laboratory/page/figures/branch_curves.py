@@ -46,7 +46,7 @@ class Up:
 
 
 def metrics_up(study: Study, outcome: EndMetric, courses: Sequence[Course]) -> tuple[Up, ...]:
-    """Positions of the vertical axis: the metric that runs are compared by, its loss, the chosen one, the training part's."""
+    """Positions of the vertical axis: the compared metric, its loss, the chosen one, the training part's."""
     loss = f"{outcome.name.partition('_')[0]}_loss"
     names = dict.fromkeys((outcome.name, loss, study.metric, "train_accuracy_eval", "train_loss_eval"))
     rising = {outcome.name: outcome.larger_is_better, study.metric: study.larger_is_better}

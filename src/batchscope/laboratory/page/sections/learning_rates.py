@@ -131,7 +131,7 @@ def _against_rate(study: Study) -> Figure:
         log_axis([s.lr for s in study.summary], title="learning rate (log scale)"), metric_axis(drawn), height=400
     )
     caption = (
-        "Bars are 90 % intervals of the mean over the seeds. Learning rates at which a seed diverged are left out."
+        "Bars are 90 % t intervals of the mean over the seeds. Learning rates at which a seed diverged are left out."
     )
     return Figure("against-rate", f"best {study.metric}", tuple(traces), frame, caption, keys)
 

@@ -112,7 +112,8 @@ def best_figure(study: Study) -> Figure | None:
     phrase = joined([f"{variant} at batch size {count(size)}" for size, (_, variant) in sorted(winners.items())])
     frame = layout(batch_axis(sizes_of(study)), _in_sight(values, study.larger_is_better), height=340)
     caption = (
-        f"Each variant at its best learning rate, means over the seeds with 90 % intervals. The best mean has {phrase}."
+        "Each variant at its best learning rate, means over the seeds with 90 % t intervals. The best mean has "
+        f"{phrase}."
     )
     return Figure("norm-best", f"best {study.metric}", tuple(traces), frame, caption, _keys(variants_of(study)))
 

@@ -169,7 +169,7 @@ def _conclude(found: Mapping[Rule, Replayed], last: Replayed) -> str:
     ends = [ordered[0], ordered[-1]]
     phrase = joined([f"{rule} spends {percent(o.spent.value)} of the epochs and loses {_loss(o)}" for rule, o in ends])
     return (
-        f"{phrase}; the last epoch loses {_loss(last)}. Left and below is better. Bars are 90 % intervals over the "
+        f"{phrase}; the last epoch loses {_loss(last)}. Left and below is better. Bars are 90 % t intervals over the "
         "seeds, cut where they leave the chart; numbers in the key are the rules of a class, the fastest first."
     )
 

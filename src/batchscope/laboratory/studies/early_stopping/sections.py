@@ -138,7 +138,7 @@ def _note(
     study: Study, curves: Sequence[Curve], rules: Sequence[Rule], found: Mapping[Rule, Replayed], test: str | None
 ) -> str:
     phrases = [
-        "every value is a mean over the batch sizes, then over the seeds, the last column with a 90 % interval over "
+        "every value is a mean over the batch sizes, then over the seeds, the last column with a 90 % t interval over "
         f"the seeds; in brackets is the share of the long run; weights are those of the best {study.metric} up to the "
         "stop",
         "GL stops when the validation loss is so many per cent above its minimum, PQ when that exceeds so many times "

@@ -25,7 +25,7 @@ __all__ = ["STUDY"]
 
 _SOURCE = "Shen 2018, arrow figure and the hypothesis of gradient competition"
 _CHANG = "Chang and Pathak 2020, average size of batch updates"
-_RULE = "pairs drawn independently; 90 % intervals over the pairs"
+_RULE = "pairs drawn independently; 90 % confidence intervals over the pairs"
 _PIECE = 25
 """Pairs that are kept together."""
 _SEEDS_APART = 1_000_003

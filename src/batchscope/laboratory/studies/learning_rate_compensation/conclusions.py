@@ -57,8 +57,8 @@ def _of_shen(study: Study) -> Iterator[Finding]:
         "ten times the learning rate wins back the accuracy that a large batch loses at the same learning rate",
         holds,
         by,
-        source="Shen 2018, figures with the tenfold learning rate (A2); 90 % interval of Fieller over the seeds for "
-        f"the share won back; {_WON_BACK:g} and more counts as won back",
+        source="Shen 2018, figures with the tenfold learning rate (A2); 90 % confidence interval of Fieller over the "
+        f"seeds for the share won back; {_WON_BACK:g} and more counts as won back",
         effect=share,
         runs=_ids(study, *cells),
     )
@@ -120,8 +120,8 @@ def _remaining(study: Study) -> Iterator[Finding]:
             f"at learning rate {number(min(study.question.lrs))} for both, the best {study.metric} changes by "
             f"{with_interval(difference_at_one_lr(study))}; with their own learning rates {with_interval(share)} times "
             "as much is left",
-            source="Chang and Pathak 2020 (0.395 against 0.344 at one learning rate); 90 % interval of Fieller over "
-            f"the seeds; most is gone if less than {_MOST:g} is left",
+            source="Chang and Pathak 2020 (0.395 against 0.344 at one learning rate); 90 % confidence interval of "
+            f"Fieller over the seeds; most is gone if less than {_MOST:g} is left",
             effect=share,
         )
 

@@ -157,7 +157,7 @@ def own_rates_figure(study: Study, at_one_rate: Estimate | None) -> Figure | Non
     at_one = f"by {with_interval(at_one_rate)} at learning rate {number(low)}, " if at_one_rate is not None else ""
     phrase = (
         f"From batch size {count(own[0].batch_size)} to {count(own[-1].batch_size)}, the best {study.metric} changes "
-        f"{at_one}by {with_interval(left)} with each at its best learning rate. Bars are 90 % intervals of the mean "
+        f"{at_one}by {with_interval(left)} with each at its best learning rate. Bars are 90 % t intervals of the mean "
         "over the seeds; all learning rates and sizes stand further down, as a map."
     )
     series = [

@@ -216,7 +216,7 @@ def _varies(study: Study) -> Iterator[Finding]:
         if phrases
         else f"the spread of gradients is not measured: {refusal_of(study) or 'no time was left'}",
         source="common account of mini-batches; mean squared distance of drawn batches from the full gradient, "
-        "Student's 90 % interval; less if the intervals do not meet; for plain SGD, the update's variance is the "
+        "Student's 90 % t interval; less if the intervals do not meet; for plain SGD, the update's variance is the "
         "learning rate squared times this",
         effect=next((many for many, _ in pairs.values()), None),
     )

@@ -249,7 +249,7 @@ def _equal_loss(study: Study, best: Sequence[SummaryRow], courses: Courses, exam
     table = Table(tuple(Column(head, numeric=True) for head in heads), rows)
     phrase = (
         f"At the first passage of a training loss of {number(level)}, the lowest that all these runs reach, "
-        "interpolated between evaluations; each batch size at its best learning rate, means with 90 % intervals over "
+        "interpolated between evaluations; each batch size at its best learning rate, means with 90 % t intervals over "
         f"the seeds. A run has {count(examples)} training examples, drawn anew for each seed and the same for every "
         "batch size."
     )

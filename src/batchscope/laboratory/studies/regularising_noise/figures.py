@@ -76,7 +76,7 @@ def best_by_size(study: Study, arms: Sequence[SummaryRow]) -> Figure:
     )
     frame = layout(batch_axis([arm.batch_size for arm in arms]), metric_axis([inside]), height=320)
     caption = (
-        f"At its best epoch and learning rate, {study.metric} by batch size is {phrase}. Bars are 90 % intervals over "
-        "the seeds."
+        f"At its best epoch and learning rate, {study.metric} by batch size is {phrase}. Bars are 90 % t intervals "
+        "over the seeds."
     )
     return Figure("remaining", f"best {study.metric}", (marks_of(lines, name),), frame, caption)

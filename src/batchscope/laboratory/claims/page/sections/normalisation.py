@@ -146,7 +146,7 @@ def _disturbed(e: TaskResults) -> Figure | None:
     frame = {**layout(category_axis(), extent(ends), height=300), "scattermode": "group", "scattergap": 0.7}
     caption = (
         f"What the strongest disturbance of each sort costs in {plain(e.score.metric)}, at batch size "
-        f"{count(e.plan.middle)} and the best learning rate: {'; '.join(details)}. Bars are 90 % intervals over the "
+        f"{count(e.plan.middle)} and the best learning rate: {'; '.join(details)}. Bars are 90 % t intervals over the "
         "seeds."
     )
     return Figure("disturbed", f"loss of {plain(e.score.metric)}", tuple(traces), frame, caption, tuple(keys))
