@@ -29,7 +29,7 @@ def test_curves_of_both_rates_share_their_axes() -> None:
     figure = figures_of(convergence.build(claims, evidence))["loss-curves"]
     up = next(switch for switch in figure.switches if switch.axis == "y")
     labels = [option.label for option in up.options]
-    assert labels[:2] == ["training loss, at one learning rate", "training loss, best learning rates"]
+    assert labels[:2] == ["training loss, one for all", "training loss, best of each"]
     assert up.options[0].layout == up.options[1].layout
     assert evidence.one_rate == 0.01
     assert up.options[0].data[2][-1] == pytest.approx(loss_at(200, 0.01, 8) * 1.01, rel=1e-4)

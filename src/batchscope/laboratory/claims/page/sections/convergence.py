@@ -70,7 +70,8 @@ def _curves(e: TaskResults) -> Figure | None:
     return figure
 
 
-_HOW = (("one", "at one learning rate"), ("best", "best learning rates"))
+_HOW = (("one", "one for all"), ("best", "best of each"))
+"""Of learning rates, in the words of the switch."""
 
 
 def _conclude(e: TaskResults) -> str:
@@ -78,8 +79,8 @@ def _conclude(e: TaskResults) -> str:
         f"{number(arm.lr)} at batch size {count(b)}" for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None
     ]
     return (
-        f"Mean over the seeds. One learning rate is {number(e.one_rate)}, the best of batch size "
-        f"{count(e.plan.smallest)}; the best learning rates are {', '.join(rates)}. {_ends(e)} Against steps instead "
+        f"Mean over the seeds. The one learning rate for all is {number(e.one_rate)}, the best of batch size "
+        f"{count(e.plan.smallest)}; the best of each are {', '.join(rates)}. {_ends(e)} Against steps instead "
         "of epochs, a large batch's shorter curve shows how much each of its updates does."
     )
 
