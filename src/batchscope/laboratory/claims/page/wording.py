@@ -44,8 +44,8 @@ def effect_of(claim: Claim) -> str:
 
 
 def _reasons(claim: Claim) -> tuple[str, ...]:
-    """A sentence for each comparison; for a claim that was stored without them, its reason as one."""
-    return tuple(sentence(c.sentence) for c in claim.comparisons) or (sentence(claim.reason),)
+    """A sentence for each comparison, equal ones once; for a claim that was stored without them, its reason as one."""
+    return tuple(dict.fromkeys(sentence(c.sentence) for c in claim.comparisons)) or (sentence(claim.reason),)
 
 
 def judged(claims: Iterable[Claim], *, compared: bool = True) -> tuple[Judged, ...]:
@@ -53,7 +53,7 @@ def judged(claims: Iterable[Claim], *, compared: bool = True) -> tuple[Judged, .
 
     Args:
         claims: any.
-        compared: whether a number decides them; otherwise the reason alone is told, as one sentence.
+        compared: whether a number decides them; otherwise the reason alone is shown, as one sentence.
     """
     groups: dict[tuple[object, ...], list[Claim]] = {}
     for claim in sorted(claims, key=lambda c: _ORDER.index(c.verdict)):
