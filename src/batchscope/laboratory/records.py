@@ -291,7 +291,7 @@ def grid(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
 
 
 def _run_all(laboratory: Laboratory) -> None:
-    laboratory.sweep()
+    laboratory.run_all()
 
 
 def _no_findings(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:

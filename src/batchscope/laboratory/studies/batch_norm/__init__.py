@@ -88,7 +88,7 @@ def run(laboratory: Laboratory) -> None:
         found = normalised(laboratory.workload, where)
         if isinstance(found, NotApplicable):
             laboratory.note(NORMALISED, found)
-            laboratory.sweep(grid(question, laboratory.examples))
+            laboratory.run_all(grid(question, laboratory.examples))
             return
         tasks[variant] = laboratory.changed(model=found)
     for variant in _ghosts(question):
@@ -122,7 +122,7 @@ class _Trials:
     def _run_grid(self) -> None:
         arms = [a for a in _grid(self.laboratory.question) if a.batch_size > 1 or a.variant not in self._refused]
         laboratory = self.laboratory
-        runs = laboratory.sweep(
+        runs = laboratory.run_all(
             arms,
             workload=lambda arm, seed: self.tasks[arm.variant],
             observers=lambda arm, task: self._looks(arm.variant),
@@ -235,7 +235,7 @@ class _Trials:
         return best.lr if best else None
 
     def _measure_once(self, name: str, measure: Callable[[], Any]) -> None:
-        if self.laboratory.noted(name) is not None:
+        if self.laboratory.measurement(name) is not None:
             return
         if self.laboratory.late:
             self.laboratory.cut_off = True

@@ -94,7 +94,7 @@ def run(laboratory: Laboratory) -> None:
         if run is not None and first:
             ended.append(run)
     for moment in MOMENTS:
-        if laboratory.noted(measurement_name(moment)) is None:
+        if laboratory.measurement(measurement_name(moment)) is None:
             _measure(laboratory, moment, ended)
 
 

@@ -32,7 +32,7 @@ def run(laboratory: Laboratory) -> None:
     def workload(arm: Arm, seed: int) -> Workload:
         return tasks[arm.variant]
 
-    laboratory.sweep(workload=workload, observers=lambda arm, task: [DistanceFromInit()])
+    laboratory.run_all(workload=workload, observers=lambda arm, task: [DistanceFromInit()])
 
 
 STUDY = NamedStudy(

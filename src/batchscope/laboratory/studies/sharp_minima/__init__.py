@@ -111,7 +111,7 @@ def _measure(laboratory: Laboratory, run: StoredRun) -> None:
         (measurement_name("relative", run.id), box("relative")),
         (measurement_name("curvature", run.id), curvature),
     ):
-        if laboratory.noted(name) is not None:
+        if laboratory.measurement(name) is not None:
             continue
         if laboratory.late:
             laboratory.cut_off = True

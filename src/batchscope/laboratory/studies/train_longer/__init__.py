@@ -49,7 +49,7 @@ def run(laboratory: Laboratory) -> None:
     """Every run, with its distance from the initial weights."""
     from ....probes.distance import DistanceFromInit
 
-    laboratory.sweep(observers=lambda arm, task: [DistanceFromInit()])
+    laboratory.run_all(observers=lambda arm, task: [DistanceFromInit()])
 
 
 STUDY = NamedStudy(
