@@ -106,7 +106,7 @@ def _curve(study: Study, run: StoredRun) -> Curve:
     names = [name for name in course[0].metrics if all(name in e.metrics for e in course)]
     sign = -1.0 if study.larger_is_better else 1.0
     return Curve(
-        run=run.id,
+        measure_all=measure_all.id,
         batch_size=run.config.batch_size,
         seed=run.config.seed,
         epochs=tuple(e.epoch for e in course),
