@@ -9,7 +9,6 @@ Where a member gets another name, the old one stays here and `NAMES` says what i
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,6 @@ _CONFIG = (
     "stall_patience",
 )
 _RESULT = ("status", "steps", "examples", "steps_to_target", "first", "last", "best", "best_step")
-_VERDICTS = {"here it is so": "so", "here it is not so": "not so", "here it is left open": "left open"}
 
 
 def member(record: Mapping[str, Any], name: str) -> Any:
@@ -116,16 +114,13 @@ def study_answer(printed: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _finding(finding: Mapping[str, Any], runs: Mapping[str, str], timed: Sequence[str]) -> dict[str, Any]:
-    """A finding without its sentence; of that only whether a published conclusion holds, where no member says it."""
+    """A finding without its sentence."""
     found = {
         "tag": member(finding, "tag"),
         "effect": _estimate(member(finding, "effect")),
         "verdict": member(finding, "verdict"),
         "runs": sorted(runs[name] for name in member(finding, "runs")),
     }
-    if found["verdict"] == ABSENT:
-        said = re.search("|".join(_VERDICTS), finding["statement"])
-        found["verdict"] = _VERDICTS[said[0]] if said else None
     return {name: "of measured time" if name in timed else value for name, value in found.items()}
 
 

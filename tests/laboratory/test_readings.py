@@ -77,7 +77,7 @@ def test_a_number_of_every_run_that_did_not_diverge(descent: tuple[Study, Path])
 
 
 @pytest.mark.parametrize(
-    ("known", "metric", "expected"),
+    ("metrics", "metric", "expected"),
     [
         (("test_accuracy", "val_accuracy", "val_loss"), "val_loss", ("test_accuracy", True)),
         (("val_accuracy", "val_loss", "test_loss"), "val_loss", ("val_accuracy", True)),
@@ -86,9 +86,9 @@ def test_a_number_of_every_run_that_did_not_diverge(descent: tuple[Study, Path])
     ],
 )
 def test_runs_are_compared_by_what_the_task_has(
-    descent: tuple[Study, Path], known: tuple[str, ...], metric: str, expected: tuple[str, bool]
+    descent: tuple[Study, Path], metrics: tuple[str, ...], metric: str, expected: tuple[str, bool]
 ) -> None:
-    values: dict[str, Any] = {f"final_{name}": 1.0 for name in known}
+    values: dict[str, Any] = {f"final_{name}": 1.0 for name in metrics}
     row = StudyRow(
         run="", variant="", batch_size=4, lr=0.1, seed=0, steps=1, epochs=1.0, status="out-of-steps", values=values
     )

@@ -115,7 +115,7 @@ def test_the_best_rate_has_the_least_mean_and_the_findings_say_so(tmp_path: Path
     found = made(tmp_path, question())
     assert {(s.batch_size, s.lr) for s in found.summary if s.best_lr} == {(4, 0.5), (10, 0.5)}
     statement = found.findings[0].statement
-    assert statement.startswith("batch size 4 at rate 0.5 has the best val_loss")
+    assert statement.startswith("batch size 4 at learning rate 0.5 has the best val_loss")
     assert set(found.findings[0].runs) == {r.run for r in found.rows if (r.batch_size, r.lr) == (4, 0.5)}
     assert any("test_loss" in f.statement and "looked at once" in f.source for f in found.findings)
     assert any("an end of the grid" in f.statement for f in found.findings)
@@ -145,7 +145,7 @@ def test_runs_that_diverge_have_null_metrics_and_their_rate_is_not_chosen(tmp_pa
     assert all(row.values[name] is None for row in lost for name in metrics)
     assert [s.lr for s in found.summary if s.best_lr] == [0.1]
     assert [s.diverged for s in found.summary] == [0, 2]
-    assert "2 of 2 at batch size 4 at rate 1e30" in found.findings[-1].statement
+    assert "2 of 2 at batch size 4 at learning rate 1e30" in found.findings[-1].statement
     json.dumps(found.answer(), allow_nan=False)
 
 
@@ -393,7 +393,7 @@ def test_a_loss_that_refuses_evaluation_mode_is_left_out_and_said(tmp_path: Path
 
 
 def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path) -> None:
-    def carry_out(laboratory: Any) -> None:
+    def measure_all(laboratory: Any) -> None:
         arm = laboratory.arms[0]
         first = laboratory.run(arm, 0, keep=(0, 1, "best", "last"))
         start, end = laboratory.weights(first, 0), laboratory.weights(first, "last")
@@ -403,7 +403,7 @@ def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path
         )
         assert other is not None
         assert torch.equal(laboratory.model(end).w, end["w"])
-        if laboratory.noted("moved") is None:
+        if laboratory.read_note("moved") is None:
             laboratory.note("moved", float((start["w"] - end["w"]).norm()))
 
     def conclude(study: Study, runs: Any) -> list[Finding]:
@@ -414,7 +414,7 @@ def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path
         return list(grid(asked, examples))[:1]
 
     named = NamedStudy(
-        name="mine", summary="", source="", question=question(), arms=arms, carry_out=carry_out, conclude=conclude
+        name="mine", summary="", source="", question=question(), arms=arms, measure_all=measure_all, conclude=conclude
     )
     asked = question(batch_sizes=(10,), lrs=(0.1,), seeds=(0,))
     found = made(tmp_path, asked, named=named)
@@ -433,10 +433,10 @@ def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path
 
 def test_weights_that_were_not_kept_are_made_again(tmp_path: Path) -> None:
     def keeping(*keep: Any) -> NamedStudy:
-        def carry_out(laboratory: Any) -> None:
-            laboratory.sweep(keep=keep)
+        def measure_all(laboratory: Any) -> None:
+            laboratory.run_all(keep=keep)
 
-        return NamedStudy(name="mine", summary="", source="", question=question(), carry_out=carry_out)
+        return NamedStudy(name="mine", summary="", source="", question=question(), measure_all=measure_all)
 
     asked = question(batch_sizes=(10,), lrs=(0.1,), seeds=(0,))
     first = made(tmp_path, asked, named=keeping())

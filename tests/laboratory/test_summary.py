@@ -14,7 +14,7 @@ import scipy.stats
 from batchscope.laboratory.conclusions import best_rates, findings_of, paired_difference
 from batchscope.laboratory.courses import course_of, phases
 from batchscope.laboratory.page.page import study_contents
-from batchscope.laboratory.page.sections import rates
+from batchscope.laboratory.page.sections import learning_rates
 from batchscope.laboratory.records import Length, Study, StudyQuestion
 from batchscope.laboratory.summary import roughness, row_of, summarise
 from batchscope.report.blocks import Figure
@@ -133,7 +133,7 @@ def test_a_rate_at_which_a_seed_diverged_is_not_the_best() -> None:
     found = study_of(runs)
     assert [(s.lr, s.diverged, s.best_lr) for s in found.summary] == [(0.1, 0, True), (0.2, 1, False)]
     assert found.rows[-1].flat()["final_val_loss"] is None
-    assert any("1 of 2 at batch size 10 at rate 0.2" in f.statement for f in findings_of(found))
+    assert any("1 of 2 at batch size 10 at learning rate 0.2" in f.statement for f in findings_of(found))
 
 
 def test_a_rate_that_lacks_seeds_is_not_the_best() -> None:
@@ -143,9 +143,10 @@ def test_a_rate_that_lacks_seeds_is_not_the_best() -> None:
 
 def test_what_training_data_alone_would_have_chosen() -> None:
     runs = [stored(10, 0.1, 0, [9.0, 1.0, 3.0]), stored(10, 0.2, 0, [9.0, 2.0, 2.0])]
-    said = [f.statement for f in findings_of(study_of(runs))]
+    phrases = [f.statement for f in findings_of(study_of(runs))]
     assert any(
-        s.startswith("chosen on training data alone, it would have been batch size 10 at rate 0.2") for s in said
+        s.startswith("chosen on training data alone, it would have been batch size 10 at learning rate 0.2")
+        for s in phrases
     )
 
 
@@ -248,9 +249,14 @@ def test_the_legend_of_the_rates_keeps_the_whole_name_of_a_variant() -> None:
     runs = [stored(10, lr, seed, [4.0, 2.0 + seed / 10, 1.0]) for lr in (0.1, 0.2) for seed in (0, 1)]
     rows = [row_of(run, METRIC, EXAMPLES) for run in runs]
     named = tuple(
-        dataclasses.replace(row, variant=variant) for row in rows for variant in ("momentum at rate 0.9", "plain")
+        dataclasses.replace(row, variant=variant)
+        for row in rows
+        for variant in ("momentum at learning rate 0.9", "plain")
     )
     study = study_of(runs, rows=named, summary=summarise(named, METRIC))
-    figure = rates.build(study, runs).blocks[-1]
+    figure = learning_rates.build(study, runs).blocks[-1]
     assert isinstance(figure, Figure)
-    assert [key.label for key in figure.keys] == ["momentum at rate 0.9, batch size 10", "plain, batch size 10"]
+    assert [key.label for key in figure.keys] == [
+        "momentum at learning rate 0.9, batch size 10",
+        "plain, batch size 10",
+    ]

@@ -1,4 +1,4 @@
-"""At which weights of a run a study measures: early in training, where Shen (2018) measured, and at the end."""
+"""Checkpoints of a run at which a study measures: early in training, where Shen (2018) measured, and at the end."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Checkpoint(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For a file."""
+        """Name of the checkpoint in files."""
         return f"seed-{self.seed}-{self.part}"
 
     @property
     def label(self) -> str:
-        """In a sentence."""
+        """Name of the checkpoint in sentences."""
         if self.part == "end":
             return f"at the end (epoch {number(self.epoch)})"
         return f"after {plural(self.epoch, 'epoch')}" if self.epoch else "at the start"

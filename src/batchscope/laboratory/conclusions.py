@@ -12,7 +12,7 @@ from .records import Finding, Study, StudyRow, SummaryRow
 
 __all__ = ["best_arm", "best_rates", "findings_of", "paired_difference"]
 
-_EDGE = "the best rate lies at an end of the grid"
+_EDGE = "the best learning rate lies at an end of the grid"
 
 
 def findings_of(study: Study) -> tuple[Finding, ...]:
@@ -45,7 +45,7 @@ def best_arm(study: Study) -> SummaryRow | None:
 
 
 def best_rates(study: Study, variant: str) -> list[SummaryRow]:
-    """Each batch size at its best rate, the smallest first."""
+    """Each batch size at its best learning rate, the smallest first."""
     return sorted((s for s in study.summary if s.best_lr and s.variant == variant), key=lambda s: s.batch_size)
 
 
@@ -68,7 +68,7 @@ def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:
 
 def _named(arm: SummaryRow) -> str:
     variant = f"{arm.variant}, " if arm.variant else ""
-    return f"{variant}batch size {arm.batch_size:,} at rate {number(arm.lr)}"
+    return f"{variant}batch size {arm.batch_size:,} at learning rate {number(arm.lr)}"
 
 
 def _missing(study: Study) -> Iterator[Finding]:
@@ -83,22 +83,22 @@ def _missing(study: Study) -> Iterator[Finding]:
 
 def _choice(study: Study, best: SummaryRow) -> Iterator[Finding]:
     name, seeds = f"best_{study.metric}", plural(best.runs, "seed")
-    least = best.estimates[name]
+    value = best.estimates[name]
     epoch = number(best.estimates["best_epoch"].value)
     yield Finding(
-        statement=f"{_named(best)} has the best {study.metric}, {with_interval(least)}, at epoch {epoch}",
+        statement=f"{_named(best)} has the best {study.metric}, {with_interval(value)}, at epoch {epoch}",
         tag="measured",
         source=f"chosen by the mean over {seeds} of {study.metric} at its best epoch; its being the best of "
         f"{len(study.summary)} makes it look a little better than it is",
-        effect=least,
+        effect=value,
         runs=_ids(study, best),
     )
     tests = [m for m in best.estimates if m.startswith("best_test_")]
     if tests:
-        said = joined([f"{m.removeprefix('best_')} {with_interval(best.estimates[m])}" for m in tests])
+        phrase = joined([f"{m.removeprefix('best_')} {with_interval(best.estimates[m])}" for m in tests])
         own = f"best_{study.metric.replace('val_', 'test_', 1)}"
         yield Finding(
-            statement=f"at that epoch, on the test part: {said}",
+            statement=f"at that epoch, on the test part: {phrase}",
             tag="measured",
             source="looked at once, after the choice was made on validation data",
             effect=best.estimates.get(own),
@@ -108,7 +108,7 @@ def _choice(study: Study, best: SummaryRow) -> Iterator[Finding]:
 
 def _rates(study: Study, variant: str) -> Iterator[Finding]:
     arms = best_rates(study, variant)
-    said = joined([f"{number(a.lr)} at batch size {a.batch_size:,}" for a in arms])
+    phrase = joined([f"{number(a.lr)} at batch size {a.batch_size:,}" for a in arms])
     rates = sorted({s.lr for s in study.summary if s.variant == variant})
     if len(rates) < 2:
         return
@@ -119,17 +119,18 @@ def _rates(study: Study, variant: str) -> Iterator[Finding]:
         else ""
     )
     yield Finding(
-        statement=f"the best rate is {said}{edge}",
+        statement=f"the best learning rate is {phrase}{edge}",
         tag="measured",
-        source=f"best mean of {study.metric} at its best epoch among {len(rates)} rates; no seed diverged",
+        source=f"best mean of {study.metric} at its best epoch among {len(rates)} learning rates; no seed diverged",
         runs=_ids(study, *arms),
     )
     if len(arms) >= 3 and len({a.lr for a in arms}) > 1:
         slope = intervals.slope([math.log(a.batch_size) for a in arms], [math.log(a.lr) for a in arms]).value
         yield Finding(
-            statement=f"over these batch sizes the best rate goes as the batch size to the power {number(slope)}",
+            statement="over these batch sizes the best learning rate goes as the batch size to the power "
+            f"{number(slope)}",
             tag="fitted",
-            source="least squares on logarithms, of rates that are only known up to the steps of the grid; "
+            source="least squares on logarithms, of learning rates that are only known up to the steps of the grid; "
             "1 is linear scaling, 0.5 the square root",
             effect=Estimate(value=slope, low=None, high=None, n=len(arms), unit="", method="slope of the logarithms"),
             runs=_ids(study, *arms),
@@ -137,14 +138,14 @@ def _rates(study: Study, variant: str) -> Iterator[Finding]:
 
 
 def _across_sizes(study: Study, variant: str) -> Iterator[Finding]:
-    """The largest against the smallest batch, at the smallest's best rate and each at its own."""
+    """The largest against the smallest batch, at the smallest's best learning rate and each at its own."""
     arms = best_rates(study, variant)
     if len(arms) < 2:
         return
     small, large = arms[0], arms[-1]
     same = next((s for s in study.summary if s.key == (variant, large.batch_size, small.lr)), None)
     name = f"best_{study.metric}"
-    pairs = [(same, f"at rate {number(small.lr)} for both"), (large, "each at its best rate")]
+    pairs = [(same, f"at learning rate {number(small.lr)} for both"), (large, "each at its best learning rate")]
     for other, how in pairs if same is not None and same.key != large.key else pairs[1:]:
         if other is None or other.diverged:
             continue
@@ -176,22 +177,22 @@ def _gaps(study: Study, variant: str) -> Iterator[Finding]:
         ("loss_ratio", "validation loss over training loss", "Chang and Pathak 2020; both in evaluation mode"),
     ):
         ends = arms if len(arms) < 2 else [arms[0], arms[-1]]
-        known = [a for a in ends if _value(a, f"final_{name}") is not None]
-        if not known:
+        measured = [a for a in ends if _value(a, f"final_{name}") is not None]
+        if not measured:
             continue
-        said = joined(
+        phrase = joined(
             [
                 f"{with_interval(a.estimates[f'final_{name}'])} at the end and "
                 f"{with_interval(a.estimates[f'best_{name}'])} at the best epoch for batch size {a.batch_size:,}"
-                for a in known
+                for a in measured
             ]
         )
         yield Finding(
-            statement=f"generalisation gap as {what}: {said}",
+            statement=f"generalisation gap as {what}: {phrase}",
             tag="measured",
             source=source,
-            effect=known[-1].estimates[f"final_{name}"],
-            runs=_ids(study, *known),
+            effect=measured[-1].estimates[f"final_{name}"],
+            runs=_ids(study, *measured),
         )
 
 
@@ -227,7 +228,7 @@ def _roughness(study: Study, variant: str) -> Iterator[Finding]:
         f"evaluation to the next at batch size {small.batch_size:,}, by {with_interval(large.estimates['roughness'])} "
         f"at {large.batch_size:,}",
         tag="measured",
-        source="deviation of each evaluation from the middle of its neighbours in the second half of a run, scaled to "
+        source="difference of each evaluation from the middle of its neighbours in the second half of a run, scaled to "
         "the standard deviation of independent noise (Gasser, Sroka, Jennen-Steinmetz 1986)",
         effect=large.estimates["roughness"],
         runs=_ids(study, small, large),
@@ -237,10 +238,10 @@ def _roughness(study: Study, variant: str) -> Iterator[Finding]:
 def _train_optimised(study: Study, best: SummaryRow) -> Iterator[Finding]:
     """What would have been chosen on training data."""
     name = "final_train_loss_eval"
-    known = [s for s in study.summary if not s.diverged and s.runs == best.runs and _value(s, name) is not None]
-    if not known:
+    measured = [s for s in study.summary if not s.diverged and s.runs == best.runs and _value(s, name) is not None]
+    if not measured:
         return
-    by_train = min(known, key=lambda s: _value(s, name) or 0.0)
+    by_train = min(measured, key=lambda s: _value(s, name) or 0.0)
     if by_train.key == best.key:
         return
     there, here = by_train.estimates[f"final_{study.metric}"], best.estimates[f"best_{study.metric}"]
@@ -248,7 +249,7 @@ def _train_optimised(study: Study, best: SummaryRow) -> Iterator[Finding]:
         statement=f"chosen on training data alone, it would have been {_named(by_train)}, whose {study.metric} at the "
         f"end is {with_interval(there)} instead of {with_interval(here)}",
         tag="measured",
-        source="least mean training loss at the end of the runs",
+        source="minimum of the mean training loss at the end of the runs",
         runs=_ids(study, by_train, best),
     )
 
@@ -256,10 +257,11 @@ def _train_optimised(study: Study, best: SummaryRow) -> Iterator[Finding]:
 def _diverged(study: Study) -> Iterator[Finding]:
     lost = [s for s in study.summary if s.diverged]
     if lost:
-        said = joined([f"{s.diverged} of {s.runs} at {_named(s)}" for s in lost])
+        phrase = joined([f"{s.diverged} of {s.runs} at {_named(s)}" for s in lost])
         yield Finding(
-            statement=f"runs diverged: {said}",
+            statement=f"runs diverged: {phrase}",
             tag="measured",
-            source="the loss left the range of numbers; these runs have no metrics, and their rates are not chosen",
+            source="the loss left the range of numbers; these runs have no metrics, and their learning rates are not "
+            "chosen",
             runs=tuple(row.run for s in lost for row in runs_of(study, s) if row.status == "diverged"),
         )

@@ -19,7 +19,7 @@ from .summary import Evaluation, evaluations
 
 __all__ = ["Course", "Phases", "course_of", "phases"]
 
-_LEAST_SHARE = 0.01
+_MINIMUM_SHARE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,9 @@ class Course:
     seconds: tuple[float, ...]
     mean: Mapping[str, tuple[float, ...]]
     low: Mapping[str, tuple[float, ...]]
-    """The least over the seeds."""
+    """The minimum over the seeds."""
     high: Mapping[str, tuple[float, ...]]
+    """The maximum over the seeds."""
     standard_error: Mapping[str, tuple[float, ...]]
     """0 for a single seed."""
 
@@ -81,7 +82,7 @@ def course_of(study: Study, runs: Sequence[StoredRun], arm: SummaryRow) -> Cours
 
 
 def phases(course: Course, metric: str, *, larger_is_better: bool = False) -> Phases | None:
-    """When a course is under-, well- and over-trained; `None` where its metric is not known.
+    """Phases in which a course is under-, well- and over-trained; `None` where its metric is not known.
 
     >>> values = (5.0, 3.0, 1.02, 1.0, 1.02, 2.0)
     >>> flat = {"val_loss": (0.0,) * 6}
@@ -95,7 +96,7 @@ def phases(course: Course, metric: str, *, larger_is_better: bool = False) -> Ph
     sign = -1.0 if larger_is_better else 1.0
     values = [sign * v for v in course.mean[metric]]
     best = min(range(len(values)), key=lambda i: values[i])
-    allowed = max(course.standard_error[metric][best], _LEAST_SHARE * (values[0] - values[best]))
+    allowed = max(course.standard_error[metric][best], _MINIMUM_SHARE * (values[0] - values[best]))
     well = [epoch for epoch, v in zip(course.epochs, values, strict=True) if v <= values[best] + allowed]
     return Phases(best_epoch=course.epochs[best], well_from=well[0], well_until=well[-1], end=course.epochs[-1])
 

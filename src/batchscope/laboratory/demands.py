@@ -1,4 +1,4 @@
-"""What a named study needs of a question, each with the one message that says what to give instead."""
+"""Demands of a named study on its question, each with the one message that says what to give instead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["needs_length_in", "needs_one_rate", "needs_several_sizes"]
 
 
 def needs_several_sizes(name: str, question: StudyQuestion, example: str = "64,1024") -> None:
-    """Two batch sizes or more.
+    """Refuse a question with a single batch size.
 
     Raises:
         UsageError: there is one.
@@ -24,20 +24,20 @@ def needs_several_sizes(name: str, question: StudyQuestion, example: str = "64,1
 
 
 def needs_one_rate(name: str, question: StudyQuestion) -> None:
-    """One rate.
+    """Refuse a question with several learning rates.
 
     Raises:
         UsageError: there are several.
     """
     if len(question.lrs) > 1:
         raise UsageError(
-            f"{name} compares batch sizes at one rate, and --lrs has {len(question.lrs)}; give one, for example "
-            f"--lrs {question.lrs[0]:g}, or see the study learning_rate_compensation"
+            f"{name} compares batch sizes at one learning rate, and --lrs has {len(question.lrs)}; give one, for "
+            f"example --lrs {question.lrs[0]:g}, or see the study learning_rate_compensation"
         )
 
 
 def needs_length_in(name: str, question: StudyQuestion, unit: Literal["epochs", "steps"], why: str) -> None:
-    """A length in that unit.
+    """Refuse a question whose length is in another unit.
 
     Raises:
         UsageError: it is in another.

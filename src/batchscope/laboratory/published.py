@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..report.blocks import Block, Column, Section, Table, Text
 from ..store.records import Estimate
 from ..wording import count, joined, number, plural, sentence, with_interval
-from .records import Finding, Study
+from .records import Finding, Study, Verdict
 
 if TYPE_CHECKING:
     from ..store.runs import StoredRun
@@ -51,12 +51,12 @@ CHANG_SETTINGS: Mapping[str, Any] = {
     "momentum": 0,
     "init": "xavier",
 }
-"""Chang and Pathak's network and optimizer, likewise."""
+"""Chang and Pathak's network and optimizer, as settings of the tasks `digits` and `arrays`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Under what conditions numbers were published."""
+    """The conditions under which numbers were published."""
 
     who: str
     """Author and year."""
@@ -127,33 +127,47 @@ def all_of(answers: Sequence[bool | None]) -> bool | None:
     return None if None in answers or not answers else True
 
 
-_HERE = {True: "here it is so", False: "here it is not so", None: "here it is left open"}
+_VERDICTS: Mapping[bool | None, Verdict] = {True: "so", False: "not so", None: "left open"}
 
 
 def conclusion(
-    said: str, holds: bool | None, by: str, *, source: str, effect: Estimate | None = None, runs: Sequence[str] = ()
+    statement: str,
+    holds: bool | None,
+    by: str,
+    *,
+    source: str,
+    effect: Estimate | None = None,
+    runs: Sequence[str] = (),
 ) -> Finding:
     """A published conclusion with what our runs say of it.
 
     Args:
-        said: the conclusion, in our words.
+        statement: the conclusion, in our words.
         holds: whether our runs bear it out; `None`: they leave it open.
         by: what decides it here, with its numbers.
         source: author, year, figure, and the rule that decides.
         effect: the number that decides.
         runs: the ids of the runs behind it; empty: all.
+
+    >>> found = conclusion("a large batch is faster", None, "the interval has 1 inside", source="Shen 2018")
+    >>> found.statement
+    'published: a large batch is faster; here it is left open: the interval has 1 inside'
+    >>> found.verdict
+    'left open'
     """
+    verdict = _VERDICTS[holds]
     return Finding(
-        statement=f"published: {said}; {_HERE[holds]}: {by}",
+        statement=f"published: {statement}; here it is {verdict}: {by}",
         tag="measured",
         source=source,
         effect=effect,
         runs=tuple(runs),
+        verdict=verdict,
     )
 
 
 def differences(study: Study, runs: Sequence[StoredRun], setup: Setup) -> tuple[str, ...]:
-    """In what our set-up is another one than the published, one sentence each."""
+    """Differences of our set-up from the published one, one sentence each."""
     found: list[str] = []
     settings = next((run.config.settings for run in runs), {})
     if study.task in ("digits", "arrays"):
@@ -164,8 +178,8 @@ def differences(study: Study, runs: Sequence[StoredRun], setup: Setup) -> tuple[
         )
         other = {k: settings[k] for k, v in setup.settings.items() if k in settings and settings[k] != v}
         if other:
-            said = joined([f"{k}={v} (published: {setup.settings[k]})" for k, v in other.items()])
-            found.append(f"settings of the task: {said}")
+            phrase = joined([f"{k}={v} (published: {setup.settings[k]})" for k, v in other.items()])
+            found.append(f"settings of the task: {phrase}")
     else:
         found.append(
             f"the task is {study.task}, with a model, a loss and an optimizer of its own and {count(study.examples)} "
@@ -184,16 +198,16 @@ def published_section(
     """The values side by side, what differs, and further blocks of the study."""
     rows = tuple((v.what, v.published, v.ours if isinstance(v.ours, str) else with_interval(v.ours)) for v in values)
     table = Table((Column("quantity"), Column(setup.who, numeric=True), Column("here", numeric=True)), rows)
-    said = " ".join(sentence(text) for text in differences(study, runs, setup))
+    phrase = " ".join(sentence(text) for text in differences(study, runs, setup))
     blocks: list[Block] = [table] if rows else []
-    blocks.append(Text((f"What differs from {setup.who}: {said}",), tone="note"))
+    blocks.append(Text((f"What differs from {setup.who}: {phrase}",), tone="note"))
     return Section("published", f"{setup.who} beside this task", (*blocks, *more))
 
 
 def rate_and_size(batch_size: int, lr: float) -> str:
-    """How a setting is named in a table of values.
+    """A setting as tables of values name it.
 
     >>> rate_and_size(1024, 0.1)
-    'batch size 1,024, rate 0.1'
+    'batch size 1,024, learning rate 0.1'
     """
-    return f"batch size {count(batch_size)}, rate {number(lr)}"
+    return f"batch size {count(batch_size)}, learning rate {number(lr)}"

@@ -53,11 +53,11 @@ class EndMetric:
 
     @property
     def margin(self) -> str:
-        """How far apart two values count as equally good, in words; fixed here, whatever the data."""
+        """Margin within which two values count as equally good, in words; fixed here, whatever the data."""
         return "0.01" if self._is_accuracy else "a tenth of it"
 
     def margin_at(self, value: float) -> float:
-        """The same as a number: one point of an accuracy, else a tenth of the value compared with.
+        """Margin as a number: one point of an accuracy, else a tenth of the value compared with.
 
         >>> EndMetric(name="test_accuracy", larger_is_better=True).margin_at(0.9)
         0.01
@@ -89,16 +89,16 @@ class EndMetric:
 
 def end_metric_of(study: Study) -> EndMetric:
     """Test accuracy, as the publications have it; else accuracy on validation data, else what choices are made by."""
-    known = {name for row in study.rows for name in row.values}
+    names = {name for row in study.rows for name in row.values}
     for name in ("test_accuracy", "val_accuracy"):
-        if f"final_{name}" in known:
+        if f"final_{name}" in names:
             return EndMetric(name=name, larger_is_better=True)
     test = study.metric.replace("val_", "test_", 1)
-    return EndMetric(name=test if f"final_{test}" in known else study.metric, larger_is_better=study.larger_is_better)
+    return EndMetric(name=test if f"final_{test}" in names else study.metric, larger_is_better=study.larger_is_better)
 
 
 def arm_of(study: Study, batch_size: int, lr: float, variant: str = "") -> SummaryRow | None:
-    """The arm of that batch size, rate and variant, where runs of it are finished."""
+    """The arm of that batch size, learning rate and variant, where runs of it are finished."""
     return next((s for s in study.summary if s.key == (variant, batch_size, lr)), None)
 
 

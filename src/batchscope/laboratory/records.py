@@ -1,8 +1,8 @@
 """The records of a study: what is asked, what is run, what came out, in numbers only; no torch.
 
 A study trains a task in several *arms*, each of them one setting, and repeats every arm for several seeds. One run
-gives one `StudyRow`, one arm one `SummaryRow`. How runs are made is the business of `studying`, how rows and
-summaries follow from stored runs that of `study_rows`.
+gives one `StudyRow`, one arm one `SummaryRow`. How runs are made is the business of `engine`, how rows and
+summaries follow from stored runs that of `summary`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = [
     "StudyQuestion",
     "StudyRow",
     "SummaryRow",
+    "Verdict",
     "grid",
     "note_name",
 ]
@@ -47,10 +48,13 @@ TRAIN_PART = "train-part"
 
 Schedule = Literal["constant", "linear", "cosine"]
 
+Verdict = Literal["so", "not so", "left open"]
+"""What runs say of a conclusion: they bear it out, contradict it, or leave it open."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """When a run of a study is over."""
+    """Length of a run: when it is over."""
 
     unit: Literal["epochs", "steps", "seconds", "until-stopped"]
     amount: float
@@ -118,8 +122,8 @@ class StudyQuestion:
             if len(set(values)) < len(values):
                 again = next(value for value in values if values.count(value) > 1)
                 raise UsageError(f"{name} has {again:g} twice; give each once")
-        if (least := min(self.batch_sizes)) < 1:
-            raise UsageError(f"--batch-sizes has {least}; a batch has at least one example")
+        if (smallest := min(self.batch_sizes)) < 1:
+            raise UsageError(f"--batch-sizes has {smallest}; a batch has at least one example")
         if wrong := [lr for lr in self.lrs if not 0.0 < lr < math.inf]:
             raise UsageError(f"--lrs has {wrong[0]:g}; a learning rate is a positive number")
         if self.repeats is not None and self.repeats < 2:
@@ -143,7 +147,7 @@ class Arm:
 
     @property
     def key(self) -> tuple[str, int, float]:
-        """What the rows of its runs have in common."""
+        """Variant, batch size and learning rate, which the rows of an arm have in common."""
         return self.variant, self.batch_size, self.lr
 
 
@@ -162,10 +166,10 @@ class StudyRow:
     status: str
     """A `RunStatus`; a run that diverged has no metrics: every value of them is `None`."""
     values: Mapping[str, float | None]
-    """`final_<metric>`, `best_<metric>` (at the best epoch by validation) and what `study_rows` derives."""
+    """`final_<metric>`, `best_<metric>` (at the best epoch by validation) and what `summary` derives."""
 
     def flat(self) -> dict[str, Any]:
-        """As a script reads it: one object without nesting; NaN and infinities are `null`."""
+        """The row as a script reads it: one object without nesting; NaN and infinities are `null`."""
         own = {name: getattr(self, name) for name in ROW_MEMBERS}
         return encode({**own, **self.values})
 
@@ -185,17 +189,17 @@ class SummaryRow:
     diverged: int
     """How many of the runs; the estimates are of the others."""
     best_lr: bool
-    """Whether this is the best rate of its batch size (and variant) by validation."""
+    """Whether this is the best learning rate of its batch size (and variant) by validation."""
     estimates: Mapping[str, Estimate]
     """For each value of the rows, its mean over the seeds with a 90 % t interval."""
 
     @property
     def key(self) -> tuple[str, int, float]:
-        """As `Arm.key`."""
+        """Variant, batch size and learning rate, as `Arm.key`."""
         return self.variant, self.batch_size, self.lr
 
     def flat(self) -> dict[str, Any]:
-        """As a script reads it: one object, whose measured members are estimates."""
+        """The summary row as a script reads it: one object, whose measured members are estimates."""
         own = {name: getattr(self, name) for name in SUMMARY_MEMBERS}
         return encode({**own, **self.estimates})
 
@@ -216,6 +220,8 @@ class Finding:
     """The size of what the sentence says, where it is one number."""
     runs: tuple[str, ...] = ()
     """The ids of the runs behind it; empty: all."""
+    verdict: Verdict | None = None
+    """What our runs say of a published conclusion; `None`: nothing was decided here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,14 +250,14 @@ class Study:
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA
 
-    def noted(self, kind: str) -> dict[str, Any]:
+    def read_note(self, kind: str) -> dict[str, Any]:
         """All measurements of a kind, by what they are of, as `note_name` names them."""
         beginning = note_name(kind, "")
         found = {name: data for name, data in self.measurements.items() if name.startswith(beginning)}
         return {name[len(beginning) :]: data for name, data in found.items()}
 
     def examples_of(self, run: StoredRun) -> int:
-        """In the training set of a run, which a named study may have changed."""
+        """Examples in the training set of a run, which a named study may have changed."""
         return int(run.config.settings.get(EXAMPLES_OF_RUN, self.examples))
 
     def answer(self) -> dict[str, Any]:
@@ -266,7 +272,7 @@ class Study:
 
 
 def note_name(kind: str, of: object) -> str:
-    """Under what name a measurement is kept of which there are several, such as one a run; `Study.noted` reads it.
+    """The name of one of several measurements of a kind, such as one a run; `Study.read_note` reads them.
 
     >>> note_name("robustness", 3)
     'robustness-3'
@@ -275,7 +281,7 @@ def note_name(kind: str, of: object) -> str:
 
 
 def grid(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
-    """Every batch size at every rate; `examples` is not needed here, but by studies whose lengths depend on it."""
+    """Every batch size at every learning rate; `examples` is for studies whose lengths depend on it."""
     del examples
     return tuple(
         Arm(batch_size=size, lr=lr, length=question.length, schedule=question.schedule)
@@ -284,8 +290,8 @@ def grid(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
     )
 
 
-def _sweep(laboratory: Laboratory) -> None:
-    laboratory.sweep()
+def _run_all(laboratory: Laboratory) -> None:
+    laboratory.run_all()
 
 
 def _no_findings(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
@@ -298,7 +304,7 @@ def _no_sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedStudy:
-    """A published experiment: its set-up, how it is carried out, what it concludes and shows.
+    """A published experiment: its set-up, what it measures, what it concludes and shows.
 
     `batchscope.laboratory.studies` says how one is written.
 
@@ -312,7 +318,7 @@ class NamedStudy:
         settings: of that task; `--set` replaces them one by one.
         array_settings: of the task `arrays`, on `--set path=FILE.npz` without a task.
         arms: what will be trained, for the prediction and the count; a study that decides on the way says the most.
-        carry_out: makes the runs and measurements.
+        measure_all: makes the runs and measurements.
         conclude: the study's own findings, from what was stored.
         sections: its own part of the page, above the common part.
     """
@@ -326,6 +332,6 @@ class NamedStudy:
     settings: Mapping[str, Any] = field(default_factory=dict)
     array_settings: Mapping[str, Any] = field(default_factory=dict)
     arms: Callable[[StudyQuestion, int], Sequence[Arm]] = grid
-    carry_out: Callable[[Laboratory], None] = _sweep
+    measure_all: Callable[[Laboratory], None] = _run_all
     conclude: Callable[[Study, Sequence[StoredRun]], Sequence[Finding]] = _no_findings
     sections: Callable[[Study, Sequence[StoredRun]], Sequence[Section]] = _no_sections

@@ -113,7 +113,7 @@ def evaluation_at(course: Sequence[Evaluation], metric: str, level: float) -> Ev
 
 
 def row_of(run: StoredRun, metric: Target, examples: int, memory_bytes: float | None = None) -> StudyRow:
-    """One finished run in numbers.
+    """The row of one finished run.
 
     Args:
         run: with a result.
@@ -168,8 +168,8 @@ def _values(
 
 def _best(course: Sequence[Evaluation], metric: Target) -> Evaluation:
     sign = 1.0 if metric.mode == "min" else -1.0
-    known = [(sign * v, i) for i, e in enumerate(course) if (v := _finite(e.metrics.get(metric.metric))) is not None]
-    return course[min(known)[1]] if known else course[-1]
+    measured = [(sign * v, i) for i, e in enumerate(course) if (v := _finite(e.metrics.get(metric.metric))) is not None]
+    return course[min(measured)[1]] if measured else course[-1]
 
 
 def _gaps(when: str, at: Evaluation) -> dict[str, float | None]:
@@ -205,10 +205,10 @@ def roughness(values: Sequence[float | None]) -> float | None:
 
 
 def summarise(rows: Iterable[StudyRow], metric: Target) -> tuple[SummaryRow, ...]:
-    """One entry for each variant, batch size and rate, in the order in which they first come.
+    """Summary rows of each variant, batch size and learning rate, in the order in which they first come.
 
-    The best rate of a batch size (and variant) is that with the best mean of `best_<metric>` over the seeds, among
-    those at which no run diverged and as many seeds were run as at any.
+    The best learning rate of a batch size (and variant) is that with the best mean of `best_<metric>` over the seeds,
+    among those at which no run diverged and as many seeds were run as at any.
     """
     arms: dict[tuple[str, int, float], list[StudyRow]] = {}
     for row in rows:

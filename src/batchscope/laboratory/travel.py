@@ -1,4 +1,4 @@
-"""Where the weights of a study's runs went: what the probe `DistanceFromInit` stored, by run and over the seeds.
+"""Travel of a study's weights: what the probe `DistanceFromInit` stored, by run and over the seeds.
 
 Quantities are those of a `Travel`, in weight units and degrees, and `norm_change`, the norm over the initial norm less
 1. They are read for all trained parameters, for weights and biases apart, or for one layer. Of the probe `UpdateSize`,
@@ -57,7 +57,7 @@ class Group:
 
     @property
     def is_layer(self) -> bool:
-        """Whether it is one layer."""
+        """Whether the group is one layer."""
         return self.path[0] == "layers"
 
 
@@ -66,7 +66,7 @@ _APART = (Group("weights", ("weights",)), Group("biases", ("biases",)))
 
 
 def groups_of(runs: Sequence[StoredRun]) -> tuple[Group, ...]:
-    """All parameters; weights and biases, where the model has both; and its layers, where it has several."""
+    """Groups of parameters: all; weights and biases, where the model has both; its layers, where it has several."""
     row = next((row for run in runs for row in run.rows if _is_travel(row)), None)
     if row is None:
         return ()
@@ -102,10 +102,10 @@ def travelled(
 
 
 def update_of(run: StoredRun, quantity: Update) -> float | None:
-    """Its mean over the whole epochs of a run; `None` for a run of less than one, or without the probe."""
+    """Mean of an update's quantity over the whole epochs of a run; `None`: less than one epoch, or no probe."""
     found = [row.get(quantity) for row in run.rows if row.get("kind") == "epoch_updates"]
-    known = [value for value in found if value is not None]
-    return _mean(known) if known else None
+    measured = [value for value in found if value is not None]
+    return _mean(measured) if measured else None
 
 
 def within(estimate: Estimate, bound: float) -> bool | None:
@@ -123,7 +123,7 @@ def within(estimate: Estimate, bound: float) -> bool | None:
 
 
 def metric_name(quantity: Quantity, group: Group = ALL) -> str:
-    """Under what name `with_travel` adds a quantity to a course."""
+    """Name under which `with_travel` adds a quantity to a course."""
     return f"{quantity} of {group.label}"
 
 
@@ -166,10 +166,10 @@ def _over_seeds(
 
 def _column(course: Mapping[int, float], steps: Sequence[int]) -> list[float]:
     """Values at these steps; empty where there is none at one of them but the first."""
-    known = [step for step in steps if step in course]
-    if not known or any(step not in course for step in steps[1:]):
+    measured = [step for step in steps if step in course]
+    if not measured or any(step not in course for step in steps[1:]):
         return []
-    return [course.get(step, course[known[0]]) for step in steps]
+    return [course.get(step, course[measured[0]]) for step in steps]
 
 
 def _is_travel(row: Row) -> bool:

@@ -127,12 +127,12 @@ def test_what_the_budget_cuts_off_is_undecided_and_the_same_command_goes_on(smal
 def test_a_dry_run_trains_nothing(small: Cli) -> None:
     ended = small(f"{COMMAND} --dry-run")
     assert ended.status == 0
-    assert "2 batch sizes, 2 rates, 2 seeds, 2 epochs" in " ".join(ended.out.split())
+    assert "2 batch sizes, 2 learning rates, 2 seeds, 2 epochs" in " ".join(ended.out.split())
     assert not Path("out").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("claims small.py:task --batch-sizes 4", "at least two of each"),
         ("claims small.py:task --lrs 0.1", "at least two of each"),
@@ -145,9 +145,9 @@ def test_a_dry_run_trains_nothing(small: Cli) -> None:
         ("claims digitz", "digitz"),
     ],
 )
-def test_what_makes_no_sense_is_one_message(small: Cli, words: str, said: str) -> None:
+def test_what_makes_no_sense_is_one_message(small: Cli, words: str, message: str) -> None:
     ended = small(f"{words} --out out")
     assert (ended.status, ended.out) == (2, "")
     messages = [line for line in ended.err.splitlines() if line.startswith("batchscope: ")]
     assert len(messages) == 1, ended.err
-    assert re.search(said, messages[0]), messages[0]
+    assert re.search(message, messages[0]), messages[0]

@@ -10,23 +10,23 @@ import pytest
 
 from batchscope.laboratory.claims.decide import DECISIONS
 from batchscope.laboratory.claims.definitions import CHECKS
-from batchscope.laboratory.claims.evidence import TaskResults
 from batchscope.laboratory.claims.plan import NORM, ClaimsPlan, trial_variant
 from batchscope.laboratory.claims.records import Verdict
+from batchscope.laboratory.claims.results import TaskResults
 from batchscope.laboratory.claims.statements import Kind, statements
 from batchscope.laboratory.claims.tuning import followed
 
-from .evidences import EXAMPLES, PLAN, evidence, run
+from .made_results import EXAMPLES, PLAN, evidence, run
 
 
 def small_is_faster(batch_size: int, lr: float, seed: int, epoch: float) -> dict[str, float]:
-    """Losses fall with the number of updates times the rate: at equal epochs a small batch is ahead."""
+    """Losses fall with the number of updates times the learning rate: at equal epochs a small batch is ahead."""
     fall = math.exp(-lr * epoch * EXAMPLES / batch_size / 100 * (1 + 0.02 * seed))
     return _metrics(0.05 + fall, 0.10 + fall, score=0.9 - 0.5 * fall)
 
 
 def size_is_nothing(batch_size: int, lr: float, seed: int, epoch: float) -> dict[str, float]:
-    """Losses fall with epochs and rate, whatever the batch size."""
+    """Losses fall with epochs and learning rate, whatever the batch size."""
     fall = math.exp(-3 * lr * epoch * (1 + 0.02 * seed))
     return _metrics(0.05 + fall, 0.10 + fall, score=0.9 - 0.5 * fall)
 
@@ -76,7 +76,7 @@ def test_where_the_batch_size_does_nothing() -> None:
 
 
 def test_an_effect_that_the_rate_takes_away_depends_on_it() -> None:
-    """At a tenth of the rate the large batch is behind; at the best rates all are at the floor."""
+    """At a tenth of the learning rate the large batch is behind; at the best learning rates all are at the floor."""
 
     def course(batch_size: int, lr: float, seed: int, epoch: float) -> dict[str, float]:
         suits = math.sqrt(lr / 0.1) if batch_size > 10 else 1.0 - abs(lr - 0.01)
@@ -87,7 +87,7 @@ def test_an_effect_that_the_rate_takes_away_depends_on_it() -> None:
     assert found.one_rate == 0.01
     claim = DECISIONS["S1.10b"](found)
     assert (claim.verdict, claim.on) == (Verdict.DEPENDS, "the learning rate")
-    assert "at one rate: " in claim.reason
+    assert "at one learning rate: " in claim.reason
     assert "each at its best: " in claim.reason
     assert DECISIONS["S1.16"](found).verdict is Verdict.HELD
     assert DECISIONS["S0.14b"](found).verdict is Verdict.HELD
@@ -230,7 +230,7 @@ def test_a_long_run_that_diverges_never_converges() -> None:
 
 
 def test_where_tuning_has_no_gap_to_close_nothing_is_said_of_it() -> None:
-    """The large batch is the better one at one rate."""
+    """The large batch is the better one at one learning rate."""
 
     def course(batch_size: int, lr: float, seed: int, epoch: float) -> dict[str, float]:
         loss = 0.5 - 0.0005 * batch_size * (1 if lr == 0.01 else -1) + 0.001 * seed

@@ -94,7 +94,7 @@ def test_statements_of_several_parts(
 
 
 def test_no_effect_is_called_one_in_at_most_a_twentieth_of_the_cases() -> None:
-    """An interval lies wholly above the bound by chance alone one time in twenty, and `least` makes it rarer."""
+    """An interval lies wholly above the bound by chance alone one time in twenty, and `minimum` makes it rarer."""
     generator = np.random.default_rng(1)
     found = [
         above(geometric_mean(np.exp(generator.normal(0.0, 0.1, 5)).tolist()), 1.0, 0.05, "it").verdict
@@ -105,11 +105,11 @@ def test_no_effect_is_called_one_in_at_most_a_twentieth_of_the_cases() -> None:
 
 def test_comparisons_are_kept_one_by_one_with_their_conditions() -> None:
     a, b = above(effect(1.5, 2.5), 1.0, 0.05, "a"), below(effect(0.5, 0.7), 1.0, 0.05, "b")
-    joined = parts("the rate", {"at one rate": all_of(a, b), "each at its best": a})
-    found = [(c.what, c.conditions, c.relation, c.bounds, c.least) for c in joined.comparisons]
+    joined = parts("the learning rate", {"at one learning rate": all_of(a, b), "each at its best": a})
+    found = [(c.what, c.conditions, c.relation, c.bounds, c.minimum_effect) for c in joined.comparisons]
     assert found == [
-        ("a", ("at one rate",), "above", (1.0,), 0.05),
-        ("b", ("at one rate",), "below", (1.0,), 0.05),
+        ("a", ("at one learning rate",), "above", (1.0,), 0.05),
+        ("b", ("at one learning rate",), "below", (1.0,), 0.05),
         ("a", ("each at its best",), "above", (1.0,), 0.05),
     ]
-    assert joined.reason.count("at one rate: ") == 1
+    assert joined.reason.count("at one learning rate: ") == 1

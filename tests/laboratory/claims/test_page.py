@@ -14,40 +14,30 @@ from typing import Any, cast
 import plotly.graph_objects as go
 import pytest
 
-from batchscope.laboratory.claims import lengths
 from batchscope.laboratory.claims.decide import DECISIONS, decide
-from batchscope.laboratory.claims.evidence import TaskResults
 from batchscope.laboratory.claims.outcome import above
 from batchscope.laboratory.claims.page.disputes import contradictions
 from batchscope.laboratory.claims.page.page import CLAIMS_SECTIONS, claims_contents
 from batchscope.laboratory.claims.page.sections import (
     abstract,
-    convergence,
-    distance,
-    gradients,
-    length,
-    noise,
+    definitions,
     normalisation,
-    rate,
-    speed,
-    trials,
-    words,
 )
 from batchscope.laboratory.claims.page.sections import contradictions as disputes
-from batchscope.laboratory.claims.page.text import judged
 from batchscope.laboratory.claims.page.themes import THEMES, UNTESTABLE, claims_of, theme_of
-from batchscope.laboratory.claims.plan import LONG, NORM
+from batchscope.laboratory.claims.page.wording import judged
+from batchscope.laboratory.claims.plan import NORM
 from batchscope.laboratory.claims.records import Claim, Claims, Verdict, in_words
+from batchscope.laboratory.claims.results import TaskResults
 from batchscope.laboratory.claims.statements import Kind, statements
 from batchscope.laboratory.summary import row_of, summarise
-from batchscope.report.blocks import Block, Dispute, Figure, Json, Judged, Section, Table, Verdicts
-from batchscope.report.blocks import Row as Figures
+from batchscope.report.blocks import Block, Dispute, Judged, Verdicts
 from batchscope.report.page import draw
 from batchscope.store.codec import decode
 from batchscope.store.records import Estimate
 from batchscope.store.runs import StoredRun
 
-from .page_evidence import EXAMPLES, METRIC, PLAN, found, loss_at, measured, nothing
+from .page_results import EXAMPLES, METRIC, PLAN, figures_of, found, measured, nothing
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = "</script><img src=x onerror=alert(1)><!--%{x}'\"&amp;{{7*7}}"
@@ -56,17 +46,8 @@ HOSTILE = "</script><img src=x onerror=alert(1)><!--%{x}'\"&amp;{{7*7}}"
 # --- blocks --------------------------------------------------------------------------------------------------------
 
 
-def figures_of(section: Section) -> dict[str, Figure]:
-    several = [block.figures if isinstance(block, Figures) else (block,) for block in section.blocks]
-    return {figure.name: figure for group in several for figure in group if isinstance(figure, Figure)}
-
-
 def items_of(blocks: Sequence[Block]) -> list[Judged]:
     return [item for block in blocks if isinstance(block, Verdicts) for item in block.items]
-
-
-def points_of(trace: Json) -> dict[float, float]:
-    return dict(zip(trace["x"], trace["y"], strict=True))
 
 
 class Reader(html.parser.HTMLParser):
@@ -124,8 +105,8 @@ def test_every_statement_stands_once_in_a_section_with_its_verdict(made: Any) ->
     for build in CLAIMS_SECTIONS:
         section = build(claims, evidence)
         for item in items_of(section.blocks):
-            shown.update(said.id for said in item.statements)
-            verdicts |= {said.id: item.verdict for said in item.statements}
+            shown.update(one.id for one in item.statements)
+            verdicts |= {one.id: item.verdict for one in item.statements}
     assert set(shown) == set(statements())
     assert set(shown.values()) == {1}
     assert verdicts == {claim.id: claim.verdict.value for claim in claims.claims}
@@ -141,7 +122,7 @@ def test_contradictions_are_complete_and_each_pair_has_two_sides() -> None:
         apart |= {frozenset((a, b)) for a in first for b in second}
     assert against <= apart
     drawn = [block for block in disputes.build(claims, evidence).blocks if isinstance(block, Dispute)]
-    ids = Counter(said.id for block in drawn for side in block.sides for item in side for said in item.statements)
+    ids = Counter(one.id for block in drawn for side in block.sides for item in side for one in item.statements)
     assert set(ids) == {i for both in against for i in both}
     assert set(ids.values()) == {1}
     assert len({block.name for block in drawn}) == len(drawn) == 5
@@ -161,14 +142,14 @@ def test_a_contradiction_ends_as_its_verdicts_say() -> None:
     assert ends(Verdict.HELD, Verdict.HELD).startswith("Both sides hold")
     assert ends(Verdict.NOT_HELD, Verdict.NOT_HELD).startswith("Neither side")
     assert "not enough" in ends(Verdict.UNDECIDED, Verdict.UNDECIDED)
-    assert "depends on the rate" in ends(Verdict.DEPENDS, Verdict.DEPENDS, "the rate")
+    assert "depends on the learning rate" in ends(Verdict.DEPENDS, Verdict.DEPENDS, "the learning rate")
     assert ends(Verdict.HELD, Verdict.UNDECIDED).endswith("S0.19b holds and S1.14 is undecided.")
 
 
 def test_statements_that_one_measurement_decides_stand_together() -> None:
     claims, _ = found()
     items = judged(claim for claim in claims.claims if claim.id in ("S0.5a", "S2.7b", "S3.7d"))
-    assert sorted(sorted(said.id for said in item.statements) for item in items) == [["S0.5a", "S2.7b"], ["S3.7d"]]
+    assert sorted(sorted(one.id for one in item.statements) for item in items) == [["S0.5a", "S2.7b"], ["S3.7d"]]
 
 
 def test_every_comparison_is_a_sentence_of_its_own() -> None:
@@ -187,8 +168,8 @@ def test_words_of_the_user_do_not_cut_a_comparison(monkeypatch: pytest.MonkeyPat
     _, evidence = found()
     claims = decide(evidence.study, list(evidence.runs.values()), evidence.plan)
     (item,) = judged(c for c in claims.claims if c.id == "S0.5a")
-    told = "is 2 (1.5–2.5); it would have to lie above 1, and by 0.05 to count."
-    assert item.reasons == (f"The norm of layer 'a; above b; c' {told}",)
+    detail = "is 2 (1.5–2.5); it would have to lie above 1, and by 0.05 to count."
+    assert item.reasons == (f"The norm of layer 'a; above b; c' {detail}",)
 
 
 def test_definitions_are_counted_by_what_they_found_not_by_their_words() -> None:
@@ -198,7 +179,7 @@ def test_definitions_are_counted_by_what_they_found_not_by_their_words() -> None
         dataclasses.replace(c, agrees=False) if c.id == own[0].id else dataclasses.replace(c, reason="a definition")
         for c in claims.claims
     )
-    block = words.build(dataclasses.replace(claims, claims=changed), evidence).blocks[-1]
+    block = definitions.build(dataclasses.replace(claims, claims=changed), evidence).blocks[-1]
     assert isinstance(block, Verdicts)
     assert block.title.endswith("of them checked in real runs, 1 not as the text has it")
 
@@ -215,17 +196,17 @@ def test_a_record_without_comparisons_shows_its_reason_as_one_sentence() -> None
     for claim in old:
         (item,) = judged([claim])
         assert len(item.reasons) == 1
-    block = words.build(dataclasses.replace(claims, claims=old), evidence).blocks[-1]
+    block = definitions.build(dataclasses.replace(claims, claims=old), evidence).blocks[-1]
     assert isinstance(block, Verdicts)
     assert block.title == "10 definitions"
 
 
 def test_definitions_are_folded_at_the_end() -> None:
     claims, evidence = found()
-    last = words.build(claims, evidence).blocks[-1]
+    last = definitions.build(claims, evidence).blocks[-1]
     assert isinstance(last, Verdicts)
     assert last.title == "10 definitions, checked in real runs"
-    assert all(statements()[said.id].kind is Kind.DEFINITION for item in last.items for said in item.statements)
+    assert all(statements()[one.id].kind is Kind.DEFINITION for item in last.items for one in item.statements)
 
 
 def test_the_summary_counts_the_verdicts() -> None:
@@ -241,123 +222,15 @@ def test_the_summary_counts_the_verdicts() -> None:
 
 def test_a_headline_follows_its_numbers() -> None:
     claims, evidence = found()
-    said = {
+    phrase = {
         topic: text
         for text, topic, _ in next(b.items for b in abstract.build(claims, evidence).blocks if b.kind == "tagged")
     }
-    assert "takes 4 times (4–4) as long" in said["speed"] or "takes 4 times as long" in said["speed"]
-    assert "falls by a factor of 200" in said["gradients"]
+    assert "takes 4 times (4–4) as long" in phrase["speed"] or "takes 4 times as long" in phrase["speed"]
+    assert "falls by a factor of 200" in phrase["gradients"]
 
 
 # --- figures -------------------------------------------------------------------------------------------------------
-
-
-def test_curves_of_both_rates_share_their_axes() -> None:
-    claims, evidence = found()
-    figure = figures_of(convergence.build(claims, evidence))["loss-curves"]
-    up = next(switch for switch in figure.switches if switch.axis == "y")
-    labels = [option.label for option in up.options]
-    assert labels[:2] == ["training loss, at one rate", "training loss, best rates"]
-    assert up.options[0].layout == up.options[1].layout
-    assert evidence.one_rate == 0.01
-    assert up.options[0].data[2][-1] == pytest.approx(loss_at(200, 0.01, 8) * 1.01, rel=1e-4)
-    assert up.options[1].data[2][-1] == pytest.approx(loss_at(200, 0.1, 8) * 1.01, rel=1e-4)
-    across = next(switch for switch in figure.switches if switch.axis == "x")
-    assert [option.data[2][-1] for option in across.options] == [8, 40]
-
-
-def test_scores_and_gaps_by_batch_size() -> None:
-    claims, evidence = found()
-    figures = figures_of(convergence.build(claims, evidence))
-    one, best = figures["final-score"].data[1], figures["final-score"].data[3]
-    assert points_of(one)[200] == pytest.approx(1 - loss_at(200, 0.01, 8) * 1.01 / 4, rel=1e-4)
-    assert points_of(best)[200] == pytest.approx(1 - loss_at(200, 0.1, 8) * 1.01 / 4, rel=1e-4)
-    assert all(abs(gap) < 1e-9 for trace in figures["gap"].data for gap in trace["y"])
-
-
-def test_step_times_and_memory() -> None:
-    claims, evidence = found()
-    figures = figures_of(speed.build(claims, evidence))
-    assert points_of(figures["step-time"].data[1]) == pytest.approx({1: 1e-3, 10: 1e-3, 40: 2e-3, 200: 4e-3})
-    assert points_of(figures["examples-a-second"].data[1])[200] == pytest.approx(50000)
-    assert "50,000, come at batch size 200" in figures["examples-a-second"].caption
-    assert points_of(figures["memory"].data[1]) == {10: 1100, 40: 1400, 200: 3000}
-
-
-def test_long_runs_mark_the_minimum_and_the_stop() -> None:
-    claims, evidence = found()
-    figures = figures_of(length.build(claims, evidence))
-    marks = figures["long-runs"].data[-4:]
-    assert [trace["marker"]["symbol"] for trace in marks] == ["circle", "triangle-up-open"] * 2
-    arm = evidence.at_one_rate(PLAN.long_sizes[0], LONG)
-    courses = [evidence.course(row) for row in evidence.rows(arm)]
-    least = [min(course, key=lambda x: x.metrics["val_loss"]).epoch for course in courses]
-    assert marks[0]["x"] == pytest.approx([sum(least) / len(least)], rel=1e-4)
-    assert marks[1]["x"][0] >= marks[0]["x"][0] + lengths.patience_of(evidence) - 1e-9
-    epochs, steps = figures["equal-steps"].data[1], figures["equal-steps"].data[3]
-    assert points_of(epochs)[200] == pytest.approx(loss_at(200, 0.01, 8) * 1.01, rel=1e-4)
-    assert set(points_of(steps)) == set(PLAN.batch_sizes)
-
-
-def test_the_grid_frames_the_best_rates() -> None:
-    claims, evidence = found()
-    figure = figures_of(rate.build(claims, evidence))["rates"]
-    assert figure.data[0]["x"] == ["0.01", "0.1"]
-    assert figure.data[0]["y"] == ["10", "40", "200"]
-    centres = [((s["x0"] + s["x1"]) / 2, (s["y0"] + s["y1"]) / 2) for s in figure.layout["shapes"]]
-    assert [(round(x), round(y)) for x, y in centres] == [(0, 0), (1, 1), (1, 2)]
-    assert "0.01 at batch size 10" in figure.caption
-    assert "10 times the rate for 20 times the batch" in figure.caption
-
-
-def test_gradient_figures_show_what_was_noted() -> None:
-    claims, evidence = found()
-    figures = figures_of(gradients.build(claims, evidence))
-    assert points_of(figures["gradient-variance"].data[1]) == pytest.approx({1: 8, 10: 0.8, 40: 0.2, 200: 0.04})
-    assert points_of(figures["gradient-variance"].data[3]) == pytest.approx({1: 8, 10: 0.8, 40: 0.2, 200: 0.04})
-    assert points_of(figures["cosine"].data[1])[200] == pytest.approx(0.8)
-    shares = [sum(trace["y"]) for trace in figures["competition"].data]
-    assert shares == pytest.approx([1, 1, 1], rel=1e-3)
-    assert figures["entries"].data[2]["y"] == [None, 0.3, 0.4, 0.3, None]
-    assert figures["entries"].layout["xaxis"]["range"] == pytest.approx([-0.8, 0.8])
-    assert "63 at steps of 512" in figures["entries"].caption
-
-
-def test_distances_and_sharpness() -> None:
-    claims, evidence = found()
-    figures = figures_of(distance.build(claims, evidence))
-    far = points_of(figures["distances"].data[1])
-    assert far[10] / far[200] == pytest.approx((800 / 40) ** 0.5, rel=1e-4)
-    keskar = figures["sharpness-keskar"]
-    assert sorted(keskar.data[0]["y"]) == pytest.approx([0.5, 0.6, 0.7, 2.0, 2.1, 2.2])
-    assert "times" in keskar.caption
-
-
-def test_robustness_is_the_cost_of_the_strongest_disturbance() -> None:
-    claims, evidence = found()
-    figures = figures_of(normalisation.build(claims, evidence))
-    assert [trace["y"] for trace in figures["disturbed"].data] == [
-        pytest.approx([0.21, 0.21, 0.21]),
-        pytest.approx([0.11, 0.11, 0.11]),
-    ]
-    assert len(figures["norm-curves"].data) == 6
-
-
-def test_the_gap_on_little_data_is_taken_at_one_training_loss() -> None:
-    claims, evidence = found()
-    figures = figures_of(noise.build(claims, evidence))
-    assert set(points_of(figures["gap-few"].data[1])) == set(PLAN.few_sizes(EXAMPLES))
-    assert "gap-few" in figures
-    assert re.search(r"Where the training loss is 0\.\d+, the gap is", figures["gap-few"].caption)
-
-
-def test_trials_are_listed_until_the_choice() -> None:
-    claims, evidence = found()
-    blocks = trials.build(claims, evidence).blocks
-    table = next(block for block in blocks if isinstance(block, Table))
-    assert table.rows[0][1:3] == ("10", "1")
-    assert table.emphasised is not None
-    assert "stays" in table.rows[-1][0] or "no larger batch" in table.rows[-1][0]
 
 
 # --- the page ------------------------------------------------------------------------------------------------------

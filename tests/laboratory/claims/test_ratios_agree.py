@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 
 from batchscope.fits import intervals
-from batchscope.laboratory.claims.evidence import TaskResults
 from batchscope.laboratory.claims.geometry import distance
 from batchscope.laboratory.claims.outcome import below
 from batchscope.laboratory.claims.records import Verdict
+from batchscope.laboratory.claims.results import TaskResults
 from batchscope.laboratory.studies.batch_norm.effects import Tolerance, higher
 from batchscope.laboratory.studies.distance.conclusions import travel_findings
 from batchscope.laboratory.studies.modes.passages import Passages
-from batchscope.laboratory.studies.sharp_minima.sharpness import KESKAR, noted_as, ratio_of, size_pairs
+from batchscope.laboratory.studies.sharp_minima.sharpness import KESKAR, measurement_name, ratio_of, size_pairs
 from batchscope.store.records import Estimate
 
-from .evidences import PLAN, Metrics, evidence
+from .made_results import PLAN, Metrics, evidence
 
 Seeds = Mapping[int, float]
 
@@ -46,7 +46,7 @@ def with_distances(small: Seeds, large: Seeds) -> TaskResults:
 def distance_in_a_study(small: Seeds, large: Seeds) -> Estimate:
     e = with_distances(small, large)
     found = travel_findings(e.study, tuple(e.runs.values()))
-    effect = next(f.effect for f in found if "a large batch at the same rate" in f.statement)
+    effect = next(f.effect for f in found if "a large batch at the same learning rate" in f.statement)
     assert effect is not None
     return effect
 
@@ -59,7 +59,7 @@ def distance_in_the_claims(small: Seeds, large: Seeds) -> Estimate:
 
 def sharpness_in_a_study(small: Seeds, large: Seeds) -> Estimate:
     notes = {
-        noted_as("keskar", f"grid-{size}-{LR:g}-{seed}"): {"boxes": [{"eps": KESKAR.eps, "value": value}]}
+        measurement_name("keskar", f"grid-{size}-{LR:g}-{seed}"): {"boxes": [{"eps": KESKAR.eps, "value": value}]}
         for size, values in ((SMALL, small), (LARGE, large))
         for seed, value in values.items()
     }

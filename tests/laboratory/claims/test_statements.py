@@ -85,11 +85,11 @@ def test_an_entry_is_complete(entry: Statement) -> None:
 
 @every
 def test_what_a_test_or_a_reason_refers_to_is_there(entry: Statement) -> None:
-    known = statements()
+    measured = statements()
     for other in re.findall(r"S\d\.\d+[a-h]?", f"{entry.test} {entry.reason}"):
-        assert other in known or any(base(identifier) == other for identifier in known)
+        assert other in measured or any(base(identifier) == other for identifier in measured)
     if copied := re.match(r"As (S\d\.\d+[a-h]?)", entry.test):
-        original = known[copied[1]]
+        original = measured[copied[1]]
         assert not original.test.startswith("As S"), "a reference leads to a test, not to another reference"
         assert original.kind == entry.kind
 

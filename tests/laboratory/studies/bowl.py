@@ -36,12 +36,13 @@ class Layers(nn.Module):
 
 @dataclass
 class Bowl:
-    """Loss Σ ½ h ‖θ‖² over the layers: each layer's weights shrink by 1 - rate × h × scale(B) in a step."""
+    """Loss Σ ½ h ‖θ‖² over the layers: each layer's weights shrink by 1 - learning rate × h × scale(B) in a step."""
 
     name: str = "bowl"
     layers: tuple[str, ...] = ("first", "second")
     power: int = 0
     """The gradient of a batch of B of N examples is B / N to this power times as large."""
+    examples: int = EXAMPLES
 
     def model(self) -> nn.Module:
         return Layers(self.layers)
@@ -52,10 +53,10 @@ class Bowl:
         return self.model()
 
     def train_data(self) -> TensorDataset:
-        return TensorDataset(torch.zeros(EXAMPLES, 1, dtype=torch.float64))
+        return TensorDataset(torch.zeros(self.examples, 1, dtype=torch.float64))
 
     def loss(self, model: Any, batch: Any) -> Tensor:
-        scale = (len(batch[0]) / EXAMPLES) ** self.power if model.training else 1.0
+        scale = (len(batch[0]) / self.examples) ** self.power if model.training else 1.0
         return scale * self._height(model) + batch[0].mean()
 
     def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> Optimizer:

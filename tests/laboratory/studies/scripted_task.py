@@ -1,4 +1,4 @@
-"""A task whose metrics follow a script of batch size, rate, examples seen and seed, on a device of scripted time."""
+"""A task whose metrics follow a script of batch size, learning rate, examples and seed; a device of scripted time."""
 
 from __future__ import annotations
 

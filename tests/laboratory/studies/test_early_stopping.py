@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batchscope.laboratory.files import rebuilt_study
-from batchscope.laboratory.records import Length, Study, StudyQuestion
+from batchscope.laboratory.records import Finding, Length, Study, StudyQuestion
 from batchscope.laboratory.studies.early_stopping import STUDY
 from batchscope.laboratory.study import study
 
@@ -19,15 +19,15 @@ EXAMPLES = 40
 
 
 def minimum_at(at: At) -> float:
-    """The epoch of the least validation loss; before the first step no batch size is known."""
+    """The epoch of the minimum validation loss; before the first step no batch size is known."""
     return 10.0 if at.batch_size == 5 else 20.0
 
 
 def bowl(at: At) -> Mapping[str, float]:
     """A parabola about an epoch; deeper for the smaller batch, shifted by the seed; the training loss falls on."""
     epoch, best = at.seen / EXAMPLES, minimum_at(at)
-    least = 0.3 + 0.1 * (at.batch_size == 20) + 0.001 * at.draw
-    val = least + 0.002 * (epoch - best) ** 2
+    minimum = 0.3 + 0.1 * (at.batch_size == 20) + 0.001 * at.draw
+    val = minimum + 0.002 * (epoch - best) ** 2
     test = 0.5 + 0.003 * (epoch - best) ** 2 + 0.001 * at.draw
     return {"val_loss": val, "test_loss": test, "test_accuracy": 1 - test / 2, "train_loss": 2.0 / (1 + epoch)}
 
@@ -43,8 +43,8 @@ def made(tmp_path: Path, script: Script = bowl, **changes: Any) -> Study:
     return study(task, StudyQuestion(**{**members, **changes}), named=STUDY, out=tmp_path / "out", device=task.device)
 
 
-def said(found: Study, words: str) -> str:
-    return next(f.statement for f in found.findings if words in f.statement)
+def finding_on(found: Study, words: str) -> Finding:
+    return next(f for f in found.findings if words in f.statement)
 
 
 def page(tmp_path: Path) -> str:
@@ -55,10 +55,14 @@ def page(tmp_path: Path) -> str:
 
 def test_the_larger_batch_ends_higher_and_later(tmp_path: Path) -> None:
     found = made(tmp_path)
-    assert "here it is so" in said(found, "ends at a higher best val_loss")
-    assert "changes by 0.1" in said(found, "ends at a higher best val_loss")
-    assert "here it is so: from batch size 5 to 20" in said(found, "takes more epochs to its best")
-    assert "changes by 10" in said(found, "takes more epochs to its best")
+    higher, later = (
+        finding_on(found, "ends at a higher best val_loss"),
+        finding_on(found, "takes more epochs to its best"),
+    )
+    assert higher.verdict == later.verdict == "so"
+    assert "changes by 0.1" in higher.statement
+    assert "from batch size 5 to 20" in later.statement
+    assert "changes by 10" in later.statement
     text = page(tmp_path)
     for section in ("published", "stops", "rules", "minimum"):
         assert f'<section id="{section}">' in text
@@ -66,16 +70,20 @@ def test_the_larger_batch_ends_higher_and_later(tmp_path: Path) -> None:
 
 def test_patience_loses_nothing_past_a_smooth_minimum_and_the_last_epoch_does(tmp_path: Path) -> None:
     found = made(tmp_path)
-    stopped = said(found, "training may stop")
-    assert "here it is so: with patience 10 epochs" in stopped
-    assert "by 0 %, after 62 % of its epochs" in stopped
-    assert "here it is so: at the last epoch test_loss" in said(found, "not the last")
-    assert "here it is so" in said(found, "who tunes for the training data")
+    stopped = finding_on(found, "training may stop")
+    assert stopped.verdict == "so"
+    assert "with patience 10 epochs" in stopped.statement
+    assert "by 0 %, after 62 % of its epochs" in stopped.statement
+    assert finding_on(found, "not the last").verdict == "so"
+    assert finding_on(found, "who tunes for the training data").verdict == "so"
 
 
 def test_the_best_weights_are_restored(tmp_path: Path) -> None:
     found = made(tmp_path)
-    assert "the largest difference in any metric is 0" in said(found, "weights restored from the best epoch of 6 runs")
+    assert (
+        "the largest difference in any metric is 0"
+        in finding_on(found, "weights restored from the best epoch of 6 runs").statement
+    )
     kept = found.measurements["restored"]
     rows = {row.run: row for row in found.rows}
     assert set(kept) == set(rows)
@@ -91,15 +99,15 @@ def test_real_stopping_is_followed_and_replayed_on(tmp_path: Path) -> None:
     epochs = {(row.batch_size, row.epochs) for row in found.rows}
     assert epochs == {(5, 20.0), (20, 30.0)}
     assert {row.status for row in found.rows} == {"stopped-early"}
-    assert "patience 10 epochs" in said(found, "training may stop")
+    assert "patience 10 epochs" in finding_on(found, "training may stop").statement
     assert "the runs were ended by patience themselves" in page(tmp_path).lower()
 
 
 def test_a_run_that_still_improves_is_said_so(tmp_path: Path) -> None:
     found = made(tmp_path, length=Length(unit="epochs", amount=15))
     for conclusion in ("ends at a higher best val_loss", "takes more epochs to its best"):
-        assert "here it is left open" in said(found, conclusion)
-        assert "at batch size 20 it still improved at the end" in said(found, conclusion)
+        assert finding_on(found, conclusion).verdict == "left open"
+        assert "at batch size 20 it still improved at the end" in finding_on(found, conclusion).statement
 
 
 def test_one_batch_size_and_no_test_part_are_enough(tmp_path: Path) -> None:
@@ -119,8 +127,8 @@ def test_a_score_alone_can_be_watched(tmp_path: Path) -> None:
         return {"val_accuracy": 1 - whole["val_loss"] / 2, "test_accuracy": whole["test_accuracy"]}
 
     found = made(tmp_path, score)
-    assert "here it is so" in said(found, "ends at a lower best val_accuracy")
-    assert "here it is so" in said(found, "training may stop")
+    assert finding_on(found, "ends at a lower best val_accuracy").verdict == "so"
+    assert finding_on(found, "training may stop").verdict == "so"
     assert "cannot be replayed here: they take a validation loss above 0" in page(tmp_path)
 
 

@@ -36,7 +36,7 @@ def made(tmp_path: Path, task: Any = None, **changes: Any) -> Study:
     return study(task or Bowl(), asked(**changes), out=tmp_path / "out", named=STUDY)
 
 
-def said(found: Study, words: str) -> Finding:
+def finding_on(found: Study, words: str) -> Finding:
     return next(f for f in found.findings if words in f.statement)
 
 
@@ -53,7 +53,8 @@ def test_distances_at_equal_steps_are_equal_and_on_the_closed_form(tmp_path: Pat
     found = made(tmp_path)
     for run in read_runs(tmp_path / "out"):
         assert readings(found, run, DISTANCE)[-1].value == pytest.approx(distance(STEPS))
-    far = said(found, "how far the weights travel is limited whatever the batch size; here it is so")
+    far = finding_on(found, "how far the weights travel is limited whatever the batch size")
+    assert far.verdict == "so"
     assert far.effect is not None
     assert far.effect.value == pytest.approx(1.0)
     # at as many examples as 40 steps of 4, a batch of 20 has made 8 steps
@@ -63,12 +64,13 @@ def test_distances_at_equal_steps_are_equal_and_on_the_closed_form(tmp_path: Pat
 
 def test_a_batch_whose_gradient_is_larger_travels_further(tmp_path: Path) -> None:
     found = made(tmp_path, Bowl(power=2))
-    assert "here it is not so" in said(found, "how far the weights travel").statement
+    assert finding_on(found, "how far the weights travel").verdict == "not so"
 
 
 def test_quality_at_equal_steps_is_equal(tmp_path: Path) -> None:
     found = made(tmp_path)
-    good = said(found, "with as many, it is as good as a small one; here it is so")
+    good = finding_on(found, "with as many, it is as good as a small one")
+    assert good.verdict == "so"
     assert good.effect is not None
     assert good.effect.value == pytest.approx(0.0, abs=1e-12)
     shown = re.search(r"by ([\d.]+) \S+ after equally many examples", good.statement)
@@ -78,9 +80,7 @@ def test_quality_at_equal_steps_is_equal(tmp_path: Path) -> None:
 
 def test_one_seed_leaves_it_open(tmp_path: Path) -> None:
     found = made(tmp_path, seeds=(0,))
-    own = [f.statement for f in found.findings if f.statement.startswith("published")]
-    assert len(own) == 2
-    assert all("here it is left open" in statement for statement in own)
+    assert [f.verdict for f in found.findings if f.verdict] == ["left open"] * 2
 
 
 def test_the_page_shows_both_ways_to_be_equal(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_batch_size_that_diverges_is_said_and_left_out(tmp_path: Path) -> None
             return super().loss(model, batch) * (1e200 if large else 1.0)
 
     found = made(tmp_path, Explodes(), batch_sizes=(4, 10, 20), seeds=(0,))
-    assert "from batch size 4 to 10" in said(found, "with as many").statement
+    assert "from batch size 4 to 10" in finding_on(found, "with as many").statement
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "At batch size 20 a run diverged" in page
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.utils.data import TensorDataset
 
-from batchscope.laboratory.records import Length, Study, StudyQuestion
+from batchscope.laboratory.records import Finding, Length, Study, StudyQuestion
 from batchscope.laboratory.studies import gradient_competition, named_study
 from batchscope.laboratory.studies.gradient_competition.pairs import Pairs, pairs_of
 from batchscope.laboratory.study import study
@@ -79,8 +79,8 @@ def made(out: Path, task: Any = None, asked: StudyQuestion | None = None, **how:
     return study(task or Slopes(), asked or question(), out=out, named=STUDY, **how)
 
 
-def published(found: Study) -> list[str]:
-    return [f.statement for f in found.findings if f.statement.startswith("published: ")]
+def decided(found: Study) -> list[Finding]:
+    return [f for f in found.findings if f.verdict is not None]
 
 
 def of(found: Study, part: str, batch_size: int) -> Pairs:
@@ -126,19 +126,16 @@ def test_parallel_gradients_are_no_competition_and_a_mean_is_no_finding(tmp_path
     pairs = of(found, "end", 1)
     assert pairs.ratio_of_second.value == pytest.approx(1 - LR)
     assert pairs.ratio_per_step.value == pytest.approx(2 / (2 - LR))
-    compete, together, each = published(found)
-    assert "here it is not so" in compete
-    assert "here it is so" in together
-    assert "of which the mean over the batch makes 0.5" in together
-    assert "here it is not so" in each
+    compete, together, each = decided(found)
+    assert [f.verdict for f in (compete, together, each)] == ["not so", "so", "not so"]
+    assert "of which the mean over the batch makes 0.5" in together.statement
     assert any("the triangle inequality, and no finding" in f.statement for f in found.findings)
 
 
 def test_chance_in_the_loss_is_no_competition(tmp_path: Path) -> None:
     found = made(tmp_path, Noisy())
     assert [p.reason.startswith("the loss of one batch was") for p in pairs_of(found)] == [True] * 6
-    assert len(published(found)) == 1
-    assert "here it is left open" in published(found)[0]
+    assert [f.verdict for f in decided(found)] == ["left open"]
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "chance in it would count as competition" in page
 
@@ -173,7 +170,7 @@ def test_a_budget_that_ends_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from batchscope.laboratory.engine import Laboratory
 
     monkeypatch.setattr(gradient_competition, "_PIECE", 5)
-    late = property(lambda laboratory: laboratory.noted("competition-seed-0-start-b1") is not None)
+    late = property(lambda laboratory: laboratory.read_note("competition-seed-0-start-b1") is not None)
     monkeypatch.setattr(Laboratory, "late", late)
     cut = made(tmp_path)
     assert not cut.complete
@@ -188,14 +185,14 @@ def test_one_batch_size_is_trained_and_paired(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        ("--lrs 0.1,0.2", "at one rate, and --lrs has 2"),
+        ("--lrs 0.1,0.2", "at one learning rate, and --lrs has 2"),
         ("--batch-sizes 8,800,1024", "need 1600, and the training set has 1437"),
         ("--batch-sizes 8,2000", "2000 is larger than the training set of 1437"),
     ],
 )
-def test_what_makes_no_sense_is_one_message(cli: Cli, words: str, said: str) -> None:
+def test_what_makes_no_sense_is_one_message(cli: Cli, words: str, message: str) -> None:
     ended = cli(f"study gradient_competition digits {words}")
     assert (ended.status, ended.out) == (2, "")
-    assert said in ended.err
+    assert message in ended.err

@@ -1,4 +1,4 @@
-"""What a higher rate wins back, on a task whose metrics are a table of batch size and rate plus a draw of the seed."""
+"""What a higher learning rate wins back, where metrics are a table of batch size and learning rate plus a draw."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ACCURACY = {(4, 0.01): 0.9, (4, 0.1): 0.85, (20, 0.01): 0.5, (20, 0.1): 0.88}
 
 def table(at: At) -> Mapping[str, float]:
     """The seed moves the large batch's accuracy by its draw; losses are lower where accuracies are higher."""
-    known = ACCURACY.get((at.batch_size, at.lr), 0.1) if at.seen else 0.1
-    accuracy = known + (0.01 * math.tanh(at.draw) if at.batch_size == 20 else 0.0)
+    measured = ACCURACY.get((at.batch_size, at.lr), 0.1) if at.seen else 0.1
+    accuracy = measured + (0.01 * math.tanh(at.draw) if at.batch_size == 20 else 0.0)
     return {"val_loss": 1 - accuracy, "test_accuracy": accuracy, "test_loss": 2 * (1 - accuracy)}
 
 
 def power_of(exponent: float, *, best_at: float = 0.02) -> Script:
-    """The best rate of a batch is `best_at` x (batch / 4) to that power; each seed is off by a little."""
+    """The best learning rate of a batch is `best_at` x (batch / 4) to that power; each seed is off by a little."""
 
     def script(at: At) -> Mapping[str, float]:
         if not at.seen:
@@ -57,7 +57,7 @@ def made(tmp_path: Path, script: Script = table, **changes: Any) -> Study:
     return study(task, asked(**changes), out=tmp_path / "out", named=STUDY, device=task.device)
 
 
-def said(found: Study, words: str) -> Finding:
+def finding_on(found: Study, words: str) -> Finding:
     return next(f for f in found.findings if words in f.statement)
 
 
@@ -77,10 +77,10 @@ def test_the_share_won_back_is_the_ratio_of_mean_changes(tmp_path: Path) -> None
         (value[20, 0.1, s] - value[20, 0.01, s], value[4, 0.01, s] - value[20, 0.01, s]) for s in found.question.seeds
     ]
     expected = ratio_of_paired_means(pairs)
-    back = said(found, "wins back the accuracy")
+    back = finding_on(found, "wins back the accuracy")
     assert back.effect == expected
     assert expected.value == pytest.approx(0.38 / 0.4, rel=0.03)
-    assert "here it is so" in back.statement
+    assert back.verdict == "so"
 
 
 def test_a_rate_that_wins_little_back_is_not_enough(tmp_path: Path) -> None:
@@ -88,16 +88,16 @@ def test_a_rate_that_wins_little_back_is_not_enough(tmp_path: Path) -> None:
         lost = 0.1 if (at.batch_size, at.lr) == (20, 0.1) else 0.0
         return {name: value - lost for name, value in table(at).items()}
 
-    assert "here it is not so" in said(made(tmp_path, script), "wins back the accuracy").statement
+    assert finding_on(made(tmp_path, script), "wins back the accuracy").verdict == "not so"
 
 
 def test_without_a_loss_there_is_nothing_to_win_back(tmp_path: Path) -> None:
     def script(at: At) -> Mapping[str, float]:
         return table(at._replace(batch_size=4))
 
-    back = said(made(tmp_path, script), "wins back the accuracy").statement
-    assert "here it is left open" in back
-    assert "no clear loss" in back
+    back = finding_on(made(tmp_path, script), "wins back the accuracy")
+    assert back.verdict == "left open"
+    assert "no clear loss" in back.statement
 
 
 def test_a_raised_rate_that_diverges_wins_nothing_back(tmp_path: Path) -> None:
@@ -105,18 +105,18 @@ def test_a_raised_rate_that_diverges_wins_nothing_back(tmp_path: Path) -> None:
         lost = (at.batch_size, at.lr) == (20, 0.1) and at.seen > 0
         return {name: math.nan if lost else value for name, value in table(at).items()}
 
-    back = said(made(tmp_path, script), "wins back the accuracy").statement
-    assert "here it is not so" in back
-    assert "4 of 4 runs diverged" in back
+    back = finding_on(made(tmp_path, script), "wins back the accuracy")
+    assert back.verdict == "not so"
+    assert "4 of 4 runs diverged" in back.statement
 
 
 def test_what_is_left_with_rates_of_their_own(tmp_path: Path) -> None:
     found = made(tmp_path)
-    left = said(found, "a slight difference between small and large batches is left")
+    left = finding_on(found, "a slight difference between small and large batches is left")
     assert left.effect is not None
     assert left.effect.value == pytest.approx(0.02, abs=0.01)
-    gone = said(found, "most of the difference at one rate goes away")
-    assert "here it is so" in gone.statement
+    gone = finding_on(found, "most of the difference at one learning rate goes away")
+    assert gone.verdict == "so"
     assert gone.effect is not None
     assert gone.effect.value == pytest.approx(0.02 / 0.4, abs=0.02)
 
@@ -134,8 +134,8 @@ def test_the_exponent_of_the_best_rate(tmp_path: Path, exponent: float, rises: s
     assert scaling.exponent.value == pytest.approx(exponent, abs=0.3)
     assert (scaling.at_least, scaling.at_most) == (False, False)
     if exponent != 0.5:
-        assert f"here it is {rises}" in said(found, "a large one with a large").statement
-    assert f"here it is {linear}" in said(found, "in proportion to the batch size").statement
+        assert finding_on(found, "a large one with a large").verdict == rises
+    assert finding_on(found, "in proportion to the batch size").verdict == linear
 
 
 def test_a_best_rate_at_the_end_of_the_grid_is_a_bound(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_best_rate_at_the_end_of_the_grid_is_a_bound(tmp_path: Path) -> None:
     assert (scaling.at_least, scaling.at_most) == (True, False)
     assert scaling.rises is True
     assert scaling.linear is None
-    assert "bounds only" in said(found, "in proportion to the batch size").statement
+    assert "bounds only" in finding_on(found, "in proportion to the batch size").statement
 
 
 def test_one_rate_has_no_scaling(tmp_path: Path) -> None:
@@ -161,9 +161,11 @@ def test_the_page_has_a_figure_for_every_batch_size(tmp_path: Path) -> None:
     assert list(sections) == ["published", "compensation", "scaling", "every-rate"]
     row: Any = sections["every-rate"].blocks[0]
     assert [figure.name for figure in row.figures] == ["by-rate-4", "by-rate-20"]
-    assert all([key.label for key in figure.keys] == ["rate 0.01", "rate 0.1"] for figure in row.figures)
+    assert all(
+        [key.label for key in figure.keys] == ["learning rate 0.01", "learning rate 0.1"] for figure in row.figures
+    )
     assert len({str(figure.layout["yaxis"]["range"]) for figure in row.figures}) == 1
-    assert "Best at rate 0.1, an end of the grid" in row.figures[1].caption
+    assert "Best at learning rate 0.1, an end of the grid" in row.figures[1].caption
     published: Any = sections["published"].blocks[0]
     shares = [row for row in published.rows if row[0].startswith("share of the test accuracy")]
     assert [row[1] for row in shares] == ["0.96"]

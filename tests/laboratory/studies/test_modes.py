@@ -41,7 +41,7 @@ def asked(**changes: Any) -> StudyQuestion:
     return StudyQuestion(**{**values, **changes})
 
 
-def said(found: Study, words: str) -> Finding:
+def finding_on(found: Study, words: str) -> Finding:
     return next(f for f in found.findings if words in f.statement)
 
 
@@ -53,8 +53,8 @@ EPOCHS_TO_HALVE = {1: 0.5, 8: 1.0, 40: 20.0}
 
 def halving(at: At) -> Mapping[str, float]:
     """The loss halves every so many epochs of the batch size; the seed stretches the time."""
-    pace = EPOCHS_TO_HALVE.get(at.batch_size, 1.0) * (1 + 0.05 * math.tanh(at.draw))
-    return {"val_loss": 2.0 ** (-at.seen / EXAMPLES / pace)}
+    epochs_to_halve = EPOCHS_TO_HALVE.get(at.batch_size, 1.0) * (1 + 0.05 * math.tanh(at.draw))
+    return {"val_loss": 2.0 ** (-at.seen / EXAMPLES / epochs_to_halve)}
 
 
 def scripted(tmp_path: Path, **changes: Any) -> Study:
@@ -84,9 +84,9 @@ def test_times_to_the_common_target_are_those_of_the_script(halved: tuple[Study,
     worst = max(row.values["best_val_loss"] or 0.0 for row in found.rows)
     assert passages.target == worst
     halvings = -math.log2(worst)
-    for size, pace in EPOCHS_TO_HALVE.items():
+    for size, epochs_to_halve in EPOCHS_TO_HALVE.items():
         epochs, steps = passages.mean("epoch", size).value, passages.mean("step", size).value
-        assert epochs == pytest.approx(pace * halvings, rel=0.1)
+        assert epochs == pytest.approx(epochs_to_halve * halvings, rel=0.1)
         assert epochs is not None
         assert steps is not None
         assert steps == pytest.approx(epochs * EXAMPLES / size)
@@ -99,20 +99,20 @@ def test_times_to_the_common_target_are_those_of_the_script(halved: tuple[Study,
 
 def test_the_full_batch_takes_more_epochs_and_more_time(halved: tuple[Study, Path]) -> None:
     found, _ = halved
-    assert "here it is so" in said(found, "converges more slowly").statement
+    assert finding_on(found, "converges more slowly").verdict == "so"
     # 20 epochs of one step of 6 units, against 1 epoch of 5 steps of 2 units
-    longer = said(found, "a shorter total time")
-    assert "here it is so" in longer.statement
+    longer = finding_on(found, "a shorter total time")
+    assert longer.verdict == "so"
     assert longer.effect is not None
     assert longer.effect.value == pytest.approx(12.0, rel=0.02)
 
 
 def test_a_mini_batch_takes_fewer_steps_at_little_more_cost(halved: tuple[Study, Path]) -> None:
-    fewer = said(halved[0], "fewer steps than single examples")
+    fewer = finding_on(halved[0], "fewer steps than single examples")
     assert fewer.effect is not None
     assert fewer.effect.value == pytest.approx(1.0 * 5 / (0.5 * 40), rel=0.1)
     assert "a step takes 1.78" in fewer.statement  # 2 / 1.125
-    assert "here it is so" in fewer.statement
+    assert fewer.verdict == "so"
 
 
 def test_without_single_examples_what_is_about_them_is_left_out(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_the_variance_of_the_gradient_falls_with_the_batch(tmp_path: Path) -> No
     for size, one in spread.items():
         assert one.variance.value == pytest.approx(trace / size, rel=0.2)
         assert one.noise.value == pytest.approx(math.sqrt(trace / size) / np.linalg.norm(mean), rel=0.1)
-    assert "here it is so" in said(found, "varies less than that of one example").statement
+    assert finding_on(found, "varies less than that of one example").verdict == "so"
     assert set(found.measurements) == {"gradients-start", "gradients-end"}
 
 
@@ -222,4 +222,4 @@ def test_where_examples_depend_on_one_another_the_page_says_why(tmp_path: Path) 
     found = study(Normalised(), asked(batch_sizes=(4, 8), seeds=(0, 1)), out=tmp_path / "out", named=STUDY)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "The spread of gradients is not measured here: norm is batch normalisation" in page
-    assert "left open" in said(found, "varies less than that of one example").statement
+    assert finding_on(found, "varies less than that of one example").verdict == "left open"

@@ -201,24 +201,24 @@ def whole_study(seeds: Sequence[int] = (0, 1, 2)) -> tuple[Study, list[StoredRun
     return study_of(runs, seeds=seeds, **measured), runs
 
 
-def verdicts(study: Study, runs: Sequence[StoredRun]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def verdicts(study: Study, runs: Sequence[StoredRun]) -> dict[str, list[str | None]]:
+    found: dict[str, list[str | None]] = {}
     for finding in conclude(study, runs):
-        said, _, rest = finding.statement.partition("; here it is ")
-        found.setdefault(said.removeprefix("published: "), []).append(rest.partition(":")[0])
+        conclusion = finding.statement.partition("; here it is ")[0].removeprefix("published: ")
+        found.setdefault(conclusion, []).append(finding.verdict)
     return found
 
 
 def test_every_conclusion_follows_from_its_numbers() -> None:
     found = verdicts(*whole_study())
     assert found == {
-        "in front of scale and shift, each channel of a batch has mean 0 and deviation 1": ["so"],
+        "in front of scale and shift, each channel of a batch has mean 0 and standard deviation 1": ["so"],
         "batch normalisation takes fewer steps to the same loss": ["so", "so"],
         "batch normalisation generalises better": ["so", "so"],
         "batch normalisation regularises: the gap is smaller": ["left open"],
-        "batch normalisation is more tolerant of the rate": ["so", "so"],
-        "batch normalisation works at higher rates": ["so"],
-        next(said for said in found if said.startswith("from batch")): [""],
+        "batch normalisation is more tolerant of the learning rate": ["so", "so"],
+        "batch normalisation works at higher learning rates": ["so"],
+        next(phrase for phrase in found if phrase.startswith("from batch")): [None],
         "ghost batches make large batches generalise better": ["left open"],
         "with batch normalisation the result depends less on the order of the training data": ["not so"],
         "batch normalisation makes a model more robust to noise": ["so"],
@@ -231,9 +231,9 @@ def test_every_conclusion_follows_from_its_numbers() -> None:
 
 def test_one_seed_leaves_all_comparisons_open() -> None:
     found = verdicts(*whole_study(seeds=(0,)))
-    decided = {said for said, words in found.items() if set(words) & {"so", "not so"}}
+    decided = {phrase for phrase, words in found.items() if set(words) & {"so", "not so"}}
     assert decided == {
-        "in front of scale and shift, each channel of a batch has mean 0 and deviation 1",
+        "in front of scale and shift, each channel of a batch has mean 0 and standard deviation 1",
         "with batch normalisation the result depends less on the order of the training data",
         "batch normalisation fails on batches of one example",
     }
@@ -248,10 +248,10 @@ def test_every_finding_names_runs_that_are_there() -> None:
 def test_batches_of_one_that_can_be_trained_on_are_judged_by_what_comes_of_them() -> None:
     runs = [run_of(one_example(NONE), 1, 0.1, seed, [8.0, 1.0 + seed / 10]) for seed in (0, 1)]
     runs += [run_of(one_example(BEFORE), 1, 0.1, seed, [8.0, 6.0 + seed / 9]) for seed in (0, 1)]
-    said = "batch normalisation fails on batches of one example"
-    assert verdicts(study_of(runs, refused={}), runs)[said] == ["so"]
+    phrase = "batch normalisation fails on batches of one example"
+    assert verdicts(study_of(runs, refused={}), runs)[phrase] == ["so"]
     runs[-1] = run_of(one_example(BEFORE), 1, 0.1, 1, [8.0, 6.0], diverged=True)
-    assert verdicts(study_of(runs, refused={}), runs)[said] == ["so"]
+    assert verdicts(study_of(runs, refused={}), runs)[phrase] == ["so"]
 
 
 def test_the_page_shows_every_part_and_what_is_missing() -> None:

@@ -68,9 +68,9 @@ def test_the_definition_is_measured_in_front_of_scale_and_shift() -> None:
 
 def test_a_step_on_one_example_is_refused_or_not() -> None:
     torch.manual_seed(0)
-    said = refusal(ready(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)), 1)
-    assert said is not None
-    assert "Expected more than 1 value per channel" in said
+    phrase = refusal(ready(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)), 1)
+    assert phrase is not None
+    assert "Expected more than 1 value per channel" in phrase
     assert refusal(ready(nn.Linear(4, 5), nn.Linear(5, 3)), 1) is None
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from batchscope.errors import UsageError
 from batchscope.laboratory.files import rebuilt_study
-from batchscope.laboratory.records import EXAMPLES_OF_RUN, Length, Study, StudyQuestion
+from batchscope.laboratory.records import EXAMPLES_OF_RUN, Finding, Length, Study, StudyQuestion
 from batchscope.laboratory.studies.regularising_noise import STUDY
 from batchscope.laboratory.study import study
 from batchscope.store.runs import read_runs
@@ -20,11 +20,11 @@ from .scripted_task import At, Script, Scripted
 
 FEW = 300
 BEST = {10: 0.1, 60: 0.4}
-"""The rate that is best for a batch size."""
+"""The learning rate that is best for a batch size."""
 
 
 def fits(at: At) -> Mapping[str, float]:
-    """The training loss falls exponentially, faster at the best rate; the gap to it is the batch's own, and grows."""
+    """The training loss falls exponentially, fastest at the best learning rate; the gap is the batch's, and grows."""
     epoch = at.seen / FEW
     speed = 0.5 if at.lr == BEST.get(at.batch_size) else 0.3
     train = 2.0 * math.exp(-speed * epoch)
@@ -49,22 +49,23 @@ def made(tmp_path: Path, script: Script = fits, *, examples: int = 2 * FEW, **ch
     return study(task, StudyQuestion(**{**members, **changes}), named=STUDY, out=tmp_path / "out", device=task.device)
 
 
-def said(found: Study, words: str) -> str:
-    return next(f.statement for f in found.findings if words in f.statement)
+def finding_on(found: Study, words: str) -> Finding:
+    return next(f for f in found.findings if words in f.statement)
 
 
 def test_a_gap_at_equal_training_loss_is_found_as_it_was_made(tmp_path: Path) -> None:
     found = made(tmp_path)
     assert {(s.batch_size, s.lr) for s in found.summary if s.best_lr} == set(BEST.items())
-    tuned = said(found, "remains after each has the rate that is best for it")
-    assert "here it is so: from batch size 10 at rate 0.1 to 60 at rate 0.4" in tuned
+    tuned = finding_on(found, "remains after each has the learning rate that is best for it")
+    assert tuned.verdict == "so"
+    assert "from batch size 10 at learning rate 0.1 to 60 at learning rate 0.4" in tuned.statement
     finding = next(f for f in found.findings if "by their noise" in f.statement)
-    assert "here it is so" in finding.statement
+    assert finding.verdict == "so"
     level = 2.0 * math.exp(-0.5 * 8)
     assert f"a training loss of {math.ceil(1000 * level) / 1000:g}" in finding.statement
     assert finding.effect is not None
     assert finding.effect.value == pytest.approx(0.1, abs=0.001)
-    assert "here it is so" in said(found, "the gap between training and test accuracy is smaller")
+    assert finding_on(found, "the gap between training and test accuracy is smaller").verdict == "so"
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert rebuilt_study(tmp_path / "out") == text
     for section in ("published", "equal-loss", "remaining"):
@@ -94,7 +95,7 @@ def test_small_batches_that_overfit_more_are_said_so(tmp_path: Path) -> None:
         return {**values, "val_loss": 2 * values["train_loss"] + 0.3 - values["val_loss"] + at.draw * 1e-4}
 
     found = made(tmp_path, turned)
-    assert "here it is not so" in said(found, "by their noise")
+    assert finding_on(found, "by their noise").verdict == "not so"
 
 
 def test_without_a_training_loss_it_says_why(tmp_path: Path) -> None:
@@ -110,8 +111,9 @@ def test_without_a_training_loss_it_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "said"), [((8,), "compares batch sizes"), ((8, 512), "trains on 300 examples, fewer than a batch of 512")]
+    ("sizes", "message"),
+    [((8,), "compares batch sizes"), ((8, 512), "trains on 300 examples, fewer than a batch of 512")],
 )
-def test_what_cannot_be_compared_is_refused(tmp_path: Path, sizes: tuple[int, ...], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, sizes: tuple[int, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         made(tmp_path, batch_sizes=sizes)

@@ -31,7 +31,7 @@ def made(tmp_path: Path, task: Any = None, **changes: Any) -> Study:
     return study(task or Bowl(layers=("first",)), asked(**changes), out=tmp_path / "out", named=STUDY)
 
 
-def said(found: Study, words: str, how: str = "each at its best rate") -> Finding:
+def finding_on(found: Study, words: str, how: str = "each at its best learning rate") -> Finding:
     return next(f for f in found.findings if words in f.statement and how in f.statement)
 
 
@@ -72,28 +72,28 @@ def test_either_optimizer_is_the_plain_one_whatever_the_task_has(tmp_path: Path)
 def test_what_is_published_is_decided_at_the_best_and_at_the_usual_rates(tmp_path: Path) -> None:
     found = made(tmp_path)
     runs = read_runs(tmp_path / "out")
-    farther = said(found, "Adam goes farther")
+    farther = finding_on(found, "Adam goes farther")
     ratio = {
         run.config.seed: travel_of(run)[12] / travel_of(other)[12]
         for run, other in zip(of(runs, "adam", 0.01), of(runs, "sgd", 0.1), strict=True)
     }
     assert farther.effect is not None
     assert farther.effect.value == pytest.approx(math.exp(sum(math.log(r) for r in ratio.values()) / 3))
-    assert "here it is not so: each at its best rate" in farther.statement  # a bowl's slope carries SGD farther
-    assert "here it is not so:" in said(found, "Adam goes farther", "at torch's default").statement
-    assert "here it is not so:" in said(found, "SGD keeps the norm").statement
-    worse = said(found, "Adam ends at a lower test accuracy")  # the bowl has a test loss: lower is better
+    assert farther.verdict == "not so"  # a bowl's slope carries SGD farther
+    assert finding_on(found, "Adam goes farther", "at torch's default").verdict == "not so"
+    assert finding_on(found, "SGD keeps the norm").verdict == "not so"
+    worse = finding_on(found, "Adam ends at a lower test accuracy")  # the bowl has a test loss: lower is better
     assert "test_loss changes" in worse.statement
-    assert "here it is so:" in worse.statement
+    assert worse.verdict == "so"
     ids = {run.id for run in (*of(runs, "sgd", 0.1), *of(runs, "adam", 0.01))}
     assert set(farther.runs) == ids
 
 
 def test_without_the_usual_rates_there_are_only_the_best(tmp_path: Path) -> None:
     found = made(tmp_path, lrs=(0.2,), seeds=(0,))
-    own = [f for f in found.findings if f.statement.startswith("published: ")]
-    assert len(own) == 4
-    assert all("each at its best rate" in f.statement and "left open" in f.statement for f in own)
+    own = [f for f in found.findings if f.verdict is not None]
+    assert [f.verdict for f in own] == ["left open"] * 4
+    assert all("each at its best learning rate" in f.statement for f in own)
     assert '<section id="by-rate">' not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
@@ -109,5 +109,5 @@ def test_the_page_has_a_part_for_each_batch_size_and_nothing_is_made_twice(tmp_p
 
 def test_an_optimizer_that_diverges_leaves_nothing_to_compare(tmp_path: Path) -> None:
     found = made(tmp_path, lrs=(1e30,), seeds=(0,))
-    assert not any(f.statement.startswith("published: ") for f in found.findings)
+    assert not any(f.verdict for f in found.findings)
     assert "without diverging" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ from batchscope.laboratory.studies.sharp_minima.sharpness import (
     RELATIVE,
     TRACE,
     late_change,
-    noted_as,
+    measurement_name,
     ratio_of,
     size_pairs,
     starts_of,
@@ -52,7 +52,7 @@ def made(tmp_path: Path, task: Any = None, **changes: Any) -> Study:
     return study(task or Bowl(layers=("first",)), asked(**changes), out=tmp_path / "out", named=STUDY, **budget)
 
 
-def said(found: Study, words: str) -> Finding:
+def finding_on(found: Study, words: str) -> Finding:
     return next(f for f in found.findings if words in f.statement)
 
 
@@ -85,19 +85,21 @@ def test_boxes_and_curvature_are_those_of_the_bowl(tmp_path: Path) -> None:
 def test_the_ratio_over_seeds_is_that_of_the_two_batches(tmp_path: Path) -> None:
     found = made(tmp_path, lrs=(0.05, 0.1))
     first, second = size_pairs(found)
-    assert (first.how, second.how) == ("at rate 0.05", "at rate 0.1, the best of both")
+    assert (first.how, second.how) == ("at learning rate 0.05", "at learning rate 0.1, the best of both")
     small, large = (0.5 * H * 10 * shrunk(0.05, steps, "first") ** 2 for steps in (100, 20))
     expected = (large / (1 + large)) / (small / (1 + small))  # the relative box's φ goes as f ÷ (1 + f)
     ratio = ratio_of(found, first, RELATIVE)
     assert ratio.value == pytest.approx(expected, rel=1e-6)
-    assert "here it is so: at rate 0.05" in said(found, "a large batch ends in a sharper minimum").statement
-    assert "the two boxes agree" in said(found, "so many times as sharp").statement
-    edge = said(found, "stays below 2 over the rate")
-    assert "here it is so:" in edge.statement
+    sharper = finding_on(found, "a large batch ends in a sharper minimum")
+    assert sharper.verdict == "so"
+    assert "at learning rate 0.05" in sharper.statement
+    assert "the two boxes agree" in finding_on(found, "so many times as sharp").statement
+    edge = finding_on(found, "stays below 2 over the learning rate")
+    assert edge.verdict == "so"
     assert edge.effect is not None
     assert edge.effect.value == pytest.approx(H * 0.1 / 2)
-    worse = said(found, "a large batch ends at a lower test accuracy")
-    assert "here it is so:" in worse.statement
+    worse = finding_on(found, "a large batch ends at a lower test accuracy")
+    assert worse.verdict == "so"
     assert "test_loss at the end changes" in worse.statement
 
 
@@ -107,9 +109,9 @@ def test_a_loss_that_still_falls_is_no_minimum(tmp_path: Path) -> None:
     for run in runs:
         in_last_tenth = 40 // run.config.batch_size
         assert late_change(found, run) == pytest.approx(shrunk(0.1, in_last_tenth, "first") ** 2 - 1)
-    assert "whose weights are no minima yet" in said(found, "training loss that was reached").statement
+    assert "whose weights are no minima yet" in finding_on(found, "training loss that was reached").statement
     settled = made(tmp_path / "settled", lrs=(0.001,), length=Length(unit="epochs", amount=2))
-    assert "had all but stopped falling" in said(settled, "training loss that was reached").statement
+    assert "had all but stopped falling" in finding_on(settled, "training loss that was reached").statement
 
 
 # --- from measurements by hand ------------------------------------------------------------------------------------
@@ -117,22 +119,22 @@ def test_a_loss_that_still_falls_is_no_minimum(tmp_path: Path) -> None:
 
 def by_hand(found: Study, keskar: dict[int, list[float]], relative: dict[int, list[float]]) -> Study:
     """The same study with these φ by batch size, one a seed."""
-    noted: dict[str, Any] = {}
+    stored: dict[str, Any] = {}
     for row in found.rows:
         for kind, eps, values in (("keskar", KESKAR.eps, keskar), ("relative", RELATIVE.eps, relative)):
             value = values[row.batch_size][row.seed]
             starts = [{"start": "at the weights", "value": value}]
-            noted[f"sharpness-{kind}-{row.run}"] = {"boxes": [{"eps": eps, "value": value, "starts": starts}]}
-    return replace(found, measurements=noted)
+            stored[f"sharpness-{kind}-{row.run}"] = {"boxes": [{"eps": eps, "value": value, "starts": starts}]}
+    return replace(found, measurements=stored)
 
 
 @pytest.mark.parametrize(
     ("keskar", "relative", "sharper", "verdict"),
     [
-        ((2.0, 2.1), (2.0, 2.1), "here it is so", "the two boxes agree"),
-        ((0.5, 0.52), (0.4, 0.42), "here it is not so", "the two boxes agree"),
-        ((2.0, 2.1), (0.4, 0.42), "here it is so", "the two boxes disagree: which is sharper depends on the scale"),
-        ((0.1, 9.0), (2.0, 2.1), "here it is left open", "leaves open which is sharper"),
+        ((2.0, 2.1), (2.0, 2.1), "so", "the two boxes agree"),
+        ((0.5, 0.52), (0.4, 0.42), "not so", "the two boxes agree"),
+        ((2.0, 2.1), (0.4, 0.42), "so", "the two boxes disagree: which is sharper depends on the scale"),
+        ((0.1, 9.0), (2.0, 2.1), "left open", "leaves open which is sharper"),
     ],
 )
 def test_two_boxes_decide_together(
@@ -158,8 +160,8 @@ def test_measurements_are_kept_one_by_one_and_never_made_again(tmp_path: Path, m
         with pytest.raises(KeyboardInterrupt):
             made(tmp_path)
     (first,) = read_runs(tmp_path / "out")
-    noted = {path.stem for path in (tmp_path / "out").glob("measured-sharpness-*")}
-    assert noted == {f"measured-{noted_as(kind, first.id)}" for kind in ("keskar", "relative")}
+    stored = {path.stem for path in (tmp_path / "out").glob("measured-sharpness-*")}
+    assert stored == {f"measured-{measurement_name(kind, first.id)}" for kind in ("keskar", "relative")}
     whole = made(tmp_path)
     assert len([name for name in whole.measurements if name.startswith("sharpness-")]) == 4 * 3
     with monkeypatch.context() as patched:
@@ -189,7 +191,7 @@ def test_without_the_extra_the_page_names_it_and_the_study_goes_on(
     assert '<section id="edge">' not in page
     assert '<figure id="sharpness-keskar">' in page
     assert found.complete
-    assert "the two boxes agree" in said(found, "so many times as sharp").statement
+    assert "the two boxes agree" in finding_on(found, "so many times as sharp").statement
 
 
 class Noisy(Bowl):

@@ -14,7 +14,7 @@ from batchscope.laboratory.studies.early_stopping.replay import (
     Curve,
     by_rule,
     last,
-    least_training_loss,
+    minimum_training_loss,
     on_test_part,
     oracle,
     replayed,
@@ -79,7 +79,7 @@ def test_a_rule_hands_over_the_best_weights_up_to_its_stop() -> None:
     assert never is not None
     assert (never.stop, never.chosen, never.by_itself) == (5, 3, False)
     assert (oracle(RISING).chosen, last(RISING).chosen) == (3, 5)
-    trained = least_training_loss(RISING)
+    trained = minimum_training_loss(RISING)
     assert trained is not None
     assert trained.chosen == 4
 

@@ -36,7 +36,7 @@ def made(tmp_path: Path, task: Any = None, **changes: Any) -> Study:
     return study(task or Bowl(), asked(**changes), out=tmp_path / "out", named=STUDY)
 
 
-def said(found: Study, words: str) -> Finding:
+def finding_on(found: Study, words: str) -> Finding:
     return next(f for f in found.findings if words in f.statement)
 
 
@@ -72,9 +72,9 @@ def test_every_larger_batch_is_trained_for_as_many_steps(tmp_path: Path) -> None
 
 def test_equal_updates_end_at_the_same_place(tmp_path: Path) -> None:
     found = made(tmp_path)
-    good, far = said(found, "as good as a small one"), said(found, "as far from its initial weights")
-    assert "here it is so" in good.statement
-    assert "here it is so" in far.statement
+    good, far = finding_on(found, "as good as a small one"), finding_on(found, "as far from its initial weights")
+    assert good.verdict == "so"
+    assert far.verdict == "so"
     assert good.effect is not None
     assert good.effect.value == pytest.approx(0.0, abs=1e-12)
     assert far.effect is not None
@@ -85,7 +85,7 @@ def test_equal_updates_end_at_the_same_place(tmp_path: Path) -> None:
 
 def test_the_passages_are_those_of_the_closed_form(tmp_path: Path) -> None:
     found = made(tmp_path)
-    good, far = said(found, "as good as a small one"), said(found, "as far from its initial weights")
+    good, far = finding_on(found, "as good as a small one"), finding_on(found, "as far from its initial weights")
     assert shown(good.statement, "as good") == pytest.approx(passage(height, 1.1 * height(30), rising=False), rel=0.01)
     assert shown(far.statement, "as far") == pytest.approx(passage(distance, 0.9 * distance(30), rising=True), rel=0.01)
 
@@ -98,17 +98,17 @@ def test_what_is_not_reached_is_said(tmp_path: Path) -> None:
             return super().loss(model, batch) * (0.1 if model.training and len(batch[0]) == 20 else 1.0)
 
     found = made(tmp_path, Slower())
-    far = said(found, "as far from its initial weights").statement
-    assert "here it is not so" in far
-    assert "not within 15 epochs" in far
-    assert "here it is not so" in said(found, "as good as a small one").statement
+    far = finding_on(found, "as far from its initial weights")
+    assert far.verdict == "not so"
+    assert "not within 15 epochs" in far.statement
+    assert finding_on(found, "as good as a small one").verdict == "not so"
 
 
-def test_the_ratio_of_epochs_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchscope.laboratory.studies.train_longer._MOST_TIMES", 2.0)
-    found = made(tmp_path, batch_sizes=(4, 20), seeds=(0, 1))
-    assert {row.epochs for row in found.rows} == {3.0, 6.0}
-    assert "6 epochs (the most, 2 times as many)" in said(found, "as good as a small one").statement
+def test_the_ratio_of_epochs_has_a_limit(tmp_path: Path) -> None:
+    length = Length(unit="epochs", amount=1)
+    found = made(tmp_path, Bowl(examples=80), batch_sizes=(1, 80), seeds=(0,), length=length)
+    assert {row.epochs for row in found.rows} == {1.0, 64.0}
+    assert "64 epochs (the most, 64 times as many)" in finding_on(found, "as good as a small one").statement
 
 
 def test_the_page_has_the_published_numbers_and_the_courses(tmp_path: Path) -> None:

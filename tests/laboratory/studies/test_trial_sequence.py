@@ -68,7 +68,7 @@ def test_each_trial_says_why_it_is_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("larger", "said"),
+    ("larger", "message"),
     [
         ({(32, 2): (0.9, 1.95)}, "as good, but 1.95 s against 2 s saves too little: batch size 8 stays"),
         ({(32, 2): (None, 1.0)}, "it diverged: batch size 8 stays"),
@@ -78,12 +78,12 @@ def test_each_trial_says_why_it_is_made() -> None:
         ),
     ],
 )
-def test_the_smallest_batch_stays_where_a_larger_one_is_no_better(larger: Script, said: str) -> None:
+def test_the_smallest_batch_stays_where_a_larger_one_is_no_better(larger: Script, message: str) -> None:
     _, choice = visited(ADVICE, {(8, 2): (1.0, 2.0), (8, 4): (1.0, 4.0), **larger})
     assert choice is not None
     assert choice.trial is not None
     assert (choice.trial.batch_size, choice.trial.epochs) == (8, 2)
-    assert said in choice.reason
+    assert message in choice.reason
 
 
 def test_the_quality_that_is_asked_does_not_creep() -> None:
@@ -124,7 +124,7 @@ def test_a_batch_size_that_diverges_at_once_is_left_out() -> None:
     assert choice.trial is not None
     assert choice.trial.batch_size == 32
     lost: Script = {(size, 2): (None, 1.0) for size in ADVICE.batch_sizes}
-    assert visited(ADVICE, lost)[1] == Choice(trial=None, reason="every batch size diverged at this rate")
+    assert visited(ADVICE, lost)[1] == Choice(trial=None, reason="every batch size diverged at this learning rate")
 
 
 def test_longer_runs_that_diverge_are_not_taken() -> None:

@@ -15,8 +15,8 @@ from ...store.records import Estimate
 from ...wording import count, number
 from ..records import StudyRow
 from ..summary import Evaluation, roughness
-from .evidence import Quality, Setting, TaskResults
 from .outcome import Outcome, above, below, not_testable, undecided
+from .results import Quality, Setting, TaskResults
 
 __all__ = [
     "LOSS",
@@ -27,11 +27,11 @@ __all__ = [
     "called",
     "epoch_time_falls",
     "gap_change",
-    "gap_least",
     "last",
-    "least",
     "log_roughness",
     "loss_ratio_above",
+    "minimum_effect",
+    "minimum_gap_change",
     "no_worse",
     "score_change",
     "seconds_to",
@@ -50,22 +50,25 @@ def unmeasured(e: TaskResults, name: str) -> Outcome | None:
     reason = e.why_not(name)
     if reason is None:
         return None
-    return undecided(reason) if e.noted(name) is None else not_testable(reason)
+    return undecided(reason) if e.read_note(name) is None else not_testable(reason)
 
 
 def called(arm: Setting | None) -> str:
-    """As a reason names it."""
-    return "none" if arm is None else f"batch size {count(arm.batch_size)} at rate {number(arm.lr)}"
+    """An arm as reasons name it."""
+    return "none" if arm is None else f"batch size {count(arm.batch_size)} at learning rate {number(arm.lr)}"
 
 
 def versus(arm: Setting | None, other: Setting | None) -> str:
-    """Two arms, the second compared with the first."""
+    """Two arms in words, the second compared with the first."""
     if arm is not None and other is not None and arm.lr == other.lr:
-        return f"batch size {count(other.batch_size)} against {count(arm.batch_size)}, both at rate {number(arm.lr)}"
+        return (
+            f"batch size {count(other.batch_size)} against {count(arm.batch_size)}, both at learning rate "
+            f"{number(arm.lr)}"
+        )
     return f"{called(other)} against {called(arm)}"
 
 
-def least(e: TaskResults, quality: Quality, arm: Setting | None) -> float:
+def minimum_effect(e: TaskResults, quality: Quality, arm: Setting | None) -> float:
     """The smallest difference in a metric that counts."""
     values = e.values(arm, f"final_{quality.metric}").values()
     size = max((abs(v) for v in values), default=1.0)
@@ -75,7 +78,7 @@ def least(e: TaskResults, quality: Quality, arm: Setting | None) -> float:
 def score_change(
     e: TaskResults, arm: Setting | None, other: Setting | None, when: str, quality: Quality | None = None
 ) -> Estimate:
-    """By how much `other` is better than `arm` in the score, or in another metric; `when` is `final` or `best`."""
+    """Paired difference, `other` minus `arm`, of the score, or in another metric; `when` is `final` or `best`."""
     asked = quality or e.score
 
     def value(row: StudyRow) -> float | None:
@@ -85,10 +88,10 @@ def score_change(
     return e.compared(arm, other, value)
 
 
-def gap_least(e: TaskResults, arm: Setting | None) -> float:
+def minimum_gap_change(e: TaskResults, arm: Setting | None) -> float:
     """The smallest difference in the generalisation gap that counts: half a point of a score, else 2 % of the loss."""
     if e.gap is not None:
-        return least(e, e.score, arm)
+        return minimum_effect(e, e.score, arm)
     values = [abs(v) for v in e.values(arm, f"final_{e.loss}").values()] if e.loss else []
     return LOSS * max(values, default=1.0)
 
@@ -101,7 +104,7 @@ def better(e: TaskResults, quality: Quality) -> str:
 def gap_change(
     e: TaskResults, arm: Setting | None, other: Setting | None, when: Callable[[Sequence[Evaluation]], Evaluation]
 ) -> Estimate:
-    """By how much the generalisation gap of `other` is larger."""
+    """Paired difference of the generalisation gap, `other` minus `arm`."""
     return e.compared(arm, other, lambda row: e.gap_at(when(e.course(row))) if row.status != "diverged" else None)
 
 
@@ -122,7 +125,7 @@ def at(course: Sequence[Evaluation], share: float, *, until: int | None = None) 
 
 
 def log_roughness(course: Sequence[Evaluation], metric: str) -> float | None:
-    """How far the logarithm of a loss jumps about its course."""
+    """Roughness of the logarithm of a loss about its course."""
     return roughness([math.log(v) if (v := e.metrics.get(metric, 0.0)) > 0 else None for e in course[1:]])
 
 
@@ -166,6 +169,6 @@ def no_worse(e: TaskResults, quality: Quality, change: Estimate, what: str, runs
         what: that changes.
         runs: behind it.
     """
-    margin = 2 * least(e, quality, e.at_best(e.plan.smallest))
+    margin = 2 * minimum_effect(e, quality, e.at_best(e.plan.smallest))
     words = f"it would have to lie above {number(-margin)}, the margin"
     return above(change, -margin, 0.0, f"the change of {what}", runs, decides=words)

@@ -16,15 +16,15 @@ from .comparisons import (
     at,
     better,
     epoch_time_falls,
-    least,
     log_roughness,
     loss_ratio_above,
+    minimum_effect,
     score_change,
     versus,
 )
-from .evidence import Setting, TaskResults
 from .outcome import Outcome, above, all_of, any_of, below, differs, exactly, parts, undecided
 from .plan import FIXED
+from .results import Setting, TaskResults
 
 __all__ = ["DECISIONS", "epochs_to_common_loss", "rough_per_update", "roughness_of_small"]
 
@@ -67,7 +67,8 @@ def _smallest_slower(e: TaskResults) -> Outcome:
         return any_of(*(_in_epochs(e, small, other, below) for other in others))
 
     return parts(
-        "the learning rate", {"at one rate": than_some(e.at_one_rate), "each at its best": than_some(e.at_best)}
+        "the learning rate",
+        {"at one learning rate": than_some(e.at_one_rate), "each at its best": than_some(e.at_best)},
     )
 
 
@@ -107,14 +108,14 @@ def _worse_in_the_end(e: TaskResults) -> Outcome:
 def _score_lower(e: TaskResults, arm: Setting | None, other: Setting | None, when: str) -> Outcome:
     change = score_change(e, arm, other, when)
     what = f"the change of {better(e, e.score)}, {versus(arm, other)},"
-    return below(change, 0.0, least(e, e.score, arm), what, e.ids(arm, other))
+    return below(change, 0.0, minimum_effect(e, e.score, arm), what, e.ids(arm, other))
 
 
 def _less_accurate(e: TaskResults) -> Outcome:
     return parts(
         "the learning rate",
         {
-            "at one rate": _score_lower(e, *e.ends_at_one_rate, "final"),
+            "at one learning rate": _score_lower(e, *e.ends_at_one_rate, "final"),
             "each at its best": _score_lower(e, *e.ends_at_best, "best"),
         },
     )
@@ -134,7 +135,7 @@ def _learns_more_from_each(e: TaskResults) -> Outcome:
     return parts(
         "the learning rate",
         {
-            "at one rate": loss_ratio_above(e, name, *e.ends_at_one_rate, what),
+            "at one learning rate": loss_ratio_above(e, name, *e.ends_at_one_rate, what),
             "each at its best": loss_ratio_above(e, name, *e.ends_at_best, what),
         },
     )
@@ -183,7 +184,7 @@ def rough_per_update(e: TaskResults) -> Outcome:
 
 
 def _lost_share(e: TaskResults, batch_size: int) -> dict[int, float]:
-    """Over the rates of the grid, the share of each seed's runs that were lost."""
+    """Share of each seed's runs that diverged, over the learning rates of the grid."""
     found: dict[int, list[bool]] = {}
     for arm in e.arms(""):
         if arm.batch_size == batch_size:
@@ -193,7 +194,7 @@ def _lost_share(e: TaskResults, batch_size: int) -> dict[int, float]:
 
 
 def more_lost(e: TaskResults) -> Outcome:
-    """Whether more runs of the smallest batch are lost, over all rates of the grid."""
+    """Whether more runs of the smallest batch are lost, over all learning rates of the grid."""
     small, large = (_lost_share(e, b) for b in e.ends)
     effect = intervals.paired_difference(intervals.matched(small, large))
     what = f"the share of runs that diverge or end no better than they began, batch size {e.ends[0]} minus {e.ends[1]},"
@@ -212,10 +213,12 @@ def _unstable(e: TaskResults) -> Outcome:
         return stable
 
     small, large = (highest(b) for b in e.ends)
-    none = e.plan.lrs[0] / e.plan.lrs[1] * e.plan.lrs[0]  # no rate of the grid is stable: as if the next lower were
+    none = (
+        e.plan.lrs[0] / e.plan.lrs[1] * e.plan.lrs[0]
+    )  # no learning rate of the grid is stable: as if the next lower were
     seeds = [seed for seed in e.plan.seeds if seed in small or seed in large]
     ratio = intervals.geometric_ratio((large.get(seed, none), small.get(seed, none)) for seed in seeds)
-    what = f"the highest stable rate of the grid at batch size {e.ends[1]} over that at {e.ends[0]}"
+    what = f"the highest stable learning rate of the grid at batch size {e.ends[1]} over that at {e.ends[0]}"
     return all_of(more_lost(e), above(ratio, 1.0, _STABLE, what))
 
 
@@ -226,7 +229,7 @@ def _progress(e: TaskResults) -> Outcome:
         for row in e.rows(arm)
         if not e.lost(row) and (r := intervals.rank_correlation(*_loss_against_steps(e, row))) is not None
     ]
-    what = "the rank correlation of the training loss with the step, mean over the runs at one rate,"
+    what = "the rank correlation of the training loss with the step, mean over the runs at one learning rate,"
     return below(intervals.mean_correlation(found), _CLEARLY, 0.0, what, e.ids(*map(e.at_one_rate, e.plan.batch_sizes)))
 
 
@@ -241,9 +244,9 @@ def _fewer_updates(e: TaskResults) -> Outcome:
         return undecided("runs of whole length are not there for every batch size")
     counted = [next(iter(found)) for found in steps.values()]
     falling = all(a > b for a, b in itertools.pairwise(counted))
-    said = ", ".join(f"{n} at batch size {b}" for b, n in zip(steps, counted, strict=True))
+    phrase = ", ".join(f"{n} at batch size {b}" for b, n in zip(steps, counted, strict=True))
     ids = e.ids(*map(e.at_one_rate, e.plan.batch_sizes))
-    return exactly(falling, counted[-1] / counted[0], f"updates counted in equally many epochs: {said}", runs=ids)
+    return exactly(falling, counted[-1] / counted[0], f"updates counted in equally many epochs: {phrase}", runs=ids)
 
 
 DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {

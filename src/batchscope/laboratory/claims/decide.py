@@ -13,10 +13,10 @@ from ...store.runs import StoredRun
 from ..records import Study
 from . import convergence, generalisation, geometry, gradients, hardware, lengths, norms, targets, tuning
 from .definitions import CHECKS
-from .evidence import TaskResults
 from .outcome import Outcome, not_testable, undecided
 from .plan import ClaimsPlan
 from .records import Claim, Claims, Verdict
+from .results import TaskResults
 from .statements import Kind, Need, Statement, statements
 
 __all__ = ["DECISIONS", "Claim", "Claims", "Verdict", "decide"]
@@ -75,7 +75,7 @@ def _claim(statement: Statement, evidence: TaskResults) -> Claim:
 
 def _checkpoint(statement: Statement, evidence: TaskResults) -> tuple[str, ...]:
     """The run whose weights gradients were measured at."""
-    found = evidence.noted("checkpoint")
+    found = evidence.read_note("checkpoint")
     return (found["run"],) if found is not None and Need.GRADIENTS in statement.needs else ()
 
 

@@ -8,18 +8,18 @@ from typing import Any
 from ...store.not_applicable import not_applicable
 from ...store.records import Estimate
 from ...wording import count, number, plural
-from .evidence import TaskResults
 from .geometry import drift, sharpness_of
 from .outcome import Outcome
 from .plan import NORM
 from .records import NOTHING, Comparison, Verdict
+from .results import TaskResults
 
 __all__ = ["CHECKS"]
 
 _ROUNDING = 1e-4
 _EXAMPLES = (10, 999)
 _MEAN_OFF, _DEVIATION_OFF = 1e-3, 0.01
-"""Of a channel in front of scale and shift; the layer's epsilon moves the deviation."""
+"""Of a channel in front of scale and shift; the layer's epsilon moves the standard deviation."""
 
 
 def _checked(what: str, agrees: bool | None, value: float | None = None) -> Outcome:
@@ -27,8 +27,8 @@ def _checked(what: str, agrees: bool | None, value: float | None = None) -> Outc
     effect = NOTHING
     if value is not None:
         effect = Estimate(value=value, low=value, high=value, n=1, unit="", method="counted in a real run")
-    said = {True: "checked", False: "DOES NOT AGREE", None: "not checked"}[agrees]
-    found = Comparison(what=f"a definition; {said}: {what}", effect=effect)
+    answer = {True: "checked", False: "DOES NOT AGREE", None: "not checked"}[agrees]
+    found = Comparison(what=f"a definition; {answer}: {what}", effect=effect)
     return Outcome(verdict=Verdict.NOT_TESTABLE, comparisons=(found,), effect=effect, agrees=agrees)
 
 
@@ -45,11 +45,11 @@ def _batch_size(e: TaskResults) -> Outcome:
         return _checked(_NO_COUNT, None)
     same = run["smallest_batch"] == run["largest_batch"] == run["batch_size"]
     agrees = same and run["updates"] * run["batch_size"] == run["examples_seen"]
-    told = (
+    detail = (
         f"a run had {count(run['largest_batch'])} examples between any two updates, and in {count(run['updates'])} "
         f"updates {count(run['examples_seen'])} examples"
     )
-    return _checked(told, agrees, run["largest_batch"])
+    return _checked(detail, agrees, run["largest_batch"])
 
 
 def _strict_sgd(e: TaskResults) -> Outcome:
@@ -58,8 +58,8 @@ def _strict_sgd(e: TaskResults) -> Outcome:
         return _checked("this model cannot be trained on a single example (batch normalisation)", None)
     if run is None:
         return _checked(_NO_COUNT, None)
-    told = f"at batch size 1 a run made {count(run['updates'])} updates with {count(run['examples_seen'])} examples"
-    return _checked(told, run["updates"] == run["examples_seen"], run["updates"])
+    detail = f"at batch size 1 a run made {count(run['updates'])} updates with {count(run['examples_seen'])} examples"
+    return _checked(detail, run["updates"] == run["examples_seen"], run["updates"])
 
 
 def _epoch(e: TaskResults) -> Outcome:
@@ -68,12 +68,12 @@ def _epoch(e: TaskResults) -> Outcome:
         return _checked("an epoch in steps of one example cannot be counted: this model needs more", None)
     if run is None:
         return _checked(_NO_COUNT, None)
-    told = (
+    detail = (
         f"in {count(run['updates'])} updates of one example each, of {count(run['examples_in_set'])} in the set, every "
         f"example was used {count(run['least_uses'])} to {count(run['most_uses'])} times"
     )
     whole = run["updates"] >= run["examples_in_set"]
-    return _checked(told, run["least_uses"] == run["most_uses"] if whole else run["most_uses"] <= 1, run["most_uses"])
+    return _checked(detail, run["least_uses"] == run["most_uses"] if whole else run["most_uses"] <= 1, run["most_uses"])
 
 
 def _pass(e: TaskResults) -> Outcome:
@@ -81,10 +81,10 @@ def _pass(e: TaskResults) -> Outcome:
     if run is None:
         return _checked(_NO_COUNT, None)
     agrees = run["smallest_pass"] == run["largest_pass"] == run["batch_size"]
-    told = f"every pass had {count(run['largest_pass'])} examples"
+    detail = f"every pass had {count(run['largest_pass'])} examples"
     if parted is not None:
-        told += f"; where a batch is accumulated from 2 passes, each has {count(parted['largest_pass'])}"
-    return _checked(told, agrees, run["largest_pass"])
+        detail += f"; where a batch is accumulated from 2 passes, each has {count(parted['largest_pass'])}"
+    return _checked(detail, agrees, run["largest_pass"])
 
 
 def _iterations(e: TaskResults) -> Outcome:
@@ -92,12 +92,12 @@ def _iterations(e: TaskResults) -> Outcome:
     if run is None:
         return _checked(_NO_COUNT, None)
     quotient = run["examples_in_set"] / run["batch_size"]
-    told = (
+    detail = (
         f"an epoch of {count(run['examples_in_set'])} examples in batches of {count(run['batch_size'])} took "
         f"{count(run['updates'])} updates from {count(run['batches'])} batches; the quotient is {number(quotient)} "
         "(batches are cut from a stream without gaps: none is partial, the next epoch goes on where one ends)"
     )
-    return _checked(told, run["updates"] == run["batches"] and abs(run["updates"] - quotient) <= 0.5, run["updates"])
+    return _checked(detail, run["updates"] == run["batches"] and abs(run["updates"] - quotient) <= 0.5, run["updates"])
 
 
 def _tied(e: TaskResults) -> Outcome:
@@ -106,11 +106,11 @@ def _tied(e: TaskResults) -> Outcome:
     if not off:
         return _checked(_NO_COUNT, None)
     most = max(b / e.study.examples for b in e.plan.batch_sizes)
-    told = (
+    detail = (
         f"in {count(len(off))} runs of {e.plan.epochs:g} epochs, steps times batch size make {e.plan.epochs:g} epochs' "
         f"examples up to {number(max(off))} of an epoch, less than one batch"
     )
-    return _checked(told, max(off) <= most, max(off))
+    return _checked(detail, max(off) <= most, max(off))
 
 
 def _count_in_all(e: TaskResults) -> Outcome:
@@ -118,47 +118,47 @@ def _count_in_all(e: TaskResults) -> Outcome:
     rows = e.kept(e.at_one_rate(e.plan.middle))
     if run is None or not rows:
         return _checked(_NO_COUNT, None)
-    told = (
+    detail = (
         f"{count(run['batches'])} batches in one epoch, {count(rows[0].steps)} in all {e.plan.epochs:g}: the text "
         "leaves open which is meant, and the second is the first times the epochs"
     )
-    return _checked(told, abs(rows[0].steps - run["batches"] * e.plan.epochs) <= e.plan.epochs, rows[0].steps)
+    return _checked(detail, abs(rows[0].steps - run["batches"] * e.plan.epochs) <= e.plan.epochs, rows[0].steps)
 
 
 def _tens_or_hundreds(e: TaskResults) -> Outcome:
     inside = [b for b in e.plan.batch_sizes if _EXAMPLES[0] <= b <= _EXAMPLES[1]]
-    said = ", ".join(map(str, inside)) or "none"
-    told = f"of the batch sizes here, {said} fall under it ({_EXAMPLES[0]} to {_EXAMPLES[1]})"
-    return _checked(told, True, len(inside))
+    phrase = ", ".join(map(str, inside)) or "none"
+    detail = f"of the batch sizes here, {phrase} fall under it ({_EXAMPLES[0]} to {_EXAMPLES[1]})"
+    return _checked(detail, True, len(inside))
 
 
 def _averaged(e: TaskResults) -> Outcome:
     found = e.measured("averaging")
     if found is None:
-        return _checked(not_applicable(e.noted("averaging")) or _NO_COUNT, None)
+        return _checked(not_applicable(e.read_note("averaging")) or _NO_COUNT, None)
     names = ("loss_twice", "gradient_twice", "loss_of_parts", "gradient_of_parts")
     worst = max(1.0 if found[name] is None else found[name] for name in names)
-    told = (
+    detail = (
         "a batch with every example given twice has the same loss and gradient, and the mean of the gradients of its "
         f"parts is that of the whole, up to {number(worst)} of its norm"
     )
-    return _checked(told, worst <= _ROUNDING, worst)
+    return _checked(detail, worst <= _ROUNDING, worst)
 
 
 def _speed(e: TaskResults) -> Outcome:
     times = {b: t for b in e.plan.batch_sizes if (t := e.step_time_s(b)) is not None}
     if not times:
         return _checked("step times were not measured before the budget was used up", None)
-    told = ", ".join(f"{number(b / t)} examples a second at batch size {b}" for b, t in times.items())
+    detail = ", ".join(f"{number(b / t)} examples a second at batch size {b}" for b, t in times.items())
     return _checked(
-        f"{told}; what they teach the model is counted apart, in epochs", True, max(b / t for b, t in times.items())
+        f"{detail}; what they teach the model is counted apart, in epochs", True, max(b / t for b, t in times.items())
     )
 
 
 def _arrows(e: TaskResults) -> Outcome:
     found = e.measured("competition")
     if found is None:
-        return _checked(not_applicable(e.noted("competition")) or _NO_COUNT, None)
+        return _checked(not_applicable(e.read_note("competition")) or _NO_COUNT, None)
     off = max(
         abs(r["arrows"]["both"][i] - r["arrows"]["first"][i] - r["arrows"]["second"][i])
         / max(r["at_once"]["norm_a"], 1e-12)
@@ -166,14 +166,14 @@ def _arrows(e: TaskResults) -> Outcome:
         for i in (0, 1)
     )
     pairs = plural(len(found), "pair")
-    told = f"in {pairs} of examples the black arrow is the sum of blue and red up to {number(off)} of blue"
-    return _checked(told, off <= _ROUNDING, off)
+    detail = f"in {pairs} of examples the black arrow is the sum of blue and red up to {number(off)} of blue"
+    return _checked(detail, off <= _ROUNDING, off)
 
 
 def _average_update(e: TaskResults) -> Outcome:
     found = e.measured("competition")
     if found is None:
-        return _checked(not_applicable(e.noted("competition")) or _NO_COUNT, None)
+        return _checked(not_applicable(e.read_note("competition")) or _NO_COUNT, None)
     ratios = [
         r["norm_as_one"] / ((r["at_once"]["norm_a"] + r["at_once"]["norm_b"]) / 2)
         for r in found
@@ -182,12 +182,12 @@ def _average_update(e: TaskResults) -> Outcome:
     if not ratios:
         return _checked("every gradient was zero at the checkpoint", None)
     anew = [r["in_turn"]["norm_b"] / r["at_once"]["norm_b"] for r in found if r["at_once"]["norm_b"] > 0]
-    told = (
+    detail = (
         f"over {count(len(found))} pairs, the update of both examples as one is {number(sum(ratios) / len(ratios))} of "
         "half the sum, and never above it; a second gradient taken anew has "
         f"{number(sum(anew) / len(anew))} of the norm"
     )
-    return _checked(told, max(ratios) <= 1 + _ROUNDING, sum(ratios) / len(ratios))
+    return _checked(detail, max(ratios) <= 1 + _ROUNDING, sum(ratios) / len(ratios))
 
 
 def _neighbourhood(e: TaskResults) -> Outcome:
@@ -196,39 +196,40 @@ def _neighbourhood(e: TaskResults) -> Outcome:
     if not boxes:
         return _checked("sharpness was not measured", None)
     rises = all(box[0]["value"] <= box[-1]["value"] and box[0]["highest_loss"] >= box[0]["loss"] for box in boxes)
-    told = (
+    detail = (
         f"in {count(len(boxes))} models the loss found in the box is never below that at the weights, and does not "
         f"fall from epsilon {boxes[0][0]['eps']:g} to {boxes[0][-1]['eps']:g}"
     )
-    return _checked(told, rises, len(boxes))
+    return _checked(detail, rises, len(boxes))
 
 
 def _shift(e: TaskResults) -> Outcome:
     drifts = [v for row in e.rows(e.at_one_rate(e.plan.smallest)) for v in drift(e, row).values()]
     if not drifts:
         return _checked("the model has no hidden layer to look at, or no run was made", None)
-    told = (
+    detail = (
         f"on fixed examples the means of what hidden layers receive move by {number(min(drifts))} to "
-        f"{number(max(drifts))} of their first deviation along the runs at one rate; at the start by nothing"
+        f"{number(max(drifts))} of their first standard deviation along the runs at one learning rate; at the start by "
+        "nothing"
     )
-    return _checked(told, True, max(drifts))
+    return _checked(detail, True, max(drifts))
 
 
 def _normalised(e: TaskResults) -> Outcome:
     found = e.measured("norm-check")
     if found is None:
-        why = not_applicable(e.noted(NORM)) or not_applicable(e.noted("norm-check"))
+        why = not_applicable(e.read_note(NORM)) or not_applicable(e.read_note("norm-check"))
         return _checked(why or "no model with batch normalisation was made", None)
     layers = [layer for layer in found if layer["mode"] == "training" and layer["mean"] is not None]
     if not layers:
         return _checked("no channel of a batch varies in front of batch normalisation", None)
     channels = sum(layer["channels"] - layer["flat"] for layer in layers)
     mean, deviation = (max(layer[name] for layer in layers) for name in ("mean", "deviation"))
-    told = (
+    detail = (
         f"in front of scale and shift {count(channels)} channels of a batch have mean 0 up to {number(mean)} and "
-        f"deviation 1 up to {number(deviation)}"
+        f"standard deviation 1 up to {number(deviation)}"
     )
-    return _checked(told, mean < _MEAN_OFF and deviation < _DEVIATION_OFF, mean)
+    return _checked(detail, mean < _MEAN_OFF and deviation < _DEVIATION_OFF, mean)
 
 
 CHECKS: Mapping[str, Callable[[TaskResults], Outcome]] = {

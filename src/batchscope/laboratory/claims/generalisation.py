@@ -7,11 +7,23 @@ from collections.abc import Callable, Mapping
 from ...fits import intervals
 from ..records import StudyRow
 from ..summary import evaluation_at
-from .comparisons import LOSS, NO_TEST, at, better, called, gap_change, gap_least, last, least, score_change, versus
-from .evidence import Setting, TaskResults
+from .comparisons import (
+    LOSS,
+    NO_TEST,
+    at,
+    better,
+    called,
+    gap_change,
+    last,
+    minimum_effect,
+    minimum_gap_change,
+    score_change,
+    versus,
+)
 from .gradients import cosine_of_two_batches
 from .outcome import Outcome, above, all_of, any_of, below, differs, exactly, not_testable, parts, undecided
 from .plan import FEW, LONG
+from .results import Setting, TaskResults
 
 __all__ = ["DECISIONS"]
 
@@ -30,7 +42,7 @@ def _large_overfits(e: TaskResults) -> Outcome:
         above(
             gap_change(e, small, large, last),
             0.0,
-            gap_least(e, small),
+            minimum_gap_change(e, small),
             f"the change of the gap, {versus(small, large)},",
             e.ids(small, large),
         ),
@@ -50,14 +62,14 @@ def _size_matters(e: TaskResults) -> Outcome:
         what = f"the change of {better(e, e.score)}, {versus(arm, other)},"
         gap = gap_change(e, arm, other, last)
         return any_of(
-            differs(change, 0.0, least(e, e.score, arm), what, e.ids(arm, other)),
-            differs(gap, 0.0, gap_least(e, arm), f"the change of the gap, {versus(arm, other)},"),
+            differs(change, 0.0, minimum_effect(e, e.score, arm), what, e.ids(arm, other)),
+            differs(gap, 0.0, minimum_gap_change(e, arm), f"the change of the gap, {versus(arm, other)},"),
         )
 
     return parts(
         "the learning rate",
         {
-            "at one rate": differ(*e.ends_at_one_rate, "final"),
+            "at one learning rate": differ(*e.ends_at_one_rate, "final"),
             "each at its best": differ(*e.ends_at_best, "best"),
         },
     )
@@ -72,7 +84,7 @@ def _few_ends(e: TaskResults) -> tuple[Setting | None, Setting | None]:
 
 
 def _gap_at_equal_loss(e: TaskResults) -> Outcome:
-    """The gap of the small batch is smaller where both have the same training loss, each at its best rate."""
+    """The gap of the small batch is smaller where both have the same training loss, each at its best learning rate."""
     small, large = _few_ends(e)
     if small is None or large is None:
         return undecided("the runs with little data were not made before the budget was used up")
@@ -86,7 +98,7 @@ def _gap_at_equal_loss(e: TaskResults) -> Outcome:
 
     change = e.compared(small, large, gap)
     what = f"with little data, at a training loss of {level:.3g}, the change of the gap, {versus(small, large)},"
-    return above(change, 0.0, gap_least(e, small), what, e.ids(small, large))
+    return above(change, 0.0, minimum_gap_change(e, small), what, e.ids(small, large))
 
 
 def _rises_less(e: TaskResults) -> Outcome:
@@ -114,7 +126,7 @@ def _long(e: TaskResults) -> Setting:
 
 
 def _minimum(e: TaskResults, row: StudyRow) -> int:
-    """Which evaluation has the least validation loss."""
+    """The evaluation with the minimum validation loss."""
     assert e.loss is not None
     values = [x.metrics[e.loss] for x in e.course(row)]
     return min(range(len(values)), key=lambda i: values[i])
@@ -125,7 +137,7 @@ _NO_LONG = undecided("the long runs were not made before the budget was used up"
 
 
 def _too_few_underfit(e: TaskResults) -> Outcome:
-    """At a tenth of the epochs of the validation minimum both losses are above those at the minimum."""
+    """Both losses at a tenth of the epochs of the validation minimum, over those at the minimum."""
     arm = _long(e)
     if e.loss is None:
         return _NO_LOSS
@@ -170,7 +182,7 @@ def _too_many_overfit(e: TaskResults) -> Outcome:
 
 
 def _tuned_on_training_data(e: TaskResults) -> Outcome:
-    """Over batch sizes, rates and epochs: what training loss picks against what validation picks, on the test part."""
+    """Test score of what training loss picks against what validation picks, of all settings and epochs."""
     test = e.test
     if test is None:
         return NO_TEST
@@ -188,42 +200,44 @@ def _tuned_on_training_data(e: TaskResults) -> Outcome:
     what = (
         f"the change of {better(e, test)} from the pick by validation to that by training loss, of all runs and epochs,"
     )
-    return below(intervals.mean(changes), 0.0, least(e, test, e.at_best(e.plan.smallest)), what, e.ids(*e.arms("")))
+    return below(
+        intervals.mean(changes), 0.0, minimum_effect(e, test, e.at_best(e.plan.smallest)), what, e.ids(*e.arms(""))
+    )
 
 
 def _validation_loss_at_early_stop(e: TaskResults) -> Outcome:
-    """The least validation loss of long runs at one rate, at a batch size and at eight times as many."""
+    """The minimum validation loss of long runs at one learning rate, at a batch size and at eight times as many."""
     if e.loss is None:
         return _NO_LOSS
     small, large = (e.at_one_rate(b, LONG) for b in e.plan.long_sizes)
     if not e.rows(large):
         return _NO_LONG
     loss = e.loss
-    ratio = e.compared(small, large, lambda row: least_of(e, row, loss), ratio=True)
-    what = f"the least {loss} of runs of {e.plan.long_epochs:g} epochs, {versus(small, large)}, as a ratio,"
+    ratio = e.compared(small, large, lambda row: minimum_of(e, row, loss), ratio=True)
+    what = f"the minimum {loss} of runs of {e.plan.long_epochs:g} epochs, {versus(small, large)}, as a ratio,"
     return above(ratio, 1.0, LOSS / 2, what, e.ids(small, large))
 
 
-def least_of(e: TaskResults, row: StudyRow, loss: str) -> float | None:
-    """The least value of a loss along a run; `None` where it diverged."""
+def minimum_of(e: TaskResults, row: StudyRow, loss: str) -> float | None:
+    """The minimum of a loss along a run; `None` where it diverged."""
     if row.status == "diverged":
         return None
     return min(x.metrics[loss] for x in e.course(row))
 
 
 def _never_converges(e: TaskResults) -> Outcome:
-    """In long runs the training loss ends well above its smallest value before."""
+    """Training loss at the end of long runs over its minimum before."""
     arm = _long(e)
     if not e.rows(arm):
         return _NO_LONG
     diverged = [row for row in e.rows(arm) if row.status == "diverged"]
     if diverged:
-        told = f"{len(diverged)} of {len(e.rows(arm))} runs of {e.plan.long_epochs:g} epochs diverged, {called(arm)}"
-        return exactly(True, len(diverged) / len(e.rows(arm)), told, runs=e.ids(arm))
+        detail = f"{len(diverged)} of {len(e.rows(arm))} runs of {e.plan.long_epochs:g} epochs diverged, {called(arm)}"
+        return exactly(True, len(diverged) / len(e.rows(arm)), detail, runs=e.ids(arm))
     courses = [[x.metrics[e.train_loss] for x in e.course(row)[1:]] for row in e.rows(arm)]
     if min(map(min, courses)) <= 0:
-        return undecided("the training loss falls to 0 or below, where a ratio to its least value says nothing")
-    what = f"the training loss at the end of {e.plan.long_epochs:g} epochs over its least before, {called(arm)},"
+        return undecided("the training loss falls to 0 or below, where a ratio to its minimum says nothing")
+    what = f"the training loss at the end of {e.plan.long_epochs:g} epochs over its minimum before, {called(arm)},"
     ratios = intervals.geometric_ratio((values[-1], min(values)) for values in courses)
     return above(ratios, _WELL_ABOVE, 0.0, what, e.ids(arm))
 

@@ -10,9 +10,9 @@ from ...fits import intervals
 from ...store.not_applicable import not_applicable
 from ..records import StudyRow
 from .comparisons import TIME, log_roughness, loss_ratio_above, versus
-from .evidence import Setting, TaskResults
 from .outcome import Outcome, above, all_of, below, not_testable, parts, undecided
 from .plan import FIXED, sharpness_note
+from .results import Setting, TaskResults
 
 __all__ = ["DECISIONS"]
 
@@ -27,7 +27,7 @@ def _last_row(e: TaskResults, row: StudyRow, kind: str) -> Mapping[str, Any] | N
 
 
 def distance(e: TaskResults, row: StudyRow, layer: str | None = None) -> float | None:
-    """From the initial weights at the end of a run."""
+    """Distance from the initial weights at the end of a run."""
     found = None if e.lost(row) else _last_row(e, row, "weights")
     if found is None:
         return None
@@ -83,7 +83,7 @@ def _in_every_layer(e: TaskResults) -> Outcome:
 
 
 def _best_lie_far(e: TaskResults) -> Outcome:
-    """Of all runs of the grid, the best tenth by validation against the median run, seed by seed."""
+    """Distance of the best tenth of the grid's runs by validation against the median run, seed by seed."""
     by_seed: dict[int, list[tuple[float, float]]] = {}
     for arm in e.arms(""):
         for row in e.rows(arm):
@@ -122,9 +122,9 @@ def _large_cannot_get_there(e: TaskResults) -> Outcome:
 
 
 def sharpness_of(e: TaskResults, arm: Setting) -> dict[int, Mapping[str, Any]]:
-    """What was measured at the end of an arm's runs, by seed."""
+    """Sharpness records at the end of an arm's runs, by seed."""
     names = {seed: sharpness_note(arm.batch_size, arm.lr, seed) for seed in e.plan.seeds}
-    return {seed: found for seed, name in names.items() if (found := e.noted(name)) is not None}
+    return {seed: found for seed, name in names.items() if (found := e.read_note(name)) is not None}
 
 
 def _box(found: Mapping[str, Any], box: str) -> float | None:
@@ -143,14 +143,14 @@ def _flatter(e: TaskResults) -> Outcome:
     for box, name in (("keskar", "in Keskar's box"), ("relative", "in the relative box")):
         pairs = [(_box(small[s], box), _box(large[s], box)) for s in small if s in large]
         ratio = intervals.geometric_ratio((b, a) for a, b in pairs if a is not None and b is not None)
-        told = _eigenvalue(small, large)
-        what = f"the sharpness at batch size {e.ends[1]} over that at {e.ends[0]}, both at one rate,{told}"
+        detail = _eigenvalue(small, large)
+        what = f"the sharpness at batch size {e.ends[1]} over that at {e.ends[0]}, both at one learning rate,{detail}"
         outcomes[name] = above(ratio, 1.0, 0.1, what, e.ids(*e.ends_at_one_rate))
     return parts("the scale of the weights", outcomes)
 
 
 def _eigenvalue(small: Mapping[int, Any], large: Mapping[int, Any]) -> str:
-    """The same of the largest Hessian eigenvalue, in words."""
+    """Ratio of the largest Hessian eigenvalues, in words."""
 
     def value(found: Mapping[str, Any]) -> float | None:
         return found["curvature"].get("sharpness", {}).get("value")
@@ -169,7 +169,7 @@ def _eigenvalue(small: Mapping[int, Any], large: Mapping[int, Any]) -> str:
 
 
 def drift(e: TaskResults, row: StudyRow) -> dict[str, float]:
-    """How far the mean input of each hidden layer has moved by the end of a run, in deviations at the start."""
+    """Shift of the mean input of each hidden layer by the end of a run, in standard deviations at the start."""
     found = None if row.status == "diverged" else _last_row(e, row, "activations")
     if found is None:
         return {}
@@ -203,7 +203,7 @@ def _large_drifts_more(e: TaskResults) -> Outcome:
 
 
 def _drift_unsettles(e: TaskResults) -> Outcome:
-    """Over the runs of the grid of each seed, whether those that drift more are rougher."""
+    """Rank correlation of drift and roughness over each seed's runs of the grid."""
     if (why := _no_layer(e)) is not None:
         return why
     by_seed: dict[int, tuple[list[float], list[float]]] = {}

@@ -10,8 +10,8 @@ from ...fits import intervals
 from ...store.records import Estimate
 from ...wording import bytes_, count, duration
 from .comparisons import TIME, epoch_time_falls
-from .evidence import TaskResults
 from .outcome import Outcome, above, all_of, below, exactly, not_testable, parts, undecided
+from .results import TaskResults
 
 __all__ = ["DECISIONS"]
 
@@ -37,7 +37,7 @@ def _timed_sizes(e: TaskResults) -> list[int]:
 
 
 def _larger_is_faster(e: TaskResults) -> Outcome:
-    """From each batch size of the grid to the next: it depends on the size where only some steps do."""
+    """Speed from each batch size of the grid to the next: it depends on the size where only some are faster."""
     sizes = e.plan.batch_sizes
     steps = {
         f"from {count(a)} to {count(b)}": above(
@@ -113,24 +113,26 @@ def _more_memory(e: TaskResults) -> Outcome:
     if not {*e.ends} <= set(memory):
         return undecided("the memory of a step was not read")
     small, large = (memory[b] for b in e.ends)
-    told = ", ".join(f"{bytes_(memory[b])} at {count(b)}" for b in sorted(memory))
-    return exactly(large > small, large / small, f"peak memory of a training step by batch size: {told}", unit="times")
+    detail = ", ".join(f"{bytes_(memory[b])} at {count(b)}" for b in sorted(memory))
+    return exactly(
+        large > small, large / small, f"peak memory of a training step by batch size: {detail}", unit="times"
+    )
 
 
 def _memory_limits(e: TaskResults) -> Outcome:
     """The largest batch that fits, on the line through the readings, against the training set."""
-    memory, capacity = e.memory, e.noted("capacity")
+    memory, capacity = e.memory, e.read_note("capacity")
     if capacity is None or len(memory) < 2:
         return undecided("the memory of a step was not read")
     small, large = e.ends
     slope = (memory[large] - memory[small]) / (large - small)
     free = capacity["free_bytes"]
     fits = math.inf if slope <= 0 else large + (free - memory[large]) / slope
-    told = (
+    detail = (
         f"on {capacity['device']} with {bytes_(free)} free a step fits up to about {count(fits)} examples (on the line "
         f"through the readings), and the training set has {count(e.study.examples)}"
     )
-    return exactly(fits < e.study.examples, min(fits, 1e18) / e.study.examples, told, unit="training sets")
+    return exactly(fits < e.study.examples, min(fits, 1e18) / e.study.examples, detail, unit="training sets")
 
 
 def _seconds_by_steps(e: TaskResults) -> Outcome:

@@ -8,10 +8,10 @@ from typing import Literal
 from ...fits import intervals
 from ..records import StudyRow
 from ..summary import Evaluation
-from .comparisons import LOSS, NO_TEST, at, better, called, least, no_worse
-from .evidence import TaskResults
+from .comparisons import LOSS, NO_TEST, at, better, called, minimum_effect, no_worse
 from .outcome import Outcome, above, all_of, below, undecided, within
 from .plan import LONG
+from .results import TaskResults
 
 __all__ = ["DECISIONS", "patience_of", "stopped"]
 
@@ -30,15 +30,15 @@ def _score_before(e: TaskResults, share: float, name: str) -> Outcome:
             early = at(course, share, until=best)
             changes.append(e.score.sign * (course[best].metrics[e.score.metric] - early.metrics[e.score.metric]))
     what = f"the gain in {better(e, e.score)} from {name} of the steps to the best, {called(arm)},"
-    return above(intervals.mean(changes), 0.0, least(e, e.score, arm), what, e.ids(arm))
+    return above(intervals.mean(changes), 0.0, minimum_effect(e, e.score, arm), what, e.ids(arm))
 
 
 def _too_short(e: TaskResults) -> Outcome:
-    """The validation loss after a tenth of the best run's steps, at the rate that is best for that length."""
+    """The validation loss after a tenth of the best run's steps, at the learning rate that is best for that length."""
     metric = e.loss or e.study.metric
     best = e.at_best(e.plan.middle)
     if best is None:
-        return undecided("no rate was found for the middle batch size")
+        return undecided("no learning rate was found for the middle batch size")
     arms = [arm for arm in e.arms("") if arm.batch_size == best.batch_size]
     pairs: list[tuple[float, float]] = []
     for row in e.kept(best):
@@ -52,7 +52,10 @@ def _too_short(e: TaskResults) -> Outcome:
         ]
         if short:
             pairs.append((min(short), course[there].metrics[metric]))
-    what = f"{metric} after a tenth of the steps, at the rate that is best for them, over the best, {called(best)},"
+    what = (
+        f"{metric} after a tenth of the steps, at the learning rate that is best for them, over the best, "
+        f"{called(best)},"
+    )
     return above(intervals.geometric_ratio(pairs), 1.0, LOSS, what, e.ids(*arms))
 
 

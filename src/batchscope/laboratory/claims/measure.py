@@ -35,7 +35,6 @@ from ..records import Arm, Length
 from ..studies.batch_norm.measure import measured_definition
 from ..studies.trial_and_error.sequence import Next, TrialTraining, follow
 from ..summary import row_of, summarise
-from .evidence import chosen_rate, step_time_of_rounds
 from .plan import (
     FEW,
     FIXED,
@@ -49,6 +48,7 @@ from .plan import (
     sharpness_note,
     trial_variant,
 )
+from .results import chosen_rate, step_time_of_rounds
 from .tuning import advice_for
 
 __all__ = ["ClaimsLaboratory"]
@@ -104,19 +104,19 @@ class ClaimsLaboratory:
     def _grid(self) -> None:
         plan = self._plan
         arms = [Arm(batch_size=b, lr=lr, length=self._epochs) for lr in plan.lrs for b in reversed(plan.batch_sizes)]
-        self._laboratory.sweep(arms, observers=self._observers)
+        self._laboratory.run_all(arms, observers=self._observers)
 
     def _fixed_steps(self) -> None:
         lr, steps = self._one_rate(), self._plan.fixed_steps(self._laboratory.examples)
         length = Length(unit="steps", amount=steps)
         arms = [Arm(batch_size=b, lr=lr, length=length, variant=FIXED) for b in self._plan.batch_sizes]
-        self._laboratory.sweep(arms, observers=self._observers)
+        self._laboratory.run_all(arms, observers=self._observers)
 
     def _long(self) -> None:
         length = Length(unit="epochs", amount=self._plan.long_epochs)
         lr = self._one_rate()
         arms = [Arm(batch_size=b, lr=lr, length=length, variant=LONG) for b in dict.fromkeys(self._plan.long_sizes)]
-        self._laboratory.sweep(arms)
+        self._laboratory.run_all(arms)
 
     def _few_examples(self) -> None:
         laboratory, plan = self._laboratory, self._plan
@@ -134,7 +134,7 @@ class ClaimsLaboratory:
                 tasks[seed] = laboratory.changed(**with_few_examples(laboratory.workload, few, seed))
             return tasks[seed]
 
-        laboratory.sweep(arms, workload=task)
+        laboratory.run_all(arms, workload=task)
 
     def _norm(self) -> None:
         configurations: tuple[Where, ...] = ("before", "after")
@@ -150,7 +150,7 @@ class ClaimsLaboratory:
                 for lr in self._plan.lrs
                 for b in self._plan.norm_sizes
             ]
-            self._laboratory.sweep(arms, workload=lambda arm, seed, task=task: task, observers=self._observers)
+            self._laboratory.run_all(arms, workload=lambda arm, seed, task=task: task, observers=self._observers)
             if where == "before":
                 size = min(_LOOKED_AT, task.examples)
                 self._noted("norm-check", lambda task=task, size=size: measured_definition(task, task.model(0), size))
@@ -170,7 +170,7 @@ class ClaimsLaboratory:
 
     def _trials(self) -> None:
         """The advice to begin small and grow, followed with each seed; times are those of the timing."""
-        lr, timing = self._one_rate(), self._laboratory.noted("timing")
+        lr, timing = self._one_rate(), self._laboratory.read_note("timing")
         step_time = self._laboratory.step_time if timing is None else step_time_of_rounds(timing)
         metric = self._laboratory.target
         advice = advice_for(self._plan, larger_is_better=metric.mode == "max")
@@ -278,7 +278,7 @@ class ClaimsLaboratory:
     def _sharpness_of(self, arm: Arm, seed: int) -> None:
         name = sharpness_note(arm.batch_size, arm.lr, seed)
         laboratory = self._laboratory
-        if laboratory.noted(name) is not None:
+        if laboratory.read_note(name) is not None:
             return
         run = laboratory.run(arm, seed, observers=self._observers(arm, laboratory.workload), keep=("last",))
         if run is None or run.result is None or run.result.status.value == "diverged":
@@ -324,7 +324,7 @@ class ClaimsLaboratory:
     @property
     def _without(self) -> str:
         """The variant that has no batch normalisation."""
-        return norm_variant("none") if self._laboratory.noted("has-norm") else ""
+        return norm_variant("none") if self._laboratory.read_note("has-norm") else ""
 
     def _observers(self, _arm: Arm, task: Workload) -> Sequence[Observer]:
         looked_at = torch.randperm(task.examples, generator=torch.Generator().manual_seed(0))[:_LOOKED_AT]
@@ -371,7 +371,7 @@ class ClaimsLaboratory:
             return self._laboratory.workload.model(self._plan.seeds[0])
 
     def _noted(self, name: str, measure: Callable[[], Any]) -> None:
-        if self._laboratory.noted(name) is not None:
+        if self._laboratory.read_note(name) is not None:
             return
         if self._laboratory.late:
             self._laboratory.cut_off = True

@@ -8,11 +8,21 @@ from collections.abc import Callable, Mapping
 from ...fits import intervals
 from ...store.not_applicable import not_applicable
 from ...wording import number
-from .comparisons import TIME, better, called, gap_change, gap_least, last, least, score_change, versus
+from .comparisons import (
+    TIME,
+    better,
+    called,
+    gap_change,
+    last,
+    minimum_effect,
+    minimum_gap_change,
+    score_change,
+    versus,
+)
 from .convergence import epochs_to_common_loss
-from .evidence import TaskResults
 from .outcome import Outcome, above, all_of, any_of, below, differs, not_testable, parts, undecided
 from .plan import NORM, NormPlace, norm_variant, order_variant, robustness_note
+from .results import TaskResults
 
 __all__ = ["DECISIONS"]
 
@@ -25,7 +35,7 @@ def _there(decide: Callable[[TaskResults], Outcome]) -> Callable[[TaskResults], 
     """Decides where the model could be configured and the runs were made."""
 
     def decided(e: TaskResults) -> Outcome:
-        if (reason := not_applicable(e.noted(NORM))) is not None:
+        if (reason := not_applicable(e.read_note(NORM))) is not None:
             return not_testable(reason)
         if not e.arms(_BEFORE):
             return undecided("the runs with batch normalisation were not made before the budget was used up")
@@ -35,7 +45,7 @@ def _there(decide: Callable[[TaskResults], Outcome]) -> Callable[[TaskResults], 
 
 
 def _softens(e: TaskResults) -> Outcome:
-    """The range over the batch sizes at one rate, with batch normalisation over without."""
+    """The range over the batch sizes at one learning rate, with batch normalisation over without."""
     name = f"best_{e.loss or e.study.metric}"
     small, large = e.plan.norm_sizes
 
@@ -67,9 +77,9 @@ def _generalises(e: TaskResults) -> Outcome:
         ids = e.ids(without, with_norm)
         change = score_change(e, without, with_norm, "best")
         what = f"the change of {better(e, e.score)} with it, {versus(without, with_norm)},"
-        improved = above(change, 0.0, least(e, e.score, without), what, ids)
+        improved = above(change, 0.0, minimum_effect(e, e.score, without), what, ids)
         gap = gap_change(e, without, with_norm, last)
-        smaller = below(gap, 0.0, gap_least(e, without), "the change of the gap with it")
+        smaller = below(gap, 0.0, minimum_gap_change(e, without), "the change of the gap with it")
         outcomes[f"batch size {size}"] = all_of(improved, smaller)
     return parts("the batch size", outcomes)
 
@@ -92,18 +102,18 @@ def _less_order(e: TaskResults) -> Outcome:
 
 
 def _more_robust(e: TaskResults) -> Outcome:
-    """What the strongest disturbance of each kind costs, with it against without, seed by seed."""
+    """Cost of the strongest disturbance of each kind, with normalisation against without, seed by seed."""
     losses: dict[str, dict[str, dict[int, float]]] = {}
     runs: list[str] = []
     for where in _WITHOUT_AND_WITH:
         for seed in e.plan.seeds:
-            noted = e.noted(robustness_note(where, seed))
-            if noted is None:
+            stored = e.read_note(robustness_note(where, seed))
+            if stored is None:
                 continue
-            found = noted["found"]
+            found = stored["found"]
             if (why := not_applicable(found)) is not None:
                 return not_testable(why)
-            runs.append(noted["run"])
+            runs.append(stored["run"])
             plain = found[0]["metrics"][e.score.metric]
             for kind in _KINDS:
                 strongest = [r for r in found if r["kind"] == kind][-1]["metrics"][e.score.metric]
@@ -116,12 +126,12 @@ def _more_robust(e: TaskResults) -> Outcome:
         change = intervals.paired_difference(intervals.matched(with_norm, without))
         cost = number(intervals.mean(without.values()).value)
         what = f"the change with it of what {kind} costs in {e.score.metric} ({cost})"
-        outcomes[kind] = below(change, 0.0, 2 * least(e, e.score, e.at_best(e.plan.middle)), what, runs)
+        outcomes[kind] = below(change, 0.0, 2 * minimum_effect(e, e.score, e.at_best(e.plan.middle)), what, runs)
     return parts("the disturbance", outcomes)
 
 
 def _worth_trying(e: TaskResults) -> Outcome:
-    """Whether none, before and after differ in the best metric, each at its best rate."""
+    """Whether none, before and after differ in the best metric, each at its best learning rate."""
     size = e.plan.norm_sizes[0]
     arms = [e.at_best(size, variant) for variant in (e.without, _BEFORE, _AFTER)]
     outcomes: list[Outcome] = []
@@ -130,7 +140,7 @@ def _worth_trying(e: TaskResults) -> Outcome:
         what = (
             f"the change of {better(e, e.score)} from {_name(a)} ({called(arms[a])}) to {_name(b)} ({called(arms[b])})"
         )
-        outcomes.append(differs(change, 0.0, least(e, e.score, arms[a]), what, e.ids(arms[a], arms[b])))
+        outcomes.append(differs(change, 0.0, minimum_effect(e, e.score, arms[a]), what, e.ids(arms[a], arms[b])))
     return any_of(*outcomes)
 
 

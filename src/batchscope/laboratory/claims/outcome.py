@@ -1,16 +1,17 @@
 """How a number decides a statement: rules fixed beforehand, the same for all.
 
-A statement says that some effect lies above a bound (a ratio above 1, a difference above 0). Its 90 % interval decides:
+A statement says that some effect lies above a bound (a ratio above 1, a difference above 0). Its 90 % confidence
+interval decides:
 
-    not held    the whole interval lies below `bound + least`, the smallest effect that would count
+    not held    the whole interval lies below `bound + minimum`, the smallest effect that would count
     held        otherwise, if the whole interval lies above `bound`
     undecided   otherwise: the interval is too wide
 
-`least` keeps an effect of no consequence from being called one, however sure it is. Where the bound is a threshold
-already (a count ten times as large, a correlation below -0.5), `least` is 0. A statement with several parts is held if
-all of them are, not held if one is not; where its parts are conditions, and they disagree, each beyond its interval, it
-depends on what parts them. (The verdicts of one task are many: nine in ten intervals hold the truth, so that a few of a
-hundred verdicts are wrong by chance alone.)
+`minimum` keeps an effect of no consequence from being called one, however sure it is. Where the bound is a threshold
+already (a count ten times as large, a correlation below -0.5), `minimum` is 0. A statement with several parts is held
+if all of them are, not held if one is not; where its parts are conditions, and they disagree, each beyond its interval,
+it depends on what parts them. (The verdicts of one task are many: nine in ten intervals hold the truth, so that a few
+of a hundred verdicts are wrong by chance alone.)
 """
 
 from __future__ import annotations
@@ -56,14 +57,14 @@ class Outcome:
 
 
 def above(
-    effect: Estimate, bound: float, least: float, what: str, runs: Sequence[str] = (), *, decides: str = ""
+    effect: Estimate, bound: float, minimum: float, what: str, runs: Sequence[str] = (), *, decides: str = ""
 ) -> Outcome:
     """Whether an effect lies above a bound, by the rule of this module.
 
     Args:
         effect: with its interval; an open end decides nothing.
         bound: above which the statement is so.
-        least: the smallest effect that would count, in the same unit.
+        minimum: the smallest effect that would count, in the same unit.
         what: the effect in words, for the reason.
         runs: ids of the runs behind it.
         decides: words for the rule, where the numbers alone do not say it.
@@ -72,26 +73,26 @@ def above(
     >>> above(e, 1.0, 0.05, "the ratio").verdict.value, above(e, 2.0, 0.05, "the ratio").verdict.value
     ('held', 'not held')
     """
-    return _compared(_above(effect, bound, least), effect, what, "above", (bound,), least, runs, decides)
+    return _compared(_above(effect, bound, minimum), effect, what, "above", (bound,), minimum, runs, decides)
 
 
 def below(
-    effect: Estimate, bound: float, least: float, what: str, runs: Sequence[str] = (), *, decides: str = ""
+    effect: Estimate, bound: float, minimum: float, what: str, runs: Sequence[str] = (), *, decides: str = ""
 ) -> Outcome:
     """Whether an effect lies below a bound; the mirror image of `above`."""
-    return _compared(_below(effect, bound, least), effect, what, "below", (bound,), least, runs, decides)
+    return _compared(_below(effect, bound, minimum), effect, what, "below", (bound,), minimum, runs, decides)
 
 
-def differs(effect: Estimate, bound: float, least: float, what: str, runs: Sequence[str] = ()) -> Outcome:
-    """Whether an effect lies off a value by more than `least`, on whichever side."""
-    sides = {_above(effect, bound + least, 0.0), _below(effect, bound - least, 0.0)}
+def differs(effect: Estimate, bound: float, minimum: float, what: str, runs: Sequence[str] = ()) -> Outcome:
+    """Whether an effect lies off a value by more than `minimum`, on whichever side."""
+    sides = {_above(effect, bound + minimum, 0.0), _below(effect, bound - minimum, 0.0)}
     if Verdict.HELD in sides:
         verdict = Verdict.HELD
     elif sides == {Verdict.NOT_HELD}:
         verdict = Verdict.NOT_HELD
     else:
         verdict = Verdict.UNDECIDED
-    return _compared(verdict, effect, what, "off", (bound,), least, runs)
+    return _compared(verdict, effect, what, "off", (bound,), minimum, runs)
 
 
 def within(effect: Estimate, low: float, high: float, what: str, runs: Sequence[str] = ()) -> Outcome:
@@ -108,7 +109,7 @@ def within(effect: Estimate, low: float, high: float, what: str, runs: Sequence[
 
 
 def exactly(holds: bool, value: float, what: str, *, unit: str = "", runs: Sequence[str] = ()) -> Outcome:
-    """What was counted or read, without any chance in it."""
+    """A verdict on what was counted or read, without any chance in it."""
     effect = Estimate(value=value, low=value, high=value, n=1, unit=unit, method="counted or read, without chance")
     verdict = Verdict.HELD if holds else Verdict.NOT_HELD
     return Outcome(
@@ -160,14 +161,14 @@ def parts(on: str, outcomes: Mapping[str, Outcome]) -> Outcome:
     return Outcome(verdict=worst, comparisons=compared, effect=effect, runs=runs)
 
 
-def _above(effect: Estimate, bound: float, least: float) -> Verdict:
-    if effect.high is not None and effect.high < bound + least:
+def _above(effect: Estimate, bound: float, minimum: float) -> Verdict:
+    if effect.high is not None and effect.high < bound + minimum:
         return Verdict.NOT_HELD
     return Verdict.HELD if effect.low is not None and effect.low > bound else Verdict.UNDECIDED
 
 
-def _below(effect: Estimate, bound: float, least: float) -> Verdict:
-    return _above(_mirrored(effect), -bound, least)
+def _below(effect: Estimate, bound: float, minimum: float) -> Verdict:
+    return _above(_mirrored(effect), -bound, minimum)
 
 
 def _compared(
@@ -176,11 +177,11 @@ def _compared(
     what: str,
     relation: Literal["above", "below", "off", "within"],
     bounds: tuple[float, ...],
-    least: float,
+    minimum: float,
     runs: Sequence[str],
     rule: str = "",
 ) -> Outcome:
-    found = Comparison(what=what, effect=effect, relation=relation, bounds=bounds, least=least, rule=rule)
+    found = Comparison(what=what, effect=effect, relation=relation, bounds=bounds, minimum_effect=minimum, rule=rule)
     return Outcome(verdict=verdict, comparisons=(found,), effect=effect, runs=tuple(runs))
 
 

@@ -1,16 +1,16 @@
 """What is run to decide all statements on a task, and how it is made to fit into a budget. Numbers only, no torch.
 
-One grid of batch sizes, rates and seeds serves most statements. Beside it, from the grid's own results:
+One grid of batch sizes, learning rates and seeds serves most statements. Beside it, from the grid's own results:
 
-    fixed steps     every batch size the same number of updates, at one rate
-    long            a batch size and eight times as many, several times as many epochs, at one rate
-    few examples    batch sizes and rates on a small part of the training data
-    norm            batch normalisation before and after the activation, at two batch sizes and all rates
+    fixed steps     every batch size the same number of updates, at one learning rate
+    long            a batch size and eight times as many, several times as many epochs, at one learning rate
+    few examples    batch sizes and learning rates on a small part of the training data
+    norm            batch normalisation before and after the activation, at two batch sizes and all learning rates
     orders          the same initial weights in many orders of the data, with and without batch normalisation
     trials          the advice to begin small and grow
 
-*One rate* is the rate at which the smallest batch size is best, as in the published experiments: a rate that suits
-small batches. All lengths follow from the grid's.
+*One learning rate* is the learning rate at which the smallest batch size is best, as in the published experiments: a
+learning rate that suits small batches. All lengths follow from the grid's.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class ClaimsPlan:
     def __post_init__(self) -> None:
         if len(self.batch_sizes) < 2 or len(self.lrs) < 2:
             raise UsageError(
-                f"the statements compare batch sizes and rates: {len(self.batch_sizes)} batch sizes and "
-                f"{len(self.lrs)} rates are too few; give at least two of each"
+                f"the statements compare batch sizes and learning rates: {len(self.batch_sizes)} batch sizes and "
+                f"{len(self.lrs)} learning rates are too few; give at least two of each"
             )
         if len(self.seeds) < 2:
             raise UsageError(f"{len(self.seeds)} seed has no spread to decide by; give --seeds of at least 2, better 5")
@@ -110,12 +110,12 @@ class ClaimsPlan:
 
     @property
     def norm_sizes(self) -> tuple[int, ...]:
-        """For batch normalisation."""
+        """Batch sizes of the runs with batch normalisation."""
         return (self.middle, self.largest) if len(self.batch_sizes) > 2 else self.batch_sizes
 
     @property
     def long_epochs(self) -> float:
-        """Of a run that is to go past its validation minimum."""
+        """Epochs of a run that is to go past its validation minimum."""
         return 5 * self.epochs
 
     def fixed_steps(self, examples: int) -> int:
@@ -136,12 +136,12 @@ class ClaimsPlan:
 
     @property
     def few_epochs(self) -> float:
-        """Of a run with little data."""
+        """Epochs of a run with little data."""
         return 2.5 * self.epochs
 
     @property
     def orders(self) -> int:
-        """Of the data, from the same weights."""
+        """Number of orders of the data that are trained on from the same weights."""
         return 2 * len(self.seeds)
 
     def steps(self, examples: int) -> Iterator[tuple[int, float]]:
@@ -160,7 +160,7 @@ class ClaimsPlan:
         yield from ((b, seeds * self.fixed_steps(examples)) for b in self.batch_sizes)
 
     def runs(self, examples: int) -> int:
-        """How many there are, trials apart, of which nobody knows the number."""
+        """Number of runs, trials apart, whose number nobody knows beforehand."""
         seeds, rates = len(self.seeds), len(self.lrs)
         grids = len(self.batch_sizes) + 2 * len(set(self.norm_sizes)) + len(self.few_sizes(examples))
         return seeds * (rates * grids + len(self.batch_sizes) + len(set(self.long_sizes))) + 2 * self.orders
@@ -188,7 +188,7 @@ def plan_for(
 
     Args:
         examples: in the training set.
-        lrs: the rates.
+        lrs: the learning rates.
         seed: the first of the seeds.
         seconds_to_use: how long the runs may take.
         step_s: seconds of a step at a batch size.
@@ -218,7 +218,7 @@ def plan_for(
 
 
 def _sizes(examples: int, smallest: int) -> list[tuple[int, ...]]:
-    """From the widest range of batch sizes to the narrowest."""
+    """Choices of batch sizes, from the widest range to the narrowest."""
     largest = max(2 * smallest, min(_LARGEST, int(examples / _LARGEST_SHARE)))
     found: list[tuple[int, ...]] = []
     for first in (8, 16, 32, 64):
@@ -232,9 +232,9 @@ def _sizes(examples: int, smallest: int) -> list[tuple[int, ...]]:
 
 
 def rates_below(ceiling: float, count: int = _RATES) -> tuple[float, ...]:
-    """Rates by a factor of √10 on the fixed points 1, 3.16, 10, ..., the highest at or below a ceiling.
+    """Learning rates by a factor of √10 on the fixed points 1, 3.16, 10, ..., the highest at or below a ceiling.
 
-    Fixed points, so that two seeds, whose ceilings differ a little, compare the same rates.
+    Fixed points, so that two seeds, whose ceilings differ a little, compare the same learning rates.
 
     >>> rates_below(8.3, 4)
     (0.1, 0.316, 1.0, 3.16)

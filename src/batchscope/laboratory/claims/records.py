@@ -1,10 +1,10 @@
-"""What is said of a statement after measuring: a verdict, the number that decides, and the runs behind it."""
+"""Records of claims: a statement's verdict, the number that decides, and the runs behind it."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ...store.codec import encode
@@ -51,7 +51,7 @@ class Comparison:
     """One thing that a verdict rests on: an effect and where it would have to lie, or a finding in words alone.
 
     >>> effect = Estimate(value=1.5, low=1.2, high=1.9, n=5, unit="", method="")
-    >>> c = Comparison(what="the ratio", effect=effect, relation="above", bounds=(1.0,), least=0.05)
+    >>> c = Comparison(what="the ratio", effect=effect, relation="above", bounds=(1.0,), minimum_effect=0.05)
     >>> c.sentence
     'the ratio is 1.5 (1.2–1.9); it would have to lie above 1, and by 0.05 to count'
     """
@@ -65,7 +65,7 @@ class Comparison:
     """How the effect would have to lie to the bounds; empty: nothing was compared."""
     bounds: tuple[float, ...] = ()
     """One number; with `within` the two ends."""
-    least: float = 0.0
+    minimum_effect: float = field(default=0.0, metadata={"member": "least"})
     """The smallest effect that would count."""
     rule: str = ""
     """Words for the relation, where the numbers alone do not say it."""
@@ -86,8 +86,8 @@ class Comparison:
         if self.relation == "within":
             return f"it would have to lie from {number(self.bounds[0])} to {number(self.bounds[1])}"
         if self.relation == "off":
-            return f"it would have to lie off {number(self.bounds[0])} by more than {number(self.least)}"
-        counts = f", and by {number(self.least)} to count" if self.least else ""
+            return f"it would have to lie off {number(self.bounds[0])} by more than {number(self.minimum_effect)}"
+        counts = f", and by {number(self.minimum_effect)} to count" if self.minimum_effect else ""
         return f"it would have to lie {self.relation} {number(self.bounds[0])}{counts}"
 
     def after(self, other: Comparison | None) -> str:

@@ -110,7 +110,7 @@ def claims(
             expected=plan.runs(workload.examples),
         )
         told.predicted(_prediction(plan, prepared.step_time, prepared.evaluation_s, workload, question))
-        if laboratory.noted("capacity") is None:
+        if laboratory.read_note("capacity") is None:
             laboratory.note("capacity", {"free_bytes": device.free_bytes(), "device": device.name})
         ClaimsLaboratory(laboratory, plan).measure_all()
         study, runs = account(laboratory, named, prepared)
@@ -245,6 +245,6 @@ def _prediction(
         low=min(seconds / 1.5, budget),
         high=min(2 * seconds, budget),
         budget_s=budget,
-        assumption=f"{len(plan.batch_sizes)} batch sizes, {len(plan.lrs)} rates, {len(plan.seeds)} seeds, "
+        assumption=f"{len(plan.batch_sizes)} batch sizes, {len(plan.lrs)} learning rates, {len(plan.seeds)} seeds, "
         f"{plan.epochs:g} epochs, and what follows from them, at the speed that was just measured",
     )

@@ -1,8 +1,9 @@
 """What the texts say: every statement of four public texts on batch size, epochs and iterations, and what decides it.
 
 The statements stand in `statements.toml`, in our own words. Where they speak of small and large batches without saying
-more, a test compares the smallest and the largest batch size of a grid, and "at one rate" means the same learning rate
-for all of them. Which statistic decides, and by which margin, is the business of the code that tests them.
+more, a test compares the smallest and the largest batch size of a grid, and "at one learning rate" means the same
+learning rate for all of them. Which statistic decides, and by which margin, is the business of the code that tests
+them.
 """
 
 from __future__ import annotations
@@ -58,16 +59,16 @@ class Need(enum.StrEnum):
 
     @property
     def meaning(self) -> str:
-        """What is measured."""
+        """What the need measures, in words."""
         return _NEED_MEANING[self]
 
 
 _NEED_MEANING = {
     Need.COUNTERS: "examples, batches and updates counted in a real run",
-    Need.FIXED_EPOCHS: "a grid of batch sizes and seeds at one rate, equally many epochs each",
+    Need.FIXED_EPOCHS: "a grid of batch sizes and seeds at one learning rate, equally many epochs each",
     Need.FIXED_STEPS: "the same at equally many updates each, and runs looked at after a part of their steps",
     Need.EARLY_STOPPING: "runs until validation no longer improves, and well past it",
-    Need.RATE_COMPENSATION: "every batch size at several rates, so that each can have its best",
+    Need.RATE_COMPENSATION: "every batch size at several learning rates, so that each can have its best",
     Need.DISTANCE: "distance from the initial weights and size of updates, in all and by layer",
     Need.GRADIENTS: "gradients by batch size from one checkpoint: norm, variance, angles, histogram, competition",
     Need.SHARPNESS: "box sharpness, Keskar's and relative, and the largest Hessian eigenvalue, of trained models",
@@ -103,7 +104,7 @@ class Statement:
 
     @property
     def contradicted_by(self) -> tuple[str, ...]:
-        """Its pair and all others that say the opposite."""
+        """Ids of all statements that say the opposite, the pair among them."""
         return (*((self.pair,) if self.pair else ()), *self.also_against)
 
 

@@ -13,15 +13,15 @@ from .comparisons import (
     TIME,
     better,
     epoch_time_falls,
-    least,
+    minimum_effect,
     no_worse,
     score_change,
     seconds_to,
     step,
     versus,
 )
-from .evidence import Setting, TaskResults
 from .outcome import Outcome, above, all_of, any_of, below, parts, undecided
+from .results import Setting, TaskResults
 
 __all__ = ["DECISIONS", "seconds_against_largest"]
 
@@ -31,7 +31,7 @@ def _metric_of_targets(e: TaskResults) -> str:
 
 
 def seconds_against_largest(e: TaskResults, arm_of: Callable[[int], Setting | None]) -> dict[int, tuple[Estimate, str]]:
-    """For each batch size below the largest, its seconds to a common validation loss over the largest's."""
+    """Ratio of seconds to a common validation loss, each smaller batch size over the largest."""
     arms = {b: arm_of(b) for b in e.plan.batch_sizes}
     metric = _metric_of_targets(e)
     level = e.common_level(arms.values(), metric)
@@ -49,7 +49,7 @@ def seconds_against_largest(e: TaskResults, arm_of: Callable[[int], Setting | No
 def _some_smaller_sooner(e: TaskResults) -> Outcome:
     found = seconds_against_largest(e, e.at_best)
     if not found:
-        return undecided("no validation loss is reached by every batch size at its best rate")
+        return undecided("no validation loss is reached by every batch size at its best learning rate")
     ids = e.ids(*map(e.at_best, e.plan.batch_sizes))
     return any_of(*(below(effect, 1.0, TIME, what, ids) for effect, what in found.values()))
 
@@ -64,7 +64,10 @@ def _smallest_longer(e: TaskResults, arm_of: Callable[[int], Setting | None]) ->
 def _small_takes_longer(e: TaskResults) -> Outcome:
     return parts(
         "what is counted",
-        {"an epoch": epoch_time_falls(e), "to a common target at one rate": _smallest_longer(e, e.at_one_rate)},
+        {
+            "an epoch": epoch_time_falls(e),
+            "to a common target at one learning rate": _smallest_longer(e, e.at_one_rate),
+        },
     )
 
 
@@ -73,7 +76,7 @@ def _fewer_steps(e: TaskResults) -> Outcome:
     metric = _metric_of_targets(e)
     level = e.common_level(map(e.at_best, e.plan.batch_sizes), metric)
     if level is None:
-        return undecided("no validation loss is reached by every batch size at its best rate")
+        return undecided("no validation loss is reached by every batch size at its best learning rate")
     first, second = (e.passages(arm, level, step, metric) for arm in (small, large))
     ratio = intervals.geometric_ratio(intervals.matched(second, first))
     what = f"the steps to {metric} of {number(level)}, {versus(small, large)}, as a ratio,"
@@ -88,7 +91,7 @@ def _holy_grail(e: TaskResults) -> Outcome:
     metric = _metric_of_targets(e)
     level = e.common_level(map(e.at_best, e.plan.batch_sizes), metric)
     if level is None:
-        return undecided("no validation loss is reached by every batch size at its best rate")
+        return undecided("no validation loss is reached by every batch size at its best learning rate")
     outcomes = [
         all_of(
             no_worse(
@@ -119,12 +122,12 @@ def _best_between(e: TaskResults) -> Outcome:
         what = f"best {e.metric.metric}, {versus(a, b)}, as a ratio,"
         if e.metric.sign < 0:
             return below(e.ratio(f"best_{e.metric.metric}", a, b), 1.0, LOSS, what, e.ids(a, b))
-        return above(score_change(e, a, b, "best", e.metric), 0.0, least(e, e.metric, a), what, e.ids(a, b))
+        return above(score_change(e, a, b, "best", e.metric), 0.0, minimum_effect(e, e.metric, a), what, e.ids(a, b))
 
     def sooner(size: int, end: int) -> Outcome:
         a, b = e.at_best(end), e.at_best(size)
         if level is None:
-            return undecided("no validation loss is reached by every batch size at its best rate")
+            return undecided("no validation loss is reached by every batch size at its best learning rate")
         what = f"training seconds to {metric} of {number(level)}, {versus(a, b)}, as a ratio,"
         return below(seconds_to(e, level, metric, a, b), 1.0, TIME, what, e.ids(a, b))
 

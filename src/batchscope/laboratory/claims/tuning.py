@@ -1,4 +1,4 @@
-"""Statements about tuning: what a rate of its own does for each batch size, and what trial and error finds."""
+"""Statements about tuning: what a learning rate of its own does for each batch size, and what trial and error finds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from ...fits import intervals
 from ...wording import count, number, with_interval
 from ..studies.trial_and_error.sequence import Advice, Choice, Followed, Next, TrialTraining, follow
-from .comparisons import NO_TEST, TIME, better, called, least, no_worse, versus
-from .evidence import Setting, TaskResults
+from .comparisons import NO_TEST, TIME, better, called, minimum_effect, no_worse, versus
 from .outcome import Outcome, above, all_of, below, undecided, within
 from .plan import ClaimsPlan, trial_variant
+from .results import Setting, TaskResults
 
 __all__ = ["DECISIONS", "advice_for", "followed"]
 
@@ -22,7 +22,7 @@ _NEARLY = 0.05
 def tuned_range(
     e: TaskResults, quality: str, tuned: str, untuned: str, arms: Callable[[int], Setting | None]
 ) -> Outcome:
-    """Per seed, the range of a metric over the batch sizes when tuned, over that at one rate."""
+    """Per seed, the range of a metric over the batch sizes when tuned, over that at one learning rate."""
     sizes = e.plan.batch_sizes
     at_one = e.per_seed([e.at_one_rate(b) for b in sizes], f"{untuned}_{quality}")
     at_best = e.per_seed([arms(b) for b in sizes], f"{tuned}_{quality}")
@@ -31,13 +31,15 @@ def tuned_range(
         for seed in at_one
         if seed in at_best
     ]
-    what = f"the range of {quality} over the batch sizes, each at its best rate, over that at one rate"
+    what = (
+        f"the range of {quality} over the batch sizes, each at its best learning rate, over that at one learning rate"
+    )
     ids = e.ids(*(arms(b) for b in sizes), *map(e.at_one_rate, sizes))
     return below(intervals.geometric_ratio(pairs), 1.0, 0.05, what, ids)
 
 
 def _tuned_test(e: TaskResults) -> Outcome:
-    """Rate and length chosen by validation, against the same rate for all and the end of the runs."""
+    """Learning rate and length chosen by validation, against the same learning rate for all and the end of the runs."""
     if e.test is None:
         return NO_TEST
     return tuned_range(e, e.test.metric, "best", "final", e.at_best)
@@ -53,12 +55,12 @@ def _left_of_the_gap(e: TaskResults) -> Outcome:
     seeds = [seed for seed in small if seed in one and seed in best and seed in tuned]
     there = intervals.paired_difference((one[s], small[s]) for s in seeds)
     if there.low is None or there.low <= 0:
-        said = f"at one rate the largest batch is not clearly worse in {e.loss}: {with_interval(there)}"
-        return undecided(f"{said}; there is no gap that tuning could leave")
+        phrase = f"at one learning rate the largest batch is not clearly worse in {e.loss}: {with_interval(there)}"
+        return undecided(f"{phrase}; there is no gap that tuning could leave")
     effect = intervals.ratio_of_paired_means((best[s] - tuned[s], one[s] - small[s]) for s in seeds)
     what = (
         f"the difference in best {e.loss} between batch size {count(e.plan.largest)} and {count(e.plan.smallest)}, "
-        "each at its best rate, as a share of that at one rate"
+        "each at its best learning rate, as a share of that at one learning rate"
     )
     ids = e.ids(*e.ends_at_one_rate, *e.ends_at_best)
     return below(effect, _HALF, 0.0, what, ids)
@@ -72,15 +74,17 @@ def _nearly_meet(e: TaskResults) -> Outcome:
 
 
 def _rate_makes_up(e: TaskResults) -> Outcome:
-    """How much of the score that the largest batch loses at the small one's rate its best rate wins back."""
+    """Share of the score lost by the largest batch at the small one's learning rate that its best one wins back."""
     small, large, best = e.at_one_rate(e.plan.smallest), e.at_one_rate(e.plan.largest), e.at_best(e.plan.largest)
     name = f"final_{e.score.metric}"
     a, b, c = (e.values(arm, name) for arm in (small, large, best))
     seeds = [seed for seed in a if seed in b and seed in c]
     sign = float(e.score.sign)
     lost = intervals.mean(sign * (a[s] - b[s]) for s in seeds)
-    if lost.low is None or lost.low <= least(e, e.score, small) / 2:
-        return undecided(f"at one rate the largest batch loses too little to be made up for: {number(lost.value)}")
+    if lost.low is None or lost.low <= minimum_effect(e, e.score, small) / 2:
+        return undecided(
+            f"at one learning rate the largest batch loses too little to be made up for: {number(lost.value)}"
+        )
     effect = intervals.ratio_of_paired_means((sign * (c[s] - b[s]), sign * (a[s] - b[s])) for s in seeds)
     what = (
         f"the share of the loss in {e.score.metric} that {called(best)} wins back, against {called(large)} and "
@@ -131,7 +135,7 @@ def _chosen(e: TaskResults) -> dict[int, tuple[TrialTraining, float]]:
 
 
 def _grid_seconds(e: TaskResults) -> float:
-    """Of one seed's runs of the grid."""
+    """Seconds of one seed's runs of the grid."""
     return sum(
         row.steps * (e.step_time_s(row.batch_size) or 0.0)
         for arm in e.arms("")
@@ -157,8 +161,8 @@ def _as_good_as_the_grid(e: TaskResults) -> Outcome:
     values = e.values(best, f"best_{e.metric.metric}")
     ids = tuple(row.run for arm in e.trials() for row in e.rows(arm))
     if e.metric.sign < 0:
-        known = {s: trial.value for s, (trial, _) in chosen.items() if trial.value is not None}
-        ratios = intervals.geometric_ratio(intervals.matched(known, values))
+        measured = {s: trial.value for s, (trial, _) in chosen.items() if trial.value is not None}
+        ratios = intervals.geometric_ratio(intervals.matched(measured, values))
         what = f"the {e.metric.metric} of what the trials choose over that of the best of the grid, {called(best)},"
         return below(ratios, 1.1, 0.0, what, ids, decides="it would have to lie below 1.1, the margin")
     changes = intervals.mean([(trial.value or 0.0) - values[s] for s, (trial, _) in chosen.items() if s in values])

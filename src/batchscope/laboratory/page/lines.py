@@ -20,7 +20,7 @@ _COLOURS = 8
 
 
 class Line(NamedTuple):
-    """An arm at the best rate of its batch size, with the name and the colour that it has in every figure."""
+    """An arm at the best learning rate of its batch size, with the name and the colour that it has in every figure."""
 
     arm: SummaryRow
     name: str
@@ -31,11 +31,11 @@ class Line(NamedTuple):
     @property
     def label(self) -> str:
         """The name with the learning rate."""
-        return f"{self.name} at rate {number(self.arm.lr)}"
+        return f"{self.name} at learning rate {number(self.arm.lr)}"
 
 
 def lines_of(study: Study) -> tuple[Line, ...]:
-    """Each batch size (of each variant) at its best rate, the smallest first."""
+    """Each batch size (of each variant) at its best learning rate, the smallest first."""
     arms = sorted((s for s in study.summary if s.best_lr), key=lambda s: (s.batch_size, s.variant))
     several = len({a.variant for a in arms}) > 1
     return tuple(
@@ -65,11 +65,11 @@ def value_of(arm: SummaryRow, name: str) -> float | None:
 
 def marks_of(lines: Sequence[Line], name: str, *, mark: str = "disc", colour: str = "") -> Json:
     """A value against batch size, with its interval; in one colour, or each line in its own."""
-    known = [line for line in lines if value_of(line.arm, name) is not None]
-    found = [line.arm.estimates[name] for line in known]
-    texts = [f"{safe(line.label)}<br>{with_interval(e)}" for line, e in zip(known, found, strict=True)]
+    measured = [line for line in lines if value_of(line.arm, name) is not None]
+    found = [line.arm.estimates[name] for line in measured]
+    texts = [f"{safe(line.label)}<br>{with_interval(e)}" for line, e in zip(measured, found, strict=True)]
     drawn = points(
-        [line.arm.batch_size for line in known],
+        [line.arm.batch_size for line in measured],
         [e.value for e in found],
         texts,
         mark="open" if mark == "open" else "disc",

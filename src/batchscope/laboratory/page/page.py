@@ -9,7 +9,7 @@ from ...report.blocks import Section
 from ...report.page import Contents, Head
 from ...wording import plural
 from ..records import Study
-from .sections import batch_sizes, conditions, costs, curves, findings, gaps, phases, rates, runs_table
+from .sections import batch_sizes, conditions, costs, curves, findings, gaps, learning_rates, phases, runs_table
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -21,7 +21,7 @@ STUDY_SECTIONS: tuple[Callable[[Study, Sequence[StoredRun]], Section], ...] = (
     batch_sizes.build,
     curves.build,
     phases.build,
-    rates.build,
+    learning_rates.build,
     gaps.build,
     costs.build,
     runs_table.build,

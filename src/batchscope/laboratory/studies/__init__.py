@@ -6,26 +6,27 @@ A file or folder defines `STUDY = NamedStudy(...)` (from `batchscope.laboratory.
 torch: what needs torch (probes, a changed task) is imported inside the function that uses it, so that
 `batchscope report DIR` rebuilds the page anywhere. Studies never import each other.
 
-`carry_out(laboratory)` is the study. The `Laboratory` (`batchscope.laboratory.engine`) is all it is given:
+`measure_all(laboratory)` is the study. The `Laboratory` (`batchscope.laboratory.engine`) is all it is given:
 
 ```
-laboratory.question                        batch sizes, rates, seeds, length, schedule: published, or the user's
+laboratory.question                        batch sizes, learning rates, seeds, length: published, or the user's
 laboratory.examples, .workload, .loaded    the task
-laboratory.sweep(arms=None, ...)           every arm for every seed; without arms: `arms(question, examples)`
+laboratory.run_all(arms=None, ...)         every arm for every seed; without arms: `arms(question, examples)`
 laboratory.run(arm, seed, ...)             one run, made or read where it is finished; None: no time is left
     workload=laboratory.changed("adam", optimizer=...)   a task with members exchanged, named by the arm's `variant`
     observers=, probes=                    of probes/: their rows are stored with the run, and read from `run.rows`
     keep=(2, 30, "best", "last")           epochs after which the weights are kept
 laboratory.weights(run, 2)                 the state_dict kept there
 laboratory.model(weights)                  a model with these weights
-laboratory.noted(name), .note(name, data)  a measurement of the study's own, in JSON types: found again on resumption
+laboratory.read_note(name)                 a measurement of the study's own, in JSON types: found again on resumption
+laboratory.note(name, data)                keeps one
 laboratory.late                            whether the budget is used up: begin nothing more
 ```
 
 Everything is resumable: a repeated command makes the same calls, and gets finished runs and notes instead of new ones.
 So results are taken from `run.rows`, `run.result`, kept weights and notes, never from an observer or a model of this
-process. Two runs that differ in anything but batch size, rate, seed, length, schedule or optimizer changes need arms
-of different `variant`.
+process. Two runs that differ in anything but batch size, learning rate, seed, length, schedule or optimizer changes
+need arms of different `variant`.
 
 Rows, summary, the common part of the page (curves, heat map, gaps, times) and JSON follow from the stored runs by
 themselves. `conclude(study, runs)` adds the study's own findings, sentences with numbers, and `sections(study, runs)`
@@ -47,7 +48,7 @@ __all__ = ["named_study", "names"]
 
 
 def names() -> tuple[str, ...]:
-    """All named studies."""
+    """Names of all named studies."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 

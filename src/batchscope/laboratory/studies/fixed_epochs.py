@@ -1,4 +1,4 @@
-"""Several batch sizes at one rate and equally many epochs: Shen's first experiment (A1)."""
+"""Several batch sizes at one learning rate and equally many epochs: Shen's first experiment (A1)."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
 
 
 def _compared(study: Study, small: SummaryRow, large: SummaryRow) -> Iterator[Finding]:
-    sizes = f"from batch size {small.batch_size:,} to {large.batch_size:,} at rate {number(small.lr)}"
+    sizes = f"from batch size {small.batch_size:,} to {large.batch_size:,} at learning rate {number(small.lr)}"
     ids = [row.run for arm in (small, large) for row in runs_of(study, arm)]
-    for said, name, sign in (
+    for statement, name, sign in (
         ("a larger batch ends at a lower test accuracy", "final_test_accuracy", -1),
         ("it ends at a higher training loss, too: it is not overfitted but trained less", "final_train_loss_eval", 1),
         ("the gap between training and test accuracy shrinks with the batch", "final_accuracy_gap", -1),
@@ -57,7 +57,7 @@ def _compared(study: Study, small: SummaryRow, large: SummaryRow) -> Iterator[Fi
             continue
         above = is_above(change)
         yield conclusion(
-            said,
+            statement,
             None if above is None else above == (sign > 0),
             f"{sizes}, {name.removeprefix('final_')} changes by {with_interval(change)}",
             source=f"{_SOURCE}; differences seed by seed, 90 % t interval",
@@ -70,10 +70,10 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     """The published table beside ours."""
     arms = {arm.batch_size: arm for arm in _arms(study)}
     values = [
-        Value(what=f"batch size {size:,}: {what}", published=told, ours=_ours(study, runs, arms[size], name))
+        Value(what=f"batch size {size:,}: {what}", published=value, ours=_ours(study, runs, arms[size], name))
         for size, published in _PUBLISHED.items()
         if size in arms
-        for (what, name), told in zip(_QUANTITIES.items(), published, strict=True)
+        for (what, name), value in zip(_QUANTITIES.items(), published, strict=True)
     ]
     return (published_section(study, runs, SHEN, values),)
 
@@ -87,7 +87,7 @@ def _ours(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: str) -
 
 
 def _arms(study: Study) -> list[SummaryRow]:
-    """The batch sizes at the first rate that was asked for."""
+    """The batch sizes at the first learning rate that was asked for."""
     lr = study.question.lrs[0]
     arms = sorted((s for s in study.summary if s.lr == lr and not s.diverged), key=lambda s: s.batch_size)
     assert all(a.batch_size != b.batch_size for a, b in itertools.pairwise(arms))
@@ -96,7 +96,7 @@ def _arms(study: Study) -> list[SummaryRow]:
 
 STUDY = NamedStudy(
     name="fixed_epochs",
-    summary="several batch sizes at one rate and equally many epochs",
+    summary="several batch sizes at one learning rate and equally many epochs",
     source=_SOURCE,
     question=StudyQuestion(batch_sizes=(64, 256, 1024), lrs=(0.01,), length=Length(unit="epochs", amount=30)),
     quick={"seeds": (0, 1), "length": Length(unit="epochs", amount=3)},

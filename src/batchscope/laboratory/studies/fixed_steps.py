@@ -56,19 +56,19 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
     return grid(question, examples)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Every run, with its distance from the initial weights."""
     from ...probes.distance import DistanceFromInit
 
-    laboratory.sweep(observers=lambda arm, task: [DistanceFromInit()])
+    laboratory.run_all(observers=lambda arm, task: [DistanceFromInit()])
 
 
 def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
     """Whether distance and quality are the same at equally many steps."""
-    known = _arms(study)
-    if len(known) < 2:
+    arms = _arms(study)
+    if len(arms) < 2:
         return ()
-    return _distance(study, runs, known[0], known[-1]), _quality(study, runs, known[0], known[-1])
+    return _distance(study, runs, arms[0], arms[-1]), _quality(study, runs, arms[0], arms[-1])
 
 
 def _distance(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large: SummaryRow) -> Finding:
@@ -77,7 +77,7 @@ def _distance(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large:
     return conclusion(
         "at equally many updates, how far the weights travel is limited whatever the batch size",
         _is_one(steps),
-        f"after {study.question.length} at rate {number(small.lr)}, batch size {large.batch_size:,} is "
+        f"after {study.question.length} at learning rate {number(small.lr)}, batch size {large.batch_size:,} is "
         f"{with_interval(steps)} times as far from its initial weights as {small.batch_size:,}; after equally many "
         f"examples, {with_interval(examples)} times",
         source=f"{_SOURCE}; geometric mean over the seeds, 90 % t interval; the same if it lies within "
@@ -95,9 +95,9 @@ def _quality(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large: 
     return conclusion(
         "what a large batch lacks is updates: with as many, it is as good as a small one",
         outcome.as_good(steps, start.mean.value),
-        f"from batch size {small.batch_size:,} to {large.batch_size:,} at rate {number(small.lr)}, {outcome.name} "
-        f"changes by {with_interval(steps)} after {study.question.length}, by {with_interval(examples)} after equally "
-        "many examples",
+        f"from batch size {small.batch_size:,} to {large.batch_size:,} at learning rate {number(small.lr)}, "
+        f"{outcome.name} changes by {with_interval(steps)} after {study.question.length}, by {with_interval(examples)} "
+        "after equally many examples",
         source=f"Shen 2018; Hoffer et al. 2017; differences seed by seed, 90 % t interval; as good is worse by at most "
         f"{outcome.margin}",
         effect=steps,
@@ -110,7 +110,7 @@ def _arms(study: Study) -> list[SummaryRow]:
 
 
 def _at_steps(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: str) -> _Read:
-    """At the end, where all have made as many steps."""
+    """Value at the end, where all have made as many steps."""
 
     def read(run: StoredRun) -> float | None:
         course = readings(study, run, name)
@@ -120,7 +120,7 @@ def _at_steps(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: st
 
 
 def _at_examples(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: str) -> _Read:
-    """When the arm has seen as many examples as the smallest batch has at its end."""
+    """Value when the arm has seen as many examples as the smallest batch has at its end."""
     steps = _examples(study) / arm.batch_size
 
     def read(run: StoredRun) -> float | None:
@@ -131,7 +131,7 @@ def _at_examples(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name:
 
 
 def _examples(study: Study) -> float:
-    """What the smallest batch has seen at its end."""
+    """Examples that the smallest batch has seen at its end."""
     return study.question.length.amount * _arms(study)[0].batch_size
 
 
@@ -163,14 +163,14 @@ def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:
 
 def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     """Published numbers, the two ways to be equal against batch size, and the courses."""
-    known, outcome = _arms(study), end_metric_of(study)
-    found = [published_section(study, runs, SHEN, _values(study, runs, known))]
-    if known:
-        row = Row((_against(study, runs, known, DISTANCE), _against(study, runs, known, outcome.name)))
+    arms, outcome = _arms(study), end_metric_of(study)
+    found = [published_section(study, runs, SHEN, _values(study, runs, arms))]
+    if arms:
+        row = Row((_against(study, runs, arms, DISTANCE), _against(study, runs, arms, outcome.name)))
         found.append(
-            Section("equal", "Equally many steps, and equally many examples", (row, _table(study, runs, known)))
+            Section("equal", "Equally many steps, and equally many examples", (row, _table(study, runs, arms)))
         )
-    if (figure := _courses(study, runs, known, outcome)) is not None:
+    if (figure := _courses(study, runs, arms, outcome)) is not None:
         lost = [f"{s.batch_size:,}" for s in study.summary if s.diverged]
         note = (
             [Text((f"At batch size {', '.join(lost)} a run diverged; it is left out.",), tone="note")] if lost else []
@@ -179,37 +179,37 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     return found
 
 
-def _values(study: Study, runs: Sequence[StoredRun], known: Sequence[SummaryRow]) -> list[Value]:
-    told = {1024: "short of 6 after 30 epochs"}
+def _values(study: Study, runs: Sequence[StoredRun], arms: Sequence[SummaryRow]) -> list[Value]:
+    published = {1024: "short of 6 after 30 epochs"}
     values = [
         Value(
             what=f"distance from the start, batch size {arm.batch_size:,}",
-            published=told.get(arm.batch_size, "no number"),
+            published=published.get(arm.batch_size, "no number"),
             ours=_at_steps(study, runs, arm, DISTANCE).mean,
         )
-        for arm in known
+        for arm in arms
     ]
     best = best_arm(study)
     if best is not None:
         at = _at_steps(study, runs, best, DISTANCE).mean
         values.append(Value(what="distance of the best solution", published="about 6", ours=at))
-    if len(known) > 1:
-        ratio = _ratio(_at_steps(study, runs, known[-1], DISTANCE), _at_steps(study, runs, known[0], DISTANCE))
+    if len(arms) > 1:
+        ratio = _ratio(_at_steps(study, runs, arms[-1], DISTANCE), _at_steps(study, runs, arms[0], DISTANCE))
         values.append(Value(what="of the largest batch over the smallest", published="the same (in words)", ours=ratio))
     return values
 
 
-def _against(study: Study, runs: Sequence[StoredRun], known: Sequence[SummaryRow], name: str) -> Figure:
-    steps = {arm.batch_size: _at_steps(study, runs, arm, name).mean for arm in known}
-    examples = {arm.batch_size: _at_examples(study, runs, arm, name).mean for arm in known}
+def _against(study: Study, runs: Sequence[StoredRun], arms: Sequence[SummaryRow], name: str) -> Figure:
+    steps = {arm.batch_size: _at_steps(study, runs, arm, name).mean for arm in arms}
+    examples = {arm.batch_size: _at_examples(study, runs, arm, name).mean for arm in arms}
     seen = count(_examples(study))
     series = (
         Series(label=f"after {study.question.length}", colour=LINE, values=steps),
         Series(label=f"after {seen} examples", colour=CURRENT, values=examples, mark="open", dash="dash"),
     )
-    first, last = known[0].batch_size, known[-1].batch_size
+    first, last = arms[0].batch_size, arms[-1].batch_size
     what = "The distance" if name == DISTANCE else f"The {name}"
-    said = (
+    phrase = (
         f"{what} is {with_interval(steps[first])} at batch size {first:,} and {with_interval(steps[last])} at {last:,} "
         f"after {study.question.length}; {with_interval(examples[last])} at {last:,} after {seen} examples."
     )
@@ -218,15 +218,15 @@ def _against(study: Study, runs: Sequence[StoredRun], known: Sequence[SummaryRow
         f"equal-{'distance' if name == DISTANCE else 'outcome'}",
         title,
         series,
-        caption=said,
+        caption=phrase,
         scale="from zero" if name == DISTANCE else "spread",
     )
 
 
-def _table(study: Study, runs: Sequence[StoredRun], known: Sequence[SummaryRow]) -> Table:
+def _table(study: Study, runs: Sequence[StoredRun], arms: Sequence[SummaryRow]) -> Table:
     outcome = end_metric_of(study)
     rows: list[tuple[str, ...]] = []
-    for arm in known:
+    for arm in arms:
         for how, read, seen in (
             ("steps", _at_steps, study.question.length.amount * arm.batch_size),
             ("examples", _at_examples, _examples(study)),
@@ -238,8 +238,8 @@ def _table(study: Study, runs: Sequence[StoredRun], known: Sequence[SummaryRow])
     return Table((Column("batch size"), *(Column(head, numeric=True) for head in heads)), tuple(rows))
 
 
-def _courses(study: Study, runs: Sequence[StoredRun], known: Sequence[SummaryRow], outcome: EndMetric) -> Figure | None:
-    found = [(arm, course) for arm in known if (course := with_distance(study, runs, arm)) is not None]
+def _courses(study: Study, runs: Sequence[StoredRun], arms: Sequence[SummaryRow], outcome: EndMetric) -> Figure | None:
+    found = [(arm, course) for arm in arms if (course := with_distance(study, runs, arm)) is not None]
     if not found:
         return None
     branches = [
@@ -269,7 +269,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -39,9 +39,9 @@ class Contradiction:
 
     @property
     def title(self) -> str:
-        """As a question."""
-        known = (_TITLES[claim.id] for side in self.sides for claim in side if claim.id in _TITLES)
-        return next(known, " against ".join(_ids(side) for side in self.sides))
+        """The contradiction as a question."""
+        titles = (_TITLES[claim.id] for side in self.sides for claim in side if claim.id in _TITLES)
+        return next(titles, " against ".join(_ids(side) for side in self.sides))
 
     @property
     def taken(self) -> Side | None:
@@ -53,7 +53,7 @@ class Contradiction:
 
     @property
     def conclusion(self) -> str:
-        """How it ends on this task."""
+        """How the contradiction ends on this task."""
         one, other = self.sides
         verdicts = {claim.verdict for side in self.sides for claim in side}
         if (side := self.taken) is not None:
@@ -69,35 +69,35 @@ class Contradiction:
         if Verdict.DEPENDS in verdicts and Verdict.HELD not in verdicts - {Verdict.DEPENDS}:
             on = dict.fromkeys(c.on for side in self.sides for c in side if c.on)
             return f"Both are right in part: it depends on {joined(list(on))}.{self._others(Verdict.DEPENDS)}"
-        return f"No side is right throughout: {self._said()}."
+        return f"No side is right throughout: {self._verdict_words()}."
 
     def _others(self, verdict: Verdict) -> str:
         rest = [c for side in self.sides for c in side if c.verdict is not verdict]
         return f" Of the others, {_states(rest)}." if rest else ""
 
-    def _said(self) -> str:
+    def _verdict_words(self) -> str:
         return _states([claim for side in self.sides for claim in side])
 
 
 def contradictions(claims: Claims) -> tuple[Contradiction, ...]:
-    """All of them, each statement with those that it contradicts, directly or through others."""
+    """All contradictions: each statement with those that it contradicts, directly or through others."""
     by_id = {claim.id: claim for claim in claims.claims}
-    known = statements()
+    texts = statements()
     found: list[Contradiction] = []
     seen: set[str] = set()
-    for start in known:
-        if start in seen or start not in by_id or not known[start].contradicted_by:
+    for start in texts:
+        if start in seen or start not in by_id or not texts[start].contradicted_by:
             continue
         side_of = {start: 0}
         waiting = [start]
         while waiting:
             now = waiting.pop()
-            for other in known[now].contradicted_by:
+            for other in texts[now].contradicted_by:
                 if other not in side_of and other in by_id:
                     side_of[other] = 1 - side_of[now]
                     waiting.append(other)
         seen |= set(side_of)
-        one, other = (tuple(by_id[i] for i in known if side_of.get(i) == side) for side in (0, 1))
+        one, other = (tuple(by_id[i] for i in texts if side_of.get(i) == side) for side in (0, 1))
         found.append(Contradiction(sides=(one, other)))
     return tuple(found)
 

@@ -14,7 +14,7 @@ from ....wording import count, number
 from ...courses import Course, course_of
 from ...page.figures.against_size import Series
 from ...page.figures.branch_curves import shades
-from ..evidence import Setting, TaskResults
+from ..results import Setting, TaskResults
 
 __all__ = [
     "BEST_COLOUR",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 ONE_COLOUR, BEST_COLOUR = "var(--series-0)", "var(--series-1)"
-"""At one rate, and each batch size at its best: the same in all figures."""
+"""At one learning rate, and each batch size at its best: the same in all figures."""
 
 _PARTS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -49,7 +49,7 @@ def plain(metric: str) -> str:
 
 def named(arm: Setting | None) -> str:
     """An arm in words."""
-    return "none" if arm is None else f"batch size {count(arm.batch_size)} at rate {number(arm.lr)}"
+    return "none" if arm is None else f"batch size {count(arm.batch_size)} at learning rate {number(arm.lr)}"
 
 
 def shade_of(sizes: Sequence[int]) -> Mapping[int, str]:
@@ -76,12 +76,12 @@ def by_size(sizes: Iterable[int], of: Callable[[int], Estimate]) -> dict[int, Es
 
 
 def two_series(e: TaskResults, of: Callable[[Setting | None], Estimate]) -> tuple[Series, Series]:
-    """Something of every batch size at one rate, and of each at its best."""
+    """Something of every batch size at one learning rate, and of each at its best."""
     sizes = e.plan.batch_sizes
     one, best = by_size(sizes, lambda b: of(e.at_one_rate(b))), by_size(sizes, lambda b: of(e.at_best(b)))
     return (
-        Series(label=f"at one rate, {number(e.one_rate)}", colour=ONE_COLOUR, values=one),
-        Series(label="each at its best rate", colour=BEST_COLOUR, values=best, mark="open", dash="dash"),
+        Series(label=f"at one learning rate, {number(e.one_rate)}", colour=ONE_COLOUR, values=one),
+        Series(label="each at its best learning rate", colour=BEST_COLOUR, values=best, mark="open", dash="dash"),
     )
 
 
@@ -96,7 +96,7 @@ def extent(values: Iterable[float | None]) -> Json:
 
 
 def with_shared_axis(figure: Figure, labels: Sequence[str]) -> Figure:
-    """The same vertical axis for some positions of the switch, so that they can be compared."""
+    """A figure with one vertical axis for some positions of the switch, so that they can be compared."""
     switches: list[Switch] = []
     layout = dict(figure.layout)
     for switch in figure.switches:

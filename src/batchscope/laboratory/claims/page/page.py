@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 
 from ....report.blocks import Section
 from ....report.page import Contents, Head
-from ..evidence import TaskResults
 from ..plan import ClaimsPlan
 from ..records import Claims
+from ..results import TaskResults
 from .sections import (
     abstract,
     all_claims,
     conditions,
     contradictions,
     convergence,
+    definitions,
     distance,
     gradients,
+    learning_rate,
     length,
     noise,
     normalisation,
-    rate,
     reading,
     speed,
     trials,
     untestable,
-    words,
 )
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ CLAIMS_SECTIONS: tuple[Callable[[Claims, TaskResults], Section], ...] = (
     abstract.build,
     reading.build,
     contradictions.build,
-    words.build,
+    definitions.build,
     speed.build,
     convergence.build,
     length.build,
-    rate.build,
+    learning_rate.build,
     gradients.build,
     distance.build,
     normalisation.build,

@@ -52,5 +52,5 @@ def theme_of(statement: Statement) -> Theme:
 
 def claims_of(claims: Claims, theme: Theme) -> Sequence[Claim]:
     """What belongs to a theme, in the order of the texts."""
-    known = statements()
-    return [claim for claim in claims.claims if theme_of(known[claim.id]) is theme]
+    texts = statements()
+    return [claim for claim in claims.claims if theme_of(texts[claim.id]) is theme]

@@ -25,7 +25,7 @@ from ....wording import count, number, with_interval
 __all__ = ["Series", "against_size"]
 
 _FURTHEST = 4.0
-"""An interval that reaches further below the least value than by this factor leaves a log chart at the bottom."""
+"""An interval that reaches further below the minimum than by this factor leaves a log chart at the bottom."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Series:
 
 
 Scale = Literal["log", "from zero", "spread"]
-"""Of the vertical axis; `spread` is from the least to the greatest value, and so is `log` where one is not positive."""
+"""Of the vertical axis; `spread` is from the minimum to the maximum, and so is `log` where one is not positive."""
 
 
 def against_size(
@@ -55,7 +55,7 @@ def against_size(
     format: Callable[[float], str] = number,
     height: int = 320,
 ) -> Figure:
-    """The figure.
+    """A figure of values against batch size.
 
     Args:
         name: unique on the page.

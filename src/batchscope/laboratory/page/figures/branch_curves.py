@@ -40,13 +40,13 @@ class Up:
     label: str
     metric: str
     rising: bool = False
-    """Whether it grows where training succeeds: then from the least to the greatest value, not logarithmic."""
+    """Whether it grows where training succeeds: then from the minimum to the maximum, not logarithmic."""
     level: float | None = None
     """A value to draw a line at."""
 
 
 def metrics_up(study: Study, outcome: EndMetric, courses: Sequence[Course]) -> tuple[Up, ...]:
-    """What runs are compared by first, then its loss, what choices are made by, and the training part's."""
+    """Positions of the vertical axis: the compared metric, its loss, the chosen one, the training part's."""
     loss = f"{outcome.name.partition('_')[0]}_loss"
     names = dict.fromkeys((outcome.name, loss, study.metric, "train_accuracy_eval", "train_loss_eval"))
     rising = {outcome.name: outcome.larger_is_better, study.metric: study.larger_is_better}
@@ -84,13 +84,13 @@ def branch_curves(
     logarithmic: bool = False,
     height: int = 400,
 ) -> Figure:
-    """The figure.
+    """A figure of branches along their training.
 
     Args:
         name: unique on the page.
         branches: what is drawn.
         across: what it can be drawn against; the first is shown.
-        up: what can be drawn, likewise; a branch without that metric has no curve there.
+        up: what can be drawn vertically; a branch without that metric has no curve there.
         examples: in the training set.
         caption: what to conclude.
         logarithmic: the horizontal axis, which then leaves out the start.
@@ -141,15 +141,15 @@ def _vertical(branches: Sequence[Branch], up: Sequence[Up], first: int) -> Switc
     options: list[Option] = []
     for one in up:
         values = [tuple(finite(branch.course.mean.get(one.metric, ())[first:])) for branch in branches]
-        known = [v for v in values if v]
+        measured = [v for v in values if v]
         lines = [] if one.level is None else [horizontal(one.level, CURRENT)]
-        axis = outcome_axis(known, rising=one.rising)
+        axis = outcome_axis(measured, rising=one.rising)
         options.append(Option(one.label, tuple(values), {"yaxis": axis, "shapes": lines}))
     return Switch("y", "of", tuple(options))
 
 
 def outcome_axis(values: Sequence[Sequence[float | None]], *, rising: bool, title: str = "") -> Json:
-    """From the least to the greatest value where it grows in training, else as losses are drawn."""
+    """Axis from the minimum to the maximum where it grows in training, else as losses are drawn."""
     if not rising:
         return metric_axis(values, title=title)
     inside = [v for run in values for v in run if v is not None]

@@ -12,7 +12,7 @@ __all__ = ["whole_axis", "with_whole_axes"]
 
 
 def whole_axis(values: Iterable[Sequence[float | None]], title: str = "") -> Json:
-    """From the least to the greatest value: logarithmic where all are positive and span a factor of three."""
+    """Axis from the minimum to the maximum: logarithmic where all are positive and span a factor of three."""
     return metric_axis([[v] for series in values for v in series if v is not None], title=title)
 
 

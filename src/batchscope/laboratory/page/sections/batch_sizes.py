@@ -1,4 +1,4 @@
-"""Each batch size at its best rate, in one table."""
+"""Each batch size at its best learning rate, in one table."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from ....store.runs import StoredRun
 
 _NOTE = (
-    "The rate of each batch size is the one with the best mean of {metric} at its best epoch. An epoch is well trained "
-    "where the mean of {metric} is as good as its best up to one standard error over the seeds at the best epoch, and "
-    "no less than a hundredth of what was gained; before the first such epoch training is under-trained, after the "
-    "last over-trained. It is still improving where the best is the last evaluation."
+    "The learning rate of each batch size is the one with the best mean of {metric} at its best epoch. An epoch is "
+    "well trained where the mean of {metric} is as good as its best up to one standard error over the seeds at the "
+    "best epoch, and no less than a hundredth of what was gained; before the first such epoch training is "
+    "under-trained, after the last over-trained. It is still improving where the best is the last evaluation."
 )
 
 
@@ -27,7 +27,7 @@ def build(study: Study, runs: Sequence[StoredRun]) -> Section:
     """The table, the best batch size in bold."""
     lines = lines_of(study)
     if not lines:
-        return Section("sizes", "Batch sizes", (Text(("Every run diverged: no rate can be chosen.",)),))
+        return Section("sizes", "Batch sizes", (Text(("Every run diverged: no learning rate can be chosen.",)),))
     marked = {
         line.group: phases(course, study.metric, larger_is_better=study.larger_is_better)
         for line, course in courses_of(study, runs)
@@ -42,13 +42,13 @@ def build(study: Study, runs: Sequence[StoredRun]) -> Section:
     bold = next((i for i, line in enumerate(lines) if best is not None and line.arm.key == best.key), None)
     table = Table(tuple(columns), rows, bold)
     note = Text((_NOTE.format(metric=study.metric),), tone="note")
-    return Section("sizes", "Each batch size at its best rate", (table, note))
+    return Section("sizes", "Each batch size at its best learning rate", (table, note))
 
 
 def _columns(study: Study) -> tuple[str, ...]:
     return (
         "batch size",
-        "best rate",
+        "learning rate",
         f"best {study.metric}",
         "at epoch",
         "well-trained epochs",

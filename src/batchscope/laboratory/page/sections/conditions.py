@@ -19,8 +19,8 @@ _DEFINITIONS = (
     "A training loss or accuracy in a curve or a gap is of a fixed random part of the training data, 2,000 examples at "
     "most, in evaluation mode: the running mean that training prints is of weights that change meanwhile.",
     "A run counts as diverged when its loss leaves the range of numbers, or when its training loss stays ten times "
-    "above the loss at the start for three evaluations. It has no metrics, and a rate at which a seed diverged is not "
-    "chosen.",
+    "above the loss at the start for three evaluations. It has no metrics, and a learning rate at which a seed "
+    "diverged is not chosen.",
 )
 
 
@@ -29,7 +29,7 @@ def build(study: Study, runs: Sequence[StoredRun]) -> Section:
     asked, here = study.question, study.environment
     pairs = (
         ("batch sizes", ", ".join(count(b) for b in asked.batch_sizes)),
-        ("rates", ", ".join(number(lr) for lr in asked.lrs)),
+        ("learning rates", ", ".join(number(lr) for lr in asked.lrs)),
         ("seeds", ", ".join(str(s) for s in asked.seeds)),
         ("a run", str(asked.length)),
         ("schedule", asked.schedule),

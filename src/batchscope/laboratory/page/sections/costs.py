@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def build(study: Study, runs: Sequence[StoredRun]) -> Section:
-    """One figure for each that was measured."""
+    """The section: one figure for each quantity that was measured."""
     lines = lines_of(study)
     figures = [
         _figure(
@@ -40,7 +40,7 @@ def build(study: Study, runs: Sequence[StoredRun]) -> Section:
             number,
             "How far an evaluation lies from the middle of its neighbours in the second half of a run, as the "
             "deviation of independent noise that would do the same (Gasser, Sroka, Jennen-Steinmetz 1986). A larger "
-            "rate makes it larger too.",
+            "learning rate makes it larger too.",
         ),
     ]
     return Section("costs", "Time, memory and smoothness", (Row(tuple(f for f in figures if f is not None)),))

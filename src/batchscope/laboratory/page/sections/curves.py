@@ -38,14 +38,14 @@ def kinds_of(study: Study, courses: Sequence[Course]) -> list[MetricByPart]:
     names = list(dict.fromkeys(name for course in courses for name in course.mean))
     shared = [n.removeprefix("val_") for n in names if n.startswith("val_")]
     kinds = [MetricByPart(name, (f"val_{name}", f"train_{name}_eval", f"test_{name}")) for name in shared]
-    known = {metric for kind in kinds for metric in kind.metrics}
-    others = [n for n in names if n not in known and not n.startswith(("test_", "train_"))]
+    covered = {metric for kind in kinds for metric in kind.metrics}
+    others = [n for n in names if n not in covered and not n.startswith(("test_", "train_"))]
     kinds += [MetricByPart(name, (name, f"train_{name}_eval", f"test_{name}")) for name in others]
     return sorted(kinds, key=lambda kind: study.metric not in kind.metrics)
 
 
 def draw(study: Study, drawn: Sequence[tuple[Line, Course]]) -> Figure:
-    """Three traces a batch size, mean over the seeds, and a band from the least to the greatest validation value."""
+    """Three traces a batch size, mean over the seeds, and a band from the minimum to the maximum of validation."""
     kinds = kinds_of(study, [course for _, course in drawn])
     traces = [trace for line, course in drawn for trace in _traces(line, course)]
     across, up = _horizontal(drawn), _vertical(drawn, kinds)
@@ -130,12 +130,12 @@ def _after_start(values: Sequence[float]) -> tuple[float | None, ...]:
 def conclude(study: Study, drawn: Sequence[tuple[Line, Course]]) -> str:
     """What the figure says of under- and over-training."""
     better = max if study.larger_is_better else min
-    said: list[str] = []
+    phrases: list[str] = []
     for line, course in drawn:
         values = course.mean.get(study.metric)
         if values:
             at = course.epochs[values.index(better(values))]
-            said.append(f"{number(better(values))} at epoch {number(at)} for batch size {line.arm.batch_size:,}")
+            phrases.append(f"{number(better(values))} at epoch {number(at)} for batch size {line.arm.batch_size:,}")
     return (
-        f"The best mean {study.metric} is {joined(said)}. " if said else ""
+        f"The best mean {study.metric} is {joined(phrases)}. " if phrases else ""
     ) + "The training curve is of a fixed part of the training data, in evaluation mode as the others."

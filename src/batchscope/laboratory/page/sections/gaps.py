@@ -29,20 +29,20 @@ _GAPS = (
 
 
 def build(study: Study, runs: Sequence[StoredRun]) -> Section:
-    """Both figures, as far as the task has the metrics."""
+    """The section: both figures, as far as the task has the metrics."""
     lines = lines_of(study)
-    drawn = [_figure(lines, *gap) for gap in _GAPS if _known(lines, gap[0])]
-    missing = [label for name, label, _ in _GAPS if not _known(lines, name)]
+    drawn = [_figure(lines, *gap) for gap in _GAPS if _has_value(lines, gap[0])]
+    missing = [label for name, label, _ in _GAPS if not _has_value(lines, name)]
     blocks = [Row(tuple(drawn))] if drawn else []
-    said = (
+    phrases = (
         [f"Not known on this task: {', '.join(missing)}; the metrics that it takes were not reported."]
         if missing
         else []
     )
-    return Section("gap", "Generalisation gap", (*blocks, *(Text((text,), tone="note") for text in said)))
+    return Section("gap", "Generalisation gap", (*blocks, *(Text((text,), tone="note") for text in phrases)))
 
 
-def _known(lines: Sequence[Line], name: str) -> bool:
+def _has_value(lines: Sequence[Line], name: str) -> bool:
     return any(value_of(line.arm, f"final_{name}") is not None for line in lines)
 
 

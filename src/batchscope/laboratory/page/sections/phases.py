@@ -1,4 +1,4 @@
-"""From which epoch to which training is too short, right and too long."""
+"""Phases by batch size: from which epoch to which training is too short, right and too long."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def draw(study: Study, found: Sequence[tuple[Line, Phases]]) -> Figure:
 
 
 def conclude(found: Sequence[tuple[Line, Phases]]) -> str:
-    """Which were trained too short and which too long."""
+    """Batch sizes that were trained too short and too long, in words."""
     short = [f"{line.arm.batch_size:,}" for line, m in found if m.still_improving]
     long = [f"{line.arm.batch_size:,}" for line, m in found if m.over_trained]
-    said = [f"Still improving when the runs ended: batch size {', '.join(short)}." if short else ""]
-    said.append(f"Trained beyond the last well-trained epoch: batch size {', '.join(long)}." if long else "")
-    return " ".join(filter(None, said)) or "Every batch size ended while it was well trained."
+    phrases = [f"Still improving when the runs ended: batch size {', '.join(short)}." if short else ""]
+    phrases.append(f"Trained beyond the last well-trained epoch: batch size {', '.join(long)}." if long else "")
+    return " ".join(filter(None, phrases)) or "Every batch size ended while it was well trained."

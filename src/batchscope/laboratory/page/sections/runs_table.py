@@ -17,7 +17,7 @@ def build(study: Study, runs: Sequence[StoredRun]) -> Section:
     """A table that can be unfolded."""
     if not study.rows:
         return Section("runs", "Runs", (Text(("No run has finished.",)),))
-    names = ("run", "batch size", "rate", "seed", "ended", "steps", "epochs", f"final {study.metric}")
+    names = ("run", "batch size", "learning rate", "seed", "ended", "steps", "epochs", f"final {study.metric}")
     names = (*names, f"best {study.metric}", "at epoch", "trained for")
     columns = tuple(Column(name, numeric=name not in ("run", "ended")) for name in names)
     table = Table(columns, tuple(_row(study, row) for row in study.rows))
@@ -26,7 +26,7 @@ def build(study: Study, runs: Sequence[StoredRun]) -> Section:
 
 def _row(study: Study, row: StudyRow) -> tuple[str, ...]:
     values = row.values
-    known = (values.get(f"final_{study.metric}"), values.get(f"best_{study.metric}"), values.get("best_epoch"))
+    measured = (values.get(f"final_{study.metric}"), values.get(f"best_{study.metric}"), values.get("best_epoch"))
     return (
         row.run,
         count(row.batch_size),
@@ -35,6 +35,6 @@ def _row(study: Study, row: StudyRow) -> tuple[str, ...]:
         row.status,
         count(row.steps),
         number(row.epochs),
-        *("" if value is None else number(value) for value in known),
+        *("" if value is None else number(value) for value in measured),
         duration(values.get("train_time_s")),
     )

@@ -2,9 +2,10 @@
 
 The default network is the perceptron of three hidden layers of 100 units with which Ioffe and Szegedy (2015, section
 4.1) show their method on MNIST, with Shen's ReLU, initialisation and optimizer; on `--set hidden=1024 --set depth=2` it
-is Shen's own. Every variant is trained at every batch size and rate for equally many epochs. Then, at the rate that is
-best for each: runs from one start in many orders of the examples; what disturbed inputs do; how far the distributions
-of what layers receive drift, and how much a step below changes a layer's gradient; and what a batch of one does.
+is Shen's own. Every variant is trained at every batch size and learning rate for equally many epochs. Then, at the
+learning rate that is best for each: runs from one start in many orders of the examples; what disturbed inputs do; how
+far the distributions of what layers receive drift, and how much a step below changes a layer's gradient; and what a
+batch of one does.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _MOST_SINGLE_STEPS = 5000
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
     """The grid of every variant; those that are made again with their weights kept, and the runs in other orders.
 
-    The rates of the latter are chosen on the way: the middle one stands for them.
+    The learning rates of the latter are chosen on the way: the middle one stands for them.
     """
     lr = sorted(question.lrs)[(len(question.lrs) - 1) // 2]
     again = [_arm(question, variant, size, lr) for variant in (NONE, BEFORE) for size in question.batch_sizes]
@@ -58,8 +59,8 @@ def _grid(question: StudyQuestion) -> list[Arm]:
 
 
 def _ghosts(question: StudyQuestion) -> list[str]:
-    least = _smallest_ghost(question)
-    return [ghost(least)] if max(question.batch_sizes) >= 2 * least else []
+    smallest = _smallest_ghost(question)
+    return [ghost(smallest)] if max(question.batch_sizes) >= 2 * smallest else []
 
 
 def _smallest_ghost(question: StudyQuestion) -> int:
@@ -75,7 +76,7 @@ def _arm(question: StudyQuestion, variant: str, batch_size: int, lr: float) -> A
     return Arm(batch_size=batch_size, lr=lr, length=question.length, schedule=question.schedule, variant=variant)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The runs and measurements, or the task as it came where normalisation cannot be configured."""
     from ....store.not_applicable import NotApplicable
     from ....tasks.batch_norm import normalised
@@ -87,7 +88,7 @@ def carry_out(laboratory: Laboratory) -> None:
         found = normalised(laboratory.workload, where)
         if isinstance(found, NotApplicable):
             laboratory.note(NORMALISED, found)
-            laboratory.sweep(grid(question, laboratory.examples))
+            laboratory.run_all(grid(question, laboratory.examples))
             return
         tasks[variant] = laboratory.changed(model=found)
     for variant in _ghosts(question):
@@ -111,17 +112,17 @@ class _Trials:
     def make(self) -> None:
         """Everything in its order; each part needs those before it."""
         self._try_one_example()
-        self._sweep()
+        self._run_grid()
         for part in (self._orders, self._checkpoints, self._one_example):
             if self.laboratory.cut_off or self.laboratory.late:
                 self.laboratory.cut_off = True
                 return
             part()
 
-    def _sweep(self) -> None:
+    def _run_grid(self) -> None:
         arms = [a for a in _grid(self.laboratory.question) if a.batch_size > 1 or a.variant not in self._refused]
         laboratory = self.laboratory
-        runs = laboratory.sweep(
+        runs = laboratory.run_all(
             arms,
             workload=lambda arm, seed: self.tasks[arm.variant],
             observers=lambda arm, task: self._looks(arm.variant),
@@ -130,7 +131,7 @@ class _Trials:
         self._grid_summary = summarise(rows, laboratory.target)
 
     def _looks(self, variant: str) -> list[Any]:
-        """What watches the inputs of the layers."""
+        """Observers of the layers' inputs."""
         from ....probes.activation_drift import ActivationDrift
         from .measure import examples_to_watch
 
@@ -139,7 +140,7 @@ class _Trials:
         return [ActivationDrift(self.tasks[variant], self._watched["batch"])]
 
     def _orders(self) -> None:
-        """The same weights at the start, many orders of the examples."""
+        """Runs from the same weights with many orders of the examples."""
         from ....tasks.variants import same_initial_weights
 
         question = self.laboratory.question
@@ -156,7 +157,7 @@ class _Trials:
                 self.laboratory.run(arm, question.seeds[0] + order, workload=task)
 
     def _checkpoints(self) -> None:
-        """Kept weights of the best rates: disturbed inputs, shift of gradients, the definition."""
+        """Kept weights of the best learning rates: disturbed inputs, shift of gradients, the definition."""
         question = self.laboratory.question
         one_lr = self._one_rate()
         for seed in question.seeds:
@@ -189,19 +190,21 @@ class _Trials:
         moments: dict[str, Any] = {"best": "best"}
         if run.result is not None and (run.result.steps + 0.5) * size >= _EARLY * task.examples:
             moments["early"] = _EARLY
-        self._noted(note_name("robustness", run.id), lambda: measured_robustness(task, model("best")))
+        self._measure_once(note_name("robustness", run.id), lambda: measured_robustness(task, model("best")))
         for name, when in moments.items():
-            self._noted(
+            self._measure_once(
                 note_name("shift", f"{name}-{run.id}"),
                 lambda w=when: measured_shift(task, model(w), batch_size=size, lr=lr),
             )
         if variant == NONE and one_lr is not None and "early" in moments:
-            self._noted(
+            self._measure_once(
                 note_name("shift", f"one-rate-{run.id}"),
                 lambda: measured_shift(task, model(_EARLY), batch_size=size, lr=one_lr),
             )
         if variant == BEFORE and size > 1:
-            self._noted("definition", lambda: {"run": run.id, "layers": measured_definition(task, model("best"), size)})
+            self._measure_once(
+                "definition", lambda: {"run": run.id, "layers": measured_definition(task, model("best"), size)}
+            )
 
     def _try_one_example(self) -> None:
         from .measure import refusal
@@ -209,10 +212,10 @@ class _Trials:
         for variant in (NONE, BEFORE, AFTER):
             if (reason := refusal(self.tasks[variant], 1)) is not None:
                 self._refused[variant] = reason
-        self._noted("refused", lambda: self._refused)
+        self._measure_once("refused", lambda: self._refused)
 
     def _one_example(self) -> None:
-        """Where batches of one can be trained on, what becomes of them; the grid may have them already."""
+        """Runs with batches of one example, where they can be trained on and the grid has none."""
         question = self.laboratory.question
         one_lr, smallest = self._one_rate(), min(question.batch_sizes)
         if self._refused or smallest == 1 or one_lr is None:
@@ -225,7 +228,7 @@ class _Trials:
                 self.laboratory.run(arm, seed, workload=self.tasks[variant])
 
     def _best(self, variant: str, batch_size: int) -> SummaryRow | None:
-        """The arm at the best rate."""
+        """The arm at the best learning rate."""
         return next((arm for arm in self._grid_summary if arm.best_lr and arm.key[:2] == (variant, batch_size)), None)
 
     def _one_rate(self) -> float | None:
@@ -233,8 +236,8 @@ class _Trials:
         best = self._best(NONE, min(self.laboratory.question.batch_sizes))
         return best.lr if best else None
 
-    def _noted(self, name: str, measure: Callable[[], Any]) -> None:
-        if self.laboratory.noted(name) is not None:
+    def _measure_once(self, name: str, measure: Callable[[], Any]) -> None:
+        if self.laboratory.read_note(name) is not None:
             return
         if self.laboratory.late:
             self.laboratory.cut_off = True
@@ -259,7 +262,7 @@ STUDY = NamedStudy(
     settings=SETTINGS,
     array_settings={**SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

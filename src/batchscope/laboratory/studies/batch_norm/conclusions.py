@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 __all__ = ["conclude"]
 
 _IOFFE = "Ioffe and Szegedy 2015"
-_WORKS = "a rate works where it gains 90 % of what the best rate of any variant gains since the start"
+_WORKS = "a learning rate works where it gains 90 % of what the best learning rate of any variant gains since the start"
 _NEAR = 0.01
-"""How near to mean 0 and deviation 1 a channel must be: rounding, and the 0.00001 that is added to a variance."""
+"""How near to mean 0 and standard deviation 1 a channel must be: rounding, and the 0.00001 added to a variance."""
 
 
 def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
@@ -73,31 +73,31 @@ def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
 
 
 def _definition(study: Study) -> Iterator[Finding]:
-    noted = study.measurements.get("definition")
-    layers = [r for r in noted["layers"] if r["mode"] == "training" and r["mean"] is not None] if noted else []
-    if not noted or not layers:
+    stored = study.measurements.get("definition")
+    layers = [r for r in stored["layers"] if r["mode"] == "training" and r["mean"] is not None] if stored else []
+    if not stored or not layers:
         return
     mean, deviation = max(r["mean"] for r in layers), max(r["deviation"] for r in layers)
     channels, flat = sum(r["channels"] for r in layers), sum(r["flat"] for r in layers)
     left_out = f"; {plural(flat, 'channel')} that hardly vary or have a scale of 0 left out" if flat else ""
     yield conclusion(
-        "in front of scale and shift, each channel of a batch has mean 0 and deviation 1",
+        "in front of scale and shift, each channel of a batch has mean 0 and standard deviation 1",
         mean < _NEAR and deviation < _NEAR,
         f"over {plural(channels, 'channel')} of a trained model, means are at most {number(mean)} from 0 and "
-        f"deviations at most {number(deviation)} from 1{left_out}",
+        f"standard deviations at most {number(deviation)} from 1{left_out}",
         source=f"{_IOFFE}, algorithm 1; outputs taken back through scale and shift, one batch in training mode",
-        runs=[noted["run"]],
+        runs=[stored["run"]],
     )
 
 
 def _speed(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
     at_best = [pair for pair in pairs(study) if pair.without.batch_size in shown_sizes(study)]
-    compared = [(pair, "each at its best rate") for pair in at_best]
+    compared = [(pair, "each at its best learning rate") for pair in at_best]
     middle = middle_pair(study)
     if middle is not None and middle.without.lr != middle.with_.lr:
         same = arm_of(study, focus(study), middle.without.lr, BEFORE)
         if same is not None:
-            compared.append((Pair(middle.without, same), f"both at rate {number(same.lr)}"))
+            compared.append((Pair(middle.without, same), f"both at learning rate {number(same.lr)}"))
     for pair, how in compared:
         found = epochs_to_common_loss(study, runs, pair)
         if found is None:
@@ -129,7 +129,7 @@ def _quality(study: Study) -> Iterator[Finding]:
         yield conclusion(
             "batch normalisation generalises better",
             _better(study, change),
-            f"at batch size {count(pair.without.batch_size)}, each at its best rate, it changes the best "
+            f"at batch size {count(pair.without.batch_size)}, each at its best learning rate, it changes the best "
             f"{study.metric} by {with_interval(change)}",
             source=f"{_IOFFE}, figure 3; differences seed by seed, 90 % t interval",
             effect=change,
@@ -163,9 +163,9 @@ def _rates(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
         without, with_ = found[NONE], found[BEFORE]
         wider = difference(without.decades, with_.decades)
         yield conclusion(
-            "batch normalisation is more tolerant of the rate",
+            "batch normalisation is more tolerant of the learning rate",
             is_above(wider),
-            f"at batch size {count(size)}, rates work over {with_interval(without.width)} decades without and "
+            f"at batch size {count(size)}, learning rates work over {with_interval(without.width)} decades without and "
             f"{with_interval(with_.width)} with it, within the grid: a change by {with_interval(wider)}",
             source=f"{_IOFFE}, section 3.3; {_WORKS}",
             effect=wider,
@@ -179,13 +179,13 @@ def _higher(without: Tolerance, with_: Tolerance, size: int) -> Iterator[Finding
     if ratio.value is None:
         return
     ends = [word for t, word in ((without, "without"), (with_, "with")) if t.at_top]
-    bound = f"; {joined(ends)} it, the highest rate of the grid still works" if ends else ""
+    bound = f"; {joined(ends)} it, the highest learning rate of the grid still works" if ends else ""
     yield conclusion(
-        "batch normalisation works at higher rates",
+        "batch normalisation works at higher learning rates",
         None if without.at_top else is_above(ratio, 1.0),
-        f"at batch size {count(size)} the highest rate that works is {number(without.limit)} without and "
+        f"at batch size {count(size)} the highest learning rate that works is {number(without.limit)} without and "
         f"{number(with_.limit)} with it (geometric means over the seeds), {with_interval(ratio)} times as high{bound}",
-        source=f"{_IOFFE}, section 4.2.1: 5 and 30 times the rate; {_WORKS}",
+        source=f"{_IOFFE}, section 4.2.1: 5 and 30 times the learning rate; {_WORKS}",
         effect=ratio,
     )
 
@@ -198,8 +198,9 @@ def _places(study: Study) -> Iterator[Finding]:
     better = _better(study, change)
     verdict = {True: "after is better", False: "before is better", None: "no clear difference"}[better]
     yield Finding(
-        statement=f"from batch normalisation before the activation functions to after them, each at its best rate, the "
-        f"best {study.metric} at batch size {count(focus(study))} changes by {with_interval(change)}: {verdict}",
+        statement="from batch normalisation before the activation functions to after them, each at its best learning "
+        f"rate, the best {study.metric} at batch size {count(focus(study))} changes by {with_interval(change)}: "
+        f"{verdict}",
         tag="measured",
         source="differences seed by seed, 90 % t interval",
         effect=change,
@@ -218,7 +219,7 @@ def _ghosts(study: Study) -> Iterator[Finding]:
         "ghost batches make large batches generalise better",
         _better(study, change),
         f"at batch size {count(pair.with_.batch_size)}, statistics of {ghost_size(variant)} examples instead of "
-        f"all change the best {study.metric} by {with_interval(change)}, each at its best rate",
+        f"all change the best {study.metric} by {with_interval(change)}, each at its best learning rate",
         source="Hoffer et al. 2017, table 1; differences seed by seed, 90 % t interval",
         effect=change,
         runs=ids(study, *pair),
@@ -229,10 +230,10 @@ def _one_example(study: Study) -> Iterator[Finding]:
     refused = study.measurements.get("refused")
     if refused is None:
         return
-    said = "batch normalisation fails on batches of one example"
-    source = f"{_IOFFE}, algorithm 1: of one number a channel the deviation is 0; a step was tried"
+    statement = "batch normalisation fails on batches of one example"
+    source = f"{_IOFFE}, algorithm 1: of one number a channel the standard deviation is 0; a step was tried"
     if BEFORE in refused and NONE not in refused:
-        yield conclusion(said, True, f"no step can be made: {refused[BEFORE]}", source=source)
+        yield conclusion(statement, True, f"no step can be made: {refused[BEFORE]}", source=source)
         return
     arms = [next((s for s in study.summary if s.variant == one_example(v)), None) for v in (NONE, BEFORE)]
     without, with_ = arms if all(arms) else (best_of(study, NONE, 1), best_of(study, BEFORE, 1))
@@ -240,15 +241,15 @@ def _one_example(study: Study) -> Iterator[Finding]:
         return
     if with_.diverged:
         by = f"steps can be made, but {with_.diverged} of {plural(with_.runs, 'run')} diverged"
-        yield conclusion(said, True, by, source=source, runs=ids(study, with_))
+        yield conclusion(statement, True, by, source=source, runs=ids(study, with_))
         return
     change = paired_difference(study, f"best_{study.metric}", without, with_)
     better = _better(study, change)
     yield conclusion(
-        said,
+        statement,
         None if better is None else not better,
         f"steps can be made, since a channel has several numbers in one example, and the best {study.metric} after "
-        f"equally many steps changes by {with_interval(change)} at rate {number(with_.lr)}",
+        f"equally many steps changes by {with_interval(change)} at learning rate {number(with_.lr)}",
         source=source,
         effect=change,
         runs=ids(study, without, with_),

@@ -63,7 +63,7 @@ NORMALISED = "normalised"
 _GHOST = "ghost norm"
 _ORDERS = "orders"
 WORKS = 0.9
-"""A rate works where it gains at least this share of what the best rate of any variant gains since the start."""
+"""A learning rate works where it gains at least this share of what the best of any variant gains since the start."""
 
 
 def ghost(examples: int) -> str:
@@ -72,7 +72,7 @@ def ghost(examples: int) -> str:
 
 
 def ghost_size(variant: str) -> int | None:
-    """How many examples the ghost batches of a variant have; `None` for a variant without them.
+    """Examples in the ghost batches of a variant; `None` for a variant without them.
 
     >>> ghost_size(ghost(16)), ghost_size(BEFORE)
     (16, None)
@@ -92,7 +92,7 @@ def one_example(variant: str) -> str:
 
 
 class Pair(NamedTuple):
-    """The arms without and with batch normalisation of one batch size, each at its best rate."""
+    """The arms without and with batch normalisation of one batch size, each at its best learning rate."""
 
     without: SummaryRow
     with_: SummaryRow
@@ -110,12 +110,12 @@ def shown_sizes(study: Study) -> list[int]:
 
 
 def best_of(study: Study, variant: str, batch_size: int) -> SummaryRow | None:
-    """The arm at the best rate; `None` where none was run, or a seed diverged at each."""
+    """The arm at the best learning rate; `None` where none was run, or a seed diverged at each."""
     return next((s for s in study.summary if s.best_lr and s.key[:2] == (variant, batch_size)), None)
 
 
 def pairs(study: Study, variant: str = BEFORE, other: str = NONE) -> list[Pair]:
-    """For each batch size, the smallest first, the other variant and this one."""
+    """Pairs of the other variant and this one for each batch size, the smallest first."""
     found = ((best_of(study, other, size), best_of(study, variant, size)) for size in sizes_of(study))
     return [Pair(a, b) for a, b in found if a is not None and b is not None]
 
@@ -228,17 +228,18 @@ def runs_by_seed(study: Study, runs: Sequence[StoredRun], arm: SummaryRow) -> di
     return {row.seed: by_id[row.run] for row in runs_of(study, arm) if row.run in by_id and row.status != "diverged"}
 
 
-# --- which rates --------------------------------------------------------------------------------------------------
+# --- which learning rates
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """The rates at which a variant works at one batch size (`WORKS`)."""
+    """The learning rates at which a variant works at one batch size (`WORKS`)."""
 
     decades: Mapping[int, float]
-    """By seed, how wide the range of rates is: log₁₀ of the largest over the smallest, gaps left out."""
+    """By seed, how wide the range of learning rates is: log₁₀ of the largest over the smallest, gaps left out."""
     highest: Mapping[int, float]
-    """By seed, the highest rate of the grid that works; seeds without one are missing."""
+    """By seed, the highest learning rate of the grid that works; seeds without one are missing."""
     at_top: bool
     """Whether some seed's highest is the end of the grid: it is a bound."""
     at_bottom: bool
@@ -255,7 +256,7 @@ class Tolerance:
 
 
 def higher(one: Tolerance, other: Tolerance) -> Estimate:
-    """How many times as high the top rate of `other` is: geometric mean over the seeds, t interval of the logarithm.
+    """Ratio of the top learning rates, `other` over `one`: geometric mean over the seeds, t interval of the logarithm.
 
     Only seeds count in which both have one.
     """
@@ -263,11 +264,12 @@ def higher(one: Tolerance, other: Tolerance) -> Estimate:
 
 
 def tolerances(study: Study, runs: Sequence[StoredRun], batch_size: int) -> dict[str, Tolerance]:
-    """For each variant, at which rates it works; the bar is the same for all, seed by seed.
+    """Tolerance of each variant: at which learning rates it works; the bar is the same for all, seed by seed.
 
     The gain of a run is how much better the metric is at its best epoch than at the start. The bar is a share of the
-    largest gain of any variant and rate. Between two rates of the grid the gain is taken as straight in log rate, and
-    next to a rate at which the run diverged nothing works. Empty with fewer than two rates.
+    largest gain of any variant and learning rate. Between two learning rates of the grid the gain is taken as straight
+    in log learning rate, and next to a learning rate at which the run diverged nothing works. Empty with fewer than two
+    learning rates.
     """
     lrs = sorted(set(study.question.lrs))
     gains: dict[str, dict[int, Gains]] = {}
@@ -279,8 +281,8 @@ def tolerances(study: Study, runs: Sequence[StoredRun], batch_size: int) -> dict
         return {}
     bars: dict[int, float] = {}
     for seed in study.question.seeds:
-        known = [g for by_seed in gains.values() for g in by_seed.get(seed, ()) if g is not None]
-        bars[seed] = WORKS * max(known, default=math.inf)
+        measured = [g for by_seed in gains.values() for g in by_seed.get(seed, ()) if g is not None]
+        bars[seed] = WORKS * max(measured, default=math.inf)
     logs = [math.log10(lr) for lr in lrs]
     found: dict[str, Tolerance] = {}
     for variant, by_seed in gains.items():
@@ -300,7 +302,7 @@ Gains = list[float | None]
 def _gains(
     study: Study, runs: Sequence[StoredRun], variant: str, batch_size: int, seed: int, lrs: Sequence[float]
 ) -> Gains | None:
-    """At each rate; `None` for one that diverged, and for the whole where a rate was not run."""
+    """Gains at each learning rate; `None` for one that diverged, and for all where a learning rate was not run."""
     by_id = {run.id: run for run in runs}
     rows = {r.lr: r for r in study.rows if (r.variant, r.batch_size, r.seed) == (variant, batch_size, seed)}
     if not set(lrs) <= rows.keys():
@@ -310,8 +312,8 @@ def _gains(
         run, best = by_id.get(rows[lr].run), rows[lr].values.get(f"best_{study.metric}")
         course = evaluations(run, study.examples_of(run)) if run else []
         start = course[0].metrics.get(study.metric) if course else None
-        known = best is not None and start is not None and rows[lr].status != "diverged"
-        found.append(worse_by(study, best or 0.0, start or 0.0) if known else None)
+        usable = best is not None and start is not None and rows[lr].status != "diverged"
+        found.append(worse_by(study, best or 0.0, start or 0.0) if usable else None)
     return found
 
 
@@ -320,7 +322,7 @@ def _at(gain: float | None, bar: float) -> bool:
 
 
 def _width(logs: Sequence[float], gains: Sequence[float | None], bar: float) -> float:
-    """How much of the axis has a gain above the bar, on straight lines between neighbours."""
+    """Width of the axis with a gain above the bar, on straight lines between neighbours."""
     total = 0.0
     for (x, a), (y, b) in itertools.pairwise(zip(logs, gains, strict=True)):
         if a is None or b is None or max(a, b) < bar:
@@ -331,11 +333,11 @@ def _width(logs: Sequence[float], gains: Sequence[float | None], bar: float) -> 
 
 
 def worse_by(study: Study, value: float, other: float) -> float:
-    """By how much `other` is worse than `value`, as the metric is better."""
+    """Loss in a metric, `other` against `value`: above 0 where it is worse."""
     return value - other if study.larger_is_better else other - value
 
 
 def at_one_rate(study: Study, variant: str, lr: float) -> list[SummaryRow]:
-    """The arms of a variant at one rate where no seed diverged, the smallest batch first."""
+    """The arms of a variant at one learning rate where no seed diverged, the smallest batch first."""
     found = (arm_of(study, size, lr, variant) for size in sizes_of(study))
     return [arm for arm in found if arm is not None and not arm.diverged]

@@ -60,29 +60,29 @@ _COLOURS = {NONE: "var(--series-0)", BEFORE: "var(--series-1)", AFTER: "var(--se
 
 
 def colour_of(variant: str) -> str:
-    """The same for a variant in every figure."""
+    """Colour of a variant, the same in every figure."""
     return _COLOURS.get(variant, "var(--series-3)")
 
 
 def curves_figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
-    """Training loss and the metric against epoch, of each variant at its best rate; the middle batch size."""
+    """Training loss and the metric against epoch, of each variant at its best learning rate; the middle batch size."""
     branches: list[Branch] = []
     for variant in variants_of(study):
         best = best_of(study, variant, focus(study))
         course = course_of(study, runs, best) if best else None
         if best is not None and course is not None:
-            label = f"{variant}, rate {number(best.lr)}"
+            label = f"{variant}, learning rate {number(best.lr)}"
             branches.append(Branch(label=label, course=course, colour=colour_of(variant)))
     if not branches:
         return None
-    known = {name for b in branches for name in b.course.mean}
-    up = [Up(label="training loss", metric="train_loss_eval")] if "train_loss_eval" in known else []
+    metrics = {name for b in branches for name in b.course.mean}
+    up = [Up(label="training loss", metric="train_loss_eval")] if "train_loss_eval" in metrics else []
     up.append(Up(label=study.metric, metric=study.metric, rising=study.larger_is_better))
     ends = [
         f"{number(b.course.mean[up[0].metric][-1])} for {b.label}" for b in branches if up[0].metric in b.course.mean
     ]
     caption = (
-        f"At batch size {count(focus(study))}, each variant at its best rate, the {up[0].label} ends at "
+        f"At batch size {count(focus(study))}, each variant at its best learning rate, the {up[0].label} ends at "
         f"{joined(ends)}. Training loss is of a fixed part of the training data, in evaluation mode."
     )
     return branch_curves(
@@ -101,7 +101,7 @@ def best_figure(study: Study) -> Figure | None:
         arms = [arm for size in sizes_of(study) if (arm := best_of(study, variant, size)) is not None]
         found = [arm.estimates[name] for arm in arms]
         sizes = [arm.batch_size for arm in arms]
-        hover = [f"{safe(variant)}, rate {number(a.lr)}<br>{with_interval(a.estimates[name])}" for a in arms]
+        hover = [f"{safe(variant)}, learning rate {number(a.lr)}<br>{with_interval(a.estimates[name])}" for a in arms]
         traces += _marked(sizes, found, hover, colour_of(variant), variant)
         values.append([e.value for e in found])
         for size, e in zip(sizes, found, strict=True):
@@ -109,14 +109,17 @@ def best_figure(study: Study) -> Figure | None:
                 winners[size] = min(winners.get(size, (sign * e.value, variant)), (sign * e.value, variant))
     if not winners:
         return None
-    said = joined([f"{variant} at batch size {count(size)}" for size, (_, variant) in sorted(winners.items())])
+    phrase = joined([f"{variant} at batch size {count(size)}" for size, (_, variant) in sorted(winners.items())])
     frame = layout(batch_axis(sizes_of(study)), _in_sight(values, study.larger_is_better), height=340)
-    caption = f"Each variant at its best rate, means over the seeds with 90 % intervals. The best mean has {said}."
+    caption = (
+        "Each variant at its best learning rate, means over the seeds with 90 % t intervals. The best mean has "
+        f"{phrase}."
+    )
     return Figure("norm-best", f"best {study.metric}", tuple(traces), frame, caption, _keys(variants_of(study)))
 
 
 def rates_row(study: Study, runs: Sequence[StoredRun]) -> Row | None:
-    """The best value of the metric against the rate, a figure a batch size, a curve a variant."""
+    """The best value of the metric against the learning rate, a figure a batch size, a curve a variant."""
     if len(set(study.question.lrs)) < 2:
         return None
     name = f"best_{study.metric}"
@@ -128,10 +131,12 @@ def rates_row(study: Study, runs: Sequence[StoredRun]) -> Row | None:
         drawn = [v for v in variants_of(study) if any(s.key[:2] == (v, size) for s in arms)]
         for variant in drawn:
             own = sorted((s for s in arms if s.key[:2] == (variant, size)), key=lambda s: s.lr)
-            hover = [f"{safe(variant)}, rate {number(s.lr)}<br>{with_interval(s.estimates[name])}" for s in own]
+            hover = [
+                f"{safe(variant)}, learning rate {number(s.lr)}<br>{with_interval(s.estimates[name])}" for s in own
+            ]
             found = [s.estimates[name] for s in own]
             traces += _marked([s.lr for s in own], found, hover, colour_of(variant), variant)
-        frame = layout(log_axis(study.question.lrs, title="rate (log scale)", labels=5), axis, height=300)
+        frame = layout(log_axis(study.question.lrs, title="learning rate (log scale)", labels=5), axis, height=300)
         figures.append(
             Figure(
                 f"norm-rates-{size}",
@@ -147,12 +152,14 @@ def rates_row(study: Study, runs: Sequence[StoredRun]) -> Row | None:
 
 def _tolerated(study: Study, runs: Sequence[StoredRun], size: int) -> str:
     found = tolerances(study, runs, size)
-    said = [f"{number(t.width.value)} decades for {variant}" for variant, t in found.items()]
+    phrases = [f"{number(t.width.value)} decades for {variant}" for variant, t in found.items()]
     lost = [f"{s.variant} at {number(s.lr)}" for s in study.summary if s.diverged and s.batch_size == size]
     left_out = f" A run diverged, so there is no mark: {joined(lost)}." if lost else ""
-    if not said:
+    if not phrases:
         return left_out.strip()
-    return f"Rates work (at least {100 * WORKS:.0f} % of the best gain of all) over {joined(said)}.{left_out}"
+    return (
+        f"Learning rates work (at least {100 * WORKS:.0f} % of the best gain of all) over {joined(phrases)}.{left_out}"
+    )
 
 
 def order_figure(study: Study) -> Figure | None:
@@ -165,7 +172,7 @@ def order_figure(study: Study) -> Figure | None:
         marks = points(found, [0.0] * len(found), [number(v) for v in found], colour=colour_of(variant))
         traces.append({**marks, "y": [variant] * len(found)})
     spreads = {variant: intervals.standard_deviation(found) for variant, found in values.items()}
-    said = [f"{with_interval(spread)} {_WITH[variant]}" for variant, spread in spreads.items()]
+    phrases = [f"{with_interval(spread)} {_WITH[variant]}" for variant, spread in spreads.items()]
     ratio = intervals.ratio_of_standard_deviations(values[BEFORE], values[NONE]) if len(values) == 2 else None
     compared = f", {with_interval(ratio)} times as large" if ratio and ratio.value is not None else ""
     axis = {
@@ -174,7 +181,7 @@ def order_figure(study: Study) -> Figure | None:
     }
     caption = (
         f"{plural(max(map(len, values.values())), 'order')} of the examples from the same initial weights, batch size "
-        f"{count(focus(study))}: the standard deviation is {joined(said)} normalisation{compared}."
+        f"{count(focus(study))}: the standard deviation is {joined(phrases)} normalisation{compared}."
     )
     frame = layout(axis, category_axis(), height=190)
     return Figure("norm-orders", "one mark a run", tuple(traces), frame, caption)
@@ -188,7 +195,11 @@ def robustness_row(study: Study) -> Row | None:
         return None
     name, rising = disturbed_metric(study)
     axis = _in_sight([[*by_seed.values()] for of in found.values() for by_seed in of.values()], rising)
-    titles = {"noise": "noise, in deviations", "shift": "shift, in deviations", "outliers": "share of outliers"}
+    titles = {
+        "noise": "noise, in standard deviations",
+        "shift": "shift, in standard deviations",
+        "outliers": "share of outliers",
+    }
     figures: list[Figure] = []
     for kind, title in titles.items():
         strengths = sorted({s for of in found.values() for k, s in of if k == kind})
@@ -208,19 +219,19 @@ def robustness_row(study: Study) -> Row | None:
 
 
 def _lost(found: Mapping[str, Mapping[tuple[str, float], Mapping[int, float]]], kind: str, strength: float) -> str:
-    said = [
+    phrases = [
         f"from {number(seeds_mean(of['none', 0.0]).value)} to {number(seeds_mean(of[kind, strength]).value)} "
         f"{_WITH[variant]}"
         for variant, of in found.items()
     ]
-    return f"At {number(strength)} it goes {joined(said)} normalisation."
+    return f"At {number(strength)} it goes {joined(phrases)} normalisation."
 
 
 def drift_figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
     """How far the inputs of the layers have drifted, against epoch; two curves a batch size."""
     traces: list[Json] = []
     keys: list[Key] = []
-    said: list[str] = []
+    phrases: list[str] = []
     for size, dash in zip(shown_sizes(study), ("dot", "dash", "solid"), strict=False):
         ends: list[str] = []
         for variant in (NONE, BEFORE):
@@ -230,19 +241,19 @@ def drift_figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
                 continue
             group = f"{variant}-{size}".replace(" ", "-")
             curve = line(*course, colour=colour_of(variant))
-            label = f"{variant}, batch size {count(size)} at rate {number(best.lr)}"
+            label = f"{variant}, batch size {count(size)} at learning rate {number(best.lr)}"
             shown = {"hoverinfo": "all", "hovertemplate": f"{label}<br>%{{y:.3g}}<extra></extra>"}
             traces.append({**curve, **shown, "line": {**curve["line"], "dash": dash}, "legendgroup": group})
             keys.append(Key("line" if dash == "solid" else dash, colour_of(variant), label, group))
             ends.append(f"{number(course[1][-1])} {_WITH[variant]}")
         if ends:
-            said.append(f"{joined(ends)} at batch size {count(size)}")
+            phrases.append(f"{joined(ends)} at batch size {count(size)}")
     if not traces:
         return None
     across, up = ([v for t in traces for v in t[side]] for side in ("x", "y"))
     frame = layout(value_axis(across, title="epochs"), value_axis(up), height=380)
     caption = (
-        f"At the end the drift is {joined(said)}. A drift of 1 is one standard deviation that the inputs of a layer "
+        f"At the end the drift is {joined(phrases)}. A drift of 1 is one standard deviation that the inputs of a layer "
         "had at the start; means over layers and seeds."
     )
     return Figure("norm-drift", "drift of layers' inputs", tuple(traces), frame, caption, tuple(keys))
@@ -252,17 +263,17 @@ def shift_figure(study: Study) -> Figure | None:
     """How much a step below changes a layer's gradient, against batch size."""
     traces: list[Json] = []
     ends: list[float | None] = []
-    said: list[str] = []
+    phrases: list[str] = []
     for when in ("early", "best"):
         for variant in (NONE, BEFORE):
             arms = [arm for size in sizes_of(study) if (arm := best_of(study, variant, size)) is not None]
-            known = [(arm, e) for arm in arms if (e := seeds_mean(shift_of(study, arm, when))).value is not None]
-            found, sizes = [e for _, e in known], [arm.batch_size for arm, _ in known]
+            measured = [(arm, e) for arm in arms if (e := seeds_mean(shift_of(study, arm, when))).value is not None]
+            found, sizes = [e for _, e in measured], [arm.batch_size for arm, _ in measured]
             hover = [f"{variant}, {when}<br>{with_interval(e)}" for e in found]
             traces += _marked(sizes, found, hover, colour_of(variant), variant, early=when == "early")
             ends += [v for e in found for v in (e.value, e.low, e.high)]
             if when == "best" and found:
-                said.append(f"{number(found[0].value)} to {number(found[-1].value)} {_WITH[variant]}")
+                phrases.append(f"{number(found[0].value)} to {number(found[-1].value)} {_WITH[variant]}")
     if not any(v is not None for v in ends):
         return None
     keys = (
@@ -272,11 +283,11 @@ def shift_figure(study: Study) -> Figure | None:
     )
     frame = layout(batch_axis(sizes_of(study)), metric_axis([[v] for v in ends if v is not None and v > 0]), height=340)
     caption = (
-        "Each batch size at its best rate, on batches of that size: the norm of the change over the norm of the "
-        "gradient, mean over layers and seeds. From the smallest to the largest batch, at the best epoch: "
-        f"{joined(said)} normalisation."
-        if said
-        else "Each batch size at its best rate, on batches of that size; mean over layers and seeds."
+        "Each batch size at its best learning rate, on batches of that size: the norm of the change over the norm of "
+        "the gradient, mean over layers and seeds. From the smallest to the largest batch, at the best epoch: "
+        f"{joined(phrases)} normalisation."
+        if phrases
+        else "Each batch size at its best learning rate, on batches of that size; mean over layers and seeds."
     )
     return Figure("norm-shift", "change of a layer's gradient", tuple(traces), frame, caption, keys)
 
@@ -306,5 +317,5 @@ def _keys(variants: Sequence[str]) -> tuple[Key, ...]:
 
 def _in_sight(values: Sequence[Sequence[float | None]], rising: bool) -> Json:
     """An axis for these values: linear for a score, for a loss logarithmic where it spans much."""
-    known = [v for several in values for v in several if v is not None]
-    return outcome_axis([known], rising=True) if rising or not known else metric_axis([[v] for v in known])
+    measured = [v for several in values for v in several if v is not None]
+    return outcome_axis([measured], rising=True) if rising or not measured else metric_axis([[v] for v in measured])

@@ -44,7 +44,7 @@ def refusal(workload: Workload, batch_size: int) -> str | None:
 
 
 def measured_definition(workload: Workload, model: nn.Module, batch_size: int) -> list[dict[str, Any]]:
-    """Mean and deviation of each channel in front of scale and shift, over a batch: 0 and 1, by the definition.
+    """Mean and standard deviation of each channel in front of scale and shift over a batch: by definition 0 and 1.
 
     What a layer puts out is taken back through its own scale and shift. Once in training mode, where the statistics are
     the batch's, and once in evaluation mode, where they are the running ones.
@@ -52,7 +52,7 @@ def measured_definition(workload: Workload, model: nn.Module, batch_size: int) -
     Returns:
         For each mode (`mode`) and layer with batch normalisation (`layer`): its `channels`; how many of them are
         `flat`, that is, hardly vary, or have a scale of 0; and of the others the largest distance of a mean from 0
-        (`mean`) and of a deviation from 1 (`deviation`).
+        (`mean`) and of a standard deviation from 1 (`deviation`).
 
     Cost: two forward passes over a batch. The model's running statistics are moved, as by a training step.
     """
@@ -78,13 +78,13 @@ def measured_definition(workload: Workload, model: nn.Module, batch_size: int) -
 def _distances(module: Any, inputs: Tensor, output: Tensor) -> dict[str, Any]:
     scale, shift = (p.detach().double().cpu() for p in (module.weight, module.bias))
     varied = _table(inputs).var(0, correction=0) > _FLAT
-    told = varied & (scale.abs() > _FLAT)
-    normal = ((_table(output) - shift) / scale)[:, told]
+    varied_scale = varied & (scale.abs() > _FLAT)
+    normal = ((_table(output) - shift) / scale)[:, varied_scale]
     return {
         "channels": len(scale),
-        "flat": int((~told).sum()),
-        "mean": float(normal.mean(0).abs().max()) if told.any() else None,
-        "deviation": float((normal.std(0, correction=0) - 1).abs().max()) if told.any() else None,
+        "flat": int((~varied_scale).sum()),
+        "mean": float(normal.mean(0).abs().max()) if varied_scale.any() else None,
+        "deviation": float((normal.std(0, correction=0) - 1).abs().max()) if varied_scale.any() else None,
     }
 
 

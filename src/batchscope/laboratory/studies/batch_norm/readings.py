@@ -40,12 +40,12 @@ def disturbed_metric(study: Study) -> tuple[str, bool]:
 
     A loss is no fair measure of it: the surer a model is of its answers, the more a wrong one costs.
     """
-    known = any("final_val_accuracy" in row.values for row in study.rows)
-    return ("val_accuracy", True) if known else (study.metric, study.larger_is_better)
+    measured = any("final_val_accuracy" in row.values for row in study.rows)
+    return ("val_accuracy", True) if measured else (study.metric, study.larger_is_better)
 
 
 def robustness_of(study: Study, arm: SummaryRow) -> dict[tuple[str, float], dict[int, float]]:
-    """For each kind of disturbance and strength (`none` and 0 among them), by seed, the metric under it."""
+    """Metric under each kind and strength of disturbance (`none` and 0 among them), by seed."""
     name, _ = disturbed_metric(study)
     found: dict[tuple[str, float], dict[int, float]] = {}
     for row in runs_of(study, arm):
@@ -56,7 +56,7 @@ def robustness_of(study: Study, arm: SummaryRow) -> dict[tuple[str, float], dict
 
 
 def lost_to(study: Study, arm: SummaryRow) -> dict[tuple[str, float], dict[int, float]]:
-    """For each disturbance, by seed, how much worse the metric is than without it."""
+    """Loss in the metric under each disturbance against none, by seed."""
     metrics = robustness_of(study, arm)
     clean = metrics.get(("none", 0.0), {})
     sign = 1.0 if disturbed_metric(study)[1] else -1.0
@@ -68,7 +68,7 @@ def lost_to(study: Study, arm: SummaryRow) -> dict[tuple[str, float], dict[int, 
 
 
 def shift_of(study: Study, arm: SummaryRow, when: str) -> dict[int, float]:
-    """By seed, Santurkar's relative shift of a layer's gradient, as the mean over the layers that have weights.
+    """Santurkar's relative shift of a layer's gradient by seed, as the mean over the layers that have weights.
 
     Layers that batch normalisation brings along are left out, so that the same layers count in all variants.
     """
@@ -84,12 +84,12 @@ def shift_of(study: Study, arm: SummaryRow, when: str) -> dict[int, float]:
 
 def _own_layers(study: Study) -> set[str]:
     """Those that every measurement has."""
-    measured = [set[str](layers) for layers in study.noted("shift").values() if not_applicable(layers) is None]
+    measured = [set[str](layers) for layers in study.read_note("shift").values() if not_applicable(layers) is None]
     return set.intersection(*measured) if measured else set()
 
 
 def final_drift(study: Study, runs: Sequence[StoredRun], arm: SummaryRow) -> dict[str, dict[int, float]]:
-    """For each hidden layer, by seed, how far the means of its inputs are from where they began, at the last look."""
+    """Drift of the means of each hidden layer's inputs from where they began, at the last look, by seed."""
     found: dict[str, dict[int, float]] = {}
     for seed, run in runs_by_seed(study, runs, arm).items():
         looks = _looks(run)
@@ -100,7 +100,7 @@ def final_drift(study: Study, runs: Sequence[StoredRun], arm: SummaryRow) -> dic
 
 
 def mean_drift(layers: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
-    """By seed, the mean over the layers."""
+    """Drift by seed, the mean over the layers."""
     seeds = set[int]().union(*(by_seed for by_seed in layers.values()))
     return {
         seed: math.fsum(by_seed[seed] for by_seed in layers.values() if seed in by_seed)

@@ -55,7 +55,7 @@ IOFFE = Setup(
 
 
 def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
-    """All parts, or the published values and the reason where normalisation cannot be configured."""
+    """All sections, or the published values and the reason where normalisation cannot be configured."""
     if (reason := not_applicable(study.measurements.get(NORMALISED))) is not None:
         why = Text(
             (f"Batch normalisation cannot be configured in this model: {reason}. The task was trained as it came.",)
@@ -64,9 +64,9 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     return (
         published_section(study, runs, IOFFE, _values(study, runs)),
         Section("normalisation", "What batch normalisation changes", _changes(study, runs)),
-        Section("tolerance", "Which rates work", _tolerance(study, runs)),
+        Section("tolerance", "Which learning rates work", _tolerance(study, runs)),
         Section(
-            "orders", "Order of the training data", _known([order_figure(study)], "No runs in several orders yet.")
+            "orders", "Order of the training data", _drawn([order_figure(study)], "No runs in several orders yet.")
         ),
         Section("robustness", "Disturbed inputs", _robustness(study)),
         Section("shift", "Internal covariate shift", _shift(study, runs)),
@@ -75,11 +75,11 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
 
 
 def _values(study: Study, runs: Sequence[StoredRun]) -> list[Value]:
-    """One row a published number."""
+    """Published numbers beside ours, one row each."""
     pair, small, ghost = middle_pair(study), pairs(study)[:1], ghost_variant(study)
     fewer = epochs_to_common_loss(study, runs, pair) if pair else None
     tolerated = tolerances(study, runs, focus(study))
-    known = NONE in tolerated and BEFORE in tolerated
+    measured = NONE in tolerated and BEFORE in tolerated
     ghosts = pairs(study, ghost, BEFORE)[-1:] if ghost else []
     score = disturbed_metric(study)[0]
     smallest = f"Wu and He 2018: smallest batch ({score} here), "
@@ -91,16 +91,16 @@ def _values(study: Study, runs: Sequence[StoredRun]) -> list[Value]:
             fewer.ratio if fewer else None,
         ),
         (
-            "highest rate that works, with over without it",
+            "highest learning rate that works, with over without it",
             "30 (at least)",
-            higher(tolerated[NONE], tolerated[BEFORE]) if known else None,
+            higher(tolerated[NONE], tolerated[BEFORE]) if measured else None,
         ),
         (f"{smallest}with it", "34.7 % error, 2 images", _best(small[0].with_, score) if small else None),
         (f"{smallest}without", "24.1 % error (group norm)", _best(small[0].without, score) if small else None),
         (f"{largest}whole", "89.3 %, 4,096 images", _best(ghosts[0].without, score) if ghosts else None),
         (f"{largest}ghosts", "90.5 %, 128 in a ghost", _best(ghosts[0].with_, score) if ghosts else None),
     ]
-    values = [Value(what=what, published=told, ours=ours or "not measured") for what, told, ours in found]
+    values = [Value(what=what, published=published, ours=ours or "not measured") for what, published, ours in found]
     on = "on and off" if pair else "as the task came"
     return [*values, Value(what="Chang and Pathak 2020: in the runs about batch size", published="off", ours=on)]
 
@@ -109,7 +109,7 @@ def _best(arm: SummaryRow, name: str) -> Estimate | None:
     return arm.estimates.get(f"best_{name}")
 
 
-def _known(blocks: Sequence[Figure | Row | Table | None], otherwise: str) -> tuple[Block, ...]:
+def _drawn(blocks: Sequence[Figure | Row | Table | None], otherwise: str) -> tuple[Block, ...]:
     found = tuple(block for block in blocks if block is not None)
     return found or (Text((otherwise,), tone="note"),)
 
@@ -124,7 +124,7 @@ def _changes(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
     )
     return (
         text,
-        *_known([best_figure(study), _quality(study), curves_figure(study, runs), _speed(study, runs)], "Nothing yet."),
+        *_drawn([best_figure(study), _quality(study), curves_figure(study, runs), _speed(study, runs)], "Nothing yet."),
     )
 
 
@@ -132,13 +132,21 @@ def _quality(study: Study) -> Table | None:
     """Best values and gaps, without and before, by batch size."""
     best = f"best_{study.metric}"
     gaps = {"best_accuracy_gap": "accuracy gap", "best_loss_ratio": "loss ratio"}
-    known = [n for n in gaps if any(paired_difference(study, n, *pair).value is not None for pair in pairs(study))][:1]
-    names = ("batch size", f"best {study.metric} without", "with", "change", *(f"change of {gaps[n]}" for n in known))
+    measured = [n for n in gaps if any(paired_difference(study, n, *pair).value is not None for pair in pairs(study))][
+        :1
+    ]
+    names = (
+        "batch size",
+        f"best {study.metric} without",
+        "with",
+        "change",
+        *(f"change of {gaps[n]}" for n in measured),
+    )
     rows = tuple(
         (
             count(pair.without.batch_size),
             *(number(arm.estimates[best].value) for arm in pair),
-            *(with_interval(paired_difference(study, name, *pair)) for name in (best, *known)),
+            *(with_interval(paired_difference(study, name, *pair)) for name in (best, *measured)),
         )
         for pair in pairs(study)
     )
@@ -147,14 +155,14 @@ def _quality(study: Study) -> Table | None:
 
 def _speed(study: Study, runs: Sequence[StoredRun]) -> Table | None:
     """Epochs to one training loss, without and before, by batch size."""
-    names = ("batch size", "rate without", "with", "training loss", "epochs without", "with", "ratio")
+    names = ("batch size", "learning rate without", "with", "training loss", "epochs without", "with", "ratio")
     rows: list[tuple[str, ...]] = []
     for pair in pairs(study):
         found = epochs_to_common_loss(study, runs, pair)
-        told = [with_interval(e) for e in (found.without, found.with_, found.ratio)] if found else ["", "", ""]
+        details = [with_interval(e) for e in (found.without, found.with_, found.ratio)] if found else ["", "", ""]
         loss = number(found.loss) if found else "none in common"
         rows.append(
-            (count(pair.without.batch_size), number(pair.without.lr), number(pair.with_.lr), loss, *told),
+            (count(pair.without.batch_size), number(pair.without.lr), number(pair.with_.lr), loss, *details),
         )
     return Table(tuple(Column(name, numeric=True) for name in names), tuple(rows)) if rows else None
 
@@ -162,15 +170,18 @@ def _speed(study: Study, runs: Sequence[StoredRun]) -> Table | None:
 def _tolerance(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
     note = Text(
         (
-            "A rate works where the metric gains, from the start to its best epoch, at least 90 % of what it gains at "
-            "the best rate of any variant, seed by seed. The range is measured on straight lines between the rates of "
-            "the grid, in factors of ten. Where the first or the last of them works, it is a bound.",
+            "A learning rate works where the metric gains, from the start to its best epoch, at least 90 % of what it "
+            "gains at the best learning rate of any variant, seed by seed. The range is measured on straight lines "
+            "between the learning rates of the grid, in factors of ten. Where the first or the last of them works, it "
+            "is a bound.",
         ),
         tone="note",
     )
     row = rates_row(study, runs)
     if row is None:
-        return (Text(("With one rate only, no range can be measured; give several with --lrs.",), tone="note"),)
+        return (
+            Text(("With one learning rate only, no range can be measured; give several with --lrs.",), tone="note"),
+        )
     rows: list[tuple[str, ...]] = []
     for size in sizes_of(study):
         for variant, found in tolerances(study, runs, size).items():
@@ -184,7 +195,7 @@ def _tolerance(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
                 )
             )
     columns = (Column("batch size", numeric=True), Column("variant"), Column("range in decades", numeric=True))
-    table = Table((*columns, Column("highest rate that works", numeric=True)), tuple(rows))
+    table = Table((*columns, Column("highest learning rate that works", numeric=True)), tuple(rows))
     return (row, *([table] if rows else []), note)
 
 
@@ -200,11 +211,11 @@ def _robustness(study: Study) -> tuple[Block, ...]:
         ),
         tone="note",
     )
-    return (*_known([robustness_row(study)], "Nothing was measured."), note)
+    return (*_drawn([robustness_row(study)], "Nothing was measured."), note)
 
 
 def _reasons(study: Study, kind: str) -> list[str]:
-    return [why for found in study.noted(kind).values() if (why := not_applicable(found)) is not None]
+    return [why for found in study.read_note(kind).values() if (why := not_applicable(found)) is not None]
 
 
 def _shift(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
@@ -220,16 +231,16 @@ def _shift(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
     note = Text(
         (
             "Drift: the root mean square, over a layer's units, of how far the mean of what it receives has moved "
-            "since the start, on 256 fixed examples in training mode, in the deviations that there were at the start. "
-            "Change of a gradient: of a layer's weights, when the layers below make their step and it does not, on the "
-            "same batch (Santurkar et al. 2018, definition 2.1); layers that normalisation brings along are left out "
-            "of the mean. The step is a first one of the optimizer, without momentum from before.",
+            "since the start, on 256 fixed examples in training mode, in the standard deviations that there were at "
+            "the start. Change of a gradient: of a layer's weights, when the layers below make their step and it does "
+            "not, on the same batch (Santurkar et al. 2018, definition 2.1); layers that normalisation brings along "
+            "are left out of the mean. The step is a first one of the optimizer, without momentum from before.",
             *(sentence(f"Not everything could be measured: {reason}") for reason in dict.fromkeys(reasons)),
         ),
         tone="note",
     )
     figures = [drift_figure(study, runs), _layers(study, runs), shift_figure(study)]
-    return (*_known(figures, "Nothing was measured."), note)
+    return (*_drawn(figures, "Nothing was measured."), note)
 
 
 def _layers(study: Study, runs: Sequence[StoredRun]) -> Table | None:
@@ -247,10 +258,10 @@ def _layers(study: Study, runs: Sequence[StoredRun]) -> Table | None:
 
 
 def _definition(study: Study) -> tuple[Block, ...]:
-    noted, refused = study.measurements.get("definition"), study.measurements.get("refused")
+    stored, refused = study.measurements.get("definition"), study.measurements.get("refused")
     blocks: list[Block] = []
-    if noted:
-        names = ("layer", "mode", "channels", "left out", "largest mean", "largest deviation minus 1")
+    if stored:
+        names = ("layer", "mode", "channels", "left out", "largest mean", "largest standard deviation minus 1")
         rows = tuple(
             (
                 r["layer"],
@@ -260,26 +271,26 @@ def _definition(study: Study) -> tuple[Block, ...]:
                 number(r["mean"]),
                 number(r["deviation"]),
             )
-            for r in sorted(noted["layers"], key=lambda r: r["mode"], reverse=True)
+            for r in sorted(stored["layers"], key=lambda r: r["mode"], reverse=True)
         )
         blocks.append(Table(tuple(Column(n, numeric=i > 1) for i, n in enumerate(names)), rows))
         blocks.append(
             Text(
                 (
                     "Of a trained model, in front of scale and shift, over one batch: the distance of the worst "
-                    "channel's mean from 0 and of its deviation from 1. In training mode the statistics are the "
-                    "batch's own, in evaluation mode running ones. Channels that hardly vary in the batch are left "
+                    "channel's mean from 0 and of its standard deviation from 1. In training mode the statistics are "
+                    "the batch's own, in evaluation mode running ones. Channels that hardly vary in the batch are left "
                     "out.",
                 ),
                 tone="note",
             )
         )
     if refused is not None:
-        blocks.append(Text(tuple(_one_example_said(refused))))
+        blocks.append(Text(tuple(_one_example_words(refused))))
     return tuple(blocks) or (Text(("Nothing was measured.",), tone="note"),)
 
 
-def _one_example_said(refused: dict[str, str]) -> list[str]:
+def _one_example_words(refused: dict[str, str]) -> list[str]:
     if not refused:
         return [
             "A training step on a batch of one example can be made in every variant: a channel has several numbers in "

@@ -89,15 +89,16 @@ def _robustness(study: Study) -> Iterator[Finding]:
             continue
         change = difference(lost[0][key], lost[1][key])
         less = is_above(change)
-        told = {
+        measured = {
             word: f"from {with_interval(seeds_mean(of['none', 0.0]))} to {with_interval(seeds_mean(of[key]))} {word} it"
             for word, of in zip(("without", "with"), metrics, strict=True)
         }
         yield conclusion(
             f"batch normalisation makes a model more robust to {'changed inputs' if kind == 'shift' else kind}",
             None if less is None else not less,
-            f"with {_disturbance(*key)}, {name} goes {' and '.join(told.values())}, at batch size "
-            f"{count(focus(study))} and the best rate of each; what is lost differs by {with_interval(change)}",
+            f"with {_disturbance(*key)}, {name} goes {' and '.join(measured.values())}, at batch size "
+            f"{count(focus(study))} and the best learning rate of each; what is lost differs by "
+            f"{with_interval(change)}",
             source=f"{_GENERAL}; the same disturbance for all models, {_PAIRED}",
             effect=change,
             runs=ids(study, *pair),
@@ -123,9 +124,9 @@ def _drift(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
     yield conclusion(
         "batch normalisation reduces internal covariate shift: what layers receive drifts less",
         None if more is None else not more,
-        f"at batch size {count(focus(study))}, each at its best rate, means have drifted by "
-        f"{with_interval(seeds_mean(without))} initial deviations without and {with_interval(seeds_mean(with_))} "
-        f"with it at the end, a change by {with_interval(change)}",
+        f"at batch size {count(focus(study))}, each at its best learning rate, means have drifted by "
+        f"{with_interval(seeds_mean(without))} initial standard deviations without and "
+        f"{with_interval(seeds_mean(with_))} with it at the end, a change by {with_interval(change)}",
         source="Ioffe and Szegedy 2015, section 2 and figure 1; inputs of each layer on a fixed batch, mean over "
         "layers",
         effect=change,
@@ -137,7 +138,7 @@ def _gradients(study: Study) -> Iterator[Finding]:
     pair = middle_pair(study)
     if pair is None:
         return
-    for when, said in (("early", "after one epoch"), ("best", "at the best epoch")):
+    for when, phrase in (("early", "after one epoch"), ("best", "at the best epoch")):
         without, with_ = (shift_of(study, arm, when) for arm in pair)
         change = difference(without, with_)
         if change.value is None:
@@ -145,32 +146,33 @@ def _gradients(study: Study) -> Iterator[Finding]:
         yield conclusion(
             "batch normalisation does not reduce internal covariate shift as gradients see it",
             is_above(change),
-            f"{said} at batch size {count(focus(study))}, each at its best rate, the step of the layers below changes "
-            f"a layer's gradient by {with_interval(seeds_mean(without))} of its norm without and "
+            f"{phrase} at batch size {count(focus(study))}, each at its best learning rate, the step of the layers "
+            f"below changes a layer's gradient by {with_interval(seeds_mean(without))} of its norm without and "
             f"{with_interval(seeds_mean(with_))} with it, a difference of {with_interval(change)}",
             source="Santurkar et al. 2018, section 2.2: as large with it, or larger; definition 2.1, mean over the "
-            "layers that both have, on batches of the run's size at its rate",
+            "layers that both have, on batches of the run's size at its learning rate",
             effect=change,
             runs=ids(study, *pair),
         )
 
 
 def _sizes(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
-    """Whether large batches make the shift larger: both definitions, at one rate, without normalisation."""
+    """Whether large batches make the shift larger: both definitions, at one learning rate, without normalisation."""
     best = best_of(study, NONE, sizes_of(study)[0])
     arms = at_one_rate(study, NONE, best.lr) if best else []
     if len(arms) > 1:
         small, large = arms[0], arms[-1]
         drifts = [mean_drift(final_drift(study, runs, arm)) for arm in (small, large)]
         yield from _by_size(
-            study, small, large, drifts, f"at rate {number(small.lr)}, by the drift of inputs at the end"
+            study, small, large, drifts, f"at learning rate {number(small.lr)}, by the drift of inputs at the end"
         )
     ends = [arm for size in (sizes_of(study)[0], sizes_of(study)[-1]) if (arm := best_of(study, NONE, size))]
     if len(ends) > 1 and ends[0].batch_size != ends[1].batch_size:
         shifts = [shift_of(study, arm, "one-rate") for arm in ends]
         lr = best.lr if best else 0.0
         how = (
-            f"for a step at rate {number(lr)} after one epoch, by the change of a layer's gradient relative to its norm"
+            f"for a step at learning rate {number(lr)} after one epoch, by the change of a layer's gradient relative "
+            "to its norm"
         )
         yield from _by_size(study, ends[0], ends[1], shifts, how)
 

@@ -1,7 +1,7 @@
-"""How far the weights travel from where they began: by batch size, rate and layer (Shen A6; Chang and Pathak B6).
+"""How far weights travel from where they began, by batch size, learning rate, layer (Shen A6; Chang and Pathak B6).
 
 The distance is Euclidean, between the weights at an evaluation and those before the first step. An arm is a batch size
-at a rate; arms are compared seed by seed, as a seed draws the same initial weights for all of them.
+at a learning rate; arms are compared seed by seed, as a seed draws the same initial weights for all of them.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _MORE = "the published distance is one curve, whose batch size is not stated; th
 
 
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
-    """The grid."""
+    """Every batch size at every learning rate."""
     needs_several_sizes("distance", question)
     return grid(question, examples)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The grid, watched; and the weights of the first seed before and after it, counted."""
     from ....probes.distance import DistanceFromInit
     from ....probes.update_size import UpdateSize
@@ -76,7 +76,7 @@ def _count_weights(laboratory: Laboratory, kept: Sequence[tuple[Arm, StoredRun]]
 
     whole = [(arm, run) for arm, run in kept if run.result and run.result.status.value != "diverged"]
     first = next((run for arm, run in whole if arm.lr == laboratory.question.lrs[0]), None)
-    if first is None or laboratory.noted(_WEIGHTS) is not None:
+    if first is None or laboratory.read_note(_WEIGHTS) is not None:
         return
     if laboratory.late:
         laboratory.cut_off = True
@@ -90,7 +90,7 @@ def _count_weights(laboratory: Laboratory, kept: Sequence[tuple[Arm, StoredRun]]
 
 
 def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
-    """Shen's conclusions."""
+    """Shen's conclusions, each with its numbers."""
     return travel_findings(study, runs)
 
 
@@ -102,8 +102,8 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     drawn = travellers(study, runs)
     found = [published_section(study, runs, replace(SHEN, more=(*SHEN.more, _MORE)), _values(study, runs))]
     if not drawn:
-        said = "No run was followed to its end without diverging, or its weights left the range of numbers."
-        return [*found, Section("distance", "Distance from the initial weights", (Text((said,)),))]
+        phrase = "No run was followed to its end without diverging, or its weights left the range of numbers."
+        return [*found, Section("distance", "Distance from the initial weights", (Text((phrase,)),))]
     layers = by_layer_figure(study, runs, drawn)
     one = Text(("The model has one layer: there is nothing to tell apart by layer.",), tone="note")
     for name, title, blocks in (
@@ -128,14 +128,18 @@ def _values(study: Study, runs: Sequence[StoredRun]) -> list[Value]:
         if arm is not None and not arm.diverged:
             values.append(
                 Value(
-                    what=f"distance after the first epoch → at the end, batch size {count(size)}, rate {number(lr)}",
+                    what=f"distance after the first epoch → at the end, batch size {count(size)}, learning rate "
+                    f"{number(lr)}",
                     published="2.3 → 6.7",
                     ours=f"{_after(study, runs, arm, 1.0)} → {with_interval(travelled(study, runs, arm)[0])}",
                 )
             )
     if best is not None:
         there = with_interval(travelled(study, runs, best, moment="best")[0])
-        what = f"distance of the best solutions (here: batch size {count(best.batch_size)}, rate {number(best.lr)})"
+        what = (
+            f"distance of the best solutions (here: batch size {count(best.batch_size)}, learning rate "
+            f"{number(best.lr)})"
+        )
         values.append(Value(what=what, published="about 6", ours=there))
     smallest = arm_of(study, min(study.question.batch_sizes), lr)
     if smallest is not None and not smallest.diverged:
@@ -172,8 +176,8 @@ def _scatter(study: Study, runs: Sequence[StoredRun], drawn: Sequence[Traveller]
     kind = "best" if moment == "best" else "final"
     rows = [runs_of(study, one.arm) for one in drawn]
     far = [travelled(study, runs, one.arm, moment=moment)[1] for one in drawn]
-    known = {name for own in rows for row in own for name in row.values}
-    metrics = [study.metric, *(n for n in ("test_accuracy", "test_loss") if f"{kind}_{n}" in known)]
+    names = {name for own in rows for row in own for name in row.values}
+    metrics = [study.metric, *(n for n in ("test_accuracy", "test_loss") if f"{kind}_{n}" in names)]
     groups = [
         RunGroup(label=one.label, colour=one.colour, mark=one.mark, runs=tuple(f"seed {row.seed}" for row in own))
         for one, own in zip(drawn, rows, strict=True)
@@ -221,33 +225,33 @@ def _best_runs(
 
 def _weights(study: Study) -> list[Section]:
     """The histograms, and the widths of all parameters."""
-    noted = study.measurements.get(_WEIGHTS)
-    if noted is None:
+    stored = study.measurements.get(_WEIGHTS)
+    if stored is None:
         return []
-    moments = [_moment(moment) for moment in noted["moments"]]
-    matrices = [p for p in noted["parameters"] if not p["name"].rpartition(".")[2].startswith("bias")]
-    colours = shades(2) if len({m["batch_size"] for m in noted["moments"]} - {None}) > 1 else shades(1)
+    moments = [_moment(moment) for moment in stored["moments"]]
+    matrices = [p for p in stored["parameters"] if not p["name"].rpartition(".")[2].startswith("bias")]
+    colours = shades(2) if len({m["batch_size"] for m in stored["moments"]} - {None}) > 1 else shades(1)
     figures = weight_figures(matrices, moments, colours)
     note = Text(
         (
-            "Of the first seed, whose initial weights are the same for every batch size and rate. Bins are those of "
-            "the largest weight at any of these moments; a weight of exactly zero is in none, as initial biases often "
-            "are. The table has the root mean square of each parameter about its mean, and in brackets its largest "
-            "magnitude, before training and after it with a batch size at a rate.",
+            "Of the first seed, whose initial weights are the same for every batch size and learning rate. Bins are "
+            "those of the largest weight at any of these moments; a weight of exactly zero is in none, as initial "
+            "biases often are. The table has the root mean square of each parameter about its mean, and in brackets "
+            "its largest magnitude, before training and after it with a batch size at a learning rate.",
         ),
         tone="note",
     )
-    table = weight_table(noted["parameters"], moments)
+    table = weight_table(stored["parameters"], moments)
     return [Section("weights", "The weights before and after training", (*([figures] if figures else []), note, table))]
 
 
 def _moment(moment: Mapping[str, Any]) -> dict[str, str]:
-    """How a moment is named."""
+    """Names of a moment in figures and tables."""
     if moment["lr"] is None:
         return {"label": "before training", "short": "before training", "head": "before training", "rate": ""}
     size, rate = count(moment["batch_size"]), number(moment["lr"])
     return {
-        "label": f"batch size {size}, rate {rate}",
+        "label": f"batch size {size}, learning rate {rate}",
         "short": f"after, batch size {size}",
         "head": f"{size} at {rate}",
         "rate": rate,
@@ -256,14 +260,14 @@ def _moment(moment: Mapping[str, Any]) -> dict[str, str]:
 
 STUDY = NamedStudy(
     name="distance",
-    summary="how far the weights travel from where they began, by batch size, rate and layer",
+    summary="how far the weights travel from where they began, by batch size, learning rate and layer",
     source=f"{SOURCE}; Chang and Pathak 2020, sizes of updates (B6)",
     question=StudyQuestion(batch_sizes=(64, 256, 1024), lrs=(0.01, 0.1), length=Length(unit="epochs", amount=30)),
     quick={"seeds": (0, 1), "batch_sizes": (256, 1024), "length": Length(unit="epochs", amount=1.2)},
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -33,7 +33,7 @@ _UPDATES: tuple[tuple[Update, str], ...] = (
 
 
 def travel_findings(study: Study, runs: Sequence[StoredRun]) -> tuple[Finding, ...]:
-    """Shen's conclusions, and what one update and an epoch of them do; the first rate is the published one."""
+    """Shen's conclusions, and what one update and an epoch of them do; the first learning rate is the published one."""
     return (
         *_nearer(study, runs),
         *_in_every_layer(study, runs),
@@ -46,7 +46,7 @@ def travel_findings(study: Study, runs: Sequence[StoredRun]) -> tuple[Finding, .
 
 
 def _ends(study: Study, lr: float) -> tuple[SummaryRow, SummaryRow] | None:
-    """The smallest and the largest batch at a rate, where no run diverged."""
+    """The smallest and the largest batch at a learning rate, where no run diverged."""
     sizes = study.question.batch_sizes
     small, large = (arm_of(study, size, lr) for size in (min(sizes), max(sizes)))
     if small is None or large is None or small.diverged or large.diverged:
@@ -62,10 +62,10 @@ def _nearer(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
         (first, a), (last, b) = (travelled(study, runs, arm) for arm in ends)
         share = intervals.geometric_ratio(intervals.matched(b, a))
         yield conclusion(
-            "a large batch at the same rate stays nearer to where it began",
+            "a large batch at the same learning rate stays nearer to where it began",
             _below(share, 1.0),
-            f"at rate {number(lr)}, after {study.question.length}, the distance is {with_interval(first)} with batch "
-            f"size {count(ends[0].batch_size)} and {with_interval(last)} with {count(ends[1].batch_size)}, "
+            f"at learning rate {number(lr)}, after {study.question.length}, the distance is {with_interval(first)} "
+            f"with batch size {count(ends[0].batch_size)} and {with_interval(last)} with {count(ends[1].batch_size)}, "
             f"{with_interval(share)} times as much",
             source=f"{SOURCE}; {_RATIO}, so if it lies below 1",
             effect=share,
@@ -81,18 +81,18 @@ def _in_every_layer(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding
     by_layer = [[travelled(study, runs, arm, group=group)[1] for arm in ends] for group in layers]
     shares = [intervals.geometric_ratio(intervals.matched(b, a)) for a, b in by_layer]
     holds = [_below(share, 1.0) for share in shares]
-    known = sorted((e.value, i) for i, e in enumerate(shares) if e.value is not None)
-    told = range(len(layers)) if len(layers) <= _MOST_LAYERS else [i for _, i in (*known[:1], *known[-1:])]
-    said = joined([f"{with_interval(shares[i])} in {layers[i].label}" for i in told])
-    between = f"the least and the greatest of {count(len(layers))} layers: " if len(layers) > _MOST_LAYERS else ""
+    measured = sorted((e.value, i) for i, e in enumerate(shares) if e.value is not None)
+    chosen = range(len(layers)) if len(layers) <= _MOST_LAYERS else [i for _, i in (*measured[:1], *measured[-1:])]
+    phrase = joined([f"{with_interval(shares[i])} in {layers[i].label}" for i in chosen])
+    between = f"the smallest and the largest of {count(len(layers))} layers: " if len(layers) > _MOST_LAYERS else ""
     yield conclusion(
         "so it is in every layer",
         False if False in holds else None if None in holds else True,
-        f"at rate {number(lr)} the distance with batch size {count(ends[1].batch_size)} is, as a share of that with "
-        f"{count(ends[0].batch_size)}, {between}{said}",
+        f"at learning rate {number(lr)} the distance with batch size {count(ends[1].batch_size)} is, as a share of "
+        f"that with {count(ends[0].batch_size)}, {between}{phrase}",
         source="the sentence on layers is probably Chang and Pathak's (2020); for each layer "
         f"{_RATIO}, so if each lies below 1",
-        effect=shares[known[-1][1]] if known else None,
+        effect=shares[measured[-1][1]] if measured else None,
         runs=_ids(study, *ends),
     )
 
@@ -107,9 +107,9 @@ def _farther_with_rate(study: Study, runs: Sequence[StoredRun]) -> Iterator[Find
     small = arm_of(study, min(study.question.batch_sizes), low)
     beside = f"; batch size {count(small.batch_size)} at {number(low)} gets {_far(study, runs, small)}" if small else ""
     yield conclusion(
-        "a higher rate lets a large batch go farther",
+        "a higher learning rate lets a large batch go farther",
         is_above(share, 1.0),
-        f"from rate {number(low)} to {number(high)} at batch size {count(largest)}, the distance goes from "
+        f"from learning rate {number(low)} to {number(high)} at batch size {count(largest)}, the distance goes from "
         f"{with_interval(first)} to {with_interval(last)}, {with_interval(share)} times as much{beside}",
         source=f"{SOURCE}; {_RATIO}, so if it lies above 1",
         effect=share,
@@ -152,7 +152,7 @@ def _out_of_reach(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
     (there, a), (here, b) = travelled(study, runs, best, moment="best"), travelled(study, runs, ends[1])
     short = intervals.geometric_ratio(intervals.matched(a, b))
     yield conclusion(
-        "a large batch at the common rate does not get as far as the best solutions lie",
+        "a large batch at the common learning rate does not get as far as the best solutions lie",
         False if best.key == ends[1].key else is_above(short, 1.0),
         f"the best arm, {_named(best)}, has gone {with_interval(there)} at its best epoch, and {_named(ends[1])} "
         f"{with_interval(here)} after {study.question.length}: the former is {with_interval(short)} times as far",
@@ -169,7 +169,7 @@ def _on_the_sphere(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]
     holds = [within(change, HARDLY) for change in changes]
     if not chosen or all(change.value is None for change in changes):
         return
-    said = joined(
+    phrase = joined(
         [
             f"{with_interval(c)} at batch size {count(arm.batch_size)} (turned by {number(t.value)}°)"
             for arm, c, t in zip(chosen, changes, turned, strict=True)
@@ -179,7 +179,8 @@ def _on_the_sphere(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]
     yield conclusion(
         "the norm of the weights hardly changes: they walk along the sphere of their initial radius",
         False if False in holds else None if None in holds else True,
-        f"at rate {number(study.question.lrs[0])} the norm over the initial norm, minus 1, is at the end {said}",
+        f"at learning rate {number(study.question.lrs[0])} the norm over the initial norm, minus 1, is at the end "
+        f"{phrase}",
         source=f"Shen 2018, closing notes; Chang and Pathak 2020, log of four epochs; 90 % t interval over the seeds, "
         f"so if it lies within {HARDLY:g} either way",
         effect=changes[most],
@@ -203,7 +204,7 @@ def _update(
         return
     share = intervals.geometric_ratio(intervals.matched(b, a))
     yield Finding(
-        statement=f"from batch size {count(ends[0].batch_size)} to {count(ends[1].batch_size)} at rate "
+        statement=f"from batch size {count(ends[0].batch_size)} to {count(ends[1].batch_size)} at learning rate "
         f"{number(ends[0].lr)}, {what} goes from {with_interval(first)} to {with_interval(last)}, "
         f"{with_interval(share)} times as much",
         tag="measured",
@@ -223,7 +224,7 @@ def _far(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, moment: Momen
 
 
 def _named(arm: SummaryRow) -> str:
-    return f"batch size {count(arm.batch_size)} at rate {number(arm.lr)}"
+    return f"batch size {count(arm.batch_size)} at learning rate {number(arm.lr)}"
 
 
 def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:

@@ -53,17 +53,17 @@ class Traveller(NamedTuple):
     colour: str
     """Of its batch size."""
     dash: Dash
-    """Of its rate."""
+    """Of its learning rate."""
     mark: PointMark
 
     @property
     def branch(self) -> Branch:
-        """As a curve."""
+        """The arm as a curve."""
         return Branch(label=self.label, course=self.course, colour=self.colour, dash=self.dash)
 
 
 def travellers(study: Study, runs: Sequence[StoredRun]) -> tuple[Traveller, ...]:
-    """The arms of the task as it came without a diverged run, of at most three rates: ends and middle of the grid."""
+    """Arms of the unchanged task without a diverged run, at up to three learning rates: ends and middle of the grid."""
     arms = sorted((s for s in study.summary if not s.diverged), key=lambda s: (s.lr, s.batch_size))
     rates = _chosen(sorted({s.lr for s in arms}))
     sizes = sorted({s.batch_size for s in arms})
@@ -73,7 +73,7 @@ def travellers(study: Study, runs: Sequence[StoredRun]) -> tuple[Traveller, ...]
     for arm in (s for s in arms if s.lr in rates):
         course, at = with_travel(study, runs, arm, groups, _QUANTITIES), rates.index(arm.lr)
         if course is not None and metric_name("distance") in course.mean:
-            label = f"batch size {count(arm.batch_size)}, rate {number(arm.lr)}"
+            label = f"batch size {count(arm.batch_size)}, learning rate {number(arm.lr)}"
             ends: dict[Quantity, float] = {}
             for quantity in _QUANTITIES:
                 mean = travelled(study, runs, arm, quantity=quantity)[0].value
@@ -106,7 +106,7 @@ def by_epoch_figure(
 
 
 def _ends(drawn: Sequence[Traveller]) -> Iterator[str]:
-    """How far the largest batch gets against the smallest, rate by rate."""
+    """Distance of the largest batch against the smallest, learning rate by learning rate, in words."""
     for lr in sorted({one.arm.lr for one in drawn}):
         own = [one for one in drawn if one.arm.lr == lr]
         first, last = own[0], own[-1]
@@ -115,14 +115,14 @@ def _ends(drawn: Sequence[Traveller]) -> Iterator[str]:
             yield f"At {first.label}, the weights end {number(ends[0])} from where they began."
         else:
             yield (
-                f"At rate {number(lr)} the weights end {number(ends[0])} from where they began with batch size "
-                f"{count(first.arm.batch_size)}, and {number(ends[1])} with {count(last.arm.batch_size)}, "
+                f"At learning rate {number(lr)} the weights end {number(ends[0])} from where they began with batch "
+                f"size {count(first.arm.batch_size)}, and {number(ends[1])} with {count(last.arm.batch_size)}, "
                 f"{percent(ends[1] / ends[0])} of that."
             )
 
 
 def by_step_figure(study: Study, drawn: Sequence[Traveller], name: str = "distance-by-step") -> Figure:
-    """The same against the logarithm of the step, where batch sizes are compared after as many updates."""
+    """Distance against the logarithm of the step, where batch sizes are compared after as many updates."""
     figure = branch_curves(
         name,
         [one.branch for one in drawn],
@@ -139,14 +139,14 @@ def _at_equal_steps(drawn: Sequence[Traveller]) -> str:
     until = min(one.course.steps[-1] for one in drawn)
     if not until:
         return "The runs of one arm have no step in common at which they were evaluated, but the start."
-    said: list[str] = []
+    phrases: list[str] = []
     for lr in sorted({one.arm.lr for one in drawn}):
         own = [one for one in drawn if one.arm.lr == lr]
         values = [value_at(one.course.steps, one.course.mean[metric_name("distance")], until) for one in own]
         parts = [f"{number(v)} with batch size {count(o.arm.batch_size)}" for o, v in zip(own, values, strict=True)]
-        said.append(f"at rate {number(lr)}, {joined(parts)}")
+        phrases.append(f"at learning rate {number(lr)}, {joined(parts)}")
     return (
-        f"After {count(until)} steps, the most that every batch size made, the distance is, {'; '.join(said)}. A "
+        f"After {count(until)} steps, the most that every batch size made, the distance is, {'; '.join(phrases)}. A "
         "course that is straight here grows as the logarithm of the step (Hoffer et al. 2017)."
     )
 
@@ -188,24 +188,25 @@ def by_layer_figure(
 
 
 def _of_layers(drawn: Sequence[Traveller], ends: Sequence[Sequence[float | None]], labels: Sequence[str]) -> str:
-    said: list[str] = []
+    phrases: list[str] = []
     for lr in sorted({one.arm.lr for one in drawn}):
         own = [row for one, row in zip(drawn, ends, strict=True) if one.arm.lr == lr]
         shares = [last / first for first, last in zip(own[0], own[-1], strict=True) if first and last is not None]
         if len(own) > 1 and shares:
-            said.append(f"at rate {number(lr)} between {percent(min(shares))} and {percent(max(shares))}")
-    if not said:
+            phrases.append(f"at learning rate {number(lr)} between {percent(min(shares))} and {percent(max(shares))}")
+    if not phrases:
         return f"The layers are {joined(labels)}, in the order of the model."
     return (
         "The largest batch gets, layer by layer, this share of the smallest's distance: "
-        f"{'; '.join(said)}. A layer that starts at a larger norm has more to move, which the other position takes out."
+        f"{'; '.join(phrases)}. A layer that starts at a larger norm has more to move, which the other position takes "
+        "out."
     )
 
 
 def norm_figure(study: Study, drawn: Sequence[Traveller], name: str = "norm-by-epoch") -> Figure:
     """The norm over the initial norm, and the norm itself."""
     changes = [one.ends["norm_change"] for one in drawn if "norm_change" in one.ends]
-    said = f"At the end the norm of all parameters has changed by {_range(100.0 * c for c in changes)} %."
+    phrase = f"At the end the norm of all parameters has changed by {_range(100.0 * c for c in changes)} %."
     figure = branch_curves(
         name,
         [one.branch for one in drawn],
@@ -215,7 +216,7 @@ def norm_figure(study: Study, drawn: Sequence[Traveller], name: str = "norm-by-e
             Up(label="norm", metric=metric_name("norm"), rising=True),
         ],
         examples=study.examples,
-        caption=said if changes else "The initial weights are zero: there is no change as a share of them.",
+        caption=phrase if changes else "The initial weights are zero: there is no change as a share of them.",
         height=320,
     )
     return replace(figure, title="norm of all parameters")
@@ -227,7 +228,7 @@ def turned_figure(study: Study, drawn: Sequence[Traveller], name: str = "angles-
         [one.ends[quantity] for one in drawn if quantity in one.ends]
         for quantity in ("turned_degrees", "angle_degrees")
     )
-    said = (
+    phrase = (
         f"The weights end {_range(turned)}° from their initial direction, and their way makes an angle of "
         f"{_range(across)}° with it: 90° is across, along the sphere of the initial radius; less leads outwards, more "
         "towards the origin."
@@ -241,15 +242,15 @@ def turned_figure(study: Study, drawn: Sequence[Traveller], name: str = "angles-
             Up(label="their way", metric=metric_name("angle_degrees"), rising=True),
         ],
         examples=study.examples,
-        caption=said if turned and across else "The initial weights are zero: they have no direction.",
+        caption=phrase if turned and across else "The initial weights are zero: they have no direction.",
         height=320,
     )
     return replace(figure, title="angle with the initial weights, degrees")
 
 
 def _range(values: Iterable[float]) -> str:
-    known = sorted(values) or [math.nan]
-    ends = list(dict.fromkeys(number(v) for v in (known[0], known[-1])))
+    measured = sorted(values) or [math.nan]
+    ends = list(dict.fromkeys(number(v) for v in (measured[0], measured[-1])))
     return " to ".join(ends)
 
 

@@ -29,12 +29,12 @@ _SHOWN: tuple[tuple[Update, str, str], ...] = (
 
 
 def update_figures(study: Study, runs: Sequence[StoredRun]) -> Row | None:
-    """Three small figures with a line for each rate; `None` where no run lasted an epoch."""
+    """Three small figures with a line for each learning rate; `None` where no run lasted an epoch."""
     found = tuple(figure for shown in _SHOWN if (figure := _figure(study, runs, *shown)) is not None)
     return Row(found) if found else None
 
 
-def _figure(study: Study, runs: Sequence[StoredRun], quantity: Update, title: str, said: str) -> Figure | None:
+def _figure(study: Study, runs: Sequence[StoredRun], quantity: Update, title: str, lead: str) -> Figure | None:
     rates = sorted(study.question.lrs)
     lines: list[tuple[float, list[tuple[int, Estimate]]]] = []
     for lr in rates:
@@ -52,24 +52,24 @@ def _figure(study: Study, runs: Sequence[StoredRun], quantity: Update, title: st
     for i, (lr, own) in enumerate(drawn):
         colour, group = f"var(--series-{i % _SERIES})", f"{quantity}-{i}"
         sizes, values = [float(size) for size, _ in own], [e.value or 0.0 for _, e in own]
-        texts = [f"batch size {count(size)}, rate {number(lr)}<br>{with_interval(e)}" for size, e in own]
+        texts = [f"batch size {count(size)}, learning rate {number(lr)}<br>{with_interval(e)}" for size, e in own]
         below = [v - e.low if e.low is not None else 0.0 for v, (_, e) in zip(values, own, strict=True)]
         above = [e.high - v if e.high is not None else 0.0 for v, (_, e) in zip(values, own, strict=True)]
         marks = with_errors(points(sizes, values, texts, colour=colour), below, above)
         traces += [{**one, "legendgroup": group} for one in (line(sizes, values, colour=colour), marks)]
-        keys.append(Key("line", colour, f"rate {number(lr)}", group))
+        keys.append(Key("line", colour, f"learning rate {number(lr)}", group))
     inside = [[e.value for _, e in own] for _, own in drawn]
     frame = layout(batch_axis(study.question.batch_sizes, labels=4), whole_axis(inside), height=280)
     name = f"updates-{quantity.replace('_', '-')}"
-    return Figure(name, title, tuple(traces), frame, f"{said}. {_conclude(drawn)}", tuple(keys))
+    return Figure(name, title, tuple(traces), frame, f"{lead}. {_conclude(drawn)}", tuple(keys))
 
 
 def _conclude(drawn: Sequence[tuple[float, Sequence[tuple[int, Estimate]]]]) -> str:
     lr, own = drawn[0]
     (small, first), (large, last) = own[0], own[-1]
     if small == large or not first.value or last.value is None:
-        return f"At rate {number(lr)} it is {with_interval(first)} at batch size {count(small)}."
+        return f"At learning rate {number(lr)} it is {with_interval(first)} at batch size {count(small)}."
     return (
-        f"At rate {number(lr)} it goes from {number(first.value)} at batch size {count(small)} to {number(last.value)} "
-        f"at {count(large)}, {times(last.value / first.value)} as much."
+        f"At learning rate {number(lr)} it goes from {number(first.value)} at batch size {count(small)} to "
+        f"{number(last.value)} at {count(large)}, {times(last.value / first.value)} as much."
     )

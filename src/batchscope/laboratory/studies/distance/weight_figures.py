@@ -21,10 +21,10 @@ def weight_figures(parameters: Sequence[Json], moments: Sequence[Json], colours:
 
     Args:
         parameters: records of `ParameterHistograms` as they were noted, of weights.
-        moments: what their moments are: `label`, `short` for a key, `head` for a column, and `rate`, which is empty for
-            the one before training.
-        colours: of the moments after training at one rate, in their order; a rate that has not as many (where a run
-            diverged) is not drawn.
+        moments: what their moments are: `label`, `short` for a key, `head` for a column, and `learning rate`, which is
+            empty for the one before training.
+        colours: of the moments after training at one learning rate, in their order; a learning rate that has not as
+            many (where a run diverged) is not drawn.
     """
     labels = [m["rate"] for m in moments if m["rate"]]
     rates = [rate for rate in dict.fromkeys(labels) if labels.count(rate) == len(colours)]
@@ -82,7 +82,7 @@ def _figure(
         layout(across, up, height=260),
         _conclude(parameter, moments, shown),
         keys,
-        (Switch("y", "rate", options),) if len(rates) > 1 else (),
+        (Switch("y", "learning rate", options),) if len(rates) > 1 else (),
     )
 
 

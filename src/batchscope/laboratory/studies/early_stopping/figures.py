@@ -1,4 +1,4 @@
-"""Where stopping rules end a run, what they cost and lose, and the least validation value by batch size."""
+"""Where stopping rules end a run, what they cost and lose, and the minimum validation value by batch size."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def _stops(study: Study, curve: Curve, rules: Sequence[Rule]) -> Figure:
         traces.append({**dotted, "line": {"color": LINE, "width": 1.3, "dash": "dot"}})
     traces.append(line(epochs, values))
     keys = [Key("line", LINE, "validation"), *([Key("dot", LINE, "training")] if training else [])]
-    told: list[str] = []
+    details: list[str] = []
     for rule in rules:
         pick, (mark, colour) = by_rule(rule)(curve), _MARKS[rule.kind]
         if pick is None:
             continue
         keys.append(Key(mark, colour, str(rule)))
         epoch = number(curve.epochs[pick.stop])
-        told.append(f"{rule} at epoch {epoch}" if pick.by_itself else f"{rule} never")
+        details.append(f"{rule} at epoch {epoch}" if pick.by_itself else f"{rule} never")
         if pick.by_itself:
             at = curve.metrics[study.metric][pick.stop]
             hover = f"{safe(rule)} stops at epoch {epoch}<br>{safe(study.metric)} there {number(at)}"
@@ -73,7 +73,7 @@ def _stops(study: Study, curve: Curve, rules: Sequence[Rule]) -> Figure:
     caption = (
         f"The best {study.metric} is {number(curve.metrics[study.metric][best])}, at epoch "
         f"{number(curve.epochs[best])}{'' if best < len(curve.epochs) - 1 else ', the last'}."
-        f"{f' Stops: {joined(told)}.' if told else ''}"
+        f"{f' Stops: {joined(details)}.' if details else ''}"
     )
     title = f"{study.metric}, batch size {count(curve.batch_size)}, seed {curve.seed}"
     return Figure(f"stops-{curve.batch_size}", title, tuple(traces), frame, caption, tuple(keys))
@@ -88,15 +88,15 @@ def minimum_row(study: Study, arms: Sequence[SummaryRow]) -> Row:
         (f"best_{study.metric}", f"best {study.metric}", ""),
         ("best_epoch", "epochs to it", " (log scale)"),
     ):
-        known = [arm.estimates[name] for arm in arms]
-        inside = [v for e in known for v in (e.value, e.low, e.high) if v is not None]
+        measured = [arm.estimates[name] for arm in arms]
+        inside = [v for e in measured for v in (e.value, e.low, e.high) if v is not None]
         positive = [v for v in inside if v > 0]
         axis = log_axis(positive, labels=6) if name == "best_epoch" else metric_axis([inside])
-        said = joined([f"{with_interval(arm.estimates[name])} at batch size {count(arm.batch_size)}" for arm in ends])
+        phrase = joined([f"{with_interval(arm.estimates[name])} at batch size {count(arm.batch_size)}" for arm in ends])
         late = [arm for arm in arms if _ends_at_best(arm)]
         note = f" Still improving at the end: batch size {joined([count(a.batch_size) for a in late])}." if late else ""
         frame = layout(batch_axis([arm.batch_size for arm in arms], labels=6), axis, height=300)
-        caption = f"{what.capitalize()}: {said}.{note if name == 'best_epoch' else ''}"
+        caption = f"{what.capitalize()}: {phrase}.{note if name == 'best_epoch' else ''}"
         slug = "value" if name != "best_epoch" else "epoch"
         figures.append(Figure(f"minimum-{slug}", f"{what}{scale}", (marks_of(lines, name),), frame, caption))
     return Row(tuple(figures))
@@ -141,7 +141,7 @@ def trade_off(study: Study, found: Mapping[Rule, Replayed], last: Replayed, test
 
 
 def _bars(found: Sequence[Estimate | None]) -> tuple[list[float], list[float]]:
-    """How far intervals reach below and above their values, in per cent."""
+    """Error bars: how far intervals reach below and above their values, in per cent."""
     below = [_percent(e.value) - _percent(e.low) if e and e.low is not None else 0.0 for e in found]
     above = [_percent(e.high) - _percent(e.value) if e and e.high is not None else 0.0 for e in found]
     return below, above
@@ -167,9 +167,9 @@ def _conclude(found: Mapping[Rule, Replayed], last: Replayed) -> str:
     """The rules at the two ends, and training on."""
     ordered = sorted(found.items(), key=lambda pair: pair[1].spent.value or 0.0)
     ends = [ordered[0], ordered[-1]]
-    said = joined([f"{rule} spends {percent(o.spent.value)} of the epochs and loses {_loss(o)}" for rule, o in ends])
+    phrase = joined([f"{rule} spends {percent(o.spent.value)} of the epochs and loses {_loss(o)}" for rule, o in ends])
     return (
-        f"{said}; the last epoch loses {_loss(last)}. Left and below is better. Bars are 90 % intervals over the "
+        f"{phrase}; the last epoch loses {_loss(last)}. Left and below is better. Bars are 90 % t intervals over the "
         "seeds, cut where they leave the chart; numbers in the key are the rules of a class, the fastest first."
     )
 

@@ -31,7 +31,7 @@ __all__ = [
     "by_rule",
     "curves_of",
     "last",
-    "least_training_loss",
+    "minimum_training_loss",
     "on_test_part",
     "oracle",
     "replayed",
@@ -95,7 +95,7 @@ Picker = Callable[[Curve], Pick | None]
 
 
 def curves_of(study: Study, runs: Sequence[StoredRun], lr: float) -> tuple[Curve, ...]:
-    """The runs at a rate that did not diverge, by batch size and seed."""
+    """The runs at a learning rate that did not diverge, by batch size and seed."""
     kept = {row.run for row in study.rows if row.lr == lr and row.status != RunStatus.DIVERGED.value}
     found = [_curve(study, run) for run in runs if run.id in kept]
     return tuple(sorted(found, key=lambda curve: (curve.batch_size, curve.seed)))
@@ -140,7 +140,7 @@ def last(curve: Curve) -> Pick:
     return Pick(stop=end, chosen=end, by_itself=False)
 
 
-def least_training_loss(curve: Curve) -> Pick | None:
+def minimum_training_loss(curve: Curve) -> Pick | None:
     """Train to the end, take the weights that fit the training data best."""
     values = curve.metrics.get("train_loss_eval", ())
     end = len(curve.epochs) - 1
@@ -186,7 +186,7 @@ def replayed(study: Study, curves: Sequence[Curve], picker: Picker) -> Replayed 
 
 
 def worse_by(study: Study, curves: Sequence[Curve], picker: Picker, than: Picker) -> Estimate:
-    """By how much one rule's weights are worse on the test part than another's, as a share of the other's metric.
+    """Loss on the test part, one rule's weights against another's, as a share of the other's metric.
 
     Seed by seed, the means over a seed's runs are compared. No value where the task has no test part, or a rule does
     not apply.

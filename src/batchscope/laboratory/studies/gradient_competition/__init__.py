@@ -25,7 +25,7 @@ __all__ = ["STUDY"]
 
 _SOURCE = "Shen 2018, arrow figure and the hypothesis of gradient competition"
 _CHANG = "Chang and Pathak 2020, average size of batch updates"
-_RULE = "pairs drawn independently; 90 % intervals over the pairs"
+_RULE = "pairs drawn independently; 90 % confidence intervals over the pairs"
 _PIECE = 25
 """Pairs that are kept together."""
 _SEEDS_APART = 1_000_003
@@ -40,7 +40,7 @@ def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
     size, lr, largest = max(question.batch_sizes), question.lrs[0], _pair_sizes(question)[-1]
     if len(question.lrs) > 1:
         raise UsageError(
-            f"gradient_competition trains and steps at one rate, and --lrs has {len(question.lrs)}; give one"
+            f"gradient_competition trains and steps at one learning rate, and --lrs has {len(question.lrs)}; give one"
         )
     if 2 * largest > examples:
         raise UsageError(
@@ -51,12 +51,12 @@ def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
 
 
 def _pair_sizes(question: StudyQuestion) -> list[int]:
-    """All but the largest, which is trained with; that one, if it is alone."""
+    """Batch sizes of the pairs: all but the largest, which is trained with; that one, if it is alone."""
     sizes = sorted(question.batch_sizes)
     return sizes[:-1] or sizes
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Train, and measure pairs at the start, early and at the end."""
     question = laboratory.question
     for seed in question.seeds:
@@ -76,8 +76,12 @@ def _measure(laboratory: Laboratory, at: Checkpoint, weights: Mapping[str, Any],
 
     question, name = laboratory.question, note_name(NOTES, f"{at.name}-b{batch_size}")
     wanted = question.repeats or _PIECE
-    said = {"seed": at.seed, "part": at.part, "epoch": at.epoch, "label": at.label, "batch_size": batch_size}
-    kept: dict[str, Any] = laboratory.noted(name) or {**said, "wanted": wanted, "columns": {c: [] for c in COLUMNS}}
+    place = {"seed": at.seed, "part": at.part, "epoch": at.epoch, "label": at.label, "batch_size": batch_size}
+    kept: dict[str, Any] = laboratory.read_note(name) or {
+        **place,
+        "wanted": wanted,
+        "columns": {c: [] for c in COLUMNS},
+    }
     if not_applicable(kept) is not None or len(kept["columns"]["norm_a"]) == wanted:
         return True
     if laboratory.late:
@@ -94,7 +98,7 @@ def _measure(laboratory: Laboratory, at: Checkpoint, weights: Mapping[str, Any],
             seed=_SEEDS_APART * at.seed + done,
         )
         if isinstance(found, NotApplicable):
-            laboratory.note(name, {**said, **encode(found)})
+            laboratory.note(name, {**place, **encode(found)})
             return True
         for pair in found:
             for column, value in _columns(pair).items():
@@ -113,17 +117,17 @@ def _columns(pair: Competition) -> dict[str, float | None]:
 def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
     """Shen's hypotheses on pairs of the smallest batch size, at all checkpoints; then what else the pairs say."""
     found = pairs_of(study)
-    known = [p for p in found if len(p)]
-    if not known:
+    measured = [p for p in found if len(p)]
+    if not measured:
         reasons = list(dict.fromkeys(f"batches of {count(p.batch_size)} {p.label}: {p.reason}" for p in found))
         reason = joined(reasons) or "the budget was used up before anything was measured"
         return (
             conclusion("the examples of a batch compete: their gradients partly cancel", None, reason, source=_SOURCE),
         )
-    least = min(p.batch_size for p in known)
-    smallest = [p for p in known if p.batch_size == least]
+    smallest_size = min(p.batch_size for p in measured)
+    smallest = [p for p in measured if p.batch_size == smallest_size]
     ids = [run.id for run in runs]
-    return (*_conclusions(smallest, ids), *_measured(smallest, known), *_missing(found))
+    return (*_conclusions(smallest, ids), *_measured(smallest, measured), *_missing(found))
 
 
 def _conclusions(pairs: Sequence[Pairs], ids: Sequence[str]) -> Iterator[Finding]:
@@ -150,11 +154,11 @@ def _conclusions(pairs: Sequence[Pairs], ids: Sequence[str]) -> Iterator[Finding
             lambda p: f"{with_interval(p.ratio_per_step)} times as long",
         ),
     )
-    for said, value, bound, words in decided:
+    for statement, value, bound, words in decided:
         values = [value(p) for p in pairs]
         answers = [is_above(v, bound) for v in values]
         yield conclusion(
-            said,
+            statement,
             all_of([None if above is None else not above for above in answers]),
             "; ".join(f"{_place(p, pairs)}, {words(p)}" for p in pairs),
             source=f"{_SOURCE}; {_RULE}; below {bound:g} at every checkpoint",
@@ -168,33 +172,33 @@ def _place(p: Pairs, pairs: Sequence[Pairs]) -> str:
     return f"{p.label}{f' of seed {p.seed}' if several else ''}"
 
 
-def _measured(smallest: Sequence[Pairs], known: Sequence[Pairs]) -> Iterator[Finding]:
+def _measured(smallest: Sequence[Pairs], measured: Sequence[Pairs]) -> Iterator[Finding]:
     size, double = count(smallest[0].batch_size), count(2 * smallest[0].batch_size)
-    said = "; ".join(f"{_place(p, smallest)} {with_interval(p.ratio_kept)}" for p in smallest)
+    phrase = "; ".join(f"{_place(p, smallest)} {with_interval(p.ratio_kept)}" for p in smallest)
     yield Finding(
         statement=f"an update at batch size {double}, ‖a + b‖/2, is so many times as long as the mean of two at "
-        f"{size}, (‖a‖ + ‖b‖)/2: {said}; that it is not longer is the triangle inequality, and no finding",
+        f"{size}, (‖a‖ + ‖b‖)/2: {phrase}; that it is not longer is the triangle inequality, and no finding",
         tag="measured",
         source=f"{_CHANG}; ratio of means over the pairs",
         effect=smallest[0].ratio_kept,
     )
-    said = "; ".join(
+    phrase = "; ".join(
         f"{_place(p, smallest)} it is {with_interval(p.ratio_of_second)} times as long, and of both "
         f"{with_interval(p.ratio_kept_in_turn)} is kept instead of {with_interval(p.ratio_kept)}"
         for p in smallest
     )
     yield Finding(
-        statement=f"when the second gradient is recomputed after the step on the first: {said}",
+        statement=f"when the second gradient is recomputed after the step on the first: {phrase}",
         tag="measured",
         source=f"{_RULE}; ratios of means",
         effect=smallest[0].ratio_of_second,
     )
-    sizes = sorted({p.batch_size for p in known})
+    sizes = sorted({p.batch_size for p in measured})
     if len(sizes) > 1:
-        largest = [p for p in known if p.batch_size == sizes[-1]]
-        said = "; ".join(f"{_place(p, largest)} {with_interval(p.mean_cosine)}" for p in largest)
+        largest = [p for p in measured if p.batch_size == sizes[-1]]
+        phrase = "; ".join(f"{_place(p, largest)} {with_interval(p.mean_cosine)}" for p in largest)
         yield Finding(
-            statement=f"between batches of {count(sizes[-1])} the mean cosine is {said}",
+            statement=f"between batches of {count(sizes[-1])} the mean cosine is {phrase}",
             tag="measured",
             source=_RULE,
             effect=largest[0].mean_cosine,
@@ -235,7 +239,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -34,19 +34,19 @@ _HYPOTHESIS = (
 
 def build(study: Study, runs: Sequence[StoredRun], found: Sequence[Pairs]) -> tuple[Section, ...]:
     """The published hypotheses, then the figures of the first seed."""
-    known = [p for p in found if len(p)]
+    measured = [p for p in found if len(p)]
     missing = [
         Text((sentence(f"{p.label}, nothing was measured on batches of {count(p.batch_size)}: {p.reason}"),))
         for p in found
         if p.reason
     ]
-    shown = [p for p in known if p.seed == known[0].seed]
-    least = min((p.batch_size for p in shown), default=0)
-    smallest = [p for p in shown if p.batch_size == least]
+    shown = [p for p in measured if p.seed == measured[0].seed]
+    smallest_size = min((p.batch_size for p in shown), default=0)
+    smallest = [p for p in shown if p.batch_size == smallest_size]
     published = published_section(study, runs, SHEN, _values(smallest), Text((_HYPOTHESIS,), tone="note"), *missing)
     if not shown:
         return (published,)
-    size = count(least)
+    size = count(smallest_size)
     return (
         published,
         *_arrows(smallest),
@@ -100,7 +100,7 @@ def _arrows(smallest: Sequence[Pairs]) -> tuple[Section, ...]:
     note = (
         f"One real pair of batches of {size} at each checkpoint, in the plane of its two steps; half of all pairs keep "
         "less of their lengths in the sum. Both axes have one scale. An arrow is a gradient; the step is that times "
-        "minus the rate. The red one is recomputed after the step on the blue one."
+        "minus the learning rate. The red one is recomputed after the step on the blue one."
     )
     return (Section("arrows", "Two steps, or one on both", (Text((note,), tone="note"), Row(tuple(figures)))),)
 
@@ -220,14 +220,14 @@ def _cosine_figure(smallest: Sequence[Pairs]) -> Figure:
     traces = [_steps(p.cosines, p, "cosine") for p in smallest]
     axis = {**_free_axis([-1.0, 1.0], "cosine of the angle between the two gradients")}
     shapes = [_upright(0.0, "dot"), _upright(0.5, "dash")]
-    said = joined([f"{with_interval(p.mean_cosine)} {p.label}" for p in smallest])
+    phrase = joined([f"{with_interval(p.mean_cosine)} {p.label}" for p in smallest])
     opposed = joined([f"{percent(p.share_opposed)} {p.label}" for p in smallest])
     return Figure(
         "competition-cosine",
         "share of pairs with a smaller cosine",
         tuple(traces),
         layout(axis, _share_axis(), shapes=shapes, height=_HEIGHT),
-        f"The mean is {said}; below 0 (dotted), where each step undoes a part of the other, are {opposed}.",
+        f"The mean is {phrase}; below 0 (dotted), where each step undoes a part of the other, are {opposed}.",
         (*_keys(smallest), Key("dash", "var(--muted)", "½, below which the mean counts as competition")),
     )
 
@@ -237,14 +237,14 @@ def _kept_figure(smallest: Sequence[Pairs]) -> Figure:
     for p in smallest:
         traces += [_steps(p.kept, p, "kept"), _steps(p.kept_in_turn, p, "in turn", "dot")]
     axis = _free_axis([0.0, 1.0], "length of the sum ÷ sum of the lengths")
-    said = joined([f"{with_interval(p.ratio_kept)} {p.label}" for p in smallest])
+    phrase = joined([f"{with_interval(p.ratio_kept)} {p.label}" for p in smallest])
     return Figure(
         "competition-kept",
         "share of pairs that keep less",
         tuple(traces),
         layout(axis, _share_axis(), shapes=[_upright(1 / math.sqrt(2), "dash")], height=_HEIGHT),
-        f"The ratio of means is {said}; two equally long gradients at a right angle keep 0.707 (dashed). Dotted: with "
-        "the second gradient recomputed.",
+        f"The ratio of means is {phrase}; two equally long gradients at a right angle keep 0.707 (dashed). Dotted: "
+        "with the second gradient recomputed.",
         _keys(smallest),
     )
 
@@ -304,12 +304,12 @@ def _size_figure(
         above = [(v if e.high is None else e.high) - v for v, (_, e) in zip(middle, own, strict=True)]
         joined_up = {"mode": "lines+markers", "line": {"color": _COLOURS[part], "width": 2}, "legendgroup": part}
         traces.append({**with_errors(drawn, below, above), **joined_up})
-    known = [v for trace in traces for v in trace["y"]]
-    axis = {**_free_axis([*known, *([0.0] if min(known, default=0.0) < 0.3 else []), 1.0])}
-    said = "; ".join(
-        f"{least.label} from {number(value(least).value)} at {count(sizes[0])} to {number(value(most).value)} at "
+    measured = [v for trace in traces for v in trace["y"]]
+    axis = {**_free_axis([*measured, *([0.0] if min(measured, default=0.0) < 0.3 else []), 1.0])}
+    phrase = "; ".join(
+        f"{fewest.label} from {number(value(fewest).value)} at {count(sizes[0])} to {number(value(most).value)} at "
         f"{count(sizes[-1])}"
-        for least, most in _ends(shown, sizes)
+        for fewest, most in _ends(shown, sizes)
     )
     first = [next(p for p in shown if p.part == part) for part in parts]
     return Figure(
@@ -317,7 +317,7 @@ def _size_figure(
         title,
         tuple(traces),
         layout(batch_axis(sizes, labels=6), axis, height=_HEIGHT),
-        sentence(said) + " Intervals are over the pairs.",
+        sentence(phrase) + " Intervals are over the pairs.",
         _keys(first),
     )
 

@@ -94,7 +94,7 @@ class Pairs:
 
     @property
     def kept_in_turn(self) -> list[float]:
-        """`‖a + b'‖ ÷ (‖a‖ + ‖b'‖)`, likewise."""
+        """`‖a + b'‖ ÷ (‖a‖ + ‖b'‖)`, of the pairs where it is known."""
         return _ratios(self.norms("norm_of_sum_in_turn"), self.sum_of_norms_in_turn)
 
     @property
@@ -140,9 +140,9 @@ class Pairs:
 
     @property
     def median_outside(self) -> float | None:
-        """Of the share of `g` that is not in the plane of the two steps."""
-        known = [value for value in self.columns["outside"] if value is not None]
-        return median(known) if known else None
+        """Median of the share of `g` that is not in the plane of the two steps."""
+        measured = [value for value in self.columns["outside"] if value is not None]
+        return median(measured) if measured else None
 
     def median_arrow(self) -> Arrow | None:
         """The pair that keeps as much as half of the others at most, of those with a known angle."""
@@ -170,7 +170,7 @@ class Pairs:
 
 def pairs_of(study: Study) -> tuple[Pairs, ...]:
     """Everything that was noted, by seed, then by epoch, then by batch size."""
-    found = [_read(data) for data in study.noted(NOTES).values()]
+    found = [_read(data) for data in study.read_note(NOTES).values()]
     return tuple(sorted(found, key=lambda p: (p.seed, p.part == "end", p.epoch, p.batch_size)))
 
 

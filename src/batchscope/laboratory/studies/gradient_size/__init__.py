@@ -45,7 +45,7 @@ def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
     return (Arm(batch_size=size, lr=lr, length=question.length, schedule=question.schedule),)
 
 
-def train_and_measure(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Train, and measure at the early checkpoint and at the end."""
     from .measure import Asked, measure_gradient_sums
 
@@ -221,7 +221,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=train_and_measure,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

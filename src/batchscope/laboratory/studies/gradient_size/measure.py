@@ -195,7 +195,7 @@ class _Keeper:
         Raises:
             CutOff: something is left to measure, and time is up.
         """
-        kept = self.laboratory.noted(self._note)
+        kept = self.laboratory.read_note(self._note)
         if kept is not None and not_applicable(kept) is not None:
             return
         if kept is not None:

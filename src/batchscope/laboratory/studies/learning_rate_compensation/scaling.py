@@ -1,9 +1,9 @@
-"""How the best rate goes with the batch size: an exponent with its interval over seeds, and what the grid hides.
+"""The exponent of the best learning rate in the batch size: its interval over seeds, and what the grid hides.
 
-Each seed chooses its own best rate at each batch size, by the metric that choices are made by, among the rates at which
-it did not diverge; the exponent is the slope of a least squares line through log rate against log batch size. Linear
-scaling is 1, the square root 0.5. A best rate at an end of the grid is a bound only, and may bound the exponent.
-Numbers only.
+Each seed chooses its own best learning rate at each batch size, by the metric that choices are made by, among the
+learning rates at which it did not diverge; the exponent is the slope of a least squares line through log learning rate
+against log batch size. Linear scaling is 1, the square root 0.5. A best learning rate at an end of the grid is a bound
+only, and may bound the exponent. Numbers only.
 
 Source: Goyal et al. 2017 (linear scaling); Krizhevsky 2014 and Hoffer et al. 2017 (square root); Chang and Pathak 2020.
 """
@@ -27,28 +27,28 @@ _HALFWAY = 0.75
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """The exponent of the best rate."""
+    """The exponent of the best learning rate."""
 
     chosen: Mapping[int, tuple[float, ...]]
     """By batch size, what each seed chose."""
     exponent: Estimate
     at_least: bool
-    """A best rate at an end of the grid hides a larger exponent, if any."""
+    """A best learning rate at an end of the grid hides a larger exponent, if any."""
     at_most: bool
-    """Likewise a smaller one."""
+    """A best learning rate at an end of the grid hides a smaller exponent, if any."""
 
     @property
     def rises(self) -> bool | None:
-        """Whether a larger batch has a larger best rate; `None`: it is open."""
+        """Whether a larger batch has a larger best learning rate; `None`: it is open."""
         return self._bounded(is_above(self.exponent))
 
     @property
     def linear(self) -> bool | None:
-        """Whether it is nearer to linear scaling than to the square root; `None`: it is open."""
+        """Whether the exponent is nearer to linear scaling than to the square root; `None`: it is open."""
         return self._bounded(is_above(self.exponent, _HALFWAY))
 
     def at_end(self, batch_size: int, rates: Sequence[float]) -> bool:
-        """Whether a seed chose the first or the last of these rates."""
+        """Whether a seed chose the first or the last of these learning rates."""
         return bool({min(rates), max(rates)} & set(self.chosen.get(batch_size, ())))
 
     def _bounded(self, above: bool | None) -> bool | None:
@@ -59,8 +59,8 @@ class Scaling:
 def scaling_of(study: Study, variant: str = "") -> Scaling | None:
     """The scaling over all batch sizes of a variant.
 
-    `None` where there is nothing to choose: fewer than two batch sizes with a rate in a common seed, or a batch size
-    with one rate.
+    `None` where there is nothing to choose: fewer than two batch sizes with a learning rate in a common seed, or a
+    batch size with one learning rate.
     """
     choices = _choices(study, variant)
     sizes = sorted({size for size, _ in choices})

@@ -1,8 +1,8 @@
 """One optimizer in three modes: one example a step, a mini-batch, and all examples at once.
 
-Every mode is trained at every rate for equally many epochs, the full batch, which makes one step an epoch, for 20 times
-as many; each is then shown at its own best rate. The common target is the best value of the metric that every run of
-these arms came to, so that all reach it; times to it are first passages, interpolated in log steps.
+Every mode is trained at every learning rate for equally many epochs, the full batch, which makes one step an epoch, for
+20 times as many; each is then shown at its own best learning rate. The common target is the best value of the metric
+that every run of these arms came to, so that all reach it; times to it are first passages, interpolated in log steps.
 
 How a step varies is measured twice: at given weights, as the variance of the gradient of a drawn batch about the
 gradient over the training set (at the start, and where a mini-batch run ended); and along the runs, as the straightness
@@ -26,7 +26,7 @@ from ...demands import needs_length_in
 from ...published import SHEN, Value, conclusion, is_above, published_section
 from ...records import Arm, Finding, Length, NamedStudy, Study, StudyQuestion
 from .figures import noise_figure, paths_figure, straightness_figure, target_row, target_table
-from .gradient_spread import MOMENTS, less, noted_name, refusal_of, spread_of
+from .gradient_spread import MOMENTS, less, measurement_name, refusal_of, spread_of
 from .passages import Axis, Passages, passages_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _READINGS_AN_EPOCH = 50
 """Updates whose size is measured in an epoch, at most about."""
 _MARGINALLY = 2.0
 """Below this factor, a step costs only marginally more; fixed beforehand."""
-_SAID_OF_FULL: tuple[tuple[str, Axis, str, str], ...] = (
+_STATEMENTS_OF_FULL: tuple[tuple[str, Axis, str, str], ...] = (
     (
         "the full batch converges more slowly than small ones, which begin to learn before all data were seen",
         "epoch",
@@ -60,7 +60,7 @@ _SAID_OF_FULL: tuple[tuple[str, Axis, str, str], ...] = (
 
 
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
-    """Every batch size and the full batch at every rate; lengths in steps, so that evaluations come within epochs."""
+    """Every batch size and the full batch at every learning rate; lengths in steps: evaluations come within epochs."""
     needs_length_in("modes", question, "epochs", "compares batch sizes by epochs")
     sizes = sorted({*question.batch_sizes, examples})
     if len(sizes) < 2:
@@ -80,7 +80,7 @@ def _length(question: StudyQuestion, size: int, examples: int) -> Length:
     return Length(unit="steps", amount=epochs.steps(examples, size) or 1)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Every run with its update sizes, then the spread of the gradient at two moments."""
     from ....probes.update_size import UpdateSize
 
@@ -94,12 +94,12 @@ def carry_out(laboratory: Laboratory) -> None:
         if run is not None and first:
             ended.append(run)
     for moment in MOMENTS:
-        if laboratory.noted(noted_name(moment)) is None:
+        if laboratory.read_note(measurement_name(moment)) is None:
             _measure(laboratory, moment, ended)
 
 
 def _measure(laboratory: Laboratory, moment: str, ended: Sequence[StoredRun]) -> None:
-    """Note the spread of gradients at the initial weights, or where the mini-batch run at its best rate ended."""
+    """Measure the spread of gradients at the initial weights, or where the best mini-batch run ended."""
     from ....probes.gradient_statistics import measure_gradients
     from ....store.not_applicable import NotApplicable
 
@@ -116,18 +116,18 @@ def _measure(laboratory: Laboratory, moment: str, ended: Sequence[StoredRun]) ->
         laboratory.workload, model, batch_sizes=sizes, repeats=question.repeats or _REPEATS, seed=seed
     )
     laboratory.note(
-        noted_name(moment), found if isinstance(found, NotApplicable) else {"run": best.id, "records": found}
+        measurement_name(moment), found if isinstance(found, NotApplicable) else {"run": best.id, "records": found}
     )
 
 
 def _best_of(ended: Sequence[StoredRun], metric: str, larger: bool) -> StoredRun | None:
     sign = -1.0 if larger else 1.0
-    known = [
+    measured = [
         (sign * run.result.best[metric], i)
         for i, run in enumerate(ended)
         if run.result and run.result.status is not RunStatus.DIVERGED and metric in run.result.best
     ]
-    return ended[min(known)[1]] if known else None
+    return ended[min(measured)[1]] if measured else None
 
 
 def _mini(sizes: Sequence[int], examples: int) -> int:
@@ -153,13 +153,13 @@ def _slower(study: Study, passages: Passages) -> Iterator[Finding]:
     mini, full = _mini(study.question.batch_sizes, study.examples), study.examples
     if not {mini, full} <= set(passages.arms):
         return
-    for said, axis, unit, source in _SAID_OF_FULL:
+    for statement, axis, unit, source in _STATEMENTS_OF_FULL:
         ratio = passages.ratio(axis, full, mini)
         yield conclusion(
-            said,
+            statement,
             is_above(ratio, 1.0),
             f"to {_target(study, passages)}, the full batch takes {with_interval(ratio)} times as many {unit} as batch "
-            f"size {mini:,}, each at its best rate",
+            f"size {mini:,}, each at its best learning rate",
             source=f"{source}; the best value that all runs came to; ratio seed by seed, 90 % t interval of logarithms",
             effect=ratio,
             runs=_ids(study, passages, mini, full),
@@ -208,16 +208,16 @@ def _varies(study: Study) -> Iterator[Finding]:
         return
     pairs = {label: (spread[mini].variance, spread[smallest].variance) for label, spread in found.items()}
     verdicts = [less(many, few) for many, few in pairs.values()]
-    said = [f"{with_interval(many)} against {with_interval(few)} {label}" for label, (many, few) in pairs.items()]
+    phrases = [f"{with_interval(many)} against {with_interval(few)} {label}" for label, (many, few) in pairs.items()]
     yield conclusion(
         "the update of a mini-batch varies less than that of one example",
         _all(verdicts) if verdicts else None,
-        f"for batch size {mini:,} against {smallest:,}, the variance of the gradient is {joined(said)}"
-        if said
+        f"for batch size {mini:,} against {smallest:,}, the variance of the gradient is {joined(phrases)}"
+        if phrases
         else f"the spread of gradients is not measured: {refusal_of(study) or 'no time was left'}",
         source="common account of mini-batches; mean squared distance of drawn batches from the full gradient, "
-        "Student's 90 % interval; less if the intervals do not meet; for plain SGD, the update's variance is the rate "
-        "squared times this",
+        "Student's 90 % t interval; less if the intervals do not meet; for plain SGD, the update's variance is the "
+        "learning rate squared times this",
         effect=next((many for many, _ in pairs.values()), None),
     )
 
@@ -278,8 +278,8 @@ def _variance(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:
     if refused is not None:
         blocks.append(Text((f"The spread of gradients is not measured here: {refused}.",), tone="note"))
     elif not all(spread_of(study, moment) for moment in MOMENTS):
-        said = "The spread of gradients is not measured yet; the same command goes on with it."
-        blocks.append(Text((said,), tone="note"))
+        phrase = "The spread of gradients is not measured yet; the same command goes on with it."
+        blocks.append(Text((phrase,), tone="note"))
     return tuple(blocks)
 
 
@@ -300,7 +300,7 @@ STUDY = NamedStudy(
     settings={"optimizer": "sgd", "momentum": 0},
     array_settings={"optimizer": "sgd", "momentum": 0, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

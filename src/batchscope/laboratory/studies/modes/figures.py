@@ -39,9 +39,9 @@ def mode_name(study: Study, size: int) -> str:
 
 
 def paths_figure(study: Study, runs: Sequence[StoredRun], passages: Passages, more: int) -> Figure:
-    """The course of each mode at its best rate; the full batch was trained for `more` times the epochs."""
+    """The course of each mode at its best learning rate; the full batch was trained for `more` times the epochs."""
     branches = [
-        Branch(label=f"{mode_name(study, size)}, rate {number(arm.lr)}", course=course, colour=colour)
+        Branch(label=f"{mode_name(study, size)}, learning rate {number(arm.lr)}", course=course, colour=colour)
         for (size, arm), colour in zip(passages.arms.items(), shades(len(passages.arms)), strict=True)
         if (course := course_of(study, runs, arm)) is not None
     ]
@@ -69,13 +69,15 @@ def target_row(study: Study, passages: Passages) -> Row:
     for axis, title in _TITLES:
         values = {size: passages.mean(axis, size) for size in passages.arms}
         format = duration if axis == "seconds" else number
-        known = [(e.value, size) for size, e in values.items() if e.value is not None]
-        said = "No run came there."
-        if known:
-            least, at = min(known)
-            said = f"The fewest: {format(least)} for {mode_name(study, at)}."
+        measured = [(e.value, size) for size, e in values.items() if e.value is not None]
+        phrase = "No run came there."
+        if measured:
+            fewest, at = min(measured)
+            phrase = f"The fewest: {format(fewest)} for {mode_name(study, at)}."
         series = (Series(label=title, colour=LINE, values=values),)
-        figures.append(against_size(f"to-{axis}", title, series, caption=said, scale="log", format=format, height=280))
+        figures.append(
+            against_size(f"to-{axis}", title, series, caption=phrase, scale="log", format=format, height=280)
+        )
     return Row(tuple(figures))
 
 
@@ -85,14 +87,14 @@ def target_table(study: Study, passages: Passages) -> Table:
     for size, arm in passages.arms.items():
         times = [arm.estimates[name].value for name in ("step_time_s", "epoch_time_s")]
         until = with_interval(passages.mean("epoch", size)), with_interval(passages.mean("seconds", size), duration)
-        name = f"{mode_name(study, size)} at rate {number(arm.lr)}"
+        name = f"{mode_name(study, size)} at learning rate {number(arm.lr)}"
         rows.append((name, count(study.examples / size), *map(duration, times), *until))
     heads = ("steps an epoch", "a step", "an epoch", f"epochs until {number(passages.target)}", "time until then")
     return Table((Column("mode"), *(Column(head, numeric=True) for head in heads)), tuple(rows))
 
 
 def noise_figure(study: Study) -> Figure | None:
-    """The deviation of a batch's gradient over the norm of the full one, at both moments."""
+    """Standard deviation of a batch's gradient over the norm of the full one, at both moments."""
     series = [
         Series(label=label, colour=colour, mark=mark, values={size: s.noise for size, s in spread.items()})
         for (moment, label), colour, mark in zip(MOMENTS.items(), (LINE, CURRENT), ("disc", "open"), strict=True)
@@ -100,40 +102,40 @@ def noise_figure(study: Study) -> Figure | None:
     ]
     if not series:
         return None
-    said = [
+    phrases = [
         f"{number(one.values[size].value)} at batch size {count(size)} {one.label}"
         for one in series
         for size in sorted({min(one.values), max(one.values)})
     ]
     return against_size(
         "noise",
-        "deviation of a batch's gradient ÷ norm of the full one",
+        "standard deviation of a batch's gradient ÷ norm of the full one",
         series,
-        caption=f"It is {joined(said)}, and 0 for the full batch, which is always the same. Above 1, a single step "
+        caption=f"It is {joined(phrases)}, and 0 for the full batch, which is always the same. Above 1, a single step "
         "says little of the way down.",
         scale="log",
     )
 
 
 def straightness_figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
-    """How straight an epoch is, at each mode's best rate."""
+    """How straight an epoch is, at each mode's best learning rate."""
     found = {arm.batch_size: over_seeds(study, runs, arm, straightness_of, "1")[0] for arm in best_rates(study, "")}
-    known = {size: estimate for size, estimate in found.items() if estimate.value is not None}
-    if not known:
+    measured = {size: estimate for size, estimate in found.items() if estimate.value is not None}
+    if not measured:
         return None
-    said = joined([f"{number(estimate.value)} for {mode_name(study, size)}" for size, estimate in known.items()])
+    phrase = joined([f"{number(estimate.value)} for {mode_name(study, size)}" for size, estimate in measured.items()])
     return against_size(
         "straightness",
         "straightness of an epoch",
-        (Series(label="straightness", colour=LINE, values=known),),
-        caption=f"How far an epoch's updates carry the weights together, over the sum of their lengths: {said}. One "
+        (Series(label="straightness", colour=LINE, values=measured),),
+        caption=f"How far an epoch's updates carry the weights together, over the sum of their lengths: {phrase}. One "
         "step an epoch is straight by definition; a random walk of n steps has 1 / √n.",
         scale="log",
     )
 
 
 def straightness_of(run: StoredRun) -> float | None:
-    """Over all epochs of a run: the sum of distances over the sum of path lengths; `None`: no epoch was measured."""
+    """Straightness over all epochs of a run: sum of distances over sum of path lengths; `None`: not measured."""
     rows = [row for row in run.rows if row.get("kind") == "epoch_updates" and row.get("sum_of_norms")]
     path = math.fsum(row["sum_of_norms"] for row in rows)
     return math.fsum(row["norm_of_sum"] for row in rows) / path if path else None

@@ -1,4 +1,4 @@
-"""What was noted of the spread of batch gradients about the full gradient, by moment of a study. Numbers only."""
+"""Measured spread of batch gradients about the full gradient, by moment of a study. Numbers only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ....store.not_applicable import not_applicable
 from ....store.records import Estimate
 from ...records import Study, note_name
 
-__all__ = ["MOMENTS", "Spread", "less", "noted_name", "refusal_of", "spread_of"]
+__all__ = ["MOMENTS", "Spread", "less", "measurement_name", "refusal_of", "spread_of"]
 
 MOMENTS: Mapping[str, str] = {"start": "at the start", "end": "where a mini-batch run ended"}
 """When gradients are measured, and how that is said."""
@@ -20,7 +20,7 @@ MOMENTS: Mapping[str, str] = {"start": "at the start", "end": "where a mini-batc
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """Of the gradient of a batch of one size, drawn at random."""
+    """Spread of the gradient of a batch of one size, drawn at random."""
 
     variance: Estimate
     """Mean squared distance from the gradient over the sample."""
@@ -28,21 +28,21 @@ class Spread:
     """Its root over the norm of that gradient: above 1, one step says little of the way down."""
 
 
-def noted_name(moment: str) -> str:
-    """Under which name a study notes the measurement."""
+def measurement_name(moment: str) -> str:
+    """Name of the measurement at a moment."""
     return note_name("gradients", moment)
 
 
 def refusal_of(study: Study) -> str | None:
     """Why the spread is not measured on this task, if so."""
-    found = (not_applicable(study.measurements.get(noted_name(moment))) for moment in MOMENTS)
+    found = (not_applicable(study.measurements.get(measurement_name(moment))) for moment in MOMENTS)
     return next((why for why in found if why is not None), None)
 
 
 def spread_of(study: Study, moment: str) -> dict[int, Spread]:
-    """By batch size; empty where it was not measured."""
-    noted: Mapping[str, Any] = study.measurements.get(noted_name(moment)) or {}
-    return {record["batch_size"]: _spread(record) for record in noted.get("records", ())}
+    """Spread by batch size; empty where it was not measured."""
+    stored: Mapping[str, Any] = study.measurements.get(measurement_name(moment)) or {}
+    return {record["batch_size"]: _spread(record) for record in stored.get("records", ())}
 
 
 def _spread(record: Mapping[str, Any]) -> Spread:

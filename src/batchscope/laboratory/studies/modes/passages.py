@@ -1,4 +1,4 @@
-"""Batch sizes at their best rates against a target that all of their runs come to. Numbers only."""
+"""Batch sizes at their best learning rates against a target that all of their runs come to. Numbers only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Axis = Literal["epoch", "step", "seconds"]
 
 @dataclass(frozen=True, kw_only=True)
 class Passages:
-    """When the runs of each batch size come to the common target, at the best rate of each.
+    """When the runs of each batch size come to the common target, at the best learning rate of each.
 
     Attributes:
         target: of the metric that choices are made by.
@@ -46,7 +46,7 @@ class Passages:
 
 
 def common_target(study: Study, variant: str = "") -> float | None:
-    """The best value of the metric that every run at a best rate came to; `None` where there is none."""
+    """The best value of the metric that every run at a best learning rate came to; `None` where there is none."""
     name = f"best_{study.metric}"
     values = [
         value

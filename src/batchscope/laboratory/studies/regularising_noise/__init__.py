@@ -1,4 +1,4 @@
-"""Little data and a model that overfits, every batch size at its own best rate: is the noise of small batches of use?
+"""Little data, a model that overfits, each batch size at its best learning rate: is the noise of small ones of use?
 
 A few hundred training examples, drawn anew for each seed, the same ones for every batch size. Batch sizes are compared
 at their best epochs, and where their training losses are equal: there, more or fewer updates explain nothing any more,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STUDY"]
 
-_SOURCE = "Chang and Pathak 2020, with adjusted rates (B7); Keskar et al. 2017 on noise"
+_SOURCE = "Chang and Pathak 2020, with adjusted learning rates (B7); Keskar et al. 2017 on noise"
 _FEW = 300
 """Training examples."""
 _SETUP = replace(
@@ -79,12 +79,12 @@ def _of_few(length: Length, few: int, batch_size: int) -> Length:
     return Length(unit="steps", amount=steps) if length.unit == "epochs" and steps else length
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The grid; each seed draws its own few examples."""
     from ....tasks.variants import with_few_examples
 
     if laboratory.examples <= _FEW:
-        laboratory.sweep()
+        laboratory.run_all()
         return
     tasks: dict[int, Workload] = {}
 
@@ -93,7 +93,7 @@ def carry_out(laboratory: Laboratory) -> None:
             tasks[seed] = laboratory.changed(**with_few_examples(laboratory.workload, _FEW, seed))
         return tasks[seed]
 
-    laboratory.sweep(workload=task)
+    laboratory.run_all(workload=task)
 
 
 # --- what they say --------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def _after_tuning(study: Study, best: Sequence[SummaryRow]) -> Iterator[Finding]
     sign = -1.0 if study.larger_is_better else 1.0
     change = paired_difference(study, f"best_{study.metric}", small, large)
     yield conclusion(
-        "a gap between small and large batches remains after each has the rate that is best for it",
+        "a gap between small and large batches remains after each has the learning rate that is best for it",
         is_above(_turned(change, sign)),
         f"{_versus(small, large)}, the best {study.metric} changes by {with_interval(change)}",
         source="Chang and Pathak 2020: 0.343 and 0.352, a remaining 0.009; differences seed by seed, 90 % t interval",
@@ -139,7 +139,7 @@ def _at_equal_loss(study: Study, runs: Sequence[StoredRun], best: Sequence[Summa
         return
     small, large = best[0], best[-1]
     sign = -1.0 if study.larger_is_better else 1.0
-    for said, name, read, turn in (
+    for statement, name, read, turn in (
         (
             "small batches generalise better, by their noise and not by their number of updates",
             study.metric,
@@ -157,7 +157,7 @@ def _at_equal_loss(study: Study, runs: Sequence[StoredRun], best: Sequence[Summa
         if change.value is None:
             continue
         yield conclusion(
-            said,
+            statement,
             is_above(_turned(change, turn)),
             f"{_versus(small, large)}, where both have a training loss of {number(level)}, {name} changes by "
             f"{with_interval(change)}",
@@ -244,15 +244,16 @@ def _equal_loss(study: Study, best: Sequence[SummaryRow], courses: Courses, exam
         why = not_applicable(study.measurements.get(TRAIN_PART)) or "no run has a training loss above 0"
         return (Text((f"Batch sizes cannot be compared at equal training loss: {why}.",)),)
     tests = sorted({name for own in courses.values() for c in own.values() for name in c[0].metrics if "test_" in name})
-    heads = ("batch size", "rate", "epochs to it", "steps", study.metric, *tests, "accuracy gap")
+    heads = ("batch size", "learning rate", "epochs to it", "steps", study.metric, *tests, "accuracy gap")
     rows = tuple(_row(study, arm, list(courses[arm.key].values()), level, tests) for arm in best)
     table = Table(tuple(Column(head, numeric=True) for head in heads), rows)
-    said = (
+    phrase = (
         f"At the first passage of a training loss of {number(level)}, the lowest that all these runs reach, "
-        "interpolated between evaluations; each batch size at its best rate, means with 90 % intervals over the seeds. "
-        f"A run has {count(examples)} training examples, drawn anew for each seed and the same for every batch size."
+        "interpolated between evaluations; each batch size at its best learning rate, means with 90 % t intervals over "
+        f"the seeds. A run has {count(examples)} training examples, drawn anew for each seed and the same for every "
+        "batch size."
     )
-    return at_equal_loss(study, courses, level), table, Text((said,), tone="note")
+    return at_equal_loss(study, courses, level), table, Text((phrase,), tone="note")
 
 
 def _row(
@@ -278,12 +279,12 @@ def _row(
 
 
 def _best(study: Study) -> list[SummaryRow]:
-    """Each batch size at its best rate."""
+    """Arms of each batch size at its best learning rate."""
     return sorted((s for s in study.summary if s.best_lr), key=lambda s: s.batch_size)
 
 
 def _courses(study: Study, runs: Sequence[StoredRun], arms: Sequence[SummaryRow]) -> Courses:
-    """By arm and seed."""
+    """Courses by arm and seed."""
     found = {run.id: run for run in runs}
     return {
         arm.key: {
@@ -302,7 +303,7 @@ def _turned(change: Estimate, sign: float) -> Estimate:
 
 
 def _versus(small: SummaryRow, large: SummaryRow) -> str:
-    ends = [f"{count(arm.batch_size)} at rate {number(arm.lr)}" for arm in (small, large)]
+    ends = [f"{count(arm.batch_size)} at learning rate {number(arm.lr)}" for arm in (small, large)]
     return f"from batch size {ends[0]} to {ends[1]}"
 
 
@@ -312,7 +313,7 @@ def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:
 
 STUDY = NamedStudy(
     name="regularising_noise",
-    summary="little data, every batch size at its own best rate: what is left, also at equal training loss",
+    summary="little data, every batch size at its own best learning rate: what is left, also at equal training loss",
     source=_SOURCE,
     question=StudyQuestion(
         batch_sizes=(8, 32, 128),
@@ -328,7 +329,7 @@ STUDY = NamedStudy(
     settings={**SHEN_SETTINGS, "hidden": 256},
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 2_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

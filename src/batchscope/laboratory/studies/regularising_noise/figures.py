@@ -20,20 +20,20 @@ Courses = Mapping[tuple[str, int, float], Mapping[int, Sequence[Evaluation]]]
 
 
 def at_equal_loss(study: Study, courses: Courses, level: float) -> Figure:
-    """The metric against the training loss, mean over the seeds, each batch size at its best rate."""
+    """The metric against the training loss, mean over the seeds, each batch size at its best learning rate."""
     everything = [course for own in courses.values() for course in own.values()]
     at = levels_down_to(everything, level)
     traces: list[Json] = []
     drawn: list[list[float | None]] = []
     keys: list[Key] = []
-    told: list[str] = []
+    details: list[str] = []
     for one in (one for one in lines_of(study) if one.arm.key in courses):
         values = [_values(study, list(courses[one.arm.key].values()), loss) for loss in at]
         x = [loss for loss, v in zip(at, values, strict=True) if v]
-        known = [v for v in values if v]
-        mean = [math.fsum(v) / len(v) for v in known]
+        measured = [v for v in values if v]
+        mean = [math.fsum(v) / len(v) for v in measured]
         drawn.append([*mean])
-        spread = band(x, [min(v) for v in known], [max(v) for v in known], colour=one.colour)
+        spread = band(x, [min(v) for v in measured], [max(v) for v in measured], colour=one.colour)
         traces.append({**spread, "opacity": 0.15, "legendgroup": one.group})
         traces.append({**line(x, mean, colour=one.colour), "legendgroup": one.group})
         hover = [
@@ -42,20 +42,20 @@ def at_equal_loss(study: Study, courses: Courses, level: float) -> Figure:
         ]
         traces.append({**points(x, mean, hover, mark="small", colour=one.colour), "legendgroup": one.group})
         keys.append(Key("line", one.colour, one.label, one.group))
-        told.append(f"{number(mean[-1])} at batch size {count(one.arm.batch_size)}")
+        details.append(f"{number(mean[-1])} at batch size {count(one.arm.batch_size)}")
     keys.append(Key("band", "var(--band)", "all seeds"))
     across = log_axis(at, title="training loss in evaluation mode (log scale); training goes to the left")
     frame = layout(across, metric_axis(drawn), shapes=vertical(level, LINE, dash="dot"), height=400)
     caption = (
         f"Where the training loss is {number(level)}, the lowest that all runs reach, {study.metric} is "
-        f"{joined(told)}. Curves one above the other are a difference in generalisation; along one curve, in how long "
-        "was trained."
+        f"{joined(details)}. Curves one above the other are a difference in generalisation; along one curve, in how "
+        "long was trained."
     )
     return Figure("equal-loss", f"{study.metric}, mean over the seeds", tuple(traces), frame, caption, tuple(keys))
 
 
 def _values(study: Study, courses: Sequence[Sequence[Evaluation]], loss: float) -> list[float]:
-    """Of all seeds, or of none: a mean over changing seeds would jump."""
+    """Mean over all seeds, or none: a mean over changing seeds would jump."""
     found = [
         at.metrics[study.metric] for course in courses if (at := evaluation_at(course, TRAINING_LOSS, loss)) is not None
     ]
@@ -63,16 +63,20 @@ def _values(study: Study, courses: Sequence[Sequence[Evaluation]], loss: float) 
 
 
 def best_by_size(study: Study, arms: Sequence[SummaryRow]) -> Figure:
-    """The best value against batch size, each at its best rate."""
+    """The best value against batch size, each at its best learning rate."""
     lines = tuple(Line(arm, f"batch size {count(arm.batch_size)}", LINE, "") for arm in arms)
     name = f"best_{study.metric}"
     found = [arm.estimates[name] for arm in arms]
     inside = [v for e in found for v in (e.value, e.low, e.high) if v is not None]
-    said = joined(
-        [f"{with_interval(arm.estimates[name])} at {count(arm.batch_size)} (rate {number(arm.lr)})" for arm in arms]
+    phrase = joined(
+        [
+            f"{with_interval(arm.estimates[name])} at {count(arm.batch_size)} (learning rate {number(arm.lr)})"
+            for arm in arms
+        ]
     )
     frame = layout(batch_axis([arm.batch_size for arm in arms]), metric_axis([inside]), height=320)
     caption = (
-        f"At its best epoch and rate, {study.metric} by batch size is {said}. Bars are 90 % intervals over the seeds."
+        f"At its best epoch and learning rate, {study.metric} by batch size is {phrase}. Bars are 90 % t intervals "
+        "over the seeds."
     )
     return Figure("remaining", f"best {study.metric}", (marks_of(lines, name),), frame, caption)

@@ -19,7 +19,17 @@ from ...readings import end_metric_of, over_seeds
 from ...records import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, grid
 from .conclusions import SOURCE, sharpness_findings
 from .figures import by_size_figures, edge_figure, gap_figures, ratio_table
-from .sharpness import EPS, KESKAR, gradient_norms, late_change, noted_as, of_seeds, ratio_of, reasons, size_pairs
+from .sharpness import (
+    EPS,
+    KESKAR,
+    gradient_norms,
+    late_change,
+    measurement_name,
+    of_seeds,
+    ratio_of,
+    reasons,
+    size_pairs,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,12 +63,12 @@ _PUBLISHED = Setup(
 
 
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
-    """The grid."""
+    """Every batch size at every learning rate."""
     needs_several_sizes("sharp_minima", question)
     return grid(question, examples)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Seed by seed the grid, and what the last weights of each of its runs are like."""
     for seed in laboratory.question.seeds:
         for arm in laboratory.arms:
@@ -97,11 +107,11 @@ def _measure(laboratory: Laboratory, run: StoredRun) -> None:
 
     model: nn.Module | None = None
     for name, measure in (
-        (noted_as("keskar", run.id), box("keskar")),
-        (noted_as("relative", run.id), box("relative")),
-        (noted_as("curvature", run.id), curvature),
+        (measurement_name("keskar", run.id), box("keskar")),
+        (measurement_name("relative", run.id), box("relative")),
+        (measurement_name("curvature", run.id), curvature),
     ):
-        if laboratory.noted(name) is not None:
+        if laboratory.read_note(name) is not None:
             continue
         if laboratory.late:
             laboratory.cut_off = True
@@ -132,8 +142,8 @@ _WHAT = (
 )
 _RATIOS = (
     "Geometric means over the seeds with 90 % t intervals of the logarithm. Where a row's interval lies above 1, the "
-    "large batch ended at a sharper place by that measure. Rates may differ in the last column, and sharpness follows "
-    "the rate."
+    "large batch ended at a sharper place by that measure. Learning rates may differ in the last column, and sharpness "
+    "follows the learning rate."
 )
 _REACHED = (
     "Of the training loss in evaluation mode on a fixed part of the training data, and its change over the last tenth "
@@ -143,7 +153,7 @@ _REACHED = (
 
 
 def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
-    """The published values, sharpness by batch size, its ratios, the gap, the rate, and the losses reached."""
+    """The published values, sharpness by batch size, its ratios, the gap, the learning rate, and the losses reached."""
     found = [published_section(study, runs, _PUBLISHED, _values(study))]
     by_size, ratios, gaps, edge = by_size_figures(study), ratio_table(study), gap_figures(study), edge_figure(study)
     missing = [Text((f"Not measured: {reason.rstrip('.')}.",), tone="note") for reason in reasons(study)]
@@ -156,7 +166,7 @@ def sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
     if gaps:
         found.append(Section("sharpness-and-gap", "Sharpness and the generalisation gap", (gaps,)))
     if edge:
-        found.append(Section("edge", "Sharpness and the rate", (edge,)))
+        found.append(Section("edge", "Sharpness and the learning rate", (edge,)))
     if table := _reached(study, runs):
         found.append(Section("reached", "Whether these are minima", (table, Text((_REACHED,), tone="note"))))
     return found
@@ -170,7 +180,7 @@ def _values(study: Study) -> list[Value]:
             (comparison.small, "1.23 ± 0.83", "0.9803"),
             (comparison.large, "205 ± 70", "0.9781"),
         ):
-            named = f"batch size {count(arm.batch_size)}, rate {number(arm.lr)}"
+            named = f"batch size {count(arm.batch_size)}, learning rate {number(arm.lr)}"
             ours = intervals.mean(list(of_seeds(study, arm, KESKAR).values()))
             values.append(Value(what=f"φ at ε = 0.001 in per cent: {named}", published=phi, ours=ours))
             if outcome.name == "test_accuracy":
@@ -192,7 +202,7 @@ def _reached(study: Study, runs: Sequence[StoredRun]) -> Table | None:
         norms = gradient_norms(study, arm)
         rows.append(
             (
-                f"batch size {count(arm.batch_size)}, rate {number(arm.lr)}",
+                f"batch size {count(arm.batch_size)}, learning rate {number(arm.lr)}",
                 with_interval(arm.estimates.get("final_train_loss_eval")),
                 "not measured" if percent[0] is None else f"{number(percent[0])} %",
                 with_interval(intervals.mean(norms)) if norms else "not measured",
@@ -211,7 +221,7 @@ STUDY = NamedStudy(
     settings={**SHEN_SETTINGS, "hidden": 32},
     array_settings={**SHEN_SETTINGS, "hidden": 128, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

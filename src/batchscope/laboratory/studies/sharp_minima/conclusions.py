@@ -1,7 +1,7 @@
 """What a study of sharp and flat minima concludes: Keskar's sentences, and what speaks against making much of them.
 
-The large batch's sharpness is divided by the small one's, seed by seed, at one rate and each at its best, as sharpness
-follows the rate. Numbers only.
+The large batch's sharpness is divided by the small one's, seed by seed, at one learning rate and each at its best, as
+sharpness follows the learning rate. Numbers only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _STILL = 0.05
 
 
 def sharpness_findings(study: Study, runs: Sequence[StoredRun]) -> tuple[Finding, ...]:
-    """Keskar's conclusions; whether another box and the Hessian agree; the rate; and whether these are minima."""
+    """Keskar's conclusions; whether another box and the Hessian agree; the learning rate; whether these are minima."""
     found: list[Finding] = []
     for comparison in size_pairs(study):
         found += [*_sharper(study, comparison), *_agreement(study, comparison), *_worse(study, comparison)]
@@ -60,18 +60,18 @@ def _sharper(study: Study, comparison: SizePair) -> Iterator[Finding]:
 def _agreement(study: Study, comparison: SizePair) -> Iterator[Finding]:
     """Not published: the same with the scale taken out, and by the Hessian."""
     ratios = [(m, ratio_of(study, comparison, m)) for m in (KESKAR, RELATIVE, EIGENVALUE)]
-    known = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
-    if len(known) < 2:
+    measured = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
+    if len(measured) < 2:
         return
-    said = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in known])
-    boxes = [is_above(ratio, 1.0) for measure, ratio in known if measure.kind != "curvature"]
+    phrase = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in measured])
+    boxes = [is_above(ratio, 1.0) for measure, ratio in measured if measure.kind != "curvature"]
     yield Finding(
         statement=f"{comparison.how}, batch size {count(comparison.large.batch_size)} is, against "
-        f"{count(comparison.small.batch_size)}, so many times as sharp: {said}; {_verdict(boxes)}",
+        f"{count(comparison.small.batch_size)}, so many times as sharp: {phrase}; {_verdict(boxes)}",
         tag="measured",
         source="rescaling ReLU layers against each other leaves the function as it is, and changes every measure but "
         f"the relative box (Dinh et al. 2017; Kwon et al. 2021); {_RATIO}",
-        effect=dict(known).get(RELATIVE),
+        effect=dict(measured).get(RELATIVE),
         runs=_ids(study, comparison.small, comparison.large),
     )
 
@@ -106,20 +106,20 @@ def _worse(study: Study, comparison: SizePair) -> Iterator[Finding]:
 
 
 def _edge(study: Study) -> Iterator[Finding]:
-    """Cohen et al.: full-batch gradient descent ends with the eigenvalue at 2 over the rate, SGD below."""
-    known = [(arm, mean) for arm in study.summary if (mean := _of_edge(study, arm)).value is not None]
-    if not known:
+    """Cohen et al.: full-batch gradient descent ends with the eigenvalue at 2 over the learning rate, SGD below."""
+    measured = [(arm, mean) for arm in study.summary if (mean := _of_edge(study, arm)).value is not None]
+    if not measured:
         return
-    above = [is_above(mean, 1.0) for _, mean in known]
-    said = joined([f"{with_interval(mean)} with {_named(arm)}" for arm, mean in known])
+    above = [is_above(mean, 1.0) for _, mean in measured]
+    phrase = joined([f"{with_interval(mean)} with {_named(arm)}" for arm, mean in measured])
     yield conclusion(
-        "the largest Hessian eigenvalue stays below 2 over the rate",
+        "the largest Hessian eigenvalue stays below 2 over the learning rate",
         False if True in above else None if None in above else True,
-        f"as a share of 2 over the rate it is {said}",
+        f"as a share of 2 over the learning rate it is {phrase}",
         source="Cohen et al. 2021, who find gradient descent on all data at this edge, and SGD below it; means over "
         "the seeds with a 90 % t interval",
-        effect=max((mean for _, mean in known), key=lambda e: e.value or 0.0),
-        runs=_ids(study, *(arm for arm, _ in known)),
+        effect=max((mean for _, mean in measured), key=lambda e: e.value or 0.0),
+        runs=_ids(study, *(arm for arm, _ in measured)),
     )
 
 
@@ -128,7 +128,7 @@ def _of_edge(study: Study, arm: SummaryRow) -> Estimate:
 
 
 def _by_rate(study: Study) -> Iterator[Finding]:
-    """Whether a higher rate alone makes it flatter: then batch sizes at rates of their own differ by that, too."""
+    """Whether a higher learning rate alone is flatter: then batch sizes at learning rates of their own differ by it."""
     low, high = min(study.question.lrs), max(study.question.lrs)
     for size in dict.fromkeys((min(study.question.batch_sizes), max(study.question.batch_sizes))):
         own = {arm.lr: arm for arm in study.summary if arm.batch_size == size and not arm.diverged}
@@ -143,15 +143,16 @@ def _by_rate(study: Study) -> Iterator[Finding]:
             )
             for m in (KESKAR, RELATIVE, EIGENVALUE)
         ]
-        known = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
-        if known:
-            said = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in known])
+        measured = [(measure, ratio) for measure, ratio in ratios if ratio.value is not None]
+        if measured:
+            phrase = joined([f"{with_interval(ratio)} by the {measure.name}" for measure, ratio in measured])
             yield Finding(
-                statement=f"from rate {number(low)} to {number(high)} at batch size {count(size)}, sharpness goes to "
-                f"so many times as much: {said}",
+                statement=f"from learning rate {number(low)} to {number(high)} at batch size {count(size)}, sharpness "
+                f"goes to so many times as much: {phrase}",
                 tag="measured",
-                source=f"sharpness follows the rate more than it does the gap (Andriushchenko et al. 2023); {_RATIO}",
-                effect=known[0][1],
+                source="sharpness follows the learning rate more than it does the gap (Andriushchenko et al. 2023); "
+                f"{_RATIO}",
+                effect=measured[0][1],
                 runs=_ids(study, own[low], own[high]),
             )
 
@@ -163,15 +164,15 @@ def _minima(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
         for arm in study.summary
         if not arm.diverged
     ]
-    known = [(arm, change) for arm, change in found if change.value is not None]
-    if not known:
+    measured = [(arm, change) for arm, change in found if change.value is not None]
+    if not measured:
         return
-    falling = [arm for arm, change in known if (change.value or 0.0) < -_STILL]
-    said = joined(
+    falling = [arm for arm, change in measured if (change.value or 0.0) < -_STILL]
+    phrase = joined(
         [
             f"{with_interval(arm.estimates.get('final_train_loss_eval'))} with {_named(arm)} "
             f"({number(100.0 * (change.value or 0.0))} % over the last tenth)"
-            for arm, change in known
+            for arm, change in measured
         ]
     )
     verdict = (
@@ -180,16 +181,16 @@ def _minima(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
         else "it had all but stopped falling"
     )
     yield Finding(
-        statement=f"the training loss that was reached is {said}: {verdict}",
+        statement=f"the training loss that was reached is {phrase}: {verdict}",
         tag="measured",
         source=f"Keskar et al. trained until the loss had stopped improving; here that is a change of less than "
         f"{percent(_STILL)} over the last tenth of a run",
-        runs=_ids(study, *(arm for arm, _ in known)),
+        runs=_ids(study, *(arm for arm, _ in measured)),
     )
 
 
 def _named(arm: SummaryRow) -> str:
-    return f"batch size {count(arm.batch_size)} at rate {number(arm.lr)}"
+    return f"batch size {count(arm.batch_size)} at learning rate {number(arm.lr)}"
 
 
 def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:

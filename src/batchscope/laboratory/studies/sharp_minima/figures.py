@@ -1,4 +1,4 @@
-"""Sharpness by batch size, against the generalisation gap, and against the rate; and the ratios of large to small."""
+"""Sharpness by batch size, against the generalisation gap and the learning rate; and ratios of large to small."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ....wording import count, number, times, with_interval
 from ...conclusions import best_rates, runs_of
 from ...page.figures.branch_curves import shades
 from ...page.figures.run_scatter import Choice, RunGroup, run_scatter
-from ...page.figures.value_by_rate import RateSeries, ValueChoice, value_by_rate
+from ...page.figures.value_by_learning_rate import LearningRateSeries, ValueChoice, value_by_learning_rate
 from ...page.figures.whole_axis import whole_axis
 from ...readings import arm_of, end_metric_of
 from ...records import Study, SummaryRow
@@ -58,8 +58,8 @@ def by_size_figures(study: Study) -> Row | None:
         "sharpness-eigenvalue": ("largest Hessian eigenvalue", [EIGENVALUE]),
     }
     drawn = [_by_size(study, name, title, own, choices) for name, (title, own) in boxes.items()]
-    known = tuple(figure for figure in drawn if figure is not None)
-    return Row(known) if known else None
+    measured = tuple(figure for figure in drawn if figure is not None)
+    return Row(measured) if measured else None
 
 
 def _choices(study: Study) -> list[_Choice]:
@@ -108,7 +108,7 @@ def _by_size(
     )
     for trace, values in zip(traces, columns[0], strict=True):
         trace["y"] = values
-    switches = (Switch("y", "rate", options),) if len(options) > 1 else ()
+    switches = (Switch("y", "learning rate", options),) if len(options) > 1 else ()
     across = batch_axis(sizes, labels=4)
     low, high = across["range"]
     frame = layout({**across, "range": [low - _MARGIN, high + _MARGIN]}, axis, height=320)
@@ -152,7 +152,7 @@ def _mean(study: Study, arm: SummaryRow | None, measure: Measure) -> float | Non
 
 def _conclude(study: Study, measures: Sequence[Measure]) -> str:
     main = next((m for m in measures if m in (KESKAR, RELATIVE)), measures[0])
-    said = [
+    phrases = [
         f"{times(ratio.value)} {comparison.how}"
         for comparison in size_pairs(study)
         if (ratio := ratio_of(study, comparison, main)).value is not None
@@ -160,7 +160,9 @@ def _conclude(study: Study, measures: Sequence[Measure]) -> str:
     at = f", for ε = {number(main.eps)}," if main.eps is not None else ""
     what = "every search of every run" if main.eps is not None else "every run"
     begin = (
-        f"With the largest batch it is{at} so much larger than with the smallest: {'; '.join(said)}. " if said else ""
+        f"With the largest batch it is{at} so much larger than with the smallest: {'; '.join(phrases)}. "
+        if phrases
+        else ""
     )
     return f"{begin}A ring is {what}, a line joins the means over the seeds."
 
@@ -176,7 +178,7 @@ def gap_figures(study: Study) -> Row | None:
             label=f"{count(arm.batch_size)} at {number(arm.lr)}",
             colour=colours[arm.batch_size],
             mark=_MARKS[lrs.index(arm.lr) % len(_MARKS)],
-            runs=tuple(f"batch size and rate; seed {row.seed}" for row in own),
+            runs=tuple(f"batch size and learning rate; seed {row.seed}" for row in own),
         )
         for arm, own in zip(arms, rows, strict=True)
     ]
@@ -220,7 +222,7 @@ def _correlation(across: Choice, up: Choice) -> str:
 
 
 def edge_figure(study: Study) -> Figure | None:
-    """The eigenvalue against the rate, with the edge of stability of gradient descent, 2 over the rate."""
+    """Eigenvalue against learning rate, with the edge of stability of gradient descent, 2 over the learning rate."""
     sizes = sorted(study.question.batch_sizes)
     colours = dict(zip(sizes, shades(len(sizes)), strict=True))
     own = {
@@ -235,7 +237,7 @@ def edge_figure(study: Study) -> Figure | None:
     if not drawn:
         return None
     series = [
-        RateSeries(
+        LearningRateSeries(
             label=f"batch size {count(size)}",
             colour=colours[size],
             mark="disc",
@@ -250,10 +252,10 @@ def edge_figure(study: Study) -> Figure | None:
     stability["line"] = {**stability["line"], "dash": "dash"}
     shares = [(mean.value or 0.0) * arm.lr / 2 for pairs in drawn.values() for arm, mean in pairs]
     caption = (
-        f"The eigenvalue is {number(min(shares))} to {number(max(shares))} times 2 ÷ rate, the value around which "
-        "gradient descent on all data settles (Cohen et al. 2021); SGD with small batches stays below."
+        f"The eigenvalue is {number(min(shares))} to {number(max(shares))} times 2 ÷ learning rate, the value around "
+        "which gradient descent on all data settles (Cohen et al. 2021); SGD with small batches stays below."
     )
-    figure = value_by_rate(
+    figure = value_by_learning_rate(
         "eigenvalue-by-rate", "largest Hessian eigenvalue, mean over the seeds", series, [values], caption
     )
     every: list[Sequence[Estimate]] = list(values.values)
@@ -262,7 +264,7 @@ def edge_figure(study: Study) -> Figure | None:
         figure,
         data=(*figure.data, stability),
         layout={**figure.layout, "yaxis": axis},
-        keys=(*figure.keys, Key("dash", "var(--censored)", "2 ÷ rate")),
+        keys=(*figure.keys, Key("dash", "var(--censored)", "2 ÷ learning rate")),
     )
 
 

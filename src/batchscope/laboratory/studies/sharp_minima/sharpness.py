@@ -35,7 +35,7 @@ __all__ = [
     "SizePair",
     "gradient_norms",
     "late_change",
-    "noted_as",
+    "measurement_name",
     "of_seeds",
     "ratio_of",
     "reasons",
@@ -84,27 +84,27 @@ TRACE = Measure(name="trace of the Hessian", kind="curvature", member="trace")
 MEASURES = (*BOXES, EIGENVALUE, TRACE)
 
 
-def noted_as(kind: SharpnessKind, run: str) -> str:
-    """Under what name a measurement is noted."""
+def measurement_name(kind: SharpnessKind, run: str) -> str:
+    """Name of a run's measurement."""
     return note_name(_NOTES, f"{kind}-{run}")
 
 
 def value_of_run(study: Study, run: str, measure: Measure) -> float | None:
     """A number of a run; `None` where it was not measured."""
-    noted = study.measurements.get(noted_as(measure.kind, run))
-    if noted is None or not_applicable(noted) is not None:
+    stored = study.measurements.get(measurement_name(measure.kind, run))
+    if stored is None or not_applicable(stored) is not None:
         return None
     if measure.kind == "curvature":
-        return noted[measure.member]["value"]
-    return next((box["value"] for box in noted["boxes"] if box["eps"] == measure.eps), None)
+        return stored[measure.member]["value"]
+    return next((box["value"] for box in stored["boxes"] if box["eps"] == measure.eps), None)
 
 
 def starts_of(study: Study, run: str, measure: Measure) -> list[tuple[str, float]]:
     """Where each search of a box began, and the φ that it found."""
-    noted = study.measurements.get(noted_as(measure.kind, run))
-    if noted is None or not_applicable(noted) is not None or measure.eps is None:
+    stored = study.measurements.get(measurement_name(measure.kind, run))
+    if stored is None or not_applicable(stored) is not None or measure.eps is None:
         return []
-    starts: list[Mapping[str, Any]] = [s for b in noted["boxes"] if b["eps"] == measure.eps for s in b["starts"]]
+    starts: list[Mapping[str, Any]] = [s for b in stored["boxes"] if b["eps"] == measure.eps for s in b["starts"]]
     return [(start["start"], start["value"]) for start in starts]
 
 
@@ -116,7 +116,7 @@ def of_seeds(study: Study, arm: SummaryRow, measure: Measure) -> dict[int, float
 
 def reasons(study: Study) -> list[str]:
     """Why something was not measured, each once."""
-    found = (not_applicable(noted) for noted in study.noted(_NOTES).values())
+    found = (not_applicable(stored) for stored in study.read_note(_NOTES).values())
     return list(dict.fromkeys(why for why in found if why is not None))
 
 
@@ -130,7 +130,7 @@ class SizePair:
 
 
 def size_pairs(study: Study) -> list[SizePair]:
-    """At each rate that both were trained at, and each at its best; where that is one of the former, it says so."""
+    """Pairs at each learning rate of both, and each at its best; where that is one of the former, it says so."""
     sizes = (min(study.question.batch_sizes), max(study.question.batch_sizes))
     best = {a.batch_size: a for a in best_rates(study, "")}
     own = [best[size] for size in sizes if size in best]
@@ -140,10 +140,10 @@ def size_pairs(study: Study) -> list[SizePair]:
         if len(pair) == len(sizes):
             both = len(study.question.lrs) > 1 and [a.key for a in pair] == [a.key for a in own]
             also = ", the best of both" if both else ""
-            found.append(SizePair(how=f"at rate {number(lr)}{also}", small=pair[0], large=pair[1]))
+            found.append(SizePair(how=f"at learning rate {number(lr)}{also}", small=pair[0], large=pair[1]))
     if len(own) == len(sizes) and own[0].lr != own[1].lr:
         rates = f"{number(own[0].lr)} and {number(own[1].lr)}"
-        found.append(SizePair(how=f"each at its best rate, {rates}", small=own[0], large=own[1]))
+        found.append(SizePair(how=f"each at its best learning rate, {rates}", small=own[0], large=own[1]))
     return found
 
 
@@ -154,13 +154,13 @@ def ratio_of(study: Study, comparison: SizePair, measure: Measure) -> Estimate:
 
 
 def gradient_norms(study: Study, arm: SummaryRow) -> list[float]:
-    """Of the full gradient where the Hessian was taken: not small where the weights are no stationary point."""
-    noted = (study.measurements.get(noted_as("curvature", row.run)) for row in runs_of(study, arm))
-    return [one["gradient_norm"] for one in noted if one is not None and "gradient_norm" in one]
+    """Norms of the full gradient where the Hessian was taken: not small where the weights are no stationary point."""
+    stored = (study.measurements.get(measurement_name("curvature", row.run)) for row in runs_of(study, arm))
+    return [one["gradient_norm"] for one in stored if one is not None and "gradient_norm" in one]
 
 
 def late_change(study: Study, run: StoredRun) -> float | None:
-    """By which share the training loss in evaluation mode changed over the last tenth of a run."""
+    """Relative change of the training loss in evaluation mode over the last tenth of a run."""
     course = [
         (e.epoch, loss)
         for e in evaluations(run, study.examples_of(run))

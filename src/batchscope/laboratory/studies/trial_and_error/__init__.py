@@ -1,8 +1,8 @@
 """The advice to begin with few epochs and a small batch and to raise both, followed as it stands, against a grid.
 
-The sequence of trials (`sequence`) is gone through once for each seed: at one rate, and with the rate in proportion to
-the batch size. Trials are read off longer runs (`comparison`); what the advice never asks for is not counted as its
-cost.
+The sequence of trials (`sequence`) is gone through once for each seed: at one learning rate, and with the learning rate
+in proportion to the batch size. Trials are read off longer runs (`comparison`); what the advice never asks for is not
+counted as its cost.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SLOWER = 0.1
 
 
 def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
-    """The grid, and at most one more run for each larger batch, at the rate in proportion."""
+    """The grid, and at most one more run for each larger batch, at the learning rate in proportion."""
     _check(question)
     cells = tuple(grid(question, examples))
     there = {cell.key for cell in cells}
@@ -77,10 +77,10 @@ def _arm(question: StudyQuestion, batch_size: int, lr: float) -> Arm:
     return Arm(batch_size=batch_size, lr=lr, length=question.length)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The grid; then what the advice asks for beyond it."""
     question, target = laboratory.question, laboratory.target
-    laboratory.sweep(grid(question, laboratory.examples))
+    laboratory.run_all(grid(question, laboratory.examples))
     advice = advice_for(question, larger_is_better=target.mode == "max")
     for seed in question.seeds:
         for rate in WAYS.values():
@@ -115,9 +115,9 @@ def _found(study: Study, best: SummaryRow, way: str, seeds: Sequence[Compared]) 
     good = _at_most(worse, _MARGIN)
     against = (
         f"with {way}, {study.metric} of the choice is worse by {with_interval(worse, _share)} than that of the grid's "
-        f"best, batch size {count(best.batch_size)} at rate {number(best.lr)} ({_share(_MARGIN)} is allowed)"
+        f"best, batch size {count(best.batch_size)} at learning rate {number(best.lr)} ({_share(_MARGIN)} is allowed)"
     )
-    for said, holds, by, effect, rule in (
+    for statement, holds, by, effect, rule in (
         (
             "good values can be found by trial and error",
             _both(good, _at_most(cost, 1.0)),
@@ -134,7 +134,7 @@ def _found(study: Study, best: SummaryRow, way: str, seeds: Sequence[Compared]) 
         ),
     ):
         yield conclusion(
-            said,
+            statement,
             holds,
             f"{against}; {by}",
             source=f"{_SOURCE}; so if no worse by more than the margin and {rule}; seed by seed, 90 % t interval",
@@ -193,29 +193,30 @@ def _published(study: Study, runs: Sequence[StoredRun], best: SummaryRow | None,
         (what, "no number", *(with_interval(intervals.mean(read(of[way])), format) for way in ways))
         for what, of, read, format in (
             (f"{study.metric} worse than the grid's best by", found, _worse, _share),
-            (f"and than its best at rate {number(lr)} by", at_one_rate, _worse, _share),
+            (f"and than its best at learning rate {number(lr)} by", at_one_rate, _worse, _share),
             ("time of all trials over that of the grid", found, _cost, number),
             ("time to a common value over that of the grid's best", found, _slower, number),
         )
     )
     advice = advice_for(study.question, larger_is_better=study.larger_is_better)
-    said = (
+    phrase = (
         "The text gives advice without data, model or numbers. Here it is one fixed rule: it begins with "
         f"{number(advice.first_epochs)} epochs at batch size {count(advice.batch_sizes[0])}; epochs are doubled, up to "
         f"{number(advice.most_epochs)}, while that betters {study.metric} by more than {percent(advice.gain)}; then "
         f"the batch grows while the value is no worse by more than {percent(advice.margin)} and at least "
         f"{percent(advice.saving)} of the time is saved, with more epochs where they still save time. The advice says "
-        f"nothing of rates: all trials have rate {number(study.question.lrs[0])}, or one in proportion to the batch. "
-        f"The grid is {plural(cells_of(study), 'run')} of {study.question.length} for each seed."
+        f"nothing of learning rates: all trials have learning rate {number(study.question.lrs[0])}, or one in "
+        f"proportion to the batch. The grid is {plural(cells_of(study), 'run')} of {study.question.length} for each "
+        "seed."
     )
-    return Section("published", "The advice beside this task", (Table(columns, rows), Text((said,), tone="note")))
+    return Section("published", "The advice beside this task", (Table(columns, rows), Text((phrase,), tone="note")))
 
 
 def _log(study: Study, way: str, followed: Followed) -> tuple[Text, Table]:
-    """One line a trial: why it was made, and what came out; then the choice."""
+    """Log of the trials, a line each: why it was made, and what came out; then the choice."""
     advice = advice_for(study.question, larger_is_better=study.larger_is_better)
     asked = (what_next((), advice), *followed.decisions)
-    columns = ("why", "batch size", "rate", "epochs", study.metric, "trained for")
+    columns = ("why", "batch size", "learning rate", "epochs", study.metric, "trained for")
     rows = [
         _line(study, way, f"{i}. {decision.reason}", trial)
         for i, (decision, trial) in enumerate(zip(asked, followed.trials, strict=False), 1)
@@ -240,7 +241,7 @@ def _line(study: Study, way: str, why: str, trial: TrialTraining | None) -> tupl
 
 
 def _choices(study: Study, ways: Ways) -> Table:
-    heads = ("rate", "seed", "trials", "all of them took", "batch size", "epochs", study.metric, "trained for")
+    heads = ("learning rate", "seed", "trials", "all of them took", "batch size", "epochs", study.metric, "trained for")
     rows: list[tuple[str, ...]] = []
     for way, own in ways.items():
         for seed, followed in own.items():
@@ -256,12 +257,19 @@ def _choices(study: Study, ways: Ways) -> Table:
         spent = sum(row.values.get("train_time_s") or 0.0 for row in cells)
         best = best_row(study, cells)
         if best is not None:
-            told = (count(best.batch_size), number(best.epochs), number(best.values.get(f"best_{study.metric}")))
+            details = (count(best.batch_size), number(best.epochs), number(best.values.get(f"best_{study.metric}")))
             seconds = duration(best.values.get("train_time_s"))
             rows.append(
-                (f"grid, best rate {number(best.lr)}", str(seed), count(len(cells)), duration(spent), *told, seconds)
+                (
+                    f"grid, best learning rate {number(best.lr)}",
+                    str(seed),
+                    count(len(cells)),
+                    duration(spent),
+                    *details,
+                    seconds,
+                )
             )
-    return Table(tuple(Column(head, numeric=head != "rate") for head in heads), tuple(rows))
+    return Table(tuple(Column(head, numeric=head != "learning rate") for head in heads), tuple(rows))
 
 
 def _share(value: float) -> str:
@@ -287,7 +295,7 @@ STUDY = NamedStudy(
     settings={**SHEN_SETTINGS, "hidden": 256},
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

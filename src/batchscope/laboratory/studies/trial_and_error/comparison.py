@@ -1,7 +1,8 @@
 """A sequence of trials read off the runs of a grid, and its choice against the grid's best. Numbers only.
 
-A trial is a training from scratch at a constant rate, so the first E epochs of the run with that batch size, rate and
-seed are a trial of E epochs, to within a step: it is read off that run's course, and its time with it.
+A trial is a training from scratch at a constant learning rate, so the first E epochs of the run with that batch size,
+learning rate and seed are a trial of E epochs, to within a step: it is read off that run's course, and its time with
+it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _TIMES = 32
 """The most epochs are so many times the first."""
 
 Ways = Mapping[str, Mapping[int, Followed]]
-"""By how the rate was set, and by seed."""
+"""By how the learning rate was set, and by seed."""
 
 
 def advice_for(question: StudyQuestion, *, larger_is_better: bool = False) -> Advice:
@@ -62,15 +63,15 @@ def _one_rate(question: StudyQuestion, batch_size: int) -> float:
 
 
 def scaled_rate(question: StudyQuestion, batch_size: int) -> float:
-    """The first rate, in proportion to the batch size."""
+    """The first learning rate, in proportion to the batch size."""
     return float(f"{question.lrs[0] * batch_size / min(question.batch_sizes):.12g}")
 
 
 WAYS: Mapping[str, Callable[[StudyQuestion, int], float]] = {
-    "one rate": _one_rate,
-    "the rate in proportion to the batch": scaled_rate,
+    "one learning rate": _one_rate,
+    "the learning rate in proportion to the batch": scaled_rate,
 }
-"""The rate of a trial by its batch size; the advice says nothing of it."""
+"""The learning rate of a trial by its batch size; the advice says nothing of it."""
 
 
 def trial_of(run: StoredRun, asked: Next, metric: str, advice: Advice, examples: int) -> TrialTraining:
@@ -168,12 +169,12 @@ def _in_grid(study: Study, batch_size: int, lr: float) -> bool:
 
 
 def grid_rows(study: Study) -> list[StudyRow]:
-    """The runs that the question asks for, without those at a scaled rate of their own."""
+    """The runs that the question asks for, without those at a scaled learning rate of their own."""
     return [row for row in study.rows if _in_grid(study, row.batch_size, row.lr)]
 
 
 def grid_best(study: Study, lr: float | None = None) -> SummaryRow | None:
-    """The grid's arm with the best mean over the seeds that have the whole grid, of all rates or of one.
+    """The grid's arm with the best mean over the seeds that have the whole grid, of all learning rates or of one.
 
     An arm of which a run diverged is not chosen.
     """
@@ -193,5 +194,5 @@ def grid_best(study: Study, lr: float | None = None) -> SummaryRow | None:
 def best_row(study: Study, rows: Sequence[StudyRow]) -> StudyRow | None:
     """The run with the best value."""
     sign, name = -1.0 if study.larger_is_better else 1.0, f"best_{study.metric}"
-    known = [(sign * v, i) for i, row in enumerate(rows) if (v := row.values.get(name)) is not None]
-    return rows[min(known)[1]] if known else None
+    measured = [(sign * v, i) for i, row in enumerate(rows) if (v := row.values.get(name)) is not None]
+    return rows[min(measured)[1]] if measured else None

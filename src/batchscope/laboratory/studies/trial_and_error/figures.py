@@ -16,15 +16,15 @@ _COLOURS = ("var(--series-1)", "var(--series-2)")
 
 
 def trial_path(study: Study, ways: Mapping[str, Followed], grid: Sequence[StudyRow], seed: int) -> Figure:
-    """Each trial at its training time and its best value, in order; the grid's whole runs beside it."""
+    """Path of the trials, each at its training time and its best value; the grid's whole runs beside it."""
     name = f"best_{study.metric}"
-    known = [row for row in grid if row.values.get(name) is not None]
-    x = [row.values.get("train_time_s") or 0.0 for row in known]
-    y = [row.values.get(name) for row in known]
+    measured = [row for row in grid if row.values.get(name) is not None]
+    x = [row.values.get("train_time_s") or 0.0 for row in measured]
+    y = [row.values.get(name) for row in measured]
     hover = [
-        f"grid: batch size {count(row.batch_size)}, rate {number(row.lr)}<br>{safe(study.metric)} {number(value)}<br>"
-        f"{duration(spent)}"
-        for row, value, spent in zip(known, y, x, strict=True)
+        f"grid: batch size {count(row.batch_size)}, learning rate {number(row.lr)}<br>{safe(study.metric)} "
+        f"{number(value)}<br>{duration(spent)}"
+        for row, value, spent in zip(measured, y, x, strict=True)
     ]
     traces: list[Json] = [points(x, y, hover, mark="open", colour=CENSORED)]
     keys: list[Key] = []
@@ -33,16 +33,16 @@ def trial_path(study: Study, ways: Mapping[str, Followed], grid: Sequence[StudyR
     for i, ((way, followed), colour) in enumerate(zip(ways.items(), _COLOURS, strict=False)):
         made = [trial for trial in followed.trials if trial.value is not None]
         spent, reached = [trial.seconds for trial in made], [trial.value for trial in made]
-        told = [
+        details = [
             f"{safe(way)}: batch size {count(t.batch_size)}, {number(t.epochs)} epochs<br>{safe(study.metric)} "
             f"{number(t.value)}<br>{duration(t.seconds)}"
             for t in made
         ]
         marks = {
-            **points(spent, reached, told, colour=colour),
+            **points(spent, reached, details, colour=colour),
             "mode": "markers+text",
             "text": ["" if t in labelled else f"{t.batch_size} × {t.epochs:g}" for t in made],
-            "hovertext": told,
+            "hovertext": details,
             "hovertemplate": "%{hovertext}<extra></extra>",
             "textposition": "top right" if i == 0 else "bottom right",
             "textfont": {"size": 10, "color": colour},
@@ -64,16 +64,16 @@ def trial_path(study: Study, ways: Mapping[str, Followed], grid: Sequence[StudyR
 
 
 def _conclude(study: Study, ways: Mapping[str, Followed]) -> str:
-    said: list[str] = []
+    phrases: list[str] = []
     for way, followed in ways.items():
         choice = followed.choice
         if choice is None or choice.trial is None:
-            said.append(f"With {way}, {'no choice was come to' if choice is None else choice.reason}.")
+            phrases.append(f"With {way}, {'no choice was come to' if choice is None else choice.reason}.")
             continue
         chosen = choice.trial
-        said.append(
+        phrases.append(
             f"With {way}, {len(followed.trials)} trials of {duration(followed.seconds)} together come to batch size "
             f"{count(chosen.batch_size)} for {number(chosen.epochs)} epochs: {study.metric} {number(chosen.value)} in "
             f"{duration(chosen.seconds)}."
         )
-    return " ".join(said)
+    return " ".join(phrases)

@@ -49,8 +49,8 @@ class Advice:
 
     def __post_init__(self) -> None:
         if len(self.batch_sizes) < 2 or list(self.batch_sizes) != sorted(set(self.batch_sizes)):
-            said = ",".join(map(str, self.batch_sizes))
-            raise UsageError(f"--batch-sizes {said} leaves nothing to raise; give at least two, the smallest first")
+            phrase = ",".join(map(str, self.batch_sizes))
+            raise UsageError(f"--batch-sizes {phrase} leaves nothing to raise; give at least two, the smallest first")
         if not 0 < self.first_epochs <= self.most_epochs:
             raise UsageError(
                 f"{self.first_epochs:g} to {self.most_epochs:g} epochs make no sense to begin and end with"
@@ -166,7 +166,7 @@ def _sequence(advice: Advice) -> _Steps:
         if first.value is not None:
             return (yield from _larger(advice, *(yield from _longer(advice, first)), advice.batch_sizes[place + 1 :]))
         reason = f"batch size {count(size)} diverged: a larger one"
-    return Choice(trial=None, reason="every batch size diverged at this rate")
+    return Choice(trial=None, reason="every batch size diverged at this learning rate")
 
 
 def _longer(advice: Advice, chosen: TrialTraining) -> Generator[Next, TrialTraining, tuple[TrialTraining, str]]:
@@ -179,8 +179,8 @@ def _longer(advice: Advice, chosen: TrialTraining) -> Generator[Next, TrialTrain
         if gained is None:
             return chosen, f"{number(epochs)} epochs diverge: {number(chosen.epochs)} are taken"
         if gained <= advice.gain:
-            said = f"better {number(chosen.value)} by {percent(gained)} only" if gained > 0 else "better nothing"
-            return chosen, f"twice the epochs {said}: {number(chosen.epochs)} are enough"
+            phrase = f"better {number(chosen.value)} by {percent(gained)} only" if gained > 0 else "better nothing"
+            return chosen, f"twice the epochs {phrase}: {number(chosen.epochs)} are enough"
         reason = f"twice the epochs bettered {number(chosen.value)} by {percent(gained)}: twice as many again"
         chosen = trial
     return chosen, f"{number(chosen.epochs)} epochs are the most"
@@ -195,8 +195,8 @@ def _larger(advice: Advice, quality: TrialTraining, why: str, sizes: Sequence[in
             return Choice(trial=chosen, reason=f"{why}: batch size {count(chosen.batch_size)} stays")
         spent, before = duration(trial.seconds), duration(chosen.seconds)
         if trial.seconds > (1 - advice.saving) * chosen.seconds:
-            said = f"as good, but {spent} against {before} saves too little"
-            return Choice(trial=chosen, reason=f"{said}: batch size {count(chosen.batch_size)} stays")
+            phrase = f"as good, but {spent} against {before} saves too little"
+            return Choice(trial=chosen, reason=f"{phrase}: batch size {count(chosen.batch_size)} stays")
         chosen, why = trial, f"as good in {spent} instead of {before}: taken"
     return Choice(trial=chosen, reason=f"{why}; no larger batch is left")
 
@@ -224,7 +224,7 @@ def _as_good(
 
 
 def _gain(advice: Advice, before: TrialTraining, trial: TrialTraining) -> float | None:
-    """How much better a trial is than one before it, as a share; `None`: it diverged."""
+    """Gain of a trial over one before it, as a share; `None`: it diverged."""
     if trial.value is None or before.value is None:
         return None
     better = (trial.value - before.value) * (1.0 if advice.larger_is_better else -1.0)

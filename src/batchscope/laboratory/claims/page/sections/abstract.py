@@ -11,13 +11,13 @@ from .....store.records import Estimate
 from .....wording import count, joined, number, percent, plural, times, with_interval
 from ...comparisons import score_change
 from ...convergence import epochs_to_common_loss
-from ...evidence import TaskResults
 from ...plan import LONG, norm_variant
 from ...records import Claims, Verdict
+from ...results import TaskResults
 from ...targets import seconds_against_largest
 from ..disputes import contradictions
 from ..drawing import estimate, plain
-from ..text import changed
+from ..wording import changed
 
 _MOST = 6
 
@@ -53,8 +53,8 @@ def _counts(claims: Claims) -> str:
         (Verdict.DEPENDS, "depends on a condition", "depend on a condition"),
         (Verdict.UNDECIDED, "stays open", "stay open"),
     )
-    said = [f"{count(n)} {one if n == 1 else several}" for v, one, several in words if (n := counts[v])]
-    return f"Of {count(len(claims.testable))} statements on batch size that this task can test, {joined(said)}."
+    phrases = [f"{count(n)} {one if n == 1 else several}" for v, one, several in words if (n := counts[v])]
+    return f"Of {count(len(claims.testable))} statements on batch size that this task can test, {joined(phrases)}."
 
 
 def _bar(claims: Claims) -> Shares:
@@ -74,9 +74,9 @@ def _run(claims: Claims, e: TaskResults) -> str:
     cut = "" if e.study.complete else " The budget cut some of it off, and what is missing says so."
     return (
         f"Four public texts, taken apart into {count(len(claims.claims))} statements, against one task: batch sizes "
-        f"{joined([count(b) for b in plan.batch_sizes])} at {plural(len(plan.lrs), 'rate')} from "
+        f"{joined([count(b) for b in plan.batch_sizes])} at {plural(len(plan.lrs), 'learning rate')} from "
         f"{number(plan.lrs[0])} to {number(plan.lrs[-1])}, {number(plan.epochs)} epochs and "
-        f"{plural(len(plan.seeds), 'seed')} each; {runs}. “One rate” is {number(e.one_rate)}, the best of the "
+        f"{plural(len(plan.seeds), 'seed')} each; {runs}. “One learning rate” is {number(e.one_rate)}, the best of the "
         f"smallest batch.{sides}{cut}"
     )
 
@@ -100,12 +100,12 @@ def _convergence(e: TaskResults) -> Headline | None:
     best, _ = epochs_to_common_loss(e, *map(e.at_best, e.ends))
     if one.value is None:
         return None
-    tuned = f"; with each at its own best rate, {_as_many(best)}" if best.value is not None else ""
-    said = (
-        f"At one rate, batch size {count(e.ends[1])} needs {_as_many(one)} epochs as batch size {count(e.ends[0])} to "
-        f"the same training loss{tuned}."
+    tuned = f"; with each at its own best learning rate, {_as_many(best)}" if best.value is not None else ""
+    phrase = (
+        f"At one learning rate, batch size {count(e.ends[1])} needs {_as_many(one)} epochs as batch size "
+        f"{count(e.ends[0])} to the same training loss{tuned}."
     )
-    return Headline("epochs", said, _clear(one) or _clear(best))
+    return Headline("epochs", phrase, _clear(one) or _clear(best))
 
 
 def _tuning(e: TaskResults) -> Headline | None:
@@ -113,11 +113,11 @@ def _tuning(e: TaskResults) -> Headline | None:
     best = score_change(e, e.at_best(e.ends[0]), e.at_best(e.ends[1]), "best")
     if one.value is None or best.value is None:
         return None
-    said = (
+    phrase = (
         f"The {plain(e.score.metric)} of batch size {count(e.ends[1])}, against {count(e.ends[0])}, is {changed(one)} "
-        f"at one rate, and {changed(best)} when each has its best."
+        f"at one learning rate, and {changed(best)} when each has its best."
     )
-    return Headline("rate", said, _clear(one, 0.0) or _clear(best, 0.0))
+    return Headline("learning rate", phrase, _clear(one, 0.0) or _clear(best, 0.0))
 
 
 def _hardware(e: TaskResults) -> Headline | None:
@@ -126,11 +126,11 @@ def _hardware(e: TaskResults) -> Headline | None:
     if step.value is None:
         return None
     epoch = intervals.geometric_mean((r * small / large for r in e.step_ratios(small, large)), "times")
-    said = (
+    phrase = (
         f"A step on {count(large)} examples takes {_as_many(step, 'long')} as one on {count(small)}, and so an epoch "
         f"{_as_many(epoch, 'long')}."
     )
-    return Headline("speed", said, _clear(epoch))
+    return Headline("speed", phrase, _clear(epoch))
 
 
 def _soonest(e: TaskResults) -> Headline | None:
@@ -146,8 +146,8 @@ def _soonest(e: TaskResults) -> Headline | None:
         winner = f"the largest batch is the soonest; the next, {count(best)}, takes {long} as long"
     else:
         winner = f"no batch size is clearly sooner than {largest}: {count(best)} takes {long} as long"
-    said = f"To a {plain(e.loss or e.study.metric)} that all reach, each at its best rate, {winner}."
-    return Headline("time", said, _clear(effect))
+    phrase = f"To a {plain(e.loss or e.study.metric)} that all reach, each at its best learning rate, {winner}."
+    return Headline("time", phrase, _clear(effect))
 
 
 def _noise(e: TaskResults) -> Headline | None:
@@ -159,11 +159,11 @@ def _noise(e: TaskResults) -> Headline | None:
     ratio = intervals.ratio_of_independent_means(variance[small], variance[large])
     if ratio.value is None:
         return None
-    said = (
+    phrase = (
         f"From batch size {count(small)} to {count(large)} the variance of the gradient falls by a factor of "
         f"{with_interval(ratio)}; one over the batch size would be {count(large / small)}."
     )
-    return Headline("gradients", said, _clear(ratio))
+    return Headline("gradients", phrase, _clear(ratio))
 
 
 def _overfitting(e: TaskResults) -> Headline | None:
@@ -176,12 +176,12 @@ def _overfitting(e: TaskResults) -> Headline | None:
     rise = intervals.geometric_ratio(ends)
     if rise.value is None:
         return None
-    far = f"{percent(rise.value - 1)} above its least" if rise.value > 1.005 else "no more than 0.5 % above its least"
-    said = (
+    far = f"{percent(rise.value - 1) if rise.value > 1.005 else 'no more than 0.5 %'} above its minimum"
+    phrase = (
         f"After {number(e.plan.long_epochs)} epochs at batch size {count(arm.batch_size)} the {plain(name)} lies "
         f"{far} on average."
     )
-    return Headline("length", said, _clear(rise, 1.02))
+    return Headline("length", phrase, _clear(rise, 1.02))
 
 
 def _normalised(e: TaskResults) -> Headline | None:
@@ -190,11 +190,11 @@ def _normalised(e: TaskResults) -> Headline | None:
     effect, _ = epochs_to_common_loss(e, without, with_norm)
     if effect.value is None:
         return None
-    said = (
+    phrase = (
         f"With batch normalisation, batch size {count(size)} needs {_as_many(effect)} epochs to the same training "
-        "loss as without, each at its best rate."
+        "loss as without, each at its best learning rate."
     )
-    return Headline("batch norm", said, _clear(effect))
+    return Headline("batch norm", phrase, _clear(effect))
 
 
 _HEADLINES: tuple[Callable[[TaskResults], Headline | None], ...] = (

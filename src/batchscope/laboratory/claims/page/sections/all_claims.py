@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .....report.blocks import Column, Section, Table
 from .....wording import count, plural
-from ...evidence import TaskResults
 from ...records import Claims
-from ..text import effect_of
+from ...results import TaskResults
+from ..wording import effect_of
 
 
 def build(claims: Claims, e: TaskResults) -> Section:

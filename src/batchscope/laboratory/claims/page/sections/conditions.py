@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .....report.blocks import Facts, Section, Text
 from .....wording import count, duration, number, plural, sentence
-from ...evidence import TaskResults
 from ...records import Claims
+from ...results import TaskResults
 
 _DEFINITIONS = (
-    "One rate is the rate at which the smallest batch size is best, as in the published experiments: it suits small "
-    "batches. A best rate is the one with the best mean of the metric at its best epoch, among those at which no "
-    "seed diverged.",
+    "One learning rate is the learning rate at which the smallest batch size is best, as in the published experiments: "
+    "it suits small batches. A best learning rate is the one with the best mean of the metric at its best epoch, among "
+    "those at which no seed diverged.",
     "A training loss is of a fixed random part of the training data, in evaluation mode: the running mean that "
     "training prints is of weights that change meanwhile. Times are seconds of training steps; evaluations are not "
     "counted.",
@@ -25,8 +25,8 @@ def build(claims: Claims, e: TaskResults) -> Section:
     spent = sum(row.values.get("train_time_s") or 0.0 for row in study.rows)
     pairs = (
         ("batch sizes", ", ".join(count(b) for b in plan.batch_sizes)),
-        ("rates", ", ".join(number(lr) for lr in plan.lrs)),
-        ("one rate", number(e.one_rate)),
+        ("learning rates", ", ".join(number(lr) for lr in plan.lrs)),
+        ("one learning rate", number(e.one_rate)),
         ("seeds", ", ".join(str(s) for s in plan.seeds)),
         ("a run", plural(plan.epochs, "epoch") if plan.epochs == int(plan.epochs) else f"{number(plan.epochs)} epochs"),
         ("a long run", f"{number(plan.long_epochs)} epochs"),

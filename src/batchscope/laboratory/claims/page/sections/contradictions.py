@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .....report.blocks import Dispute, Section, Text
 from .....wording import count, joined, plural
-from ...evidence import TaskResults
 from ...records import Claims
+from ...results import TaskResults
 from ..disputes import contradictions
-from ..text import judged
+from ..wording import judged
 
 _INTRODUCTION = (
     "The texts do not agree with one another, and one of them not always with itself. Here the statements that exclude "
@@ -21,8 +21,8 @@ def build(claims: Claims, e: TaskResults) -> Section:
     found = contradictions(claims)
     taken = sum(one.taken is not None for one in found)
     open_ = len(found) - taken
-    said = [f"takes a side in {count(taken)} of {plural(len(found), 'contradiction')}"] if taken else []
-    said += [f"{'leaves' if taken else 'takes a side in none of'} {_left(open_, taken)}"] if open_ else []
+    phrases = [f"takes a side in {count(taken)} of {plural(len(found), 'contradiction')}"] if taken else []
+    phrases += [f"{'leaves' if taken else 'takes a side in none of'} {_left(open_, taken)}"] if open_ else []
     blocks = tuple(
         Dispute(f"contradiction-{i + 1}", one.title, tuple(judged(side) for side in one.sides), one.conclusion)
         for i, one in enumerate(found)
@@ -30,7 +30,7 @@ def build(claims: Claims, e: TaskResults) -> Section:
     return Section(
         "contradictions",
         "Where the texts contradict each other",
-        (Text((_INTRODUCTION, f"This task {joined(said)}.")), *blocks),
+        (Text((_INTRODUCTION, f"This task {joined(phrases)}.")), *blocks),
     )
 
 

@@ -12,18 +12,18 @@ from ....page.figures.against_size import against_size
 from ....page.figures.branch_curves import Branch, Up, branch_curves
 from ...comparisons import last, score_change
 from ...convergence import epochs_to_common_loss
-from ...evidence import Setting, TaskResults
 from ...records import Claims
+from ...results import Setting, TaskResults
 from ..drawing import course_at, over_seeds, plain, shade_of, two_series, with_shared_axis
-from ..text import changed, no_runs, note, theme_section, times_as
 from ..themes import THEMES
+from ..wording import changed, no_runs, note, theme_section, times_as
 
 _TEXTBOOKS = (
     "On the speed of learning the texts contradict each other: small batches are said to converge faster because "
     "they update more often, and slower because they are noisy; large ones to speed convergence up, and to slow it "
-    "down. At equally many epochs a large batch makes fewer updates, which is why the same rate for all is a hard "
-    "comparison: it is made here once so, as in the published experiments, and once with each batch size at its own "
-    "best rate."
+    "down. At equally many epochs a large batch makes fewer updates, which is why the same learning rate for all is a "
+    "hard comparison: it is made here once so, as in the published experiments, and once with each batch size at its "
+    "own best learning rate."
 )
 
 
@@ -38,13 +38,13 @@ def build(claims: Claims, e: TaskResults) -> Section:
 
 
 def _curves(e: TaskResults) -> Figure | None:
-    """One curve a batch size; the switches choose the rate, the loss, and what it is drawn against."""
+    """One curve a batch size; the switches choose the learning rate, the loss, and what it is drawn against."""
     shades = shade_of(e.plan.batch_sizes)
     losses = dict.fromkeys((e.train_loss, e.loss or e.metric.metric))
     branches: list[Branch] = []
     for size, colour in shades.items():
         one, best = course_at(e, e.at_one_rate(size)), course_at(e, e.at_best(size))
-        if (known := one or best) is None:
+        if (measured := one or best) is None:
             continue
         means = {
             f"{name} {how}": c.mean[name]
@@ -53,7 +53,7 @@ def _curves(e: TaskResults) -> Figure | None:
             for name in losses
             if name in c.mean
         }
-        branches.append(Branch(label=f"batch size {count(size)}", course=replace(known, mean=means), colour=colour))
+        branches.append(Branch(label=f"batch size {count(size)}", course=replace(measured, mean=means), colour=colour))
     if not branches:
         return None
     ups = [Up(label=f"{plain(name)}, {words}", metric=f"{name} {how}") for name in losses for how, words in _HOW]
@@ -70,7 +70,8 @@ def _curves(e: TaskResults) -> Figure | None:
     return figure
 
 
-_HOW = (("one", "at one rate"), ("best", "best rates"))
+_HOW = (("one", "one for all"), ("best", "best of each"))
+"""Of learning rates, in the words of the switch."""
 
 
 def _conclude(e: TaskResults) -> str:
@@ -78,39 +79,41 @@ def _conclude(e: TaskResults) -> str:
         f"{number(arm.lr)} at batch size {count(b)}" for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None
     ]
     return (
-        f"Mean over the seeds. One rate is {number(e.one_rate)}, the best of batch size {count(e.plan.smallest)}; the "
-        f"best rates are {', '.join(rates)}. {_ends(e)} Against steps instead of epochs, a large batch's shorter "
-        "curve shows how much each of its updates does."
+        f"Mean over the seeds. The one learning rate for all is {number(e.one_rate)}, the best of batch size "
+        f"{count(e.plan.smallest)}; the best of each are {', '.join(rates)}. {_ends(e)} Against steps instead "
+        "of epochs, a large batch's shorter curve shows how much each of its updates does."
     )
 
 
 def _ends(e: TaskResults) -> str:
-    """The training loss at the end, smallest and largest batch, at one rate and at best."""
+    """The training loss at the end, smallest and largest batch, at one learning rate and at best."""
     name = f"final_{e.train_loss}"
-    said: list[str] = []
-    for words, arm_of in (("at one rate", e.at_one_rate), ("at the best rates", e.at_best)):
+    phrases: list[str] = []
+    for words, arm_of in (("at one learning rate", e.at_one_rate), ("at the best learning rates", e.at_best)):
         small, large = (over_seeds(e, arm_of(b), name).value for b in e.ends)
         if small is not None and large is not None:
-            said.append(f"{number(small)} against {number(large)} {words}")
-    if not said:
+            phrases.append(f"{number(small)} against {number(large)} {words}")
+    if not phrases:
         return ""
-    return f"At the end the training loss of batch sizes {count(e.ends[0])} and {count(e.ends[1])} is {joined(said)}."
+    return (
+        f"At the end the training loss of batch sizes {count(e.ends[0])} and {count(e.ends[1])} is {joined(phrases)}."
+    )
 
 
 def _speed(e: TaskResults) -> str:
-    """Epochs to a common loss, largest against smallest batch, at one rate and at best."""
-    said: list[str] = []
+    """Epochs to a common loss, largest against smallest batch, at one learning rate and at best."""
+    phrases: list[str] = []
     for words, arms in (
-        ("at one rate", map(e.at_one_rate, e.ends)),
-        ("with each at its best rate", map(e.at_best, e.ends)),
+        ("at one learning rate", map(e.at_one_rate, e.ends)),
+        ("with each at its best learning rate", map(e.at_best, e.ends)),
     ):
         effect, _ = epochs_to_common_loss(e, *arms)
-        told = times_as(effect, "more", "fewer", "as many")
-        said += [f"{words} {told}"] if told else []
-    if not said:
+        detail = times_as(effect, "more", "fewer", "as many")
+        phrases += [f"{words} {detail}"] if detail else []
+    if not phrases:
         return ""
     head = f"Epochs to the same training loss at batch size {count(e.ends[1])}, over those at {count(e.ends[0])}"
-    return f"{head}: {'; '.join(said)}."
+    return f"{head}: {'; '.join(phrases)}."
 
 
 def _score(e: TaskResults) -> Figure | None:
@@ -125,11 +128,11 @@ def _score(e: TaskResults) -> Figure | None:
 
 
 def _against(e: TaskResults) -> str:
-    said: list[str] = []
-    for words, arm_of in (("at one rate", e.at_one_rate), ("with each at its best", e.at_best)):
+    phrases: list[str] = []
+    for words, arm_of in (("at one learning rate", e.at_one_rate), ("with each at its best", e.at_best)):
         small, large = map(arm_of, e.ends)
-        said.append(f"{changed(score_change(e, small, large, 'final'))} {words}")
-    return ", and ".join(said)
+        phrases.append(f"{changed(score_change(e, small, large, 'final'))} {words}")
+    return ", and ".join(phrases)
 
 
 def _gap(e: TaskResults) -> Figure | None:
@@ -139,15 +142,15 @@ def _gap(e: TaskResults) -> Figure | None:
 
     series = two_series(e, gap)
     ends = [(series[i].values.get(e.ends[0]), series[i].values.get(e.ends[1])) for i in (0, 1)]
-    told = [
+    details = [
         f"{words} from {number(a.value)} at batch size {count(e.ends[0])} to {number(b.value)} at {count(e.ends[1])}"
-        for words, (a, b) in zip(("at one rate it goes", "at the best rates"), ends, strict=True)
+        for words, (a, b) in zip(("at one learning rate it goes", "at the best learning rates"), ends, strict=True)
         if a is not None and b is not None
     ]
-    if not told:
+    if not details:
         return None
     what = f"training minus {plain(e.score.metric)}" if e.gap else f"{plain(e.loss or '')} minus training loss"
     caption = (
-        f"{sentence('; '.join(told))} A small gap with a bad training loss is underfitting, no good generalisation."
+        f"{sentence('; '.join(details))} A small gap with a bad training loss is underfitting, no good generalisation."
     )
     return against_size("gap", what, series, caption=caption, scale="spread", height=300)

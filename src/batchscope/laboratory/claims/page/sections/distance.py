@@ -12,13 +12,13 @@ from .....store.not_applicable import not_applicable
 from .....store.records import Estimate
 from .....wording import count, joined, number, times, with_interval
 from ....page.figures.against_size import Series, against_size
-from ...evidence import Setting, TaskResults
 from ...geometry import distance, sharpness_of
 from ...plan import FIXED
 from ...records import Claims
+from ...results import Setting, TaskResults
 from ..drawing import BEST_COLOUR, ONE_COLOUR, by_size, extent, named
-from ..text import no_runs, note, theme_section
 from ..themes import THEMES
+from ..wording import no_runs, note, theme_section
 
 _TEXTBOOKS = (
     "Small batches are said to explore more, and to end in flat minima that lie farther from where training began, "
@@ -49,19 +49,27 @@ def _distances(e: TaskResults) -> Figure | None:
     steps = by_size(sizes, lambda b: _far(e, e.at_one_rate(b, FIXED)))
     best = by_size(sizes, lambda b: intervals.mean([]) if (arm := e.at_best(b)) is None else _far(e, arm))
     series = (
-        Series(label="equally many epochs, one rate", colour=ONE_COLOUR, values=epochs),
-        Series(label="equally many updates, one rate", colour="var(--series-2)", values=steps, mark="open", dash="dot"),
-        Series(label="equally many epochs, best rates", colour=BEST_COLOUR, values=best, mark="open", dash="dash"),
+        Series(label="equally many epochs, one learning rate", colour=ONE_COLOUR, values=epochs),
+        Series(
+            label="equally many updates, one learning rate",
+            colour="var(--series-2)",
+            values=steps,
+            mark="open",
+            dash="dot",
+        ),
+        Series(
+            label="equally many epochs, best learning rates", colour=BEST_COLOUR, values=best, mark="open", dash="dash"
+        ),
     )
     shown = [one for one in series if one.values]
     if not shown:
         return None
-    told = [
+    details = [
         f"from {number(one.values[min(one.values)].value)} to {number(one.values[max(one.values)].value)} ({one.label})"
         for one in shown
     ]
     caption = (
-        f"From batch size {count(sizes[0])} to {count(sizes[-1])} the distance goes {joined(told)}. What differs at "
+        f"From batch size {count(sizes[0])} to {count(sizes[-1])} the distance goes {joined(details)}. What differs at "
         "equal epochs and not at equal updates is the number of updates, not the batch."
     )
     return against_size("distances", "distance from the initial weights", shown, caption=caption, scale="from zero")
@@ -73,8 +81,8 @@ def _farther(e: TaskResults) -> str:
     if ratio.value is None:
         return ""
     return (
-        f"At one rate and equally many epochs, batch size {count(e.ends[0])} ends {with_interval(ratio, times)} as "
-        f"far from its initial weights as {count(e.ends[1])}."
+        f"At one learning rate and equally many epochs, batch size {count(e.ends[0])} ends "
+        f"{with_interval(ratio, times)} as far from its initial weights as {count(e.ends[1])}."
     )
 
 
@@ -97,7 +105,10 @@ _SHOWN: tuple[tuple[str, str, Callable[[Mapping[str, Any]], float | None]], ...]
 
 
 def _settings(e: TaskResults) -> Sequence[tuple[str, PointMark, str, Callable[[int], Setting | None]]]:
-    return (("at one rate", "disc", ONE_COLOUR, e.at_one_rate), ("at its best rate", "open", BEST_COLOUR, e.at_best))
+    return (
+        ("at one learning rate", "disc", ONE_COLOUR, e.at_one_rate),
+        ("at its best learning rate", "open", BEST_COLOUR, e.at_best),
+    )
 
 
 def _by_seed(e: TaskResults, arm: Setting | None, of: Callable[[Mapping[str, Any]], float | None]) -> dict[int, float]:
@@ -112,7 +123,7 @@ def _sharpness(e: TaskResults, name: str, title: str, of: Callable[[Mapping[str,
     shown: list[float] = []
     for i, (words, mark, colour, arm_of) in enumerate(_settings(e)):
         by_size = {b: _by_seed(e, arm_of(b), of) for b in e.ends}
-        # the smallest batch's one rate is its best: its points move apart a little, so that both are seen
+        # the smallest batch's one learning rate is its best: its points move apart a little, so that both are seen
         x = [b * 1.12 ** (2 * i - 1) for b, values in by_size.items() for _ in values]
         y = [v for values in by_size.values() for v in values.values()]
         hover = [
@@ -131,14 +142,14 @@ def _sharpness(e: TaskResults, name: str, title: str, of: Callable[[Mapping[str,
 
 
 def _steeper(e: TaskResults, of: Callable[[Mapping[str, Any]], float | None]) -> str:
-    told: list[str] = []
+    details: list[str] = []
     for words, _, _, arm_of in _settings(e):
         ratio = _ratio(e, arm_of, of)
         if ratio.value is not None:
-            told.append(f"{with_interval(ratio, times)} {words}")
-    if not told:
+            details.append(f"{with_interval(ratio, times)} {words}")
+    if not details:
         return "One point a seed."
-    return f"At batch size {count(e.ends[1])} over that at {count(e.ends[0])}: {', '.join(told)}. One point a seed."
+    return f"At batch size {count(e.ends[1])} over that at {count(e.ends[0])}: {', '.join(details)}. One point a seed."
 
 
 def _ratio(

@@ -12,12 +12,12 @@ from .....store.records import Estimate
 from .....wording import count, joined, number, percent
 from ....page.figures.against_size import Series, against_size
 from ....page.figures.branch_curves import shades
-from ...evidence import TaskResults
 from ...plan import competition_note
 from ...records import Claims
+from ...results import TaskResults
 from ..drawing import estimate
-from ..text import missing, theme_section
 from ..themes import THEMES
+from ..wording import missing, theme_section
 
 _TEXTBOOKS = (
     "A mini-batch's gradient is a noisy picture of the gradient of all data, and averaging makes it less so: drawn "
@@ -68,7 +68,7 @@ def _variance(records: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _falls(records: object) -> str:
-    """How the variance goes from the smallest batch size to the largest."""
+    """The fall of the variance from the smallest batch size to the largest, in words."""
     if not isinstance(records, list):
         return ""
     found = _read(records, "variance")
@@ -84,9 +84,9 @@ def _falls(records: object) -> str:
 
 def _cosine(records: Sequence[Mapping[str, Any]]) -> Figure:
     found = {size: e for size, e in _read(records, "cosine").items() if e.value is not None}
-    told = joined([f"{number(found[b].value)} at {count(b)}" for b in (min(found), max(found))])
+    detail = joined([f"{number(found[b].value)} at {count(b)}" for b in (min(found), max(found))])
     caption = (
-        f"The cosine of the angle to the gradient of all data is {told}: 1 is the same direction, and 0 is a right "
+        f"The cosine of the angle to the gradient of all data is {detail}: 1 is the same direction, and 0 is a right "
         "angle. It says how far one step can be trusted."
     )
     series = Series(label="cosine", colour=LINE, values=found)
@@ -98,10 +98,10 @@ def _cosine(records: Sequence[Mapping[str, Any]]) -> Figure:
 def _competition(e: TaskResults) -> Figure | None:
     """Histograms of the cosine between the gradients of two examples, and of two batches."""
     names = {"two examples": "competition", **{f"two batches of {count(b)}": competition_note(b) for b in e.ends}}
-    known = {label: found for label, name in names.items() if isinstance(found := e.noted(name), list)}
+    measured = {label: found for label, name in names.items() if isinstance(found := e.read_note(name), list)}
     cosines = {
         label: values
-        for label, found in known.items()
+        for label, found in measured.items()
         if (values := [r["at_once"]["cosine"] for r in found if r["at_once"]["cosine"] is not None])
     }
     if not cosines:
@@ -127,8 +127,8 @@ def _competition(e: TaskResults) -> Figure | None:
         keys.append(Key("band", colour, label, f"competition-{i}"))
     across = {**value_axis([1.0], title="cosine between the two gradients"), "range": [-1, 1], **_SIGNED}
     frame = {**layout(across, value_axis(tallest, percent), height=300), "barmode": "overlay", "bargap": 0.05}
-    told = joined([f"{number(fmean(values))} for {label}" for label, values in cosines.items()])
-    caption = f"The mean cosine is {told}: the larger the batch, the more two of them agree, as far as this rises."
+    detail = joined([f"{number(fmean(values))} for {label}" for label, values in cosines.items()])
+    caption = f"The mean cosine is {detail}: the larger the batch, the more two of them agree, as far as this rises."
     return Figure("competition", "share of pairs", tuple(traces), frame, caption, tuple(keys))
 
 
@@ -196,9 +196,9 @@ def _entries(sums: Mapping[str, Any]) -> Figure:
 def _tail(sums: Mapping[str, Any], sizes: Sequence[int]) -> str:
     """How many entries are large at each size of the steps."""
     beyond = {size: sum(sums["beyond"][str(size)]) for size in sizes}
-    told = joined([f"{count(n)} at steps of {count(size)}" for size, n in beyond.items()])
-    what = f"entries of the last layer's gradient beyond ±{number(sums['mark'])} are {told}"
-    said = f"Summed over the same {count(sums['norms']['samples'])} examples and taken as one step, {what}"
+    detail = joined([f"{count(n)} at steps of {count(size)}" for size, n in beyond.items()])
+    what = f"entries of the last layer's gradient beyond ±{number(sums['mark'])} are {detail}"
+    phrase = f"Summed over the same {count(sums['norms']['samples'])} examples and taken as one step, {what}"
     if beyond[sizes[-1]] > beyond[sizes[0]]:
-        return f"{said}: the tail of the large step is heavy, the many small ones average theirs away."
-    return f"{said}."
+        return f"{phrase}: the tail of the large step is heavy, the many small ones average theirs away."
+    return f"{phrase}."

@@ -15,13 +15,13 @@ from ....courses import Course
 from ....page.figures.against_size import Series, against_size
 from ....page.figures.branch_curves import Branch, Up, branch_curves
 from ....summary import Evaluation
-from ...evidence import Setting, TaskResults
 from ...lengths import patience_of, stopped
 from ...plan import FIXED, LONG
 from ...records import Claims
+from ...results import Setting, TaskResults
 from ..drawing import by_size, course_at, over_seeds, plain, shade_of
-from ..text import no_runs, theme_section
 from ..themes import THEMES
+from ..wording import no_runs, theme_section
 
 _TEXTBOOKS = (
     "Too few epochs are said to underfit and too many to overfit, so that training should stop where the validation "
@@ -54,7 +54,7 @@ def _loss(e: TaskResults) -> str:
 
 
 def _long(e: TaskResults) -> Figure | None:
-    """Validation and training loss of both batch sizes, with the least and the stop of each, mean over the seeds."""
+    """Validation and training loss of both batch sizes, with the minimum and the stop of each, mean over the seeds."""
     found = [(arm, course) for arm in _arms(e) if (course := course_at(e, arm)) is not None]
     if not found:
         return None
@@ -78,24 +78,27 @@ def _long(e: TaskResults) -> Figure | None:
         logarithmic=True,
     )
     marks = [mark for arm, course in found for mark in _marks(e, arm, course, shades[arm.batch_size])]
-    keys = (Key("disc", "var(--text)", "least validation loss"), Key("arrow", "var(--text)", "early stopping ends"))
-    title = f"loss of runs of {number(e.plan.long_epochs)} epochs at rate {number(e.one_rate)}, mean over the seeds"
+    keys = (Key("disc", "var(--text)", "minimum validation loss"), Key("arrow", "var(--text)", "early stopping ends"))
+    title = (
+        f"loss of runs of {number(e.plan.long_epochs)} epochs at learning rate {number(e.one_rate)}, mean over the "
+        "seeds"
+    )
     return replace(figure, title=title, data=(*figure.data, *marks), keys=(*figure.keys, *keys))
 
 
 def _moments(e: TaskResults, arm: Setting) -> tuple[float, float]:
-    """Mean epoch of the least validation loss, and of the end by early stopping."""
+    """Mean epoch of the minimum validation loss, and of the end by early stopping."""
     courses = _courses(e, arm)
-    least = fmean(min(course, key=lambda x: x.metrics[_loss(e)]).epoch for course in courses)
+    best = fmean(min(course, key=lambda x: x.metrics[_loss(e)]).epoch for course in courses)
     ends = fmean(stopped(course, e.metric.metric, e.metric.sign, patience_of(e))[0].epoch for course in courses)
-    return least, ends
+    return best, ends
 
 
 def _marks(e: TaskResults, arm: Setting, course: Course, colour: str) -> list[Json]:
-    least, ends = _moments(e, arm)
+    best, ends = _moments(e, arm)
     name = f"batch size {count(arm.batch_size)}"
     drawn: list[Json] = []
-    for epoch, mark, words in ((least, "disc", "least validation loss"), (ends, "arrow", "early stopping ends")):
+    for epoch, mark, words in ((best, "disc", "minimum validation loss"), (ends, "arrow", "early stopping ends")):
         i = min(range(len(course.epochs)), key=lambda i: abs(course.epochs[i] - epoch))
         hover = [f"{name}<br>{words} at epoch {number(epoch)}"]
         drawn.append(
@@ -107,9 +110,9 @@ def _marks(e: TaskResults, arm: Setting, course: Course, colour: str) -> list[Js
 
 
 def _stops(e: TaskResults, arm: Setting) -> str:
-    least, ends = _moments(e, arm)
+    best, ends = _moments(e, arm)
     return (
-        f"batch size {count(arm.batch_size)} has its least {plain(_loss(e))} at epoch {number(least)}, early stopping "
+        f"batch size {count(arm.batch_size)} has its minimum {plain(_loss(e))} at epoch {number(best)}, early stopping "
         f"with a patience of {number(patience_of(e))} epochs ends it at {number(ends)}, and at the end the loss lies "
         f"{_above(_rise(e, arm))}"
     )
@@ -122,7 +125,7 @@ def _above(rise: Estimate) -> str:
 
 
 def _rise(e: TaskResults, arm: Setting) -> Estimate:
-    """The loss at the end over the least."""
+    """The loss at the end over the minimum."""
     name = _loss(e)
     pairs = [(course[-1].metrics[name], min(x.metrics[name] for x in course)) for course in _courses(e, arm)]
     return intervals.geometric_ratio(pairs)
@@ -130,16 +133,18 @@ def _rise(e: TaskResults, arm: Setting) -> Estimate:
 
 def _spared(e: TaskResults) -> str:
     """How much of the long runs early stopping would have made."""
-    told: list[str] = []
+    details: list[str] = []
     for arm in _arms(e):
         if _courses(e, arm):
             _, ends = _moments(e, arm)
             share = ends / e.plan.long_epochs
             made = "all of them" if share > 0.995 else f"{percent(share)} of them"
-            told.append(f"{made} at batch size {count(arm.batch_size)}")
-    if not told:
+            details.append(f"{made} at batch size {count(arm.batch_size)}")
+    if not details:
         return ""
-    return f"Of the {number(e.plan.long_epochs)} epochs of a long run, early stopping would have made {joined(told)}."
+    return (
+        f"Of the {number(e.plan.long_epochs)} epochs of a long run, early stopping would have made {joined(details)}."
+    )
 
 
 def _fixed(e: TaskResults) -> Figure | None:
@@ -151,11 +156,12 @@ def _fixed(e: TaskResults) -> Figure | None:
         return None
     updates = next(row.steps for row in e.rows(e.at_one_rate(min(steps), FIXED)))
     ends = [(found[min(found)].value, found[max(found)].value) for found in (epochs, steps)]
-    told = [f"from {number(a)} to {number(b)}" for a, b in ends]
+    details = [f"from {number(a)} to {number(b)}" for a, b in ends]
     caption = (
-        f"From batch size {count(sizes[0])} to {count(sizes[-1])}, at rate {number(e.one_rate)}, the training loss at "
-        f"the end goes {told[0]} at {number(e.plan.epochs)} epochs each, and {told[1]} at {count(updates)} updates "
-        "each: what a large batch lacks at equal epochs are updates, as far as the second curve does not rise."
+        f"From batch size {count(sizes[0])} to {count(sizes[-1])}, at learning rate {number(e.one_rate)}, the training "
+        f"loss at the end goes {details[0]} at {number(e.plan.epochs)} epochs each, and {details[1]} at "
+        f"{count(updates)} updates each: what a large batch lacks at equal epochs are updates, as far as the second "
+        "curve does not rise."
     )
     series = (
         Series(label=f"{number(e.plan.epochs)} epochs each", colour="var(--series-0)", values=epochs),

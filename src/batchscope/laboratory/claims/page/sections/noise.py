@@ -13,18 +13,18 @@ from ....page.figures.against_size import Series, against_size
 from ....page.figures.branch_curves import Branch, Up, branch_curves
 from ....records import StudyRow
 from ....summary import evaluation_at
-from ...evidence import Setting, TaskResults
 from ...plan import FEW
 from ...records import Claims
+from ...results import Setting, TaskResults
 from ..drawing import by_size, course_at, plain, shade_of
-from ..text import changed, no_runs, note, theme_section
 from ..themes import THEMES
+from ..wording import changed, no_runs, note, theme_section
 
 _TEXTBOOKS = (
     "Small batches are said to generalise better because their noise works as a regulariser. Where everything but "
     "the noise is made equal, that should be left: little data, so that the model overfits; every batch size at its "
-    "best rate; and the gap between training and validation compared where all have the same training loss, so that "
-    "a shorter training is no explanation."
+    "best learning rate; and the gap between training and validation compared where all have the same training loss, "
+    "so that a shorter training is no explanation."
 )
 
 
@@ -62,13 +62,13 @@ def _gaps(e: TaskResults, arms: dict[int, Setting]) -> tuple[float, dict[int, Es
 
 
 def _gap(e: TaskResults) -> Figure | None:
-    known = _gaps(e, _arms(e))
-    if known is None:
+    measured = _gaps(e, _arms(e))
+    if measured is None:
         return None
-    level, found = known
-    told = joined([f"{with_interval(g)} at batch size {count(b)}" for b, g in found.items()])
+    level, found = measured
+    detail = joined([f"{with_interval(g)} at batch size {count(b)}" for b, g in found.items()])
     caption = (
-        f"Where the training loss is {number(level)}, the gap is {told}. Were noise a regulariser, it would rise to "
+        f"Where the training loss is {number(level)}, the gap is {detail}. Were noise a regulariser, it would rise to "
         "the right."
     )
     title = f"training minus {plain(e.score.metric)}" if e.gap else f"{plain(e.loss or '')} minus training loss"
@@ -87,14 +87,14 @@ def _curves(e: TaskResults) -> Figure | None:
         return None
     branches = [
         Branch(
-            label=f"batch size {count(arm.batch_size)} at rate {number(arm.lr)}",
+            label=f"batch size {count(arm.batch_size)} at learning rate {number(arm.lr)}",
             course=course,
             colour=shades[arm.batch_size],
         )
         for arm, course in found
     ]
     metric = next(iter(names))
-    told = joined([f"{_end(course.mean[metric])} at batch size {count(arm.batch_size)}" for arm, course in found])
+    detail = joined([f"{_end(course.mean[metric])} at batch size {count(arm.batch_size)}" for arm, course in found])
     examples = count(e.plan.few(e.study.examples))
     return branch_curves(
         "few-curves",
@@ -102,22 +102,22 @@ def _curves(e: TaskResults) -> Figure | None:
         across=("epoch", "step"),
         up=[Up(label=plain(name), metric=name) for name in names],
         examples=e.plan.few(e.study.examples),
-        caption=f"Runs on {examples} examples. The {plain(metric)} ends at {told}.",
+        caption=f"Runs on {examples} examples. The {plain(metric)} ends at {detail}.",
         height=320,
     )
 
 
 def _end(values: Sequence[float]) -> str:
-    return f"{number(values[-1])} (least {number(min(values))})"
+    return f"{number(values[-1])} (minimum {number(min(values))})"
 
 
 def _difference(e: TaskResults) -> str:
     """The gap of the largest over the smallest batch that fits."""
     arms = _arms(e)
-    known = _gaps(e, arms)
-    if known is None:
+    measured = _gaps(e, arms)
+    if measured is None:
         return ""
-    level, _ = known
+    level, _ = measured
     small, large = min(arms), max(arms)
 
     def gap(row: StudyRow) -> float | None:

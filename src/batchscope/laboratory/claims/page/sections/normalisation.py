@@ -12,17 +12,17 @@ from .....store.records import Estimate
 from .....wording import count, joined, number, with_interval
 from ....page.figures.branch_curves import Branch, Dash, Up, branch_curves
 from ...convergence import epochs_to_common_loss
-from ...evidence import TaskResults
 from ...plan import NORM, NormPlace, norm_variant, robustness_note
 from ...records import Claims
+from ...results import TaskResults
 from ..drawing import course_at, extent, over_seeds, plain
-from ..text import no_runs, note, theme_section, times_as
 from ..themes import THEMES
+from ..wording import no_runs, note, theme_section, times_as
 
 _TEXTBOOKS = (
-    "Batch normalisation subtracts the batch's mean from the activations and divides by its deviation. It is said to "
-    "speed convergence up, to improve generalisation, to make training less sensitive to the order of the data and "
-    "models more robust to disturbed inputs, and to soften the effect of the batch size."
+    "Batch normalisation subtracts the batch's mean from the activations and divides by its standard deviation. It is "
+    "said to speed convergence up, to improve generalisation, to make training less sensitive to the order of the data "
+    "and models more robust to disturbed inputs, and to soften the effect of the batch size."
 )
 
 
@@ -46,7 +46,7 @@ _DISTURBANCES = ("noise", "shift", "outliers")
 
 def build(claims: Claims, e: TaskResults) -> Section:
     """Curves with and without, and what disturbances cost."""
-    reason = not_applicable(e.noted(NORM))
+    reason = not_applicable(e.read_note(NORM))
     if reason is not None:
         drawn: list[Block] = [note(f"No figure of batch normalisation: {reason}.")]
         return theme_section(claims, THEMES[7], _TEXTBOOKS, [], drawn)
@@ -59,7 +59,7 @@ def build(claims: Claims, e: TaskResults) -> Section:
 
 
 def _curves(e: TaskResults) -> Figure | None:
-    """Each configuration at its best rate: colour says how it is normalised, the line which batch size."""
+    """Each configuration at its best learning rate: colour says how it is normalised, the line which batch size."""
     if not e.arms(_KINDS[1].variant):
         return None
     names = dict.fromkeys((e.train_loss, e.loss or e.metric.metric))
@@ -69,7 +69,7 @@ def _curves(e: TaskResults) -> Figure | None:
             arm = e.at_best(size, kind.variant or e.without)
             course = course_at(e, arm)
             if course is not None and arm is not None:
-                label = f"{kind.words}, batch size {count(size)} at rate {number(arm.lr)}"
+                label = f"{kind.words}, batch size {count(size)} at learning rate {number(arm.lr)}"
                 branches.append(Branch(label=label, course=course, colour=kind.colour, dash=dash))
     if not branches:
         return None
@@ -85,26 +85,26 @@ def _curves(e: TaskResults) -> Figure | None:
 
 def _ends(e: TaskResults) -> str:
     """The training loss at the end of each."""
-    said: list[str] = []
+    phrases: list[str] = []
     for size in dict.fromkeys(e.plan.norm_sizes):
-        known = [
+        measured = [
             (k.words, over_seeds(e, e.at_best(size, k.variant or e.without), f"final_{e.train_loss}").value)
             for k in _KINDS
         ]
-        told = joined([f"{number(value)} {words}" for words, value in known if value is not None])
-        said += [f"at batch size {count(size)} {told}"] if told else []
-    return f"Each at its best rate, mean over the seeds. The training loss ends at: {'; '.join(said)}."
+        detail = joined([f"{number(value)} {words}" for words, value in measured if value is not None])
+        phrases += [f"at batch size {count(size)} {detail}"] if detail else []
+    return f"Each at its best learning rate, mean over the seeds. The training loss ends at: {'; '.join(phrases)}."
 
 
 def _sooner(e: TaskResults) -> str:
-    told: list[str] = []
+    details: list[str] = []
     for size in dict.fromkeys(e.plan.norm_sizes):
         effect, _ = epochs_to_common_loss(e, e.at_best(size, e.without), e.at_best(size, _KINDS[1].variant))
         words = times_as(effect, "more", "fewer", "as many")
-        told += [f"at batch size {count(size)} {words}"] if words else []
+        details += [f"at batch size {count(size)} {words}"] if words else []
     return (
-        f"Epochs to the same training loss, with it over without, each at its best rate: {'; '.join(told)}."
-        if told
+        f"Epochs to the same training loss, with it over without, each at its best learning rate: {'; '.join(details)}."
+        if details
         else ""
     )
 
@@ -116,12 +116,12 @@ def _costs(e: TaskResults, kind: Normalised) -> dict[str, list[float]]:
     """What the strongest disturbance of each sort costs in the score, one number a seed."""
     found: dict[str, list[float]] = {}
     for seed in e.plan.seeds:
-        noted = e.noted(robustness_note(kind.where, seed))
-        if noted is None or not_applicable(noted["found"]) is not None:
+        stored = e.read_note(robustness_note(kind.where, seed))
+        if stored is None or not_applicable(stored["found"]) is not None:
             continue
-        plain_value = noted["found"][0]["metrics"][e.score.metric]
+        plain_value = stored["found"][0]["metrics"][e.score.metric]
         for sort in _DISTURBANCES:
-            strongest = [r["metrics"][e.score.metric] for r in noted["found"] if r["kind"] == sort]
+            strongest = [r["metrics"][e.score.metric] for r in stored["found"] if r["kind"] == sort]
             if strongest:
                 found.setdefault(sort, []).append(e.score.sign * (plain_value - strongest[-1]))
     return found
@@ -130,7 +130,7 @@ def _costs(e: TaskResults, kind: Normalised) -> dict[str, list[float]]:
 def _disturbed(e: TaskResults) -> Figure | None:
     traces: list[Json] = []
     keys: list[Key] = []
-    told: list[str] = []
+    details: list[str] = []
     ends: list[float | None] = [0.0]
     for i, kind in enumerate(_KINDS[:2]):
         costs = {sort: intervals.mean(values) for sort, values in _costs(e, kind).items()}
@@ -140,13 +140,14 @@ def _disturbed(e: TaskResults) -> Figure | None:
         traces.append({**_bars(costs, words, kind.colour), "legendgroup": f"disturbed-{i}"})
         keys.append(Key("disc", kind.colour, f"{words} batch normalisation" if not i else "with it", f"disturbed-{i}"))
         ends += [v for cost in costs.values() for v in (cost.value, cost.low, cost.high)]
-        told.append(f"{words} {joined([f'{number(cost.value)} by {sort}' for sort, cost in costs.items()])}")
-    if not told:
+        details.append(f"{words} {joined([f'{number(cost.value)} by {sort}' for sort, cost in costs.items()])}")
+    if not details:
         return None
     frame = {**layout(category_axis(), extent(ends), height=300), "scattermode": "group", "scattergap": 0.7}
     caption = (
         f"What the strongest disturbance of each sort costs in {plain(e.score.metric)}, at batch size "
-        f"{count(e.plan.middle)} and the best rate: {'; '.join(told)}. Bars are 90 % intervals over the seeds."
+        f"{count(e.plan.middle)} and the best learning rate: {'; '.join(details)}. Bars are 90 % t intervals over the "
+        "seeds."
     )
     return Figure("disturbed", f"loss of {plain(e.score.metric)}", tuple(traces), frame, caption, tuple(keys))
 
@@ -161,6 +162,6 @@ def _bars(costs: dict[str, Estimate], words: str, colour: str) -> Json:
 
 
 def _why_not(e: TaskResults) -> str:
-    noted = (e.noted(robustness_note(_KINDS[0].where, seed)) for seed in e.plan.seeds)
-    found = next((n["found"] for n in noted if n is not None), None)
+    stored = (e.read_note(robustness_note(_KINDS[0].where, seed)) for seed in e.plan.seeds)
+    found = next((n["found"] for n in stored if n is not None), None)
     return not_applicable(found) or "they were not measured before the budget was used up"

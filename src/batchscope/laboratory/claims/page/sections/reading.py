@@ -5,8 +5,8 @@ from __future__ import annotations
 from .....report.blocks import Judged, Section, Text, Verdicts
 from .....wording import count, number, percent, plural, sentence
 from ...comparisons import LOSS, TIME
-from ...evidence import TaskResults
 from ...records import Claims, Verdict
+from ...results import TaskResults
 
 
 def build(claims: Claims, e: TaskResults) -> Section:
@@ -19,13 +19,13 @@ def build(claims: Claims, e: TaskResults) -> Section:
 def _rule(e: TaskResults) -> tuple[str, ...]:
     small, large = e.ends
     return (
-        "Each statement was turned into a number and a bound before anything was run. The number's 90 % interval "
-        f"over {plural(len(e.plan.seeds), 'seed')} decides: not held where the whole interval lies short of the "
-        "smallest effect that would count, otherwise held where it lies wholly beyond the bound, and undecided in "
+        "Each statement was turned into a number and a bound before anything was run. The number's 90 % confidence "
+        f"interval over {plural(len(e.plan.seeds), 'seed')} decides: not held where the whole interval lies short of "
+        "the smallest effect that would count, otherwise held where it lies wholly beyond the bound, and undecided in "
         f"all other cases. Fixed beforehand, too, is what counts: {percent(LOSS)} of a loss, half a point of a "
         f"hundred of an accuracy, {percent(TIME)} of a time or a number of steps.",
-        f"“Small” and “large” are the ends of the grid, batch sizes {count(small)} and {count(large)}. “One rate” is "
-        f"{number(e.one_rate)}, the best for batch size {count(small)}, for all of them.",
+        f"“Small” and “large” are the ends of the grid, batch sizes {count(small)} and {count(large)}. “One learning "
+        f"rate” is {number(e.one_rate)}, the best for batch size {count(small)}, for all of them.",
     )
 
 

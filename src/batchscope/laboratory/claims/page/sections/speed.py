@@ -10,10 +10,10 @@ from .....report.charts import LINE, batch_axis, layout, line, memory_axis, poin
 from .....store.records import Estimate
 from .....wording import bytes_, count, duration, number, with_interval
 from ....page.figures.against_size import Series, against_size
-from ...evidence import TaskResults
 from ...records import Claims
-from ..text import missing, note, theme_section
+from ...results import TaskResults
 from ..themes import THEMES
+from ..wording import missing, note, theme_section
 
 _TEXTBOOKS = (
     "The examples of a batch are computed side by side, so that a larger batch should use the hardware better: fewer "
@@ -44,11 +44,11 @@ def _around_median(values: list[float]) -> Estimate:
     spread = intervals.geometric_mean(values, "s")
     middle = median(values)
     low, high = spread.low, spread.high
-    known = low is not None and high is not None and low <= middle <= high
+    bounded = low is not None and high is not None and low <= middle <= high
     return Estimate(
         value=middle,
-        low=low if known else None,
-        high=high if known else None,
+        low=low if bounded else None,
+        high=high if bounded else None,
         n=len(values),
         unit="s",
         method="median of the rounds, the interval of their geometric mean",
@@ -76,10 +76,10 @@ def _throughput(e: TaskResults) -> Figure:
         for size, values in _times(e).items()
     }
     most = max(found, key=lambda size: found[size].value or 0.0)
-    least = min(found)
+    fastest = min(found)
     caption = (
         f"Most examples a second, {number(found[most].value)}, come at batch size {count(most)}, against "
-        f"{number(found[least].value)} at batch size {count(least)}."
+        f"{number(found[fastest].value)} at batch size {count(fastest)}."
     )
     series = Series(label="examples a second", colour=LINE, values=found)
     return against_size("examples-a-second", "examples a second", [series], caption=caption, scale="log", height=300)

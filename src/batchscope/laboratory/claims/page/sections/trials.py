@@ -8,18 +8,18 @@ from .....report.blocks import Block, Column, Section, Table, Text
 from .....wording import count, duration, joined, number, sentence
 from ....studies.trial_and_error.figures import trial_path
 from ....studies.trial_and_error.sequence import Choice, Followed
-from ...evidence import Setting, TaskResults
 from ...records import Claims
+from ...results import Setting, TaskResults
 from ...tuning import followed
 from ..drawing import named, over_seeds, plain
-from ..text import no_runs, theme_section
 from ..themes import THEMES
+from ..wording import no_runs, theme_section
 
 _TEXTBOOKS = (
     "Begin with few epochs and a small batch, and raise both step by step until time and quality balance: trial and "
-    "error, say the texts, finds good values. Here the advice is one fixed rule, at one rate and followed with each "
-    "seed: the epochs are doubled as long as that betters the result, then the batch is enlarged as long as it is as "
-    "good in less time."
+    "error, say the texts, finds good values. Here the advice is one fixed rule, at one learning rate and followed "
+    "with each seed: the epochs are doubled as long as that betters the result, then the batch is enlarged as long as "
+    "it is as good in less time."
 )
 
 
@@ -68,7 +68,7 @@ def _chosen(e: TaskResults) -> str:
     best = _best(e)
     if not found or best is None:
         return ""
-    told = joined(
+    detail = joined(
         [
             f"batch size {count(b)} for {number(epochs)} epochs ({len(seeds)} of {len(e.plan.seeds)} seeds)"
             for (b, epochs), seeds in found.items()
@@ -76,7 +76,7 @@ def _chosen(e: TaskResults) -> str:
     )
     value = over_seeds(e, best, f"best_{e.study.metric}")
     return (
-        f"The trials choose {told}; the best of the whole grid is {named(best)}, with a {plain(e.study.metric)} of "
+        f"The trials choose {detail}; the best of the whole grid is {named(best)}, with a {plain(e.study.metric)} of "
         f"{number(value.value)}."
     )
 

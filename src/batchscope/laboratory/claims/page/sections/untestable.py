@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .....report.blocks import Section, Text, Verdicts
 from .....wording import plural
-from ...evidence import TaskResults
 from ...records import Claims
-from ..text import judged
+from ...results import TaskResults
 from ..themes import UNTESTABLE, claims_of
+from ..wording import judged
 
 _INTRODUCTION = (
     "Some of what the texts say is advice, a judgement of worth, a reference, or about something that one task on "
@@ -16,7 +16,7 @@ _INTRODUCTION = (
 
 
 def build(claims: Claims, e: TaskResults) -> Section:
-    """All of them, folded."""
+    """All statements that cannot be tested, folded."""
     del e
     own = claims_of(claims, UNTESTABLE)
     listed = Verdicts(judged(own, compared=False), plural(len(own), "statement"))

@@ -8,11 +8,13 @@ from functools import cache
 from typing import Any
 
 from batchscope.laboratory.claims.decide import decide
-from batchscope.laboratory.claims.evidence import TaskResults
 from batchscope.laboratory.claims.plan import FEW, FIXED, LONG, ClaimsPlan, trial_variant
 from batchscope.laboratory.claims.records import Claims
+from batchscope.laboratory.claims.results import TaskResults
 from batchscope.laboratory.records import EXAMPLES_OF_RUN, Length, Study, StudyQuestion
 from batchscope.laboratory.summary import row_of, summarise
+from batchscope.report.blocks import Figure, Json, Section
+from batchscope.report.blocks import Row as Figures
 from batchscope.store.records import Environment, Row, Target
 from batchscope.store.runs import StoredRun
 from batchscope.testing import evaluation, stored_run
@@ -23,7 +25,7 @@ METRIC = Target(metric="val_loss", value=-1.0, mode="min")
 
 
 def loss_at(batch_size: int, lr: float, epoch: float) -> float:
-    """The best rate is 0.01 for the small batch and 0.1 for the others; large batches fall more slowly at one rate."""
+    """The best learning rate is 0.01 for the small batch, else 0.1; at one, large batches fall more slowly."""
     off = 0.2 if (batch_size == 10) == (lr == 0.1) else 0.0
     return 0.05 + off + 2.0 * math.exp(-epoch * (1.0 if not off else 10 / (batch_size + 10)))
 
@@ -190,3 +192,12 @@ def nothing() -> tuple[Claims, TaskResults]:
     """The budget was used up before anything was made."""
     study = study_of((), {})
     return decide(study, (), PLAN), TaskResults(study=study, runs={}, plan=PLAN)
+
+
+def figures_of(section: Section) -> dict[str, Figure]:
+    several = [block.figures if isinstance(block, Figures) else (block,) for block in section.blocks]
+    return {figure.name: figure for group in several for figure in group if isinstance(figure, Figure)}
+
+
+def points_of(trace: Json) -> dict[float, float]:
+    return dict(zip(trace["x"], trace["y"], strict=True))

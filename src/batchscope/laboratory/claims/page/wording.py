@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from ....report.blocks import Block, Judged, Section, Statement, Text, Verdicts
 from ....store.records import Estimate
 from ....wording import joined, number, plural, sentence, times, with_interval
-from ..evidence import TaskResults
 from ..records import Claim, Claims, Verdict
+from ..results import TaskResults
 from ..statements import Kind, statements
 from .themes import Theme, claims_of
 
@@ -44,8 +44,8 @@ def effect_of(claim: Claim) -> str:
 
 
 def _reasons(claim: Claim) -> tuple[str, ...]:
-    """A sentence for each comparison; for a claim that was stored without them, its reason as one."""
-    return tuple(sentence(c.sentence) for c in claim.comparisons) or (sentence(claim.reason),)
+    """A sentence for each comparison, equal ones once; for a claim that was stored without them, its reason as one."""
+    return tuple(dict.fromkeys(sentence(c.sentence) for c in claim.comparisons)) or (sentence(claim.reason),)
 
 
 def judged(claims: Iterable[Claim], *, compared: bool = True) -> tuple[Judged, ...]:
@@ -53,7 +53,7 @@ def judged(claims: Iterable[Claim], *, compared: bool = True) -> tuple[Judged, .
 
     Args:
         claims: any.
-        compared: whether a number decides them; otherwise the reason alone is told, as one sentence.
+        compared: whether a number decides them; otherwise the reason alone is shown, as one sentence.
     """
     groups: dict[tuple[object, ...], list[Claim]] = {}
     for claim in sorted(claims, key=lambda c: _ORDER.index(c.verdict)):
@@ -81,8 +81,8 @@ def counted(claims: Sequence[Claim]) -> str:
         every = "Both" if len(testable) == 2 else f"All {len(testable)}"
         return f"{every} statements here that can be tested {_WORDS[kinds.pop()][1]} on this task."
     counts = {verdict: sum(c.verdict is verdict for c in testable) for verdict in _WORDS}
-    said = joined([f"{n} {_WORDS[v][0 if n == 1 else 1]}" for v, n in counts.items() if n])
-    return f"On this task, of {plural(len(testable), 'statement')} that can be tested, {said}."
+    phrase = joined([f"{n} {_WORDS[v][0 if n == 1 else 1]}" for v, n in counts.items() if n])
+    return f"On this task, of {plural(len(testable), 'statement')} that can be tested, {phrase}."
 
 
 def _not_so(claims: Sequence[Claim]) -> str:
@@ -124,8 +124,8 @@ def _checked(definitions: Sequence[Claim]) -> str:
     agree, differ = (sum(c.agrees is wanted for c in definitions) for wanted in (True, False))
     if not agree + differ:
         return ""
-    told = "checked in real runs" if agree == len(definitions) else f"{agree} of them checked in real runs"
-    return f"{told}, {differ} not as the text has it" if differ else told
+    detail = "checked in real runs" if agree == len(definitions) else f"{agree} of them checked in real runs"
+    return f"{detail}, {differ} not as the text has it" if differ else detail
 
 
 def _folded(claims: Sequence[Claim], noun: str, rest: str) -> list[Block]:
@@ -167,8 +167,8 @@ def changed(change: Estimate, *, larger_is_better: bool = True) -> str:
         low, high = (None if v is None else -v for v in (change.high, change.low))
         size = Estimate(value=-change.value, low=low, high=high, n=change.n, unit=change.unit, method=change.method)
     if change.low is None or change.high is None or change.low <= 0 <= change.high:
-        told = f"{number(change.value)}, {number(change.low)} to {number(change.high)}"
-        return f"no different within the intervals ({told})"
+        detail = f"{number(change.value)}, {number(change.low)} to {number(change.high)}"
+        return f"no different within the intervals ({detail})"
     better = (change.value > 0) == larger_is_better
     return f"{'better' if better else 'worse'} by {with_interval(size)}"
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from batchscope.laboratory.claims.evidence import TaskResults
 from batchscope.laboratory.claims.plan import FEW, FIXED, LONG, ClaimsPlan
+from batchscope.laboratory.claims.results import TaskResults
 from batchscope.laboratory.records import EXAMPLES_OF_RUN, Length, Study, StudyQuestion
 from batchscope.laboratory.summary import row_of, summarise
 from batchscope.store.records import Environment, Row, RunStatus, Target
@@ -20,7 +20,7 @@ TARGET = Target(metric="val_loss", value=-1e300, mode="min")
 
 Metrics = Mapping[str, float]
 CourseOf = Callable[[int, float, int, float], Metrics]
-"""Metrics at an epoch: of batch size, rate, seed and epoch."""
+"""Metrics at an epoch: of batch size, learning rate, seed and epoch."""
 
 
 def run(

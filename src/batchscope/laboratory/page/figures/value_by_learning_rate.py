@@ -1,4 +1,4 @@
-"""Values of arms against their rate, a line for each series, with a switch for which value."""
+"""Values of arms against their learning rate, a line for each series, with a switch for which value."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ....wording import number
 from .branch_curves import outcome_axis
 from .whole_axis import whole_axis
 
-__all__ = ["RateSeries", "ValueChoice", "value_by_rate"]
+__all__ = ["LearningRateSeries", "ValueChoice", "value_by_learning_rate"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RateSeries:
-    """Arms that differ in their rate alone."""
+class LearningRateSeries:
+    """Arms that differ in their learning rate alone."""
 
     label: str
     colour: str
@@ -27,22 +27,22 @@ class RateSeries:
 
 @dataclass(frozen=True, kw_only=True)
 class ValueChoice:
-    """What the vertical axis can show: for each series, a value at each of its rates."""
+    """What the vertical axis can show: for each series, a value at each of its learning rates."""
 
     label: str
     values: tuple[tuple[Estimate, ...], ...]
     rising: bool = False
-    """Drawn from the least to the greatest value, not logarithmic."""
+    """Drawn from the minimum to the maximum, not logarithmic."""
 
 
-def value_by_rate(
-    name: str, title: str, series: Sequence[RateSeries], choices: Sequence[ValueChoice], caption: str
+def value_by_learning_rate(
+    name: str, title: str, series: Sequence[LearningRateSeries], choices: Sequence[ValueChoice], caption: str
 ) -> Figure:
     """The figure: means over the seeds, without intervals, which a table beside it has."""
     traces: list[Json] = []
     for i, (one, found) in enumerate(zip(series, choices[0].values, strict=True)):
         group, values = f"{name}-{i}", [e.value for e in found]
-        texts = [f"{safe(one.label)}, rate {number(lr)}" for lr in one.lrs]
+        texts = [f"{safe(one.label)}, learning rate {number(lr)}" for lr in one.lrs]
         marks = points(one.lrs, values, texts, mark=one.mark, colour=one.colour)
         marks["hovertemplate"] = "%{text}<br>%{y:.4g}<extra></extra>"
         traces += [

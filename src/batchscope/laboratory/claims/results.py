@@ -43,7 +43,7 @@ class Quality(NamedTuple):
 
 
 def chosen_rate(summary: Iterable[SummaryRow], variant: str, batch_size: int) -> float | None:
-    """The best rate of a batch size; `None` where it has none at which no seed diverged."""
+    """The best learning rate of a batch size; `None` where it has none at which no seed diverged."""
     found = (s.lr for s in summary if s.best_lr and (s.variant, s.batch_size) == (variant, batch_size))
     return next(found, None)
 
@@ -74,15 +74,15 @@ class TaskResults:
 
     @cached_property
     def one_rate(self) -> float:
-        """The rate at which the smallest batch size is best; texts that speak of one rate mean such a one."""
+        """The best learning rate of the smallest batch size: what texts mean that speak of one learning rate."""
         return chosen_rate(self.study.summary, "", self.plan.smallest) or self.plan.lrs[0]
 
     def at_one_rate(self, batch_size: int, variant: str = "") -> Setting:
-        """A batch size at that rate."""
+        """A batch size at that learning rate."""
         return Setting(batch_size, self.one_rate, variant)
 
     def at_best(self, batch_size: int, variant: str = "") -> Setting | None:
-        """A batch size at its own best rate."""
+        """A batch size at its own best learning rate."""
         lr = chosen_rate(self.study.summary, variant, batch_size)
         return None if lr is None else Setting(batch_size, lr, variant)
 
@@ -94,16 +94,16 @@ class TaskResults:
     @cached_property
     def without(self) -> str:
         """The variant that has no batch normalisation: the task as it came, unless its model has some."""
-        return norm_variant("none") if self.noted("has-norm") else ""
+        return norm_variant("none") if self.read_note("has-norm") else ""
 
     @property
     def ends_at_one_rate(self) -> tuple[Setting, Setting]:
-        """Both at the same rate."""
+        """The smallest and the largest batch, both at the one learning rate."""
         return self.at_one_rate(self.plan.smallest), self.at_one_rate(self.plan.largest)
 
     @property
     def ends_at_best(self) -> tuple[Setting | None, Setting | None]:
-        """Each at its own best rate."""
+        """The smallest and the largest batch, each at its own best learning rate."""
         return self.at_best(self.plan.smallest), self.at_best(self.plan.largest)
 
     # --- rows -----------------------------------------------------------------------------------------------------
@@ -116,23 +116,23 @@ class TaskResults:
         return found
 
     def rows(self, arm: Setting | None) -> list[StudyRow]:
-        """Its runs by seed; none where there is no such arm."""
+        """Rows of an arm by seed; none where there is no such arm."""
         return [] if arm is None else self._rows.get(arm, [])
 
     def kept(self, arm: Setting | None) -> list[StudyRow]:
-        """Its runs that did not diverge."""
+        """Rows of an arm that did not diverge."""
         return [row for row in self.rows(arm) if row.status != RunStatus.DIVERGED.value]
 
     def arms(self, variant: str) -> list[Setting]:
-        """All of a variant, by batch size and rate."""
+        """All arms of a variant, by batch size and learning rate."""
         return sorted(arm for arm in self._rows if arm.variant == variant)
 
     def trials(self) -> list[Setting]:
-        """All arms of the trials, by batch size and rate."""
+        """All arms of the trials, by batch size and learning rate."""
         return sorted(arm for arm in self._rows if is_trial(arm.variant))
 
     def ids(self, *arms: Setting | None) -> tuple[str, ...]:
-        """Of the runs of some arms."""
+        """Ids of the runs of some arms."""
         return tuple(row.run for arm in arms for row in self.rows(arm))
 
     def values(self, arm: Setting | None, name: str) -> dict[int, float]:
@@ -151,22 +151,24 @@ class TaskResults:
         if row.status == RunStatus.DIVERGED.value:
             return True
         course = self.course(row)
-        known = [v for e in course if math.isfinite(v := e.metrics.get(self.train_loss, math.nan))]
-        first, last = (known[0], course[-1].metrics.get(self.train_loss, math.nan)) if known else (math.nan, math.nan)
+        available = [v for e in course if math.isfinite(v := e.metrics.get(self.train_loss, math.nan))]
+        first, last = (
+            (available[0], course[-1].metrics.get(self.train_loss, math.nan)) if available else (math.nan, math.nan)
+        )
         return not last < first
 
     # --- metrics --------------------------------------------------------------------------------------------------
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
-        """All that runs were evaluated by, the training part's among them."""
+        """Names of all metrics of the runs, the training part's among them."""
         run = next(iter(self.runs.values()), None)
         course = evaluations(run, self.study.examples) if run else []
         return tuple(course[0].metrics) if course else ()
 
     @property
     def metric(self) -> Quality:
-        """What choices are made by."""
+        """The metric that choices are made by."""
         return Quality(self.study.metric, 1 if self.study.larger_is_better else -1)
 
     @cached_property
@@ -177,14 +179,14 @@ class TaskResults:
     @cached_property
     def loss(self) -> str | None:
         """The validation loss, or another loss that is not the test part's."""
-        known = [m for m in self.metrics if "loss" in m and not m.startswith(("test_", "train_"))]
-        return next((m for m in known if m.startswith("val")), known[0] if known else None)
+        available = [m for m in self.metrics if "loss" in m and not m.startswith(("test_", "train_"))]
+        return next((m for m in available if m.startswith("val")), available[0] if available else None)
 
     @cached_property
     def score(self) -> Quality:
         """A validation metric that is better when larger; where there is none, what choices are made by."""
-        known = (m for m in self.metrics if not m.startswith(("test_", "train_")) and larger_is_better(m))
-        name = next(known, None)
+        available = (m for m in self.metrics if not m.startswith(("test_", "train_")) and larger_is_better(m))
+        name = next(available, None)
         return Quality(name, 1) if name else self.metric
 
     @cached_property
@@ -193,8 +195,8 @@ class TaskResults:
         name = self.metric.metric.replace("val_", "test_", 1)
         if name in self.metrics and name.startswith("test_"):
             return Quality(name, self.metric.sign)
-        known = [m for m in self.metrics if m.startswith("test_")]
-        return next((Quality(m, 1 if larger_is_better(m) else -1) for m in known), None)
+        available = [m for m in self.metrics if m.startswith("test_")]
+        return next((Quality(m, 1 if larger_is_better(m) else -1) for m in available), None)
 
     @property
     def gap(self) -> str | None:
@@ -203,7 +205,7 @@ class TaskResults:
         return train if train in self.metrics and self.score.metric.startswith("val_") else None
 
     def gap_at(self, e: Evaluation) -> float | None:
-        """How much better a run is on its training data, by the score, or by the loss where there is no other."""
+        """Gap of a run: how much better it is on its training data, by the score, else by the loss."""
         if self.gap is not None:
             return self.score.sign * (e.metrics[self.gap] - e.metrics[self.score.metric])
         if self.loss is None or self.train_loss == _RUNNING:
@@ -234,7 +236,7 @@ class TaskResults:
     def passages(
         self, arm: Setting | None, level: float, of: Callable[[Evaluation], float], metric: str | None = None
     ) -> dict[int, float]:
-        """Where each seed's run comes to a level of the training loss, or of another metric that falls."""
+        """First passage of each seed's run to a level of the training loss, or of another metric that falls."""
         name = metric or self.train_loss
         found: dict[int, float | None] = {}
         for row in self.rows(arm):
@@ -256,25 +258,25 @@ class TaskResults:
         return margin * max(best) if best and math.isfinite(max(best)) and max(best) > 0 else None
 
     def per_seed(self, arms: Sequence[Setting | None], name: str) -> dict[int, list[float]]:
-        """For each seed that all arms have, their values in order."""
-        known = [self.values(arm, name) for arm in arms]
-        seeds = [seed for seed in (known[0] if known else {}) if all(seed in values for values in known)]
-        return {seed: [values[seed] for values in known] for seed in seeds}
+        """Values of several arms in order, for each seed that all have."""
+        available = [self.values(arm, name) for arm in arms]
+        seeds = [seed for seed in (available[0] if available else {}) if all(seed in values for values in available)]
+        return {seed: [values[seed] for values in available] for seed in seeds}
 
     # --- measurements ---------------------------------------------------------------------------------------------
 
-    def noted(self, name: str) -> Any:
-        """What was noted of a measurement, which may be why there is none; `None`: nothing."""
+    def read_note(self, name: str) -> Any:
+        """The record of a measurement, which may be why there is none; `None`: it was not made."""
         return self.study.measurements.get(name)
 
     def measured(self, name: str) -> Any:
         """A measurement; `None`: it was not made, or does not apply to the task."""
-        found = self.noted(name)
+        found = self.read_note(name)
         return None if not_applicable(found) is not None else found
 
     def why_not(self, name: str) -> str | None:
         """Why there is nothing to decide by: not measured in time, or not applicable."""
-        found = self.noted(name)
+        found = self.read_note(name)
         return "it was not measured before the budget was used up" if found is None else not_applicable(found)
 
     def step_ratios(self, size: int, other: int) -> list[float]:

@@ -7,10 +7,10 @@ from typing import Any
 
 from .....report.blocks import Block, Column, Section, Table
 from .....wording import count, number
-from ...evidence import TaskResults
 from ...records import Claims
-from ..text import missing, theme_section
+from ...results import TaskResults
 from ..themes import THEMES
+from ..wording import missing, theme_section
 
 _TEXTBOOKS = (
     "The batch size is the number of examples behind one update; an epoch is one pass through the training set; and "
@@ -34,14 +34,14 @@ def _table(counters: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _row(run: Mapping[str, Any]) -> tuple[str, ...]:
-    least, most = run["smallest_pass"], run["largest_pass"]
+    smallest, largest = run["smallest_pass"], run["largest_pass"]
     parts = f", in {count(run['accumulate'])} passes" if run["accumulate"] > 1 else ""
     return (
         f"batch size {count(run['batch_size'])}{parts}",
         count(run["examples_in_set"]),
         count(run["updates"]),
         count(run["passes"]),
-        count(most) if least == most else f"{count(least)} to {count(most)}",
+        count(largest) if smallest == largest else f"{count(smallest)} to {count(largest)}",
         count(run["largest_batch"]),
         number(run["examples_in_set"] / run["batch_size"]),
     )

@@ -1,4 +1,4 @@
-"""Every batch size at every rate: a heat map of the best value, and the value against the rate."""
+"""Every batch size at every learning rate: a heat map of the best value, and the value against the learning rate."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 def build(study: Study, runs: Sequence[StoredRun]) -> Section:
     """A heat map for each variant, and one figure of the values with their intervals."""
     if not lines_of(study):
-        return Section("rates", "Batch size and rate", (Text(("No arm has a value.",)),))
+        return Section("rates", "Batch size and learning rate", (Text(("No arm has a value.",)),))
     variants = list(dict.fromkeys(s.variant for s in study.summary))
     maps = [_map(study, variant, i) for i, variant in enumerate(variants)]
     against = [_against_rate(study)] if len({s.lr for s in study.summary}) > 1 else []
-    return Section("rates", "Batch size and rate", (*maps, *against))
+    return Section("rates", "Batch size and learning rate", (*maps, *against))
 
 
 def _map(study: Study, variant: str, index: int) -> Figure:
@@ -64,7 +64,9 @@ def _map(study: Study, variant: str, index: int) -> Figure:
         )
         traces.append({**crosses, "x": [x for x, *_ in lost], "y": [y for _, y, _ in lost]})
     if best:
-        rings = points([0.0] * len(best), [0.0] * len(best), ["best rate"] * len(best), mark="open", colour="#ffffff")
+        rings = points(
+            [0.0] * len(best), [0.0] * len(best), ["best learning rate"] * len(best), mark="open", colour="#ffffff"
+        )
         marker = {**rings["marker"], "size": 46, "symbol": "square-open", "line": {"color": "#ffffff", "width": 2}}
         traces.append(
             {
@@ -76,7 +78,7 @@ def _map(study: Study, variant: str, index: int) -> Figure:
                 "hovertemplate": None,
             }
         )
-    keys = [Key("open", "var(--text)", "best rate of its batch size (framed)")]
+    keys = [Key("open", "var(--text)", "best learning rate of its batch size (framed)")]
     keys += [Key("cross", CURRENT, "a seed diverged")] if lost else []
     frame = layout(category_axis("learning rate"), category_axis("batch size"), height=max(240, 90 + 56 * len(sizes)))
     title = f"best {study.metric}, mean over the seeds{f': {variant}' if variant else ''}"
@@ -90,7 +92,7 @@ def _value(study: Study, cell: SummaryRow | None) -> float | None:
 def _hover(study: Study, cell: SummaryRow | None) -> str:
     if cell is None:
         return "not run"
-    head = f"batch size {count(cell.batch_size)}, rate {number(cell.lr)}"
+    head = f"batch size {count(cell.batch_size)}, learning rate {number(cell.lr)}"
     if cell.diverged:
         return f"{head}<br>{cell.diverged} of {cell.runs} runs diverged"
     value = with_interval(cell.estimates[f"best_{study.metric}"])
@@ -101,10 +103,11 @@ def _hover(study: Study, cell: SummaryRow | None) -> str:
 def _conclude(study: Study, variant: str) -> str:
     arms = sorted((s for s in study.summary if s.best_lr and s.variant == variant), key=lambda s: s.batch_size)
     if not arms:
-        return "At every rate a run diverged."
-    said = joined([f"{number(a.lr)} at batch size {count(a.batch_size)}" for a in arms])
+        return "At every learning rate a run diverged."
+    phrase = joined([f"{number(a.lr)} at batch size {count(a.batch_size)}" for a in arms])
     return (
-        f"The best rate is {said}. A value is the mean over the seeds of {study.metric} at the best epoch of each run."
+        f"The best learning rate is {phrase}. A value is the mean over the seeds of {study.metric} at the best epoch "
+        "of each run."
     )
 
 
@@ -127,7 +130,9 @@ def _against_rate(study: Study) -> Figure:
     frame = layout(
         log_axis([s.lr for s in study.summary], title="learning rate (log scale)"), metric_axis(drawn), height=400
     )
-    caption = "Bars are 90 % intervals of the mean over the seeds. Rates at which a seed diverged are left out."
+    caption = (
+        "Bars are 90 % t intervals of the mean over the seeds. Learning rates at which a seed diverged are left out."
+    )
     return Figure("against-rate", f"best {study.metric}", tuple(traces), frame, caption, keys)
 
 

@@ -1,4 +1,4 @@
-"""A rate of its own for each batch size: the whole grid, and what tuning leaves of the difference."""
+"""A learning rate of its own for each batch size: the whole grid, and what tuning leaves of the difference."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from .....wording import count, joined, number, with_interval
 from ....page.figures.against_size import against_size
 from ....records import SummaryRow
 from ...comparisons import score_change
-from ...evidence import TaskResults
 from ...records import Claims
+from ...results import TaskResults
 from ..drawing import over_seeds, plain, two_series
-from ..text import changed, no_runs, theme_section
 from ..themes import THEMES
+from ..wording import changed, no_runs, theme_section
 
 _TEXTBOOKS = (
     "A larger batch is said to bear, and to need, a larger learning rate; adjusted, the difference between batch "
-    "sizes is said to shrink to almost nothing. A grid of rates for every batch size shows both: where the best rate "
-    "lies, and what of the difference is left at it."
+    "sizes is said to shrink to almost nothing. A grid of learning rates for every batch size shows both: where the "
+    "best learning rate lies, and what of the difference is left at it."
 )
 
 
 def build(claims: Claims, e: TaskResults) -> Section:
-    """The grid, and the best value with one rate against one of its own."""
+    """The grid, and the best value with one learning rate against one of its own."""
     field, left = _map(e), _left(e)
     drawn: list[Block] = [figure for figure in (field, left) if figure is not None]
-    return theme_section(claims, THEMES[4], _TEXTBOOKS, [_tuned(e)], drawn or [no_runs("batch sizes and rates")])
+    return theme_section(
+        claims, THEMES[4], _TEXTBOOKS, [_tuned(e)], drawn or [no_runs("batch sizes and learning rates")]
+    )
 
 
 def _map(e: TaskResults) -> Figure | None:
@@ -52,7 +54,7 @@ def _map(e: TaskResults) -> Figure | None:
     lost = [(x, y) for x, y, cell in placed if cell.diverged]
     best = [(rates.index(cell.lr), sizes.index(cell.batch_size)) for _, _, cell in placed if cell.best_lr]
     traces = [field, *_crosses(lost)]
-    keys = [Key("open", "var(--text)", "best rate of its batch size (framed)")]
+    keys = [Key("open", "var(--text)", "best learning rate of its batch size (framed)")]
     keys += [Key("cross", CURRENT, "a seed diverged")] if lost else []
     frame = layout(
         category_axis("learning rate"),
@@ -65,7 +67,7 @@ def _map(e: TaskResults) -> Figure | None:
 
 
 def _crosses(places: list[tuple[str, str]]) -> list[Json]:
-    """On the cells in which a seed diverged."""
+    """Crosses on the cells in which a seed diverged."""
     if not places:
         return []
     drawn = points([0.0] * len(places), [0.0] * len(places), [], mark="cross", colour=CURRENT)
@@ -86,7 +88,7 @@ def _value(e: TaskResults, cell: SummaryRow | None) -> float | None:
 def _hover(e: TaskResults, cell: SummaryRow | None) -> str:
     if cell is None:
         return "not run"
-    head = f"batch size {count(cell.batch_size)}, rate {number(cell.lr)}"
+    head = f"batch size {count(cell.batch_size)}, learning rate {number(cell.lr)}"
     if cell.diverged:
         return f"{head}<br>{cell.diverged} of {cell.runs} runs diverged"
     value = with_interval(cell.estimates[f"best_{e.study.metric}"])
@@ -96,18 +98,18 @@ def _hover(e: TaskResults, cell: SummaryRow | None) -> str:
 def _conclude(e: TaskResults) -> str:
     arms = [arm for b in e.plan.batch_sizes if (arm := e.at_best(b)) is not None]
     if not arms:
-        return "At every rate a run diverged."
-    told = joined([f"{number(arm.lr)} at batch size {count(arm.batch_size)}" for arm in arms])
-    said = [f"The best rate is {told}."]
+        return "At every learning rate a run diverged."
+    detail = joined([f"{number(arm.lr)} at batch size {count(arm.batch_size)}" for arm in arms])
+    phrases = [f"The best learning rate is {detail}."]
     growth, many = arms[-1].lr / arms[0].lr, arms[-1].batch_size / arms[0].batch_size
     if many > 1:
-        said.append(
-            f"That is {number(growth)} times the rate for {number(many)} times the batch; in proportion it would be "
-            f"{number(many)} times, by the square root {number(many**0.5)}."
+        phrases.append(
+            f"That is {number(growth)} times the learning rate for {number(many)} times the batch; in proportion it "
+            f"would be {number(many)} times, by the square root {number(many**0.5)}."
         )
     edge = [count(arm.batch_size) for arm in arms if arm.lr in (e.plan.lrs[0], e.plan.lrs[-1])]
-    said += [f"At batch size {joined(edge)} it lies at the edge of the grid and is a bound only."] if edge else []
-    return " ".join(said)
+    phrases += [f"At batch size {joined(edge)} it lies at the edge of the grid and is a bound only."] if edge else []
+    return " ".join(phrases)
 
 
 def _left(e: TaskResults) -> Figure | None:
@@ -122,19 +124,22 @@ def _left(e: TaskResults) -> Figure | None:
     if None in spans:
         return None
     caption = (
-        f"Over the batch sizes the best {plain(metric)} ranges over {number(spans[0])} at one rate, and over "
-        f"{number(spans[1])} with each at its best. The smallest batch has its best rate in both."
+        f"Over the batch sizes the best {plain(metric)} ranges over {number(spans[0])} at one learning rate, and over "
+        f"{number(spans[1])} with each at its best. The smallest batch has its best learning rate in both."
     )
     return against_size("tuned", f"best {plain(metric)}", series, caption=caption, scale="spread")
 
 
 def _tuned(e: TaskResults) -> str:
-    """The score of the largest against the smallest batch, at one rate and tuned."""
+    """The score of the largest against the smallest batch, at one learning rate and tuned."""
     found: list[tuple[str, Estimate]] = []
-    for words, when, arm_of in (("at one rate", "final", e.at_one_rate), ("with each at its best", "best", e.at_best)):
+    for words, when, arm_of in (
+        ("at one learning rate", "final", e.at_one_rate),
+        ("with each at its best", "best", e.at_best),
+    ):
         small, large = map(arm_of, e.ends)
         found.append((words, score_change(e, small, large, when)))
     if any(change.value is None for _, change in found):
         return ""
-    told = ", and ".join(f"{changed(change)} {words}" for words, change in found)
-    return f"The {plain(e.score.metric)} of batch size {count(e.ends[1])}, against {count(e.ends[0])}, is {told}."
+    detail = ", and ".join(f"{changed(change)} {words}" for words, change in found)
+    return f"The {plain(e.score.metric)} of batch size {count(e.ends[1])}, against {count(e.ends[0])}, is {detail}."
