@@ -104,7 +104,7 @@ def find(
             prediction = sweep.predict(loaded, question, device=device, **how, progress=progress)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
-        out = options.folder(loaded.name, sweep.asked_of(loaded, question, device, how["profile"]))
+        out = options.folder(loaded.name, sweep.question_of(loaded, question, device, how["profile"]))
         plan = sweep.find(loaded, question, out=out, device=device, **how, progress=progress, keep_model=keep_model)
     kept = [f"The trained model: {keep_model}"] if keep_model and plan.recipe else []
     answer(options.json, encode(plan), [*plan_view(plan, out), *kept])
@@ -135,7 +135,7 @@ def bench(
         from ..training import measurements
 
         limits = measurements.BenchLimits(max_batch_size=max_batch_size, memory_limit=memory_limit, seed=options.seed)
-        out = options.folder(loaded.name, measurements.asked_of("bench", loaded, device, limits))
+        out = options.folder(loaded.name, measurements.question_of("bench", loaded, device, limits))
         measured = measurements.keep_bench(loaded, limits, out=out, device=device, budget_s=budget_s, progress=progress)
     if save is not None:
         save_profile(measured.profile, save)
@@ -178,7 +178,7 @@ def noise(
         from ..training import measurements
 
         run = measurements.NoiseRun(lr=lr, batch_size=batch_size, steps=steps, seed=options.seed)
-        out = options.folder(loaded.name, measurements.asked_of("noise", loaded, device, run))
+        out = options.folder(loaded.name, measurements.question_of("noise", loaded, device, run))
         found = measurements.keep_noise(loaded, run, out=out, device=device, budget_s=budget_s, progress=progress)
     answer(options.json, encode(found), [*noise_view(found), f"Kept in {out / 'noise.json'}."])
     return 0
@@ -211,7 +211,7 @@ def fit(
         options: Of every command that leaves results.
     """
     from ..hardware.profile import load_profile
-    from ..search.table.fit import TARGET, asked_of
+    from ..search.table.fit import TARGET, question_of
     from ..search.table.fit import fit as fitted
     from ..store.codec import encode
     from ..store.records import Target
@@ -227,7 +227,7 @@ def fit(
         "current": recipe if recipe is None or "lr" in (current or "") else recipe.batch_size,
         "profile": load_profile(hardware) if hardware else None,
     }
-    out = options.folder(table.stem, asked_of(table, how)) if table.is_file() else options.out
+    out = options.folder(table.stem, question_of(table, how)) if table.is_file() else options.out
     plan = fitted(table, **how, out=out)
     assert out is not None
     answer(options.json, encode(plan), plan_view(plan, out))
@@ -290,9 +290,11 @@ def report(folder: Path, /) -> int:
     from ..laboratory.files import rebuilt_study
     from ..report import build
     from ..store.files import read_record, write_text
+    from ..store.question import check_schema
     from ..store.records import Plan
     from ..store.runs import read_runs
 
+    check_schema(folder)
     page = folder / "report.html"
     if (folder / "study.json").exists():
         write_text(page, rebuilt_study(folder))

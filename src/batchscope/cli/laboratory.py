@@ -91,7 +91,7 @@ def study(
             prediction = studying.predict(loaded, question, **how, budget_s=budget_s, progress=progress)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
-        out = options.folder(loaded.name, studying.asked_of(loaded, question, **how))
+        out = options.folder(loaded.name, studying.question_of(loaded, question, **how))
         found = studying.study(loaded, question, out=out, **how, budget_s=budget_s, progress=progress)
     answer(options.json, found.answer(), study_view(found, out))
     return 0 if found.complete else 3
@@ -146,7 +146,7 @@ def claims(
             prediction = claiming.predict(loaded, question, device=device, progress=progress)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
-        out = options.folder(loaded.name, claiming.asked_of(loaded, question, device))
+        out = options.folder(loaded.name, claiming.question_of(loaded, question, device))
         found = claiming.claims(loaded, question, out=out, device=device, progress=progress)
     answer(options.json, found.answer(), claims_view(found, out))
     return 0 if found.decided else 3

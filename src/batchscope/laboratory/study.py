@@ -11,9 +11,8 @@ from ..hardware.device import Device, pick
 from ..hardware.environment import environment_of
 from ..hardware.random_state import preserved_random_state
 from ..report.page import draw
-from ..store.codec import encode
 from ..store.files import write_text
-from ..store.records import SCHEMA
+from ..store.question import asked_of
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.protocol import Task
@@ -27,7 +26,7 @@ from .prepare import StudyPrepared, prediction_of, prepare_study
 from .records import NamedStudy, Study, StudyQuestion
 from .summary import row_of, summarise
 
-__all__ = ["SWEEP", "account", "asked_of", "predict", "study", "workload_of"]
+__all__ = ["SWEEP", "account", "predict", "question_of", "study", "workload_of"]
 
 SWEEP = NamedStudy(
     name="sweep",
@@ -70,7 +69,7 @@ def study(
     """
     loaded, device, told = as_loaded(task), device or pick(), progress or Silent()
     started = time.monotonic()
-    with preserved_random_state(question.seeds[0]), Store(out, asked_of(loaded, question, device, named)) as store:
+    with preserved_random_state(question.seeds[0]), Store(out, question_of(loaded, question, device, named)) as store:
         workload = workload_of(loaded, device)
         prepared = prepare_study(workload, question, named, told, store)
         laboratory = Laboratory(
@@ -108,18 +107,11 @@ def predict(
     return prediction_of(prepared, question, workload.examples, budget_s)
 
 
-def asked_of(loaded: LoadedTask, question: StudyQuestion, device: Device, named: NamedStudy = SWEEP) -> dict[str, Any]:
+def question_of(
+    loaded: LoadedTask, question: StudyQuestion, device: Device, named: NamedStudy = SWEEP
+) -> dict[str, Any]:
     """Everything that makes a study another one; a results folder holds one."""
-    return {
-        "schema": SCHEMA,
-        "command": "study",
-        "study": named.name,
-        "task": loaded.name,
-        "settings": loaded.settings,
-        "source_sha256": loaded.source_sha256,
-        "device": str(device.torch_device),
-        **encode(question),
-    }
+    return asked_of("study", loaded.identity(str(device.torch_device)), study=named.name, **vars(question))
 
 
 def workload_of(loaded: LoadedTask, device: Device) -> Workload:

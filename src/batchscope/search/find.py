@@ -8,9 +8,9 @@ from typing import Any
 from ..hardware.device import Device, pick
 from ..hardware.random_state import preserved_random_state
 from ..report import build
-from ..store.codec import encode
 from ..store.files import write_text
-from ..store.records import SCHEMA, HardwareProfile, Plan
+from ..store.question import asked_of
+from ..store.records import HardwareProfile, Plan
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.protocol import Task
@@ -21,7 +21,7 @@ from .follow import TYPICAL_RUNS, require
 from .question import Question
 from .stages import Search
 
-__all__ = ["asked_of", "find", "predict"]
+__all__ = ["find", "predict", "question_of"]
 
 _ANY_TARGET = Question()
 
@@ -60,7 +60,7 @@ def find(
         UsageError: the search that the question names needs a package that is not installed.
     """
     loaded, device = as_loaded(task), device or pick()
-    asked = asked_of(loaded, question, device, profile)
+    asked = question_of(loaded, question, device, profile)
     with preserved_random_state(question.seed), Store(out, asked) as store:
         workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
         search = Search.begin(workload, question, store, profile, budget_s, progress or Silent())
@@ -91,15 +91,8 @@ def predict(
     return prediction_of(prepared, budget_s, TYPICAL_RUNS[question.search])
 
 
-def asked_of(loaded: LoadedTask, question: Question, device: Device, profile: HardwareProfile | None) -> dict[str, Any]:
-    """Everything that makes a question another one; a results folder answers one question."""
-    return {
-        "schema": SCHEMA,
-        "command": "find",
-        "task": loaded.name,
-        "settings": loaded.settings,
-        "source_sha256": loaded.source_sha256,
-        "device": str(device.torch_device),
-        "profile": encode(profile),
-        **encode(question),
-    }
+def question_of(
+    loaded: LoadedTask, question: Question, device: Device, profile: HardwareProfile | None
+) -> dict[str, Any]:
+    """Everything that makes a search another one; a results folder answers one question."""
+    return asked_of("find", loaded.identity(str(device.torch_device)), profile=profile, **vars(question))

@@ -15,7 +15,16 @@ from typing import Any
 from ..errors import StoreError
 from .codec import Record, decode, encode
 
-__all__ = ["explained", "file_sha256", "put_aside", "read_json", "read_record", "write_json", "write_text"]
+__all__ = [
+    "explained",
+    "file_sha256",
+    "keep_as_interrupted",
+    "of_another_schema",
+    "read_json",
+    "read_record",
+    "write_json",
+    "write_text",
+]
 
 
 def read_json(path: Path) -> Any:
@@ -45,9 +54,15 @@ def read_record(path: Path, cls: type[Record]) -> Record:
     try:
         return decode(cls, data)
     except ValueError as error:
-        raise StoreError(
-            f"{path} is of another schema: {error}; it was written by another version, or edited"
-        ) from None
+        raise of_another_schema(path, error) from None
+
+
+def of_another_schema(path: Path, error: Exception) -> StoreError:
+    """What is said of a file of a results folder whose members are not those of its record."""
+    return StoreError(
+        f"{path} is of another schema: {error}; it was written by another version of batchscope, or edited: give "
+        "another --out, or remove the folder"
+    )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -74,7 +89,7 @@ def write_text(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def put_aside(path: Path) -> None:
+def keep_as_interrupted(path: Path) -> None:
     """Rename to `NAME.interrupted-1.SUFFIX`, or the first number that is free."""
     names = (path.with_name(f"{path.stem}.interrupted-{i}{path.suffix}") for i in itertools.count(1))
     os.replace(path, next(name for name in names if not name.exists()))

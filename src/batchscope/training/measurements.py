@@ -10,7 +10,8 @@ from ..fits.step_time import step_time_of
 from ..hardware.bench import measure
 from ..hardware.device import Device
 from ..hardware.random_state import preserved_random_state
-from ..store.records import SCHEMA, Bench, Estimate
+from ..store.question import asked_of
+from ..store.records import Bench, Estimate
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask
 from ..tasks.preflight.check import check
@@ -18,7 +19,7 @@ from ..tasks.workload import Workload
 from .noise import NoiseReport, measure_noise
 from .progress import Progress, Silent
 
-__all__ = ["BenchLimits", "NoiseRun", "asked_of", "hardware_knee", "keep_bench", "keep_noise"]
+__all__ = ["BenchLimits", "NoiseRun", "hardware_knee", "keep_bench", "keep_noise", "question_of"]
 
 _MOST_BENCH_S = 60.0
 
@@ -55,17 +56,9 @@ class NoiseRun:
     seed: int = 0
 
 
-def asked_of(command: str, loaded: LoadedTask, device: Device, what: BenchLimits | NoiseRun) -> dict[str, Any]:
+def question_of(command: str, loaded: LoadedTask, device: Device, what: BenchLimits | NoiseRun) -> dict[str, Any]:
     """Everything that makes a measurement another one; a results folder holds one."""
-    return {
-        "schema": SCHEMA,
-        "command": command,
-        "task": loaded.name,
-        "settings": loaded.settings,
-        "source_sha256": loaded.source_sha256,
-        "device": str(device.torch_device),
-        **vars(what),
-    }
+    return asked_of(command, loaded.identity(str(device.torch_device)), **vars(what))
 
 
 def keep_bench(
@@ -93,7 +86,7 @@ def keep_bench(
         StoreError: the folder cannot be used.
     """
     told = progress or Silent()
-    asked = asked_of("bench", loaded, device, limits)
+    asked = question_of("bench", loaded, device, limits)
     with preserved_random_state(limits.seed), Store(out, asked) as store:
         workload = _workload(loaded, device)
         told.stage("checking the task")
@@ -130,7 +123,7 @@ def keep_noise(
         StoreError: the folder cannot be used.
     """
     told = progress or Silent()
-    asked = asked_of("noise", loaded, device, run)
+    asked = question_of("noise", loaded, device, run)
     with preserved_random_state(run.seed), Store(out, asked) as store:
         workload = _workload(loaded, device)
         told.stage("training a short run")

@@ -15,9 +15,8 @@ from ...hardware.device import Device, pick
 from ...hardware.random_state import preserved_random_state
 from ...hardware.step_times import measure_step_times
 from ...report.page import draw
-from ...store.codec import encode
 from ...store.files import write_text
-from ...store.records import SCHEMA
+from ...store.question import asked_of
 from ...store.runs import Store
 from ...tasks.loading import LoadedTask, as_loaded
 from ...tasks.preflight.check import check
@@ -35,7 +34,7 @@ from .measure import ClaimsLaboratory
 from .page.page import claims_contents
 from .plan import PART_OF_BUDGET, ClaimsPlan, plan_for, rates_below
 
-__all__ = ["ClaimsQuestion", "asked_of", "claims", "predict"]
+__all__ = ["ClaimsQuestion", "claims", "predict", "question_of"]
 
 _TRIED = (8, 64, 512)
 """Batch sizes whose steps are timed for the plan."""
@@ -89,7 +88,7 @@ def claims(
     """
     loaded, device, told = as_loaded(task), device or pick(), progress or Silent()
     deadline = time.monotonic() + question.budget_s
-    with preserved_random_state(question.seed), Store(out, asked_of(loaded, question, device)) as store:
+    with preserved_random_state(question.seed), Store(out, question_of(loaded, question, device)) as store:
         workload = workload_of(loaded, device)
         plan = store.noted(_PLAN, ClaimsPlan)
         if plan is None:
@@ -132,18 +131,10 @@ def predict(
         return _prediction(plan, step_time, evaluation_s, workload, question)
 
 
-def asked_of(loaded: LoadedTask, question: ClaimsQuestion, device: Device) -> dict[str, Any]:
+def question_of(loaded: LoadedTask, question: ClaimsQuestion, device: Device) -> dict[str, Any]:
     """Everything that makes the verdicts others; a results folder holds one set. More budget only goes on."""
-    asked = {name: value for name, value in encode(question).items() if name != "budget_s"}
-    return {
-        "schema": SCHEMA,
-        "command": "claims",
-        "task": loaded.name,
-        "settings": loaded.settings,
-        "source_sha256": loaded.source_sha256,
-        "device": str(device.torch_device),
-        **asked,
-    }
+    asked = {name: value for name, value in vars(question).items() if name != "budget_s"}
+    return asked_of("claims", loaded.identity(str(device.torch_device)), **asked)
 
 
 def _planned(workload: Workload, question: ClaimsQuestion, told: Progress) -> ClaimsPlan:

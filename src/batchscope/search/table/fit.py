@@ -14,10 +14,9 @@ import numpy as np
 from ...errors import TableError
 from ...hardware.profile import bench_from_profile
 from ...report import build
-from ...store.codec import encode
 from ...store.files import file_sha256, write_text
+from ...store.question import asked_of
 from ...store.records import (
-    SCHEMA,
     Alternative,
     Bench,
     Environment,
@@ -38,7 +37,7 @@ from .reasons import evidence_of_table
 from .runs import Runs, runs_of
 from .state import TableFindings, UntunedFindings
 
-__all__ = ["TARGET", "asked_of", "fit"]
+__all__ = ["TARGET", "fit", "question_of"]
 
 TARGET = Target(metric="target_reached", value=1.0, mode="max")
 """Stands for whatever the runs of a table were after."""
@@ -98,11 +97,11 @@ def fit(
     findings = _findings(table, Question(**asked), examples, profile, current)
     plan = _plan(findings)
     if out is not None:
-        _write(plan, findings, Path(out), asked_of(path, how))
+        _write(plan, findings, Path(out), question_of(path, how))
     return plan
 
 
-def asked_of(path: str | Path, how: Mapping[str, Any]) -> dict[str, Any]:
+def question_of(path: str | Path, how: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that makes a question another one; a results folder answers one question.
 
     Args:
@@ -112,8 +111,7 @@ def asked_of(path: str | Path, how: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         StoreError: the file cannot be read.
     """
-    table = {"table": Path(path).name, "table_sha256": file_sha256(Path(path))}
-    return {"schema": SCHEMA, "command": "fit", **table, **encode(how)}
+    return asked_of("fit", {"table": Path(path).name, "table_sha256": file_sha256(Path(path))}, **how)
 
 
 def _findings(
