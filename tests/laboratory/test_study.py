@@ -23,7 +23,7 @@ from torch.utils.data import TensorDataset
 
 from batchscope.errors import TargetError, UsageError
 from batchscope.laboratory.files import read_study, rebuilt_study
-from batchscope.laboratory.prepare import step_memory
+from batchscope.hardware.step_memory import measure_step_memory
 from batchscope.laboratory.records import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, grid
 from batchscope.laboratory.study import study
 from batchscope.probes.train_part import TrainPart
@@ -354,10 +354,10 @@ def test_what_makes_no_sense_is_one_message(cli: Cli, words: str, said: str) -> 
 
 def test_the_memory_of_a_step_is_foreseen_before_it_is_tried() -> None:
     device = FakeDevice(peak_bytes=lambda size: 1000.0 + 10 * size, capacity=2**40)
-    assert step_memory(device.workload(examples=1000), [8, 64]) == ((8, 1080.0), (64, 1640.0))
+    assert measure_step_memory(device.workload(examples=1000), [8, 64]) == ((8, 1080.0), (64, 1640.0))
     device = FakeDevice(peak_bytes=lambda size: 1000.0 + 10 * size, capacity=2**40)
     with pytest.raises(UsageError, match=r"batch size 512 needs about .* of at most 64"):
-        step_memory(device.workload(examples=1000), [8, 64, 512], 2000)
+        measure_step_memory(device.workload(examples=1000), [8, 64, 512], 2000)
     assert 512 not in device.sizes
 
 

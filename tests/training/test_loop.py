@@ -402,8 +402,8 @@ def test_a_run_in_two_parts_is_the_run_in_one_go(case: str) -> None:
     assert 8 <= first.steps < expected.steps
     torch.rand(7)
     train(workload, config(seed=6, lr=0.01, max_steps=4))
-    parted.aside()
-    parted.back()
+    parted.to_host()
+    parted.to_device()
     found = parted.advance((), more.append)
     assert without_time([*rows, *more]) == without_time(one_go)
     assert all(row["step"] > 8 or row["kind"] == "noise" for row in more)
@@ -421,7 +421,7 @@ def test_the_seconds_of_both_parts_are_the_runs(monkeypatch: pytest.MonkeyPatch)
     assert 0 < parts[0] < parts[1]
 
 
-def test_a_run_at_its_end_is_not_set_aside() -> None:
+def test_a_run_at_its_end_is_not_paused() -> None:
     """Else it would go on beyond what it was given."""
     reached_late = PauseRule(milestone=target(loss_at([1.0] * 40) * 1.0000001))
     result = train(Workload(Quadratic()), config(), stop_rules=[reached_late, StepLimitRule(steps=40)])
@@ -439,7 +439,7 @@ class Elsewhere(Tensor):
         return self.detach().as_subclass(Tensor)
 
 
-def test_a_run_that_is_set_aside_leaves_the_device_and_returns_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_paused_run_leaves_the_device_and_returns_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     training = Training(Workload(Regression()), config(lr=0.01))
     training.advance([StepLimitRule(steps=3)])
     states = list(training._optimizer.state.values())
@@ -450,10 +450,10 @@ def test_a_run_that_is_set_aside_leaves_the_device_and_returns_to_it(monkeypatch
     monkeypatch.setattr(training.workload, "device", SimpleNamespace(torch_device=torch.device("cuda", 0)))
     monkeypatch.setattr(training.model, "to", lambda where: moved.append(str(where)))
     monkeypatch.setattr(Tensor, "to", lambda self, where: moved.append(str(where)) or self.as_subclass(Elsewhere))
-    training.aside()
+    training.to_host()
     assert moved == ["cpu"]
     assert not any(isinstance(value, Elsewhere) for state in states for value in state.values())
-    training.back()
+    training.to_device()
     assert moved == ["cpu", "cuda:0", *["cuda:0"] * len(states)]
     for state, old in zip(states, before, strict=True):
         assert isinstance(state["exp_avg"], Elsewhere)

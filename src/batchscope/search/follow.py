@@ -21,7 +21,7 @@ from .strategies.space import Request, Space, Strategy, Trial, follow
 __all__ = [
     "NAMES",
     "TYPICAL_RUNS",
-    "carry_out",
+    "follow_strategy",
     "given_to",
     "limit_in_steps",
     "require",
@@ -50,7 +50,7 @@ def require(search: str) -> None:
         require_optuna()
 
 
-def carry_out(findings: Findings, run: Callable[[Request, int | None], StoredRun | None]) -> None:
+def follow_strategy(findings: Findings, run: Callable[[Request, int | None], StoredRun | None]) -> None:
     """Do what the strategy of the question asks for.
 
     Args:
@@ -89,7 +89,7 @@ def given_to(findings: Findings) -> list[Trial]:
 
 
 def limit_in_steps(request: Request, findings: Findings) -> int | None:
-    """At which step the requested run is set aside; `None`: it goes on to its end."""
+    """At which step the requested run is paused; `None`: it goes on to its end."""
     if request.limit is None:
         return None
     return max(1, math.ceil(request.limit / findings.cost_of(request.batch_size)))

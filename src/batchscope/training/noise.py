@@ -16,9 +16,9 @@ from ..store.metrics import without_end
 from ..store.records import Estimate, Row, RunConfig, RunStatus, Target
 from ..tasks.preflight.check import check
 from ..tasks.workload import Workload
+from .limits import Deadline
 from .loop import train
 from .lr_range import measure_rate_range
-from .stopping import StopRule
 
 __all__ = ["NoiseReport", "default_batch_size", "measure_noise"]
 
@@ -97,15 +97,12 @@ def measure_noise(
     size = batch_size or default_batch_size(workload.examples)
     probe = NoiseScale(groups=groups, every=max(1, steps // _READINGS))
     cut = _checked_groups(probe, size, workload.examples)
-    clock, started = workload.device.clock, workload.device.clock()
+    rules = [] if budget_s is None else [Deadline.after(budget_s, clock=workload.device.clock)]
     goal = target or without_end(sorted(found.metrics))
     source = "given"
     if lr is None:
         test = measure_rate_range(workload, batch_size=size, micro_batch_size=size, seed=seed)
         lr, source = test.pilot_lr, f"a range test of {test.steps} steps ended at {test.ceiling_lr:.3g}"
-    rules: list[StopRule] = []
-    if budget_s is not None:
-        rules.append(lambda history: RunStatus.OUT_OF_TIME if clock() - started > budget_s else None)
     config = _configuration(workload, lr=lr, batch_size=size, steps=steps, target=goal, seed=seed, groups=cut)
     rows: list[Row] = []
 

@@ -7,7 +7,6 @@ repeat how many values lie at or beyond a mark. Bins and mark are fixed by the f
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -234,7 +233,7 @@ class _Keeper:
             f"{plural(processes, 'process', 'processes')}"
         )
         said += f"; with {plural(later, 'checkpoint')} more, about {duration(all_in)}" if later else ""
-        budget = self.laboratory.deadline - time.monotonic()
+        budget = self.laboratory.deadline.left_s
         if all_in > budget:
             said += f"; the budget leaves {duration(budget)} (--budget), and the same command goes on from there"
         self.laboratory.progress.stage(said)
