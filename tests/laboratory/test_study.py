@@ -22,8 +22,8 @@ from torch.optim import SGD, Optimizer
 from torch.utils.data import TensorDataset
 
 from batchscope.errors import TargetError, UsageError
-from batchscope.laboratory.files import read_study, rebuilt_study
 from batchscope.hardware.step_memory import measure_step_memory
+from batchscope.laboratory.files import read_study, rebuilt_study
 from batchscope.laboratory.records import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, grid
 from batchscope.laboratory.study import study
 from batchscope.probes.train_part import TrainPart
