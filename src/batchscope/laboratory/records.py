@@ -312,7 +312,7 @@ class NamedStudy:
         settings: of that task; `--set` replaces them one by one.
         array_settings: of the task `arrays`, on `--set path=FILE.npz` without a task.
         arms: what will be trained, for the prediction and the count; a study that decides on the way says the most.
-        carry_out: makes the runs and measurements.
+        measure_all: makes the runs and measurements.
         conclude: the study's own findings, from what was stored.
         sections: its own part of the page, above the common part.
     """
@@ -326,6 +326,6 @@ class NamedStudy:
     settings: Mapping[str, Any] = field(default_factory=dict)
     array_settings: Mapping[str, Any] = field(default_factory=dict)
     arms: Callable[[StudyQuestion, int], Sequence[Arm]] = grid
-    carry_out: Callable[[Laboratory], None] = _sweep
+    measure_all: Callable[[Laboratory], None] = _sweep
     conclude: Callable[[Study, Sequence[StoredRun]], Sequence[Finding]] = _no_findings
     sections: Callable[[Study, Sequence[StoredRun]], Sequence[Section]] = _no_sections

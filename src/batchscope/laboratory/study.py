@@ -75,7 +75,7 @@ def study(
         how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
         laboratory = Laboratory.begin(loaded, workload, question, prepared, **how)
         progress.predicted(forecast_of(prepared, question, workload.examples, budget_s, laboratory.made))
-        named.carry_out(laboratory)
+        named.measure_all(laboratory)
         found, runs = account(laboratory, named, prepared)
         store.note("study", study_json(found))
         write_text(Path(out) / "report.html", draw(study_contents(found, runs, named.sections(found, runs))))

@@ -6,7 +6,7 @@ A file or folder defines `STUDY = NamedStudy(...)` (from `batchscope.laboratory.
 torch: what needs torch (probes, a changed task) is imported inside the function that uses it, so that
 `batchscope report DIR` rebuilds the page anywhere. Studies never import each other.
 
-`carry_out(laboratory)` is the study. The `Laboratory` (`batchscope.laboratory.engine`) is all it is given:
+`measure_all(laboratory)` is the study. The `Laboratory` (`batchscope.laboratory.engine`) is all it is given:
 
 ```
 laboratory.question                        batch sizes, rates, seeds, length, schedule: published, or the user's

@@ -119,7 +119,7 @@ def _unchanged(after: float) -> str:
     return f"carried on after epoch {after:g}"
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Seed by seed: the large batch, the small one, and what goes on from the large one's weights."""
     large, small = laboratory.arms[:2]
     plan = plan_of(laboratory.question)
@@ -326,7 +326,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

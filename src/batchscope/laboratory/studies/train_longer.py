@@ -87,7 +87,7 @@ def _times(arm: Arm | SummaryRow, smallest: int) -> float:
     return min(_MOST_TIMES, arm.batch_size / smallest)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Every run, with its distance from the initial weights."""
     from ...probes.distance import DistanceFromInit
 
@@ -330,7 +330,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

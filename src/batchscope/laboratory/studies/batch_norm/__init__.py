@@ -75,7 +75,7 @@ def _arm(question: StudyQuestion, variant: str, batch_size: int, lr: float) -> A
     return Arm(batch_size=batch_size, lr=lr, length=question.length, schedule=question.schedule, variant=variant)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The runs and measurements, or the task as it came where normalisation cannot be configured."""
     from ....store.not_applicable import NotApplicable
     from ....tasks.batch_norm import normalised
@@ -257,7 +257,7 @@ STUDY = NamedStudy(
     settings=SETTINGS,
     array_settings={**SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -44,7 +44,7 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
     return grid(question, examples)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The grid, watched; and the weights of the first seed before and after it, counted."""
     from ....probes.distance import DistanceFromInit
     from ....probes.update_size import UpdateSize
@@ -263,7 +263,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

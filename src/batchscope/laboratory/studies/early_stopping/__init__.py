@@ -63,7 +63,7 @@ _MARGIN = 0.05
 """The share of a test metric that stopping may lose; fixed here, whatever the data."""
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The long runs; then the best weights of each are put into a model again and evaluated."""
     kept: dict[str, Mapping[str, float]] = dict(laboratory.noted("restored") or {})
     for run in laboratory.sweep(keep=("best",)):
@@ -365,7 +365,7 @@ STUDY = NamedStudy(
     },
     settings={"model": "mlp", "hidden": 64, "depth": 3, "optimizer": "sgd", "momentum": 0.9},
     array_settings={**CHANG_SETTINGS, "evaluate_at_most": 10_000},
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

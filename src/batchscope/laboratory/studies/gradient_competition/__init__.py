@@ -56,7 +56,7 @@ def _pair_sizes(question: StudyQuestion) -> list[int]:
     return sizes[:-1] or sizes
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Train, and measure pairs at the start, early and at the end."""
     question = laboratory.question
     for seed in question.seeds:
@@ -235,7 +235,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

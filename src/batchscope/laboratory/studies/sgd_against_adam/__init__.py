@@ -76,7 +76,7 @@ def _adams(lr: float) -> float:
     return float(f"{_FACTOR * lr:.12g}")
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Both grids, watched."""
     from ....probes.distance import DistanceFromInit
     from .measure import make_adam, make_sgd
@@ -355,7 +355,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -58,7 +58,7 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
     return grid(question, examples)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Seed by seed the grid, and what the last weights of each of its runs are like."""
     for seed in laboratory.question.seeds:
         for arm in laboratory.arms:
@@ -211,7 +211,7 @@ STUDY = NamedStudy(
     settings={**SHEN_SETTINGS, "hidden": 32},
     array_settings={**SHEN_SETTINGS, "hidden": 128, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -77,7 +77,7 @@ def _arm(question: StudyQuestion, batch_size: int, lr: float) -> Arm:
     return Arm(batch_size=batch_size, lr=lr, length=question.length)
 
 
-def carry_out(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The grid; then what the advice asks for beyond it."""
     question, target = laboratory.question, laboratory.target
     laboratory.sweep(grid(question, laboratory.examples))
@@ -287,7 +287,7 @@ STUDY = NamedStudy(
     settings={**SHEN_SETTINGS, "hidden": 256},
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    carry_out=carry_out,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )
