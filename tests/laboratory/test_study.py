@@ -191,7 +191,7 @@ def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path
         )
         assert other is not None
         assert torch.equal(laboratory.model(end).w, end["w"])
-        if laboratory.noted("moved") is None:
+        if laboratory.read_note("moved") is None:
             laboratory.note("moved", float((start["w"] - end["w"]).norm()))
 
     def conclude(study: Study, runs: Any) -> list[Finding]:
@@ -222,7 +222,7 @@ def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path
 def test_weights_that_were_not_kept_are_made_again(tmp_path: Path) -> None:
     def keeping(*keep: Any) -> NamedStudy:
         def measure_all(laboratory: Any) -> None:
-            laboratory.sweep(keep=keep)
+            laboratory.run_all(keep=keep)
 
         return NamedStudy(name="mine", summary="", source="", question=question(), measure_all=measure_all)
 

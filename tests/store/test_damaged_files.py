@@ -148,12 +148,12 @@ def test_a_folder_of_another_version_is_named_once_and_the_advice_helps(tmp_path
 def test_a_truncated_note_is_named(tmp_path: Path) -> None:
     profile = HardwareProfile(name="card", step_time_s=((1, 0.1),))
     with Store(tmp_path, QUESTION) as store:
-        assert store.noted("bench", HardwareProfile) is None
+        assert store.read_note("bench", HardwareProfile) is None
         store.note("bench", profile)
-        assert store.noted("bench", HardwareProfile) == profile
+        assert store.read_note("bench", HardwareProfile) == profile
         truncate(tmp_path / "bench.json")
         with pytest.raises(StoreError, match=r"bench.json .*not whole JSON"):
-            store.noted("bench", HardwareProfile)
+            store.read_note("bench", HardwareProfile)
 
 
 def test_a_folder_of_something_else_is_named(tmp_path: Path) -> None:

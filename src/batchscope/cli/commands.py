@@ -1,4 +1,4 @@
-"""The command line. Every body is a call into the library; only here and in `answering` something is printed.
+"""The command line. Every body is a call into the library; only here and in `output` something is printed.
 
 torch is imported by the commands that measure, when they run: `--help`, `count`, `report` and `runs` never wait for it.
 """
@@ -11,18 +11,15 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from cyclopts import App, CycloptsError
 
 from ..errors import BatchscopeError, UsageError
 from ..search.question import Question, hardest_first, parse_current, parse_within
-from .answering import answer
 from .laboratory import claims, study
 from .options import Flag, Options, ResultOptions, Targets
-
-if TYPE_CHECKING:
-    pass
+from .output import answer
 
 app = App(
     name="batchscope",
@@ -56,14 +53,14 @@ def find(
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
 ) -> int:
-    """Recommend batch size, rate, steps and epochs, from measurements, with a page that shows why.
+    """Recommend batch size, learning rate, steps and epochs, from measurements, with a page that shows why.
 
     Args:
         task: What to train.
         target: When training is done: "val_loss<=0.12" or "val_accuracy>=0.97"; default: chosen from a first run.
             Repeat it for other values of the same metric: each gets its recipe, from the same runs.
         within: Ask for the best metric inside a length of training instead: 300s, 10m or 20epochs.
-        objective: What is to be least.
+        objective: What is to be smallest.
         current: The recipe in use, "batch_size=32,lr=0.001"; it is kept unless the gain is clear.
         max_batch_size: No larger batch is recommended.
         hardware: Profile of the machine that the answer is for (`bench --save`); default: this one.
@@ -97,15 +94,16 @@ def find(
     how: dict[str, Any] = {"profile": load_profile(hardware) if hardware else None, "budget_s": options.budget_s}
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
+        how["progress"] = progress
         loaded, device = options.load(task), options.picked()
-        from ..search import find as sweep
+        from ..search import find as search_command
 
         if dry_run:
-            prediction = sweep.predict(loaded, question, device=device, **how, progress=progress)
+            prediction = search_command.predict(loaded, question, device=device, **how)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
-        out = options.folder(loaded.name, sweep.question_of(loaded, question, device, how["profile"]))
-        plan = sweep.find(loaded, question, out=out, device=device, **how, progress=progress, keep_model=keep_model)
+        out = options.folder(loaded.name, search_command.question_of(loaded, question, device, how["profile"]))
+        plan = search_command.find(loaded, question, out=out, device=device, **how, keep_model=keep_model)
     kept = [f"The trained model: {keep_model}"] if keep_model and plan.recipe else []
     answer(options.json, encode(plan), [*plan_view(plan, out), *kept])
     return plan.status.exit_status
@@ -203,7 +201,7 @@ def fit(
         table: One row a run: batch_size, steps_to_target (or epochs_to_target, examples_to_target; empty: never
             reached), step_time_s (or epoch_time_s), and, if known, lr and seed.
         examples: In the training set; needed where the table speaks of epochs.
-        objective: What is to be least.
+        objective: What is to be smallest.
         current: The recipe in use, "batch_size=32,lr=0.001" or "batch_size=32"; it is kept unless the gain is clear.
         max_batch_size: No larger batch is recommended.
         hardware: Profile of the machine that the answer is for (`bench --save`); default: the times of the table.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from .answering import answer
 from .options import Flag, Options
+from .output import answer
 from .study_options import Numbers, StudyWords, choose, default_task, parsed_numbers
 
 __all__ = ["claims", "study"]
@@ -84,15 +84,15 @@ def study(
             spec, settings = default_task(named, settings)
         assert spec is not None
         loaded, device = replace(options, set=tuple(settings)).load(spec), options.picked()
-        from ..laboratory import study as studying
+        from ..laboratory import study as study_command
 
-        how: dict[str, Any] = {"named": named or studying.SWEEP, "device": device}
+        how: dict[str, Any] = {"named": named or study_command.OWN_GRID, "device": device}
         if dry_run:
-            prediction = studying.predict(loaded, question, **how, budget_s=budget_s, progress=progress)
+            prediction = study_command.predict(loaded, question, **how, budget_s=budget_s, progress=progress)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
-        out = options.folder(loaded.name, studying.question_of(loaded, question, **how))
-        found = studying.study(loaded, question, out=out, **how, budget_s=budget_s, progress=progress)
+        out = options.folder(loaded.name, study_command.question_of(loaded, question, **how))
+        found = study_command.study(loaded, question, out=out, **how, budget_s=budget_s, progress=progress)
     answer(options.json, found.answer(), study_view(found, out))
     return 0 if found.complete else 3
 
@@ -130,9 +130,9 @@ def claims(
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
         loaded, device = options.load(task), options.picked()
-        from ..laboratory.claims import run as claiming
+        from ..laboratory.claims import run as claims_command
 
-        question = claiming.ClaimsQuestion(
+        question = claims_command.ClaimsQuestion(
             seed=options.seed,
             batch_sizes=sizes,
             lrs=rates,
@@ -143,10 +143,10 @@ def claims(
             budget_s=budget_s,
         )
         if dry_run:
-            prediction = claiming.predict(loaded, question, device=device, progress=progress)
+            prediction = claims_command.predict(loaded, question, device=device, progress=progress)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
-        out = options.folder(loaded.name, claiming.question_of(loaded, question, device))
-        found = claiming.claims(loaded, question, out=out, device=device, progress=progress)
+        out = options.folder(loaded.name, claims_command.question_of(loaded, question, device))
+        found = claims_command.claims(loaded, question, out=out, device=device, progress=progress)
     answer(options.json, found.answer(), claims_view(found, out))
     return 0 if found.decided else 3

@@ -132,7 +132,7 @@ class Laboratory:
         """Whether the budget is used up, so that nothing more should be begun."""
         return self.deadline.passed
 
-    def sweep(
+    def run_all(
         self,
         arms: Iterable[Arm] | None = None,
         *,
@@ -298,9 +298,9 @@ class Laboratory:
             What will be read back: NaN and infinities are `None`.
         """
         self.store.note(f"{_MEASURED}{name}", data)
-        return self.noted(name)
+        return self.read_note(name)
 
-    def noted(self, name: str) -> Any:
+    def read_note(self, name: str) -> Any:
         """A measurement kept by `note`; `None`: there is none."""
         path = self.store.root / f"{_MEASURED}{name}.json"
         return read_json(path) if path.exists() else None
@@ -308,7 +308,7 @@ class Laboratory:
     def measurements(self) -> dict[str, Any]:
         """All measurements, by name."""
         names = sorted(path.stem.removeprefix(_MEASURED) for path in self.store.root.glob(f"{_MEASURED}*.json"))
-        return {name: self.noted(name) for name in names}
+        return {name: self.read_note(name) for name in names}
 
     def _make(
         self,

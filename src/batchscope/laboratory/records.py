@@ -1,8 +1,8 @@
 """The records of a study: what is asked, what is run, what came out, in numbers only; no torch.
 
 A study trains a task in several *arms*, each of them one setting, and repeats every arm for several seeds. One run
-gives one `StudyRow`, one arm one `SummaryRow`. How runs are made is the business of `studying`, how rows and
-summaries follow from stored runs that of `study_rows`.
+gives one `StudyRow`, one arm one `SummaryRow`. How runs are made is the business of `engine`, how rows and
+summaries follow from stored runs that of `summary`.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class Study:
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA
 
-    def noted(self, kind: str) -> dict[str, Any]:
+    def read_note(self, kind: str) -> dict[str, Any]:
         """All measurements of a kind, by what they are of, as `note_name` names them."""
         beginning = note_name(kind, "")
         found = {name: data for name, data in self.measurements.items() if name.startswith(beginning)}
@@ -266,7 +266,7 @@ class Study:
 
 
 def note_name(kind: str, of: object) -> str:
-    """Under what name a measurement is kept of which there are several, such as one a run; `Study.noted` reads it.
+    """Under what name a measurement is kept of which there are several, such as one a run; `Study.read_note` reads it.
 
     >>> note_name("robustness", 3)
     'robustness-3'
@@ -284,8 +284,8 @@ def grid(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
     )
 
 
-def _sweep(laboratory: Laboratory) -> None:
-    laboratory.sweep()
+def _run_all(laboratory: Laboratory) -> None:
+    laboratory.run_all()
 
 
 def _no_findings(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
@@ -298,7 +298,7 @@ def _no_sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedStudy:
-    """A published experiment: its set-up, how it is carried out, what it concludes and shows.
+    """A published experiment: its set-up, what it measures, what it concludes and shows.
 
     `batchscope.laboratory.studies` says how one is written.
 
@@ -326,6 +326,6 @@ class NamedStudy:
     settings: Mapping[str, Any] = field(default_factory=dict)
     array_settings: Mapping[str, Any] = field(default_factory=dict)
     arms: Callable[[StudyQuestion, int], Sequence[Arm]] = grid
-    measure_all: Callable[[Laboratory], None] = _sweep
+    measure_all: Callable[[Laboratory], None] = _run_all
     conclude: Callable[[Study, Sequence[StoredRun]], Sequence[Finding]] = _no_findings
     sections: Callable[[Study, Sequence[StoredRun]], Sequence[Section]] = _no_sections

@@ -26,9 +26,9 @@ from .prepare import StudyPrepared, forecast_of, prepare_study
 from .records import NamedStudy, Study, StudyQuestion
 from .summary import row_of, summarise
 
-__all__ = ["SWEEP", "account", "predict", "question_of", "study"]
+__all__ = ["OWN_GRID", "account", "predict", "question_of", "study"]
 
-SWEEP = NamedStudy(
+OWN_GRID = NamedStudy(
     name="sweep",
     summary="every batch size at every learning rate, for every seed",
     source="",
@@ -42,7 +42,7 @@ def study(
     question: StudyQuestion,
     *,
     out: Path | str,
-    named: NamedStudy = SWEEP,
+    named: NamedStudy = OWN_GRID,
     device: Device | None = None,
     budget_s: float = 600.0,
     progress: Progress | None = None,
@@ -86,7 +86,7 @@ def predict(
     loaded: LoadedTask,
     question: StudyQuestion,
     *,
-    named: NamedStudy = SWEEP,
+    named: NamedStudy = OWN_GRID,
     device: Device | None = None,
     budget_s: float = 600.0,
     progress: Progress | None = None,
@@ -99,7 +99,7 @@ def predict(
 
 
 def question_of(
-    loaded: LoadedTask, question: StudyQuestion, device: Device, named: NamedStudy = SWEEP
+    loaded: LoadedTask, question: StudyQuestion, device: Device, named: NamedStudy = OWN_GRID
 ) -> dict[str, Any]:
     """Everything that makes a study another one; a results folder holds one."""
     return asked_of("study", loaded.identity(str(device.torch_device)), study=named.name, **vars(question))

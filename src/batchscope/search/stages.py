@@ -87,7 +87,7 @@ class Search:
             examples=workload.examples,
             bench=prepared.bench,
             bench_counts=profile is None,
-            rate_range=runner.store.noted("rate-range", RateRange),
+            rate_range=runner.store.read_note("rate-range", RateRange),
             runs=(),
             seconds=prepared.timing.spent_s,
             environment=environment_of(workload.device),

@@ -154,7 +154,7 @@ class Store:
         """Keep a measurement (`NAME.json`) that the search must find again when it resumes."""
         write_json(self.root / f"{name}.json", encode(value))
 
-    def noted(self, name: str, cls: type[Record]) -> Record | None:
+    def read_note(self, name: str, cls: type[Record]) -> Record | None:
         """A measurement kept by `note`."""
         path = self.root / f"{name}.json"
         return read_record(path, cls) if path.exists() else None

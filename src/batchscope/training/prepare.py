@@ -114,12 +114,12 @@ def prepare(
     """
     progress = progress or Silent()
     preflight = preflight or check_task(workload, wanted, progress)
-    bench = store.noted("bench", Bench) if store else None
+    bench = store.read_note("bench", Bench) if store else None
     if bench is None:
         bench = bench_of(workload, wanted, preflight, progress)
         if store:
             store.note("bench", bench)
-    timing = store.noted("timing", Timing) if store else None
+    timing = store.read_note("timing", Timing) if store else None
     if timing is None:
         step_s = _step_seconds(workload, wanted, preflight, bench)
         evaluation_s = _evaluation_seconds(workload, at_evaluation)

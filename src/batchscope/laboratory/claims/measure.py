@@ -105,19 +105,19 @@ class ClaimsLaboratory:
     def _grid(self) -> None:
         plan = self._plan
         arms = [Arm(batch_size=b, lr=lr, length=self._epochs) for lr in plan.lrs for b in reversed(plan.batch_sizes)]
-        self._laboratory.sweep(arms, observers=self._observers)
+        self._laboratory.run_all(arms, observers=self._observers)
 
     def _fixed_steps(self) -> None:
         lr, steps = self._one_rate(), self._plan.fixed_steps(self._laboratory.examples)
         length = Length(unit="steps", amount=steps)
         arms = [Arm(batch_size=b, lr=lr, length=length, variant=FIXED) for b in self._plan.batch_sizes]
-        self._laboratory.sweep(arms, observers=self._observers)
+        self._laboratory.run_all(arms, observers=self._observers)
 
     def _long(self) -> None:
         length = Length(unit="epochs", amount=self._plan.long_epochs)
         lr = self._one_rate()
         arms = [Arm(batch_size=b, lr=lr, length=length, variant=LONG) for b in dict.fromkeys(self._plan.long_sizes)]
-        self._laboratory.sweep(arms)
+        self._laboratory.run_all(arms)
 
     def _few_examples(self) -> None:
         laboratory, plan = self._laboratory, self._plan
@@ -135,12 +135,12 @@ class ClaimsLaboratory:
                 tasks[seed] = laboratory.changed(**with_few_examples(laboratory.workload, few, seed))
             return tasks[seed]
 
-        laboratory.sweep(arms, workload=task)
+        laboratory.run_all(arms, workload=task)
 
     def _norm(self) -> None:
         configurations: tuple[Where, ...] = ("before", "after")
         if has_batch_norm(self._fresh()):
-            self._noted("has-norm", lambda: True)
+            self._once("has-norm", lambda: True)
             configurations = ("none", *configurations)
         for where in configurations:
             task = self._configured(where)
@@ -151,10 +151,10 @@ class ClaimsLaboratory:
                 for lr in self._plan.lrs
                 for b in self._plan.norm_sizes
             ]
-            self._laboratory.sweep(arms, workload=lambda arm, seed, task=task: task, observers=self._observers)
+            self._laboratory.run_all(arms, workload=lambda arm, seed, task=task: task, observers=self._observers)
             if where == "before":
                 size = min(_LOOKED_AT, task.examples)
-                self._noted("norm-check", lambda task=task, size=size: measured_definition(task, task.model(0), size))
+                self._once("norm-check", lambda task=task, size=size: measured_definition(task, task.model(0), size))
 
     def _orders(self) -> None:
         laboratory, plan = self._laboratory, self._plan
@@ -171,7 +171,7 @@ class ClaimsLaboratory:
 
     def _trials(self) -> None:
         """The advice to begin small and grow, followed with each seed; times are those of the timing."""
-        lr, timing = self._one_rate(), self._laboratory.noted("timing")
+        lr, timing = self._one_rate(), self._laboratory.read_note("timing")
         step_time = self._laboratory.step_time if timing is None else step_time_of_rounds(timing)
         metric = self._laboratory.target
         advice = advice_for(self._plan, larger_is_better=metric.mode == "max")
@@ -207,17 +207,17 @@ class ClaimsLaboratory:
                 found["accumulated"] = count_run(ready, batch_size=plan.middle, epochs=1, lr=lr, accumulate=2)
             return found
 
-        self._noted("counters", counted)
+        self._once("counters", counted)
         parts = 4
         size = min(_AVERAGED, self._laboratory.examples // parts * parts)
         if size:
             how = {"batch_size": size, "parts": parts}
-            self._noted("averaging", lambda: measure_averaging(self._laboratory.workload, self._fresh(), **how))
+            self._once("averaging", lambda: measure_averaging(self._laboratory.workload, self._fresh(), **how))
 
     def _timing(self) -> None:
         most = self._laboratory.examples
         sizes = sorted({*self._plan.batch_sizes, *(b for b in _TIMED if self._plan.least_batch_size <= b <= most)})
-        self._noted("timing", lambda: measure_rounds(self._laboratory.workload, sizes))
+        self._once("timing", lambda: measure_rounds(self._laboratory.workload, sizes))
 
     def _gradients(self) -> None:
         checkpoint = self._checkpoint()
@@ -226,17 +226,17 @@ class ClaimsLaboratory:
         model, lr = checkpoint
         ready, plan = self._laboratory.workload, self._plan
         sizes = sorted({*plan.batch_sizes, *(b for b in _TIMED if b >= plan.least_batch_size)})
-        self._noted("gradients", lambda: measure_gradients(ready, model, batch_sizes=sizes, repeats=60))
-        self._noted("competition", lambda: measure_competition(ready, model, lr=lr, pairs=200))
+        self._once("gradients", lambda: measure_gradients(ready, model, batch_sizes=sizes, repeats=60))
+        self._once("competition", lambda: measure_competition(ready, model, lr=lr, pairs=200))
         for size in (plan.smallest, plan.largest):
             if 2 * size <= ready.examples:
-                self._noted(
+                self._once(
                     competition_note(size),
                     lambda size=size: measure_competition(ready, model, lr=lr, batch_size=size, pairs=60),
                 )
         edge = self._rate(plan.largest) or lr  # a rate at which steps on few examples are not all safe
-        self._noted("downhill", lambda: measure_downhill(ready, model, batch_sizes=sizes, lr=edge, repeats=100))
-        self._noted("sums", lambda: self._sums(model, lr))
+        self._once("downhill", lambda: measure_downhill(ready, model, batch_sizes=sizes, lr=edge, repeats=100))
+        self._once("sums", lambda: self._sums(model, lr))
 
     def _sums(self, model: nn.Module, lr: float) -> Any:
         """The sum of the last layer's gradients over the same examples, and the histograms of its entries."""
@@ -279,7 +279,7 @@ class ClaimsLaboratory:
     def _sharpness_of(self, arm: Arm, seed: int) -> None:
         name = sharpness_note(arm.batch_size, arm.lr, seed)
         laboratory = self._laboratory
-        if laboratory.noted(name) is not None:
+        if laboratory.read_note(name) is not None:
             return
         run = laboratory.run(arm, seed, observers=self._observers(arm, laboratory.workload), keep=("last",))
         if run is None or run.result is None or run.result.status.value == "diverged":
@@ -314,7 +314,7 @@ class ClaimsLaboratory:
                 if run is None:
                     return
                 name = robustness_note(where, seed)
-                self._noted(name, lambda r=run, t=task: self._disturbed(r, t))
+                self._once(name, lambda r=run, t=task: self._disturbed(r, t))
 
     def _disturbed(self, run: StoredRun, task: Workload) -> Any:
         model = self._laboratory.model(self._laboratory.weights(run, "last"), task)
@@ -325,7 +325,7 @@ class ClaimsLaboratory:
     @property
     def _without(self) -> str:
         """The variant that has no batch normalisation."""
-        return norm_variant("none") if self._laboratory.noted("has-norm") else ""
+        return norm_variant("none") if self._laboratory.read_note("has-norm") else ""
 
     def _observers(self, _arm: Arm, task: Workload) -> Sequence[Observer]:
         looked_at = torch.randperm(task.examples, generator=torch.Generator().manual_seed(0))[:_LOOKED_AT]
@@ -353,7 +353,7 @@ class ClaimsLaboratory:
         run = laboratory.run(arm, self._plan.seeds[0], observers=observers, keep=(when,))
         if run is None:
             return None
-        self._noted("checkpoint", lambda: {"run": run.id, "epoch": when})
+        self._once("checkpoint", lambda: {"run": run.id, "epoch": when})
         return laboratory.model(laboratory.weights(run, when)), lr
 
     def _configured(self, where: Where) -> Workload | None:
@@ -363,7 +363,7 @@ class ClaimsLaboratory:
         except TaskError as error:
             found = NotApplicable(reason=str(error))
         if isinstance(found, NotApplicable):
-            self._noted(NORM, lambda: found)
+            self._once(NORM, lambda: found)
             return None
         return self._laboratory.changed(model=found)
 
@@ -371,8 +371,8 @@ class ClaimsLaboratory:
         with preserved_random_state(self._plan.seeds[0]):
             return self._laboratory.workload.model(self._plan.seeds[0])
 
-    def _noted(self, name: str, measure: Callable[[], Any]) -> None:
-        if self._laboratory.noted(name) is not None:
+    def _once(self, name: str, measure: Callable[[], Any]) -> None:
+        if self._laboratory.read_note(name) is not None:
             return
         if self._laboratory.late:
             self._laboratory.cut_off = True

@@ -25,7 +25,7 @@ def _there(decide: Callable[[TaskResults], Outcome]) -> Callable[[TaskResults], 
     """Decides where the model could be configured and the runs were made."""
 
     def decided(e: TaskResults) -> Outcome:
-        if (reason := not_applicable(e.noted(NORM))) is not None:
+        if (reason := not_applicable(e.read_note(NORM))) is not None:
             return not_testable(reason)
         if not e.arms(_BEFORE):
             return undecided("the runs with batch normalisation were not made before the budget was used up")
@@ -97,7 +97,7 @@ def _more_robust(e: TaskResults) -> Outcome:
     runs: list[str] = []
     for where in _WITHOUT_AND_WITH:
         for seed in e.plan.seeds:
-            noted = e.noted(robustness_note(where, seed))
+            noted = e.read_note(robustness_note(where, seed))
             if noted is None:
                 continue
             found = noted["found"]

@@ -87,7 +87,7 @@ def claims(
     deadline = Deadline.after(question.budget_s)
     with preserved_random_state(question.seed), Store(out, question_of(loaded, question, device)) as store:
         workload = workload_of(loaded, device)
-        plan = store.noted(_PLAN, ClaimsPlan)
+        plan = store.read_note(_PLAN, ClaimsPlan)
         if plan is None:
             plan, _ = _planned(workload, question, progress)
             store.note(_PLAN, plan)
@@ -97,7 +97,7 @@ def claims(
         expected = plan.runs(workload.examples)
         laboratory = Laboratory.begin(loaded, workload, asked, prepared, **how, expected=expected)
         progress.predicted(_forecast(plan, prepared.measured, workload, question))
-        if laboratory.noted("capacity") is None:
+        if laboratory.read_note("capacity") is None:
             laboratory.note("capacity", {"free_bytes": device.free_bytes(), "device": device.name})
         ClaimsLaboratory(laboratory, plan).measure_all()
         study, runs = account(laboratory, named, prepared)

@@ -11,14 +11,15 @@ torch: what needs torch (probes, a changed task) is imported inside the function
 ```
 laboratory.question                        batch sizes, rates, seeds, length, schedule: published, or the user's
 laboratory.examples, .workload, .loaded    the task
-laboratory.sweep(arms=None, ...)           every arm for every seed; without arms: `arms(question, examples)`
+laboratory.run_all(arms=None, ...)           every arm for every seed; without arms: `arms(question, examples)`
 laboratory.run(arm, seed, ...)             one run, made or read where it is finished; None: no time is left
     workload=laboratory.changed("adam", optimizer=...)   a task with members exchanged, named by the arm's `variant`
     observers=, probes=                    of probes/: their rows are stored with the run, and read from `run.rows`
     keep=(2, 30, "best", "last")           epochs after which the weights are kept
 laboratory.weights(run, 2)                 the state_dict kept there
 laboratory.model(weights)                  a model with these weights
-laboratory.noted(name), .note(name, data)  a measurement of the study's own, in JSON types: found again on resumption
+laboratory.read_note(name)                 a measurement of the study's own, in JSON types: found again on resumption
+laboratory.note(name, data)                keeps one
 laboratory.late                            whether the budget is used up: begin nothing more
 ```
 

@@ -60,7 +60,7 @@ def measure_all(laboratory: Laboratory) -> None:
     """Every run, with its distance from the initial weights."""
     from ...probes.distance import DistanceFromInit
 
-    laboratory.sweep(observers=lambda arm, task: [DistanceFromInit()])
+    laboratory.run_all(observers=lambda arm, task: [DistanceFromInit()])
 
 
 def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:

@@ -87,7 +87,7 @@ def measure_all(laboratory: Laboratory) -> None:
         found = normalised(laboratory.workload, where)
         if isinstance(found, NotApplicable):
             laboratory.note(NORMALISED, found)
-            laboratory.sweep(grid(question, laboratory.examples))
+            laboratory.run_all(grid(question, laboratory.examples))
             return
         tasks[variant] = laboratory.changed(model=found)
     for variant in _ghosts(question):
@@ -111,17 +111,17 @@ class _Trials:
     def make(self) -> None:
         """Everything in its order; each part needs those before it."""
         self._try_one_example()
-        self._sweep()
+        self._make_runs()
         for part in (self._orders, self._checkpoints, self._one_example):
             if self.laboratory.cut_off or self.laboratory.late:
                 self.laboratory.cut_off = True
                 return
             part()
 
-    def _sweep(self) -> None:
+    def _make_runs(self) -> None:
         arms = [a for a in _grid(self.laboratory.question) if a.batch_size > 1 or a.variant not in self._refused]
         laboratory = self.laboratory
-        runs = laboratory.sweep(
+        runs = laboratory.run_all(
             arms,
             workload=lambda arm, seed: self.tasks[arm.variant],
             observers=lambda arm, task: self._looks(arm.variant),
@@ -232,7 +232,7 @@ class _Trials:
         return best.lr if best else None
 
     def _noted(self, name: str, measure: Callable[[], Any]) -> None:
-        if self.laboratory.noted(name) is not None:
+        if self.laboratory.read_note(name) is not None:
             return
         if self.laboratory.late:
             self.laboratory.cut_off = True

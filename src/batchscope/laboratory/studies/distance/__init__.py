@@ -76,7 +76,7 @@ def _count_weights(laboratory: Laboratory, kept: Sequence[tuple[Arm, StoredRun]]
 
     whole = [(arm, run) for arm, run in kept if run.result and run.result.status.value != "diverged"]
     first = next((run for arm, run in whole if arm.lr == laboratory.question.lrs[0]), None)
-    if first is None or laboratory.noted(_WEIGHTS) is not None:
+    if first is None or laboratory.read_note(_WEIGHTS) is not None:
         return
     if laboratory.late:
         laboratory.cut_off = True

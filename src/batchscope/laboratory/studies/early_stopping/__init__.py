@@ -65,8 +65,8 @@ _MARGIN = 0.05
 
 def measure_all(laboratory: Laboratory) -> None:
     """The long runs; then the best weights of each are put into a model again and evaluated."""
-    kept: dict[str, Mapping[str, float]] = dict(laboratory.noted("restored") or {})
-    for run in laboratory.sweep(keep=("best",)):
+    kept: dict[str, Mapping[str, float]] = dict(laboratory.read_note("restored") or {})
+    for run in laboratory.run_all(keep=("best",)):
         if run.id in kept or run.result is None or run.result.status is RunStatus.DIVERGED:
             continue
         if laboratory.late:

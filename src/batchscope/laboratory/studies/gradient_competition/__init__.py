@@ -77,7 +77,7 @@ def _measure(laboratory: Laboratory, at: Checkpoint, weights: Mapping[str, Any],
     question, name = laboratory.question, note_name(NOTES, f"{at.name}-b{batch_size}")
     wanted = question.repeats or _PIECE
     said = {"seed": at.seed, "part": at.part, "epoch": at.epoch, "label": at.label, "batch_size": batch_size}
-    kept: dict[str, Any] = laboratory.noted(name) or {**said, "wanted": wanted, "columns": {c: [] for c in COLUMNS}}
+    kept: dict[str, Any] = laboratory.read_note(name) or {**said, "wanted": wanted, "columns": {c: [] for c in COLUMNS}}
     if not_applicable(kept) is not None or len(kept["columns"]["norm_a"]) == wanted:
         return True
     if laboratory.late:

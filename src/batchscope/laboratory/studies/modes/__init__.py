@@ -94,7 +94,7 @@ def measure_all(laboratory: Laboratory) -> None:
         if run is not None and first:
             ended.append(run)
     for moment in MOMENTS:
-        if laboratory.noted(noted_name(moment)) is None:
+        if laboratory.read_note(noted_name(moment)) is None:
             _measure(laboratory, moment, ended)
 
 

@@ -84,7 +84,7 @@ def measure_all(laboratory: Laboratory) -> None:
     from ....tasks.subsets import with_few_examples
 
     if laboratory.examples <= _FEW:
-        laboratory.sweep()
+        laboratory.run_all()
         return
     tasks: dict[int, Workload] = {}
 
@@ -93,7 +93,7 @@ def measure_all(laboratory: Laboratory) -> None:
             tasks[seed] = laboratory.changed(**with_few_examples(laboratory.workload, _FEW, seed))
         return tasks[seed]
 
-    laboratory.sweep(workload=task)
+    laboratory.run_all(workload=task)
 
 
 # --- what they say --------------------------------------------------------------------------------------------------

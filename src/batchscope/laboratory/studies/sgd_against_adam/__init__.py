@@ -86,7 +86,7 @@ def measure_all(laboratory: Laboratory) -> None:
     def workload(arm: Arm, seed: int) -> Workload:
         return tasks[arm.variant]
 
-    laboratory.sweep(workload=workload, observers=lambda arm, task: [DistanceFromInit()])
+    laboratory.run_all(workload=workload, observers=lambda arm, task: [DistanceFromInit()])
 
 
 # --- what follows ---------------------------------------------------------------------------------------------------

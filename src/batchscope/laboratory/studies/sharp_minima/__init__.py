@@ -101,7 +101,7 @@ def _measure(laboratory: Laboratory, run: StoredRun) -> None:
         (noted_as("relative", run.id), box("relative")),
         (noted_as("curvature", run.id), curvature),
     ):
-        if laboratory.noted(name) is not None:
+        if laboratory.read_note(name) is not None:
             continue
         if laboratory.late:
             laboratory.cut_off = True

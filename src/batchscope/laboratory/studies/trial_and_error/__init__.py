@@ -80,7 +80,7 @@ def _arm(question: StudyQuestion, batch_size: int, lr: float) -> Arm:
 def measure_all(laboratory: Laboratory) -> None:
     """The grid; then what the advice asks for beyond it."""
     question, target = laboratory.question, laboratory.target
-    laboratory.sweep(grid(question, laboratory.examples))
+    laboratory.run_all(grid(question, laboratory.examples))
     advice = advice_for(question, larger_is_better=target.mode == "max")
     for seed in question.seeds:
         for rate in WAYS.values():
