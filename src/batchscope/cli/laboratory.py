@@ -34,13 +34,13 @@ def study(
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
 ) -> int:
-    """Train a task at several batch sizes and rates, over several seeds, and show what each does.
+    """Train a task at several batch sizes and learning rates, over several seeds, and show what each does.
 
     Args:
         what: A task, or the name of a published experiment.
         task: What a named study runs on; default: its own task, or `--set path=FILE.npz`.
         batch_sizes: Separated by commas, or repeated.
-        lrs: Learning rates; every batch size is trained at every rate.
+        lrs: Learning rates; every batch size is trained at every one.
         seeds: How many seeds each setting is run with, from --seed on; default 3.
         epochs: Length of a run, in passes over the training set; default 30. With --until-stopped: at most.
         steps: Length of a run in steps, instead.
@@ -114,7 +114,7 @@ def claims(
     Args:
         task: What to train.
         batch_sizes: Separated by commas, or repeated; default: by a factor of 4, as many as the budget allows.
-        lrs: Learning rates; default: by a factor of 3.16, below the rate that breaks training.
+        lrs: Learning rates; default: by a factor of 3.16, below the one that breaks training.
         seeds: How many, from --seed on; default: up to 7.
         epochs: Length of a run of the grid; default: up to 20.
         metric: What choices are made by, NAME or NAME:max; default: the validation loss.
@@ -126,7 +126,7 @@ def claims(
     from .terminal import LiveProgress, stderr
     from .views import prediction_in_words
 
-    sizes, rates, budget_s = *parsed_numbers(batch_sizes, lrs), options.budget_s
+    sizes, learning_rates, budget_s = *parsed_numbers(batch_sizes, lrs), options.budget_s
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
         loaded, device = options.load(task), options.picked()
@@ -135,7 +135,7 @@ def claims(
         question = claims_command.ClaimsQuestion(
             seed=options.seed,
             batch_sizes=sizes,
-            lrs=rates,
+            lrs=learning_rates,
             seeds=seeds,
             epochs=epochs,
             metric=metric,

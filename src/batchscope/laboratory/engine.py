@@ -124,7 +124,7 @@ class Laboratory:
 
     @property
     def planned(self) -> int:
-        """How many runs the study said it would make, at most."""
+        """How many runs the study will make, at most."""
         return self.expected or len(self.arms) * len(self.question.seeds)
 
     @property
@@ -144,7 +144,7 @@ class Laboratory:
         """Every arm for every seed, seed by seed, so that a budget that ends early leaves whole grids.
 
         Args:
-            arms: what to train; default: what the study said it would.
+            arms: what to train; default: `arms`.
             workload: of an arm and a seed, where it is not the task as it came.
             observers: made afresh for each run.
             probes: likewise.

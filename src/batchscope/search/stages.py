@@ -145,7 +145,7 @@ class Search:
         self._update(rate_range=test)
 
     def _first_batch_size(self) -> int:
-        """Where the best batch size is expected before anything is known of the task."""
+        """Where the best batch size is expected before anything is measured of the task."""
         cost, allowed = self.state.choices().step_cost, self.state.batch_sizes
         sizes = [b for b in allowed if b >= min(16, allowed[-1])]
         return min(sizes, key=lambda b: (1.0 + PRIOR_CRITICAL_BATCH_SIZE / b) * cost(b))
@@ -183,7 +183,7 @@ class Search:
                 self._choose_target(best)
 
     def _look(self, config: RunConfig, milestone: Target, share: float) -> None:
-        """The pilot up to the milestone; where it is not there soon, the better of it and of a look at a lower rate."""
+        """The pilot up to the milestone; where it is not there soon, the better of it and a lower learning rate."""
         first = self._run(config, "first look", share=share, milestone=milestone, limit=_LOOK_STEPS)
         if first.result is None or first.result.status is not RunStatus.PAUSED or self.state.set_aside:
             return
@@ -202,7 +202,7 @@ class Search:
             self._update(target=target, milestone=self.state.milestone or milestone_of(whole[0].rows, target))
 
     def _furthest(self, config: RunConfig, run: StoredRun) -> StoredRun:
-        """The run that gets furthest: the pilot, or a look at a lower rate, as long as these get clearly further."""
+        """The run that gets furthest: the pilot, or one at a lower learning rate, while these get clearly further."""
         best = run
         for _ in range(_MOST_LOOKS):
             config = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
@@ -279,7 +279,7 @@ class Search:
         return None
 
     def _shorten(self) -> None:
-        """Where the rate decays: the shortest horizon at which the decision reaches the target."""
+        """Where the learning rate decays: the shortest horizon at which the decision reaches the target."""
         if self.question.schedule == "constant" or self.question.within or not self.state.reached:
             return
         decision: Decision = self.state.decision

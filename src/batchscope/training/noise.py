@@ -38,7 +38,7 @@ class NoiseReport:
     """Along the run, in stretches."""
     lr: float
     lr_source: str
-    """Whether the rate was given, or how it was chosen."""
+    """Whether the learning rate was given, or how it was chosen."""
     batch_size: int
     groups: int
     """Micro-batch groups of a measured step."""
@@ -46,7 +46,7 @@ class NoiseReport:
     steps: int
     examples: int
     device_seconds: float
-    """Seconds in training steps of this run; the choice of the rate is not in it."""
+    """Seconds in training steps of this run; the choice of the learning rate is not in it."""
     notes: tuple[str, ...]
 
 
@@ -62,11 +62,11 @@ def measure_noise(
     groups: int = 2,
     on_row: Callable[[Row], None] | None = None,
 ) -> NoiseReport:
-    """Train a short run at one rate and batch size, and measure the gradient noise scale along it.
+    """Train a short run at one learning rate and batch size, and measure the gradient noise scale along it.
 
     Args:
         workload: the task on its device; it is checked first.
-        lr: the rate; without one, a twelfth of the ceiling that a range test finds.
+        lr: the learning rate; without one, a twelfth of the ceiling that a range test finds.
         batch_size: examples a step; default 64, less on a small data set.
         steps: optimizer steps at most.
         target: ends the run once it is reached.
@@ -84,7 +84,7 @@ def measure_noise(
         UsageError: the batch cannot be cut into equal groups, or a number makes no sense.
 
     Cost: `steps` training steps and `groups - 1` more passes over a micro-batch in about a hundred of them; without a
-    rate, a range test of 10 to 20 steps before.
+    learning rate, a range test of 10 to 20 steps before.
     """
     found = check(workload, target=target, lr=lr)
     if not found.independent:
@@ -169,8 +169,8 @@ def _checked_groups(probe: NoiseScale, batch_size: int, examples: int) -> int:
 
 def _notes(workload: Workload, config: RunConfig, whole: Estimate, status: RunStatus) -> list[str]:
     notes = [
-        f"the noise scale belongs to a run at rate {config.lr:.3g} and batch size {config.batch_size}: it rises with "
-        "batch size ÷ rate, and as training goes on",
+        f"the noise scale belongs to a run at learning rate {config.lr:.3g} and batch size {config.batch_size}: it "
+        "rises with batch size ÷ learning rate, and as training goes on",
         "it is a hint at the critical batch size, right to an order of magnitude at best (McCandlish et al. 2018)",
     ]
     with preserved_random_state(config.seed):

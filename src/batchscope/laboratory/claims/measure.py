@@ -81,7 +81,7 @@ class ClaimsLaboratory:
     def measure_all(self) -> None:
         """Whatever is not there yet; returns early, and says so, when the budget is used up."""
         for stage, measure in (
-            ("the grid of batch sizes and rates", self._grid),
+            ("the grid of batch sizes and learning rates", self._grid),
             ("equally many steps", self._fixed_steps),
             ("long runs", self._long),
             ("counting a run", self._counters),
@@ -234,7 +234,7 @@ class ClaimsLaboratory:
                     competition_note(size),
                     lambda size=size: measure_competition(ready, model, lr=lr, batch_size=size, pairs=60),
                 )
-        edge = self._rate(plan.largest) or lr  # a rate at which steps on few examples are not all safe
+        edge = self._rate(plan.largest) or lr  # a learning rate at which steps on few examples are not all safe
         self._once("downhill", lambda: measure_downhill(ready, model, batch_sizes=sizes, lr=edge, repeats=100))
         self._once("sums", lambda: self._sums(model, lr))
 
@@ -264,7 +264,7 @@ class ClaimsLaboratory:
         return {"norms": found, "histograms": counts, "beyond": beyond, "mark": mark}
 
     def _sharpness(self) -> None:
-        """At the end of runs with the smallest and the largest batch, at one rate and each at its best."""
+        """At the end of runs with the smallest and the largest batch, at one learning rate and each at its best."""
         plan = self._plan
         one = self._one_rate()
         best = {b: self._rate(b) for b in (plan.smallest, plan.largest)}
@@ -342,7 +342,7 @@ class ClaimsLaboratory:
         return chosen_rate(summarise(rows, laboratory.target), variant, batch_size)
 
     def _checkpoint(self) -> tuple[nn.Module, float] | None:
-        """A model of the middle batch size at its best rate after two epochs."""
+        """A model of the middle batch size at its best learning rate after two epochs."""
         lr = self._rate(self._plan.middle)
         if lr is None:
             return None

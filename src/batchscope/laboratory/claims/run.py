@@ -167,7 +167,7 @@ def _tried(workload: Workload, smallest: int) -> list[int]:
 
 
 def _ceiling(workload: Workload, batch_size: int, seed: int) -> float:
-    """The rate at which training breaks, the median of several range tests."""
+    """The learning rate at which training breaks, the median of several range tests."""
     return median(
         measure_rate_range(
             workload, batch_size=batch_size, micro_batch_size=batch_size, seed=seed + _SEED_OFFSET + i
@@ -201,6 +201,6 @@ def _forecast(plan: ClaimsPlan, prepared: Prepared, workload: Workload, question
         low=seconds / 1.5,
         high=2 * seconds,
         budget_s=question.budget_s,
-        assumption=f"{len(plan.batch_sizes)} batch sizes, {len(plan.lrs)} rates, {len(plan.seeds)} seeds, "
+        assumption=f"{len(plan.batch_sizes)} batch sizes, {len(plan.lrs)} learning rates, {len(plan.seeds)} seeds, "
         f"{plan.epochs:g} epochs, and what follows from them, at the speed that was just measured",
     )
