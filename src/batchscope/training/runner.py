@@ -114,11 +114,10 @@ class Runner:
         try:
             with lack_of_memory_named(task.device, config.micro_batch_size):
                 if begun is None:
-                    how: dict[str, Any] = {
-                        "probes": [*probes_of(config), *probes],
-                        "observers": [*([kept] if keep else []), *observers, *self._cut(limit, config)],
-                    }
-                    begun = _Begun(training=Training(task, config, **how, on_row=take), kept=kept)
+                    measured = [*probes_of(config), *probes]
+                    watching = [*([kept] if keep else []), *observers, *self._cut(limit, config)]
+                    training = Training(task, config, probes=measured, observers=watching, on_row=take)
+                    begun = _Begun(training=training, kept=kept)
                 begun.training.to_device()
                 ends = [limit] if self.at_deadline == "end" else []
                 result = begun.training.advance([*pauses, *ends, *rules], take)
@@ -167,13 +166,10 @@ class Runner:
         self.progress.run_started(run.config, why, "")
         task = workload or self.workload
         kept = KeptWeights(keep, run.config, task.examples)
-        cut = [deadline.between_steps(run.config.max_steps)] if deadline else []
+        measured = [*probes_of(run.config), *probes]
+        watching = [kept, *([deadline.between_steps(run.config.max_steps)] if deadline else [])]
         with lack_of_memory_named(task.device, run.config.micro_batch_size):
-            observing: dict[str, Any] = {
-                "probes": [*probes_of(run.config), *probes],
-                "observers": [kept, *cut],
-            }
-            training = Training(task, run.config, **observing, on_row=kept.see)
+            training = Training(task, run.config, probes=measured, observers=watching, on_row=kept.see)
             training.advance([*rules, StepLimitRule(steps=steps)])
         return kept.states
 
