@@ -93,12 +93,12 @@ def test_a_recipe_is_read_as_it_is_written(batch_size: int, lr: float, first: bo
         ("batch_size=32.5,lr=0.1", "is not made of numbers"),
         ("batch_size=many,lr=0.1", "is not made of numbers"),
         ("batch_size=,lr=0.1", "is not made of numbers"),
-        ("batch_size=0,lr=0.1", "a batch size of at least 1 and a positive rate"),
-        ("batch_size=-8,lr=0.1", "a batch size of at least 1 and a positive rate"),
-        ("batch_size=32,lr=0", "a batch size of at least 1 and a positive rate"),
-        ("batch_size=32,lr=-1", "a batch size of at least 1 and a positive rate"),
-        ("batch_size=32,lr=nan", "a batch size of at least 1 and a positive rate"),
-        ("batch_size=32,lr=inf", "a batch size of at least 1 and a positive rate"),
+        ("batch_size=0,lr=0.1", "a batch size of at least 1 and a positive learning rate"),
+        ("batch_size=-8,lr=0.1", "a batch size of at least 1 and a positive learning rate"),
+        ("batch_size=32,lr=0", "a batch size of at least 1 and a positive learning rate"),
+        ("batch_size=32,lr=-1", "a batch size of at least 1 and a positive learning rate"),
+        ("batch_size=32,lr=nan", "a batch size of at least 1 and a positive learning rate"),
+        ("batch_size=32,lr=inf", "a batch size of at least 1 and a positive learning rate"),
     ],
 )
 def test_what_is_no_recipe_is_refused_with_the_part_that_is_wrong(text: str, complaint: str) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,76 +12,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
-from torch.utils.data import TensorDataset
 
 from batchscope.errors import OutOfMemory, TaskError
-from batchscope.probes.noise_scale import probes_of
-from batchscope.store.records import Row, RunConfig, RunResult, RunStatus, Target
+from batchscope.store.records import Row, RunConfig, RunStatus
 from batchscope.tasks.builtin.digits import digits
 from batchscope.tasks.workload import Workload
-from batchscope.training.loop import Training, schedule_factor, train
-from batchscope.training.stopping import PauseRule, StallRule, StepLimitRule
+from batchscope.training.loop import schedule_factor, train
+from batchscope.training.stopping import StallRule
 
-CURVATURES = torch.tensor([0.5, 2.0], dtype=torch.float64)
-START = torch.tensor([3.0, -1.0], dtype=torch.float64)
-
-
-class Point(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.w = nn.Parameter(START.clone())
-
-
-@dataclass
-class Quadratic:
-    """Loss ½ Σ h w², the same for every example: gradient descent is `w ← (1 - lr h) w`."""
-
-    momentum: float = 0.0
-    blow_up_at: int | None = None
-    steps: int = 0
-
-    def model(self) -> nn.Module:
-        return Point()
-
-    def train_data(self) -> TensorDataset:
-        return TensorDataset(torch.zeros(64, 2, dtype=torch.float64))
-
-    def loss(self, model: Any, batch: Any) -> Tensor:
-        self.steps += 1
-        if self.blow_up_at == self.steps:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return (0.5 * CURVATURES * (model.w - batch[0]) ** 2).sum(1).mean()
-
-    def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
-        return SGD(params, lr=lr, momentum=self.momentum)
-
-    def evaluate(self, model: Any) -> Mapping[str, float]:
-        value = (0.5 * CURVATURES * model.w**2).sum().item()
-        return {"val_loss": value, "score": -value}
-
-
-def config(**changes: Any) -> RunConfig:
-    values: dict[str, Any] = {"task": "quadratic", "batch_size": 8, "micro_batch_size": 8, "lr": 0.1, "max_steps": 40}
-    return RunConfig(**{**values, **changes})
-
-
-def run(task: Any, **changes: Any) -> tuple[RunResult, list[Row]]:
-    rows: list[Row] = []
-    result = train(Workload(task), config(**changes), on_row=rows.append)
-    return result, rows
-
-
-def loss_at(factors: Iterable[float], lr: float = 0.1, decay: float = 0.0) -> float:
-    """The loss after one step for each schedule factor."""
-    w = START.numpy().copy()
-    h = CURVATURES.numpy()
-    for factor in factors:
-        w *= 1.0 - lr * factor * (h + decay)
-    return float((0.5 * h * w**2).sum())
-
-
-def target(value: float, metric: str = "val_loss", mode: Any = "min") -> Target:
-    return Target(metric=metric, value=value, mode=mode)
+from .recursions import (
+    CURVATURES,
+    START,
+    Quadratic,
+    Regression,
+    config,
+    loss_at,
+    metrics_of,
+    run,
+    target,
+    without_time,
+)
 
 
 def test_every_evaluation_is_on_the_closed_form() -> None:
@@ -232,35 +180,6 @@ def test_the_users_exception_in_the_middle_of_a_run() -> None:
 # --- accumulation, determinism, isolation -------------------------------------------------------------------------
 
 
-class Regression:
-    """A small network on random data in float64, examples all different."""
-
-    def __init__(self, dropout: float = 0.0) -> None:
-        generator = torch.Generator().manual_seed(0)
-        x = torch.randn(96, 5, generator=generator, dtype=torch.float64)
-        self.data = TensorDataset(x, torch.sin(x.sum(1, keepdim=True)))
-        self.dropout = dropout
-
-    def model(self) -> nn.Module:
-        return nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Dropout(self.dropout), nn.Linear(16, 1)).double()
-
-    def train_data(self) -> TensorDataset:
-        return self.data
-
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        return nn.functional.mse_loss(model(batch[0]), batch[1])
-
-    def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
-        return torch.optim.AdamW(params, lr=lr)
-
-    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        return {"val_loss": self.loss(model, self.data.tensors).item()}
-
-
-def metrics_of(rows: Iterable[Row]) -> list[float]:
-    return [row["metrics"]["val_loss"] for row in rows]
-
-
 @pytest.mark.parametrize(("micro", "accum", "world"), [(8, 4, 1), (16, 1, 2), (1, 32, 1), (4, 4, 2)])
 def test_accumulated_micro_batches_are_the_whole_batch(micro: int, accum: int, world: int) -> None:
     changes: dict[str, Any] = {"batch_size": 32, "lr": 0.01}
@@ -268,10 +187,6 @@ def test_accumulated_micro_batches_are_the_whole_batch(micro: int, accum: int, w
     _, parts = run(Regression(), **changes, micro_batch_size=micro, grad_accum_steps=accum, world_size=world)
     assert metrics_of(parts) == pytest.approx(metrics_of(whole), rel=1e-10)
     assert [r["train_loss"] for r in parts[1:]] == pytest.approx([r["train_loss"] for r in whole[1:]], rel=1e-6)
-
-
-def without_time(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key != "device_seconds"} for row in rows]
 
 
 @pytest.mark.parametrize("make", [lambda: Regression(dropout=0.3), lambda: digits(model="cnn", norm="batch")])
@@ -353,109 +268,3 @@ def test_an_observer_sees_the_start_every_update_and_every_evaluation() -> None:
     train(Workload(Quadratic()), short, observers=[watching], on_row=rows.append)
     assert watching.calls == ["begin", ("evaluation", 0), 1, ("evaluation", 1), 2, ("evaluation", 2)]
     assert [row["step"] for row in rows if row["kind"] == "weights"] == [1, 2]
-
-
-# --- set aside, and going on --------------------------------------------------------------------------------------
-
-
-class Collated(Regression):
-    """The same through a loader: examples are dictionaries, put together by a function of the task's own."""
-
-    def train_data(self) -> Any:
-        x, y = self.data.tensors
-        return [{"x": row, "y": target} for row, target in zip(x, y, strict=True)]
-
-    def collate(self, items: list[dict[str, Tensor]]) -> tuple[Tensor, ...]:
-        return tuple(torch.stack([item[key] for item in items]) for key in ("x", "y"))
-
-
-PARTED = {
-    "dropout, AdamW": (lambda: Regression(dropout=0.3), {"lr": 0.01}),
-    "a loader with a collate": (lambda: Collated(dropout=0.3), {"lr": 0.01}),
-    "batch normalisation": (lambda: digits(model="cnn", norm="batch"), {"lr": 0.05, "max_steps": 15}),
-    "a schedule, parts, the noise scale": (
-        lambda: Regression(dropout=0.3),
-        {
-            "lr": 0.01,
-            "batch_size": 16,
-            "grad_accum_steps": 2,
-            "schedule": "cosine",
-            "warmup_steps": 9,
-            "noise_scale_groups": 2,
-        },
-    ),
-}
-
-
-@pytest.mark.parametrize("case", PARTED)
-def test_a_run_in_two_parts_is_the_run_in_one_go(case: str) -> None:
-    """Weights, rows and result, bit by bit, whatever was trained and drawn in between."""
-    make, changes = PARTED[case]
-    made = config(**{"seed": 5, "evaluation_growth": 1.2, **changes})
-    one_go: list[Row] = []
-    whole = Training(Workload(make()), made, probes=probes_of(made), on_row=one_go.append)
-    expected = whole.advance()
-    workload, rows, more = Workload(make()), list[Row](), list[Row]()
-    parted = Training(workload, made, probes=probes_of(made), on_row=rows.append)
-    first = parted.advance([StepLimitRule(steps=8)])
-    assert first.status is RunStatus.PAUSED
-    assert 8 <= first.steps < expected.steps
-    torch.rand(7)
-    train(workload, config(seed=6, lr=0.01, max_steps=4))
-    parted.aside()
-    parted.back()
-    found = parted.advance((), more.append)
-    assert without_time([*rows, *more]) == without_time(one_go)
-    assert all(row["step"] > 8 or row["kind"] == "noise" for row in more)
-    assert replace(found, device_seconds=0.0) == replace(expected, device_seconds=0.0)
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(parted.model.state_dict()[name], value), name
-
-
-def test_the_seconds_of_both_parts_are_the_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = itertools.count()
-    workload = Workload(Regression())
-    monkeypatch.setattr(type(workload.device), "clock", lambda self: float(next(ticks)))
-    training = Training(workload, config(max_steps=20))
-    parts = [training.advance([StepLimitRule(steps=5)]).device_seconds, training.advance().device_seconds]
-    assert 0 < parts[0] < parts[1]
-
-
-def test_a_run_at_its_end_is_not_set_aside() -> None:
-    """Else it would go on beyond what it was given."""
-    reached_late = PauseRule(milestone=target(loss_at([1.0] * 40) * 1.0000001))
-    result = train(Workload(Quadratic()), config(), stop_rules=[reached_late, StepLimitRule(steps=40)])
-    assert (result.status, result.steps) == (RunStatus.OUT_OF_STEPS, 40)
-
-
-class Elsewhere(Tensor):
-    """A tensor that says it is on an accelerator; `to("cpu")` gives a plain one."""
-
-    @property
-    def device(self) -> torch.device:  # type: ignore[override]
-        return torch.device("cuda", 0)
-
-    def to(self, *where: Any, **_: Any) -> Tensor:  # type: ignore[override]
-        return self.detach().as_subclass(Tensor)
-
-
-def test_a_run_that_is_set_aside_leaves_the_device_and_returns_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    training = Training(Workload(Regression()), config(lr=0.01))
-    training.advance([StepLimitRule(steps=3)])
-    states = list(training._optimizer.state.values())
-    before = [{key: value.clone() for key, value in state.items()} for state in states]
-    for state in states:
-        state["exp_avg"] = state["exp_avg"].as_subclass(Elsewhere)
-    moved: list[str] = []
-    monkeypatch.setattr(training.workload, "device", SimpleNamespace(torch_device=torch.device("cuda", 0)))
-    monkeypatch.setattr(training.model, "to", lambda where: moved.append(str(where)))
-    monkeypatch.setattr(Tensor, "to", lambda self, where: moved.append(str(where)) or self.as_subclass(Elsewhere))
-    training.aside()
-    assert moved == ["cpu"]
-    assert not any(isinstance(value, Elsewhere) for state in states for value in state.values())
-    training.back()
-    assert moved == ["cpu", "cuda:0", *["cuda:0"] * len(states)]
-    for state, old in zip(states, before, strict=True):
-        assert isinstance(state["exp_avg"], Elsewhere)
-        for key, value in old.items():
-            assert torch.equal(state[key].as_subclass(Tensor), value)

@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from batchscope.fits.targets import milestone_of
+from batchscope.fits.targets import milestone_of, paused_at
 from batchscope.store.codec import encode
 from batchscope.store.records import Row, RunConfig, RunResult, RunStatus, Target
 from batchscope.store.runs import Store, StoredRun
 from batchscope.tasks.workload import Workload
 from batchscope.training.loop import Training
-from batchscope.training.milestone import as_set_aside
 from batchscope.training.stopping import PauseRule, StepLimitRule
 
 
@@ -100,7 +99,7 @@ CONFIG = RunConfig(task="valley", batch_size=4, micro_batch_size=4, lr=0.05, max
 
 
 class Made:
-    """A run in a store that is set aside where its rules say, and goes on."""
+    """A run in a store that is paused where its rules say, and goes on."""
 
     def __init__(self, folder: Path, config: RunConfig = CONFIG) -> None:
         self.store, self.config = Store(folder, {}), config
@@ -121,13 +120,13 @@ class Made:
 def same(run: StoredRun, other: StoredRun) -> bool:
     """Equal but for the hash of a file that has grown since; as it is written, because NaN is not equal to itself."""
 
-    def told(result: RunResult | None) -> Any:
+    def as_written(result: RunResult | None) -> Any:
         assert result is not None
         return encode(replace(result, rows_sha256=""))
 
-    return (run.id, run.config, run.rows) == (other.id, other.config, other.rows) and told(run.result) == told(
-        other.result
-    )
+    return (run.id, run.config, run.rows) == (other.id, other.config, other.rows) and as_written(
+        run.result
+    ) == as_written(other.result)
 
 
 @pytest.mark.parametrize("target", [loss(0.01), None])
@@ -142,8 +141,8 @@ def test_a_run_that_went_on_is_seen_as_it_was_at_its_milestone(tmp_path: Path, t
     assert (paused.result.status, whole.result.steps > 1.5 * paused.result.steps) == (RunStatus.PAUSED, True)
     assert stored is not None
     for run in (whole, stored):
-        assert same(as_set_aside(run, milestone), paused)
-    assert same(as_set_aside(paused, milestone), paused)
+        assert same(paused_at(run, milestone), paused)
+    assert same(paused_at(paused, milestone), paused)
 
 
 def test_a_run_with_a_limit_in_steps_is_seen_at_whichever_came_first(tmp_path: Path) -> None:
@@ -153,16 +152,16 @@ def test_a_run_with_a_limit_in_steps_is_seen_at_whichever_came_first(tmp_path: P
         whole = made.advance()
     assert early.result is not None
     assert early.result.steps == 7
-    assert same(as_set_aside(whole, loss(0.3), limit=7), early)
-    assert same(as_set_aside(whole, loss(0.3), limit=10_000), paused)
+    assert same(paused_at(whole, loss(0.3), limit=7), early)
+    assert same(paused_at(whole, loss(0.3), limit=10_000), paused)
 
 
 def test_a_run_that_ended_before_its_milestone_or_in_that_evaluation_is_what_it_is(tmp_path: Path) -> None:
     with Made(tmp_path) as made:
         run = made.advance()
-    assert as_set_aside(run, loss(0.0)) is run  # never passed
-    assert as_set_aside(run, loss(0.01)) is run  # passed with the target
+    assert paused_at(run, loss(0.0)) is run  # never passed
+    assert paused_at(run, loss(0.01)) is run  # passed with the target
     assert run.result is not None
-    late = as_set_aside(run, loss(float(run.rows[-2]["metrics"]["val_loss"])))
+    late = paused_at(run, loss(float(run.rows[-2]["metrics"]["val_loss"])))
     assert late.result is not None
     assert late.result.status is RunStatus.PAUSED

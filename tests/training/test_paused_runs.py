@@ -32,7 +32,7 @@ def answer(cli: Cli, command: str, *words: str) -> Any:
     return ended.answer
 
 
-def told(out: str) -> str:
+def as_written(out: str) -> str:
     """plan.json, letter by letter, without the seconds that the search took here."""
     plan = json.loads(Path(out, "plan.json").read_text(encoding="utf-8"))
     plan["search"]["seconds"] = None
@@ -93,11 +93,11 @@ def test_a_search_killed_at_several_moments_ends_in_the_same_plan_letter_by_lett
     assert [killed(FIND, when, then) for when, then in moments].count(True) >= 2
     answer(cli, FIND, "--out", "out")
     assert courses("out") == courses("whole")
-    assert told("out") == told("whole")
+    assert as_written("out") == as_written("whole")
     before = {path: path.stat().st_mtime_ns for path in Path("out").glob("runs/*/*")}
     answer(cli, FIND, "--out", "out")
     assert {path: path.stat().st_mtime_ns for path in Path("out").glob("runs/*/*")} == before
-    assert told("out") == told("whole")
+    assert as_written("out") == as_written("whole")
 
 
 # --- within a length of training ----------------------------------------------------------------------------------
@@ -140,9 +140,9 @@ def test_within_a_length_no_run_is_longer_and_the_recipe_is_the_best_run(
     assert "to target" not in ended.out
     assert "probability" not in ended.out
     assert evaluated(f"{within}.pt")["val_loss"] == pytest.approx(min(values), rel=1e-6)
-    before = told("out")
+    before = as_written("out")
     assert cli(command).status == 0
-    assert told("out") == before
+    assert as_written("out") == before
 
 
 def test_within_a_length_a_current_recipe_is_replaced_where_another_gets_as_far_sooner(cli: Cli) -> None:
@@ -215,9 +215,9 @@ def test_a_model_that_was_not_kept_is_trained_again_and_the_plan_stays(cli: Cli)
     runs = courses("out")
     (run,) = read_runs("out")
     assert run.config.noise_scale_groups
-    before = told("out")
+    before = as_written("out")
     assert answer(cli, f"{command} --keep-model kept.pt")["recipe"] == plan["recipe"]
-    assert told("out") == before
+    assert as_written("out") == before
     assert courses("out") == runs
     assert evaluated("kept.pt")["val_loss"] == plan["verified"]["metric"]
 

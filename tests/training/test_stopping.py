@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batchscope.errors import TargetError
 from batchscope.store.metrics import target_metric, without_end
 from batchscope.store.records import RunStatus, Target
-from batchscope.training.stopping import BehindRule, DeadlineRule, History, PlateauRule, StallRule
+from batchscope.training.stopping import BehindRule, History, PlateauRule, StallRule
 
 DOWN, UP = Target(metric="m", value=0.5, mode="min"), Target(metric="m", value=0.5, mode="max")
 
@@ -143,14 +143,6 @@ def test_the_plateau_is_where_the_last_stretch_gains_little(target: Target) -> N
     assert rule(course(target, values(150))) is None
     assert rule(course(target, values(400))) is RunStatus.LEVELLED_OFF
     assert rule(course(target, [(0, 1.0), (20, 1.0), (49, 1.0)])) is None  # too short to tell
-
-
-def test_the_deadline() -> None:
-    now = [9.9]
-    rule = DeadlineRule(clock=lambda: now[0], deadline=10.0)
-    assert rule(course(DOWN, [(0, 1.0)])) is None
-    now[0] = 10.0
-    assert rule(course(DOWN, [(0, 1.0)])) is RunStatus.OUT_OF_TIME
 
 
 @pytest.mark.parametrize(

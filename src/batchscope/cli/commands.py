@@ -1,4 +1,4 @@
-"""The command line. Every body is a call into the library; only here and in `answering` something is printed.
+"""The command line. Every body is a call into the library; only here and in `output` something is printed.
 
 torch is imported by the commands that measure, when they run: `--help`, `count`, `report` and `runs` never wait for it.
 """
@@ -11,19 +11,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from cyclopts import App, CycloptsError
 
 from ..errors import BatchscopeError, UsageError
 from ..search.question import Question, hardest_first, parse_current, parse_within
 from ..search.strategies import SearchName
-from .answering import answer
 from .laboratory import claims, study
 from .options import Flag, Options, ResultOptions, Targets
-
-if TYPE_CHECKING:
-    pass
+from .output import answer
 
 app = App(
     name="batchscope",
@@ -57,14 +54,14 @@ def find(
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
 ) -> int:
-    """Recommend batch size, rate, steps and epochs, from measurements, with a page that shows why.
+    """Recommend batch size, learning rate, steps and epochs, from measurements, with a page that shows why.
 
     Args:
         task: What to train.
         target: When training is done: "val_loss<=0.12" or "val_accuracy>=0.97"; default: chosen from a first run.
             Repeat it for other values of the same metric: each gets its recipe, from the same runs.
         within: Ask for the best metric inside a length of training instead: 300s, 10m or 20epochs.
-        objective: What is to be least.
+        objective: What is to be smallest.
         current: The recipe in use, "batch_size=32,lr=0.001"; it is kept unless the gain is clear.
         max_batch_size: No larger batch is recommended.
         hardware: Profile of the machine that the answer is for (`bench --save`); default: this one.
@@ -98,15 +95,16 @@ def find(
     how: dict[str, Any] = {"profile": load_profile(hardware) if hardware else None, "budget_s": options.budget_s}
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
+        how["progress"] = progress
         loaded, device = options.load(task), options.picked()
-        from ..search import find as sweep
+        from ..search import find as search_command
 
         if dry_run:
-            prediction = sweep.predict(loaded, question, device=device, **how, progress=progress)
+            prediction = search_command.predict(loaded, question, device=device, **how)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
-        out = options.folder(loaded.name, sweep.asked_of(loaded, question, device, how["profile"]))
-        plan = sweep.find(loaded, question, out=out, device=device, **how, progress=progress, keep_model=keep_model)
+        out = options.folder(loaded.name, search_command.question_of(loaded, question, device, how["profile"]))
+        plan = search_command.find(loaded, question, out=out, device=device, **how, keep_model=keep_model)
     kept = [f"The trained model: {keep_model}"] if keep_model and plan.recipe else []
     answer(options.json, encode(plan), [*plan_view(plan, out), *kept])
     return plan.status.exit_status
@@ -136,7 +134,7 @@ def bench(
         from ..training import measurements
 
         limits = measurements.BenchLimits(max_batch_size=max_batch_size, memory_limit=memory_limit, seed=options.seed)
-        out = options.folder(loaded.name, measurements.asked_of("bench", loaded, device, limits))
+        out = options.folder(loaded.name, measurements.question_of("bench", loaded, device, limits))
         measured = measurements.keep_bench(loaded, limits, out=out, device=device, budget_s=budget_s, progress=progress)
     if save is not None:
         save_profile(measured.profile, save)
@@ -179,7 +177,7 @@ def noise(
         from ..training import measurements
 
         run = measurements.NoiseRun(lr=lr, batch_size=batch_size, steps=steps, seed=options.seed)
-        out = options.folder(loaded.name, measurements.asked_of("noise", loaded, device, run))
+        out = options.folder(loaded.name, measurements.question_of("noise", loaded, device, run))
         found = measurements.keep_noise(loaded, run, out=out, device=device, budget_s=budget_s, progress=progress)
     answer(options.json, encode(found), [*noise_view(found), f"Kept in {out / 'noise.json'}."])
     return 0
@@ -204,7 +202,7 @@ def fit(
         table: One row a run: batch_size, steps_to_target (or epochs_to_target, examples_to_target; empty: never
             reached), step_time_s (or epoch_time_s), and, if known, lr and seed.
         examples: In the training set; needed where the table speaks of epochs.
-        objective: What is to be least.
+        objective: What is to be smallest.
         current: The recipe in use, "batch_size=32,lr=0.001" or "batch_size=32"; it is kept unless the gain is clear.
         max_batch_size: No larger batch is recommended.
         hardware: Profile of the machine that the answer is for (`bench --save`); default: the times of the table.
@@ -212,7 +210,7 @@ def fit(
         options: Of every command that leaves results.
     """
     from ..hardware.profile import load_profile
-    from ..search.table.fit import TARGET, asked_of
+    from ..search.table.fit import TARGET, question_of
     from ..search.table.fit import fit as fitted
     from ..store.codec import encode
     from ..store.records import Target
@@ -228,7 +226,7 @@ def fit(
         "current": recipe if recipe is None or "lr" in (current or "") else recipe.batch_size,
         "profile": load_profile(hardware) if hardware else None,
     }
-    out = options.folder(table.stem, asked_of(table, how)) if table.is_file() else options.out
+    out = options.folder(table.stem, question_of(table, how)) if table.is_file() else options.out
     plan = fitted(table, **how, out=out)
     assert out is not None
     answer(options.json, encode(plan), plan_view(plan, out))
@@ -291,9 +289,11 @@ def report(folder: Path, /) -> int:
     from ..laboratory.files import rebuilt_study
     from ..report import build
     from ..store.files import read_record, write_text
+    from ..store.question import check_schema
     from ..store.records import Plan
     from ..store.runs import read_runs
 
+    check_schema(folder)
     page = folder / "report.html"
     if (folder / "study.json").exists():
         write_text(page, rebuilt_study(folder))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from .answering import answer
 from .options import Flag, Options
+from .output import answer
 from .study_options import Numbers, StudyWords, choose, default_task, parsed_numbers
 
 __all__ = ["claims", "study"]
@@ -34,13 +34,13 @@ def study(
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
 ) -> int:
-    """Train a task at several batch sizes and rates, over several seeds, and show what each does.
+    """Train a task at several batch sizes and learning rates, over several seeds, and show what each does.
 
     Args:
         what: A task, or the name of a published experiment.
         task: What a named study runs on; default: its own task, or `--set path=FILE.npz`.
         batch_sizes: Separated by commas, or repeated.
-        lrs: Learning rates; every batch size is trained at every rate.
+        lrs: Learning rates; every batch size is trained at every one.
         seeds: How many seeds each setting is run with, from --seed on; default 3.
         epochs: Length of a run, in passes over the training set; default 30. With --until-stopped: at most.
         steps: Length of a run in steps, instead.
@@ -84,15 +84,15 @@ def study(
             spec, settings = default_task(named, settings)
         assert spec is not None
         loaded, device = replace(options, set=tuple(settings)).load(spec), options.picked()
-        from ..laboratory import study as studying
+        from ..laboratory import study as study_command
 
-        how: dict[str, Any] = {"named": named or studying.SWEEP, "device": device}
+        how: dict[str, Any] = {"named": named or study_command.OWN_GRID, "device": device}
         if dry_run:
-            prediction = studying.predict(loaded, question, **how, budget_s=budget_s, progress=progress)
+            prediction = study_command.predict(loaded, question, **how, budget_s=budget_s, progress=progress)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
-        out = options.folder(loaded.name, studying.asked_of(loaded, question, **how))
-        found = studying.study(loaded, question, out=out, **how, budget_s=budget_s, progress=progress)
+        out = options.folder(loaded.name, study_command.question_of(loaded, question, **how))
+        found = study_command.study(loaded, question, out=out, **how, budget_s=budget_s, progress=progress)
     answer(options.json, found.answer(), study_view(found, out))
     return 0 if found.complete else 3
 
@@ -114,7 +114,7 @@ def claims(
     Args:
         task: What to train.
         batch_sizes: Separated by commas, or repeated; default: by a factor of 4, as many as the budget allows.
-        lrs: Learning rates; default: by a factor of 3.16, below the rate that breaks training.
+        lrs: Learning rates; default: by a factor of 3.16, below the one that breaks training.
         seeds: How many, from --seed on; default: up to 7.
         epochs: Length of a run of the grid; default: up to 20.
         metric: What choices are made by, NAME or NAME:max; default: the validation loss.
@@ -126,16 +126,16 @@ def claims(
     from .terminal import LiveProgress, stderr
     from .views import prediction_in_words
 
-    sizes, rates, budget_s = *parsed_numbers(batch_sizes, lrs), options.budget_s
+    sizes, learning_rates, budget_s = *parsed_numbers(batch_sizes, lrs), options.budget_s
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
         loaded, device = options.load(task), options.picked()
-        from ..laboratory.claims import run as claiming
+        from ..laboratory.claims import run as claims_command
 
-        question = claiming.ClaimsQuestion(
+        question = claims_command.ClaimsQuestion(
             seed=options.seed,
             batch_sizes=sizes,
-            lrs=rates,
+            lrs=learning_rates,
             seeds=seeds,
             epochs=epochs,
             metric=metric,
@@ -143,10 +143,10 @@ def claims(
             budget_s=budget_s,
         )
         if dry_run:
-            prediction = claiming.predict(loaded, question, device=device, progress=progress)
+            prediction = claims_command.predict(loaded, question, device=device, progress=progress)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
-        out = options.folder(loaded.name, claiming.asked_of(loaded, question, device))
-        found = claiming.claims(loaded, question, out=out, device=device, progress=progress)
+        out = options.folder(loaded.name, claims_command.question_of(loaded, question, device))
+        found = claims_command.claims(loaded, question, out=out, device=device, progress=progress)
     answer(options.json, found.answer(), claims_view(found, out))
     return 0 if found.decided else 3

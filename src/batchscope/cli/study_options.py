@@ -35,14 +35,14 @@ def choose(what: str, task: str | None) -> tuple[NamedStudy | None, str | None]:
     Raises:
         UsageError: the word is neither; the message lists the named studies.
     """
-    known, name = names(), what.replace("-", "_")
-    if name in known:
+    there, name = names(), what.replace("-", "_")
+    if name in there:
         return named_study(name), task
     if task is None and (what in BUILT_IN or any(sign in what for sign in ":/.")):
         return None, what
     raise UsageError(
-        f"there is no study {what!r}{near_miss(what, [*known, *BUILT_IN])}; named studies are "
-        f"{', '.join(known) or 'none yet'}; a study of your own is named by its task: {', '.join(BUILT_IN)}, "
+        f"there is no study {what!r}{near_miss(what, [*there, *BUILT_IN])}; named studies are "
+        f"{', '.join(there) or 'none yet'}; a study of your own is named by its task: {', '.join(BUILT_IN)}, "
         "package.module:factory or path/to/file.py:factory"
     )
 
@@ -140,7 +140,7 @@ class StudyWords:
 
 
 def parsed_numbers(batch_sizes: Sequence[str], lrs: Sequence[str]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Batch sizes and rates as numbers.
+    """Batch sizes and learning rates as numbers.
 
     Raises:
         UsageError: one is none.

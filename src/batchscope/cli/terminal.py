@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from ..store.records import Row, RunConfig, RunStatus
 from ..store.runs import StoredRun
+from ..training.limits import Deadline
 from ..training.progress import Prediction
 from ..wording import number, plural
 from .views import about, prediction_in_words
@@ -55,7 +55,7 @@ class LiveProgress:
         self._live = Live(console=console, refresh_per_second=8, transient=True)
         self._doing = ""
         self._best = ""
-        self._deadline: float | None = None
+        self._deadline: Deadline | None = None
         self._runs = 0
 
     def __enter__(self) -> LiveProgress:
@@ -68,7 +68,7 @@ class LiveProgress:
 
     def predicted(self, prediction: Prediction) -> None:
         """Show the predicted duration, first of all."""
-        self._deadline = time.monotonic() + prediction.budget_s
+        self._deadline = Deadline.after(prediction.budget_s)
         show(self._console, [prediction_in_words(prediction)])
 
     def stage(self, text: str) -> None:
@@ -90,7 +90,7 @@ class LiveProgress:
         metrics = ", ".join(f"{k} {number(v)}" for k, v in row["metrics"].items() if not k.startswith("test_"))
         left = ""
         if self._deadline is not None:
-            left = f"at most {about(max(0.0, self._deadline - time.monotonic()))} left"
+            left = f"at most {about(self._deadline.left_s)} left"
         best = self._best and f"best so far: {self._best}"
         self._draw("\n  ".join(part for part in (self._doing, f"step {row['step']}: {metrics}", left, best) if part))
 

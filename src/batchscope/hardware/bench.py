@@ -87,8 +87,8 @@ def _merged(memory: Iterable[Reading], times: Iterable[Reading]) -> tuple[Readin
     """One reading a size, in order of size."""
     by_size = {reading.micro_batch_size: reading for reading in memory}
     for reading in times:
-        known = by_size.get(reading.micro_batch_size, reading)
+        measured = by_size.get(reading.micro_batch_size, reading)
         by_size[reading.micro_batch_size] = dataclasses.replace(
-            reading, peak_memory_bytes=known.peak_memory_bytes, memory_method=known.memory_method
+            reading, peak_memory_bytes=measured.peak_memory_bytes, memory_method=measured.memory_method
         )
     return tuple(by_size[size] for size in sorted(by_size))

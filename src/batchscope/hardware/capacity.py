@@ -16,6 +16,7 @@ from .device import is_out_of_memory
 from .live_bytes import tensors_in, unique_bytes
 from .random_state import preserved_random_state
 from .step import MeasuredTask
+from .step_memory import StepMemory, read_step
 
 __all__ = ["Capacity", "measure_capacity"]
 
@@ -93,20 +94,6 @@ def measure_capacity(
         return search.result(smallest)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    size: int
-    gradient_peak: int
-    """Of the forward and backward pass."""
-    update_peak: int
-    """Of the optimizer's part."""
-    seconds: float
-
-    @property
-    def peak(self) -> int:
-        return max(self.gradient_peak, self.update_peak)
-
-
 class _Runner:
     """Runner of single steps on a fresh model and reads their memory."""
 
@@ -116,7 +103,7 @@ class _Runner:
         self.disposable = workload.disposable(seed)
         self.weights = self.gradients = self.state = self.update_extra = 0
 
-    def run(self, size: int) -> _Step | None:
+    def run(self, size: int) -> StepMemory | None:
         """Run one step at a size; `None` if the device ran out of memory, all of which is given back then."""
         self.progress(f"memory of a step of batch size {size}")
         try:
@@ -130,25 +117,17 @@ class _Runner:
         self.disposable = self.workload.disposable(self.seed)
         return None
 
-    def _step(self, size: int) -> _Step:
-        disposable, device = self.disposable, self.workload.device
+    def _step(self, size: int) -> StepMemory:
+        disposable = self.disposable
         batch = disposable.largest_batch(size)
-        with device.memory_watch([*disposable.lasting_tensors(), *tensors_in(batch)]) as watch:
-            started = device.clock()
-            disposable.optimizer.zero_grad(set_to_none=False)
-            disposable.gradients(batch)
-            gradient_peak = watch.peak_bytes()
-            watch.restart()
-            disposable.update()
-            seconds = device.clock() - started
-            update_peak = watch.peak_bytes()
-        self.device_seconds += seconds
+        step = read_step(disposable, batch, accumulated=True)
+        self.device_seconds += step.seconds
         self.weights = unique_bytes(disposable.weights())
         self.gradients = unique_bytes(disposable.gradient_tensors())
         self.state = unique_bytes(disposable.optimizer_state())
         batch_bytes = unique_bytes(tensors_in(batch))
-        self.update_extra = max(self.update_extra, update_peak - self.lasting - batch_bytes)
-        return _Step(size=size, gradient_peak=gradient_peak, update_peak=update_peak, seconds=seconds)
+        self.update_extra = max(self.update_extra, step.update_peak - self.lasting - batch_bytes)
+        return step
 
     @property
     def lasting(self) -> int:
@@ -191,7 +170,7 @@ class _Search:
     top: int
     limit_bytes: int
     longest_step_s: float
-    steps: dict[int, _Step] = field(default_factory=dict)
+    steps: dict[int, StepMemory] = field(default_factory=dict)
     predicted: dict[int, float] = field(default_factory=dict)
     fits: int = 0
     """The largest size that was run and stayed within the limit."""
@@ -206,7 +185,7 @@ class _Search:
 
     @property
     def model(self) -> MemoryModel:
-        points = [(step.size, float(step.gradient_peak)) for step in self.steps.values()]
+        points = [(size, float(step.gradient_peak)) for size, step in self.steps.items()]
         floor = max(step.update_peak for step in self.steps.values())
         return fit_memory(points, base_bytes=float(self.runner.lasting), floor_bytes=float(floor))
 
@@ -308,8 +287,8 @@ class _Search:
         method = "allocator peak" if runner.workload.device.keeps_peak else "bytes of living tensors"
         return Capacity(
             readings=tuple(
-                Reading(micro_batch_size=s.size, step_time_s=None, peak_memory_bytes=s.peak, memory_method=method)
-                for _, s in sorted(self.steps.items())
+                Reading(micro_batch_size=size, step_time_s=None, peak_memory_bytes=step.peak, memory_method=method)
+                for size, step in sorted(self.steps.items())
             ),
             split=MemorySplit(
                 weights=runner.weights,

@@ -7,75 +7,110 @@ made again from its seed when the command is repeated.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import nn
 
 from ..errors import OutOfMemory, UsageError
 from ..fits.step_time import StepTime
-from ..hardware.device import Device, lack_of_memory_named
+from ..hardware.device import Device
 from ..probes.base import Observer, Probe
-from ..probes.kept_weights import Keep, KeptWeights
+from ..probes.kept_weights import Keep
 from ..probes.train_part import TrainPart
-from ..store.files import explained, read_json
-from ..store.records import Row, RunConfig, RunStatus, Target
+from ..store.files import read_json
+from ..store.records import RunConfig, RunStatus, Target
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask
 from ..tasks.workload import Workload
 from ..training.limits import CutOff, Deadline, SecondsRule
-from ..training.loop import Training
 from ..training.progress import Progress
-from ..training.stopping import PatienceRule, RoseRule, StepLimitRule
+from ..training.runner import Runner
+from ..training.weights import load_weights, save_weights, weights_file
+from .configuration import rules_of, run_config
+from .prepare import StudyPrepared
 from .records import EXAMPLES_OF_RUN, TRAIN_PART, Arm, StudyQuestion
 
 __all__ = ["Keep", "Laboratory"]
 
 _MEASURED = "measured-"
-_EVALUATIONS = 30
-"""Of a run whose length is given in steps or seconds, unless an epoch is shorter."""
-_ENDLESS = 10**9
 _TASK_MEMBERS = ("model", "train_data", "loss", "optimizer", "evaluate", "batch_size", "collate", "metrics_on")
 _MOST_PARTS = 4
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Laboratory:
     """Makes the runs of one study.
 
     Attributes:
         loaded: the task, as it was loaded.
-        workload: the task on its device.
+        runner: makes runs and keeps them.
         question: what is asked.
         target: the metric that choices are made by, with a value that no run reaches.
-        store: where runs are kept.
-        progress: told what happens.
         step_time: step-time model of this machine.
-        arms: what the study said it would train.
-        deadline: when the budget is used up, on the monotonic clock.
+        arms: what the study says that it will train.
+        expected: how many runs there will be at most, where it is more than the arms over the seeds.
+        cut_off: whether a run that was asked for could not be made in time.
     """
 
     loaded: LoadedTask
-    workload: Workload
+    runner: Runner
     question: StudyQuestion
     target: Target
-    store: Store
-    progress: Progress
     step_time: StepTime
     arms: Sequence[Arm]
-    deadline: float
     expected: int | None = None
-    """How many runs there will be at most, where it is more than the arms over the seeds."""
     cut_off: bool = False
-    """Whether a run that was asked for could not be made in time."""
     _done: int = 0
     _best: tuple[float, str] | None = None
-    _parts: dict[Workload, TrainPart | None] = field(default_factory=dict)
+    _parts: dict[Workload, TrainPart | None] = field(default_factory=dict[Workload, TrainPart | None])
+
+    @classmethod
+    def begin(
+        cls,
+        loaded: LoadedTask,
+        workload: Workload,
+        question: StudyQuestion,
+        prepared: StudyPrepared,
+        *,
+        store: Store,
+        progress: Progress,
+        deadline: Deadline,
+        expected: int | None = None,
+    ) -> Laboratory:
+        """A laboratory with what was measured before; a run that the deadline cuts off stays unfinished."""
+        return cls(
+            loaded=loaded,
+            runner=Runner(workload=workload, store=store, progress=progress, deadline=deadline, at_deadline="cut"),
+            question=question,
+            target=prepared.target,
+            step_time=prepared.step_time,
+            arms=prepared.arms,
+            expected=expected,
+        )
+
+    @property
+    def workload(self) -> Workload:
+        """The task on its device."""
+        return self.runner.workload
+
+    @property
+    def store(self) -> Store:
+        """Where runs and notes are kept."""
+        return self.runner.store
+
+    @property
+    def progress(self) -> Progress:
+        """Hears what happens."""
+        return self.runner.progress
+
+    @property
+    def deadline(self) -> Deadline:
+        """When the budget is used up."""
+        return self.runner.deadline
 
     @property
     def examples(self) -> int:
@@ -89,13 +124,13 @@ class Laboratory:
 
     @property
     def planned(self) -> int:
-        """How many runs the study said it would make, at most."""
+        """How many runs the study will make, at most."""
         return self.expected or len(self.arms) * len(self.question.seeds)
 
     @property
     def late(self) -> bool:
         """Whether the budget is used up, so that nothing more should be begun."""
-        return time.monotonic() >= self.deadline
+        return self.deadline.passed
 
     def run_all(
         self,
@@ -109,7 +144,7 @@ class Laboratory:
         """Every arm for every seed, seed by seed, so that a budget that ends early leaves whole grids.
 
         Args:
-            arms: what to train; default: what the study said it would.
+            arms: what to train; default: `arms`.
             workload: of an arm and a seed, where it is not the task as it came.
             observers: made afresh for each run.
             probes: likewise.
@@ -166,36 +201,39 @@ class Laboratory:
         task = workload or self.workload
         config = self.config(arm, seed, task)
         run = self.store.finished(config)
-        if run is not None and (
-            all(self._kept(run, when, task.examples) for when in keep) or self._keep_again(arm, run, task, keep)
-        ):
+        if run is None:
+            run = None if self.late else self._make(arm, config, task, observers, probes, keep)
+        elif self._has_weights(arm, run, task, probes, keep):
             self._best_with(run)
             self._done += 1
-            return run
-        if run is not None or self.late:
-            self.cut_off = True
-            return None
-        run = self._make(arm, config, task, observers, probes, keep)
+        else:
+            run = None
         self.cut_off |= run is None
         return run
 
-    def _keep_again(self, arm: Arm, run: StoredRun, workload: Workload, keep: Sequence[Keep]) -> bool:
-        """Train a finished run once more for weights that were not kept, and touch nothing else of it.
-
-        Returns:
-            Whether there was time.
-        """
+    def _has_weights(
+        self, arm: Arm, run: StoredRun, workload: Workload, probes: Sequence[Probe], keep: Sequence[Keep]
+    ) -> bool:
+        """Whether a finished run's weights are there; it is trained once more for those that were not kept, in time."""
+        if all(self._kept(run, when, workload.examples) for when in keep):
+            return True
         if self.late or run.result is None:
             return False
-        kept = KeptWeights(keep, run.config, workload.examples)
-        watching = [kept, Deadline(self.deadline, run.config)]
-        self.progress.run_started(run.config, ", ".join(filter(None, (arm.variant, "for its weights"))), "")
         try:
-            training = Training(workload, run.config, observers=watching, on_row=kept.see)
-            training.advance([RoseRule(), StepLimitRule(steps=run.result.steps), *_patience(arm, workload.examples)])
+            states = self.runner.train_again(
+                run,
+                keep,
+                steps=run.result.steps,
+                why=", ".join(filter(None, (arm.variant, "for its weights"))),
+                rules=rules_of(arm, workload.examples),
+                probes=probes,
+                workload=workload,
+                deadline=self.deadline,
+            )
         except CutOff:
             return False
-        self._save(run.id, kept)
+        for when, state in states.items():
+            save_weights(state, self._weights_file(run.id, when))
         return True
 
     def made(self, arm: Arm, seed: int) -> bool:
@@ -213,35 +251,8 @@ class Laboratory:
             UsageError: the batch is larger than the training set, or a decaying schedule has no end.
         """
         task = workload or self.workload
-        if arm.batch_size > task.examples:
-            raise UsageError(
-                f"a batch size of {arm.batch_size} is larger than the training set of {task.examples} examples; "
-                f"give batch sizes of at most {task.examples}"
-            )
-        steps, length = arm.length.steps(task.examples, arm.batch_size), arm.length
-        if arm.schedule != "constant" and length.unit in ("seconds", "until-stopped"):
-            raise UsageError(f"a {arm.schedule} schedule decays over a known number of steps; give --epochs or --steps")
-        settings = {**task.settings, **({"variant": arm.variant} if arm.variant else {})}
-        if task.examples != self.examples:
-            settings[EXAMPLES_OF_RUN] = task.examples
-        if length.unit in ("seconds", "until-stopped"):
-            settings["until"] = str(length)
-        return RunConfig(
-            task=task.name,
-            settings=settings,
-            batch_size=arm.batch_size,
-            micro_batch_size=arm.batch_size,
-            lr=arm.lr,
-            optimizer_changes=arm.optimizer_changes,
-            schedule=arm.schedule,
-            warmup_steps=arm.warmup_steps,
-            seed=seed,
-            target=self.target,
-            max_steps=steps or _ENDLESS,
-            evaluation_epochs=self._spacing(arm, task.examples),
-            device=str(self.device.torch_device),
-            purpose="study",
-        )
+        how: dict[str, Any] = {"examples": self.examples, "target": self.target, "step_time": self.step_time}
+        return run_config(arm, seed, task, **how)
 
     def changed(self, **members: Any) -> Workload:
         """The task with members exchanged: `optimizer=`, `model=`, `loss=`, `train_data=`, ...
@@ -272,9 +283,7 @@ class Laboratory:
         Raises:
             StoreError: it cannot be read.
         """
-        path = self._weights_file(run.id, when)
-        with explained(path):
-            return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
+        return load_weights(self._weights_file(run.id, when))
 
     def model(self, weights: Mapping[str, Any], workload: Workload | None = None) -> nn.Module:
         """A model of the task with these weights, on the device, in training mode."""
@@ -301,14 +310,6 @@ class Laboratory:
         names = sorted(path.stem.removeprefix(_MEASURED) for path in self.store.root.glob(f"{_MEASURED}*.json"))
         return {name: self.read_note(name) for name in names}
 
-    def _spacing(self, arm: Arm, examples: int) -> float:
-        """Epochs from one evaluation to the next: one, or a thirtieth of a run that is shorter than thirty."""
-        length = arm.length
-        if length.unit in ("epochs", "until-stopped"):
-            return 1.0
-        steps = length.amount if length.unit == "steps" else length.amount / self.step_time.of_batch(arm.batch_size)
-        return min(1.0, float(f"{max(1.0, steps / _EVALUATIONS) * arm.batch_size / examples:.3g}"))
-
     def _make(
         self,
         arm: Arm,
@@ -318,36 +319,23 @@ class Laboratory:
         probes: Sequence[Probe],
         keep: Sequence[Keep],
     ) -> StoredRun | None:
-        left = (
-            f"{self._done} of {self.planned} runs done, at most {max(0.0, self.deadline - time.monotonic()):.0f} s left"
-        )
-        self.progress.run_started(config, ", ".join(filter(None, (arm.variant, f"seed {config.seed}"))), left)
-        writer = self.store.start(config)
-        kept, spent = KeptWeights(keep, config, workload.examples), SecondsRule(limit=_seconds(arm))
-
-        def on_row(row: Row) -> None:
-            writer.append(row)
-            spent.see(row)
-            kept.see(row)
-            self.progress.row(row)
-
-        part = self._train_part(workload)
-        watching = [*([part] if part else []), *([kept] if keep else []), *observers, Deadline(self.deadline, config)]
+        spent, part = SecondsRule(limit=_seconds(arm)), self._train_part(workload)
         try:
-            with lack_of_memory_named(self.device, config.micro_batch_size):
-                training = Training(workload, config, probes=probes, observers=watching, on_row=on_row)
-                result = training.advance([RoseRule(), spent, *_patience(arm, workload.examples)])
+            run = self.runner.make(
+                config,
+                ", ".join(filter(None, (arm.variant, f"seed {config.seed}"))),
+                f"{self._done} of {self.planned} runs done, at most {self.deadline.left_s:.0f} s left",
+                rules=[*rules_of(arm, workload.examples), spent],
+                probes=probes,
+                observers=[*([part] if part else []), *observers],
+                keep=keep,
+                workload=workload,
+                on_row=spent.see,
+            )
         except CutOff:
-            writer.close()
             return None
         except OutOfMemory as error:
-            writer.close()
             raise UsageError(f"{error}; leave batch sizes from {config.batch_size} on out of --batch-sizes") from error
-        except BaseException:
-            writer.close()
-            raise
-        self._save(writer.id, kept)
-        run = writer.finish(result)
         self._done += 1
         self.progress.run_finished(run, self._best_with(run))
         return run
@@ -370,14 +358,8 @@ class Laboratory:
         if value is not None and math.isfinite(value) and run.result and run.result.status is not RunStatus.DIVERGED:
             sign = 1.0 if self.target.mode == "min" else -1.0
             if self._best is None or sign * value < sign * self._best[0]:
-                self._best = value, f"batch size {run.config.batch_size}, rate {run.config.lr:g}"
+                self._best = value, f"batch size {run.config.batch_size}, learning rate {run.config.lr:g}"
         return f"{self.target.metric} {self._best[0]:.4g} at {self._best[1]}" if self._best else ""
-
-    def _save(self, run: str, kept: KeptWeights) -> None:
-        for when, state in kept.states.items():
-            path = self._weights_file(run, when)
-            with explained(path):
-                torch.save(state, path)
 
     def _kept(self, run: StoredRun, when: Keep, examples: int) -> bool:
         """Whether the weights are there, or the run ended before that moment."""
@@ -386,14 +368,8 @@ class Laboratory:
         return not came or self._weights_file(run.id, when).exists()
 
     def _weights_file(self, run: str, when: Keep) -> Path:
-        name = when if isinstance(when, str) else f"epoch-{when:g}"
-        return self.store.folder(run) / f"weights-{name}.pt"
+        return weights_file(self.store.folder(run), when)
 
 
 def _seconds(arm: Arm) -> float:
     return arm.length.amount if arm.length.unit == "seconds" else math.inf
-
-
-def _patience(arm: Arm, examples: int) -> list[PatienceRule]:
-    patience = arm.length.patience
-    return [PatienceRule(patience=patience, steps_per_epoch=examples / arm.batch_size)] if patience else []

@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import StoreError
 from ..report.page import draw
 from ..store.codec import decode, encode
-from ..store.files import read_json
+from ..store.files import of_another_schema, read_json
 from ..store.records import Estimate
 from ..store.runs import read_runs
 from .page.page import study_contents
@@ -37,9 +36,7 @@ def read_study(folder: Path) -> Study:
     try:
         return study_from(read_json(path))
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"{path} is of another schema: {error}; it was written by another version, or edited"
-        ) from None
+        raise of_another_schema(path, error) from None
 
 
 def study_from(data: Mapping[str, Any]) -> Study:

@@ -1,8 +1,7 @@
-"""A study from question to answer, kept in a results folder; its runs are made in the `laboratory`."""
+"""A study from question to answer, kept in a results folder; its runs are made in the laboratory (`engine`)."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,27 @@ from ..hardware.device import Device, pick
 from ..hardware.environment import environment_of
 from ..hardware.random_state import preserved_random_state
 from ..report.page import draw
-from ..store.codec import encode
 from ..store.files import write_text
-from ..store.records import SCHEMA
+from ..store.question import asked_of
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.protocol import Task
-from ..tasks.workload import Workload
+from ..training.limits import Deadline
+from ..training.prepare import workload_of
 from ..training.progress import Prediction, Progress, Silent
 from .conclusions import findings_of
 from .engine import Laboratory
 from .files import study_json
 from .page.page import study_contents
-from .prepare import StudyPrepared, prediction_of, prepare_study
+from .prepare import StudyPrepared, forecast_of, prepare_study
 from .records import NamedStudy, Study, StudyQuestion
 from .summary import row_of, summarise
 
-__all__ = ["SWEEP", "account", "asked_of", "predict", "study", "workload_of"]
+__all__ = ["OWN_GRID", "account", "predict", "question_of", "study"]
 
-SWEEP = NamedStudy(
+OWN_GRID = NamedStudy(
     name="sweep",
-    summary="every batch size at every rate, for every seed",
+    summary="every batch size at every learning rate, for every seed",
     source="",
     question=StudyQuestion(batch_sizes=(8, 32, 128), lrs=(0.01, 0.1)),
 )
@@ -43,21 +42,21 @@ def study(
     question: StudyQuestion,
     *,
     out: Path | str,
-    named: NamedStudy = SWEEP,
+    named: NamedStudy = OWN_GRID,
     device: Device | None = None,
     budget_s: float = 600.0,
     progress: Progress | None = None,
 ) -> Study:
-    """Carry out a study.
+    """Make the runs and measurements of a study, and conclude.
 
     Args:
         task: from `load_task`, or any object with the methods of a task.
-        question: batch sizes, rates, seeds, length.
+        question: batch sizes, learning rates, seeds, length.
         out: results folder; holds `study.json`, `report.html` and all runs when this returns.
-        named: what is done with them; default: every batch size at every rate.
+        named: what is done with them; default: every batch size at every learning rate.
         device: where runs are made; default: the accelerator if there is one.
         budget_s: seconds from now after which no training goes on; the same call goes on where it ended.
-        progress: told what happens.
+        progress: hears what happens.
 
     Returns:
         What was found; `complete` says whether the budget was enough.
@@ -68,23 +67,14 @@ def study(
         TargetError: the metric is not there.
         StoreError: the folder cannot be used.
     """
-    loaded, device, told = as_loaded(task), device or pick(), progress or Silent()
-    started = time.monotonic()
-    with preserved_random_state(question.seeds[0]), Store(out, asked_of(loaded, question, device, named)) as store:
+    loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
+    deadline = Deadline.after(budget_s)
+    with preserved_random_state(question.seeds[0]), Store(out, question_of(loaded, question, device, named)) as store:
         workload = workload_of(loaded, device)
-        prepared = prepare_study(workload, question, named, told, store)
-        laboratory = Laboratory(
-            loaded=loaded,
-            workload=workload,
-            question=question,
-            target=prepared.target,
-            store=store,
-            progress=told,
-            step_time=prepared.step_time,
-            arms=prepared.arms,
-            deadline=started + budget_s,
-        )
-        told.predicted(prediction_of(prepared, question, workload.examples, budget_s, laboratory))
+        prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress, store=store)
+        how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
+        laboratory = Laboratory.begin(loaded, workload, question, prepared, **how)
+        progress.predicted(forecast_of(prepared, question, workload.examples, budget_s, laboratory.made))
         named.measure_all(laboratory)
         found, runs = account(laboratory, named, prepared)
         store.note("study", study_json(found))
@@ -96,7 +86,7 @@ def predict(
     loaded: LoadedTask,
     question: StudyQuestion,
     *,
-    named: NamedStudy = SWEEP,
+    named: NamedStudy = OWN_GRID,
     device: Device | None = None,
     budget_s: float = 600.0,
     progress: Progress | None = None,
@@ -104,33 +94,21 @@ def predict(
     """How long `study` would take; steps are timed, and nothing is stored. Arguments and errors as there."""
     with preserved_random_state(question.seeds[0]):
         workload = workload_of(loaded, device or pick())
-        prepared = prepare_study(workload, question, named, progress or Silent(), None)
-    return prediction_of(prepared, question, workload.examples, budget_s)
+        prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress or Silent())
+    return forecast_of(prepared, question, workload.examples, budget_s)
 
 
-def asked_of(loaded: LoadedTask, question: StudyQuestion, device: Device, named: NamedStudy = SWEEP) -> dict[str, Any]:
+def question_of(
+    loaded: LoadedTask, question: StudyQuestion, device: Device, named: NamedStudy = OWN_GRID
+) -> dict[str, Any]:
     """Everything that makes a study another one; a results folder holds one."""
-    return {
-        "schema": SCHEMA,
-        "command": "study",
-        "study": named.name,
-        "task": loaded.name,
-        "settings": loaded.settings,
-        "source_sha256": loaded.source_sha256,
-        "device": str(device.torch_device),
-        **encode(question),
-    }
-
-
-def workload_of(loaded: LoadedTask, device: Device) -> Workload:
-    """A task as it was loaded, on its device."""
-    return Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
+    return asked_of("study", loaded.identity(str(device.torch_device)), study=named.name, **vars(question))
 
 
 def account(laboratory: Laboratory, named: NamedStudy, prepared: StudyPrepared) -> tuple[Study, tuple[StoredRun, ...]]:
     """Rows, summary and findings of all finished runs, and those runs."""
     runs = tuple(run for run in laboratory.store.runs() if run.result is not None)
-    memory = dict(prepared.memory_bytes)
+    memory = prepared.memory_bytes
     rows = tuple(
         row_of(run, prepared.target, laboratory.examples_of(run), memory.get(run.config.batch_size)) for run in runs
     )

@@ -1,29 +1,35 @@
-"""A search from question to answer, kept in a results folder; how it goes is the business of `searching`."""
+"""A search from question to answer, kept in a results folder; its stages are those of `stages`."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
+from ..errors import TargetError
 from ..hardware.device import Device, pick
 from ..hardware.random_state import preserved_random_state
 from ..report import build
-from ..store.codec import encode
 from ..store.files import write_text
-from ..store.records import SCHEMA, HardwareProfile, Plan
+from ..store.question import asked_of
+from ..store.records import HardwareProfile, Plan
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.protocol import Task
 from ..tasks.workload import Workload
-from ..training.prepare import prediction_of, prepare
+from ..training.prepare import Prepared, Wanted, forecast, prepare, workload_of
 from ..training.progress import Prediction, Progress, Silent
 from .follow import TYPICAL_RUNS, require
 from .question import Question
+from .runs import SearchRuns
 from .stages import Search
 
-__all__ = ["asked_of", "find", "predict"]
+__all__ = ["find", "predict", "question_of"]
 
 _ANY_TARGET = Question()
+
+_TYPICAL_STEPS, _TYPICAL_FACTOR = 400.0, 8.0
+_TYPICAL_EVALUATIONS = 80.0
 
 
 def find(
@@ -37,7 +43,7 @@ def find(
     progress: Progress | None = None,
     keep_model: Path | None = None,
 ) -> Plan:
-    """Answer which batch size, rate and number of steps reach the target soonest.
+    """Answer which batch size, learning rate and number of steps reach the target soonest.
 
     Args:
         task: from `load_task`, or any object with the methods of a task.
@@ -46,7 +52,7 @@ def find(
         device: where the search runs; default: the accelerator if there is one.
         profile: of the hardware that the answer is for; default: this machine, which is then measured.
         budget_s: seconds on this machine's clock after which no training goes on.
-        progress: told what happens.
+        progress: hears what happens.
         keep_model: where the trained model of the recipe goes, a `state_dict`; `None`: nowhere. It is that of the run
             that stands behind the recipe, which reached the target: training need not be repeated.
 
@@ -59,16 +65,21 @@ def find(
         StoreError: the folder cannot be used.
         UsageError: the search that the question names needs a package that is not installed.
     """
-    loaded, device = as_loaded(task), device or pick()
-    asked = asked_of(loaded, question, device, profile)
+    loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
+    asked, started = question_of(loaded, question, device, profile), time.monotonic()
+    require(question.search)
     with preserved_random_state(question.seed), Store(out, asked) as store:
-        workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
-        search = Search.begin(workload, question, store, profile, budget_s, progress or Silent())
-        search.runner.keep_models = keep_model is not None
+        workload = workload_of(loaded, device)
+        wanted = _wanted(workload, question, profile, budget_s)
+        prepared = prepare(workload, wanted, store=store, progress=progress)
+        progress.predicted(_forecast(prepared, question, budget_s))
+        how: dict[str, Any] = {"started": started, "budget_s": budget_s, "progress": progress, "profile": profile}
+        runs = SearchRuns.begin(workload, store, prepared, **how, keep_models=keep_model is not None)
+        search = Search.begin(workload, question, prepared, runs, profile)
         plan = search.answer()
         if keep_model is not None and plan.recipe is not None:
-            search.hand_over_model(plan.recipe, keep_model)
-        search.runner.end()
+            search.write_model(plan.recipe, keep_model)
+        runs.end()
         store.note("plan", plan)
         write_text(Path(out) / "report.html", build(plan, store.runs()))
     return plan
@@ -86,20 +97,50 @@ def predict(
     """How long `find` would take; the hardware is measured, and nothing is stored. Arguments and errors as there."""
     require(question.search)
     with preserved_random_state(question.seed):
-        workload = Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device or pick())
-        prepared = prepare(workload, question, profile=profile, budget_s=budget_s, progress=progress)
-    return prediction_of(prepared, budget_s, TYPICAL_RUNS[question.search])
+        workload = workload_of(loaded, device or pick())
+        prepared = prepare(workload, _wanted(workload, question, profile, budget_s), progress=progress)
+    return _forecast(prepared, question, budget_s)
 
 
-def asked_of(loaded: LoadedTask, question: Question, device: Device, profile: HardwareProfile | None) -> dict[str, Any]:
-    """Everything that makes a question another one; a results folder answers one question."""
-    return {
-        "schema": SCHEMA,
-        "command": "find",
-        "task": loaded.name,
-        "settings": loaded.settings,
-        "source_sha256": loaded.source_sha256,
-        "device": str(device.torch_device),
-        "profile": encode(profile),
-        **encode(question),
-    }
+def _wanted(workload: Workload, question: Question, profile: HardwareProfile | None, budget_s: float) -> Wanted:
+    """What a search must know of the task and the hardware before its first run.
+
+    Raises:
+        TargetError: the current batch size is larger than the training set.
+    """
+    current = question.current
+    if current is not None and current.batch_size > workload.examples:
+        raise TargetError(
+            f"the current batch size {current.batch_size} is larger than the training set of {workload.examples} "
+            "examples; give the batch size that is really used"
+        )
+    return Wanted(
+        budget_s=budget_s,
+        profile=profile,
+        max_batch_size=question.max_batch_size,
+        memory_limit=question.memory_limit,
+        target=question.target,
+        lr=current.lr if current else None,
+        seed=question.seed,
+    )
+
+
+def _forecast(prepared: Prepared, question: Question, budget_s: float) -> Prediction:
+    """How long the training runs of a search will take, which cost as much as some trainings at its recipe."""
+    timing = prepared.timing
+    training_s = _TYPICAL_STEPS * timing.step_s + _TYPICAL_EVALUATIONS * timing.evaluation_s
+    typical = TYPICAL_RUNS[question.search] * training_s
+    return forecast(
+        typical,
+        low=typical / _TYPICAL_FACTOR,
+        high=typical * _TYPICAL_FACTOR,
+        budget_s=budget_s,
+        assumption=f"a target that takes about {_TYPICAL_STEPS:.0f} steps, give or take {_TYPICAL_FACTOR:.0f} times",
+    )
+
+
+def question_of(
+    loaded: LoadedTask, question: Question, device: Device, profile: HardwareProfile | None
+) -> dict[str, Any]:
+    """Everything that makes a search another one; a results folder answers one question."""
+    return asked_of("find", loaded.identity(str(device.torch_device)), profile=profile, **vars(question))

@@ -33,7 +33,7 @@ _QUANTITY = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)\s*")
 
 @dataclass(frozen=True, kw_only=True)
 class CurrentRecipe:
-    """The batch size and rate in use today."""
+    """The batch size and learning rate in use today."""
 
     batch_size: int
     lr: float
@@ -59,7 +59,7 @@ class Question:
         target: when training is done; `None`: chosen from the pilot run.
         easier_targets: of the same metric; each gets a recipe of its own from the same runs.
         within: the best metric inside this length is asked for, instead of the way to a target.
-        objective: what is to be least, time to target or examples to target.
+        objective: what is to be smallest, time to target or examples to target.
         current: kept unless the gain is clear.
         schedule: of the learning rate.
         max_batch_size: no larger batch is recommended.
@@ -90,13 +90,13 @@ class Question:
         if self.within is not None and self.target is not None:
             raise UsageError(
                 f"--within {self.within} asks for the best metric in that time, --target {self.target} for the "
-                "least time to a value; give one of them"
+                "shortest time to a value; give one of them"
             )
 
         if self.within is not None and self.search != "anchors":
             raise UsageError(
-                f"--search {self.search} looks for the least time to a target, and --within {self.within} asks for the "
-                "best metric in that time; leave one of them out"
+                f"--search {self.search} looks for the shortest time to a target, and --within {self.within} asks for "
+                "the best metric in that time; leave one of them out"
             )
 
     @property
@@ -189,7 +189,7 @@ def parse_current(text: str, *, default_lr: float | None = None) -> CurrentRecip
 
     Args:
         text: as typed.
-        default_lr: the rate where the text has none; without it, there must be one.
+        default_lr: the learning rate where the text has none; without it, there must be one.
 
     Raises:
         TargetError: a part is missing, unknown, repeated or not a positive number.
@@ -216,6 +216,6 @@ def parse_current(text: str, *, default_lr: float | None = None) -> CurrentRecip
         raise TargetError(f"the current recipe {text!r} is not made of numbers ({error}); {example}") from None
     if batch_size < 1 or not 0 < lr < float("inf"):
         raise TargetError(
-            f"the current recipe {text!r} needs a batch size of at least 1 and a positive rate; {example}"
+            f"the current recipe {text!r} needs a batch size of at least 1 and a positive learning rate; {example}"
         )
     return CurrentRecipe(batch_size=batch_size, lr=lr)

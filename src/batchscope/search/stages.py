@@ -7,29 +7,26 @@ folder comes to the same runs in the same order: finished ones are read, not rep
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import OutOfMemory
-from ..fits.step_time import accumulation
 from ..fits.targets import best_value, choose_target, gets_further, milestone_of
 from ..hardware.environment import environment_of
 from ..store.records import HardwareProfile, Plan, RateRange, Recipe, RunConfig, RunStatus, Target
 from ..store.runs import Store, StoredRun
 from ..tasks.workload import Workload
 from ..training.lr_range import measure_rate_range
-from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared, prediction_of, prepare
+from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from ..training.progress import Progress
-from ..training.runner import Runner, largest_here
-from ..training.stopping import BehindRule, PlateauRule, StallRule, StepLimitRule, StopRule
-from ..training.weights import hand_over
-from .follow import TYPICAL_RUNS, require, run_strategy
+from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
+from .follow import run_strategy
 from .observations import curve_on_clock
 from .plan import build_plan
 from .question import Question
 from .recipe import run_at
+from .runs import SearchRuns
 from .state import SearchState
 from .strategies.anchors import BEHIND, Decision, propose
 from .strategies.space import Request
@@ -48,18 +45,18 @@ _MOST_STEPS = 10_000_000
 _HORIZONS = 4
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Search:
-    """The state of a search at work, and its stages in order: rates, first look, probes, recipe.
+    """A search at work, and its stages in order: range test, first look, probes, recipe.
 
     Attributes:
         workload: the task on this machine.
         question: what is asked.
         store: where it is kept.
-        progress: told what happens.
+        progress: hears what happens.
         prepared: what was measured before.
-        runner: makes the runs.
-        findings: all that was found, from which every decision follows.
+        runs: reads and makes the runs.
+        state: all that was found, from which every decision follows.
     """
 
     workload: Workload
@@ -67,43 +64,30 @@ class Search:
     store: Store
     progress: Progress
     prepared: Prepared
-    runner: Runner
-    findings: SearchState
+    runs: SearchRuns
+    state: SearchState
 
     @classmethod
     def begin(
         cls,
         workload: Workload,
         question: Question,
-        store: Store,
+        prepared: Prepared,
+        runs: SearchRuns,
         profile: HardwareProfile | None,
-        budget_s: float,
-        progress: Progress,
     ) -> Search:
-        """Try the task and measure the hardware, or read what was measured before. Arguments as for `sweep.find`."""
-        started = time.monotonic()
-        require(question.search)
-        prepared = prepare(workload, question, profile=profile, budget_s=budget_s, store=store, progress=progress)
-        progress.predicted(prediction_of(prepared, budget_s, TYPICAL_RUNS[question.search]))
-        if finished := sum(run.result is not None for run in store.runs()):
-            progress.stage(f"going on from what {store.root} holds: {finished} finished runs")
-        runner = Runner(
-            workload=workload,
-            store=store,
-            progress=progress,
-            timing=prepared.timing,
-            budget_s=budget_s,
-            micro_here=largest_here(workload.device, prepared.bench, profile),
-            started=started - prepared.timing.spent_s,
-        )
-        findings = SearchState(
+        """A search with nothing but what was measured before; runs that the folder holds are read when asked for."""
+        runner = runs.runner
+        if finished := sum(run.result is not None for run in runner.store.runs()):
+            runner.progress.stage(f"going on from what {runner.store.root} holds: {finished} finished runs")
+        state = SearchState(
             task=workload.name,
             question=question,
             target=question.target,
             examples=workload.examples,
             bench=prepared.bench,
             bench_counts=profile is None,
-            rate_range=store.noted("rate-range", RateRange),
+            rate_range=runner.store.read_note("rate-range", RateRange),
             runs=(),
             seconds=prepared.timing.spent_s,
             environment=environment_of(workload.device),
@@ -112,11 +96,11 @@ class Search:
         return cls(
             workload=workload,
             question=question,
-            store=store,
-            progress=progress,
+            store=runner.store,
+            progress=runner.progress,
             prepared=prepared,
-            runner=runner,
-            findings=findings,
+            runs=runs,
+            state=state,
         )
 
     @property
@@ -126,50 +110,49 @@ class Search:
 
     def answer(self) -> Plan:
         """The whole search."""
-        if self.findings.rate_range is None and not (self.ours and self.question.current):
+        if self.state.rate_range is None and not (self.ours and self.question.current):
             self._test_rates()
         self._pilot()
-        if self.findings.target is not None:
+        if self.state.target is not None:
             if self.ours:
                 self._probe()
                 self._try_current()
                 self._complete()
             else:
-                self._follow()
+                self._follow_strategy()
             self._shorten()
-        return build_plan(self.findings)
+        return build_plan(self.state)
 
-    def hand_over_model(self, recipe: Recipe, path: Path) -> None:
-        """Put the trained model of the recipe at a path; trains one where no run stands behind the recipe."""
+    def write_model(self, recipe: Recipe, path: Path) -> None:
+        """Write the trained model of the recipe to a file; trains one where no run stands behind the recipe."""
         assert recipe.lr is not None
-        run = run_at(self.findings, recipe.batch_size, recipe.lr)
+        run = run_at(self.state, recipe.batch_size, recipe.lr)
         if run is None:
             run = self._run(self._config(recipe.batch_size, recipe.lr, "recipe"), "to keep its model")
-        hand_over(run, self.store.folder(run.id), path, self.workload)
+        self.runs.copy_model(run, path)
 
     def _test_rates(self) -> None:
         size = self._first_batch_size()
         self.progress.stage(f"range test of the learning rate at batch size {size}")
-        micro, _ = accumulation(size, self.runner.micro_here)
+        micro = self.runs.split(size)["micro_batch_size"]
         try:
             test = measure_rate_range(self.workload, batch_size=size, micro_batch_size=micro, seed=self.question.seed)
         except OutOfMemory as error:
             self._shrink(error)
             return self._test_rates()
         self.store.note("rate-range", test)
-        self.runner.keep_time()
+        self.runs.keep_time()
         self._update(rate_range=test)
 
     def _first_batch_size(self) -> int:
-        """Where the best batch size is expected before anything is known of the task."""
-        findings = self.findings
-        cost = findings.choices().step_cost
-        sizes = [b for b in findings.batch_sizes if b >= min(16, findings.batch_sizes[-1])]
+        """Where the best batch size is expected before anything is measured of the task."""
+        cost, allowed = self.state.choices().step_cost, self.state.batch_sizes
+        sizes = [b for b in allowed if b >= min(16, allowed[-1])]
         return min(sizes, key=lambda b: (1.0 + PRIOR_CRITICAL_BATCH_SIZE / b) * cost(b))
 
     def _pilot(self) -> None:
         """The first run: reaches the target, or shows what target is within reach."""
-        current, test = self.question.current, self.findings.rate_range
+        current, test = self.question.current, self.state.rate_range
         if current is not None:
             batch_size, lr = current.batch_size, current.lr
         else:
@@ -185,14 +168,14 @@ class Search:
             target=self.question.target,
         )
         share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
-        if self.findings.target is not None:
+        if self.state.target is not None:
             start = self.workload.evaluate(self.workload.model(config.seed))
             first = {"kind": "evaluation", "step": 0, "metrics": start}
-            self._update(milestone=milestone_of([first], self.findings.target))
-        if self.ours and current is None and self.findings.milestone is not None:
-            return self._look(config, self.findings.milestone, share)
+            self._update(milestone=milestone_of([first], self.state.target))
+        if self.ours and current is None and self.state.milestone is not None:
+            return self._look(config, self.state.milestone, share)
         run = self._run(config, "first look", share=share)
-        if self.findings.target is None:
+        if self.state.target is None:
             best = self._furthest(config, run)
             if self.question.within is not None:
                 self._raise_target()
@@ -200,30 +183,30 @@ class Search:
                 self._choose_target(best)
 
     def _look(self, config: RunConfig, milestone: Target, share: float) -> None:
-        """The pilot up to the milestone; where it is not there soon, the better of it and of a look at a lower rate."""
+        """The pilot up to the milestone; where it is not there soon, the better of it and a lower learning rate."""
         first = self._run(config, "first look", share=share, milestone=milestone, limit=_LOOK_STEPS)
-        if first.result is None or first.result.status is not RunStatus.PAUSED or self.findings.paused:
+        if first.result is None or first.result.status is not RunStatus.PAUSED or self.state.paused:
             return
         lower = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
-        why = "does a lower rate get further?"
+        why = "does a lower learning rate get further?"
         second = self._run(lower, why, share=share, milestone=milestone, limit=_LOOK_STEPS)
-        if not self.findings.paused:
+        if not self.state.paused:
             best = lower if gets_further(second.rows, first.rows) else config
             self._run(best, "first look", share=share, milestone=milestone)
 
     def _raise_target(self) -> None:
         """Where the length is given, the target is the best value reached so far by a run of that length."""
-        whole = [run for run in self.findings.finished if run.result and run.result.status is not RunStatus.PAUSED]
+        whole = [run for run in self.state.finished if run.result and run.result.status is not RunStatus.PAUSED]
         target = best_value(whole)
-        if target is not None and target != self.findings.target:
-            self._update(target=target, milestone=self.findings.milestone or milestone_of(whole[0].rows, target))
+        if target is not None and target != self.state.target:
+            self._update(target=target, milestone=self.state.milestone or milestone_of(whole[0].rows, target))
 
     def _furthest(self, config: RunConfig, run: StoredRun) -> StoredRun:
-        """The run that gets furthest: the pilot, or a look at a lower rate, as long as these get clearly further."""
+        """The run that gets furthest: the pilot, or one at a lower learning rate, while these get clearly further."""
         best = run
         for _ in range(_MOST_LOOKS):
             config = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
-            run = self._run(config, "does a lower rate get further?", share=_UNAIMED_PILOT_SHARE)
+            run = self._run(config, "does a lower learning rate get further?", share=_UNAIMED_PILOT_SHARE)
             if not gets_further(run.rows, best.rows):
                 break
             best = run
@@ -233,7 +216,7 @@ class Search:
         try:
             target = choose_target(run.rows)
         except ValueError as error:
-            self._update(notes=(*self.findings.notes, f"no target could be chosen: {error}"))
+            self._update(notes=(*self.state.notes, f"no target could be chosen: {error}"))
         else:
             self._update(target=target, milestone=milestone_of(run.rows, target))
 
@@ -241,71 +224,71 @@ class Search:
         """Buy runs up to the milestone while one is worth its price."""
         for _ in range(_MOST_PROBES):
             proposal = propose(
-                self.findings.joint_posterior,
-                self.findings.choices(),
-                self.findings.tried,
-                seed=self.question.seed + len(self.findings.tried),
-                must=not (self.findings.reached or self.findings.paused),
+                self.state.joint_posterior,
+                self.state.choices(),
+                self.state.tried,
+                seed=self.question.seed + len(self.state.tried),
+                must=not (self.state.reached or self.state.paused),
             )
             if proposal is None:
                 return
             config = self._config(proposal.batch_size, proposal.lr, "probe")
-            milestone = self.findings.milestone
-            if self.runner.too_late_for(config, milestone):
+            milestone = self.state.milestone
+            if self.runs.too_late_for(config, milestone):
                 return
             self._run(config, proposal.why, behind=BEHIND, milestone=milestone)
 
-    def _follow(self) -> None:
+    def _follow_strategy(self) -> None:
         """Make the runs that another strategy asks for."""
 
         def run(request: Request, limit: int | None) -> StoredRun | None:
             config = self._config(request.batch_size, request.lr, "trial")
-            late = self.runner.too_late_for(config, limit=limit)
+            late = self.runs.too_late_for(config, limit=limit)
             return None if late else self._run(config, request.why, share=_TRIAL_SHARE, limit=limit)
 
-        run_strategy(self.findings, run)
+        run_strategy(self.state, run)
 
     def _try_current(self) -> None:
         current = self.question.current
-        if current is None or (current.batch_size, current.lr) in self.findings.tried:
+        if current is None or (current.batch_size, current.lr) in self.state.tried:
             return
         config = self._config(current.batch_size, current.lr, "current")
-        if not self.runner.too_late_for(config):
+        if not self.runs.too_late_for(config):
             self._run(config, "the current recipe, to compare with", behind=_CURRENT_BEHIND)
 
     def _complete(self) -> None:
         """Runs at exactly the recipe, to the target, until one stands behind the decision."""
         for _ in range(_MOST_COMPLETIONS if self.question.within is None else _MOST_LENGTHS):
-            choice = self.findings.candidate
-            if (choice.batch_size, choice.lr) in self.findings.reached:
+            choice = self.state.candidate
+            if (choice.batch_size, choice.lr) in self.state.reached:
                 return
-            config = self._waiting_at(choice) or self._config(choice.batch_size, choice.lr, "recipe")
-            if self.runner.too_late_for(config):
+            config = self._paused_at(choice) or self._config(choice.batch_size, choice.lr, "recipe")
+            if self.runs.too_late_for(config):
                 return
             self._run(config, "a run at exactly the recipe", behind=None if self.question.within else BEHIND)
             if self.question.within is not None:
                 self._raise_target()
 
-    def _waiting_at(self, decision: Decision) -> RunConfig | None:
-        """Of the run that was set aside at the decision's batch size and rate, if there is one."""
-        for run in self.findings.finished:
+    def _paused_at(self, decision: Decision) -> RunConfig | None:
+        """The configuration of a run that is paused at the decision's batch size and learning rate, if there is one."""
+        for run in self.state.finished:
             same = (run.config.batch_size, run.config.lr) == (decision.batch_size, decision.lr)
             if same and run.result is not None and run.result.status is RunStatus.PAUSED:
                 return run.config
         return None
 
     def _shorten(self) -> None:
-        """Where the rate decays: the shortest horizon at which the decision reaches the target."""
-        if self.question.schedule == "constant" or self.question.within or not self.findings.reached:
+        """Where the learning rate decays: the shortest horizon at which the decision reaches the target."""
+        if self.question.schedule == "constant" or self.question.within or not self.state.reached:
             return
-        decision: Decision = self.findings.decision
-        steps = math.ceil(math.exp(float(self.findings.posterior.log_steps(decision.batch_size, decision.lr).mean())))
+        decision: Decision = self.state.decision
+        steps = math.ceil(math.exp(float(self.state.posterior.log_steps(decision.batch_size, decision.lr).mean())))
         outcomes: set[bool] = set()
         for _ in range(_HORIZONS):
             config = self._config(
                 decision.batch_size, decision.lr, "horizon", schedule=self.question.schedule, max_steps=max(2, steps)
             )
-            if self.runner.too_late_for(config):
+            if self.runs.too_late_for(config):
                 return
             run = self._run(config, f"{self.question.schedule} decay over {steps} steps")
             reached = run.result is not None and run.result.status is RunStatus.REACHED
@@ -315,13 +298,12 @@ class Search:
             steps = math.ceil(steps * (0.8 if reached else 1.3))
 
     def _config(self, batch_size: int, lr: float, purpose: str, **more: Any) -> RunConfig:
-        micro, parts = accumulation(batch_size, self.runner.micro_here)
         defaults: dict[str, Any] = {
             "task": self.workload.name,
             "settings": self.workload.settings,
             "seed": self.question.seed,
-            "target": None if self.question.within else self.findings.target,
-            "max_steps": self.findings.most_steps(batch_size) or _MOST_STEPS,
+            "target": None if self.question.within else self.state.target,
+            "max_steps": self.state.most_steps(batch_size) or _MOST_STEPS,
             "schedule": self.question.schedule if self.question.within else "constant",
             "evaluation_growth": self.prepared.timing.evaluation_growth,
             "stall_patience": _STALL_PATIENCE,
@@ -329,9 +311,7 @@ class Search:
         }
         return RunConfig(
             **(defaults | more),
-            batch_size=batch_size,
-            micro_batch_size=micro,
-            grad_accum_steps=parts,
+            **self.runs.split(batch_size),
             lr=lr,
             purpose=purpose,
         )
@@ -342,10 +322,10 @@ class Search:
             rules.append(PlateauRule())
         elif config.stall_patience is not None and config.schedule == "constant":
             rules.append(StallRule(patience=config.stall_patience))
-        goal = milestone or self.findings.target
-        reference = self.findings.cheapest(goal) if goal and behind else None
+        goal = milestone or self.state.target
+        reference = self.state.cheapest(goal) if goal and behind else None
         if goal is not None and behind is not None and reference is not None:
-            clock = self.findings.cost_of
+            clock = self.state.cost_of
             curve = curve_on_clock(reference, goal, clock(reference.config.batch_size))
             rules.append(BehindRule(reference=curve, step_time=clock(config.batch_size), factor=behind))
         return rules
@@ -361,18 +341,17 @@ class Search:
         limit: int | None = None,
     ) -> StoredRun:
         """A finished run of this configuration, from the store or made now, as far as the milestone or the step."""
-        run = self.runner.finished(config, milestone, limit)
+        run = self.runs.finished(config, milestone, limit)
         made = run is None
         if run is None:
             try:
                 rules = self._rules(config, behind, milestone)
-                rules += [StepLimitRule(steps=limit)] if limit is not None else []
-                run = self.runner.make(config, why, rules, share=share, milestone=milestone)
+                run = self.runs.make(config, why, rules, share=share, milestone=milestone, limit=limit)
             except OutOfMemory as error:
                 self._shrink(error)
-                fitted = self.runner.fitted(config)
+                fitted = replace(config, **self.runs.split(config.batch_size))
                 return self._run(fitted, why, share=share, behind=behind, milestone=milestone, limit=limit)
-        others = [other for other in self.findings.runs if other.id != run.id]
+        others = [other for other in self.state.runs if other.id != run.id]
         self._update(runs=(*others, run))
         if made:
             self.progress.run_finished(run, self._best_in_words())
@@ -380,26 +359,26 @@ class Search:
 
     def _shrink(self, error: OutOfMemory) -> None:
         """Smaller micro-batches from here on, also in the answer where the bench ran on this machine."""
-        said = self.runner.shrink(error)
-        if self.findings.bench_counts:
+        note = self.runs.shrink(error)
+        if self.state.bench_counts:
             bench = replace(
-                self.findings.bench,
-                largest_micro_batch_size=self.runner.micro_here,
+                self.state.bench,
+                largest_micro_batch_size=self.runs.largest_micro_batch_size,
                 largest_verified=False,
                 memory_bound=True,
-                notes=(*self.findings.bench.notes, said),
+                notes=(*self.state.bench.notes, note),
             )
             self.store.note("bench", bench)
             self._update(bench=bench)
 
     def _best_in_words(self) -> str:
-        if self.findings.target is None:
+        if self.state.target is None:
             return ""
-        if not self.findings.reached:
+        if not self.state.reached:
             return "no run has reached the target yet"
-        known = None if self.ours else self.findings.best_run_at
-        batch_size, lr = known or (self.findings.decision.batch_size, self.findings.decision.lr)
-        return f"batch size {batch_size}, rate {lr:.3g}"
+        measured = None if self.ours else self.state.best_run_at
+        batch_size, lr = measured or (self.state.decision.batch_size, self.state.decision.lr)
+        return f"batch size {batch_size}, learning rate {lr:.3g}"
 
     def _update(self, **changes: Any) -> None:
-        self.findings = replace(self.findings, seconds=self.runner.timing.spent_s, **changes)
+        self.state = replace(self.state, seconds=self.runs.timing.spent_s, **changes)

@@ -15,7 +15,16 @@ from typing import Any
 from ..errors import StoreError
 from .codec import Record, decode, encode
 
-__all__ = ["explained", "file_sha256", "keep_interrupted", "read_json", "read_record", "write_json", "write_text"]
+__all__ = [
+    "explained",
+    "file_sha256",
+    "keep_interrupted",
+    "of_another_schema",
+    "read_json",
+    "read_record",
+    "write_json",
+    "write_text",
+]
 
 
 def read_json(path: Path) -> Any:
@@ -45,9 +54,15 @@ def read_record(path: Path, cls: type[Record]) -> Record:
     try:
         return decode(cls, data)
     except ValueError as error:
-        raise StoreError(
-            f"{path} is of another schema: {error}; it was written by another version, or edited"
-        ) from None
+        raise of_another_schema(path, error) from None
+
+
+def of_another_schema(path: Path, error: Exception) -> StoreError:
+    """What is said of a file of a results folder whose members are not those of its record."""
+    return StoreError(
+        f"{path} is of another schema: {error}; it was written by another version of batchscope, or edited: give "
+        "another --out, or remove the folder"
+    )
 
 
 def write_json(path: Path, value: Any) -> None:

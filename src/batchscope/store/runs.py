@@ -32,6 +32,7 @@ from typing import IO, Any
 from ..errors import StoreError
 from .codec import Record, decode, encode
 from .files import explained, file_sha256, keep_interrupted, read_json, read_record, write_json
+from .question import FILE, check_schema, refuse_other
 from .records import Row, RunConfig, RunResult
 
 __all__ = [
@@ -83,24 +84,11 @@ class Store:
             raise
 
     def _claim(self, question: Mapping[str, Any]) -> None:
-        path, asked = self.root / "question.json", encode(question)
+        path, asked = self.root / FILE, encode(question)
         if not path.exists() or _is_empty(self.root):
             write_json(path, asked)
-            return
-        stored = read_json(path)
-        if not isinstance(stored, dict):
-            raise StoreError(
-                f"{path} is of another schema: it holds no object; remove {self.root}, or give another --out"
-            )
-        if stored != asked:
-            differing = sorted(key for key in {*stored, *asked} if stored.get(key) != asked.get(key))
-            key = differing[0]
-            how = f"its {key} is {stored.get(key)!r}, now {asked.get(key)!r}"
-            if key.endswith("_sha256"):
-                how = f"its {key.removesuffix('_sha256')} has changed since"
-            raise StoreError(
-                f"{self.root} holds the answer to another question: {how}; give another --out, or remove the folder"
-            )
+        else:
+            refuse_other(self.root, asked)
 
     def __enter__(self) -> Store:
         return self
@@ -141,14 +129,14 @@ class Store:
         return RunWriter(self.root / "runs" / run_id(config), config)
 
     def go_on(self, config: RunConfig) -> RunWriter:
-        """Go on with a finished run that was set aside: its rows stay, and more are appended.
+        """Go on with a paused run: its rows stay, and more are appended.
 
         Raises:
             StoreError: there is no such run, or its folder cannot be written.
         """
         run = self.finished(config)
         if run is None:
-            raise StoreError(f"{run_id(config)} was never set aside, so it cannot be gone on with")
+            raise StoreError(f"{run_id(config)} was never paused, so it cannot go on")
         self.reopen(config)
         return RunWriter(self.root / "runs" / run_id(config), config, run.rows)
 
@@ -166,7 +154,7 @@ class Store:
         """Keep a measurement (`NAME.json`) that the search must find again when it resumes."""
         write_json(self.root / f"{name}.json", encode(value))
 
-    def noted(self, name: str, cls: type[Record]) -> Record | None:
+    def read_note(self, name: str, cls: type[Record]) -> Record | None:
         """A measurement kept by `note`."""
         path = self.root / f"{name}.json"
         return read_record(path, cls) if path.exists() else None
@@ -177,7 +165,7 @@ def free_folder(base: Path, question: Mapping[str, Any]) -> Path:
     asked = encode(question)
     for number in itertools.count(1):
         folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
-        path = folder / "question.json"
+        path = folder / FILE
         if not path.exists() or (_is_empty(folder) and not _at_work(folder)) or read_json(path) == asked:
             return folder
     raise AssertionError("numbers do not end")
@@ -186,7 +174,7 @@ def free_folder(base: Path, question: Mapping[str, Any]) -> Path:
 def _is_empty(folder: Path) -> bool:
     """Whether a question was asked here and nothing was found out, so that another may take its place."""
     there = {path.name for path in folder.iterdir()}
-    return there <= {"question.json", "lock", "runs"} and not any((folder / "runs").glob("*"))
+    return there <= {FILE, "lock", "runs"} and not any((folder / "runs").glob("*"))
 
 
 class RunWriter:
@@ -258,6 +246,7 @@ def read_runs(root: Path | str) -> tuple[StoredRun, ...]:
     folder = Path(root) / "runs"
     if not folder.is_dir():
         raise StoreError(f"{root} is no results folder: it has no 'runs' inside; give the --out of an earlier command")
+    check_schema(Path(root))
     folders = [f for f in folder.iterdir() if (f / "config.json").exists()]
     return tuple(_read_run(f) for f in sorted(folders, key=lambda f: ((f / "config.json").stat().st_mtime_ns, f.name)))
 

@@ -52,6 +52,11 @@ class LoadedTask:
     given: Sequence[str] | Mapping[str, Any] = ()
     """The settings that came with it, as they were written."""
 
+    def identity(self, device: str) -> dict[str, Any]:
+        """What makes it another task, on a device: name, settings, source."""
+        own = {"task": self.name, "settings": self.settings, "source_sha256": self.source_sha256}
+        return {**own, "device": device}
+
 
 def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> LoadedTask:
     """Find a task's factory, call it, and check what it returns.

@@ -1,4 +1,4 @@
-"""Epochs, batches and steps: the arithmetic, with its rule for a partial last batch said aloud.
+"""Epochs, batches and steps: the arithmetic, with its rule for a partial last batch made explicit.
 
 A data set of N examples rarely divides by the batch size B, and three rules are in use for what is left over. They
 differ by at most one step an epoch, which is enough for two scripts not to agree. Valid for any N and B of at least 1.

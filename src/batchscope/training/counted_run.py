@@ -5,7 +5,7 @@ What batch size, iteration and epoch mean is not computed from one another here;
     batch       what the loop draws for one step
     pass        one forward pass of the task's loss whose backward pass reached it again
     update      one step of the optimizer
-    use         one training example in one pass, told by an index that travels beside it
+    use         one training example in one pass, known by an index that travels beside it
 
 Batches are cut from a stream of seeded permutations without gaps (`workload.index_stream`): each has exactly the
 configured size, the last of an epoch may hold the first examples of the next, and none is partial. E epochs of N
@@ -61,7 +61,7 @@ class CountedRun:
     examples_seen: int
     """Over all passes, an example counted each time."""
     least_uses: int
-    """Of the example that was used least; both are `epochs` where `whole_epochs`."""
+    """Of the example that was used the fewest times; both are `epochs` where `whole_epochs`."""
     most_uses: int
     whole_epochs: bool
     """Whether `examples_seen` is `epochs` times `examples_in_set`; else uses differ by one (see the module)."""

@@ -118,7 +118,7 @@ class Training:
             self._random = RandomState.capture()
         return result
 
-    def aside(self) -> None:
+    def to_host(self) -> None:
         """Leave the device's memory to other runs; on the host it stays as it is."""
         if self.workload.device.torch_device.type == "cpu":
             return
@@ -129,8 +129,8 @@ class Training:
                     self._moved.append((state, key, value.device))
                     state[key] = value.to("cpu")
 
-    def back(self) -> None:
-        """Return to the device after `aside`."""
+    def to_device(self) -> None:
+        """Return to the device after `to_host`."""
         self.model.to(self.workload.device.torch_device)
         for state, key, device in self._moved:
             state[key] = state[key].to(device)
@@ -189,8 +189,8 @@ class Training:
 
     def _parts(self, step: int) -> int:
         """Micro-batches of a step: the configuration's, or as many as the probe that wants most."""
-        least = self.config.grad_accum_steps * self.config.world_size
-        return max([least, *(self._groups(probe, step) for probe in self.probes)])
+        configured = self.config.grad_accum_steps * self.config.world_size
+        return max([configured, *(self._groups(probe, step) for probe in self.probes)])
 
     def _groups(self, probe: Probe, step: int) -> int:
         config = self.config
@@ -248,7 +248,7 @@ class Training:
 
 
 def schedule_factor(schedule: str, step: int, total: int, warmup: int = 0) -> float:
-    """What the rate is multiplied by in 0-based `step` of `total`: linear warm-up, then constant, or decay to zero.
+    """Factor on the learning rate in 0-based `step` of `total`: linear warm-up, then constant, or decay to zero.
 
     >>> [round(schedule_factor("linear", s, 4), 2) for s in range(4)]
     [1.0, 0.75, 0.5, 0.25]

@@ -1,13 +1,13 @@
 """Between which learning rates to look: a range test of a dozen steps.
 
-The rate is doubled every step, from one that moves the weights by a ten-thousandth of their norm, until the loss has
-clearly left the range of its start. The rate at which that happens is a ceiling: on the tasks of `benchmarks/` the best
-rate lies 4 to 60 times below it. It seeds the belief about the best rate and decides nothing (Smith 2017 proposes the
-test as an answer; the spread of its answers over seeds is the reason not to).
+The learning rate is doubled every step, from one that moves the weights by a ten-thousandth of their norm, until the
+loss has clearly left the range of its start. The learning rate at which that happens is a ceiling: on the tasks of
+`benchmarks/` the best one lies 4 to 60 times below it. It places the prior of the best one and decides nothing (Smith
+2017 proposes the test as an answer; the spread of its answers over seeds is the reason not to).
 
 Beside it, one step shows whether the optimizer normalises the gradient: if a loss eight times as large gives the same
-update, the best rate is expected to grow with the square root of the batch size, else in proportion (Malladi et al.
-2022).
+update, the best learning rate is expected to grow with the square root of the batch size, else in proportion (Malladi
+et al. 2022).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SCALE = 8.0
 
 
 def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size: int, seed: int = 0) -> RateRange:
-    """Double the rate until training breaks.
+    """Double the learning rate until training breaks.
 
     Args:
         workload: the task on its device; a fresh model is trained and thrown away.
@@ -45,7 +45,7 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
         seed: of the weights and the order of the data. The caller's random state is left as it was.
 
     Returns:
-        The rates, the losses that they met, the ceiling, and whether the optimizer normalises.
+        The learning rates, the losses that they met, the ceiling, and whether the optimizer normalises.
 
     Raises:
         OutOfMemory: a step did not fit.
@@ -110,7 +110,7 @@ def _gradients(workload: Workload, model: nn.Module, micro_batches: list[Batch],
 
 
 def _first_move(workload: Workload, micro_batches: list[Batch], seed: int, scale: float) -> float:
-    """‖update‖ ÷ ‖weights‖ of a first step at rate 1e-6, the loss multiplied by `scale`."""
+    """‖update‖ ÷ ‖weights‖ of a first step at learning rate 1e-6, the loss multiplied by `scale`."""
     model = workload.model(seed)
     optimizer = workload.optimizer(model, _TRIAL_LR)
     before = [p.detach().double().clone() for p in model.parameters()]

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ..fits.step_time import step_time_of
-from ..hardware.bench import measure
 from ..hardware.device import Device
 from ..hardware.random_state import preserved_random_state
-from ..store.records import SCHEMA, Bench, Estimate
+from ..store.question import asked_of
+from ..store.records import Bench, Estimate
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask
-from ..tasks.preflight.check import check
-from ..tasks.workload import Workload
 from .noise import NoiseReport, measure_noise
+from .prepare import Wanted, bench_of, check_task, workload_of
 from .progress import Progress, Silent
 
-__all__ = ["BenchLimits", "NoiseRun", "asked_of", "hardware_knee", "keep_bench", "keep_noise"]
+__all__ = ["BenchLimits", "NoiseRun", "hardware_knee", "keep_bench", "keep_noise", "question_of"]
 
 _MOST_BENCH_S = 60.0
 
@@ -43,7 +42,7 @@ class NoiseRun:
     """The run that the noise scale is measured along.
 
     Attributes:
-        lr: the rate; default: found by a short test.
+        lr: learning rate; default: found by a short test.
         batch_size: examples a step; default: 64, less on a small data set.
         steps: its length.
         seed: of the weights and of the order of the examples.
@@ -55,17 +54,9 @@ class NoiseRun:
     seed: int = 0
 
 
-def asked_of(command: str, loaded: LoadedTask, device: Device, what: BenchLimits | NoiseRun) -> dict[str, Any]:
+def question_of(command: str, loaded: LoadedTask, device: Device, what: BenchLimits | NoiseRun) -> dict[str, Any]:
     """Everything that makes a measurement another one; a results folder holds one."""
-    return {
-        "schema": SCHEMA,
-        "command": command,
-        "task": loaded.name,
-        "settings": loaded.settings,
-        "source_sha256": loaded.source_sha256,
-        "device": str(device.torch_device),
-        **vars(what),
-    }
+    return asked_of(command, loaded.identity(str(device.torch_device)), **vars(what))
 
 
 def keep_bench(
@@ -85,27 +76,19 @@ def keep_bench(
         out: results folder.
         device: where it runs.
         budget_s: about how many seconds it may take, at most 60 of them.
-        progress: told what happens.
+        progress: hears what happens.
 
     Raises:
         TaskError: the task fails the preflight.
         UsageError: a limit makes no sense, or not even the smallest step fits.
         StoreError: the folder cannot be used.
     """
-    told = progress or Silent()
-    asked = asked_of("bench", loaded, device, limits)
+    asked = question_of("bench", loaded, device, limits)
+    wanted = Wanted(budget_s=budget_s, timing_s=min(budget_s, _MOST_BENCH_S), **vars(limits))
     with preserved_random_state(limits.seed), Store(out, asked) as store:
-        workload = _workload(loaded, device)
-        told.stage("checking the task")
-        preflight = check(workload, max_batch_size=limits.max_batch_size)
-        bench = measure(
-            workload,
-            max_batch_size=preflight.max_batch_size,
-            memory_limit=limits.memory_limit,
-            seed=limits.seed,
-            budget_s=min(budget_s, _MOST_BENCH_S),
-            progress=told.stage,
-        )
+        workload = workload_of(loaded, device)
+        preflight = check_task(workload, wanted, progress)
+        bench = bench_of(workload, wanted, preflight, progress, each=True)
         bench = replace(bench, notes=(*preflight.notes, *bench.notes))
         store.note("bench", bench)
     return bench
@@ -122,19 +105,19 @@ def keep_noise(
         out: results folder.
         device: where it runs.
         budget_s: seconds on the clock.
-        progress: told what happens.
+        progress: hears what happens.
 
     Raises:
         TaskError: the task fails the preflight, or its examples are not independent of one another.
-        UsageError: the rate, the batch size or the number of steps makes no sense.
+        UsageError: the learning rate, the batch size or the number of steps makes no sense.
         StoreError: the folder cannot be used.
     """
-    told = progress or Silent()
-    asked = asked_of("noise", loaded, device, run)
+    progress = progress or Silent()
+    asked = question_of("noise", loaded, device, run)
     with preserved_random_state(run.seed), Store(out, asked) as store:
-        workload = _workload(loaded, device)
-        told.stage("training a short run")
-        report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=told.row)
+        workload = workload_of(loaded, device)
+        progress.stage("training a short run")
+        report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=progress.row)
         store.note("noise", report)
     return report
 
@@ -142,7 +125,3 @@ def keep_noise(
 def hardware_knee(bench: Bench) -> Estimate:
     """Fixed ÷ per-example cost of a step, in examples."""
     return step_time_of(bench).hardware_knee
-
-
-def _workload(loaded: LoadedTask, device: Device) -> Workload:
-    return Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)

@@ -16,9 +16,9 @@ from ..store.metrics import without_end
 from ..store.records import Estimate, Row, RunConfig, RunStatus, Target
 from ..tasks.preflight.check import check
 from ..tasks.workload import Workload
+from .limits import Deadline
 from .loop import train
 from .lr_range import measure_rate_range
-from .stopping import StopRule
 
 __all__ = ["NoiseReport", "default_batch_size", "measure_noise"]
 
@@ -38,7 +38,7 @@ class NoiseReport:
     """Along the run, in stretches."""
     lr: float
     lr_source: str
-    """Whether the rate was given, or how it was chosen."""
+    """Whether the learning rate was given, or how it was chosen."""
     batch_size: int
     groups: int
     """Micro-batch groups of a measured step."""
@@ -46,7 +46,7 @@ class NoiseReport:
     steps: int
     examples: int
     device_seconds: float
-    """Seconds in training steps of this run; the choice of the rate is not in it."""
+    """Seconds in training steps of this run; the choice of the learning rate is not in it."""
     notes: tuple[str, ...]
 
 
@@ -62,11 +62,11 @@ def measure_noise(
     groups: int = 2,
     on_row: Callable[[Row], None] | None = None,
 ) -> NoiseReport:
-    """Train a short run at one rate and batch size, and measure the gradient noise scale along it.
+    """Train a short run at one learning rate and batch size, and measure the gradient noise scale along it.
 
     Args:
         workload: the task on its device; it is checked first.
-        lr: the rate; without one, a twelfth of the ceiling that a range test finds.
+        lr: the learning rate; without one, a twelfth of the ceiling that a range test finds.
         batch_size: examples a step; default 64, less on a small data set.
         steps: optimizer steps at most.
         target: ends the run once it is reached.
@@ -84,7 +84,7 @@ def measure_noise(
         UsageError: the batch cannot be cut into equal groups, or a number makes no sense.
 
     Cost: `steps` training steps and `groups - 1` more passes over a micro-batch in about a hundred of them; without a
-    rate, a range test of 10 to 20 steps before.
+    learning rate, a range test of 10 to 20 steps before.
     """
     found = check(workload, target=target, lr=lr)
     if not found.independent:
@@ -97,15 +97,12 @@ def measure_noise(
     size = batch_size or default_batch_size(workload.examples)
     probe = NoiseScale(groups=groups, every=max(1, steps // _READINGS))
     cut = _checked_groups(probe, size, workload.examples)
-    clock, started = workload.device.clock, workload.device.clock()
+    rules = [] if budget_s is None else [Deadline.after(budget_s, clock=workload.device.clock)]
     goal = target or without_end(sorted(found.metrics))
     source = "given"
     if lr is None:
         test = measure_rate_range(workload, batch_size=size, micro_batch_size=size, seed=seed)
         lr, source = test.pilot_lr, f"a range test of {test.steps} steps ended at {test.ceiling_lr:.3g}"
-    rules: list[StopRule] = []
-    if budget_s is not None:
-        rules.append(lambda history: RunStatus.OUT_OF_TIME if clock() - started > budget_s else None)
     config = _configuration(workload, lr=lr, batch_size=size, steps=steps, target=goal, seed=seed, groups=cut)
     rows: list[Row] = []
 
@@ -172,8 +169,8 @@ def _checked_groups(probe: NoiseScale, batch_size: int, examples: int) -> int:
 
 def _notes(workload: Workload, config: RunConfig, whole: Estimate, status: RunStatus) -> list[str]:
     notes = [
-        f"the noise scale belongs to a run at rate {config.lr:.3g} and batch size {config.batch_size}: it rises with "
-        "batch size ÷ rate, and as training goes on",
+        f"the noise scale belongs to a run at learning rate {config.lr:.3g} and batch size {config.batch_size}: it "
+        "rises with batch size ÷ learning rate, and as training goes on",
         "it is a hint at the critical batch size, right to an order of magnitude at best (McCandlish et al. 2018)",
     ]
     with preserved_random_state(config.seed):

@@ -1,35 +1,72 @@
-"""Before a search: the task is tried, the hardware measured, the duration predicted. No training run yet."""
+"""Before the first run: the task is tried, steps are timed and their memory read, the duration is predicted.
+
+Every command that measures prepares here, from plain arguments. What was measured is kept in the results folder
+(`bench.json`, `timing.json`), and read there when the command goes on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from ..errors import OutOfMemory, TargetError
-from ..fits.step_time import fit_step_time, step_time_of
+from torch import nn
+
+from ..errors import OutOfMemory, UsageError
+from ..fits.step_time import StepTime, fit_step_time, step_time_of
 from ..hardware.bench import measure
-from ..hardware.device import lack_of_memory_named
+from ..hardware.device import Device, lack_of_memory_named
 from ..hardware.profile import bench_from_profile
+from ..hardware.step_memory import measure_step_memory
 from ..hardware.step_times import measure_step_times
-from ..store.records import Bench, HardwareProfile, Timing
+from ..store.records import Bench, HardwareProfile, Target, Timing
 from ..store.runs import Store
+from ..tasks.loading import LoadedTask
 from ..tasks.preflight.check import Preflight, check
 from ..tasks.workload import Workload
 from .progress import Prediction, Progress, Silent
 
-if TYPE_CHECKING:
-    from ..search.question import Question
-
-__all__ = ["PRIOR_CRITICAL_BATCH_SIZE", "Prepared", "prediction_of", "prepare"]
+__all__ = [
+    "PRIOR_CRITICAL_BATCH_SIZE",
+    "Prepared",
+    "Wanted",
+    "bench_of",
+    "check_task",
+    "forecast",
+    "prepare",
+    "workload_of",
+]
 
 PRIOR_CRITICAL_BATCH_SIZE = 128
 """Where a critical batch size is expected before anything is known of the task."""
 
-_TYPICAL_STEPS, _TYPICAL_FACTOR = 400.0, 8.0
-_TYPICAL_EVALUATIONS = 80.0
 _MOST_BENCH_S, _BENCH_SHARE = 16.0, 0.25
 _STEPS_HERE_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a command wants to know before its first run."""
+
+    budget_s: float
+    """Seconds that the whole command may take."""
+    batch_sizes: tuple[int, ...] = ()
+    """Where steps are timed and their memory is read; empty: over all micro-batches that fit."""
+    memory: bool = True
+    """Whether memory is read at `batch_sizes` at all."""
+    profile: HardwareProfile | None = None
+    """The hardware that the answer is for; of this machine only a few steps are timed then."""
+    max_batch_size: int | None = None
+    """No larger batch is of interest; default: the training set."""
+    memory_limit: int | None = None
+    """Bytes that a step may take; default: what is free on the device."""
+    target: Target | None = None
+    """That training is to reach, tried on the metrics of the task."""
+    lr: float | None = None
+    """That the optimizer is tried at."""
+    seed: int = 0
+    """Of the weights and batches of the bench."""
+    timing_s: float | None = None
+    """Seconds that timing may take; default: a quarter of the budget, at most 16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,78 +77,159 @@ class Prepared:
     bench: Bench
     timing: Timing
 
+    @property
+    def step_time(self) -> StepTime:
+        """Seconds of a step by batch size, fitted to those that were timed; a step is one micro-batch."""
+        return fit_step_time(self.bench.profile.step_time_s)
+
+
+def workload_of(loaded: LoadedTask, device: Device) -> Workload:
+    """A task as it was loaded, on its device."""
+    return Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
+
 
 def prepare(
     workload: Workload,
-    question: Question,
+    wanted: Wanted,
     *,
-    profile: HardwareProfile | None,
-    budget_s: float,
+    preflight: Preflight | None = None,
+    at_evaluation: Callable[[nn.Module], object] | None = None,
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Try the task and measure the hardware; with a store, what was measured before is read, not measured again.
+    """Try the task, time steps and an evaluation, and read memory.
+
+    Args:
+        workload: the task on its device.
+        wanted: what is to be known.
+        preflight: of `check_task`, where the caller had to look at it first.
+        at_evaluation: what is measured of the model at each evaluation beside the task's metrics, and is timed with it.
+        store: what was measured before is read there, and what is measured now is kept.
+        progress: hears what happens.
 
     Raises:
         TaskError: the task fails the preflight.
-        TargetError: the target or the current recipe cannot be used with this task.
-        UsageError: not even the smallest step fits into memory.
+        TargetError: the target cannot be used with this task.
+        UsageError: a batch size makes no sense, or a step does not fit into memory.
     """
-    told = progress or Silent()
-    told.stage("checking the task")
-    preflight = _preflight(workload, question)
-    bench = store.noted("bench", Bench) if store else None
+    progress = progress or Silent()
+    preflight = preflight or check_task(workload, wanted, progress)
+    bench = store.read_note("bench", Bench) if store else None
     if bench is None:
-        told.stage("measuring step time and memory" if profile is None else "reading the hardware profile")
-        bench = _bench(workload, question, preflight, profile, budget_s)
+        bench = bench_of(workload, wanted, preflight, progress)
         if store:
             store.note("bench", bench)
-    timing = store.noted("timing", Timing) if store else None
+    timing = store.read_note("timing", Timing) if store else None
     if timing is None:
-        step_s = _step_seconds(workload, preflight, bench, measured_here=profile is None)
-        timing = Timing(evaluation_s=_evaluation_seconds(workload), budget_s=budget_s, step_s=step_s)
+        step_s = _step_seconds(workload, wanted, preflight, bench)
+        evaluation_s = _evaluation_seconds(workload, at_evaluation)
+        timing = Timing(evaluation_s=evaluation_s, budget_s=wanted.budget_s, step_s=step_s)
         if store:
             store.note("timing", timing)
     return Prepared(preflight=preflight, bench=bench, timing=timing)
 
 
-def prediction_of(prepared: Prepared, budget_s: float, runs: float) -> Prediction:
-    """How long the training runs of a search will take that costs as much as so many trainings at its recipe."""
-    timing = prepared.timing
-    typical = runs * (_TYPICAL_STEPS * timing.step_s + _TYPICAL_EVALUATIONS * timing.evaluation_s)
-    return Prediction(
-        seconds=min(typical, budget_s),
-        low=min(typical / _TYPICAL_FACTOR, budget_s),
-        high=min(typical * _TYPICAL_FACTOR, budget_s),
-        budget_s=budget_s,
-        assumption=f"a target that takes about {_TYPICAL_STEPS:.0f} steps, give or take {_TYPICAL_FACTOR:.0f} times",
+def check_task(workload: Workload, wanted: Wanted, progress: Progress | None = None) -> Preflight:
+    """Try the task on a few examples, and refuse batch sizes that it cannot be trained with. Errors of `prepare`."""
+    (progress or Silent()).stage("checking the task")
+    sizes, examples = wanted.batch_sizes, workload.examples
+    if sizes and max(sizes) > examples:
+        raise UsageError(
+            f"a batch size of {max(sizes)} is larger than the training set of {examples} examples; "
+            f"give --batch-sizes of at most {examples}"
+        )
+    preflight = check(workload, max_batch_size=wanted.max_batch_size, target=wanted.target, lr=wanted.lr)
+    if sizes and min(sizes) < preflight.smallest_micro_batch_size:
+        raise UsageError(
+            f"a batch of {min(sizes)} example cannot be trained on by this model (batch normalisation); "
+            f"give --batch-sizes of at least {preflight.smallest_micro_batch_size}"
+        )
+    return preflight
+
+
+def bench_of(
+    workload: Workload, wanted: Wanted, preflight: Preflight, progress: Progress | None = None, *, each: bool = False
+) -> Bench:
+    """Step time and memory of this machine, or of a profile's.
+
+    Args:
+        workload: the task on its device.
+        wanted: at which batch sizes, within which limits.
+        preflight: of the task.
+        progress: hears what happens.
+        each: whether it hears of each part.
+
+    Raises:
+        UsageError: a step does not fit into memory, or a limit makes no sense.
+    """
+    progress = progress or Silent()
+    progress.stage("reading the hardware profile" if wanted.profile else "measuring step time and memory")
+    if wanted.batch_sizes:
+        return _bench_at(workload, sorted(wanted.batch_sizes), wanted, preflight)
+    if wanted.profile is not None:
+        return bench_from_profile(
+            wanted.profile,
+            examples=workload.examples,
+            max_batch_size=preflight.max_batch_size,
+            memory_limit=wanted.memory_limit,
+        )
+    return measure(
+        workload,
+        max_batch_size=preflight.max_batch_size,
+        memory_limit=wanted.memory_limit,
+        seed=wanted.seed,
+        budget_s=wanted.timing_s or min(_MOST_BENCH_S, _BENCH_SHARE * wanted.budget_s),
+        progress=progress.stage if each else None,
     )
 
 
-def _preflight(workload: Workload, question: Question) -> Preflight:
-    current = question.current
-    if current is not None and current.batch_size > workload.examples:
-        raise TargetError(
-            f"the current batch size {current.batch_size} is larger than the training set of {workload.examples} "
-            "examples; give the batch size that is really used"
-        )
-    lr = current.lr if current else None
-    return check(workload, max_batch_size=question.max_batch_size, target=question.target, lr=lr)
+def forecast(seconds: float, *, low: float, high: float, budget_s: float, assumption: str) -> Prediction:
+    """The duration of a command, none of it longer than its budget.
+
+    Args:
+        seconds: a typical value.
+        low: if everything is easy.
+        high: if it is hard.
+        budget_s: after which no training goes on.
+        assumption: what the value rests on.
+
+    >>> forecast(50, low=10, high=200, budget_s=100, assumption="8 runs").high
+    100
+    """
+    most = budget_s
+    return Prediction(
+        seconds=min(seconds, most), low=min(low, most), high=min(high, most), budget_s=budget_s, assumption=assumption
+    )
 
 
-def _bench(
-    workload: Workload, question: Question, preflight: Preflight, profile: HardwareProfile | None, budget_s: float
-) -> Bench:
-    limits: dict[str, Any] = {"max_batch_size": preflight.max_batch_size, "memory_limit": question.memory_limit}
-    if profile is not None:
-        return bench_from_profile(profile, examples=workload.examples, **limits)
-    return measure(workload, seed=question.seed, budget_s=min(_MOST_BENCH_S, _BENCH_SHARE * budget_s), **limits)
+def _bench_at(workload: Workload, sizes: Sequence[int], wanted: Wanted, preflight: Preflight) -> Bench:
+    """Step time and memory at given batch sizes, each one micro-batch."""
+    smallest = preflight.smallest_micro_batch_size
+    memory = measure_step_memory(workload, sizes, wanted.memory_limit, smallest=smallest) if wanted.memory else ()
+    budget_s = wanted.timing_s or min(_MOST_BENCH_S, _BENCH_SHARE * wanted.budget_s)
+    times = measure_step_times(workload, sizes, seed=wanted.seed, budget_s=budget_s)
+    profile = HardwareProfile(
+        name=workload.device.name,
+        step_time_s=tuple((r.micro_batch_size, r.step_time_s) for r in times.readings if r.step_time_s is not None),
+        peak_memory_bytes=memory,
+    )
+    peaks = {size: round(peak) for size, peak in memory}
+    return Bench(
+        profile=profile,
+        readings=tuple(replace(r, peak_memory_bytes=peaks.get(r.micro_batch_size)) for r in times.readings),
+        split=None,
+        largest_micro_batch_size=sizes[-1],
+        largest_verified=wanted.memory,
+        smallest_micro_batch_size=smallest,
+        device_seconds=times.device_seconds,
+        notes=times.notes,
+    )
 
 
-def _step_seconds(workload: Workload, preflight: Preflight, bench: Bench, *, measured_here: bool) -> float:
+def _step_seconds(workload: Workload, wanted: Wanted, preflight: Preflight, bench: Bench) -> float:
     """One step at a typical batch size on this machine: from the bench if it ran here, else from a few steps."""
     batch_size = min(preflight.max_batch_size, PRIOR_CRITICAL_BATCH_SIZE)
-    if measured_here:
+    if wanted.profile is None:
         return step_time_of(bench).of_batch(batch_size)
     most = min(batch_size, bench.largest_micro_batch_size)
     smallest = min(most, max(most // 8, preflight.smallest_micro_batch_size))
@@ -132,8 +250,11 @@ def _times_here(workload: Workload, sizes: Sequence[int]) -> tuple[tuple[int, fl
     return tuple(times)
 
 
-def _evaluation_seconds(workload: Workload) -> float:
+def _evaluation_seconds(workload: Workload, at_evaluation: Callable[[nn.Module], object] | None) -> float:
+    """Seconds of one evaluation; the preflight has made two, so that nothing is loaded in it for the first time."""
     model = workload.model(0)
     started = workload.device.clock()
     workload.evaluate(model)
+    if at_evaluation is not None:
+        at_evaluation(model)
     return workload.device.clock() - started

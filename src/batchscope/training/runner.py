@@ -1,170 +1,184 @@
-"""One run after another: made here, or read where it is finished; with an eye on this machine's clock and memory.
+"""The runner: makes a run, stores it as it goes, and leaves the folder so that any interruption can be gone on from.
 
-A run that is set aside at the milestone stays in memory, so that it can go on from there. Where it is gone (another
-process, too many of them), it is made again from its seed when it is wanted, and comes to the same.
+A run's rows are on the disk as they come, its kept weights before its result, its result last. Whatever raises in the
+middle leaves the run unfinished, to be made again from its seed. A paused run is a result too; its training stays in
+memory, so that it can go on from there. Where it is gone (another process, too many of them), the run is made again
+from its seed when it is wanted, and comes to the same.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from ..errors import OutOfMemory
-from ..fits.memory import HEADROOM, fit_memory
-from ..fits.step_time import accumulation
-from ..hardware.device import Device
+from torch import nn
+
+from ..hardware.device import lack_of_memory_named
+from ..probes.base import Observer, Probe
+from ..probes.kept_weights import Keep, KeptWeights
 from ..probes.noise_scale import probes_of
-from ..store.records import Bench, HardwareProfile, RunConfig, RunStatus, Target, Timing
+from ..store.records import Row, RunConfig, RunResult, RunStatus
 from ..store.runs import RunWriter, Store, StoredRun, run_id
 from ..tasks.workload import Workload
+from .limits import Deadline
 from .loop import Training
-from .milestone import as_set_aside
 from .progress import Progress
-from .stopping import DeadlineRule, PauseRule, StopRule
-from .weights import keep
+from .stopping import StepLimitRule, StopRule
+from .weights import save_weights, weights_file
 
-__all__ = ["Runner", "largest_here"]
+__all__ = ["Runner"]
 
-_MOST_WAITING = 8
-_COMPLETE = (RunStatus.REACHED, RunStatus.OUT_OF_STEPS)
+_MOST_PAUSED = 8
 
 
-@dataclass
+@dataclass(kw_only=True)
+class _Begun:
+    """A training in memory, and the weights that are kept of it."""
+
+    training: Training
+    kept: KeptWeights
+
+
+@dataclass(kw_only=True)
 class Runner:
-    """Makes the runs of a search.
+    """Makes runs and keeps them.
 
     Attributes:
-        workload: the task on this machine's device.
+        workload: the task on its device.
         store: where runs are kept.
-        progress: told what happens.
-        timing: what the search has taken until its latest run, over all processes; one that only reads adds nothing.
-        budget_s: seconds for the whole search, earlier processes included.
-        micro_here: the largest micro-batch of this machine, which may not be the one that the answer is for.
-        started: when this process would have begun if it had made all runs itself, on the monotonic clock.
-        keep_models: whether the models of complete runs are kept with them, where they are at their best in the end.
+        progress: hears of each run that begins, and its rows.
+        deadline: when nothing more is begun.
+        at_deadline: what becomes of a run that the deadline meets: `end` ends it at its next evaluation, as a result
+            (`out-of-time`); `cut` cuts it between two steps, and it stays unfinished.
     """
 
     workload: Workload
     store: Store
     progress: Progress
-    timing: Timing
-    budget_s: float
-    micro_here: int
-    started: float
-    keep_models: bool = False
-    _waiting: dict[str, Training] = field(default_factory=dict)
-
-    @property
-    def deadline(self) -> float:
-        """When the budget is used up, on the monotonic clock."""
-        return self.started + self.budget_s
-
-    def keep_time(self) -> None:
-        """Write down what the search has taken, after something was measured or trained."""
-        self.timing = replace(self.timing, spent_s=time.monotonic() - self.started)
-        self.store.note("timing", self.timing)
-
-    def end(self) -> None:
-        """Write down within which budget the search has come to its end."""
-        self.timing = replace(self.timing, given_s=max(self.timing.given_s, self.budget_s))
-        self.store.note("timing", self.timing)
-
-    def finished(
-        self, config: RunConfig, milestone: Target | None = None, limit: int | None = None
-    ) -> StoredRun | None:
-        """The run of this configuration as far as it is asked for, if it need not be made.
-
-        One that a smaller budget cut off must be; one that was set aside must go on, unless it is asked for up to the
-        milestone only, and one that went on is then seen as it was there; or up to a number of steps that it has made.
-        """
-        run = self.store.finished(config)
-        if run is None or run.result is None:
-            return None
-        if milestone is not None:
-            run = as_set_aside(run, milestone, limit)
-        result = run.result
-        assert result is not None
-        if result.status is RunStatus.PAUSED:
-            passed = milestone is not None and milestone.met_by(result.last.get(milestone.metric, math.nan))
-            if not passed and (limit is None or result.steps < limit):
-                return None
-        longer = 0.0 < self.timing.given_s < self.budget_s
-        return None if longer and result.status is RunStatus.OUT_OF_TIME else run
-
-    def too_late_for(self, config: RunConfig, milestone: Target | None = None, limit: int | None = None) -> bool:
-        """Whether the run would have to be made, and there is no time left for it."""
-        return time.monotonic() >= self.deadline and self.finished(config, milestone, limit) is None
-
-    def fitted(self, config: RunConfig) -> RunConfig:
-        """The configuration in the micro-batches that this machine holds."""
-        micro, parts = accumulation(config.batch_size, self.micro_here)
-        return replace(config, micro_batch_size=micro, grad_accum_steps=parts)
-
-    def shrink(self, error: OutOfMemory) -> str:
-        """Halve the micro-batch after a step that did not fit; says so.
-
-        Raises:
-            OutOfMemory: a step of one example did not fit.
-        """
-        if error.micro_batch_size == 1:
-            raise error
-        self.micro_here = error.micro_batch_size // 2
-        said = f"{error}, although it should have: at most {self.micro_here} at once from there on"
-        self.progress.stage(said)
-        return said
+    deadline: Deadline
+    at_deadline: Literal["end", "cut"]
+    _paused: dict[str, _Begun] = field(default_factory=dict[str, _Begun])
 
     def make(
         self,
         config: RunConfig,
         why: str,
-        rules: Sequence[StopRule],
+        left: str = "",
         *,
-        share: float = 1.0,
-        milestone: Target | None = None,
+        rules: Sequence[StopRule] = (),
+        pauses: Sequence[StopRule] = (),
+        probes: Sequence[Probe] = (),
+        observers: Sequence[Observer] = (),
+        keep: Sequence[Keep] = (),
+        workload: Workload | None = None,
+        deadline: Deadline | None = None,
+        on_row: Callable[[Row], None] | None = None,
+        at_end: Callable[[nn.Module, RunResult], None] | None = None,
     ) -> StoredRun:
-        """Train a run and keep it.
+        """Train a run and keep it; one that is paused in memory goes on, one that is finished is made anew.
 
         Args:
             config: of the run.
             why: for whoever watches.
+            left: what is left after it, for whoever watches.
             rules: that end it, besides the deadline.
-            share: of the budget that it may take.
-            milestone: where it is set aside; `None`: it goes on to its end.
+            pauses: rules that are asked before the deadline.
+            probes: beside those of the configuration; like observers, of a run that begins.
+            observers: made for this run alone.
+            keep: when its weights are kept.
+            workload: the task, where it is not the runner's.
+            deadline: an earlier one than the runner's.
+            on_row: receives the rows as they are made.
+            at_end: receives the model of a run that is not paused, before its result is written.
 
         Raises:
-            OutOfMemory: a step did not fit; the run is left unfinished.
+            CutOff: the deadline cut it; the run is left unfinished, as after each of the following.
+            OutOfMemory: a step did not fit.
             TaskError: the task failed in the middle.
             StoreError: the disk refuses.
         """
-        now = time.monotonic()
-        self.progress.run_started(config, why, f"at most {max(0.0, self.deadline - now):.0f} s left")
-        deadline = DeadlineRule(clock=time.monotonic, deadline=min(self.deadline, now + share * self.budget_s))
-        pause = [PauseRule(milestone=milestone)] if milestone is not None else []
-        training = self._waiting.pop(run_id(config), None)
-        writer = self._writer(config, goes_on=training is not None)
+        self.progress.run_started(config, why, left)
+        task, limit = workload or self.workload, deadline or self.deadline
+        begun = self._paused.pop(run_id(config), None)
+        writer = self._writer(config, goes_on=begun is not None)
+        kept = begun.kept if begun else KeptWeights(keep, config, task.examples)
 
-        def on_row(row: Any) -> None:
+        def take(row: Row) -> None:
             writer.append(row)
+            kept.see(row)
             self.progress.row(row)
+            if on_row is not None:
+                on_row(row)
 
         try:
-            if training is None:
-                training = Training(self.workload, config, probes=probes_of(config), on_row=on_row)
-            training.back()
-            result = training.advance([*pause, deadline, *rules], on_row)
+            with lack_of_memory_named(task.device, config.micro_batch_size):
+                if begun is None:
+                    measured = [*probes_of(config), *probes]
+                    watching = [*([kept] if keep else []), *observers, *self._cut(limit, config)]
+                    training = Training(task, config, probes=measured, observers=watching, on_row=take)
+                    begun = _Begun(training=training, kept=kept)
+                begun.training.to_device()
+                ends = [limit] if self.at_deadline == "end" else []
+                result = begun.training.advance([*pauses, *ends, *rules], take)
+            if result.status is not RunStatus.PAUSED:
+                self._save(writer.id, kept)
+                if at_end is not None:
+                    at_end(begun.training.model, result)
         except BaseException:
             writer.close()
             raise
         run = writer.finish(result)
         if result.status is RunStatus.PAUSED:
-            self._set_aside(run.id, training)
-        elif self.keep_models and result.status in _COMPLETE and result.best_step == result.steps:
-            keep(training.model, self.store.folder(run.id))
-        self.keep_time()
+            self._wait(run.id, begun)
         return run
+
+    def train_again(
+        self,
+        run: StoredRun,
+        keep: Sequence[Keep],
+        *,
+        steps: int,
+        why: str = "for its weights",
+        rules: Sequence[StopRule] = (),
+        probes: Sequence[Probe] = (),
+        workload: Workload | None = None,
+        deadline: Deadline | None = None,
+    ) -> dict[Keep, dict[str, Any]]:
+        """Train a finished run once more up to a step for weights that were not kept, and touch nothing of it.
+
+        Args:
+            run: a finished one, which follows from its configuration.
+            keep: the moments.
+            steps: where it ends.
+            why: for whoever watches.
+            rules: that it had.
+            probes: that it had, beside those of its configuration.
+            workload: the task, where it is not the runner's.
+            deadline: after which it is cut; `None`: it goes on to its end.
+
+        Returns:
+            A `state_dict` for each moment that came.
+
+        Raises:
+            CutOff: the deadline cut it.
+        """
+        self.progress.run_started(run.config, why, "")
+        task = workload or self.workload
+        kept = KeptWeights(keep, run.config, task.examples)
+        measured = [*probes_of(run.config), *probes]
+        watching = [kept, *([deadline.between_steps(run.config.max_steps)] if deadline else [])]
+        with lack_of_memory_named(task.device, run.config.micro_batch_size):
+            training = Training(task, run.config, probes=measured, observers=watching, on_row=kept.see)
+            training.advance([*rules, StepLimitRule(steps=steps)])
+        return kept.states
+
+    def _cut(self, deadline: Deadline, config: RunConfig) -> list[Observer]:
+        return [deadline.between_steps(config.max_steps)] if self.at_deadline == "cut" else []
+
+    def _save(self, name: str, kept: KeptWeights) -> None:
+        for when, state in kept.states.items():
+            save_weights(state, weights_file(self.store.folder(name), when))
 
     def _writer(self, config: RunConfig, *, goes_on: bool) -> RunWriter:
         if goes_on:
@@ -173,18 +187,9 @@ class Runner:
             self.store.reopen(config)
         return self.store.start(config)
 
-    def _set_aside(self, name: str, training: Training) -> None:
-        """Keep a run that was set aside; the oldest is let go when there are too many."""
-        training.aside()
-        self._waiting[name] = training
-        while len(self._waiting) > _MOST_WAITING:
-            del self._waiting[next(iter(self._waiting))]
-
-
-def largest_here(device: Device, bench: Bench, profile: HardwareProfile | None) -> int:
-    """The largest micro-batch to use on this machine: of a profile's, what this one's free memory holds as well."""
-    largest = bench.largest_micro_batch_size
-    if profile is None or not profile.peak_memory_bytes:
-        return largest
-    usable = device.free_bytes() * (1.0 - HEADROOM)
-    return max(1, fit_memory(profile.peak_memory_bytes).largest_for(usable, most=largest))
+    def _wait(self, name: str, begun: _Begun) -> None:
+        """Keep the training of a paused run; the oldest is let go when there are too many."""
+        begun.training.to_host()
+        self._paused[name] = begun
+        while len(self._paused) > _MOST_PAUSED:
+            del self._paused[next(iter(self._paused))]

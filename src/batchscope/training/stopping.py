@@ -13,7 +13,6 @@ from ..store.records import RunStatus, Target
 
 __all__ = [
     "BehindRule",
-    "DeadlineRule",
     "History",
     "PatienceRule",
     "PauseRule",
@@ -102,7 +101,7 @@ class StallRule:
 
 @dataclass(frozen=True, kw_only=True)
 class PauseRule:
-    """Sets a run aside once it has passed a milestone on the way to its target."""
+    """Pauses a run once it has passed a milestone on the way to its target."""
 
     milestone: Target
 
@@ -113,7 +112,7 @@ class PauseRule:
 
 @dataclass(frozen=True, kw_only=True)
 class StepLimitRule:
-    """Sets a run aside once it has made a number of steps."""
+    """Pauses a run once it has made a number of steps."""
 
     steps: int
 
@@ -215,15 +214,3 @@ class BehindRule:
             (t for t, v in self.reference if t > 0 and (v <= best if smaller else v >= best)), self.reference[-1][0]
         )
         return history.steps[index] * self.step_time / as_good
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeadlineRule:
-    """Ends a run when the clock passes the deadline."""
-
-    clock: Callable[[], float]
-    deadline: float
-
-    def __call__(self, history: History) -> RunStatus | None:
-        """`OUT_OF_TIME`, once it is late."""
-        return RunStatus.OUT_OF_TIME if self.clock() >= self.deadline else None

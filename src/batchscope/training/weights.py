@@ -1,61 +1,61 @@
-"""The trained model of a run: kept with the run, and given to whoever asked for it."""
+"""Weights of a run on disk, beside its rows: `runs/<id>/weights-last.pt`, `weights-best.pt`, `weights-epoch-2.pt`.
+
+Each is a `state_dict` on the CPU for `torch.load`, whole or not there.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
 
-from ..probes.noise_scale import probes_of
+from ..probes.kept_weights import Keep
 from ..store.files import explained
-from ..store.runs import StoredRun
-from ..tasks.workload import Workload
-from .loop import Training
-from .stopping import StepLimitRule
 
-__all__ = ["hand_over", "keep"]
-
-_NAME = "model.pt"
+__all__ = ["copy_weights", "load_weights", "save_weights", "weights_file"]
 
 
-def keep(model: nn.Module, folder: Path) -> None:
-    """Write the model's `state_dict` into the folder of its run, whole or not at all.
+def weights_file(folder: Path, when: Keep) -> Path:
+    """Where the weights of a moment stand in the folder of their run.
+
+    >>> weights_file(Path("run"), 2.0).name
+    'weights-epoch-2.pt'
+    """
+    return folder / f"weights-{when if isinstance(when, str) else f'epoch-{when:g}'}.pt"
+
+
+def save_weights(state: Mapping[str, Any], path: Path) -> None:
+    """Write a `state_dict`.
 
     Raises:
         StoreError: it cannot be written.
     """
-    state = {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in _state(model)}
-    _write(lambda temporary: torch.save(state, temporary), folder / _NAME)
+    host = {name: value.cpu() if isinstance(value, torch.Tensor) else value for name, value in state.items()}
+    _write(lambda temporary: torch.save(host, temporary), path)
 
 
-def _state(model: nn.Module) -> Iterable[tuple[str, Any]]:
-    return model.state_dict().items()
+def load_weights(path: Path) -> dict[str, Any]:
+    """A `state_dict` that was saved, on the CPU.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    with explained(path):
+        return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
 
 
-def hand_over(run: StoredRun, folder: Path, path: Path, workload: Workload) -> None:
-    """Put the trained model of a run at `path`, a `state_dict` for `torch.load`.
-
-    Args:
-        run: a finished one; its model is that of its best evaluation, which is the last one where it had a target.
-        folder: of the run.
-        path: where to; an old file there is replaced.
-        workload: to train the run again up to there where its model was not kept: it follows from its configuration.
+def copy_weights(source: Path, path: Path) -> None:
+    """Copy saved weights to a file of the user's, whose folder is made; an old file there is replaced.
 
     Raises:
         StoreError: it cannot be written.
     """
-    kept, result = folder / _NAME, run.result
-    if not kept.exists() and result is not None:
-        training = Training(workload, run.config, probes=probes_of(run.config))
-        training.advance([StepLimitRule(steps=result.best_step)])
-        keep(training.model, folder)
-    _write(lambda temporary: shutil.copyfile(kept, temporary), path)
+    _write(lambda temporary: shutil.copyfile(source, temporary), path)
 
 
 def _write(write: Callable[[Path], object], path: Path) -> None:

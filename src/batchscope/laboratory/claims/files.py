@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...errors import StoreError
 from ...report.page import draw
 from ...store.codec import decode, encode
-from ...store.files import read_json
+from ...store.files import of_another_schema, read_json
 from ...store.runs import read_runs
 from ..files import study_from, study_json
 from .decide import Claim, Claims
@@ -37,9 +36,7 @@ def read_claims(folder: Path) -> tuple[Claims, ClaimsPlan]:
         found = tuple(decode(Claim, claim) for claim in data["claims"])
         return Claims(task=data["task"], claims=found, study=study), plan
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"{path} is of another schema: {error}; it was written by another version, or edited"
-        ) from None
+        raise of_another_schema(path, error) from None
 
 
 def rebuilt_claims(folder: Path) -> str:

@@ -80,7 +80,7 @@ class ClaimsLaboratory:
     def measure_all(self) -> None:
         """Whatever is not there yet; returns early, and says so, when the budget is used up."""
         for stage, measure in (
-            ("the grid of batch sizes and rates", self._grid),
+            ("the grid of batch sizes and learning rates", self._grid),
             ("equally many steps", self._fixed_steps),
             ("long runs", self._long),
             ("counting a run", self._counters),
@@ -139,7 +139,7 @@ class ClaimsLaboratory:
     def _norm(self) -> None:
         configurations: tuple[Where, ...] = ("before", "after")
         if has_batch_norm(self._fresh()):
-            self._noted("has-norm", lambda: True)
+            self._once("has-norm", lambda: True)
             configurations = ("none", *configurations)
         for where in configurations:
             task = self._configured(where)
@@ -153,7 +153,7 @@ class ClaimsLaboratory:
             self._laboratory.run_all(arms, workload=lambda arm, seed, task=task: task, observers=self._observers)
             if where == "before":
                 size = min(_LOOKED_AT, task.examples)
-                self._noted("norm-check", lambda task=task, size=size: measured_definition(task, task.model(0), size))
+                self._once("norm-check", lambda task=task, size=size: measured_definition(task, task.model(0), size))
 
     def _orders(self) -> None:
         laboratory, plan = self._laboratory, self._plan
@@ -206,17 +206,17 @@ class ClaimsLaboratory:
                 found["accumulated"] = count_run(ready, batch_size=plan.middle, epochs=1, lr=lr, accumulate=2)
             return found
 
-        self._noted("counters", counted)
+        self._once("counters", counted)
         parts = 4
         size = min(_AVERAGED, self._laboratory.examples // parts * parts)
         if size:
             how = {"batch_size": size, "parts": parts}
-            self._noted("averaging", lambda: measure_averaging(self._laboratory.workload, self._fresh(), **how))
+            self._once("averaging", lambda: measure_averaging(self._laboratory.workload, self._fresh(), **how))
 
     def _timing(self) -> None:
         most = self._laboratory.examples
         sizes = sorted({*self._plan.batch_sizes, *(b for b in _TIMED if self._plan.least_batch_size <= b <= most)})
-        self._noted("timing", lambda: measure_rounds(self._laboratory.workload, sizes))
+        self._once("timing", lambda: measure_rounds(self._laboratory.workload, sizes))
 
     def _gradients(self) -> None:
         checkpoint = self._checkpoint()
@@ -225,17 +225,17 @@ class ClaimsLaboratory:
         model, lr = checkpoint
         ready, plan = self._laboratory.workload, self._plan
         sizes = sorted({*plan.batch_sizes, *(b for b in _TIMED if b >= plan.least_batch_size)})
-        self._noted("gradients", lambda: measure_gradients(ready, model, batch_sizes=sizes, repeats=60))
-        self._noted("competition", lambda: measure_competition(ready, model, lr=lr, pairs=200))
+        self._once("gradients", lambda: measure_gradients(ready, model, batch_sizes=sizes, repeats=60))
+        self._once("competition", lambda: measure_competition(ready, model, lr=lr, pairs=200))
         for size in (plan.smallest, plan.largest):
             if 2 * size <= ready.examples:
-                self._noted(
+                self._once(
                     competition_note(size),
                     lambda size=size: measure_competition(ready, model, lr=lr, batch_size=size, pairs=60),
                 )
-        edge = self._rate(plan.largest) or lr  # a rate at which steps on few examples are not all safe
-        self._noted("downhill", lambda: measure_downhill(ready, model, batch_sizes=sizes, lr=edge, repeats=100))
-        self._noted("sums", lambda: self._sums(model, lr))
+        edge = self._rate(plan.largest) or lr  # a learning rate at which steps on few examples are not all safe
+        self._once("downhill", lambda: measure_downhill(ready, model, batch_sizes=sizes, lr=edge, repeats=100))
+        self._once("sums", lambda: self._sums(model, lr))
 
     def _sums(self, model: nn.Module, lr: float) -> Any:
         """The sum of the last layer's gradients over the same examples, and the histograms of its entries."""
@@ -263,7 +263,7 @@ class ClaimsLaboratory:
         return {"norms": found, "histograms": counts, "beyond": beyond, "mark": mark}
 
     def _sharpness(self) -> None:
-        """At the end of runs with the smallest and the largest batch, at one rate and each at its best."""
+        """At the end of runs with the smallest and the largest batch, at one learning rate and each at its best."""
         plan = self._plan
         one = self._one_rate()
         best = {b: self._rate(b) for b in (plan.smallest, plan.largest)}
@@ -313,7 +313,7 @@ class ClaimsLaboratory:
                 if run is None:
                     return
                 name = robustness_note(where, seed)
-                self._noted(name, lambda r=run, t=task: self._disturbed(r, t))
+                self._once(name, lambda r=run, t=task: self._disturbed(r, t))
 
     def _disturbed(self, run: StoredRun, task: Workload) -> Any:
         model = self._laboratory.model(self._laboratory.weights(run, "last"), task)
@@ -341,7 +341,7 @@ class ClaimsLaboratory:
         return chosen_rate(summarise(rows, laboratory.target), variant, batch_size)
 
     def _checkpoint(self) -> tuple[nn.Module, float] | None:
-        """A model of the middle batch size at its best rate after two epochs."""
+        """A model of the middle batch size at its best learning rate after two epochs."""
         lr = self._rate(self._plan.middle)
         if lr is None:
             return None
@@ -352,7 +352,7 @@ class ClaimsLaboratory:
         run = laboratory.run(arm, self._plan.seeds[0], observers=observers, keep=(when,))
         if run is None:
             return None
-        self._noted("checkpoint", lambda: {"run": run.id, "epoch": when})
+        self._once("checkpoint", lambda: {"run": run.id, "epoch": when})
         return laboratory.model(laboratory.weights(run, when)), lr
 
     def _configured(self, where: Where) -> Workload | None:
@@ -362,7 +362,7 @@ class ClaimsLaboratory:
         except TaskError as error:
             found = NotApplicable(reason=str(error))
         if isinstance(found, NotApplicable):
-            self._noted(NORM, lambda: found)
+            self._once(NORM, lambda: found)
             return None
         return self._laboratory.changed(model=found)
 
@@ -370,7 +370,7 @@ class ClaimsLaboratory:
         with preserved_random_state(self._plan.seeds[0]):
             return self._laboratory.workload.model(self._plan.seeds[0])
 
-    def _noted(self, name: str, measure: Callable[[], Any]) -> None:
+    def _once(self, name: str, measure: Callable[[], Any]) -> None:
         if self._laboratory.read_note(name) is not None:
             return
         if self._laboratory.late:

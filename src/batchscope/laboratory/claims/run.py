@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ...errors import UsageError
-from ...fits.step_time import StepTime, fit_step_time
 from ...hardware.device import Device, pick
 from ...hardware.random_state import preserved_random_state
-from ...hardware.step_times import measure_step_times
 from ...report.page import draw
-from ...store.codec import encode
 from ...store.files import write_text
-from ...store.records import SCHEMA
+from ...store.question import asked_of
 from ...store.runs import Store
 from ...tasks.loading import LoadedTask, as_loaded
-from ...tasks.preflight.check import check
+from ...tasks.preflight.check import Preflight
 from ...tasks.protocol import Task
 from ...tasks.workload import Workload
+from ...training.limits import Deadline
 from ...training.lr_range import measure_rate_range
+from ...training.prepare import Prepared, Wanted, check_task, forecast, prepare, workload_of
 from ...training.progress import Prediction, Progress, Silent
 from ..engine import Laboratory
 from ..prepare import metric_of, prepare_study
 from ..records import Arm, Length, NamedStudy, StudyQuestion
-from ..study import account, workload_of
+from ..study import account
 from .decide import Claims, decide
 from .files import claims_json
 from .measure import ClaimsLaboratory
 from .page.page import claims_contents
 from .plan import PART_OF_BUDGET, ClaimsPlan, plan_for, rates_below
 
-__all__ = ["ClaimsQuestion", "asked_of", "claims", "predict"]
+__all__ = ["ClaimsQuestion", "claims", "predict", "question_of"]
 
 _TRIED = (8, 64, 512)
 """Batch sizes whose steps are timed for the plan."""
@@ -76,7 +72,7 @@ def claims(
         question: seed, budget, and what of the plan is fixed.
         out: results folder; holds `claims.json`, `report.html` and all runs when this returns.
         device: where runs are made; default: the accelerator if there is one.
-        progress: told what happens.
+        progress: hears what happens.
 
     Returns:
         The verdicts. What the budget cut off is undecided, and says so; the same call goes on where it ended.
@@ -87,29 +83,20 @@ def claims(
         TargetError: the metric is not there.
         StoreError: the folder cannot be used.
     """
-    loaded, device, told = as_loaded(task), device or pick(), progress or Silent()
-    deadline = time.monotonic() + question.budget_s
-    with preserved_random_state(question.seed), Store(out, asked_of(loaded, question, device)) as store:
+    loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
+    deadline = Deadline.after(question.budget_s)
+    with preserved_random_state(question.seed), Store(out, question_of(loaded, question, device)) as store:
         workload = workload_of(loaded, device)
-        plan = store.noted(_PLAN, ClaimsPlan)
+        plan = store.read_note(_PLAN, ClaimsPlan)
         if plan is None:
-            plan = _planned(workload, question, told)
+            plan, _ = _planned(workload, question, progress)
             store.note(_PLAN, plan)
         named, asked = _as_study(plan, question)
-        prepared = prepare_study(workload, asked, named, told, store)
-        laboratory = Laboratory(
-            loaded=loaded,
-            workload=workload,
-            question=asked,
-            target=prepared.target,
-            store=store,
-            progress=told,
-            step_time=prepared.step_time,
-            arms=prepared.arms,
-            deadline=deadline,
-            expected=plan.runs(workload.examples),
-        )
-        told.predicted(_prediction(plan, prepared.step_time, prepared.evaluation_s, workload, question))
+        prepared = prepare_study(workload, asked, named, budget_s=question.budget_s, progress=progress, store=store)
+        how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
+        expected = plan.runs(workload.examples)
+        laboratory = Laboratory.begin(loaded, workload, asked, prepared, **how, expected=expected)
+        progress.predicted(_forecast(plan, prepared.measured, workload, question))
         if laboratory.read_note("capacity") is None:
             laboratory.note("capacity", {"free_bytes": device.free_bytes(), "device": device.name})
         ClaimsLaboratory(laboratory, plan).measure_all()
@@ -126,48 +113,41 @@ def predict(
     """How long `claims` would take; steps are timed, and nothing is stored. Arguments and errors as there."""
     with preserved_random_state(question.seed):
         workload = workload_of(loaded, device or pick())
-        told = progress or Silent()
-        plan = _planned(workload, question, told)
-        step_time, evaluation_s = _times(workload, _tried(workload, plan.least_batch_size))
-        return _prediction(plan, step_time, evaluation_s, workload, question)
+        plan, prepared = _planned(workload, question, progress or Silent())
+        return _forecast(plan, prepared, workload, question)
 
 
-def asked_of(loaded: LoadedTask, question: ClaimsQuestion, device: Device) -> dict[str, Any]:
+def question_of(loaded: LoadedTask, question: ClaimsQuestion, device: Device) -> dict[str, Any]:
     """Everything that makes the verdicts others; a results folder holds one set. More budget only goes on."""
-    asked = {name: value for name, value in encode(question).items() if name != "budget_s"}
-    return {
-        "schema": SCHEMA,
-        "command": "claims",
-        "task": loaded.name,
-        "settings": loaded.settings,
-        "source_sha256": loaded.source_sha256,
-        "device": str(device.torch_device),
-        **asked,
-    }
+    asked = {name: value for name, value in vars(question).items() if name != "budget_s"}
+    return asked_of("claims", loaded.identity(str(device.torch_device)), **asked)
 
 
-def _planned(workload: Workload, question: ClaimsQuestion, told: Progress) -> ClaimsPlan:
-    """Rates from range tests, then the largest plan that fits into the budget, with what was fixed."""
-    told.stage("planning what to run")
-    least = _checked(workload, question)
-    sizes = _tried(workload, least)
-    step_time, evaluation_s = _times(workload, sizes)
-    return plan_for(
+def _planned(workload: Workload, question: ClaimsQuestion, progress: Progress) -> tuple[ClaimsPlan, Prepared]:
+    """Learning rates from range tests, then the largest plan that fits into the budget, with what was fixed."""
+    progress.stage("planning what to run")
+    preflight = _checked(workload, question)
+    smallest = preflight.smallest_micro_batch_size
+    sizes = _tried(workload, smallest)
+    wanted = Wanted(budget_s=question.budget_s, batch_sizes=tuple(sizes), memory=False, timing_s=_TIMING_S)
+    prepared = prepare(workload, wanted, preflight=preflight)
+    plan = plan_for(
         workload.examples,
         lrs=question.lrs or rates_below(_ceiling(workload, sizes[-1], question.seed)),
         seed=question.seed,
         seconds_to_use=PART_OF_BUDGET * question.budget_s,
-        step_s=step_time.of_batch,
-        evaluation_s=evaluation_s,
-        smallest=least,
+        step_s=prepared.step_time.of_batch,
+        evaluation_s=prepared.timing.evaluation_s,
+        smallest=smallest,
         batch_sizes=tuple(sorted(question.batch_sizes)),
         seeds=question.seeds,
         epochs=question.epochs,
     )
+    return plan, prepared
 
 
-def _checked(workload: Workload, question: ClaimsQuestion) -> int:
-    """Refuse numbers that make no sense, before anything is timed; the fewest examples that the model trains on."""
+def _checked(workload: Workload, question: ClaimsQuestion) -> Preflight:
+    """Refuse numbers that make no sense, before anything is timed."""
     fixed = ClaimsPlan(
         batch_sizes=question.batch_sizes or (1, 2),
         lrs=question.lrs or (0.1, 1.0),
@@ -175,40 +155,19 @@ def _checked(workload: Workload, question: ClaimsQuestion) -> int:
         epochs=1.0 if question.epochs is None else question.epochs,
     )
     _as_study(fixed, question)
-    if (most := max(fixed.batch_sizes)) > workload.examples:
-        raise UsageError(
-            f"a batch size of {most} is larger than the training set of {workload.examples} examples; "
-            f"give --batch-sizes of at most {workload.examples}"
-        )
-    preflight = check(workload)
+    preflight = check_task(workload, Wanted(budget_s=question.budget_s, batch_sizes=question.batch_sizes))
     metric_of(question.metric, preflight)
-    least = preflight.smallest_micro_batch_size
-    if question.batch_sizes and min(question.batch_sizes) < least:
-        raise UsageError(
-            f"a batch of {min(question.batch_sizes)} example cannot be trained on by this model (batch normalisation); "
-            f"give --batch-sizes of at least {least}"
-        )
-    return least
+    return preflight
 
 
-def _tried(workload: Workload, least: int) -> list[int]:
-    most = max(least, workload.examples // 2)
-    return [b for b in _TRIED if least <= b <= most] or [most]
-
-
-def _times(workload: Workload, sizes: Sequence[int]) -> tuple[StepTime, float]:
-    """Step-time model of this machine, and the seconds of an evaluation."""
-    readings = measure_step_times(workload, sizes, budget_s=_TIMING_S).readings
-    step_time = fit_step_time([(r.micro_batch_size, r.step_time_s) for r in readings if r.step_time_s is not None])
-    model, device = workload.model(0), workload.device
-    workload.evaluate(model)
-    started = device.clock()
-    workload.evaluate(model)
-    return step_time, device.clock() - started
+def _tried(workload: Workload, smallest: int) -> list[int]:
+    """Batch sizes whose steps are timed for the plan."""
+    most = max(smallest, workload.examples // 2)
+    return [b for b in _TRIED if smallest <= b <= most] or [most]
 
 
 def _ceiling(workload: Workload, batch_size: int, seed: int) -> float:
-    """The rate at which training breaks, the median of several range tests."""
+    """The learning rate at which training breaks, the median of several range tests."""
     return median(
         measure_rate_range(
             workload, batch_size=batch_size, micro_batch_size=batch_size, seed=seed + _SEED_OFFSET + i
@@ -235,16 +194,13 @@ def _as_study(plan: ClaimsPlan, question: ClaimsQuestion) -> tuple[NamedStudy, S
     return NamedStudy(name="claims", summary="", source="", question=asked, arms=arms), asked
 
 
-def _prediction(
-    plan: ClaimsPlan, step_time: StepTime, evaluation_s: float, workload: Workload, question: ClaimsQuestion
-) -> Prediction:
-    seconds = plan.seconds(workload.examples, step_time.of_batch, evaluation_s)
-    budget = question.budget_s
-    return Prediction(
-        seconds=min(seconds, budget),
-        low=min(seconds / 1.5, budget),
-        high=min(2 * seconds, budget),
-        budget_s=budget,
+def _forecast(plan: ClaimsPlan, prepared: Prepared, workload: Workload, question: ClaimsQuestion) -> Prediction:
+    seconds = plan.seconds(workload.examples, prepared.step_time.of_batch, prepared.timing.evaluation_s)
+    return forecast(
+        seconds,
+        low=seconds / 1.5,
+        high=2 * seconds,
+        budget_s=question.budget_s,
         assumption=f"{len(plan.batch_sizes)} batch sizes, {len(plan.lrs)} learning rates, {len(plan.seeds)} seeds, "
         f"{plan.epochs:g} epochs, and what follows from them, at the speed that was just measured",
     )

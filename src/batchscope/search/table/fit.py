@@ -10,9 +10,9 @@ from typing import Any, Literal
 from ...errors import TableError
 from ...hardware.profile import bench_from_profile
 from ...report import build
-from ...store.codec import encode
 from ...store.files import file_sha256, write_text
-from ...store.records import SCHEMA, Alternative, Bench, HardwareProfile, Plan, PlanStatus, Target
+from ...store.question import asked_of
+from ...store.records import Alternative, Bench, HardwareProfile, Plan, PlanStatus, Target
 from ...store.runs import Store
 from ...store.versions import environment_without_device
 from ...wording import joined
@@ -24,7 +24,7 @@ from .reasons import evidence_of_table
 from .runs import Runs, runs_of
 from .state import NO_LIMIT, TableState, bench_of, state_of
 
-__all__ = ["TARGET", "asked_of", "fit"]
+__all__ = ["TARGET", "fit", "question_of"]
 
 TARGET = Target(metric="target_reached", value=1.0, mode="max")
 """Stands for whatever the runs of a table were after."""
@@ -82,11 +82,11 @@ def fit(
     answered = _answered(table, Question(**asked), examples, profile, current)
     plan = _plan(answered)
     if out is not None:
-        _write(plan, answered, Path(out), asked_of(path, how))
+        _write(plan, answered, Path(out), question_of(path, how))
     return plan
 
 
-def asked_of(path: str | Path, how: Mapping[str, Any]) -> dict[str, Any]:
+def question_of(path: str | Path, how: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that makes a question another one; a results folder answers one question.
 
     Args:
@@ -96,8 +96,7 @@ def asked_of(path: str | Path, how: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         StoreError: the file cannot be read.
     """
-    table = {"table": Path(path).name, "table_sha256": file_sha256(Path(path))}
-    return {"schema": SCHEMA, "command": "fit", **table, **encode(how)}
+    return asked_of("fit", {"table": Path(path).name, "table_sha256": file_sha256(Path(path))}, **how)
 
 
 def _answered(

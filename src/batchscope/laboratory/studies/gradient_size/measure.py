@@ -9,7 +9,6 @@ repeat, before anything is counted.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -228,7 +227,7 @@ class _Keeper:
             f", about {duration(here)} in {plural(self.processes, 'process', 'processes')}"
         )
         text += f"; with {plural(checkpoints, 'checkpoint')} more, about {duration(in_all)}" if checkpoints else ""
-        budget = self.laboratory.deadline - time.monotonic()
+        budget = self.laboratory.deadline.left_s
         if in_all > budget:
             text += f"; the budget leaves {duration(budget)} (--budget), and the same command goes on from there"
         self.laboratory.progress.stage(text)

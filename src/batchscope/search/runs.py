@@ -1,0 +1,199 @@
+"""The runs of a search: read as far as they are asked for, else made within its budget and this machine's memory.
+
+A search may take several commands on the same folder. What they have taken together counts against the budget; the
+micro-batch is halved for all later runs once a step did not fit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OutOfMemory
+from ..fits.memory import HEADROOM, fit_memory
+from ..fits.step_time import accumulation
+from ..fits.targets import paused_at
+from ..hardware.device import Device
+from ..store.records import Bench, HardwareProfile, RunConfig, RunResult, RunStatus, Target, Timing
+from ..store.runs import Store, StoredRun, run_id
+from ..tasks.workload import Workload
+from ..training.limits import Deadline
+from ..training.prepare import Prepared
+from ..training.progress import Progress
+from ..training.runner import Runner
+from ..training.stopping import PauseRule, StepLimitRule, StopRule
+from ..training.weights import copy_weights, save_weights, weights_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["SearchRuns", "largest_here"]
+
+_COMPLETE = (RunStatus.REACHED, RunStatus.OUT_OF_STEPS)
+
+
+@dataclass(kw_only=True)
+class SearchRuns:
+    """Makes the runs of a search, and knows its clock and this machine's memory.
+
+    Attributes:
+        runner: makes and keeps them.
+        timing: what the search has taken until its latest run, over all processes; one that only reads adds nothing.
+        budget_s: seconds for the whole search, earlier processes included.
+        largest_micro_batch_size: of this machine, which may not be the one that the answer is for.
+        started: when this process would have begun if it had made all runs itself, on the monotonic clock.
+        keep_models: whether the models of complete runs are kept with them, where they are at their best in the end.
+    """
+
+    runner: Runner
+    timing: Timing
+    budget_s: float
+    largest_micro_batch_size: int
+    started: float
+    keep_models: bool = False
+
+    @classmethod
+    def begin(
+        cls,
+        workload: Workload,
+        store: Store,
+        prepared: Prepared,
+        *,
+        started: float,
+        budget_s: float,
+        progress: Progress,
+        profile: HardwareProfile | None = None,
+        keep_models: bool = False,
+    ) -> SearchRuns:
+        """The runs of a search that began at `started`, on the monotonic clock, or goes on since then."""
+        started -= prepared.timing.spent_s
+        deadline = Deadline(started + budget_s)
+        return cls(
+            runner=Runner(workload=workload, store=store, progress=progress, deadline=deadline, at_deadline="end"),
+            timing=prepared.timing,
+            budget_s=budget_s,
+            largest_micro_batch_size=largest_here(workload.device, prepared.bench, profile),
+            started=started,
+            keep_models=keep_models,
+        )
+
+    def keep_time(self) -> None:
+        """Write down what the search has taken, after something was measured or trained."""
+        self.timing = replace(self.timing, spent_s=time.monotonic() - self.started)
+        self.runner.store.note("timing", self.timing)
+
+    def end(self) -> None:
+        """Write down within which budget the search has come to its end."""
+        self.timing = replace(self.timing, given_s=max(self.timing.given_s, self.budget_s))
+        self.runner.store.note("timing", self.timing)
+
+    def finished(
+        self, config: RunConfig, milestone: Target | None = None, limit: int | None = None
+    ) -> StoredRun | None:
+        """The run of this configuration as far as it is asked for, if it need not be made.
+
+        One that a smaller budget cut off must be; one that is paused must go on, unless it is asked for up to the
+        milestone only, and one that went on is then seen as it was there; or up to a number of steps that it has made.
+        """
+        run = self.runner.store.finished(config)
+        if run is None or run.result is None:
+            return None
+        if milestone is not None:
+            run = paused_at(run, milestone, limit)
+        result = run.result
+        assert result is not None
+        if result.status is RunStatus.PAUSED:
+            passed = milestone is not None and milestone.met_by(result.last.get(milestone.metric, math.nan))
+            if not passed and (limit is None or result.steps < limit):
+                return None
+        longer = 0.0 < self.timing.given_s < self.budget_s
+        return None if longer and result.status is RunStatus.OUT_OF_TIME else run
+
+    def too_late_for(self, config: RunConfig, milestone: Target | None = None, limit: int | None = None) -> bool:
+        """Whether the run would have to be made, and there is no time left for it."""
+        return self.runner.deadline.passed and self.finished(config, milestone, limit) is None
+
+    def split(self, batch_size: int) -> dict[str, Any]:
+        """The members of a configuration that cut a batch into micro-batches that this machine holds."""
+        micro, parts = accumulation(batch_size, self.largest_micro_batch_size)
+        return {"batch_size": batch_size, "micro_batch_size": micro, "grad_accum_steps": parts}
+
+    def shrink(self, error: OutOfMemory) -> str:
+        """Halve the micro-batch after a step that did not fit; returns a sentence that says so.
+
+        Raises:
+            OutOfMemory: a step of one example did not fit.
+        """
+        if error.micro_batch_size == 1:
+            raise error
+        self.largest_micro_batch_size = error.micro_batch_size // 2
+        note = f"{error}, although it should have: at most {self.largest_micro_batch_size} at once from there on"
+        self.runner.progress.stage(note)
+        return note
+
+    def make(
+        self,
+        config: RunConfig,
+        why: str,
+        rules: Sequence[StopRule],
+        *,
+        share: float = 1.0,
+        milestone: Target | None = None,
+        limit: int | None = None,
+    ) -> StoredRun:
+        """Train a run and keep it. Errors as for `Runner.make`.
+
+        Args:
+            config: of the run.
+            why: for whoever watches.
+            rules: that end it, besides the deadline.
+            share: of the budget that it may take.
+            milestone: where it is paused; `None`: it goes on to its end.
+            limit: number of steps after which it is paused.
+        """
+        run = self.runner.make(
+            config,
+            why,
+            f"at most {self.runner.deadline.left_s:.0f} s left",
+            pauses=[PauseRule(milestone=milestone)] if milestone is not None else [],
+            rules=[*rules, *([StepLimitRule(steps=limit)] if limit is not None else [])],
+            deadline=self.runner.deadline.within(share * self.budget_s),
+            at_end=lambda model, result: self._keep_model(model, config, result),
+        )
+        self.keep_time()
+        return run
+
+    def copy_model(self, run: StoredRun, path: Path) -> None:
+        """Write the trained model of a run to a file, a `state_dict` for `torch.load`.
+
+        It is that of the run's best evaluation, which is the last one where it had a target. Where it was not kept, the
+        run is trained again up to there: it follows from its configuration.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        kept = self._model_file(run.config)
+        if not kept.exists() and run.result is not None:
+            states = self.runner.train_again(run, ("last",), steps=run.result.best_step)
+            save_weights(states["last"], kept)
+        copy_weights(kept, path)
+
+    def _keep_model(self, model: nn.Module, config: RunConfig, result: RunResult) -> None:
+        if self.keep_models and result.status in _COMPLETE and result.best_step == result.steps:
+            save_weights(model.state_dict(), self._model_file(config))
+
+    def _model_file(self, config: RunConfig) -> Path:
+        return weights_file(self.runner.store.folder(run_id(config)), "best")
+
+
+def largest_here(device: Device, bench: Bench, profile: HardwareProfile | None) -> int:
+    """The largest micro-batch to use on this machine: of a profile's, what this one's free memory holds as well."""
+    largest = bench.largest_micro_batch_size
+    if profile is None or not profile.peak_memory_bytes:
+        return largest
+    usable = device.free_bytes() * (1.0 - HEADROOM)
+    return max(1, fit_memory(profile.peak_memory_bytes).largest_for(usable, most=largest))
