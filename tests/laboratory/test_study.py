@@ -393,7 +393,7 @@ def test_a_loss_that_refuses_evaluation_mode_is_left_out_and_said(tmp_path: Path
 
 
 def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path) -> None:
-    def run(laboratory: Any) -> None:
+    def measure_all(laboratory: Any) -> None:
         arm = laboratory.arms[0]
         first = laboratory.run(arm, 0, keep=(0, 1, "best", "last"))
         start, end = laboratory.weights(first, 0), laboratory.weights(first, "last")
@@ -403,7 +403,7 @@ def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path
         )
         assert other is not None
         assert torch.equal(laboratory.model(end).w, end["w"])
-        if laboratory.measurement("moved") is None:
+        if laboratory.read_note("moved") is None:
             laboratory.note("moved", float((start["w"] - end["w"]).norm()))
 
     def conclude(study: Study, runs: Any) -> list[Finding]:
@@ -413,7 +413,9 @@ def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path
     def arms(asked: StudyQuestion, examples: int) -> list[Arm]:
         return list(grid(asked, examples))[:1]
 
-    named = NamedStudy(name="mine", summary="", source="", question=question(), arms=arms, run=run, conclude=conclude)
+    named = NamedStudy(
+        name="mine", summary="", source="", question=question(), arms=arms, measure_all=measure_all, conclude=conclude
+    )
     asked = question(batch_sizes=(10,), lrs=(0.1,), seeds=(0,))
     found = made(tmp_path, asked, named=named)
     assert [row.variant for row in found.rows] == ["", "twice the rate"]
@@ -431,10 +433,10 @@ def test_a_named_study_makes_its_own_runs_keeps_weights_and_notes(tmp_path: Path
 
 def test_weights_that_were_not_kept_are_made_again(tmp_path: Path) -> None:
     def keeping(*keep: Any) -> NamedStudy:
-        def run(laboratory: Any) -> None:
+        def measure_all(laboratory: Any) -> None:
             laboratory.run_all(keep=keep)
 
-        return NamedStudy(name="mine", summary="", source="", question=question(), run=run)
+        return NamedStudy(name="mine", summary="", source="", question=question(), measure_all=measure_all)
 
     asked = question(batch_sizes=(10,), lrs=(0.1,), seeds=(0,))
     first = made(tmp_path, asked, named=keeping())

@@ -289,9 +289,9 @@ class Laboratory:
             What will be read back: NaN and infinities are `None`.
         """
         self.store.note(f"{_MEASURED}{name}", data)
-        return self.measurement(name)
+        return self.read_note(name)
 
-    def measurement(self, name: str) -> Any:
+    def read_note(self, name: str) -> Any:
         """A measurement kept by `note`; `None`: there is none."""
         path = self.store.root / f"{_MEASURED}{name}.json"
         return read_json(path) if path.exists() else None
@@ -299,7 +299,7 @@ class Laboratory:
     def measurements(self) -> dict[str, Any]:
         """All measurements, by name."""
         names = sorted(path.stem.removeprefix(_MEASURED) for path in self.store.root.glob(f"{_MEASURED}*.json"))
-        return {name: self.measurement(name) for name in names}
+        return {name: self.read_note(name) for name in names}
 
     def _spacing(self, arm: Arm, examples: int) -> float:
         """Epochs from one evaluation to the next: one, or a thirtieth of a run that is shorter than thirty."""

@@ -250,7 +250,7 @@ class Study:
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA
 
-    def measurements_of(self, kind: str) -> dict[str, Any]:
+    def read_note(self, kind: str) -> dict[str, Any]:
         """All measurements of a kind, by what they are of, as `note_name` names them."""
         beginning = note_name(kind, "")
         found = {name: data for name, data in self.measurements.items() if name.startswith(beginning)}
@@ -272,7 +272,7 @@ class Study:
 
 
 def note_name(kind: str, of: object) -> str:
-    """The name of one of several measurements of a kind, such as one a run; `Study.measurements_of` reads them.
+    """The name of one of several measurements of a kind, such as one a run; `Study.read_note` reads them.
 
     >>> note_name("robustness", 3)
     'robustness-3'
@@ -304,7 +304,7 @@ def _no_sections(study: Study, runs: Sequence[StoredRun]) -> Sequence[Section]:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedStudy:
-    """A published experiment: its set-up, how it is carried out, what it concludes and shows.
+    """A published experiment: its set-up, what it measures, what it concludes and shows.
 
     `batchscope.laboratory.studies` says how one is written.
 
@@ -318,7 +318,7 @@ class NamedStudy:
         settings: of that task; `--set` replaces them one by one.
         array_settings: of the task `arrays`, on `--set path=FILE.npz` without a task.
         arms: what will be trained, for the prediction and the count; a study that decides on the way says the most.
-        run: makes the runs and measurements.
+        measure_all: makes the runs and measurements.
         conclude: the study's own findings, from what was stored.
         sections: its own part of the page, above the common part.
     """
@@ -332,6 +332,6 @@ class NamedStudy:
     settings: Mapping[str, Any] = field(default_factory=dict)
     array_settings: Mapping[str, Any] = field(default_factory=dict)
     arms: Callable[[StudyQuestion, int], Sequence[Arm]] = grid
-    run: Callable[[Laboratory], None] = _run_all
+    measure_all: Callable[[Laboratory], None] = _run_all
     conclude: Callable[[Study, Sequence[StoredRun]], Sequence[Finding]] = _no_findings
     sections: Callable[[Study, Sequence[StoredRun]], Sequence[Section]] = _no_sections

@@ -85,7 +85,7 @@ def study(
             deadline=started + budget_s,
         )
         told.predicted(prediction_of(prepared, question, workload.examples, budget_s, laboratory))
-        named.run(laboratory)
+        named.measure_all(laboratory)
         found, runs = account(laboratory, named, prepared)
         store.note("study", study_json(found))
         write_text(Path(out) / "report.html", draw(study_contents(found, runs, named.sections(found, runs))))

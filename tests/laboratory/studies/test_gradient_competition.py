@@ -170,7 +170,7 @@ def test_a_budget_that_ends_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from batchscope.laboratory.engine import Laboratory
 
     monkeypatch.setattr(gradient_competition, "_PIECE", 5)
-    late = property(lambda laboratory: laboratory.measurement("competition-seed-0-start-b1") is not None)
+    late = property(lambda laboratory: laboratory.read_note("competition-seed-0-start-b1") is not None)
     monkeypatch.setattr(Laboratory, "late", late)
     cut = made(tmp_path)
     assert not cut.complete

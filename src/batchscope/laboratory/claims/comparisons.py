@@ -50,7 +50,7 @@ def unmeasured(e: TaskResults, name: str) -> Outcome | None:
     reason = e.why_not(name)
     if reason is None:
         return None
-    return undecided(reason) if e.measurement(name) is None else not_testable(reason)
+    return undecided(reason) if e.read_note(name) is None else not_testable(reason)
 
 
 def called(arm: Setting | None) -> str:

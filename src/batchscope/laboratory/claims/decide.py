@@ -75,7 +75,7 @@ def _claim(statement: Statement, evidence: TaskResults) -> Claim:
 
 def _checkpoint(statement: Statement, evidence: TaskResults) -> tuple[str, ...]:
     """The run whose weights gradients were measured at."""
-    found = evidence.measurement("checkpoint")
+    found = evidence.read_note("checkpoint")
     return (found["run"],) if found is not None and Need.GRADIENTS in statement.needs else ()
 
 

@@ -135,7 +135,7 @@ def _tens_or_hundreds(e: TaskResults) -> Outcome:
 def _averaged(e: TaskResults) -> Outcome:
     found = e.measured("averaging")
     if found is None:
-        return _checked(not_applicable(e.measurement("averaging")) or _NO_COUNT, None)
+        return _checked(not_applicable(e.read_note("averaging")) or _NO_COUNT, None)
     names = ("loss_twice", "gradient_twice", "loss_of_parts", "gradient_of_parts")
     worst = max(1.0 if found[name] is None else found[name] for name in names)
     detail = (
@@ -158,7 +158,7 @@ def _speed(e: TaskResults) -> Outcome:
 def _arrows(e: TaskResults) -> Outcome:
     found = e.measured("competition")
     if found is None:
-        return _checked(not_applicable(e.measurement("competition")) or _NO_COUNT, None)
+        return _checked(not_applicable(e.read_note("competition")) or _NO_COUNT, None)
     off = max(
         abs(r["arrows"]["both"][i] - r["arrows"]["first"][i] - r["arrows"]["second"][i])
         / max(r["at_once"]["norm_a"], 1e-12)
@@ -173,7 +173,7 @@ def _arrows(e: TaskResults) -> Outcome:
 def _average_update(e: TaskResults) -> Outcome:
     found = e.measured("competition")
     if found is None:
-        return _checked(not_applicable(e.measurement("competition")) or _NO_COUNT, None)
+        return _checked(not_applicable(e.read_note("competition")) or _NO_COUNT, None)
     ratios = [
         r["norm_as_one"] / ((r["at_once"]["norm_a"] + r["at_once"]["norm_b"]) / 2)
         for r in found
@@ -218,7 +218,7 @@ def _shift(e: TaskResults) -> Outcome:
 def _normalised(e: TaskResults) -> Outcome:
     found = e.measured("norm-check")
     if found is None:
-        why = not_applicable(e.measurement(NORM)) or not_applicable(e.measurement("norm-check"))
+        why = not_applicable(e.read_note(NORM)) or not_applicable(e.read_note("norm-check"))
         return _checked(why or "no model with batch normalisation was made", None)
     layers = [layer for layer in found if layer["mode"] == "training" and layer["mean"] is not None]
     if not layers:

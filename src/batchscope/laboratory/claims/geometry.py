@@ -124,7 +124,7 @@ def _large_cannot_get_there(e: TaskResults) -> Outcome:
 def sharpness_of(e: TaskResults, arm: Setting) -> dict[int, Mapping[str, Any]]:
     """Sharpness records at the end of an arm's runs, by seed."""
     names = {seed: sharpness_note(arm.batch_size, arm.lr, seed) for seed in e.plan.seeds}
-    return {seed: found for seed, name in names.items() if (found := e.measurement(name)) is not None}
+    return {seed: found for seed, name in names.items() if (found := e.read_note(name)) is not None}
 
 
 def _box(found: Mapping[str, Any], box: str) -> float | None:

@@ -30,7 +30,7 @@ def _by_size(e: TaskResults) -> dict[int, Mapping[str, Any]] | Outcome:
     """The gradient statistics by batch size; why there are none."""
     if (missing := unmeasured(e, "gradients")) is not None:
         return missing
-    return {record["batch_size"]: record for record in e.measurement("gradients")}
+    return {record["batch_size"]: record for record in e.read_note("gradients")}
 
 
 def _estimate(record: Mapping[str, Any], name: str) -> Estimate:
@@ -134,7 +134,7 @@ def _one_over_batch_size(e: TaskResults) -> Outcome:
 def _confident(e: TaskResults) -> Outcome:
     if (missing := unmeasured(e, "downhill")) is not None:
         return missing
-    shares = {record["batch_size"]: Estimate(**record["share"]) for record in e.measurement("downhill")}
+    shares = {record["batch_size"]: Estimate(**record["share"]) for record in e.read_note("downhill")}
     small, large = min(shares), max(shares)
     change = intervals.difference_of_independent_means(shares[large], shares[small])
     what = f"the change of the share of steps that lower the full loss from batch size {count(small)} to {count(large)}"
@@ -143,7 +143,7 @@ def _confident(e: TaskResults) -> Outcome:
 
 def cosine_of_two_batches(e: TaskResults) -> Outcome:
     """Whether the gradients of two small batches point less the same way than those of two large ones."""
-    small, large = (e.measurement(competition_note(b)) for b in e.ends)
+    small, large = (e.read_note(competition_note(b)) for b in e.ends)
     for found in (small, large):
         if (why := not_applicable(found)) is not None:
             return not_testable(why)
@@ -158,7 +158,7 @@ def cosine_of_two_batches(e: TaskResults) -> Outcome:
 def _compete(e: TaskResults) -> Outcome:
     if (missing := unmeasured(e, "competition")) is not None:
         return missing
-    sums = [record["at_once"] for record in e.measurement("competition")]
+    sums = [record["at_once"] for record in e.read_note("competition")]
     cosines = [s["cosine"] for s in sums if s["cosine"] is not None]
     kept = intervals.mean([s["kept"] for s in sums if s["kept"] is not None])
     what = f"the mean cosine between two examples' gradients (of the sum of their norms {number(kept.value)} is kept)"
@@ -168,7 +168,7 @@ def _compete(e: TaskResults) -> Outcome:
 def _sums(e: TaskResults) -> tuple[Sequence[int], Sequence[Sequence[float]], int] | Outcome:
     if (missing := unmeasured(e, "sums")) is not None:
         return missing
-    norms = e.measurement("sums")["norms"]
+    norms = e.read_note("sums")["norms"]
     return norms["batch_sizes"], norms["norms"], norms["samples"]
 
 
@@ -194,10 +194,10 @@ def _heavy_tail(e: TaskResults) -> Outcome:
     found = _sums(e)
     if isinstance(found, Outcome):
         return found
-    counts = {int(b): values for b, values in e.measurement("sums")["beyond"].items()}
+    counts = {int(b): values for b, values in e.read_note("sums")["beyond"].items()}
     small, large = min(counts), max(counts)
     effect = intervals.ratio_of_counts(counts[large], counts[small])
-    mark, many, few = number(e.measurement("sums")["mark"]), count(sum(counts[large])), count(sum(counts[small]))
+    mark, many, few = number(e.read_note("sums")["mark"]), count(sum(counts[large])), count(sum(counts[small]))
     what = f"entries beyond {mark} in size at batch size {large} ({many}) over those at {small} ({few}), a step,"
     return above(effect, _TAIL, 0.0, what)
 

@@ -121,7 +121,7 @@ def _more_memory(e: TaskResults) -> Outcome:
 
 def _memory_limits(e: TaskResults) -> Outcome:
     """The largest batch that fits, on the line through the readings, against the training set."""
-    memory, capacity = e.memory, e.measurement("capacity")
+    memory, capacity = e.memory, e.read_note("capacity")
     if capacity is None or len(memory) < 2:
         return undecided("the memory of a step was not read")
     small, large = e.ends

@@ -171,7 +171,7 @@ class ClaimsLaboratory:
 
     def _trials(self) -> None:
         """The advice to begin small and grow, followed with each seed; times are those of the timing."""
-        lr, timing = self._one_rate(), self._laboratory.measurement("timing")
+        lr, timing = self._one_rate(), self._laboratory.read_note("timing")
         step_time = self._laboratory.step_time if timing is None else step_time_of_rounds(timing)
         metric = self._laboratory.target
         advice = advice_for(self._plan, larger_is_better=metric.mode == "max")
@@ -279,7 +279,7 @@ class ClaimsLaboratory:
     def _sharpness_of(self, arm: Arm, seed: int) -> None:
         name = sharpness_note(arm.batch_size, arm.lr, seed)
         laboratory = self._laboratory
-        if laboratory.measurement(name) is not None:
+        if laboratory.read_note(name) is not None:
             return
         run = laboratory.run(arm, seed, observers=self._observers(arm, laboratory.workload), keep=("last",))
         if run is None or run.result is None or run.result.status.value == "diverged":
@@ -325,7 +325,7 @@ class ClaimsLaboratory:
     @property
     def _without(self) -> str:
         """The variant that has no batch normalisation."""
-        return norm_variant("none") if self._laboratory.measurement("has-norm") else ""
+        return norm_variant("none") if self._laboratory.read_note("has-norm") else ""
 
     def _observers(self, _arm: Arm, task: Workload) -> Sequence[Observer]:
         looked_at = torch.randperm(task.examples, generator=torch.Generator().manual_seed(0))[:_LOOKED_AT]
@@ -372,7 +372,7 @@ class ClaimsLaboratory:
             return self._laboratory.workload.model(self._plan.seeds[0])
 
     def _noted(self, name: str, measure: Callable[[], Any]) -> None:
-        if self._laboratory.measurement(name) is not None:
+        if self._laboratory.read_note(name) is not None:
             return
         if self._laboratory.late:
             self._laboratory.cut_off = True

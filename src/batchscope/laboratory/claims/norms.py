@@ -35,7 +35,7 @@ def _there(decide: Callable[[TaskResults], Outcome]) -> Callable[[TaskResults], 
     """Decides where the model could be configured and the runs were made."""
 
     def decided(e: TaskResults) -> Outcome:
-        if (reason := not_applicable(e.measurement(NORM))) is not None:
+        if (reason := not_applicable(e.read_note(NORM))) is not None:
             return not_testable(reason)
         if not e.arms(_BEFORE):
             return undecided("the runs with batch normalisation were not made before the budget was used up")
@@ -107,7 +107,7 @@ def _more_robust(e: TaskResults) -> Outcome:
     runs: list[str] = []
     for where in _WITHOUT_AND_WITH:
         for seed in e.plan.seeds:
-            stored = e.measurement(robustness_note(where, seed))
+            stored = e.read_note(robustness_note(where, seed))
             if stored is None:
                 continue
             found = stored["found"]

@@ -94,7 +94,7 @@ class TaskResults:
     @cached_property
     def without(self) -> str:
         """The variant that has no batch normalisation: the task as it came, unless its model has some."""
-        return norm_variant("none") if self.measurement("has-norm") else ""
+        return norm_variant("none") if self.read_note("has-norm") else ""
 
     @property
     def ends_at_one_rate(self) -> tuple[Setting, Setting]:
@@ -265,18 +265,18 @@ class TaskResults:
 
     # --- measurements ---------------------------------------------------------------------------------------------
 
-    def measurement(self, name: str) -> Any:
+    def read_note(self, name: str) -> Any:
         """The record of a measurement, which may be why there is none; `None`: it was not made."""
         return self.study.measurements.get(name)
 
     def measured(self, name: str) -> Any:
         """A measurement; `None`: it was not made, or does not apply to the task."""
-        found = self.measurement(name)
+        found = self.read_note(name)
         return None if not_applicable(found) is not None else found
 
     def why_not(self, name: str) -> str | None:
         """Why there is nothing to decide by: not measured in time, or not applicable."""
-        found = self.measurement(name)
+        found = self.read_note(name)
         return "it was not measured before the budget was used up" if found is None else not_applicable(found)
 
     def step_ratios(self, size: int, other: int) -> list[float]:

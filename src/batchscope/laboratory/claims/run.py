@@ -110,7 +110,7 @@ def claims(
             expected=plan.runs(workload.examples),
         )
         told.predicted(_prediction(plan, prepared.step_time, prepared.evaluation_s, workload, question))
-        if laboratory.measurement("capacity") is None:
+        if laboratory.read_note("capacity") is None:
             laboratory.note("capacity", {"free_bytes": device.free_bytes(), "device": device.name})
         ClaimsLaboratory(laboratory, plan).measure_all()
         study, runs = account(laboratory, named, prepared)

@@ -6,7 +6,7 @@ A file or folder defines `STUDY = NamedStudy(...)` (from `batchscope.laboratory.
 torch: what needs torch (probes, a changed task) is imported inside the function that uses it, so that
 `batchscope report DIR` rebuilds the page anywhere. Studies never import each other.
 
-`run(laboratory)` is the study. The `Laboratory` (`batchscope.laboratory.engine`) is all it is given:
+`measure_all(laboratory)` is the study. The `Laboratory` (`batchscope.laboratory.engine`) is all it is given:
 
 ```
 laboratory.question                        batch sizes, learning rates, seeds, length: published, or the user's
@@ -18,7 +18,7 @@ laboratory.run(arm, seed, ...)             one run, made or read where it is fin
     keep=(2, 30, "best", "last")           epochs after which the weights are kept
 laboratory.weights(run, 2)                 the state_dict kept there
 laboratory.model(weights)                  a model with these weights
-laboratory.measurement(name)               a measurement of the study's own, in JSON types: found again on resumption
+laboratory.read_note(name)                 a measurement of the study's own, in JSON types: found again on resumption
 laboratory.note(name, data)                keeps one
 laboratory.late                            whether the budget is used up: begin nothing more
 ```

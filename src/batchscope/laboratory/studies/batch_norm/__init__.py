@@ -76,7 +76,7 @@ def _arm(question: StudyQuestion, variant: str, batch_size: int, lr: float) -> A
     return Arm(batch_size=batch_size, lr=lr, length=question.length, schedule=question.schedule, variant=variant)
 
 
-def run(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The runs and measurements, or the task as it came where normalisation cannot be configured."""
     from ....store.not_applicable import NotApplicable
     from ....tasks.batch_norm import normalised
@@ -235,7 +235,7 @@ class _Trials:
         return best.lr if best else None
 
     def _measure_once(self, name: str, measure: Callable[[], Any]) -> None:
-        if self.laboratory.measurement(name) is not None:
+        if self.laboratory.read_note(name) is not None:
             return
         if self.laboratory.late:
             self.laboratory.cut_off = True
@@ -260,7 +260,7 @@ STUDY = NamedStudy(
     settings=SETTINGS,
     array_settings={**SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    run=run,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -84,9 +84,7 @@ def shift_of(study: Study, arm: SummaryRow, when: str) -> dict[int, float]:
 
 def _own_layers(study: Study) -> set[str]:
     """Those that every measurement has."""
-    measured = [
-        set[str](layers) for layers in study.measurements_of("shift").values() if not_applicable(layers) is None
-    ]
+    measured = [set[str](layers) for layers in study.read_note("shift").values() if not_applicable(layers) is None]
     return set.intersection(*measured) if measured else set()
 
 

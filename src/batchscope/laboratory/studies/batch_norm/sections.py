@@ -215,7 +215,7 @@ def _robustness(study: Study) -> tuple[Block, ...]:
 
 
 def _reasons(study: Study, kind: str) -> list[str]:
-    return [why for found in study.measurements_of(kind).values() if (why := not_applicable(found)) is not None]
+    return [why for found in study.read_note(kind).values() if (why := not_applicable(found)) is not None]
 
 
 def _shift(study: Study, runs: Sequence[StoredRun]) -> tuple[Block, ...]:

@@ -44,7 +44,7 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
     return grid(question, examples)
 
 
-def run(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The grid, watched; and the weights of the first seed before and after it, counted."""
     from ....probes.distance import DistanceFromInit
     from ....probes.update_size import UpdateSize
@@ -76,7 +76,7 @@ def _count_weights(laboratory: Laboratory, kept: Sequence[tuple[Arm, StoredRun]]
 
     whole = [(arm, run) for arm, run in kept if run.result and run.result.status.value != "diverged"]
     first = next((run for arm, run in whole if arm.lr == laboratory.question.lrs[0]), None)
-    if first is None or laboratory.measurement(_WEIGHTS) is not None:
+    if first is None or laboratory.read_note(_WEIGHTS) is not None:
         return
     if laboratory.late:
         laboratory.cut_off = True
@@ -267,7 +267,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    run=run,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

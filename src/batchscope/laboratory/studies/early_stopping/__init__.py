@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["STUDY"]
 
 
-def run(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The long runs; then the best weights of each are put into a model again and evaluated."""
-    kept: dict[str, Mapping[str, float]] = dict(laboratory.measurement("restored") or {})
+    kept: dict[str, Mapping[str, float]] = dict(laboratory.read_note("restored") or {})
     for run in laboratory.run_all(keep=("best",)):
         if run.id in kept or run.result is None or run.result.status is RunStatus.DIVERGED:
             continue
@@ -50,7 +50,7 @@ STUDY = NamedStudy(
     },
     settings={"model": "mlp", "hidden": 64, "depth": 3, "optimizer": "sgd", "momentum": 0.9},
     array_settings={**CHANG_SETTINGS, "evaluate_at_most": 10_000},
-    run=run,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

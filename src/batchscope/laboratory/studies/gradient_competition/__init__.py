@@ -56,7 +56,7 @@ def _pair_sizes(question: StudyQuestion) -> list[int]:
     return sizes[:-1] or sizes
 
 
-def run(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Train, and measure pairs at the start, early and at the end."""
     question = laboratory.question
     for seed in question.seeds:
@@ -77,7 +77,7 @@ def _measure(laboratory: Laboratory, at: Checkpoint, weights: Mapping[str, Any],
     question, name = laboratory.question, note_name(NOTES, f"{at.name}-b{batch_size}")
     wanted = question.repeats or _PIECE
     place = {"seed": at.seed, "part": at.part, "epoch": at.epoch, "label": at.label, "batch_size": batch_size}
-    kept: dict[str, Any] = laboratory.measurement(name) or {
+    kept: dict[str, Any] = laboratory.read_note(name) or {
         **place,
         "wanted": wanted,
         "columns": {c: [] for c in COLUMNS},
@@ -239,7 +239,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    run=run,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -170,7 +170,7 @@ class Pairs:
 
 def pairs_of(study: Study) -> tuple[Pairs, ...]:
     """Everything that was noted, by seed, then by epoch, then by batch size."""
-    found = [_read(data) for data in study.measurements_of(NOTES).values()]
+    found = [_read(data) for data in study.read_note(NOTES).values()]
     return tuple(sorted(found, key=lambda p: (p.seed, p.part == "end", p.epoch, p.batch_size)))
 
 

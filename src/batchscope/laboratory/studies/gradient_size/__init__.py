@@ -43,7 +43,7 @@ def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
     return (Arm(batch_size=size, lr=lr, length=question.length, schedule=question.schedule),)
 
 
-def run(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Train, and measure at the early checkpoint and at the end."""
     from ....training.executors.processes import SharedRepeats
     from .measure import Asked, gradient_sums_at
@@ -217,7 +217,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    run=run,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -137,7 +137,7 @@ def gradient_sums_at(
         Whether it is all there now.
     """
     note = note_name(NOTES, checkpoint.name)
-    kept = laboratory.measurement(note)
+    kept = laboratory.read_note(note)
     if kept is not None and (not_applicable(kept) is not None or len(kept["sums"]["repeats"]) == asked.repeats):
         return True
     if laboratory.late:

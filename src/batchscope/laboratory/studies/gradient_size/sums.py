@@ -170,7 +170,7 @@ class GradientSums:
 
 def gradient_sums_of(study: Study) -> tuple[GradientSums, ...]:
     """Every checkpoint that something was noted about, by seed, the earlier first."""
-    found = [_read(data) for data in study.measurements_of(NOTES).values()]
+    found = [_read(data) for data in study.read_note(NOTES).values()]
     return tuple(sorted(found, key=lambda s: (s.seed, s.part == "end", s.epoch)))
 
 

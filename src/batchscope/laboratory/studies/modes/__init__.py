@@ -80,7 +80,7 @@ def _length(question: StudyQuestion, size: int, examples: int) -> Length:
     return Length(unit="steps", amount=epochs.steps(examples, size) or 1)
 
 
-def run(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Every run with its update sizes, then the spread of the gradient at two moments."""
     from ....probes.update_size import UpdateSize
 
@@ -94,7 +94,7 @@ def run(laboratory: Laboratory) -> None:
         if run is not None and first:
             ended.append(run)
     for moment in MOMENTS:
-        if laboratory.measurement(measurement_name(moment)) is None:
+        if laboratory.read_note(measurement_name(moment)) is None:
             _measure(laboratory, moment, ended)
 
 
@@ -300,7 +300,7 @@ STUDY = NamedStudy(
     settings={"optimizer": "sgd", "momentum": 0},
     array_settings={"optimizer": "sgd", "momentum": 0, "evaluate_at_most": 10_000},
     arms=arms,
-    run=run,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["STUDY"]
 
 
-def run(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Seed by seed: the large batch, the small one, and what goes on from the large one's weights."""
     large, small = laboratory.arms[:2]
     plan = plan_of(laboratory.question)
@@ -51,7 +51,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    run=run,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -79,7 +79,7 @@ def _of_few(length: Length, few: int, batch_size: int) -> Length:
     return Length(unit="steps", amount=steps) if length.unit == "epochs" and steps else length
 
 
-def run(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The grid; each seed draws its own few examples."""
     from ....tasks.subsets import with_few_examples
 
@@ -329,7 +329,7 @@ STUDY = NamedStudy(
     settings={**SHEN_SETTINGS, "hidden": 256},
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 2_000},
     arms=arms,
-    run=run,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["STUDY"]
 
 
-def run(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Both optimizers' grids, with the distance from the initial weights."""
     from ....probes.distance import DistanceFromInit
     from .measure import make_adam, make_sgd
@@ -44,7 +44,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    run=run,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -68,7 +68,7 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
     return grid(question, examples)
 
 
-def run(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Seed by seed the grid, and what the last weights of each of its runs are like."""
     for seed in laboratory.question.seeds:
         for arm in laboratory.arms:
@@ -111,7 +111,7 @@ def _measure(laboratory: Laboratory, run: StoredRun) -> None:
         (measurement_name("relative", run.id), box("relative")),
         (measurement_name("curvature", run.id), curvature),
     ):
-        if laboratory.measurement(name) is not None:
+        if laboratory.read_note(name) is not None:
             continue
         if laboratory.late:
             laboratory.cut_off = True
@@ -221,7 +221,7 @@ STUDY = NamedStudy(
     settings={**SHEN_SETTINGS, "hidden": 32},
     array_settings={**SHEN_SETTINGS, "hidden": 128, "evaluate_at_most": 10_000},
     arms=arms,
-    run=run,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

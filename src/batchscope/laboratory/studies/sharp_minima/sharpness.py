@@ -116,7 +116,7 @@ def of_seeds(study: Study, arm: SummaryRow, measure: Measure) -> dict[int, float
 
 def reasons(study: Study) -> list[str]:
     """Why something was not measured, each once."""
-    found = (not_applicable(stored) for stored in study.measurements_of(_NOTES).values())
+    found = (not_applicable(stored) for stored in study.read_note(_NOTES).values())
     return list(dict.fromkeys(why for why in found if why is not None))
 
 

@@ -45,7 +45,7 @@ def _times(arm: Arm | SummaryRow, smallest: int) -> float:
     return min(MOST_TIMES, arm.batch_size / smallest)
 
 
-def run(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """Every run, with its distance from the initial weights."""
     from ....probes.distance import DistanceFromInit
 
@@ -61,7 +61,7 @@ STUDY = NamedStudy(
     settings=SHEN_SETTINGS,
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    run=run,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

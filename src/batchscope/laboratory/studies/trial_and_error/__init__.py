@@ -77,7 +77,7 @@ def _arm(question: StudyQuestion, batch_size: int, lr: float) -> Arm:
     return Arm(batch_size=batch_size, lr=lr, length=question.length)
 
 
-def run(laboratory: Laboratory) -> None:
+def measure_all(laboratory: Laboratory) -> None:
     """The grid; then what the advice asks for beyond it."""
     question, target = laboratory.question, laboratory.target
     laboratory.run_all(grid(question, laboratory.examples))
@@ -295,7 +295,7 @@ STUDY = NamedStudy(
     settings={**SHEN_SETTINGS, "hidden": 256},
     array_settings={**SHEN_SETTINGS, "evaluate_at_most": 10_000},
     arms=arms,
-    run=run,
+    measure_all=measure_all,
     conclude=conclude,
     sections=sections,
 )

@@ -98,7 +98,7 @@ def _cosine(records: Sequence[Mapping[str, Any]]) -> Figure:
 def _competition(e: TaskResults) -> Figure | None:
     """Histograms of the cosine between the gradients of two examples, and of two batches."""
     names = {"two examples": "competition", **{f"two batches of {count(b)}": competition_note(b) for b in e.ends}}
-    measured = {label: found for label, name in names.items() if isinstance(found := e.measurement(name), list)}
+    measured = {label: found for label, name in names.items() if isinstance(found := e.read_note(name), list)}
     cosines = {
         label: values
         for label, found in measured.items()

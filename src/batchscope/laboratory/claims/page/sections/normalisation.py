@@ -46,7 +46,7 @@ _DISTURBANCES = ("noise", "shift", "outliers")
 
 def build(claims: Claims, e: TaskResults) -> Section:
     """Curves with and without, and what disturbances cost."""
-    reason = not_applicable(e.measurement(NORM))
+    reason = not_applicable(e.read_note(NORM))
     if reason is not None:
         drawn: list[Block] = [note(f"No figure of batch normalisation: {reason}.")]
         return theme_section(claims, THEMES[7], _TEXTBOOKS, [], drawn)
@@ -116,7 +116,7 @@ def _costs(e: TaskResults, kind: Normalised) -> dict[str, list[float]]:
     """What the strongest disturbance of each sort costs in the score, one number a seed."""
     found: dict[str, list[float]] = {}
     for seed in e.plan.seeds:
-        stored = e.measurement(robustness_note(kind.where, seed))
+        stored = e.read_note(robustness_note(kind.where, seed))
         if stored is None or not_applicable(stored["found"]) is not None:
             continue
         plain_value = stored["found"][0]["metrics"][e.score.metric]
@@ -162,6 +162,6 @@ def _bars(costs: dict[str, Estimate], words: str, colour: str) -> Json:
 
 
 def _why_not(e: TaskResults) -> str:
-    stored = (e.measurement(robustness_note(_KINDS[0].where, seed)) for seed in e.plan.seeds)
+    stored = (e.read_note(robustness_note(_KINDS[0].where, seed)) for seed in e.plan.seeds)
     found = next((n["found"] for n in stored if n is not None), None)
     return not_applicable(found) or "they were not measured before the budget was used up"
