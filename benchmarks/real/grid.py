@@ -45,7 +45,7 @@ Loop = Callable[[Sequence[str], float], Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The best cell: its median seconds to the target, how many runs that is, and whether it lies at an edge."""
+    """The best cell: its median seconds to the target, of how many runs, and whether the grid could go on beyond it."""
 
     batch_size: int
     lr: float
@@ -109,8 +109,10 @@ def best(training: Training, grid: Grid) -> Best | None:
     if not medians or math.isinf(min(medians.values())):
         return None
     found = min(medians, key=lambda each: (medians[each], each))
-    sizes, lrs = sorted({b for b, _ in cells}), sorted({lr for _, lr in cells})
-    edge = (found[0] in (sizes[0], sizes[-1]) and len(sizes) > 1) or found[1] in (lrs[0], lrs[-1])
+    sizes, lrs = [b for b, _ in cells], [lr for _, lr in cells]
+    edge = found[1] in (min(lrs), max(lrs))
+    edge |= found[0] == min(sizes) and found[0] >= SIZE_FACTOR
+    edge |= found[0] == max(sizes) and found[0] * SIZE_FACTOR <= training.examples
     return Best(batch_size=found[0], lr=found[1], seconds=medians[found], runs=most, at_edge=edge)
 
 

@@ -53,7 +53,7 @@ def fresh_seconds(row: Row) -> list[float]:
 
 def step_ratio(row: Row) -> float | None:
     """The step time told, in units of the plain loop's mean step (median of the fresh runs)."""
-    if not row["fresh"]:
+    if not row["fresh"] or row["step_time_s"] is None:
         return None
     return row["step_time_s"]["value"] / statistics.median(run["step_s"]["mean"] for run in row["fresh"])
 
