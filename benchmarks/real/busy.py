@@ -28,12 +28,14 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from plain import ONE_THREAD
+from verdicts import off
 
 from record import write
 
 __all__ = ["figures", "main", "says_busy", "step_time_at"]
 
 TARGET = "val_loss<=0.25"
+WITHIN = 1.25
 _SAID = re.compile(r"\b(machine|processor|cpu|computer)\b[^.]*\b(busy|disturbed)\b|\bother processes\b", re.IGNORECASE)
 
 
@@ -95,12 +97,13 @@ def figures(quiet: Sequence[Mapping[str, Any]], loud: Mapping[str, Any]) -> dict
 
     Returns:
         `told_ratio`: the step time of its recipe in units of the quiet one at that batch size; `measured_ratio`: the
-        same for each size that was measured; `said`: whether it says that the machine was busy, and `said_when_quiet`.
+        same for each size that was measured; `said`: whether it says that the machine was busy, and `said_when_quiet`;
+        `met`: whether the ratio told is within 1.25 either way, and `said` is right for each search.
     """
     plans = [each["plan"] for each in quiet if each["plan"]]
     found: dict[str, Any] = {"said": says_busy(loud), "said_when_quiet": [says_busy(each) for each in quiet]}
     if loud["plan"] is None or not plans:
-        return found | {"told_ratio": None, "measured_ratio": []}
+        return found | {"told_ratio": None, "measured_ratio": [], "met": False}
 
     def quiet_s(size: float) -> float:
         return min(step_time_at(plan, size) for plan in plans)
@@ -108,9 +111,11 @@ def figures(quiet: Sequence[Mapping[str, Any]], loud: Mapping[str, Any]) -> dict
     recipe = loud["plan"]["recipe"]
     told = loud["plan"]["predicted"]["step_time_s"]["value"] if recipe else None
     points = loud["plan"]["bench"]["profile"]["step_time_s"]
+    told_ratio = told and told / quiet_s(recipe["batch_size"])
     return found | {
-        "told_ratio": told and told / quiet_s(recipe["batch_size"]),
+        "told_ratio": told_ratio,
         "measured_ratio": [[size, seconds / quiet_s(size)] for size, seconds in points],
+        "met": bool(told_ratio and off(told_ratio) <= WITHIN and found["said"] and not any(found["said_when_quiet"])),
     }
 
 

@@ -45,7 +45,7 @@ from trainings import TRAININGS, Training  # noqa: E402
 
 from record import RESULTS, read, write  # noqa: E402
 
-__all__ = ["find", "main", "row_of"]
+__all__ = ["find", "main", "row_of", "runs_of"]
 
 SEARCH_SEEDS = (0, 1, 2, 3, 4)
 FRESH_SEEDS = (201, 202, 203)
@@ -82,7 +82,7 @@ def row_of(training: Training, seed: int, *, budget: str, best_s: float | None) 
     with tempfile.TemporaryDirectory() as folder:
         asked = find(training, seed, Path(folder) / "dry", "--dry-run", budget=budget)
         found = find(training, seed, Path(folder) / "out", budget=budget)
-        evaluations, verified_seed = _runs(Path(folder) / "out" / "runs", found["printed"], seed)
+        evaluations, verified_seed = runs_of(Path(folder) / "out" / "runs", found["printed"], seed)
     plan: Mapping[str, Any] = found["printed"] or {}
     predicted = plan.get("predicted") or {}
     row: dict[str, Any] = {
@@ -112,7 +112,7 @@ def row_of(training: Training, seed: int, *, budget: str, best_s: float | None) 
     return row
 
 
-def _runs(folder: Path, plan: Mapping[str, Any] | None, seed: int) -> tuple[int, int]:
+def runs_of(folder: Path, plan: Mapping[str, Any] | None, seed: int) -> tuple[int, int]:
     """Evaluations in all runs of a search, and the seed of the one at the recipe (the search's, if there is none)."""
     evaluations, found = 0, seed
     recipe = (plan or {}).get("recipe") or {}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Figure", "by_training", "figures", "table"]
+__all__ = ["Figure", "by_training", "figures", "fresh_seconds", "off", "table"]
 
 Row = Mapping[str, Any]
 _EVALUATION_SHARE_OF_TRAINING = 0.01

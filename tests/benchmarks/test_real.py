@@ -339,6 +339,20 @@ def test_without_a_grid_the_regret_is_left_out_and_said_to_be(real: Script) -> N
     assert "not measured" in text
 
 
+def test_evaluations_are_counted_in_the_runs_of_a_search(real: Script, tmp_path: Path) -> None:
+    for name, lr, seed, status, evaluations in (("a", 0.3, 7, "behind", 2), ("b", 0.1, 8, "reached", 3)):
+        folder = tmp_path / name
+        folder.mkdir()
+        lines = [json.dumps({"kind": "evaluation"})] * evaluations + [json.dumps({"kind": "reading"}), '{"kind": "eva']
+        (folder / "rows.jsonl").write_text("\n".join(lines))
+        (folder / "config.json").write_text(json.dumps({"batch_size": 8, "lr": lr, "seed": seed}))
+        (folder / "result.json").write_text(json.dumps({"status": status}))
+    runs = real("run").runs_of
+    assert runs(tmp_path, {"recipe": {"batch_size": 8, "lr": 0.1}}, 5) == (5, 8)
+    assert runs(tmp_path, {"recipe": {"batch_size": 8, "lr": 0.3}}, 5) == (5, 5)
+    assert runs(tmp_path / "missing", None, 5) == (0, 5)
+
+
 def test_step_times_of_a_busy_machine_against_the_quiet_ones(real: Script) -> None:
     busy = real("busy")
 
@@ -352,5 +366,7 @@ def test_step_times_of_a_busy_machine_against_the_quiet_ones(real: Script) -> No
     found = busy.figures(quiet, search(2.0, "the machine was busy while this was measured"))
     assert found["told_ratio"] == pytest.approx(2.0)
     assert found["measured_ratio"] == [[1, pytest.approx(2.0)], [64, pytest.approx(2.0)]]
-    assert (found["said"], found["said_when_quiet"]) == (True, [False, False])
+    assert (found["said"], found["said_when_quiet"], found["met"]) == (True, [False, False], False)
+    assert busy.figures(quiet, search(1.2, "other processes took half of the processor"))["met"]
+    assert not busy.figures(quiet, search(1.2, "the fastest recipe found"))["met"]
     assert not busy.says_busy({"plan": None, "stderr": "run 3: busy"})

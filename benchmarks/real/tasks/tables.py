@@ -44,7 +44,7 @@ class Network(nn.Module):
         super().__init__()
         self.embeddings = nn.ModuleDict({c: nn.Embedding(n, 8) for c, n in zip(CATEGORIES, levels, strict=True)})
         inputs = numbers + 8 * len(CATEGORIES)
-        self.layers = nn.Sequential(hidden(inputs, 256), hidden(256, 256), nn.Linear(256, 1))
+        self.layers = nn.Sequential(hidden(inputs, 512), hidden(512, 512), nn.Linear(512, 1))
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
         embedded = [self.embeddings[c](batch["categories"][c]) for c in CATEGORIES]
@@ -52,7 +52,7 @@ class Network(nn.Module):
 
 
 class Bicycles:
-    """AdamW on the squared error of the standardised count."""
+    """SGD with momentum on the squared error of the standardised count."""
 
     def __init__(self) -> None:
         with np.load(DATA) as file:
@@ -88,7 +88,7 @@ class Bicycles:
         return F.mse_loss(model(batch), batch["rented"])
 
     def optimizer(self, params: Iterator[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(params, lr=lr)
+        return torch.optim.SGD(params, lr=lr, momentum=0.9, weight_decay=1e-4)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         loss = F.mse_loss(model(self.val), self.val["rented"]).item()
