@@ -127,7 +127,7 @@ def test_what_the_budget_cuts_off_is_undecided_and_the_same_command_goes_on(smal
 def test_a_dry_run_trains_nothing(small: Cli) -> None:
     ended = small(f"{COMMAND} --dry-run")
     assert ended.status == 0
-    assert "2 batch sizes, 2 rates, 2 seeds, 2 epochs" in " ".join(ended.out.split())
+    assert "2 batch sizes, 2 learning rates, 2 seeds, 2 epochs" in " ".join(ended.out.split())
     assert not Path("out").exists()
 
 
