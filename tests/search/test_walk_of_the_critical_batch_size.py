@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,18 @@ def test_from_the_fit_to_the_page_it_is_at_most_five_hops(tmp_path: Path, monkey
     assert TO_THE_FIGURE in read
     files = {call.rpartition(".")[0] for call in TO_THE_PLAN + TO_THE_FIGURE} | {"fits/steps_to_target"}
     assert len(files) - 1 <= 5
+
+
+@pytest.mark.usefixtures("profile")
+def test_a_search_hands_it_on_as_a_fit_does(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    estimate = StepsPosterior.critical_batch_size
+
+    def watched(posterior: StepsPosterior) -> Estimate:
+        asked.append(calls())
+        return estimate(posterior)
+
+    monkeypatch.setattr(StepsPosterior, "critical_batch_size", watched)
+    assert cli("find digits --hardware machine.json --target val_loss<=0.8 --trainings 1").status == 0
+    links = [*TO_THE_PLAN[:3], "search/find.find"]
+    assert links in [found[: len(links)] for found in asked]

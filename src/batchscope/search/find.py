@@ -20,6 +20,7 @@ from ..tasks.workload import Workload
 from ..training.prepare import Prepared, Wanted, forecast, prepare, workload_of
 from ..training.progress import Prediction, Progress, Silent
 from .follow import TYPICAL_RUNS, require
+from .plan import build_plan
 from .question import Question
 from .runs import SearchRuns
 from .stages import Search
@@ -76,7 +77,7 @@ def find(
         how: dict[str, Any] = {"started": started, "budget_s": budget_s, "progress": progress, "profile": profile}
         runs = SearchRuns.begin(workload, store, prepared, **how, keep_models=keep_model is not None)
         search = Search.begin(workload, question, prepared, runs, profile)
-        plan = search.answer()
+        plan = build_plan(search.run())
         if keep_model is not None and plan.recipe is not None:
             search.write_model(plan.recipe, keep_model)
         runs.end()

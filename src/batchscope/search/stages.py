@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import OutOfMemory
 from ..fits.targets import best_value, choose_target, gets_further, milestone_of
 from ..hardware.environment import environment_of
-from ..store.records import HardwareProfile, Plan, RateRange, Recipe, RunConfig, RunStatus, Target
+from ..store.records import HardwareProfile, RateRange, Recipe, RunConfig, RunStatus, Target
 from ..store.runs import Store, StoredRun
 from ..tasks.workload import Workload
 from ..training.lr_range import measure_rate_range
@@ -23,7 +23,6 @@ from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
 from .follow import run_strategy
 from .observations import curve_on_clock
-from .plan import build_plan
 from .question import Question
 from .recipe import run_at
 from .runs import SearchRuns
@@ -108,8 +107,8 @@ class Search:
         """Whether the runs are chosen by our own search."""
         return self.question.search == "anchors"
 
-    def answer(self) -> Plan:
-        """The whole search."""
+    def run(self) -> SearchState:
+        """Go through all stages; returns what is known then, from which the plan follows."""
         if self.state.rate_range is None and not (self.ours and self.question.current):
             self._test_rates()
         self._pilot()
@@ -121,7 +120,7 @@ class Search:
             else:
                 self._follow_strategy()
             self._shorten()
-        return build_plan(self.state)
+        return self.state
 
     def write_model(self, recipe: Recipe, path: Path) -> None:
         """Write the trained model of the recipe to a file; trains one where no run stands behind the recipe."""
