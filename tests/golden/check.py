@@ -30,10 +30,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +142,16 @@ def _shown(found: list[Difference]) -> str:
     return "\n".join([*lines[:_MOST_LINES], *more])
 
 
+def _tried(case: Case, *, write_it: bool) -> tuple[str, list[Difference]]:
+    """What to print of a case, and where it differs."""
+    if refusal := case.refusal():
+        return f"skipped, {refusal}", []
+    started = time.monotonic()
+    found = write(case) if write_it else check(case)
+    verdict = f"{len(found)} differences" if found else "recorded" if write_it else "as recorded"
+    return f"{verdict} ({time.monotonic() - started:.0f} s)", found
+
+
 def main() -> int:
     """Check or record the cases asked for; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -151,17 +164,12 @@ def main() -> int:
     except LookupError as error:
         parser.error(str(error.args[0]))
     differ = 0
-    for case in cases:
-        if refusal := case.refusal():
-            print(f"{case.name}: skipped, {refusal}", flush=True)
-            continue
-        started = time.monotonic()
-        found = write(case) if asked.write else check(case)
-        differ += bool(found)
-        said = f"{len(found)} differences" if found else "recorded" if asked.write else "as recorded"
-        print(f"{case.name}: {said} ({time.monotonic() - started:.0f} s)", flush=True)
-        if found:
-            print(_shown(found), flush=True)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # each case is one process on one thread
+        for case, (verdict, found) in zip(cases, pool.map(partial(_tried, write_it=asked.write), cases), strict=True):
+            differ += bool(found)
+            print(f"{case.name}: {verdict}", flush=True)
+            if found:
+                print(_shown(found), flush=True)
     print(f"{differ} of {len(cases)} cases differ" if differ else "no answer differs")
     return 1 if differ else 0
 
