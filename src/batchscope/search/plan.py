@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fits.posterior import low_median_high
 from ..store.records import (
     Alternative,
     Bench,
@@ -169,7 +170,7 @@ def clear_gain(state: SearchState) -> tuple[float, float, float]:
     )
     same = (current.batch_size, current.lr) == (decision.batch_size, decision.lr)
     spread = np.zeros(1) if same else state.law.misfit * NORMAL_QUANTILES
-    low, value, high = np.exp(np.quantile(np.minimum(ratio[:, None] + spread, 10.0), (0.05, 0.5, 0.95)))
+    low, value, high = np.exp(low_median_high(np.minimum(ratio[:, None] + spread, 10.0)))
     return float(low), float(value), float(high)
 
 
