@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 
 _EFFECTIVE_SHARE = 0.5
 _STRETCH = 2.0
+_MOVES, _FINAL_MOVES = 24, 60
+"""Moves of the ensemble after each rise of the power, and at full power."""
 
 
 def draw(
@@ -30,8 +32,6 @@ def draw(
     log_likelihood: Callable[[Array], Array],
     *,
     particles: int = 256,
-    moves: int = 24,
-    final_moves: int = 60,
     seed: int = 0,
 ) -> Array:
     """Particles from `prior × likelihood`, the prior being independent normals.
@@ -44,14 +44,12 @@ def draw(
         prior_sd: shape (d,), positive.
         log_likelihood: maps (n, d) to (n,); may be -inf.
         particles: number of particles, even.
-        moves: sweeps of the ensemble after each rise.
-        final_moves: sweeps at full power.
         seed: the draws are a function of the arguments.
 
     Returns:
         Shape (particles, d).
 
-    Cost: about 10 rises, each of `moves` calls on all particles.
+    Cost: about 10 rises, each of 24 moves of all particles, and 60 moves at full power.
     """
     rng = np.random.default_rng(seed)
     x = prior_mean + prior_sd * rng.standard_normal((particles, len(prior_mean)))
@@ -65,7 +63,7 @@ def draw(
         weights = np.exp(rise * (log_like - log_like.max()))
         chosen = _systematic(weights / weights.sum(), rng)
         x, log_like, power = x[chosen], log_like[chosen], power + rise
-        for _ in range(moves if power < 1.0 else final_moves):
+        for _ in range(_MOVES if power < 1.0 else _FINAL_MOVES):
             x, log_like = _sweep(x, log_like, power, log_prior, log_likelihood, rng)
     return x
 

@@ -142,15 +142,15 @@ def _vertical(branches: Sequence[Branch], up: Sequence[Up], first: int) -> Switc
     return Switch("y", "of", tuple(options))
 
 
-def outcome_axis(values: Sequence[Sequence[float | None]], *, rising: bool, title: str = "") -> Json:
+def outcome_axis(values: Sequence[Sequence[float | None]], *, rising: bool) -> Json:
     """Axis from the minimum to the maximum where it grows in training, else as losses are drawn."""
     if not rising:
-        return metric_axis(values, title=title)
+        return metric_axis(values)
     inside = [v for run in values for v in run if v is not None]
     low, high = min(inside, default=0.0), max(inside, default=1.0)
     pad = 0.05 * (high - low) or 0.5
     linear = {"type": "linear", "tickmode": "auto", "tickvals": None, "ticktext": None}
-    return {**log_axis([1.0], title=title), **linear, "range": [low - pad, high + pad]}
+    return {**log_axis([1.0]), **linear, "range": [low - pad, high + pad]}
 
 
 def shades(of: int) -> list[str]:
