@@ -149,7 +149,7 @@ def _smallest_at_little_cost(state: SearchState, batch_size: int) -> int | None:
 
 
 def _largest_without_loss(state: SearchState) -> int | None:
-    """Up to the critical batch size and to twice the largest batch that reached the target."""
+    """The largest batch at no loss: up to the critical size, and to twice the largest one that reached the target."""
     critical = state.posterior.critical_batch_size().value or 0.0
     limit = min(critical, _NEAR * max(b for b, _ in state.reached))
     return max((b for b in state.batch_sizes if b <= limit), default=None)
