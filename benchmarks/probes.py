@@ -148,10 +148,10 @@ def small_steps(ready: Workload) -> dict[str, Any]:
         steps = Steps(ready, size)
         model = ready.model(0)
         watched = model.get_parameter([name for name, _ in model.named_parameters()][-2])
-        held_back = DeferredSGD(ready, model, lr=0.01, watched=watched, trial=steps.batch)
+        deferred = DeferredSGD(ready, model, lr=0.01, watched=watched, trial=steps.batch)
         plain, mine = (
             cpu_seconds(lambda take=take: [take() for _ in range(32)], 3) / 32
-            for take in (steps.one_step, lambda held_back=held_back, steps=steps: held_back.step(steps.batch))
+            for take in (steps.one_step, lambda deferred=deferred, steps=steps: deferred.step(steps.batch))
         )
         rows.append({"batch_size": size, "optimizer_s": plain, "held_back_s": mine, "factor": mine / plain})
     found = measure_sequential_gradients(ready, ready.model(0), batch_sizes=SIZES, repeats=1, lr=0.01, samples=SAMPLES)

@@ -13,6 +13,7 @@ __all__ = [
     "duration",
     "duration_unit",
     "joined",
+    "metric_in_words",
     "number",
     "percent",
     "plural",
@@ -26,6 +27,7 @@ Format = Callable[[float], str]
 _TIME_UNITS = (("days", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 _TIME_LIMITS = {"days": 172800.0, "h": 5400.0, "min": 90.0, "s": 0.9995, "ms": 0.9995e-3}
 """From how many seconds on a unit is used; below 1.5 minutes seconds read better."""
+_METRIC_PARTS = {"train": "training", "val": "validation", "test": "test"}
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -103,6 +105,16 @@ def bytes_(n: float | None) -> str:
     while abs(n) >= 999.5 and power < len(_BYTE_UNITS) - 1:
         n, power = n / 1024, power + 1
     return f"{number(n)} {_BYTE_UNITS[power]}"
+
+
+def metric_in_words(metric: str) -> str:
+    """A metric's name in words.
+
+    >>> metric_in_words("train_loss_eval"), metric_in_words("val_accuracy"), metric_in_words("perplexity")
+    ('training loss', 'validation accuracy', 'perplexity')
+    """
+    part, _, rest = metric.removesuffix("_eval").partition("_")
+    return f"{_METRIC_PARTS[part]} {rest.replace('_', ' ')}" if part in _METRIC_PARTS and rest else metric
 
 
 def percent(share: float | None) -> str:

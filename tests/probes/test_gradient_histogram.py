@@ -98,7 +98,6 @@ def test_width_by_hand() -> None:
     found = Histogram(limit=5.0, counts=(100, 400, 600, 200, 0), below=0, above=0, zeros=9, tails=())
     expected = Shape(mode=0.0, full_width_at_half_maximum=2.0 * ((1 + 1 / 3) + 3 / 4), resolution=2.0)
     assert found.shape() == expected
-    assert [found.count_at(v) for v in (-5.0, -2.9, 0.0, 5.0, 5.1)] == [100, 400, 600, 0, 0]
 
 
 def test_a_peak_at_a_limit_and_no_values() -> None:

@@ -71,8 +71,8 @@ def test_a_curve_is_read_on_logarithmic_scales_and_not_beyond_its_ends() -> None
 def test_the_page_and_the_plan_have_the_same_step_times(update_s: float) -> None:
     """At every batch size; at most 50 examples fit at once, which divides neither 128 nor 512."""
     bench = dataclasses.replace(searches.bench(update_s=update_s), largest_micro_batch_size=50)
-    findings = searches.search(bench=bench)
+    state = searches.search(bench=bench)
     plan = dataclasses.replace(plans.ok(), bench=bench)
-    assert {128, 512} <= set(findings.batch_sizes)
-    for size in (*findings.batch_sizes, 50, 100, 130):
-        assert step_time(plan, size) == pytest.approx(findings.seconds_of(size))
+    assert {128, 512} <= set(state.batch_sizes)
+    for size in (*state.batch_sizes, 50, 100, 130):
+        assert step_time(plan, size) == pytest.approx(state.seconds_of(size))

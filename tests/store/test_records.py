@@ -234,7 +234,9 @@ def test_target_is_met_at_its_value() -> None:
 
 
 def test_statuses_carry_their_meaning_and_exit_status() -> None:
-    assert all(status.meaning and status.ending for status in RunStatus)
+    assert all(status.meaning and status.ending and status.detail for status in RunStatus)
+    for status in set(RunStatus) - {RunStatus.REACHED}:
+        assert not status.detail.startswith(status.ending), "they stand beside each other"
     assert {status.value for status in PlanStatus if status.exit_status == 3} == {
         "target-not-reached",
         "insufficient-data",

@@ -94,7 +94,7 @@ class Options(ResultOptions):
         return load_task(task, list(self.set))
 
     def picked(self) -> Device:
-        """The device.
+        """The device that was asked for.
 
         Raises:
             UsageError: there is no such device here.

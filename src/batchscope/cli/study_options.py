@@ -78,7 +78,7 @@ class StudyWords:
     quick: bool = False
 
     def question(self, named: NamedStudy | None) -> StudyQuestion:
-        """What is asked.
+        """The question that these words ask of a study.
 
         Raises:
             UsageError: a number makes no sense, or too much or too little was given.

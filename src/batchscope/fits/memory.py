@@ -46,11 +46,6 @@ class MemoryModel:
     floor that has just been left."""
     points: tuple[tuple[int, float], ...]
 
-    @property
-    def optimizer_step_extra_bytes(self) -> float:
-        """Bytes that the floor holds beyond `base`: what the optimizer's step needs more."""
-        return max(0.0, self.floor_bytes - self.base_bytes)
-
     def peak_bytes(self, micro_batch_size: int) -> float:
         """Expected peak of one training step, bytes."""
         return max(self.floor_bytes, self.line_at_zero_bytes + self.per_example_bytes * micro_batch_size)

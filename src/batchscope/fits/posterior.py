@@ -1,4 +1,6 @@
-"""Draws from a posterior of a handful of parameters: tempered particles, moved by an affine-invariant ensemble.
+"""Draws from a posterior of a handful of parameters, and the credible interval of what follows from them.
+
+Draws are tempered particles, moved by an affine-invariant ensemble.
 
 Sources: tempering and resampling as in Del Moral, Doucet & Jasra (2006), section 3; the stretch move of Goodman & Weare
 (2010), equations 7 and 9.
@@ -6,17 +8,22 @@ Sources: tempering and resampling as in Del Moral, Doucet & Jasra (2006), sectio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["draw"]
+from ..store.records import Estimate
+
+__all__ = ["credible_interval", "draw", "low_median_high"]
 
 Array = NDArray[np.float64]
 
 _EFFECTIVE_SHARE = 0.5
 _STRETCH = 2.0
+_MOVES, _FINAL_MOVES = 24, 60
+"""Moves of the ensemble after each rise of the power, and at full power."""
 
 
 def draw(
@@ -25,8 +32,6 @@ def draw(
     log_likelihood: Callable[[Array], Array],
     *,
     particles: int = 256,
-    moves: int = 24,
-    final_moves: int = 60,
     seed: int = 0,
 ) -> Array:
     """Particles from `prior × likelihood`, the prior being independent normals.
@@ -39,14 +44,12 @@ def draw(
         prior_sd: shape (d,), positive.
         log_likelihood: maps (n, d) to (n,); may be -inf.
         particles: number of particles, even.
-        moves: sweeps of the ensemble after each rise.
-        final_moves: sweeps at full power.
         seed: the draws are a function of the arguments.
 
     Returns:
         Shape (particles, d).
 
-    Cost: about 10 rises, each of `moves` calls on all particles.
+    Cost: about 10 rises, each of 24 moves of all particles, and 60 moves at full power.
     """
     rng = np.random.default_rng(seed)
     x = prior_mean + prior_sd * rng.standard_normal((particles, len(prior_mean)))
@@ -60,9 +63,43 @@ def draw(
         weights = np.exp(rise * (log_like - log_like.max()))
         chosen = _systematic(weights / weights.sum(), rng)
         x, log_like, power = x[chosen], log_like[chosen], power + rise
-        for _ in range(moves if power < 1.0 else final_moves):
+        for _ in range(_MOVES if power < 1.0 else _FINAL_MOVES):
             x, log_like = _sweep(x, log_like, power, log_prior, log_likelihood, rng)
     return x
+
+
+def low_median_high(values: Array, *, axis: int | None = None, discrete: bool = False) -> Array:
+    """The 5 %, 50 % and 95 % quantiles of draws, along the first axis of the result.
+
+    Args:
+        values: one a draw.
+        axis: of the draws; default: all values are draws of one number.
+        discrete: whether each quantile is one of the values, not a number between two of them.
+
+    >>> low_median_high(np.arange(101.0)).tolist()
+    [5.0, 50.0, 95.0]
+    """
+    return np.quantile(values, (0.05, 0.5, 0.95), axis=axis, method="nearest" if discrete else "linear")
+
+
+def credible_interval(
+    values: Array, *, n: int, unit: str, method: str, below: float = math.inf, discrete: bool = False
+) -> Estimate:
+    """The median of draws with its 90 % credible interval.
+
+    Args:
+        values: one a draw.
+        n: observations behind the posterior.
+        unit: of the values.
+        method: how they come about.
+        below: what lies at this value or beyond means "never", and is `None`.
+        discrete: as for `low_median_high`.
+
+    >>> credible_interval(np.arange(101.0), n=4, unit="steps", method="draws", below=60.0).high is None
+    True
+    """
+    low, value, high = (float(v) if v < below else None for v in low_median_high(values, discrete=discrete))
+    return Estimate(value=value, low=low, high=high, n=n, unit=unit, method=method)
 
 
 def _largest_rise(log_like: Array, most: float) -> float:

@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr
 
 from ..store.records import Estimate
-from .posterior import draw
+from .posterior import credible_interval, draw
 
 __all__ = ["Observation", "Prior", "StepsPosterior", "fit"]
 
@@ -167,15 +167,8 @@ class StepsPosterior:
         return self._estimate(np.exp(self.draws[:, 2]), "")
 
     def _estimate(self, values: Array, unit: str) -> Estimate:
-        low, value, high = np.quantile(values, (0.05, 0.5, 0.95))
-        return Estimate(
-            value=float(value),
-            low=float(low),
-            high=float(high),
-            n=self.observations,
-            unit=unit,
-            method="posterior of the joint law of steps: median, 90 % credible interval",
-        )
+        method = "posterior of the joint law of steps: median, 90 % credible interval"
+        return credible_interval(values, n=self.observations, unit=unit, method=method)
 
     def _against(self, batch_size: ArrayLike) -> tuple[Array, Array]:
         size = np.asarray(batch_size, float)

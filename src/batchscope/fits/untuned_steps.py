@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr, ndtri
 
 from ..store.records import Estimate
-from .posterior import draw
+from .posterior import credible_interval, draw
 
 __all__ = ["UntunedPosterior", "UntunedPrior", "fit_untuned"]
 
@@ -150,15 +150,8 @@ class UntunedPosterior:
         return self._estimate(np.exp(self.draws[:, 1]), "")
 
     def _estimate(self, values: Array, unit: str) -> Estimate:
-        low, value, high = np.quantile(values, (0.05, 0.5, 0.95))
-        return Estimate(
-            value=float(value),
-            low=float(low),
-            high=float(high),
-            n=self.observations,
-            unit=unit,
-            method="posterior of the law of steps, learning rates as they were: median, 90 % credible interval",
-        )
+        method = "posterior of the law of steps, learning rates as they were: median, 90 % credible interval"
+        return credible_interval(values, n=self.observations, unit=unit, method=method)
 
 
 def fit_untuned(

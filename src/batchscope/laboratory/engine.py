@@ -99,12 +99,12 @@ class Laboratory:
 
     @property
     def store(self) -> Store:
-        """Where runs and notes are kept."""
+        """The results folder that holds runs and notes."""
         return self.runner.store
 
     @property
     def progress(self) -> Progress:
-        """Hears what happens."""
+        """The listener that hears what happens."""
         return self.runner.progress
 
     @property
@@ -119,7 +119,7 @@ class Laboratory:
 
     @property
     def device(self) -> Device:
-        """Where runs are made."""
+        """The device that runs are made on."""
         return self.workload.device
 
     @property
@@ -147,7 +147,7 @@ class Laboratory:
             arms: what to train; default: `arms`.
             workload: of an arm and a seed, where it is not the task as it came.
             observers: made afresh for each run.
-            probes: likewise.
+            probes: made afresh for each run.
             keep: when the weights of each run are kept.
 
         Returns:
@@ -187,7 +187,7 @@ class Laboratory:
             seed: of the weights and of the order of the examples.
             workload: the task, where it is not as it came; the arm's `variant` must name the difference.
             observers: of this run alone; their rows are stored with it.
-            probes: likewise.
+            probes: of this run alone; what they see is stored with it.
             keep: when its weights are kept, for `weights`.
 
         Returns:
@@ -241,7 +241,7 @@ class Laboratory:
         return self.store.finished(self.config(arm, seed)) is not None
 
     def examples_of(self, run: StoredRun) -> int:
-        """In the training set of a run, which a study may have changed."""
+        """Number of training examples of a run; a study may have changed the training set."""
         return int(run.config.settings.get(EXAMPLES_OF_RUN, self.examples))
 
     def config(self, arm: Arm, seed: int, workload: Workload | None = None) -> RunConfig:

@@ -133,12 +133,6 @@ class Histogram:
         """The middle of a bin."""
         return (index - len(self.counts) // 2) * self.bin_width
 
-    def count_at(self, value: float) -> int:
-        """Count of the bin that holds a value; 0 beyond the limits."""
-        if abs(value) > self.limit:
-            return 0
-        return self.counts[min(len(self.counts) - 1, int((value + self.limit) / self.bin_width))]
-
     def shape(self) -> Shape | None:
         """Peak and width; `None` without values inside the limits.
 

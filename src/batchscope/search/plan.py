@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fits.posterior import low_median_high
 from ..store.records import (
     Alternative,
     Bench,
@@ -148,7 +149,7 @@ def _smallest_at_little_cost(state: SearchState, batch_size: int) -> int | None:
 
 
 def _largest_without_loss(state: SearchState) -> int | None:
-    """Up to the critical batch size and to twice the largest batch that reached the target."""
+    """The largest batch at no loss: up to the critical size, and to twice the largest one that reached the target."""
     critical = state.posterior.critical_batch_size().value or 0.0
     limit = min(critical, _NEAR * max(b for b, _ in state.reached))
     return max((b for b in state.batch_sizes if b <= limit), default=None)
@@ -169,7 +170,7 @@ def clear_gain(state: SearchState) -> tuple[float, float, float]:
     )
     same = (current.batch_size, current.lr) == (decision.batch_size, decision.lr)
     spread = np.zeros(1) if same else state.law.misfit * NORMAL_QUANTILES
-    low, value, high = np.exp(np.quantile(np.minimum(ratio[:, None] + spread, 10.0), (0.05, 0.5, 0.95)))
+    low, value, high = np.exp(low_median_high(np.minimum(ratio[:, None] + spread, 10.0)))
     return float(low), float(value), float(high)
 
 

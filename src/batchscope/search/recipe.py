@@ -11,6 +11,7 @@ from scipy.special import ndtri
 
 from ..fits.curves import steps_to_target
 from ..fits.memory import fit_memory
+from ..fits.posterior import credible_interval, low_median_high
 from ..fits.step_time import accumulation
 from ..store.records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, RunStatus, Verified
 from ..store.runs import StoredRun
@@ -219,8 +220,7 @@ def _memory(state: SearchState, batch_size: int) -> Estimate:
 
 
 def _of_draws(values: Array, n: int, unit: str, method: str) -> Estimate:
-    low, value, high = (float(v) if v < _NEVER else None for v in np.quantile(values, (0.05, 0.5, 0.95)))
-    return Estimate(value=value, low=low, high=high, n=n, unit=unit, method=method)
+    return credible_interval(values, n=n, unit=unit, method=method, below=_NEVER)
 
 
 def probability_within_5_percent(state: SearchState, batch_size: int, lr: float) -> float:
@@ -255,7 +255,7 @@ def curves_of(state: SearchState) -> Curves:
 
     def curve(values: Array, shown: bool = True) -> Curve:
         keep = drawn if shown else np.zeros_like(drawn)
-        low, value, high = np.quantile(values, (0.05, 0.5, 0.95), axis=0)
+        low, value, high = low_median_high(values, axis=0)
         return Curve(
             batch_size=tuple(int(b) for b in sizes[keep]),
             value=tuple(float(v) for v in value[keep]),

@@ -103,7 +103,7 @@ class Store:
         self._lock.close()
 
     def folder(self, name: str) -> Path:
-        """Of the run with this id."""
+        """The folder of the run with this id."""
         return self.root / "runs" / name
 
     def finished(self, config: RunConfig) -> StoredRun | None:
@@ -283,7 +283,7 @@ _locks: weakref.WeakSet[IO[str]] = weakref.WeakSet()
 
 
 def _leave_locks_to_the_parent() -> None:
-    """In a forked child (a loader's worker): a lock lives as long as any copy of its file is open."""
+    """Let go of the locks in a forked child (a loader's worker): a lock lives while any copy of its file is open."""
     for file in list(_locks):
         file.close()
 

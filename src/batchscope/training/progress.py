@@ -58,16 +58,16 @@ class Silent:
     """Watches nothing."""
 
     def predicted(self, prediction: Prediction) -> None:
-        """Nothing."""
+        """Ignore the prediction."""
 
     def stage(self, text: str) -> None:
-        """Nothing."""
+        """Ignore the stage."""
 
     def run_started(self, config: RunConfig, why: str, left: str) -> None:
-        """Nothing."""
+        """Ignore the run that begins."""
 
     def row(self, row: Row) -> None:
-        """Nothing."""
+        """Ignore the row."""
 
     def run_finished(self, run: StoredRun, best: str) -> None:
-        """Nothing."""
+        """Ignore the run that ended."""

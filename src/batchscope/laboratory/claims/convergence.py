@@ -160,10 +160,10 @@ def roughness_of_small(e: TaskResults) -> dict[str, tuple[Estimate, str, tuple[s
     return found
 
 
-def evenly(course: Sequence[Evaluation], stretches: int = _STRETCHES) -> list[Evaluation]:
-    """The evaluations nearest to so many equal stretches of steps: runs evaluated more or less often then compare."""
+def evenly(course: Sequence[Evaluation]) -> list[Evaluation]:
+    """The evaluations nearest to 20 equal stretches of steps: runs evaluated more or less often then compare."""
     end = course[-1].step
-    chosen = (min(course, key=lambda x: abs(x.step - end * i / stretches)) for i in range(stretches + 1))
+    chosen = (min(course, key=lambda x: abs(x.step - end * i / _STRETCHES)) for i in range(_STRETCHES + 1))
     return list({x.step: x for x in chosen}.values())
 
 

@@ -263,7 +263,7 @@ class ClaimsLaboratory:
         return {"norms": found, "histograms": counts, "beyond": beyond, "mark": mark}
 
     def _sharpness(self) -> None:
-        """At the end of runs with the smallest and the largest batch, at one learning rate and each at its best."""
+        """Measure sharpness where the smallest and the largest batch end, at one learning rate and each at its best."""
         plan = self._plan
         one = self._one_rate()
         best = {b: self._rate(b) for b in (plan.smallest, plan.largest)}
@@ -331,7 +331,7 @@ class ClaimsLaboratory:
         return DistanceFromInit(), ActivationDrift(task, task.batch(looked_at.sort().values))
 
     def _one_rate(self) -> float:
-        """That of the smallest batch size."""
+        """The learning rate that is best for the smallest batch size."""
         return self._rate(self._plan.smallest) or self._plan.lrs[0]
 
     def _rate(self, batch_size: int, variant: str = "") -> float | None:

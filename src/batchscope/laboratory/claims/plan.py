@@ -90,12 +90,12 @@ class ClaimsPlan:
 
     @property
     def smallest(self) -> int:
-        """Batch size."""
+        """The smallest batch size of the grid."""
         return self.batch_sizes[0]
 
     @property
     def largest(self) -> int:
-        """Batch size."""
+        """The largest batch size of the grid."""
         return self.batch_sizes[-1]
 
     @property

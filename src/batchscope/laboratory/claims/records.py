@@ -138,12 +138,12 @@ class Claims:
 
     @property
     def testable(self) -> tuple[Claim, ...]:
-        """Those that a measurement could decide here."""
+        """The statements that a measurement could decide here."""
         return tuple(claim for claim in self.claims if claim.verdict is not Verdict.NOT_TESTABLE)
 
     @property
     def decided(self) -> tuple[Claim, ...]:
-        """Those that were."""
+        """The statements that were decided."""
         return tuple(claim for claim in self.claims if claim.verdict.decided)
 
     def answer(self) -> dict[str, Any]:

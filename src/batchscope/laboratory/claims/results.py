@@ -54,6 +54,10 @@ def step_time_of_rounds(timing: Mapping[str, Any]) -> StepTime:
     return fit_step_time([(size, median(seconds)) for size, seconds in zip(timing["sizes"], columns, strict=True)])
 
 
+_ABOVE_COMMON = 1.02
+"""By how much a level that all runs reach lies above the worst of their best values."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskResults:
     """Runs and measurements of one task.
@@ -245,9 +249,7 @@ class TaskResults:
             found[row.seed] = first_passage([of(e) for e in course], values, level, rising=False)
         return {seed: at for seed, at in found.items() if at is not None}
 
-    def common_level(
-        self, arms: Iterable[Setting | None], metric: str | None = None, margin: float = 1.02
-    ) -> float | None:
+    def common_level(self, arms: Iterable[Setting | None], metric: str | None = None) -> float | None:
         """A value of a falling metric that every run of some arms reaches: the worst of their best, a little above."""
         name = metric or self.train_loss
         best = [
@@ -255,7 +257,7 @@ class TaskResults:
             for arm in arms
             for row in self.rows(arm)
         ]
-        return margin * max(best) if best and math.isfinite(max(best)) and max(best) > 0 else None
+        return _ABOVE_COMMON * max(best) if best and math.isfinite(max(best)) and max(best) > 0 else None
 
     def per_seed(self, arms: Sequence[Setting | None], name: str) -> dict[int, list[float]]:
         """Values of several arms in order, for each seed that all have."""

@@ -43,7 +43,7 @@ def legend(runs: Sequence[StoredRun]) -> tuple[tuple[str, str], ...]:
     purposes = {run.config.purpose for run in runs}
     endings = {run.result.status for run in runs if run.result is not None} - {RunStatus.REACHED}
     words = [(purpose, meaning) for purpose, meaning in RUN_PURPOSES.items() if purpose in purposes]
-    words += [(e.ending, e.meaning.removeprefix(e.ending).lstrip(": ")) for e in RunStatus if e in endings]
+    words += [(e.ending, e.detail) for e in RunStatus if e in endings]
     return tuple(words)
 
 

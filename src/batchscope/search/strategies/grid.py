@@ -50,7 +50,7 @@ class Grid:
         return [(sizes[i], lrs[j]) for i, j in places[: self.points]]
 
     def _sizes(self, space: Space) -> list[int]:
-        """From the smallest up by the factor, each the nearest of the list."""
+        """Batch sizes from the smallest up by the factor, each the nearest of the list."""
         smallest, largest = space.batch_sizes[0], space.batch_sizes[-1]
         steps = round(math.log(largest / smallest) / math.log(self.size_factor))
         wanted = [smallest * self.size_factor**k for k in range(steps + 1)]

@@ -59,7 +59,7 @@ class Halving:
             )
 
     def rungs(self) -> list[Rung]:
-        """Of n configurations, n / factor^k reach rung k, rounded up; each rung gets an equal share of the budget.
+        """The rungs: n / factor^k of n configurations reach rung k, rounded up; all get equal shares of the budget.
 
         Example:
             >>> [rung.runs for rung in Halving(budget=1.0).rungs()]

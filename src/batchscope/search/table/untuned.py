@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ...fits.posterior import credible_interval
 from ...fits.untuned_steps import UntunedPosterior, UntunedPrior, fit_untuned
 from ...store.records import Estimate, Evidence
 from ...wording import with_interval
@@ -126,9 +127,7 @@ class UntunedFit:
     def best_batch_size(self, choices: Choices) -> Estimate:
         """The batch size of lowest cost within reach, in examples, with its 90 % credible interval."""
         best = np.array(self.within_reach)[self._log_cost(self.within_reach, choices).argmin(axis=1)]
-        low, value, high = (float(v) for v in np.quantile(best, (0.05, 0.5, 0.95), method="nearest"))
-        n = len(self.runs.observed)
-        return Estimate(value=value, low=low, high=high, n=n, unit="examples", method=_NAME)
+        return credible_interval(best, n=len(self.runs.observed), unit="examples", method=_NAME, discrete=True)
 
     def _log_cost(self, batch_sizes: tuple[int, ...], choices: Choices) -> Array:
         """Logarithm of what a training costs; shape (draws, batch sizes)."""

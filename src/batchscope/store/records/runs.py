@@ -33,8 +33,21 @@ class RunStatus(enum.StrEnum):
 
     @property
     def meaning(self) -> str:
-        """Sentence that a user reads about this ending."""
-        return _RUN_MEANING[self]
+        """Sentence that a user reads about this ending.
+
+        >>> RunStatus.LEVELLED_OFF.meaning, RunStatus.OUT_OF_TIME.meaning
+        ('levelled off: it had no target, and gained little any more', 'stopped because the time budget was used up')
+        """
+        return _RUN_MEANING.get(self) or f"{self.ending}: {_RUN_DETAIL[self]}"
+
+    @property
+    def detail(self) -> str:
+        """What this ending means, to stand beside `ending`.
+
+        >>> RunStatus.LEVELLED_OFF.detail
+        'it had no target, and gained little any more'
+        """
+        return _RUN_DETAIL.get(self) or _RUN_MEANING[self]
 
     @property
     def ending(self) -> str:
@@ -50,13 +63,16 @@ _RUN_MEANING = {
     RunStatus.REACHED: "reached the target",
     RunStatus.OUT_OF_STEPS: "ran to the last of the steps that it was given",
     RunStatus.BEHIND: "stopped: it was clearly behind a run that was already finished",
-    RunStatus.DIVERGED: "diverged: the loss left the range of numbers or rose far above its start",
-    RunStatus.STALLED: "stopped improving: no better value for half of the run, above the target",
-    RunStatus.LEVELLED_OFF: "levelled off: it had no target, and gained little any more",
-    RunStatus.OVERFIT: "overfitted: the training loss fell while the metric got worse, before the target",
     RunStatus.OUT_OF_TIME: "stopped because the time budget was used up",
-    RunStatus.PAUSED: "paused on the way to the target: another recipe was more promising",
-    RunStatus.STOPPED_EARLY: "stopped early: no better value of the metric for as many epochs as the patience",
+}
+
+_RUN_DETAIL = {
+    RunStatus.DIVERGED: "the loss left the range of numbers or rose far above its start",
+    RunStatus.STALLED: "no better value for half of the run, above the target",
+    RunStatus.LEVELLED_OFF: "it had no target, and gained little any more",
+    RunStatus.OVERFIT: "the training loss fell while the metric got worse, before the target",
+    RunStatus.PAUSED: "on the way to the target; another recipe was more promising",
+    RunStatus.STOPPED_EARLY: "no better value of the metric for as many epochs as the patience",
 }
 
 _RUN_ENDING = {

@@ -25,7 +25,6 @@ __all__ = [
     "extent",
     "named",
     "over_seeds",
-    "plain",
     "shade_of",
     "two_series",
     "with_shared_axis",
@@ -33,18 +32,6 @@ __all__ = [
 
 ONE_COLOUR, BEST_COLOUR = "var(--series-0)", "var(--series-1)"
 """At one learning rate, and each batch size at its best: the same in all figures."""
-
-_PARTS = {"train": "training", "val": "validation", "test": "test"}
-
-
-def plain(metric: str) -> str:
-    """A metric in words.
-
-    >>> plain("train_loss_eval"), plain("val_accuracy"), plain("perplexity")
-    ('training loss', 'validation accuracy', 'perplexity')
-    """
-    part, _, rest = metric.removesuffix("_eval").partition("_")
-    return f"{_PARTS[part]} {rest.replace('_', ' ')}" if part in _PARTS and rest else metric
 
 
 def named(arm: Setting | None) -> str:

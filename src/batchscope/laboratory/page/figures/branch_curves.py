@@ -8,7 +8,7 @@ from typing import Literal
 
 from ....report.blocks import Figure, Json, Key, Option, Switch
 from ....report.charts import CURRENT, finite, horizontal, layout, log_axis, metric_axis, safe, value_axis
-from ....wording import duration, number, plural
+from ....wording import duration, metric_in_words, number, plural
 from ...courses import Course
 from ...readings import EndMetric
 from ...records import Study
@@ -51,16 +51,10 @@ def metrics_up(study: Study, outcome: EndMetric, courses: Sequence[Course]) -> t
     names = dict.fromkeys((outcome.name, loss, study.metric, "train_accuracy_eval", "train_loss_eval"))
     rising = {outcome.name: outcome.larger_is_better, study.metric: study.larger_is_better}
     return tuple(
-        Up(label=_plain(name), metric=name, rising=rising.get(name, "accuracy" in name))
+        Up(label=metric_in_words(name), metric=name, rising=rising.get(name, "accuracy" in name))
         for name in names
         if any(name in course.mean for course in courses)
     )
-
-
-def _plain(metric: str) -> str:
-    part, _, rest = metric.removesuffix("_eval").partition("_")
-    named = {"train": "training", "val": "validation", "test": "test"}.get(part)
-    return f"{named} {rest}" if named and rest else metric
 
 
 Across = Literal["epoch", "step", "example", "second"]
@@ -148,15 +142,15 @@ def _vertical(branches: Sequence[Branch], up: Sequence[Up], first: int) -> Switc
     return Switch("y", "of", tuple(options))
 
 
-def outcome_axis(values: Sequence[Sequence[float | None]], *, rising: bool, title: str = "") -> Json:
+def outcome_axis(values: Sequence[Sequence[float | None]], *, rising: bool) -> Json:
     """Axis from the minimum to the maximum where it grows in training, else as losses are drawn."""
     if not rising:
-        return metric_axis(values, title=title)
+        return metric_axis(values)
     inside = [v for run in values for v in run if v is not None]
     low, high = min(inside, default=0.0), max(inside, default=1.0)
     pad = 0.05 * (high - low) or 0.5
     linear = {"type": "linear", "tickmode": "auto", "tickvals": None, "ticktext": None}
-    return {**log_axis([1.0], title=title), **linear, "range": [low - pad, high + pad]}
+    return {**log_axis([1.0]), **linear, "range": [low - pad, high + pad]}
 
 
 def shades(of: int) -> list[str]:

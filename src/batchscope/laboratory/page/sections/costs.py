@@ -39,8 +39,8 @@ def build(study: Study, runs: Sequence[StoredRun]) -> Section:
             f"roughness of {study.metric}",
             number,
             "How far an evaluation lies from the middle of its neighbours in the second half of a run, as the "
-            "deviation of independent noise that would do the same (Gasser, Sroka, Jennen-Steinmetz 1986). A larger "
-            "learning rate makes it larger too.",
+            "standard deviation of independent noise that would do the same (Gasser, Sroka, Jennen-Steinmetz 1986). A "
+            "larger learning rate makes it larger too.",
         ),
     ]
     return Section("costs", "Time, memory and smoothness", (Row(tuple(f for f in figures if f is not None)),))

@@ -206,8 +206,8 @@ def _robustness(study: Study) -> tuple[Block, ...]:
     note = Text(
         (
             "The inputs that the evaluation gives the model are disturbed, at the weights of the best epoch. A "
-            "deviation is that of all input numbers together; an outlier lies five of them from the mean, on either "
-            "side. All models receive the same disturbance.",
+            "standard deviation is that of all input numbers together; an outlier lies five of them from the mean, on "
+            "either side. All models receive the same disturbance.",
         ),
         tone="note",
     )

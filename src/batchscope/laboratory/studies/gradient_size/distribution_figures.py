@@ -93,10 +93,10 @@ def _stack_axis(sizes: Sequence[Size]) -> Json:
     return {**axis, "tickvals": list(range(len(sizes))), "ticktext": labels, "range": [-0.3, len(sizes) + 0.05]}
 
 
-def _plain_axis(values: Sequence[float], title: str = "") -> Json:
+def _plain_axis(values: Sequence[float]) -> Json:
     low, high = min(values), max(values)
     pad = 0.04 * (high - low) or 0.5
-    axis = {**value_axis([1.0], title=title), "tickmode": "auto", "nticks": 6, "tickvals": None, "ticktext": None}
+    axis = {**value_axis([1.0]), "tickmode": "auto", "nticks": 6, "tickvals": None, "ticktext": None}
     return {**axis, "range": [low - pad, high + pad]}
 
 

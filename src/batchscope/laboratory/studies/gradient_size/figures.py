@@ -226,7 +226,7 @@ def _way_figure(shown: Sequence[GradientSums]) -> Figure:
         f"distance that {shown[0].layer} moves",
         tuple(traces),
         layout(axis, log_axis(values, labels=6), height=320),
-        f"Rate × {count(shown[0].samples)}/B × norm. Through the same samples, batch size "
+        f"Learning rate × {count(shown[0].samples)}/B × norm. Through the same samples, batch size "
         f"{count(shown[0].smallest.batch_size)} goes {words} as {count(shown[0].largest.batch_size)}.",
         keys,
     )

@@ -59,12 +59,12 @@ def common_target(study: Study, variant: str = "") -> float | None:
     return min(values) if study.larger_is_better else max(values)
 
 
-def passages_of(study: Study, runs: Sequence[StoredRun], variant: str = "") -> Passages | None:
+def passages_of(study: Study, runs: Sequence[StoredRun]) -> Passages | None:
     """First passages of the common target; `None` where no run has a value."""
-    target = common_target(study, variant)
+    target = common_target(study)
     if target is None:
         return None
-    arms = {arm.batch_size: arm for arm in best_rates(study, variant)}
+    arms = {arm.batch_size: arm for arm in best_rates(study, "")}
     times: dict[Axis, dict[int, dict[int, float]]] = {
         axis: {size: _times(study, runs, arm, target, axis) for size, arm in arms.items()} for axis in _AXES
     }

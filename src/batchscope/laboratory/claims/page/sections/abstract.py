@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .....fits import intervals
 from .....report.blocks import Section, Shares, Tagged, Text
 from .....store.records import Estimate
-from .....wording import count, joined, number, percent, plural, times, with_interval
+from .....wording import count, joined, metric_in_words, number, percent, plural, times, with_interval
 from ...comparisons import score_change
 from ...convergence import epochs_to_common_loss
 from ...plan import LONG, norm_variant
@@ -16,7 +16,7 @@ from ...records import Claims, Verdict
 from ...results import TaskResults
 from ...targets import seconds_against_largest
 from ..disputes import contradictions
-from ..drawing import estimate, plain
+from ..drawing import estimate
 from ..wording import changed
 
 _MOST = 6
@@ -114,8 +114,8 @@ def _tuning(e: TaskResults) -> Headline | None:
     if one.value is None or best.value is None:
         return None
     phrase = (
-        f"The {plain(e.score.metric)} of batch size {count(e.ends[1])}, against {count(e.ends[0])}, is {changed(one)} "
-        f"at one learning rate, and {changed(best)} when each has its best."
+        f"The {metric_in_words(e.score.metric)} of batch size {count(e.ends[1])}, against {count(e.ends[0])}, is "
+        f"{changed(one)} at one learning rate, and {changed(best)} when each has its best."
     )
     return Headline("learning rate", phrase, _clear(one, 0.0) or _clear(best, 0.0))
 
@@ -146,7 +146,9 @@ def _soonest(e: TaskResults) -> Headline | None:
         winner = f"the largest batch is the soonest; the next, {count(best)}, takes {long} as long"
     else:
         winner = f"no batch size is clearly sooner than {largest}: {count(best)} takes {long} as long"
-    phrase = f"To a {plain(e.loss or e.study.metric)} that all reach, each at its best learning rate, {winner}."
+    phrase = (
+        f"To a {metric_in_words(e.loss or e.study.metric)} that all reach, each at its best learning rate, {winner}."
+    )
     return Headline("time", phrase, _clear(effect))
 
 
@@ -178,8 +180,8 @@ def _overfitting(e: TaskResults) -> Headline | None:
         return None
     far = f"{percent(rise.value - 1) if rise.value > 1.005 else 'no more than 0.5 %'} above its minimum"
     phrase = (
-        f"After {number(e.plan.long_epochs)} epochs at batch size {count(arm.batch_size)} the {plain(name)} lies "
-        f"{far} on average."
+        f"After {number(e.plan.long_epochs)} epochs at batch size {count(arm.batch_size)} the "
+        f"{metric_in_words(name)} lies {far} on average."
     )
     return Headline("length", phrase, _clear(rise, 1.02))
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from .....fits import intervals
 from .....report.blocks import Block, Figure, Row, Section
 from .....store.records import Estimate
-from .....wording import count, joined, number, sentence
+from .....wording import count, joined, metric_in_words, number, sentence
 from ....page.figures.against_size import against_size
 from ....page.figures.branch_curves import Branch, Up, branch_curves
 from ...comparisons import last, score_change
 from ...convergence import epochs_to_common_loss
 from ...records import Claims
 from ...results import Setting, TaskResults
-from ..drawing import course_at, over_seeds, plain, shade_of, two_series, with_shared_axis
+from ..drawing import course_at, over_seeds, shade_of, two_series, with_shared_axis
 from ..themes import THEMES
 from ..wording import changed, no_runs, note, theme_section, times_as
 
@@ -56,7 +56,9 @@ def _curves(e: TaskResults) -> Figure | None:
         branches.append(Branch(label=f"batch size {count(size)}", course=replace(measured, mean=means), colour=colour))
     if not branches:
         return None
-    ups = [Up(label=f"{plain(name)}, {words}", metric=f"{name} {how}") for name in losses for how, words in _HOW]
+    ups = [
+        Up(label=f"{metric_in_words(name)}, {words}", metric=f"{name} {how}") for name in losses for how, words in _HOW
+    ]
     figure = branch_curves(
         "loss-curves",
         branches,
@@ -66,7 +68,7 @@ def _curves(e: TaskResults) -> Figure | None:
         caption=_conclude(e),
     )
     for name in losses:
-        figure = with_shared_axis(figure, [f"{plain(name)}, {words}" for _, words in _HOW])
+        figure = with_shared_axis(figure, [f"{metric_in_words(name)}, {words}" for _, words in _HOW])
     return figure
 
 
@@ -123,7 +125,7 @@ def _score(e: TaskResults) -> Figure | None:
         return None
     caption = f"At the end, batch size {count(e.ends[1])}, against {count(e.ends[0])}, is {_against(e)}."
     return against_size(
-        "final-score", f"{plain(metric)} at the end", series, caption=caption, scale="spread", height=300
+        "final-score", f"{metric_in_words(metric)} at the end", series, caption=caption, scale="spread", height=300
     )
 
 
@@ -149,7 +151,11 @@ def _gap(e: TaskResults) -> Figure | None:
     ]
     if not details:
         return None
-    what = f"training minus {plain(e.score.metric)}" if e.gap else f"{plain(e.loss or '')} minus training loss"
+    what = (
+        f"training minus {metric_in_words(e.score.metric)}"
+        if e.gap
+        else f"{metric_in_words(e.loss or '')} minus training loss"
+    )
     caption = (
         f"{sentence('; '.join(details))} A small gap with a bad training loss is underfitting, no good generalisation."
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from .....report.blocks import Block, Figure, Json, Key, Section
 from .....report.charts import CURRENT, category_axis, heat_map, layout, points, safe
 from .....store.records import Estimate
-from .....wording import count, joined, number, with_interval
+from .....wording import count, joined, metric_in_words, number, with_interval
 from ....page.figures.against_size import against_size
 from ....records import SummaryRow
 from ...comparisons import score_change
 from ...records import Claims
 from ...results import TaskResults
-from ..drawing import over_seeds, plain, two_series
+from ..drawing import over_seeds, two_series
 from ..themes import THEMES
 from ..wording import changed, no_runs, theme_section
 
@@ -62,7 +62,7 @@ def _map(e: TaskResults) -> Figure | None:
         shapes=[_frame(x, y) for x, y in best],
         height=max(240, 90 + 52 * len(sizes)),
     )
-    title = f"best {plain(e.study.metric)} of a run, mean over the seeds"
+    title = f"best {metric_in_words(e.study.metric)} of a run, mean over the seeds"
     return Figure("rates", title, tuple(traces), frame, _conclude(e), tuple(keys))
 
 
@@ -92,7 +92,7 @@ def _hover(e: TaskResults, cell: SummaryRow | None) -> str:
     if cell.diverged:
         return f"{head}<br>{cell.diverged} of {cell.runs} runs diverged"
     value = with_interval(cell.estimates[f"best_{e.study.metric}"])
-    return f"{head}<br>{safe(plain(e.study.metric))} {value}<br>{cell.runs} seeds"
+    return f"{head}<br>{safe(metric_in_words(e.study.metric))} {value}<br>{cell.runs} seeds"
 
 
 def _conclude(e: TaskResults) -> str:
@@ -124,10 +124,10 @@ def _left(e: TaskResults) -> Figure | None:
     if None in spans:
         return None
     caption = (
-        f"Over the batch sizes the best {plain(metric)} ranges over {number(spans[0])} at one learning rate, and over "
-        f"{number(spans[1])} with each at its best. The smallest batch has its best learning rate in both."
+        f"Over the batch sizes the best {metric_in_words(metric)} ranges over {number(spans[0])} at one learning rate, "
+        f"and over {number(spans[1])} with each at its best. The smallest batch has its best learning rate in both."
     )
-    return against_size("tuned", f"best {plain(metric)}", series, caption=caption, scale="spread")
+    return against_size("tuned", f"best {metric_in_words(metric)}", series, caption=caption, scale="spread")
 
 
 def _tuned(e: TaskResults) -> str:
@@ -142,4 +142,5 @@ def _tuned(e: TaskResults) -> str:
     if any(change.value is None for _, change in found):
         return ""
     detail = ", and ".join(f"{changed(change)} {words}" for words, change in found)
-    return f"The {plain(e.score.metric)} of batch size {count(e.ends[1])}, against {count(e.ends[0])}, is {detail}."
+    score, (small, large) = metric_in_words(e.score.metric), e.ends
+    return f"The {score} of batch size {count(large)}, against {count(small)}, is {detail}."

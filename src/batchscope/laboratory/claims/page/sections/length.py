@@ -10,7 +10,7 @@ from .....fits import intervals
 from .....report.blocks import Block, Figure, Json, Key, Section
 from .....report.charts import points
 from .....store.records import Estimate
-from .....wording import count, joined, number, percent, sentence
+from .....wording import count, joined, metric_in_words, number, percent, sentence
 from ....courses import Course
 from ....page.figures.against_size import Series, against_size
 from ....page.figures.branch_curves import Branch, Up, branch_curves
@@ -19,7 +19,7 @@ from ...lengths import patience_of, stopped
 from ...plan import FIXED, LONG
 from ...records import Claims
 from ...results import Setting, TaskResults
-from ..drawing import by_size, course_at, over_seeds, plain, shade_of
+from ..drawing import by_size, course_at, over_seeds, shade_of
 from ..themes import THEMES
 from ..wording import no_runs, theme_section
 
@@ -112,9 +112,9 @@ def _marks(e: TaskResults, arm: Setting, course: Course, colour: str) -> list[Js
 def _stops(e: TaskResults, arm: Setting) -> str:
     best, ends = _moments(e, arm)
     return (
-        f"batch size {count(arm.batch_size)} has its minimum {plain(_loss(e))} at epoch {number(best)}, early stopping "
-        f"with a patience of {number(patience_of(e))} epochs ends it at {number(ends)}, and at the end the loss lies "
-        f"{_above(_rise(e, arm))}"
+        f"batch size {count(arm.batch_size)} has its minimum {metric_in_words(_loss(e))} at epoch {number(best)}, "
+        f"early stopping with a patience of {number(patience_of(e))} epochs ends it at {number(ends)}, and at the "
+        f"end the loss lies {_above(_rise(e, arm))}"
     )
 
 

@@ -8,7 +8,7 @@ from .....fits import intervals
 from .....report.blocks import Block, Figure, Row, Section
 from .....report.charts import LINE
 from .....store.records import Estimate
-from .....wording import count, joined, number, with_interval
+from .....wording import count, joined, metric_in_words, number, with_interval
 from ....page.figures.against_size import Series, against_size
 from ....page.figures.branch_curves import Branch, Up, branch_curves
 from ....records import StudyRow
@@ -16,7 +16,7 @@ from ....summary import evaluation_at
 from ...plan import FEW
 from ...records import Claims
 from ...results import Setting, TaskResults
-from ..drawing import by_size, course_at, plain, shade_of
+from ..drawing import by_size, course_at, shade_of
 from ..themes import THEMES
 from ..wording import changed, no_runs, note, theme_section
 
@@ -71,7 +71,11 @@ def _gap(e: TaskResults) -> Figure | None:
         f"Where the training loss is {number(level)}, the gap is {detail}. Were noise a regulariser, it would rise to "
         "the right."
     )
-    title = f"training minus {plain(e.score.metric)}" if e.gap else f"{plain(e.loss or '')} minus training loss"
+    title = (
+        f"training minus {metric_in_words(e.score.metric)}"
+        if e.gap
+        else f"{metric_in_words(e.loss or '')} minus training loss"
+    )
     series = Series(label="gap", colour=LINE, values=found)
     return against_size(
         "gap-few", f"{title}, at equal training loss", [series], caption=caption, scale="spread", height=320
@@ -100,9 +104,9 @@ def _curves(e: TaskResults) -> Figure | None:
         "few-curves",
         branches,
         across=("epoch", "step"),
-        up=[Up(label=plain(name), metric=name) for name in names],
+        up=[Up(label=metric_in_words(name), metric=name) for name in names],
         examples=e.plan.few(e.study.examples),
-        caption=f"Runs on {examples} examples. The {plain(metric)} ends at {detail}.",
+        caption=f"Runs on {examples} examples. The {metric_in_words(metric)} ends at {detail}.",
         height=320,
     )
 

@@ -9,13 +9,13 @@ from .....report.blocks import Block, Figure, Json, Key, Section
 from .....report.charts import category_axis, finite, layout, points, with_errors
 from .....store.not_applicable import not_applicable
 from .....store.records import Estimate
-from .....wording import count, joined, number, with_interval
+from .....wording import count, joined, metric_in_words, number, with_interval
 from ....page.figures.branch_curves import Branch, Dash, Up, branch_curves
 from ...convergence import epochs_to_common_loss
 from ...plan import NORM, NormPlace, norm_variant, robustness_note
 from ...records import Claims
 from ...results import TaskResults
-from ..drawing import course_at, extent, over_seeds, plain
+from ..drawing import course_at, extent, over_seeds
 from ..themes import THEMES
 from ..wording import no_runs, note, theme_section, times_as
 
@@ -77,7 +77,7 @@ def _curves(e: TaskResults) -> Figure | None:
         "norm-curves",
         branches,
         across=("epoch", "step"),
-        up=[Up(label=plain(name), metric=name) for name in names],
+        up=[Up(label=metric_in_words(name), metric=name) for name in names],
         examples=e.study.examples,
         caption=_ends(e),
     )
@@ -145,11 +145,11 @@ def _disturbed(e: TaskResults) -> Figure | None:
         return None
     frame = {**layout(category_axis(), extent(ends), height=300), "scattermode": "group", "scattergap": 0.7}
     caption = (
-        f"What the strongest disturbance of each sort costs in {plain(e.score.metric)}, at batch size "
+        f"What the strongest disturbance of each sort costs in {metric_in_words(e.score.metric)}, at batch size "
         f"{count(e.plan.middle)} and the best learning rate: {'; '.join(details)}. Bars are 90 % t intervals over the "
         "seeds."
     )
-    return Figure("disturbed", f"loss of {plain(e.score.metric)}", tuple(traces), frame, caption, tuple(keys))
+    return Figure("disturbed", f"loss of {metric_in_words(e.score.metric)}", tuple(traces), frame, caption, tuple(keys))
 
 
 def _bars(costs: dict[str, Estimate], words: str, colour: str) -> Json:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .....report.blocks import Block, Column, Section, Table, Text
-from .....wording import count, duration, joined, number, sentence
+from .....wording import count, duration, joined, metric_in_words, number, sentence
 from ....studies.trial_and_error.figures import trial_path
 from ....studies.trial_and_error.sequence import Choice, Followed
 from ...records import Claims
 from ...results import Setting, TaskResults
 from ...tuning import followed
-from ..drawing import named, over_seeds, plain
+from ..drawing import named, over_seeds
 from ..themes import THEMES
 from ..wording import no_runs, theme_section
 
@@ -40,7 +40,7 @@ def _table(e: TaskResults, sequence: Followed) -> Table:
         Column("what followed"),
         Column("batch size", numeric=True),
         Column("epochs", numeric=True),
-        Column(f"best {plain(e.study.metric)}", numeric=True),
+        Column(f"best {metric_in_words(e.study.metric)}", numeric=True),
         Column("training", numeric=True),
     )
     rows = tuple(
@@ -76,8 +76,8 @@ def _chosen(e: TaskResults) -> str:
     )
     value = over_seeds(e, best, f"best_{e.study.metric}")
     return (
-        f"The trials choose {detail}; the best of the whole grid is {named(best)}, with a {plain(e.study.metric)} of "
-        f"{number(value.value)}."
+        f"The trials choose {detail}; the best of the whole grid is {named(best)}, with a "
+        f"{metric_in_words(e.study.metric)} of {number(value.value)}."
     )
 
 
