@@ -48,7 +48,6 @@ MAY_IMPORT_TORCH = (
     "search/stages/*.py",
     "laboratory/engine.py",
     "laboratory/study.py",
-    "laboratory/prepare.py",
     "laboratory/**/measure.py",
 )
 AT_THE_ROOT = {"__init__.py", "__main__.py", "errors.py", "wording.py", "py.typed"}
