@@ -89,7 +89,7 @@ def measure_noise(
     found = check(workload, target=target, lr=lr)
     if not found.independent:
         raise TaskError(
-            f"{workload.name} has no gradient noise scale: {found.notes[-1]}; put GroupNorm or LayerNorm in place of "
+            f"{workload.name} has no gradient noise scale: {found.coupling}; put GroupNorm or LayerNorm in place of "
             "batch normalisation to measure it, or use `batchscope find`, which compares batch sizes without it"
         )
     if steps < 1 or (budget_s is not None and not budget_s > 0):

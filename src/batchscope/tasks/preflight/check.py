@@ -34,8 +34,8 @@ class Preflight:
         parameters: trainable numbers in the model.
         max_batch_size: the largest batch to consider, at most the training set.
         smallest_micro_batch_size: 2 where a single example cannot be trained on (batch normalisation), else 1.
-        independent: whether an example's loss depends on that example alone; where it does not, per-example statistics
-            (the gradient noise scale) are meaningless, and are switched off.
+        coupling: why an example's loss depends on the other examples of its batch too, so that per-example statistics
+            (the gradient noise scale) are meaningless, and are switched off; empty where it does not.
         notes: sentences for the page.
     """
 
@@ -44,8 +44,13 @@ class Preflight:
     parameters: int
     max_batch_size: int
     smallest_micro_batch_size: int
-    independent: bool
+    coupling: str
     notes: tuple[str, ...]
+
+    @property
+    def independent(self) -> bool:
+        """Whether an example's loss depends on that example alone."""
+        return not self.coupling
 
 
 def check(
@@ -115,7 +120,7 @@ def _check(workload: Workload, size: int, target: Target | None, lr: float) -> P
         parameters=parameters,
         max_batch_size=workload.examples,
         smallest_micro_batch_size=smallest,
-        independent=not coupled,
+        coupling=coupled,
         notes=(*notes, *([coupled] if coupled else [])),
     )
 
