@@ -71,9 +71,13 @@ def run(
     status: RunStatus | None = None,
     wobble: tuple[int, int] | None = None,
     largest_micro: int = 1024,
+    slower: float = 1.0,
     **config: Any,
 ) -> StoredRun:
-    """A run that needs `steps` (default: the law's), ends after `most`, and does not improve over `wobble`."""
+    """A run that needs `steps` (default: the law's), ends after `most`, and does not improve over `wobble`.
+
+    By its own clock a step takes `slower` times what it does in the bench.
+    """
     needed = true_steps(batch_size, lr) if steps is None else steps
     ending = status or (RunStatus.REACHED if needed <= most else RunStatus.OUT_OF_STEPS)
     course, step = [0], 0
@@ -85,7 +89,13 @@ def run(
         held = metric(wobble[0], needed)
         values = [held + 1e-6 if wobble[0] < s < wobble[1] else v for s, v in zip(course, values, strict=True)]
     rows = [
-        evaluation(s, {TARGET.metric: v}, batch_size=batch_size, train_loss=v)
+        evaluation(
+            s,
+            {TARGET.metric: v},
+            batch_size=batch_size,
+            train_loss=v,
+            device_seconds=slower * s * step_time(batch_size),
+        )
         for s, v in zip(course, values, strict=True)
     ]
     micro, parts = accumulation(batch_size, largest_micro)
