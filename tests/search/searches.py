@@ -133,6 +133,25 @@ def bench(largest: int = 1024, memory_bound: bool = False, update_s: float = 0.0
     )
 
 
+def loading_bench(example_s: float, workers: int = 0) -> Bench:
+    """A bench whose loader takes so long for an example in each worker."""
+    plain, pace = bench(), example_s / max(1, workers)
+    readings = tuple(
+        replace(
+            reading,
+            step_time_s=max(compute, pace * reading.micro_batch_size)
+            if workers
+            else compute + pace * reading.micro_batch_size,
+            compute_time_s=compute,
+            loading_time_s=pace * reading.micro_batch_size,
+        )
+        for reading in plain.readings
+        if (compute := reading.step_time_s) is not None
+    )
+    times = tuple((r.micro_batch_size, r.step_time_s) for r in readings if r.step_time_s is not None)
+    return replace(plain, readings=readings, profile=replace(plain.profile, step_time_s=times), loader_workers=workers)
+
+
 def search(runs: Iterable[StoredRun] | None = None, **changes: Any) -> SearchState:
     """The state of a search; `changes` go to the question where it has such a member, else to the state."""
     asked = {key: changes.pop(key) for key in list(changes) if key in Question.__dataclass_fields__ and key != "target"}

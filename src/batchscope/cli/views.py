@@ -180,9 +180,9 @@ def bench_view(bench: Bench, knee: Estimate) -> list[RenderableType]:
             bytes_(reading.peak_memory_bytes) if reading.peak_memory_bytes else "",
         )
     how = "run" if bench.largest_verified else "predicted"
-    waiting = [waiting_in_words(bench, reading.micro_batch_size) for reading in bench.readings if reading.step_time_s]
+    waiting = waiting_in_words(bench, bench.largest_micro_batch_size)
     return [
-        *([sentence(first), ""] if (first := next(filter(None, waiting), "")) else []),
+        *([sentence(waiting), ""] if waiting else []),
         table,
         *([_how_it_loads(bench)] if loads else []),
         "",

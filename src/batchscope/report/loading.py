@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..fits.step_time import step_time_of
 from ..store.records import Bench
-from ..wording import count, duration, percent, times
+from ..wording import count, duration, percent, plural, times
 
 __all__ = ["waiting_in_words"]
 
@@ -15,19 +15,22 @@ def waiting_in_words(bench: Bench | None, batch_size: int) -> str:
     Help can bring at most a step whose batch is there. How long that takes is known where loading and computing were
     timed apart.
     """
-    if (
-        bench is None
-        or not bench.profile.step_time_s
-        or (step_time := step_time_of(bench)).binds(batch_size) != "loading"
-    ):
+    if bench is None or not bench.profile.step_time_s:
         return ""
+    step_time = step_time_of(bench)
+    if step_time.binds(batch_size) != "loading":
+        return ""
+    sizes = [size for size, _ in bench.profile.step_time_s if size <= batch_size and step_time.binds(size) == "loading"]
+    since = f" from batch size {count(sizes[0])} on" if sizes and sizes[0] < batch_size else ""
     whole, (compute, loading) = step_time.of_batch(batch_size), step_time.parts_of_batch(batch_size)
-    step = f"a step of batch size {count(batch_size)} takes {duration(whole)}"
-    workers = f"more loader workers than {bench.loader_workers}" if bench.loader_workers else "loader workers"
-    help_ = f"{workers}, caching prepared examples or a smaller batch would help"
+    workers = f" with {plural(bench.loader_workers, 'loader worker')}" if bench.loader_workers else ""
+    step = (
+        f"loading sets the time of a step{since}: at batch size {count(batch_size)} it takes {duration(whole)}{workers}"
+    )
+    means = f"{'more' if workers else 'loader'} workers, caching prepared examples, or a smaller batch would help"
     if step_time.loading_is == "included":
-        return f"loading the data sets the time of a step: {step}, and loading its batch {duration(loading)}; {help_}"
+        return f"{step}, and loading its batch {duration(loading)}; {means}"
     return (
-        f"loading the data sets the time of a step: {step}, {percent(1 - compute / whole)} of it waiting; {help_}, at "
-        f"most {times(whole / compute)}, down to the {duration(compute)} of computing"
+        f"{step}, {percent(1 - compute / whole)} of it waiting for data; {means}, by {times(whole / compute)} at most "
+        f"(computing takes {duration(compute)})"
     )
