@@ -11,7 +11,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from batchscope.fits.curves import between, curve_of, first_passage, steps_to_target, value_at
+from batchscope.fits.curves import (
+    between,
+    curve_of,
+    first_passage,
+    seconds_at,
+    spread_of_clock,
+    steps_to_target,
+    value_at,
+)
 from batchscope.store.records import Target
 from batchscope.training.stopping import History
 
@@ -171,3 +179,26 @@ def test_steps_to_target_on_disk_and_in_training_are_the_same(
 
 def test_a_score_has_to_rise() -> None:
     assert steps_to_target(rows({0: 0.1, 10: 0.8, 1000: 1.0}, "val_accuracy"), SCORE) == pytest.approx(100.0)
+
+
+def test_the_clock_at_the_first_passage_is_that_of_the_passage() -> None:
+    target = Target.parse("val_loss<=0.9")
+    readings = ((0, 3.0, 0.0), (4, 2.0, 1.0), (16, 1.0, 2.0), (64, 0.5, 20.0))
+    run = [{"kind": "evaluation", "step": s, "metrics": {"val_loss": v}, "device_seconds": t} for s, v, t in readings]
+    steps, values, clock = ([float(reading[i]) for reading in readings[1:]] for i in range(3))
+    passed = steps_to_target(run, target)
+    assert passed is not None
+    expected = first_passage(steps, values, 0.9, rising=False, clock=clock)
+    assert seconds_at(run, passed) == pytest.approx(expected)
+    assert seconds_at(run, 65) is None
+
+
+def test_a_run_whose_pace_varies_has_a_wider_clock() -> None:
+    def spread(seconds: tuple[float, ...]) -> float:
+        ends = range(len(seconds) + 1)
+        run = [{"kind": "evaluation", "step": 10 * i, "device_seconds": sum(seconds[:i])} for i in ends]
+        return spread_of_clock(run, 10.0 * len(seconds))
+
+    assert spread((1.0, 1.0, 1.0, 1.0)) == 0.02
+    assert spread((1.0, 2.0, 1.0, 2.0)) == pytest.approx(math.log(2) / 2 / math.sqrt(3))
+    assert spread((1.0,)) > 0.02

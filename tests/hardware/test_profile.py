@@ -12,6 +12,7 @@ import pytest
 
 from batchscope.errors import ProfileError, StoreError, UsageError
 from batchscope.fits.memory import HEADROOM
+from batchscope.fits.step_time import step_time_of
 from batchscope.hardware.bench import measure
 from batchscope.hardware.profile import bench_from_profile, load_profile, save_profile
 from batchscope.store.records import HardwareProfile
@@ -45,6 +46,19 @@ def test_the_contracts_schema_is_read_with_or_without_its_optional_members(tmp_p
     assert load_profile(tmp_path / "c.json") == HardwareProfile(name="n", step_time_s=((1, 1.0),))
 
 
+def test_loading_is_read_back_and_not_added_to_the_step_times_of_a_profile(tmp_path: Path) -> None:
+    device = FakeDevice(step_time_s=lambda m: 5e-3 + 1e-5 * m)
+    profile = measure(device.workload(examples=100, example_time_s=2e-3, workers=2), budget_s=1e4).profile
+    assert profile.loading_time_s[-1] == (100, pytest.approx(0.1))
+    save_profile(profile, tmp_path / "card.json")
+    assert load_profile(tmp_path / "card.json") == profile
+    step_time = step_time_of(bench_from_profile(profile, examples=100))
+    for size, seconds in profile.step_time_s:
+        assert step_time.of_batch(size) == pytest.approx(seconds)
+    assert step_time.binds(1) == "compute"
+    assert step_time.binds(100) == "loading"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -56,6 +70,7 @@ def test_the_contracts_schema_is_read_with_or_without_its_optional_members(tmp_p
         ({"step_time_s": [[64, 0.1], [8, 0.2]]}, r"step_time_s\[1\] has micro-batch size 8 after 64"),
         ({"step_time_s": [[8, 0.1], [8, 0.2]]}, r"step_time_s\[1\] has micro-batch size 8 after 8"),
         ({"step_time_s": [[0, 0.1]]}, r"step_time_s\[0\] has micro-batch size 0"),
+        ({"loading_time_s": [[1, 0.0]]}, r"loading_time_s\[0\] has 0.0 seconds"),
         ({"step_time_s": [[1, 0.0]]}, r"step_time_s\[0\] has 0.0 seconds"),
         ({"step_time_s": [[1, float("nan")]]}, r"step_time_s\[0\] has nan seconds"),
         ({"peak_memory_bytes": [[1, -5]]}, r"peak_memory_bytes\[0\] has -5.0 bytes"),

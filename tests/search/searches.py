@@ -71,9 +71,13 @@ def run(
     status: RunStatus | None = None,
     wobble: tuple[int, int] | None = None,
     largest_micro: int = 1024,
+    slower: float = 1.0,
     **config: Any,
 ) -> StoredRun:
-    """A run that needs `steps` (default: the law's), ends after `most`, and does not improve over `wobble`."""
+    """A run that needs `steps` (default: the law's), ends after `most`, and does not improve over `wobble`.
+
+    By its own clock a step takes `slower` times what it does in the bench.
+    """
     needed = true_steps(batch_size, lr) if steps is None else steps
     ending = status or (RunStatus.REACHED if needed <= most else RunStatus.OUT_OF_STEPS)
     course, step = [0], 0
@@ -85,7 +89,13 @@ def run(
         held = metric(wobble[0], needed)
         values = [held + 1e-6 if wobble[0] < s < wobble[1] else v for s, v in zip(course, values, strict=True)]
     rows = [
-        evaluation(s, {TARGET.metric: v}, batch_size=batch_size, train_loss=v)
+        evaluation(
+            s,
+            {TARGET.metric: v},
+            batch_size=batch_size,
+            train_loss=v,
+            device_seconds=slower * s * step_time(batch_size),
+        )
         for s, v in zip(course, values, strict=True)
     ]
     micro, parts = accumulation(batch_size, largest_micro)
@@ -121,6 +131,25 @@ def bench(largest: int = 1024, memory_bound: bool = False, update_s: float = 0.0
         memory_bound=memory_bound,
         device_seconds=0.25,
     )
+
+
+def loading_bench(example_s: float, workers: int = 0) -> Bench:
+    """A bench whose loader takes so long for an example in each worker."""
+    plain, pace = bench(), example_s / max(1, workers)
+    readings = tuple(
+        replace(
+            reading,
+            step_time_s=max(compute, pace * reading.micro_batch_size)
+            if workers
+            else compute + pace * reading.micro_batch_size,
+            compute_time_s=compute,
+            loading_time_s=pace * reading.micro_batch_size,
+        )
+        for reading in plain.readings
+        if (compute := reading.step_time_s) is not None
+    )
+    times = tuple((r.micro_batch_size, r.step_time_s) for r in readings if r.step_time_s is not None)
+    return replace(plain, readings=readings, profile=replace(plain.profile, step_time_s=times), loader_workers=workers)
 
 
 def search(runs: Iterable[StoredRun] | None = None, **changes: Any) -> SearchState:

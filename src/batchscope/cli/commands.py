@@ -123,6 +123,7 @@ def bench(
         options: Of every command that measures.
     """
     from ..hardware.profile import save_profile
+    from ..report.loading import waiting_in_words
     from ..store.codec import encode
     from .terminal import LiveProgress, stderr
     from .views import bench_view
@@ -141,8 +142,11 @@ def bench(
     knee = measurements.hardware_knee(measured)
     saved = [f"Saved to {save}; use it with find --hardware {save}."] if save else []
     where = f"Kept in {out / 'bench.json'}."
+    waiting = waiting_in_words(measured, measured.largest_micro_batch_size)
     answer(
-        options.json, {**encode(measured), "hardware_knee": encode(knee)}, [*bench_view(measured, knee), *saved, where]
+        options.json,
+        {**encode(measured), "hardware_knee": encode(knee), "message": waiting},
+        [*bench_view(measured, knee), *saved, where],
     )
     return 0
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.table import Table
 
+from ..report.loading import waiting_in_words
 from ..report.summary import length_s, patience_in_words, summary
 from ..store.records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe
 from ..store.runs import StoredRun
@@ -50,12 +51,13 @@ def prediction_in_words(prediction: Prediction) -> str:
 def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
     """Answer of a search, to be read in ten seconds."""
     sentences = summary(plan)
-    parts: list[RenderableType] = ["", sentences[0]]
+    waits = plan.recipe is not None and bool(waiting_in_words(plan.bench, plan.recipe.batch_size))
+    parts: list[RenderableType] = ["", *([sentence(plan.message), ""] if waits else []), sentences[0]]
     if plan.recipe is not None and plan.predicted is not None:
         parts += ["", _recipe_table(plan, plan.recipe, plan.predicted), _INTERVALS, "", *sentences[3:]]
     else:
         parts += sentences[1:]
-    if plan.status not in _SPEAKS_FOR_ITSELF:
+    if plan.status not in _SPEAKS_FOR_ITSELF and not waits:
         parts.append(sentence(plan.message))
     if plan.easier_targets:
         parts += ["", _easier_table(plan.easier_targets)]
@@ -164,25 +166,37 @@ def _cost_in_words(plan: Plan) -> str:
 
 def bench_view(bench: Bench, knee: Estimate) -> list[RenderableType]:
     """Table of step time and memory against micro-batch size, and what follows from it."""
+    loads = any(reading.loading_time_s for reading in bench.readings)
     table = Table(box=None, pad_edge=False)
-    for column in ("micro-batch", "step time", "examples / s", "peak memory"):
+    parts = ("computing", "loading") if loads else ()
+    for column in ("micro-batch", "step time", *parts, "examples / s", "peak memory"):
         table.add_column(column, justify="right")
     for reading in bench.readings:
-        seconds = reading.step_time_s
+        seconds, compute, loading = reading.step_time_s, reading.compute_time_s, reading.loading_time_s
         table.add_row(
             count(reading.micro_batch_size),
-            duration(seconds) if seconds else "",
+            *(duration(s) if s else "" for s in ((seconds, compute, loading) if loads else (seconds,))),
             number(reading.micro_batch_size / seconds) if seconds else "",
             bytes_(reading.peak_memory_bytes) if reading.peak_memory_bytes else "",
         )
     how = "run" if bench.largest_verified else "predicted"
+    waiting = waiting_in_words(bench, bench.largest_micro_batch_size)
     return [
+        *([sentence(waiting), ""] if waiting else []),
         table,
+        *([_how_it_loads(bench)] if loads else []),
         "",
         f"Hardware knee: {with_interval(knee)} examples. Below it a larger batch is almost free.",
         f"Largest micro-batch: {count(bench.largest_micro_batch_size)} ({how}).",
         *(f"Note: {note}." for note in bench.notes),
     ]
+
+
+def _how_it_loads(bench: Bench) -> str:
+    if not bench.loader_workers:
+        return "A step waits for its batch, then computes: its time is the sum of both."
+    workers = plural(bench.loader_workers, "worker loads", "workers load")
+    return f"{workers} the next batches while a step computes: its time is the longer of the two."
 
 
 def noise_view(report: NoiseReport) -> list[RenderableType]:

@@ -19,6 +19,7 @@ Numbers only; no NumPy, so that what imports this module stays quick to import.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
@@ -29,7 +30,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["between", "curve_of", "first_passage", "steps_to_target", "value_at"]
+__all__ = [
+    "between",
+    "curve_of",
+    "first_passage",
+    "seconds_at",
+    "spread_of_clock",
+    "steps_to_target",
+    "value_at",
+]
+
+_MINIMUM_SPREAD, _SPREAD_OF_ONE = 0.02, 0.1
 
 
 @overload
@@ -163,3 +174,51 @@ def steps_to_target(rows: Sequence[Row], target: Target) -> float | None:
     curve = [point for point in curve_of(rows, target) if point[0] > 0]
     steps, values = [float(step) for step, _ in curve], [value for _, value in curve]
     return first_passage(steps, values, target.value, rising=target.mode == "max")
+
+
+def seconds_at(rows: Sequence[Row], step: float) -> float | None:
+    """Seconds that a run's own clock shows at a step, evaluations not counted; `None` after its last evaluation.
+
+    Straight in steps between two evaluations. At the first passage of a target it is the run's time to the target.
+
+    Example:
+        >>> rows = [{"kind": "evaluation", "step": s, "device_seconds": t} for s, t in ((0, 0.0), (10, 2.0), (20, 3.0))]
+        >>> seconds_at(rows, 15), seconds_at(rows, 21) is None
+        (2.5, True)
+    """
+    readings = list(zip(*_clock_of(rows), strict=True))
+    for (before, earlier), (after, later) in itertools.pairwise(readings):
+        if before <= step <= after:
+            return earlier + (later - earlier) * (step - before) / (after - before)
+    return None
+
+
+def spread_of_clock(rows: Sequence[Row], step: float) -> float:
+    """Standard error of the logarithm of a run's mean step time up to a step, at least 0.02.
+
+    `sd(log pace) / sqrt(n)` of its pace (seconds a step) in the n stretches between evaluations, each weighted by its
+    steps; 0.1 where there is but one.
+
+    Example:
+        >>> rows = [{"kind": "evaluation", "step": s, "device_seconds": 0.1 * s} for s in (0, 10, 20)]
+        >>> spread_of_clock(rows, 20)
+        0.02
+    """
+    steps, clock = _clock_of(rows)
+    paces = [
+        (b - a, math.log((t - s) / (b - a)))
+        for (a, s), (b, t) in itertools.pairwise(zip(steps, clock, strict=True))
+        if a < step and b > a and t > s
+    ]
+    if len(paces) < 2:
+        return _SPREAD_OF_ONE
+    total = sum(weight for weight, _ in paces)
+    mean = sum(weight * pace for weight, pace in paces) / total
+    variance = sum(weight * (pace - mean) ** 2 for weight, pace in paces) / total
+    effective = total**2 / sum(weight**2 for weight, _ in paces)
+    return max(_MINIMUM_SPREAD, math.sqrt(variance / max(1.0, effective - 1.0)))
+
+
+def _clock_of(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+    evaluations = [row for row in rows if row["kind"] == "evaluation"]
+    return [float(row["step"]) for row in evaluations], [float(row["device_seconds"]) for row in evaluations]

@@ -7,13 +7,21 @@ t(m) = fixed + per_example · m        hardware_knee = fixed / per_example   (ex
 Below the knee a larger batch is almost free; above it, time grows with the batch. A batch that does not fit at once is
 accumulated (`accumulation`). Search, plan, page, studies and claims ask this model for every step time that they do
 not have as a reading; `step_time_of` builds it from a bench.
+
+A step computes, and it needs its batch: loading has a fixed cost and a cost per example of its own. Workers load while
+the device computes; without them the one comes after the other:
+
+```
+step = max(compute, loading)   with loader workers        step = compute + loading   without
+```
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +41,7 @@ _SPREAD_OF_TWO = 0.1
 _KNEE_RANGE = 1e3
 """A knee this many times outside the measured sizes cannot be told from none, or from a constant time."""
 
+_MOST_OF_A_STEP = 0.9
 _GRID = 1000
 _REWEIGHTINGS = 6
 _DISTURBED_FROM = 4.0
@@ -68,13 +77,22 @@ class StepTime:
     hardware_knee: Estimate
     largest_micro_batch_size: int | None = None
     """Largest batch that fits at once; `None`: any does."""
+    loading: StepTime | None = None
+    """The time to load a batch, fitted in the same way; `None`: too little to count, or not known."""
+    loading_is: Literal["overlapped", "added", "included"] = "included"
+    """Workers load while the device computes; or computing waits for loading; or `points` are whole steps already."""
 
     def fitted_seconds(self, micro_batch_size: float) -> float:
         """Seconds of a step by the straight line alone."""
         return self.fixed_s + self.per_example_s * micro_batch_size
 
     def seconds(self, micro_batch_size: float) -> float:
-        """Seconds of one full training step of one micro-batch.
+        """Seconds of one full training step of one micro-batch, waiting for the batch included."""
+        loading = self.loading.seconds(micro_batch_size) if self.loading else 0.0
+        return self._joined(self.compute_seconds(micro_batch_size), loading)
+
+    def compute_seconds(self, micro_batch_size: float) -> float:
+        """Seconds of one step of one micro-batch whose batch is there.
 
         Between two readings the ratio of measured to fitted time is interpolated in the logarithm of the size, so the
         curve runs through every reading and is exact where the line is; outside, the ratio of the last reading is kept.
@@ -91,7 +109,8 @@ class StepTime:
     def of_batch(self, batch_size: int, largest_micro_batch_size: int | None = None) -> float:
         """Seconds of one step of `batch_size` examples on one device, accumulated where they do not fit at once.
 
-        `grad_accum_steps · (seconds(m) - update_s) + update_s`, with the fewest equal micro-batches `m` that fit.
+        Computing takes `grad_accum_steps · (compute_seconds(m) - update_s) + update_s`, with the fewest equal
+        micro-batches `m` that fit, and loading takes `grad_accum_steps` times that of `m`.
 
         Args:
             batch_size: examples of the step.
@@ -107,11 +126,43 @@ class StepTime:
             >>> [round(step_time.of_batch(size), 6) for size in (64, 128)]
             [0.005, 0.01]
         """
+        return self._joined(*self.parts_of_batch(batch_size, largest_micro_batch_size))
+
+    def parts_of_batch(self, batch_size: int, largest_micro_batch_size: int | None = None) -> tuple[float, float]:
+        """Seconds of computing and of loading in one step (`of_batch`), each by itself."""
         own = batch_size if self.largest_micro_batch_size is None else self.largest_micro_batch_size
         largest = own if largest_micro_batch_size is None else largest_micro_batch_size
         micro_batch_size, parts = accumulation(batch_size, largest)
-        update = min(self.update_s, self.seconds(micro_batch_size))
-        return parts * (self.seconds(micro_batch_size) - update) + update
+        of_one = self.compute_seconds(micro_batch_size)
+        update = min(self.update_s, of_one)
+        loading = parts * self.loading.seconds(micro_batch_size) if self.loading else 0.0
+        return parts * (of_one - update) + update, loading
+
+    def binds(self, batch_size: int) -> Literal["compute", "loading"]:
+        """Which of the two sets the time of a step.
+
+        Where only whole steps are known, loading does if it lasts nine tenths of them.
+
+        Example:
+            >>> loading = fit_step_time([(1, 2e-3), (100, 0.2)])
+            >>> both = replace(fit_step_time([(1, 0.01), (100, 0.02)]), loading=loading, loading_is="overlapped")
+            >>> both.binds(1), both.binds(100), round(both.of_batch(1), 6), round(both.of_batch(100), 6)
+            ('compute', 'loading', 0.01, 0.2)
+        """
+        compute, loading = self.parts_of_batch(batch_size)
+        enough = _MOST_OF_A_STEP if self.loading_is == "included" else 1.0
+        return "loading" if loading > enough * compute else "compute"
+
+    def spread_of_batch(self, batch_size: int) -> float:
+        """Relative spread of what sets the time of a step."""
+        if self.loading is None or self.loading_is == "included" or self.binds(batch_size) == "compute":
+            return self.relative_spread
+        return self.loading.relative_spread
+
+    def _joined(self, compute: float, loading: float) -> float:
+        if self.loading_is == "included":
+            return compute
+        return max(compute, loading) if self.loading_is == "overlapped" else compute + loading
 
 
 def accumulation(batch_size: int, largest_micro_batch_size: int) -> tuple[int, int]:
@@ -137,8 +188,9 @@ def accumulation(batch_size: int, largest_micro_batch_size: int) -> tuple[int, i
 def step_time_of(bench: Bench) -> StepTime:
     """Step-time model of the hardware that was measured, or described by a profile.
 
-    The optimizer's part is the median, over the sizes, of step time minus the time of the forward and backward part; 0
-    where that was not timed apart.
+    The optimizer's part is the median, over the sizes, of the computing minus the forward and backward part; 0 where
+    that was not timed apart. Computing and loading are fitted apart where the bench timed both. A profile's step times
+    are those of whole steps.
 
     Raises:
         ValueError: the bench has no step time.
@@ -155,16 +207,23 @@ def step_time_of(bench: Bench) -> StepTime:
         >>> round(step_time_of(bench).of_batch(128), 6)  # 3 x 0.008 + 0.010
         0.034
     """
+    computing = {r.micro_batch_size: r.compute_time_s or r.step_time_s for r in bench.readings}
     updates = [
-        max(0.0, r.step_time_s - r.gradient_time_s)
+        max(0.0, seconds - r.gradient_time_s)
         for r in bench.readings
-        if r.step_time_s is not None and r.gradient_time_s is not None
+        if (seconds := computing[r.micro_batch_size]) is not None and r.gradient_time_s is not None
     ]
-    return fit_step_time(
-        bench.profile.step_time_s,
+    apart = [(r.micro_batch_size, r.compute_time_s) for r in bench.readings if r.compute_time_s is not None]
+    loading = [(r.micro_batch_size, r.loading_time_s) for r in bench.readings if r.loading_time_s]
+    fitted = fit_step_time(
+        apart if loading and apart else bench.profile.step_time_s,
         update_s=sorted(updates)[len(updates) // 2] if updates else 0.0,
         largest_micro_batch_size=bench.largest_micro_batch_size,
     )
+    if not loading:
+        return fitted
+    together = "overlapped" if bench.loader_workers else "added"
+    return replace(fitted, loading=fit_step_time(loading), loading_is=together if apart else "included")
 
 
 def fit_step_time(

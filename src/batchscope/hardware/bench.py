@@ -66,6 +66,7 @@ def measure(
     profile = HardwareProfile(
         name=device.name,
         step_time_s=tuple((r.micro_batch_size, r.step_time_s) for r in times.readings if r.step_time_s is not None),
+        loading_time_s=tuple((r.micro_batch_size, r.loading_time_s) for r in times.readings if r.loading_time_s),
         peak_memory_bytes=tuple((r.micro_batch_size, float(r.peak_memory_bytes or 0)) for r in capacity.readings),
         capacity_bytes=min(device.capacity_bytes(), memory_limit or device.capacity_bytes()),
     )
@@ -80,6 +81,7 @@ def measure(
         memory_bound=capacity.memory_bound,
         device_seconds=capacity.device_seconds + times.device_seconds,
         notes=(*capacity.notes, *times.notes),
+        loader_workers=workload.loader_workers,
     )
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -71,6 +71,16 @@ class MeasuredTask(Protocol):
     examples: int
     """In the training set."""
     loader_workers: int
+    """Processes that load batches; 0: the training process does."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether batches are cut from tensors in memory."""
+        ...
+
+    def micro_batches(self, batch_size: int, parts: int, seed: int) -> Generator[list[Any]]:
+        """Batches of an endless run, each in equal parts, as the training loop gets them; closing it ends workers."""
+        ...
 
     def disposable(self, seed: int) -> MeasuredStep:
         """A fresh model with its optimizer, for the few steps whose time or memory is measured."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 from ..fits.step_time import fit_step_time
 from ..store.records import Reading
-from ..wording import plural
+from .loading_times import measure_loading_times
 from .random_state import preserved_random_state
 from .step import MeasuredStep, MeasuredTask
 
@@ -29,6 +29,7 @@ _TIME_FOR_A_SIZE = 10
 _LINEAR_FROM = 16
 """Beyond this many knees the step time is its line, and larger sizes are not timed."""
 _FEWEST_SIZES = 5
+_SHARE_FOR_LOADING = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,24 +60,25 @@ def measure_step_times(
     budget_s: float = 8.0,
     progress: Callable[[str], None] | None = None,
 ) -> Throughput:
-    """Time full training steps, and their gradient part, at each micro-batch size.
+    """Time full training steps at each micro-batch size: their computing, its gradient part, and loading the batch.
 
     Each size: a warm-up step, then three to eight timed ones on one batch of real examples, the fewer the longer they
-    take. The clock waits for the device. Fetching examples is not in the step time; it is timed apart, and a note says
-    where it takes longer than the step.
+    take. The clock waits for the device. Loading is timed apart (`loading_times`), and the step time is that of both:
+    the longer of the two where workers load, else their sum.
 
     Args:
         workload: the task on its device.
         sizes: increasing micro-batch sizes, examples; those that do not fit must have been left out.
         seed: of the weights and the batches; the caller's generators are left as they were.
-        budget_s: no size is begun that is expected to exceed this in all.
+        budget_s: no size is begun that is expected to exceed this in all; a quarter of it is for loading.
         progress: receives a line before each size.
 
     Returns:
-        One reading a size (median, median absolute deviation), and the seconds of all steps, warm-up included, except
-        for the very first step, in which libraries are loaded.
+        One reading a size (median, median absolute deviation), and the seconds of all steps, warm-up and loading
+        included, except for the very first step, in which libraries are loaded.
 
-    Cost: four to nine steps a size. Ends beyond 16 knees, where the time is a straight line.
+    Cost: four to nine steps a size, and loading a few batches of it. Ends beyond 16 knees, where the time is a straight
+    line.
     """
     readings: list[Reading] = []
     notes: list[str] = []
@@ -94,8 +96,24 @@ def measure_step_times(
             reading, seconds = _time_size(disposable, size, enough_s)
             spent += seconds
             readings.append(reading)
-    notes += _loading_notes(disposable, readings)
-    return Throughput(readings=tuple(readings), device_seconds=spent, notes=tuple(notes))
+        computing = [r.compute_time_s or 0.0 for r in readings]
+        loading = measure_loading_times(
+            workload,
+            [r.micro_batch_size for r in readings],
+            computing,
+            seed=seed,
+            budget_s=_SHARE_FOR_LOADING * budget_s,
+        )
+    return Throughput(
+        readings=tuple(
+            replace(
+                r, step_time_s=max(compute, load) if workload.loader_workers else compute + load, loading_time_s=load
+            )
+            for r, compute, load in zip(readings, computing, loading.seconds, strict=True)
+        ),
+        device_seconds=spent + loading.spent_s,
+        notes=(*notes, *loading.notes),
+    )
 
 
 def _time_size(disposable: MeasuredStep, size: int, enough_s: float) -> tuple[Reading, float]:
@@ -112,6 +130,7 @@ def _time_size(disposable: MeasuredStep, size: int, enough_s: float) -> tuple[Re
     reading = Reading(
         micro_batch_size=size,
         step_time_s=middle,
+        compute_time_s=middle,
         step_time_mad_s=median(abs(whole - middle) for _, whole in steps),
         steps_timed=len(steps),
         gradient_time_s=min(middle, median(gradient for gradient, _ in steps)),
@@ -158,18 +177,3 @@ def _reason_to_stop(readings: Sequence[Reading], size: int, budget_s: float) -> 
         if knee.high is not None and last >= _LINEAR_FROM * knee.high:
             return f"sizes from {size} on were not timed: beyond {last} examples the time grows in proportion"
     return ""
-
-
-def _loading_notes(disposable: MeasuredStep, readings: Sequence[Reading]) -> list[str]:
-    workers = max(1, disposable.workload.loader_workers)
-    slow = [
-        r for r in readings if r.step_time_s and disposable.loading_s * r.micro_batch_size / workers > r.step_time_s
-    ]
-    if not slow:
-        return []
-    first = slow[0]
-    return [
-        f"loading an example takes {disposable.loading_s:.3g} s in each of {plural(workers, 'worker')}: "
-        f"at micro-batch sizes from {first.micro_batch_size} on, loading a batch takes longer than its training step "
-        f"({first.step_time_s:.3g} s) and sets the time of a step"
-    ]

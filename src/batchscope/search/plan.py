@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fits.posterior import low_median_high
+from ..report.loading import waiting_in_words
 from ..store.records import (
     Alternative,
     Bench,
@@ -28,6 +29,7 @@ from .recipe import (
     NORMAL_QUANTILES,
     NOT_MEASURED,
     curves_of,
+    disagreement,
     lr_is_too_high,
     predicted_at,
     probability_within_5_percent,
@@ -72,6 +74,8 @@ def build_plan(state: SearchState) -> Plan:
         message = f"{message}; {state.target.metric} {value:.4g} within {within}"
     elif state.question.target is None:
         message = f"{message}; no target was given, so {state.target} was chosen from what first runs could reach"
+    if waiting := waiting_in_words(state.bench if state.recorded.step_times else None, chosen[0]):
+        message = f"{waiting}; {message}"
     predicted = predicted_at(state, *chosen)
     recipe, seconds = recipe_of(state, *chosen), predicted.time_to_target_s.value
     if within is not None:
@@ -82,6 +86,7 @@ def build_plan(state: SearchState) -> Plan:
         probability_within_5_percent=probability if within is None else None,
         predicted=predicted,
         verified=verified,
+        notes=(*state.notes, *filter(None, [disagreement(state, *chosen)])),
         alternatives=_alternatives(state, *chosen) if within is None and state.recorded.step_times else (),
         search=_cost(state, seconds),
         current=recipe_of(state, current.batch_size, current.lr) if current else None,

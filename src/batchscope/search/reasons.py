@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Literal
 
 from ..fits.curves import steps_to_target
 from ..store.records import Evidence
-from ..wording import number, plural, with_interval
+from ..wording import duration, number, plural, with_interval
 from .follow import NAMES
 from .state import SearchState
 
@@ -36,6 +37,7 @@ def _of_hardware(state: SearchState) -> list[Evidence]:
             source=source if state.bench_counts else f"{source}, read from the given profile",
         )
     ]
+    found += _of_loading(state, "measured" if state.bench_counts else "assumption")
     largest = bench.largest_micro_batch_size
     if bench.memory_bound:
         found.append(
@@ -46,6 +48,22 @@ def _of_hardware(state: SearchState) -> list[Evidence]:
             )
         )
     return found
+
+
+def _of_loading(state: SearchState, tag: Literal["measured", "assumption"]) -> list[Evidence]:
+    """Both parts of a step of the recipe's batch size; before there is a recipe, of the largest that fits."""
+    step_time = state.step_time
+    if step_time.loading is None:
+        return []
+    decided = state.target is not None and bool(state.reached)
+    size = state.decision.batch_size if decided else state.bench.largest_micro_batch_size
+    whole, (compute, loading) = step_time.of_batch(size), map(duration, step_time.parts_of_batch(size))
+    longer = "the longer of the two" if step_time.loading_is == "overlapped" else "both together"
+    said = f"at batch size {size} computing takes {compute} and loading the batch {loading}; a step takes {longer}, "
+    if step_time.loading_is == "included":
+        said = f"at batch size {size}, where loading a batch takes {loading}, a step takes "
+    source = f"{plural(len(step_time.loading.points), 'loading time')} of the task's own stream of batches"
+    return [Evidence(statement=f"{said}{duration(whole)}", tag=tag, source=source)]
 
 
 def _of_lrs(state: SearchState) -> list[Evidence]:

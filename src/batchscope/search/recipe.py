@@ -9,18 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from ..fits.curves import steps_to_target
+from ..fits.curves import curve_of, seconds_at, spread_of_clock, steps_to_target
 from ..fits.memory import fit_memory
 from ..fits.posterior import credible_interval, low_median_high
 from ..fits.step_time import accumulation
 from ..store.records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, RunStatus, Verified
 from ..store.runs import StoredRun
+from ..wording import duration, plural
 from .state import SearchState
 
 __all__ = [
     "NORMAL_QUANTILES",
     "NOT_MEASURED",
     "curves_of",
+    "disagreement",
     "lr_is_too_high",
     "predicted_at",
     "probability_within_5_percent",
@@ -141,16 +143,42 @@ def verified_by(state: SearchState, batch_size: int, lr: float) -> Verified | No
     run = run_at(state, batch_size, lr)
     if run is None or run.result is None:
         return None
-    steps, seen = steps_to_target(run.rows, state.target), run.result.last
     if state.question.within is not None:
-        steps, seen = float(run.result.best_step), run.result.best
+        steps = float(run.result.best_step)
+        value = run.result.best.get(state.target.metric, state.target.value)
+    else:
+        steps = steps_to_target(run.rows, state.target)
+        value = next(v for step, v in curve_of(run.rows, state.target) if step > 0 and state.target.met_by(v))
     assert steps is not None
-    return _verified(state, batch_size, steps, seen.get(state.target.metric, state.target.value))
+    shown = _verified(state, batch_size, steps, value)
+    return replace(shown, time_s=seconds_at(run.rows, steps)) if state.bench_counts else shown
 
 
 def _verified(state: SearchState, batch_size: int, steps: float, metric: float) -> Verified:
     seconds = steps * state.seconds_of(batch_size) if state.recorded.step_times else None
     return Verified(steps=steps, time_s=seconds, metric=metric)
+
+
+def disagreement(state: SearchState, batch_size: int, lr: float) -> str:
+    """Remark on a run at exactly this recipe whose own clock and the measured step time do not go together, or empty.
+
+    They do where their 90 % intervals meet: that of the step time, and that of the run's mean step from how much its
+    pace varies from one evaluation to the next.
+    """
+    verified, run = verified_by(state, batch_size, lr), None
+    if state.target is not None and state.bench_counts and state.recorded.evaluations:
+        run = run_at(state, batch_size, lr)
+    if verified is None or run is None or not verified.time_s or not verified.steps:
+        return ""
+    told = verified.steps * state.seconds_of(batch_size)
+    spread = state.step_time_spread(batch_size) + spread_of_clock(run.rows, verified.steps)
+    if abs(math.log(verified.time_s / told)) <= _90 * spread:
+        return ""
+    noise = " (the gradient noise was measured along it)" if any(row["kind"] == "noise" for row in run.rows) else ""
+    return (
+        f"the run at this recipe took {duration(verified.time_s)} for {plural(verified.steps, 'step')} by its own "
+        f"clock{noise}; by the step time that was measured before, it takes {duration(told)}"
+    )
 
 
 def predicted_at(state: SearchState, batch_size: int, lr: float) -> Predicted:

@@ -195,7 +195,7 @@ class SearchState:
     def step_time_spread(self, batch_size: int) -> float:
         """Standard deviation of the logarithm of a step time that was not measured at this batch size."""
         if self.parts is None or self.parts.log_seconds is None:
-            return self.step_time.relative_spread
+            return self.step_time.spread_of_batch(batch_size)
         return max(_MINIMUM_TIME_SPREAD, float(self.parts.log_seconds((batch_size,)).std()))
 
     def cost_of(self, batch_size: int) -> float:

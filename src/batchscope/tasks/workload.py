@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Generator, Mapping, Sized
 from typing import Any, cast
 
 import torch
@@ -119,7 +119,7 @@ class Workload:
         """The training examples at `indices` (int64, one dimension) as a data set; in memory where the whole is."""
         return subset(self._data, indices)
 
-    def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Iterator[list[Batch]]:
+    def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Generator[list[Batch]]:
         """For each step of an endless run, its batch as `parts` equal micro-batches, each collated by itself.
 
         The order of the examples depends on `seed` alone: a stream of seeded permutations without gaps, so that every

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from ..hardware.device import Device, MemoryWatch
-from ..tasks.protocol import Batch, task
+from ..tasks.batches import index_stream
+from ..tasks.protocol import Batch, Task, task
 from ..tasks.workload import Workload
 
 __all__ = ["FakeDevice"]
@@ -91,11 +92,28 @@ class FakeDevice(Device):
         """Forget the peak so far."""
         self._peak = 0.0
 
-    def workload(self, *, examples: int, model: Callable[[], nn.Module] = lambda: nn.Linear(1, 1)) -> Workload:
-        """A task of `examples` scalar examples whose steps follow this device's script."""
+    def workload(
+        self,
+        *,
+        examples: int,
+        model: Callable[[], nn.Module] = lambda: nn.Linear(1, 1),
+        example_time_s: float | None = None,
+        workers: int = 0,
+    ) -> Workload:
+        """A task of `examples` scalar examples whose steps follow this device's script.
+
+        Args:
+            examples: in the training set.
+            model: makes the model.
+            example_time_s: seconds of the script to load an example; default: they are tensors in memory.
+            workers: that load side by side, whole batches each, while the device computes.
+        """
         data = TensorDataset(torch.arange(float(examples))[:, None] / examples)
-        made = task(model=model, train=data, val=data, loss=self._loss, optimizer=self._optimizer, name="fake")
-        return Workload(made, name="fake", device=self)
+        train = data if example_time_s is None else _Loaded(self, data, 0.0 if workers else example_time_s)
+        made = task(model=model, train=train, val=data, loss=self._loss, optimizer=self._optimizer, name="fake")
+        if example_time_s is None:
+            return Workload(made, name="fake", device=self)
+        return _LoadedWorkload(made, self, example_time_s, workers)
 
     def _loss(self, model: nn.Module, batch: Batch) -> Tensor:
         size = len(batch[0])
@@ -120,3 +138,39 @@ class FakeDevice(Device):
 
     def _after_update(self, optimizer: Optimizer, args: object, kwargs: object) -> None:
         self.now += self._update_s
+
+
+class _Loaded(Dataset[tuple[Tensor, ...]]):
+    """Data whose every example takes scripted time to load."""
+
+    def __init__(self, device: FakeDevice, data: TensorDataset, example_time_s: float) -> None:
+        self._device, self._data, self._example_time_s = device, data, example_time_s
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        self._device.now += self._example_time_s
+        return self._data[index]
+
+
+class _LoadedWorkload(Workload):
+    """A task whose loader follows a script: workers that are so many clocks, and no processes."""
+
+    def __init__(self, made: Task, device: FakeDevice, example_time_s: float, workers: int) -> None:
+        super().__init__(made, name="fake", device=device)
+        self._fake, self._example_time_s, self.loader_workers = device, example_time_s, workers
+
+    def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Generator[list[Batch]]:
+        """The task's own; with workers, the k-th micro-batch is there when its worker has loaded it."""
+        if not self.loader_workers:
+            yield from super().micro_batches(batch_size, parts, seed)
+        began, made = self._fake.now, 0
+        for step, indices in enumerate(index_stream(self.examples, batch_size, seed)):
+            micro_batches: list[Batch] = []
+            for part in indices.split(batch_size // (parts(step) if callable(parts) else parts)):
+                round_ = made // self.loader_workers + 1
+                self._fake.now = max(self._fake.now, began + round_ * len(part) * self._example_time_s)
+                micro_batches.append(self.batch(part))
+                made += 1
+            yield micro_batches

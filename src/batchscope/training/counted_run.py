@@ -15,7 +15,7 @@ once more or once less than E times, and a single epoch may miss some.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -214,7 +214,7 @@ class _CountedWorkload(Workload):
         self.loader_workers = workload.loader_workers
         self._counters = counters
 
-    def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Iterator[list[Batch]]:
+    def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Generator[list[Batch]]:
         """Those of the task, each batch counted."""
         for micro_batches in super().micro_batches(batch_size, parts, seed):
             self._counters.batches += 1

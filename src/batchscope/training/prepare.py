@@ -211,6 +211,7 @@ def _bench_at(workload: Workload, sizes: Sequence[int], wanted: Wanted, prefligh
     profile = HardwareProfile(
         name=workload.device.name,
         step_time_s=tuple((r.micro_batch_size, r.step_time_s) for r in times.readings if r.step_time_s is not None),
+        loading_time_s=tuple((r.micro_batch_size, r.loading_time_s) for r in times.readings if r.loading_time_s),
         peak_memory_bytes=memory,
     )
     peaks = {size: round(peak) for size, peak in memory}
@@ -223,6 +224,7 @@ def _bench_at(workload: Workload, sizes: Sequence[int], wanted: Wanted, prefligh
         smallest_micro_batch_size=smallest,
         device_seconds=times.device_seconds,
         notes=times.notes,
+        loader_workers=workload.loader_workers,
     )
 
 

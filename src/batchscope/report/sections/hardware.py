@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...fits.step_time import step_time_of
 from ...store.records import Bench, Estimate, Plan
-from ...wording import bytes_, count, duration, number, percent, sentence, times, with_interval
+from ...wording import bytes_, count, duration, number, percent, plural, sentence, times, with_interval
 from ..blocks import Figure, Json, Key, Row, Section, Text
 from ..charts import (
     CENSORED,
@@ -46,6 +46,11 @@ class Hardware(NamedTuple):
     """The recipe's micro-batch size."""
     micro_time_s: float | None
     """Seconds of a step of it, by the plan's step-time model."""
+    compute: tuple[tuple[int, float], ...] = ()
+    """Micro-batch size and seconds of computing, where loading counts and was timed apart."""
+    loading: tuple[tuple[int, float], ...] = ()
+    """Micro-batch size and seconds of loading the batch, where that counts."""
+    workers: int = 0
 
     @property
     def throughput(self) -> tuple[tuple[int, float], ...]:
@@ -78,6 +83,8 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
 def collect(plan: Plan, bench: Bench) -> Hardware:
     """Collect the readings in order of size."""
     micro = plan.recipe.micro_batch_size if plan.recipe is not None else None
+    loading = tuple((r.micro_batch_size, r.loading_time_s) for r in bench.readings if r.loading_time_s)
+    compute = tuple((r.micro_batch_size, r.compute_time_s) for r in bench.readings if loading and r.compute_time_s)
     return Hardware(
         tuple(sorted((b, s) for b, s in bench.profile.step_time_s if s > 0)),
         tuple(sorted((b, m) for b, m in bench.profile.peak_memory_bytes if m > 0)),
@@ -88,6 +95,9 @@ def collect(plan: Plan, bench: Bench) -> Hardware:
         plan.measured.hardware_knee,
         micro,
         step_time_of(bench).seconds(micro) if micro is not None and bench.profile.step_time_s else None,
+        compute,
+        loading,
+        bench.loader_workers,
     )
 
 
@@ -101,8 +111,36 @@ def draw_step_time(data: Hardware) -> Figure:
         caption += f"{duration(fast)} for a step of {count(small)}, {duration(slow)} for {count(large)}."
     if data.knee.value is not None:
         caption += f" Fixed and per-example cost are equal at the knee, {with_interval(data.knee, number)} examples."
-    axis = log_axis([s for _, s in data.times], duration)
-    return _draw("step-time", "time of a step (log scale)", data, data.times, axis, duration, caption)
+    axis = log_axis([s for _, s in (*data.times, *data.compute, *data.loading)], duration)
+    if not data.loading:
+        return _draw("step-time", "time of a step (log scale)", data, data.times, axis, duration, caption)
+    caption += " " + _parts_in_words(data)
+    figure = _draw("step-time", "time of a step (log scale)", data, data.times, axis, duration, caption)
+    parts = [(name, readings, colour) for name, readings, colour in _parts(data) if readings]
+    drawn: list[Json] = []
+    for name, readings, colour in parts:
+        x, y = [float(b) for b, _ in readings], [s for _, s in readings]
+        texts = [f"micro-batch size {count(b)}<br>{name} {duration(s)}" for b, s in readings]
+        drawn += [line(x, y, colour=colour), points(x, y, texts, mark="small", colour=colour)]
+    keys = (*(Key("line", colour, name) for name, _, colour in parts), *figure.keys)
+    return Figure(figure.name, figure.title, (*drawn, *figure.data), figure.layout, figure.caption, keys)
+
+
+def _parts(data: Hardware) -> tuple[tuple[str, tuple[tuple[int, float], ...], str], ...]:
+    return ("computing", data.compute, MARKED), ("loading", data.loading, CENSORED)
+
+
+def _parts_in_words(data: Hardware) -> str:
+    """Both parts of the step of the largest size, and how they come together."""
+    size, loading = data.loading[-1]
+    if not data.compute:
+        return f"Loading a batch of {count(size)} takes {duration(loading)}, which is part of its step."
+    how = "a step waits for its batch, and takes both together"
+    if data.workers:
+        workers = plural(data.workers, "worker loads", "workers load")
+        how = f"{workers} while a step computes, and a step takes the longer of the two"
+    computing = dict(data.compute).get(size)
+    return f"Of {count(size)} examples, computing takes {duration(computing)} and loading {duration(loading)}: {how}."
 
 
 def draw_throughput(data: Hardware) -> Figure:

@@ -23,9 +23,14 @@ class Reading:
 
     micro_batch_size: int
     step_time_s: float | None
-    """Median over the timed steps."""
+    """A whole step as the training loop has it: computing (median over the timed steps) and waiting for its batch."""
     step_time_mad_s: float | None = None
+    """Median absolute deviation of the computing."""
     steps_timed: int = 0
+    compute_time_s: float | None = None
+    """A step whose batch is there; `None` where it was not timed apart."""
+    loading_time_s: float | None = None
+    """A batch of this size at the loader's pace when nothing is computed; 0 where it is too little to count."""
     gradient_time_s: float | None = None
     """The forward and backward part alone: what one more accumulation step costs."""
     peak_memory_bytes: int | None = None
@@ -52,6 +57,8 @@ class HardwareProfile:
     step_time_s: tuple[tuple[int, float], ...]
     peak_memory_bytes: tuple[tuple[int, float], ...] = ()
     capacity_bytes: int | None = None
+    loading_time_s: tuple[tuple[int, float], ...] = ()
+    """Loading a batch; `step_time_s` is the whole step, waiting for its batch included."""
     schema: int = SCHEMA
 
 
@@ -71,6 +78,8 @@ class Bench:
     """Whether memory, rather than the data set or `--max-batch-size`, sets the largest size."""
     device_seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    loader_workers: int = 0
+    """Processes that load batches while others are computed with; 0: a step waits for its batch."""
 
 
 @dataclass(frozen=True, kw_only=True)

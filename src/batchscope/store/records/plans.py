@@ -98,8 +98,10 @@ class Verified:
     """Run that was made at exactly the recipe."""
 
     steps: float
+    """To the target, interpolated; where a length is given, to the best evaluation."""
     time_s: float | None
     metric: float
+    """Value of the target's metric at the first evaluation at the target or beyond; where a length is given, the best."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,105 @@
+"""Time to load a batch, by its size, at the pace at which a training would get one after another.
+
+What is timed is the task's own stream of batches: the same examples in the same kind of order, the same workers,
+collation and copy to the device. Nothing is computed meanwhile, so that the pace is the loader's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from ..fits.step_time import fit_step_time
+from .step import MeasuredTask
+
+__all__ = ["LoadingTimes", "measure_loading_times"]
+
+_FEWEST, _MOST = 3, 8
+"""Batches that are timed at each size, after a first one."""
+_LONG_S = 0.15
+"""This many seconds of loading are enough, of three batches or more."""
+_NEGLIGIBLE = 0.02
+"""Share of a step below which loading from memory counts as nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingTimes:
+    """Result of timing the loader."""
+
+    seconds: tuple[float, ...]
+    """Of a batch of each size; 0 at all of them where it is too little to count."""
+    spent_s: float
+    notes: tuple[str, ...] = ()
+
+
+def measure_loading_times(
+    workload: MeasuredTask, sizes: Sequence[int], step_s: Sequence[float], *, seed: int = 0, budget_s: float = 2.0
+) -> LoadingTimes:
+    """Time the next batch of the task's own stream, at each size.
+
+    With workers the clock runs from the first batch over as many as all workers load together, once or more, so that
+    what they load side by side is counted at the pace at which it comes. Without, over three to eight batches: their
+    mean, as examples may differ, but for tensors in memory their median.
+
+    Args:
+        workload: the task on its device.
+        sizes: increasing micro-batch sizes, examples.
+        step_s: seconds of computing a step of each size.
+        seed: of the order of the examples.
+        budget_s: no size but the first is begun that is expected to exceed it in all; larger sizes follow from the
+            line through those that were timed, in proportion to the examples at the end.
+
+    Returns:
+        Seconds of a batch of each size, and what the timing took.
+
+    Cost: at each size about two batches of every worker and one for those that are left when the workers end.
+    """
+    clock = workload.device.clock
+    began, timed = clock(), list[tuple[int, float]]()
+    notes: list[str] = []
+    for size in sizes:
+        if timed and _expected_s(workload, timed[-1], size) > budget_s - (clock() - began):
+            notes.append(
+                f"loading was timed up to batches of {timed[-1][0]}; beyond, it is taken to grow with the examples"
+            )
+            break
+        timed.append((size, _time_size(workload, size, seed)))
+    spent = clock() - began
+    steps = dict(zip(sizes, step_s, strict=True))
+    little = workload.in_memory and all(seconds < _NEGLIGIBLE * steps[size] for size, seconds in timed)
+    if little or not all(seconds > 0 for _, seconds in timed):
+        return LoadingTimes(seconds=(0.0,) * len(sizes), spent_s=spent)
+    model = fit_step_time(timed)
+    known = dict(timed)
+    return LoadingTimes(
+        seconds=tuple(known.get(size) or model.seconds(size) for size in sizes), spent_s=spent, notes=tuple(notes)
+    )
+
+
+def _time_size(workload: MeasuredTask, size: int, seed: int) -> float:
+    """Seconds of one batch, at the pace of the stream."""
+    clock, workers = workload.device.clock, workload.loader_workers
+    stream = workload.micro_batches(size, 1, seed)
+    try:
+        next(stream)
+        each: list[float] = []
+        while len(each) < _MOST and not (len(each) >= _FEWEST and sum(each) >= _LONG_S and not workers):
+            started = clock()
+            for _ in range(max(1, workers)):
+                next(stream)
+            each.append((clock() - started) / max(1, workers))
+            if workers and sum(each) * workers >= _LONG_S:
+                break
+        return median(each) if workload.in_memory else fmean(each)
+    finally:
+        stream.close()
+
+
+def _expected_s(workload: MeasuredTask, last: tuple[int, float], size: int) -> float:
+    """Seconds that timing a size will take: the first batch, those that are timed, and one that a worker ends with."""
+    batch = last[1] * size / last[0]
+    workers = workload.loader_workers
+    timed = math.ceil(min(_MOST, _LONG_S / batch)) if batch > 0 else _MOST
+    return batch * (workers * (timed + 2) if workers else max(_FEWEST, timed) + 1)
