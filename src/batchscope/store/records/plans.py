@@ -101,7 +101,7 @@ class Verified:
     """To the target, interpolated; where a length is given, to the best evaluation."""
     time_s: float | None
     metric: float
-    """Value of the target's metric at the first evaluation at the target or beyond; where a length is given, the best."""
+    """Of the target, at the first evaluation that reaches it; where a length is given, the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
