@@ -15,7 +15,7 @@ from batchscope.errors import TargetError, UsageError
 from batchscope.store.records import HardwareProfile, Target
 from batchscope.store.runs import Store
 from batchscope.tasks.workload import Workload
-from batchscope.training.prepare import Wanted, check_task, forecast, prepare
+from batchscope.training.prepare import Wanted, check_task, prepare
 
 
 class Line:
@@ -123,9 +123,3 @@ def test_what_makes_no_sense_is_refused_before_anything_is_timed(
     with Store(tmp_path, {}) as store, pytest.raises(error, match=message):
         prepare(Workload(Line(norm=norm)), wanted, store=store)
     assert not (tmp_path / "bench.json").exists()
-
-
-def test_no_forecast_is_longer_than_the_budget() -> None:
-    found = forecast(50.0, low=10.0, high=200.0, budget_s=100.0, assumption="8 runs")
-    assert (found.low, found.seconds, found.high, found.budget_s) == (10.0, 50.0, 100.0, 100.0)
-    assert forecast(500.0, low=110.0, high=2000.0, budget_s=100.0, assumption="").low == 100.0

@@ -29,22 +29,33 @@ _SPEAKS_FOR_ITSELF = (PlanStatus.OK, PlanStatus.TARGET_NOT_REACHED, PlanStatus.I
 
 
 def about(seconds: float) -> str:
-    """Duration that is only roughly known, rounded up.
+    """Duration that is only roughly known, rounded up, in the units in which people tell it.
 
-    >>> about(0.349), about(2.79), about(700), about(7000)
-    ('1 s', '3 s', '12 min', '1.95 h')
+    >>> about(0.349), about(2.79), about(700), about(15055), about(2e5)
+    ('1 s', '3 s', '12 min', '4 h 11 min', '2 days 8 h')
     """
-    unit = 1.0 if seconds < 90 else 60.0
-    return duration(max(1.0, unit * math.ceil(seconds / unit)))
+    if seconds < 90:
+        return f"{max(1, math.ceil(seconds))} s"
+    minutes = math.ceil(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours + (minutes > 0), 24)
+    return f"{days} days {hours} h" if hours else f"{days} days"
 
 
 def prediction_in_words(prediction: Prediction) -> str:
-    """Prediction of how long a command will take, as one sentence."""
+    """Prediction of how long a command will take, and whether its budget ends it before, in two sentences."""
     low, high = about(prediction.low), about(prediction.high)
     span = f" ({low} to {high})" if low != high else ""
+    short = prediction.seconds > prediction.budget_s
+    end = f"no run is begun or goes on after {about(prediction.budget_s)} (--budget)"
     return (
-        f"This will take about {about(prediction.seconds)}{span}, assuming {prediction.assumption}. "
-        f"No run is begun or goes on after {about(prediction.budget_s)} (--budget)."
+        f"This {'would' if short else 'will'} take about {about(prediction.seconds)}{span}, assuming "
+        f"{prediction.assumption}. "
+        + (f"The budget is likely to end it before that: {end}." if short else f"{end[0].upper()}{end[1:]}.")
     )
 
 

@@ -13,7 +13,7 @@ from ..store.records import Target
 from ..store.runs import Store
 from ..tasks.preflight.check import Preflight
 from ..tasks.workload import Workload
-from ..training.prepare import Prepared, Wanted, check_task, forecast, prepare
+from ..training.prepare import Prepared, Wanted, check_task, prepare
 from ..training.progress import Prediction, Progress
 from .records import Arm, NamedStudy, StudyQuestion
 
@@ -129,9 +129,8 @@ def forecast_of(
         quick, usual, slow = _seconds_of(arm, examples, prepared.step_time, prepared.evaluation_s)
         low, typical, high = low + left * quick, typical + left * usual, high + left * slow
         runs += left
-    more = "" if typical <= budget_s else f"; all of them would take about {typical:.0f} s (--budget {typical:.0f}s)"
-    assumption = f"{runs} runs at the speed that was just measured{more}"
-    return forecast(typical, low=low, high=high, budget_s=budget_s, assumption=assumption)
+    assumption = f"{runs} runs at the speed that was just measured"
+    return Prediction(seconds=typical, low=low, high=high, budget_s=budget_s, assumption=assumption)
 
 
 def _seconds_of(arm: Arm, examples: int, step_time: StepTime, evaluation_s: float) -> tuple[float, float, float]:

@@ -17,7 +17,7 @@ from ..store.runs import Store
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.protocol import Task
 from ..tasks.workload import Workload
-from ..training.prepare import Prepared, Wanted, forecast, prepare, workload_of
+from ..training.prepare import Prepared, Wanted, prepare, workload_of
 from ..training.progress import Prediction, Progress, Silent
 from .follow import TYPICAL_RUNS, require
 from .plan import build_plan
@@ -131,8 +131,8 @@ def _forecast(prepared: Prepared, question: Question, budget_s: float) -> Predic
     timing = prepared.timing
     training_s = _TYPICAL_STEPS * timing.step_s + _TYPICAL_EVALUATIONS * timing.evaluation_s
     typical = TYPICAL_RUNS[question.search] * training_s
-    return forecast(
-        typical,
+    return Prediction(
+        seconds=typical,
         low=typical / _TYPICAL_FACTOR,
         high=typical * _TYPICAL_FACTOR,
         budget_s=budget_s,

@@ -23,7 +23,7 @@ from ..store.runs import Store
 from ..tasks.loading import LoadedTask
 from ..tasks.preflight.check import Preflight, check
 from ..tasks.workload import Workload
-from .progress import Prediction, Progress, Silent
+from .progress import Progress, Silent
 
 __all__ = [
     "PRIOR_CRITICAL_BATCH_SIZE",
@@ -31,7 +31,6 @@ __all__ = [
     "Wanted",
     "bench_of",
     "check_task",
-    "forecast",
     "prepare",
     "workload_of",
 ]
@@ -180,25 +179,6 @@ def bench_of(
         seed=wanted.seed,
         budget_s=wanted.timing_s or min(_MOST_BENCH_S, _BENCH_SHARE * wanted.budget_s),
         progress=progress.stage if each else None,
-    )
-
-
-def forecast(seconds: float, *, low: float, high: float, budget_s: float, assumption: str) -> Prediction:
-    """The duration of a command, none of it longer than its budget.
-
-    Args:
-        seconds: a typical value.
-        low: if everything is easy.
-        high: if it is hard.
-        budget_s: after which no training goes on.
-        assumption: what the value rests on.
-
-    >>> forecast(50, low=10, high=200, budget_s=100, assumption="8 runs").high
-    100
-    """
-    most = budget_s
-    return Prediction(
-        seconds=min(seconds, most), low=min(low, most), high=min(high, most), budget_s=budget_s, assumption=assumption
     )
 
 

@@ -13,12 +13,12 @@ __all__ = ["Prediction", "Progress", "Silent"]
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """How long a search will take on this machine, before it starts.
+    """How long a command would take on this machine if its budget did not end it, before it starts.
 
     Attributes:
         seconds: a typical value.
         low: if everything is easy.
-        high: if it is hard, at most the budget.
+        high: if it is hard; like the others not cut at the budget.
         budget_s: no training run is begun or continued after it.
         assumption: what the value rests on.
     """

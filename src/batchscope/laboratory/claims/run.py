@@ -19,7 +19,7 @@ from ...tasks.protocol import Task
 from ...tasks.workload import Workload
 from ...training.limits import Deadline
 from ...training.lr_range import measure_rate_range
-from ...training.prepare import Prepared, Wanted, check_task, forecast, prepare, workload_of
+from ...training.prepare import Prepared, Wanted, check_task, prepare, workload_of
 from ...training.progress import Prediction, Progress, Silent
 from ..engine import Laboratory
 from ..prepare import metric_of, prepare_study
@@ -196,8 +196,8 @@ def _as_study(plan: ClaimsPlan, question: ClaimsQuestion) -> tuple[NamedStudy, S
 
 def _forecast(plan: ClaimsPlan, prepared: Prepared, workload: Workload, question: ClaimsQuestion) -> Prediction:
     seconds = plan.seconds(workload.examples, prepared.step_time.of_batch, prepared.timing.evaluation_s)
-    return forecast(
-        seconds,
+    return Prediction(
+        seconds=seconds,
         low=seconds / 1.5,
         high=2 * seconds,
         budget_s=question.budget_s,
