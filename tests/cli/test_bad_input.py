@@ -295,7 +295,21 @@ def test_a_profile_that_is_none(search: Callable[..., Any], profile: Path, conte
     profile.write_text(content, encoding="utf-8")
     refused(search(), message)
     profile.unlink()
-    refused(search(), r"machine.json: No such file or directory")
+    refused(search(), r"machine.json: No such file or directory; --hardware expects a hardware profile")
+
+
+def test_a_file_of_the_users_is_never_to_be_removed(cli: Cli) -> None:
+    Path("mine.py").write_text(SOUND, encoding="utf-8")
+    Path("other.json").write_text('{"rows": []}', encoding="utf-8")
+    Path("table.csv").write_text("batch_size,steps_to_target\n8,100\n16,60\n32,40\n", encoding="utf-8")
+    for name in ("mine.py", "other.json", "nowhere.json", "."):
+        for command in ("find mine.py:Sound", "fit table.csv"):
+            ended = cli(f"{command} --hardware {name}")
+            refused(ended, r"expects a hardware profile, a file that `batchscope bench TASK --save FILE` writes$")
+            assert "remove" not in ended.err
+            assert "--out" not in ended.err
+    assert cli("bench mine.py:Sound --max-batch-size 8 --budget 5s --save machine.json").status == 0
+    assert cli("find mine.py:Sound --hardware machine.json --dry-run").status == 0
 
 
 @pytest.mark.parametrize("name", ["plan.json", "question.json", "bench.json", "config.json", "result.json"])

@@ -22,6 +22,8 @@ from ..store.records import SCHEMA, Bench, HardwareProfile, Reading
 
 __all__ = ["bench_from_profile", "load_profile", "save_profile"]
 
+_EXPECTED = "--hardware expects a hardware profile, a file that `batchscope bench TASK --save FILE` writes"
+
 _LARGEST_SMALLEST = 4
 """A bench begins at 1, 2 or 4 examples; a table that begins higher was not begun at the smallest size that runs."""
 
@@ -42,9 +44,9 @@ def load_profile(path: str | Path) -> HardwareProfile:
         ProfileError: the file cannot be read, is truncated, is of another schema, or holds impossible numbers.
     """
     try:
-        data = read_json(Path(path))
-    except (StoreError, UnicodeDecodeError) as error:
-        raise ProfileError(f"the profile cannot be read: {error}; make it with bench --save") from error
+        data = read_json(Path(path), advice=_EXPECTED)
+    except StoreError as error:
+        raise ProfileError(f"the profile cannot be read: {error}") from error
     if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
         raise ProfileError(
             f"the profile {path} has schema {data['schema']!r}, and this version reads {SCHEMA}; "
@@ -52,6 +54,9 @@ def load_profile(path: str | Path) -> HardwareProfile:
         )
     try:
         profile = decode(HardwareProfile, data, where="profile")
+    except ValueError as error:
+        raise ProfileError(f"the profile {path} cannot be used: {error}; {_EXPECTED}") from error
+    try:
         _check(profile)
     except ValueError as error:
         raise ProfileError(f"the profile {path} cannot be used: {error}") from error
