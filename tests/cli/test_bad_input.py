@@ -378,9 +378,15 @@ def test_an_edited_task_on_one_folder(search: Callable[..., Any]) -> None:
     refused(search("rows = 3"), r"out holds the answer to another question: its source has changed since; give another")
 
 
-def test_another_question_on_one_folder(search: Callable[..., Any]) -> None:
+def test_another_question_on_one_folder(search: Callable[..., Any], profile: Path) -> None:
     assert search().status == 0
+    other = "out holds the answer to another question: its"
+    refused(search(target="val_loss<=0.8"), rf"{other} target was val_loss<=0.9, now val_loss<=0.8; give another --out")
     refused(
-        search(target="val_loss<=0.8"),
-        r"out holds the answer to another question: its target is .*0.9.*now .*0.8.*give another --out",
+        search("", "--current", "batch_size=32,lr=0.1"), rf"{other} current was none, now batch_size=32,lr=0.1; give"
     )
+    refused(search("", "--target", "val_loss<=1"), rf"{other} easier targets were none, now val_loss<=1; give")
+    refused(search("", "--set", "width=5"), rf"{other} setting width was 4, now 5; give")
+    before = profile.read_text(encoding="utf-8")
+    profile.write_text(before.replace('"step_time_s": [[1, ', '"step_time_s": [[1, 1'), encoding="utf-8")
+    refused(search(), rf"{other} profile machine has changed since; give")

@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import StoreError
 from .codec import encode
 from .files import read_json
+from .records import Target
 
 __all__ = ["FILE", "STORE_SCHEMA", "asked_of", "check_schema", "refuse_other"]
 
@@ -68,10 +69,44 @@ def refuse_other(root: Path, asked: Mapping[str, Any]) -> None:
     if stored == asked:
         return
     key = min(key for key in {*stored, *asked} if stored.get(key) != asked.get(key))
-    how = f"its {key} is {stored.get(key)!r}, now {asked.get(key)!r}"
-    if key.endswith("_sha256"):
-        how = f"its {key.removesuffix('_sha256')} has changed since"
+    how = _difference(key.replace("_", " "), stored.get(key), asked.get(key))
     raise StoreError(f"{root} holds the answer to another question: {how}; give another --out, or remove the folder")
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    """What differs in a member of two questions, in the words of whoever asked."""
+    if name.endswith(" sha256"):
+        return f"its {name.removesuffix(' sha256')} has changed since"
+    if isinstance(before, dict) and isinstance(now, dict) and (was := _in_words(before)) == _in_words(now):
+        return f"its {name} {was} has changed since"
+    if name == "settings" and isinstance(before, dict) and isinstance(now, dict):
+        key = min(key for key in {*before, *now} if before.get(key) != now.get(key))
+        return f"its setting {key} was {_in_words(before.get(key))}, now {_in_words(now.get(key))}"
+    verb = "were" if name.endswith("s") else "was"
+    return f"its {name} {verb} {_in_words(before)}, now {_in_words(now)}"
+
+
+def _in_words(value: Any) -> str:
+    """A part of a question as it is written on a command line: `val_loss<=0.05`, `20 epochs`, `none`."""
+    match value:
+        case None | []:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.12g}"
+        case list():
+            return ", ".join(map(_in_words, value))
+        case {"metric": str(metric), "value": float() | int() as level, "mode": "min" | "max" as mode}:
+            return str(Target(metric=metric, value=level, mode=mode))
+        case {"amount": float() | int() as amount, "unit": unit}:
+            return f"{amount:g} {unit}"
+        case {"name": name, "step_time_s": _}:
+            return str(name)
+        case dict():
+            return ",".join(f"{key}={_in_words(part)}" for key, part in value.items()) or "none"
+        case _:
+            return str(value)
 
 
 def _of_another_version(root: Path, seen: Any) -> StoreError:
