@@ -239,7 +239,7 @@ def test_a_task_that_fails_in_the_middle(search: Callable[..., Any], member: str
         ("--budget 0", r"--budget '0' is not a length of time above zero"),
         ("--budget=-5m", r"--budget '-5m' is not a length of time"),
         ("--memory-limit lots", r"--memory-limit 'lots' is not an amount of memory"),
-        ("--memory-limit 1B", r"limit"),
+        ("--memory-limit 8", r"--memory-limit '8' is 8 bytes; so little needs a unit: write 8GiB or 8MiB"),
         ("--current batch_size=32", r"the current recipe 'batch_size=32' lacks lr"),
         ("--current batch_size=32,lr=fast", r"is not made of numbers"),
         ("--current batch_size=0,lr=0.1", r"needs a batch size of at least 1"),
