@@ -140,6 +140,24 @@ def test_a_factory_task_that_was_only_imported_is_not_meant() -> None:
         load_task("mine.py")
 
 
+@pytest.mark.parametrize("there", ["pyex.py", "nope.txt", "nopes.py/inner.txt"])
+def test_a_file_that_is_not_near_is_not_suggested(there: str, tmp_path: Path) -> None:
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    write(there, GOOD)
+    for spec in ("nope.py:task", "nope"):
+        with pytest.raises(TaskError) as caught:
+            load_task(spec)
+        assert "did you mean" not in str(caught.value)
+
+
+def test_a_near_file_of_the_same_folder_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    write("sub/mine.py", GOOD)
+    with pytest.raises(TaskError, match=r"no file sub/mien.py; did you mean 'sub/mine.py'\?"):
+        load_task("sub/mien.py:line")
+    assert load_task("sub/mine.py:line").name == "mine-line"
+
+
 def test_the_offered_factory_can_be_called_as_it_is_offered() -> None:
     write("mine.py", GOOD.replace("(self, width: int = 3)", "(self, width: int)"))
     with pytest.raises(TaskError, match=r"write (mine.py:\w+)$") as caught:

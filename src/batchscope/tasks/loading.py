@@ -18,7 +18,7 @@ from ..errors import TaskError
 from ..hardware.random_state import preserved_random_state
 from .builtin import BUILT_IN
 from .protocol import Task
-from .settings import bind, near_miss, plain
+from .settings import bind, near_miss, nearest, plain
 from .user_code import explained
 
 __all__ = ["LoadedTask", "as_loaded", "load_task"]
@@ -129,8 +129,7 @@ def _factory(spec: str) -> tuple[Callable[..., Any], str, list[Path]]:
 
 
 def _misspelt(spec: str) -> TaskError:
-    files = sorted(p.name for p in Path().glob("*.py"))
-    hint = near_miss(spec, [*BUILT_IN, *files])
+    hint = near_miss(spec, BUILT_IN) or _near_file(Path(spec))
     return TaskError(
         f"there is no task {spec!r}{hint}; built in are {', '.join(BUILT_IN)}, your own is path/to/file.py:factory or "
         "package.module:factory (`batchscope init FILE.py` writes an example)"
@@ -139,8 +138,7 @@ def _misspelt(spec: str) -> TaskError:
 
 def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
-        there = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        raise TaskError(f"there is no file {path}{near_miss(str(path), there)}; give a task as path/to/file.py:factory")
+        raise TaskError(f"there is no file {path}{_near_file(path)}; give a task as path/to/file.py:factory")
     folder, name = str(path.parent.resolve()), path.stem
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -154,6 +152,13 @@ def _module_of_file(path: Path) -> ModuleType:
     with explained(f"importing {path}", "what a file does when it is run belongs under `if __name__ == '__main__':`"):
         loader.exec_module(module)
     return module
+
+
+def _near_file(path: Path) -> str:
+    """Hint at a Python file of the same folder, by the name without the suffix, which all of them share."""
+    there = {p.stem: p for p in sorted(path.parent.glob("*.py")) if p.is_file()} if path.parent.is_dir() else {}
+    close = nearest(path.stem, list(there))
+    return f"; did you mean {str(there[close])!r}?" if close is not None else ""
 
 
 class _AlwaysFromSource(importlib.machinery.SourceFileLoader):
