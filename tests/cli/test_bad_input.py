@@ -237,7 +237,10 @@ def test_a_task_that_fails_in_the_middle(search: Callable[..., Any], member: str
         ("--target test_loss<=0.1", r"test_loss.*never used for a choice|test_loss.*reported only"),
         ("--budget soon", r"--budget 'soon' is not a length of time above zero; write for example 90s"),
         ("--budget 0", r"--budget '0' is not a length of time above zero"),
-        ("--budget=-5m", r"--budget '-5m' is not a length of time"),
+        ("--budget=-5m", r"--budget '-5m' is not a length of time above zero"),
+        ("--budget -5s", r"--budget '-5s' is not a length of time above zero"),
+        ("--within -5m", r"--within '-5m' is not a length of training above zero"),
+        ("--memory-limit -8GiB", r"--memory-limit '-8GiB' is not an amount of memory above zero"),
         ("--memory-limit lots", r"--memory-limit 'lots' is not an amount of memory"),
         ("--memory-limit 8", r"--memory-limit '8' is 8 bytes; so little needs a unit: write 8GiB or 8MiB"),
         ("--current batch_size=32", r"the current recipe 'batch_size=32' lacks lr"),
@@ -251,6 +254,10 @@ def test_a_task_that_fails_in_the_middle(search: Callable[..., Any], member: str
 )
 def test_a_question_that_makes_no_sense(cli: Cli, words: str, message: str) -> None:
     refused(cli(f"find digits {words}"), message)
+
+
+def test_a_negative_length_of_a_study(cli: Cli) -> None:
+    refused(cli("study digits --batch-sizes 8 --lrs 1 --time -5m"), r"--time '-5m' is not a length of time above zero")
 
 
 def test_a_target_already_met(search: Callable[..., Any]) -> None:

@@ -19,7 +19,7 @@ from ..errors import BatchscopeError, UsageError
 from ..search.question import Question, hardest_first, parse_current, parse_within
 from ..search.strategies import SearchName
 from .laboratory import claims, study
-from .options import Flag, Options, ResultOptions, Targets
+from .options import Flag, Options, Quantity, ResultOptions, Targets
 from .output import answer
 
 app = App(
@@ -42,7 +42,7 @@ def find(
     /,
     *,
     target: Targets = (),
-    within: str | None = None,
+    within: Quantity | None = None,
     objective: Literal["time", "examples"] = "time",
     current: str | None = None,
     max_batch_size: int | None = None,
