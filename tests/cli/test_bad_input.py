@@ -345,6 +345,26 @@ def test_profiles_and_pages_that_cannot_be_written(cli: Cli, search: Callable[..
     refused(cli("runs nowhere"), r"nowhere is no results folder")
 
 
+def test_a_page_of_a_folder_without_an_answer(
+    cli: Cli, search: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("batchscope.search.runs.SearchRuns.begin", interrupted)
+        assert search().status == 130
+    refused(cli("report out"), r"the search in out is not finished; repeat the command that made it$")
+    assert search().status == 0
+    assert cli("report out").status == 0
+    assert cli("noise digits --steps 10 --lr 0.1 --out noisy").status == 0
+    refused(cli("report noisy"), r"noisy is of `batchscope noise`, which has no page; its answer is in noise.json$")
+    assert Path("noisy/noise.json").exists()
+    Path("empty").mkdir()
+    refused(cli("report empty"), r"empty is no results folder; give the --out of a search")
+    refused(cli("report nowhere"), r"there is no folder nowhere; give the --out of an earlier command$")
+
+
 def test_a_full_disk(search: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk fills up when the first run is finished; afterwards the same command goes on."""
     whole, calls = os.fsync, []

@@ -19,7 +19,7 @@ from .codec import encode
 from .files import read_json
 from .records import Target
 
-__all__ = ["FILE", "STORE_SCHEMA", "asked_of", "check_schema", "refuse_other"]
+__all__ = ["FILE", "STORE_SCHEMA", "asked_of", "check_schema", "command_of", "refuse_other"]
 
 STORE_SCHEMA = 2
 """Number of the layout of a results folder; that of `plan.json` is another (`records.SCHEMA`)."""
@@ -51,6 +51,17 @@ def check_schema(root: Path) -> None:
     stored = read_json(path) if path.exists() else {}
     if isinstance(stored, dict) and stored.get("schema", STORE_SCHEMA) != STORE_SCHEMA:
         raise _of_another_version(root, stored["schema"])
+
+
+def command_of(root: Path) -> str | None:
+    """The command that a results folder was made by; `None` where it is no results folder.
+
+    Raises:
+        StoreError: its `question.json` is truncated.
+    """
+    path = root / FILE
+    stored = read_json(path) if path.exists() else {}
+    return str(stored["command"]) if isinstance(stored, dict) and "command" in stored else None
 
 
 def refuse_other(root: Path, asked: Mapping[str, Any]) -> None:
