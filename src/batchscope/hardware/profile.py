@@ -19,6 +19,7 @@ from ..fits.memory import HEADROOM, fit_memory
 from ..store.codec import decode
 from ..store.files import read_json, write_json
 from ..store.records import SCHEMA, Bench, HardwareProfile, Reading
+from ..wording import bytes_
 
 __all__ = ["bench_from_profile", "load_profile", "save_profile"]
 
@@ -101,8 +102,8 @@ def bench_from_profile(
         if largest < 1:
             size, peak = profile.peak_memory_bytes[0]
             raise UsageError(
-                f"not even one example fits on {profile.name}: a step of {size} needs {peak:.4g} bytes, and of the "
-                f"limit of {limit} bytes {HEADROOM:.0%} stay free; use a smaller model or raise --memory-limit"
+                f"not even one example fits on {profile.name}: a step of {size} needs {bytes_(peak)}, and of the "
+                f"limit of {bytes_(limit)} {HEADROOM:.0%} stay free; use a smaller model or raise --memory-limit"
             )
         if largest > (reached := max(run, default=0)):
             notes.append(f"the memory of {largest} examples is predicted from steps of up to {reached} examples")
