@@ -2,72 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batchscope.store.runs import Store
+from .sound import SOUND, refused
 
 Cli = Callable[..., Any]
-
-SOUND = """
-import torch
-from torch import nn
-from torch.nn import functional as F
-from torch.utils.data import IterableDataset, TensorDataset
-
-class Stream(IterableDataset):
-    def __iter__(self):
-        return iter([])
-
-class Sound:
-    def __init__(self, width: int = 4):
-        self.width = width
-        generator = torch.Generator().manual_seed(0)
-        self.x = torch.randn(120, width, generator=generator)
-        self.y = (self.x[:, 0] > 0).long() + (self.x[:, 1] > 0)
-    def model(self):
-        return nn.Linear(self.width, 3)
-    def train_data(self):
-        return TensorDataset(self.x[:100], self.y[:100])
-    def loss(self, model, batch):
-        return F.cross_entropy(model(batch[0]), batch[1])
-    def optimizer(self, params, lr):
-        return torch.optim.SGD(params, lr=lr)
-    def evaluate(self, model):
-        outputs = model(self.x[100:])
-        right = outputs.argmax(1) == self.y[100:]
-        return {"val_loss": F.cross_entropy(outputs, self.y[100:]), "accuracy": right.float().mean()}
-"""
-
-
-@pytest.fixture
-def search(cli: Cli, profile: Path) -> Callable[..., Any]:
-    """`find` on the sound task with one member replaced, on a machine with fixed step times."""
-
-    def run(member: str = "", *words: str | Path, target: str = "val_loss<=0.9", trainings: float = 0.5) -> Any:
-        body = "\n".join(f"    {line}" for line in (member or "pass").splitlines())
-        Path("mine.py").write_text(f"{SOUND}\nclass Mine(Sound):\n{body}\n", encoding="utf-8")
-        command = f"find mine.py:Mine --trainings {trainings} --out out --hardware"
-        return cli(command, profile, "--target", target, *words)
-
-    return run
-
-
-def refused(ended: Any, message: str) -> None:
-    """One message on stderr, nothing on stdout, no traceback, exit status 2."""
-    assert ended.status == 2, ended.err
-    assert ended.out == ""
-    assert "Traceback" not in ended.err
-    said = [line for line in ended.err.splitlines() if line.startswith("batchscope: ")]
-    assert len(said) == 1, ended.err
-    assert re.search(message, said[0]), said[0]
 
 
 def test_the_sound_task_is_answered(search: Callable[..., Any]) -> None:
@@ -237,9 +181,12 @@ def test_a_task_that_fails_in_the_middle(search: Callable[..., Any], member: str
         ("--target test_loss<=0.1", r"test_loss.*never used for a choice|test_loss.*reported only"),
         ("--budget soon", r"--budget 'soon' is not a length of time above zero; write for example 90s"),
         ("--budget 0", r"--budget '0' is not a length of time above zero"),
-        ("--budget=-5m", r"--budget '-5m' is not a length of time"),
+        ("--budget=-5m", r"--budget '-5m' is not a length of time above zero"),
+        ("--budget -5s", r"--budget '-5s' is not a length of time above zero"),
+        ("--within -5m", r"--within '-5m' is not a length of training above zero"),
+        ("--memory-limit -8GiB", r"--memory-limit '-8GiB' is not an amount of memory above zero"),
         ("--memory-limit lots", r"--memory-limit 'lots' is not an amount of memory"),
-        ("--memory-limit 1B", r"limit"),
+        ("--memory-limit 8", r"--memory-limit '8' is 8 bytes; so little needs a unit: write 8GiB or 8MiB"),
         ("--current batch_size=32", r"the current recipe 'batch_size=32' lacks lr"),
         ("--current batch_size=32,lr=fast", r"is not made of numbers"),
         ("--current batch_size=0,lr=0.1", r"needs a batch size of at least 1"),
@@ -251,6 +198,10 @@ def test_a_task_that_fails_in_the_middle(search: Callable[..., Any], member: str
 )
 def test_a_question_that_makes_no_sense(cli: Cli, words: str, message: str) -> None:
     refused(cli(f"find digits {words}"), message)
+
+
+def test_a_negative_length_of_a_study(cli: Cli) -> None:
+    refused(cli("study digits --batch-sizes 8 --lrs 1 --time -5m"), r"--time '-5m' is not a length of time above zero")
 
 
 def test_a_target_already_met(search: Callable[..., Any]) -> None:
@@ -275,98 +226,3 @@ def test_no_time_at_all(search: Callable[..., Any]) -> None:
     assert (ended.status, ended.answer["recipe"]) == (3, None)
     assert "val_loss" in ended.answer["message"]
     assert "budget" in ended.answer["message"]
-
-
-# --- files --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"name": "a", "step_time_s": [[1, 0.0', r"machine.json \(\d+ bytes\) is not whole JSON"),
-        ('{"schema": 7, "name": "a", "step_time_s": [[1, 0.1]]}', r"has schema 7, and this version reads 1"),
-        ('{"name": "a"}', r"step_time_s"),
-        ('{"name": "a", "step_time_s": []}', r"step_time_s is empty"),
-        ('{"name": "a", "step_time_s": [[1, -0.1]]}', r"step_time_s\[0\] has -0.1 seconds"),
-        ("[]", r"profile"),
-    ],
-)
-def test_a_profile_that_is_none(search: Callable[..., Any], profile: Path, content: str, message: str) -> None:
-    profile.write_text(content, encoding="utf-8")
-    refused(search(), message)
-    profile.unlink()
-    refused(search(), r"machine.json: No such file or directory")
-
-
-@pytest.mark.parametrize("name", ["plan.json", "question.json", "bench.json", "config.json", "result.json"])
-@pytest.mark.parametrize("damage", ["truncated", "other schema"])
-def test_a_results_folder_that_is_damaged(cli: Cli, search: Callable[..., Any], name: str, damage: str) -> None:
-    assert search().status == 0
-    path = next(Path("out").glob(f"**/{name}"))
-    content = path.read_text(encoding="utf-8")
-    path.write_text(content[: len(content) // 2] if damage == "truncated" else '{"schema": 99}', encoding="utf-8")
-    ended = cli("report out") if name == "plan.json" else search()
-    seen = r"is not whole JSON" if damage == "truncated" else r"schema|another question"
-    refused(ended, rf"{name}.*{seen}" if name != "question.json" or damage == "truncated" else seen)
-
-
-@pytest.mark.parametrize("out", ["occupied/out", "/proc/batchscope"])
-@pytest.mark.parametrize("command", ["find digits", "bench digits", "noise digits"])
-def test_an_output_folder_that_cannot_be_written(cli: Cli, command: str, out: str) -> None:
-    Path("occupied").touch()
-    refused(cli(f"{command} --out {out}"), rf"{out}: .*; check the path and its permissions, or give another --out")
-
-
-def test_profiles_and_pages_that_cannot_be_written(cli: Cli, search: Callable[..., Any]) -> None:
-    Path("occupied").touch()
-    refused(cli("bench digits --max-batch-size 4 --budget 1s --save occupied/here.json"), r"here.json: Not a directory")
-    refused(cli("report nowhere"), r"nowhere")
-    refused(cli("runs nowhere"), r"nowhere is no results folder")
-
-
-def test_a_full_disk(search: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk fills up when the first run is finished; afterwards the same command goes on."""
-    whole, calls = os.fsync, []
-
-    def full(descriptor: int) -> None:
-        calls.append(descriptor)
-        if Path("out/rate-range.json").exists():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        whole(descriptor)
-
-    monkeypatch.setattr("os.fsync", full)
-    refused(search(), r"No space left on device; the disk is full: free some space and run the same command again")
-    assert calls
-    monkeypatch.undo()
-
-
-def test_two_processes_on_one_folder(search: Callable[..., Any]) -> None:
-    with Store("out", {"asked": "by another process"}):
-        refused(search(), r"another process is at work in out; wait for it, or give another --out")
-
-
-def test_a_refused_question_does_not_bind_the_folder(search: Callable[..., Any]) -> None:
-    refused(search(target="acuracy>=0.9"), r"did you mean 'accuracy'\?")
-    refused(search("def loss(self, model, batch):\n    return None"), r"returned NoneType, not a tensor")
-    assert search().status == 0
-
-
-def test_refused_questions_leave_no_numbered_folders(cli: Cli, profile: Path) -> None:
-    for target in ("acuracy>=0.9", "f1>=0.9"):
-        command = f"find digits --target {target} --hardware {profile.name}"
-        refused(cli(command), r"which evaluate\(model\) does not return")
-    assert cli(f"find digits --target val_loss<=0.6 --trainings 0.5 --hardware {profile.name}").status == 0
-    assert [path.name for path in Path("batchscope-runs").iterdir()] == ["digits"]
-
-
-def test_an_edited_task_on_one_folder(search: Callable[..., Any]) -> None:
-    assert search().status == 0
-    refused(search("rows = 3"), r"out holds the answer to another question: its source has changed since; give another")
-
-
-def test_another_question_on_one_folder(search: Callable[..., Any]) -> None:
-    assert search().status == 0
-    refused(
-        search(target="val_loss<=0.8"),
-        r"out holds the answer to another question: its target is .*0.9.*now .*0.8.*give another --out",
-    )

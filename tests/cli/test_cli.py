@@ -298,6 +298,20 @@ sys.meta_path.insert(0, NotInstalled())"""
     assert all(f" {run['result']['steps']} " in table for run in runs)
 
 
+def test_runs_shows_the_steps_to_the_target_of_the_search(cli: Cli, profile: Path) -> None:
+    """A pilot runs without a target; the search chooses one that it reached."""
+    assert cli("find digits --trainings 0.5 --json --out here --hardware", profile).answer["status"] == "ok"
+    runs = cli("runs here --json").answer["runs"]
+    lines = cli("runs here").out.splitlines()
+    assert any(run["result"]["steps_to_target"] is None for run in runs)
+    shown = [
+        re.search(rf" {run['config']['seed']} +{run['result']['steps']} +([\d.]+) ", " ".join(lines)) for run in runs
+    ]
+    assert all(found and float(found[1]) <= run["result"]["steps"] for found, run in zip(shown, runs, strict=True))
+    Path("here/plan.json").unlink()
+    assert cli("runs here").out.splitlines() != lines
+
+
 # --- endings ------------------------------------------------------------------------------------------------------
 
 

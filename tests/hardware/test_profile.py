@@ -127,7 +127,10 @@ def test_without_a_memory_table_the_data_set_is_the_limit_and_a_note_says_so() -
 
 def test_a_profile_on_which_nothing_fits_is_refused(tmp_path: Path) -> None:
     profile = load_profile(written(tmp_path / "card.json"))
-    with pytest.raises(UsageError, match="not even one example fits on card: a step of 1 needs 1010 bytes"):
+    with pytest.raises(
+        UsageError,
+        match=r"not even one example fits on card: a step of 1 needs 0.986 KiB, and of the limit of 500 B 8% stay free",
+    ):
         bench_from_profile(profile, examples=100, memory_limit=500)
     with pytest.raises(UsageError, match="--memory-limit is -1"):
         bench_from_profile(profile, examples=100, memory_limit=-1)

@@ -49,15 +49,17 @@ def test_what_is_no_length_of_time_is_refused_with_an_example(text: str) -> None
 @pytest.mark.parametrize(
     ("text", "size"),
     [
-        ("1", 1),
-        ("512b", 512),
+        ("1048576", 2**20),
+        ("8589934592b", 2**33),
+        ("300kB", 300_000),
+        ("1k", 1024),
         ("500MB", 500_000_000),
         ("500MiB", 500 * 2**20),
         ("8G", 2**33),
         ("8GiB", 2**33),
         ("8gb", 8 * 10**9),
         ("0.5 TiB", 2**39),
-        ("1.9b", 1),
+        ("0.0015k", 1),
     ],
 )
 def test_amounts_of_memory(text: str, size: int) -> None:
@@ -68,6 +70,14 @@ def test_amounts_of_memory(text: str, size: int) -> None:
 def test_what_is_no_amount_of_memory_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match=r"--memory-limit .* write for example 500MB or 8GiB"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["8", "512b", "1048575", "1.9"])
+def test_a_few_bytes_are_refused_with_the_units_to_write(text: str) -> None:
+    with pytest.raises(UsageError, match="so little needs a unit: write ") as refusal:
+        parse_bytes(text)
+    for advised in str(refusal.value).rpartition("write ")[2].split(" or "):
+        assert parse_bytes(advised) > 2**19
 
 
 @given(

@@ -127,6 +127,47 @@ def test_the_data_file_is_part_of_the_hash() -> None:
     assert first.settings["path"] == "data.npz"
 
 
+def test_a_file_without_a_factory_means_its_factory_task() -> None:
+    write("mine.py", f"{GOOD}\ndef task(width: int = 5) -> Line:\n    return line(width)\n")
+    assert load_task("mine.py").name == "mine"
+    assert load_task("mine.py").task.model().in_features == 5
+    assert load_task("mine.py", ["width=7"]).task.model().in_features == 7
+
+
+def test_a_factory_task_that_was_only_imported_is_not_meant() -> None:
+    write("mine.py", f"from batchscope import task\n{GOOD}")
+    with pytest.raises(TaskError, match=r"does not say which factory to call: it defines Line, line"):
+        load_task("mine.py")
+
+
+@pytest.mark.parametrize("there", ["pyex.py", "nope.txt", "nopes.py/inner.txt"])
+def test_a_file_that_is_not_near_is_not_suggested(there: str, tmp_path: Path) -> None:
+    (tmp_path / there).parent.mkdir(exist_ok=True)
+    write(there, GOOD)
+    for spec in ("nope.py:task", "nope"):
+        with pytest.raises(TaskError) as caught:
+            load_task(spec)
+        assert "did you mean" not in str(caught.value)
+
+
+def test_a_near_file_of_the_same_folder_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    write("sub/mine.py", GOOD)
+    with pytest.raises(TaskError, match=r"no file sub/mien.py; did you mean 'sub/mine.py'\?"):
+        load_task("sub/mien.py:line")
+    assert load_task("sub/mine.py:line").name == "mine-line"
+
+
+def test_the_offered_factory_can_be_called_as_it_is_offered() -> None:
+    write("mine.py", GOOD.replace("(self, width: int = 3)", "(self, width: int)"))
+    with pytest.raises(TaskError, match=r"write (mine.py:\w+)$") as caught:
+        load_task("mine.py")
+    assert load_task(str(caught.value).rpartition(" ")[2]).task.model() is not None
+    write("needs.py", "def make(path: str, width: int = 3, **others): ...\n")
+    with pytest.raises(TaskError, match=r"write for example needs.py:make --set path=VALUE$"):
+        load_task("needs.py")
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

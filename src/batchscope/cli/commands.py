@@ -19,7 +19,7 @@ from ..errors import BatchscopeError, UsageError
 from ..search.question import Question, hardest_first, parse_current, parse_within
 from ..search.strategies import SearchName
 from .laboratory import claims, study
-from .options import Flag, Options, ResultOptions, Targets
+from .options import Flag, Options, Quantity, ResultOptions, Targets
 from .output import answer
 
 app = App(
@@ -42,7 +42,7 @@ def find(
     /,
     *,
     target: Targets = (),
-    within: str | None = None,
+    within: Quantity | None = None,
     objective: Literal["time", "examples"] = "time",
     current: str | None = None,
     max_batch_size: int | None = None,
@@ -305,10 +305,27 @@ def report(folder: Path, /) -> int:
         write_text(page, rebuilt_claims(folder))
     elif (folder / "claims-plan.json").exists():
         raise UsageError(f"{folder} holds claims that were not finished; repeat the command that made them")
+    elif not (folder / "plan.json").exists():
+        raise _without_page(folder)
     else:
         write_text(page, build(read_record(folder / "plan.json", Plan), read_runs(folder)))
     answer(False, None, [f"Wrote {page}."])
     return 0
+
+
+def _without_page(folder: Path) -> UsageError:
+    """What is said of a folder that has no answer to make a page of."""
+    from ..store.question import command_of
+
+    if not folder.is_dir():
+        return UsageError(f"there is no folder {folder}; give the --out of an earlier command")
+    command = command_of(folder)
+    if command is None:
+        return UsageError(f"{folder} is no results folder; give the --out of a search, of a study or of claims")
+    if command in ("bench", "noise"):
+        return UsageError(f"{folder} is of `batchscope {command}`, which has no page; its answer is in {command}.json")
+    kind = {"find": "search"}.get(command, command)
+    return UsageError(f"the {kind} in {folder} is not finished; repeat the command that made it")
 
 
 @app.command
@@ -320,12 +337,16 @@ def runs(folder: Path, /, *, json: Flag = False) -> int:
         json: Print one JSON object.
     """
     from ..store.codec import encode
+    from ..store.files import read_record
+    from ..store.records import Plan
     from ..store.runs import read_runs
     from .views import runs_view
 
     found = read_runs(folder)
     listed = [{"id": r.id, "config": encode(r.config), "result": encode(r.result)} for r in found]
-    answer(json, {"runs": listed}, runs_view(found))
+    plan = folder / "plan.json"
+    target = read_record(plan, Plan).target if plan.exists() else None
+    answer(json, {"runs": listed}, runs_view(found, target))
     return 0
 
 

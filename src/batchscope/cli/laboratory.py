@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from .options import Flag, Options
+from .options import Flag, Options, Quantity
 from .output import answer
 from .study_options import Numbers, StudyWords, choose, default_task, parsed_numbers
 
@@ -24,7 +24,7 @@ def study(
     seeds: int | None = None,
     epochs: float | None = None,
     steps: int | None = None,
-    time: str | None = None,
+    time: Quantity | None = None,
     until_stopped: Flag = False,
     patience: float | None = None,
     schedule: Literal["constant", "linear", "cosine"] | None = None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..hardware.device import Device
     from ..tasks.loading import LoadedTask
 
-__all__ = ["Flag", "Options", "ResultOptions", "Targets"]
+__all__ = ["Flag", "Options", "Quantity", "ResultOptions", "Targets"]
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch without a `--no-` form."""
@@ -26,6 +26,9 @@ Targets = Annotated[
     tuple[str, ...], Parameter(name="--target", negative="", consume_multiple=False, show_default=False)
 ]
 """Repeatable."""
+
+Quantity = Annotated[str, Parameter(allow_leading_hyphen=True)]
+"""A number with a unit; -5s is no option, so that its own message says what is wrong with it."""
 
 _RESULTS = Path("batchscope-runs")
 
@@ -58,11 +61,11 @@ class Options(ResultOptions):
         tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False, show_default=False)
     ] = ()
     """KEY=VALUE for the task's factory; repeatable."""
-    budget: str = "10m"
+    budget: Quantity = "10m"
     """Time after which no training goes on: 90s, 10m, 1.5h."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps, ...; default: the accelerator if there is one."""
-    memory_limit: str | None = None
+    memory_limit: Quantity | None = None
     """Memory that a training step may take: 8GiB, 500MB."""
 
     @property

@@ -80,8 +80,8 @@ class LiveProgress:
         """Show a training run that begins."""
         self._runs += 1
         recipe = f"batch size {config.batch_size}, learning rate {number(config.lr)}"
-        self._doing = f"run {self._runs}: {config.purpose}, {recipe} ({why})"
-        self._say(f"{self._doing}; {left}")
+        self._doing = f"run {self._runs}: {config.purpose}, {recipe}" + (f" ({why})" if why else "")
+        self._say("; ".join(part for part in (self._doing, left) if part))
 
     def row(self, row: Row) -> None:
         """Show an evaluation of the run."""

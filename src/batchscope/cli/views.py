@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.table import Table
 
+from ..fits.curves import steps_to_target
 from ..report.loading import waiting_in_words
 from ..report.summary import length_s, patience_in_words, summary
-from ..store.records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe
+from ..store.records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe, Target
 from ..store.runs import StoredRun
 from ..training.count import Count
 from ..training.glossary import CheckedTerm
@@ -246,8 +247,13 @@ def _term(entry: CheckedTerm) -> str:
     return f"  {entry.term}{also}: {entry.definition}.\n      {entry.formula} = {entry.value:,.12g}; {counted}."
 
 
-def runs_view(runs: Iterable[StoredRun]) -> list[RenderableType]:
-    """Table of the runs of a results folder."""
+def runs_view(runs: Iterable[StoredRun], target: Target | None = None) -> list[RenderableType]:
+    """Table of the runs of a results folder.
+
+    Args:
+        runs: of the folder.
+        target: of the search that they belong to; `None`: each run has its own.
+    """
     table = Table(box=None, pad_edge=False)
     table.add_column("run", overflow="fold")
     for column in ("batch\nsize", "learning\nrate", "seed", "steps", "steps to\ntarget"):
@@ -255,13 +261,16 @@ def runs_view(runs: Iterable[StoredRun]) -> list[RenderableType]:
     table.add_column("ended", no_wrap=True)
     for run in runs:
         result, config = run.result, run.config
+        steps = result.steps_to_target if result and target is None else None
+        if result and target is not None:
+            steps = steps_to_target(run.rows, target)
         table.add_row(
             run.id,
             count(config.batch_size),
             number(config.lr or None),
             str(config.seed),
             count(result.steps) if result else "",
-            number(result.steps_to_target) if result and result.steps_to_target else "",
+            number(steps) if steps else "",
             result.status.ending if result else "unfinished",
         )
     return [table]

@@ -12,6 +12,7 @@ from torch import nn
 from ..errors import BatchscopeError, TaskError, UsageError
 from ..fits.memory import HEADROOM, MemoryModel, fit_memory
 from ..store.records import MemorySplit, Reading
+from ..wording import bytes_
 from .device import is_out_of_memory
 from .live_bytes import tensors_in, unique_bytes
 from .random_state import preserved_random_state
@@ -194,7 +195,7 @@ class _Search:
         self.fails = self.top + 1
         if not self.holds(smallest):
             step = self.steps.get(smallest)
-            seen = f"it needs {_mebibytes(step.peak)}" if step else "the device ran out of memory"
+            seen = f"it needs {bytes_(step.peak)}" if step else "the device ran out of memory"
             raise _nothing_fits(smallest, seen, self.limit_bytes)
         for _ in range(_MOST_STEPS):
             size = self.next_size()
@@ -311,7 +312,7 @@ class _Search:
 def _nothing_fits(size: int, seen: str, limit_bytes: int) -> UsageError:
     return UsageError(
         f"not even a training step of {size} example{'s' if size > 1 else ''} fits: {seen}, and of the limit of "
-        f"{_mebibytes(limit_bytes)} {HEADROOM:.0%} stay free; use a smaller model or a device with more memory, "
+        f"{bytes_(limit_bytes)} {HEADROOM:.0%} stay free; use a smaller model or a device with more memory, "
         "or raise --memory-limit"
     )
 

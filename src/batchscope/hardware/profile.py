@@ -22,8 +22,11 @@ from ..fits.memory import HEADROOM, fit_memory
 from ..store.codec import decode
 from ..store.files import read_json, write_json
 from ..store.records import SCHEMA, Bench, HardwareProfile, Reading
+from ..wording import bytes_
 
 __all__ = ["bench_from_profile", "load_profile", "save_profile"]
+
+_EXPECTED = "--hardware expects a hardware profile, a file that `batchscope bench TASK --save FILE` writes"
 
 _LARGEST_SMALLEST = 4
 """A bench begins at 1, 2 or 4 examples; a table that begins higher was not begun at the smallest size that runs."""
@@ -45,9 +48,9 @@ def load_profile(path: str | Path) -> HardwareProfile:
         ProfileError: the file cannot be read, is truncated, is of another schema, or holds impossible numbers.
     """
     try:
-        data = read_json(Path(path))
-    except (StoreError, UnicodeDecodeError) as error:
-        raise ProfileError(f"the profile cannot be read: {error}; make it with bench --save") from error
+        data = read_json(Path(path), advice=_EXPECTED)
+    except StoreError as error:
+        raise ProfileError(f"the profile cannot be read: {error}") from error
     if isinstance(data, dict) and data.get("schema", SCHEMA) != SCHEMA:
         raise ProfileError(
             f"the profile {path} has schema {data['schema']!r}, and this version reads {SCHEMA}; "
@@ -55,6 +58,9 @@ def load_profile(path: str | Path) -> HardwareProfile:
         )
     try:
         profile = decode(HardwareProfile, data, where="profile")
+    except ValueError as error:
+        raise ProfileError(f"the profile {path} cannot be used: {error}; {_EXPECTED}") from error
+    try:
         _check(profile)
     except ValueError as error:
         raise ProfileError(f"the profile {path} cannot be used: {error}") from error
@@ -99,8 +105,8 @@ def bench_from_profile(
         if largest < 1:
             size, peak = profile.peak_memory_bytes[0]
             raise UsageError(
-                f"not even one example fits on {profile.name}: a step of {size} needs {peak:.4g} bytes, and of the "
-                f"limit of {limit} bytes {HEADROOM:.0%} stay free; use a smaller model or raise --memory-limit"
+                f"not even one example fits on {profile.name}: a step of {size} needs {bytes_(peak)}, and of the "
+                f"limit of {bytes_(limit)} {HEADROOM:.0%} stay free; use a smaller model or raise --memory-limit"
             )
         if largest > (reached := max(run, default=0)):
             notes.append(f"the memory of {largest} examples is predicted from steps of up to {reached} examples")

@@ -9,6 +9,7 @@ from typing import Literal
 
 from ..errors import TargetError, UsageError
 from ..store.records import Target
+from ..wording import plural
 from .strategies import SearchName
 
 __all__ = [
@@ -23,11 +24,14 @@ __all__ = [
 ]
 
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {"": 1, "b": 1} | {
+_ONLY_BYTES = {"": 1, "b": 1}
+_BYTES = _ONLY_BYTES | {
     name: size
     for power, letter in enumerate("kmgt", 1)
     for name, size in ((letter, 1024**power), (f"{letter}ib", 1024**power), (f"{letter}b", 1000**power))
 }
+_FEWEST_BYTES = 2**20
+"""Fewer bytes without another unit are no limit that anybody means."""
 _QUANTITY = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)\s*")
 
 
@@ -162,10 +166,10 @@ def parse_seconds(text: str, name: str = "--budget") -> float:
 
 
 def parse_bytes(text: str, name: str = "--memory-limit") -> int:
-    """An amount of memory: `500MB`, `8GiB`, `8G` (binary), or bytes.
+    """An amount of memory: `500MB`, `8GiB`, `8G` (binary), or at least 1 MiB in bytes.
 
     Raises:
-        UsageError: it is not one, or not above zero.
+        UsageError: it is not one, not above zero, or so few bytes that their unit was forgotten.
 
     Example:
         >>> parse_bytes("2k")
@@ -174,6 +178,9 @@ def parse_bytes(text: str, name: str = "--memory-limit") -> int:
     value = _quantity(text, _BYTES)
     if value is None or value < 1:
         raise UsageError(f"{name} {text!r} is not an amount of memory above zero; write for example 500MB or 8GiB")
+    if value < _FEWEST_BYTES and value == _quantity(text, _ONLY_BYTES):
+        meant = f"{value:g}GiB or {value:g}MiB" if value < 1000 else f"{value / 1000:g}kB"
+        raise UsageError(f"{name} {text!r} is {plural(int(value), 'byte')}; so little needs a unit: write {meant}")
     return int(value)
 
 

@@ -27,20 +27,28 @@ __all__ = [
 ]
 
 
-def read_json(path: Path) -> Any:
+_WHEN_READ = "check the path and its permissions"
+
+
+def read_json(path: Path, *, advice: str = "") -> Any:
     """Read the JSON in a file.
+
+    Args:
+        path: of the file.
+        advice: ends the message where there is no JSON to read: what the file should be. A file that the user named
+            needs one, for only a file of a results folder may be removed to be made again.
 
     Raises:
         StoreError: the file is missing, cannot be read, or is truncated.
     """
-    with explained(path):
+    with explained(path, advice or _WHEN_READ):
         content = path.read_bytes()
     try:
         return json.loads(content)
     except ValueError as error:
         raise StoreError(
-            f"{path} ({len(content)} bytes) is not whole JSON: {error}; it was truncated or edited: remove it, or "
-            "restore it"
+            f"{path} ({len(content)} bytes) is not whole JSON: {error}; "
+            f"{advice or 'it was truncated or edited: remove it, or restore it'}"
         ) from None
 
 
@@ -96,15 +104,19 @@ def keep_interrupted(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Generator[None]:
-    """Turn an `OSError` into a `StoreError` that names the path and says what to do; the original is its cause."""
+def explained(path: Path, otherwise: str = f"{_WHEN_READ}, or give another --out") -> Generator[None]:
+    """Turn an `OSError` into a `StoreError` that names the path and says what to do; the original is its cause.
+
+    Args:
+        path: of the file or folder.
+        otherwise: what to do, where neither the disk nor its quota is used up.
+    """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         again = "free some space and run the same command again, finished runs are kept"
         advice = {errno.ENOSPC: f"the disk is full: {again}", errno.EDQUOT: f"the disk quota is used up: {again}"}
-        otherwise = "check the path and its permissions, or give another --out"
         raise StoreError(f"{path}: {reason}; {advice.get(error.errno or 0, otherwise)}") from error
 
 
@@ -114,5 +126,5 @@ def file_sha256(path: Path) -> str:
     Raises:
         StoreError: it cannot be read.
     """
-    with explained(path):
+    with explained(path, _WHEN_READ):
         return hashlib.sha256(path.read_bytes()).hexdigest()

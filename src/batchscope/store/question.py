@@ -17,8 +17,9 @@ from typing import Any
 from ..errors import StoreError
 from .codec import encode
 from .files import read_json
+from .records import Target
 
-__all__ = ["FILE", "STORE_SCHEMA", "asked_of", "check_schema", "refuse_other"]
+__all__ = ["FILE", "STORE_SCHEMA", "asked_of", "check_schema", "command_of", "refuse_other"]
 
 STORE_SCHEMA = 2
 """Number of the layout of a results folder; that of `plan.json` is another (`records.SCHEMA`)."""
@@ -52,6 +53,17 @@ def check_schema(root: Path) -> None:
         raise _of_another_version(root, stored["schema"])
 
 
+def command_of(root: Path) -> str | None:
+    """The command that a results folder was made by; `None` where it is no results folder.
+
+    Raises:
+        StoreError: its `question.json` is truncated.
+    """
+    path = root / FILE
+    stored = read_json(path) if path.exists() else {}
+    return str(stored["command"]) if isinstance(stored, dict) and "command" in stored else None
+
+
 def refuse_other(root: Path, asked: Mapping[str, Any]) -> None:
     """Make sure that a results folder answers a question.
 
@@ -68,10 +80,44 @@ def refuse_other(root: Path, asked: Mapping[str, Any]) -> None:
     if stored == asked:
         return
     key = min(key for key in {*stored, *asked} if stored.get(key) != asked.get(key))
-    how = f"its {key} is {stored.get(key)!r}, now {asked.get(key)!r}"
-    if key.endswith("_sha256"):
-        how = f"its {key.removesuffix('_sha256')} has changed since"
+    how = _difference(key.replace("_", " "), stored.get(key), asked.get(key))
     raise StoreError(f"{root} holds the answer to another question: {how}; give another --out, or remove the folder")
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    """What differs in a member of two questions, in the words of whoever asked."""
+    if name.endswith(" sha256"):
+        return f"its {name.removesuffix(' sha256')} has changed since"
+    if isinstance(before, dict) and isinstance(now, dict) and (was := _in_words(before)) == _in_words(now):
+        return f"its {name} {was} has changed since"
+    if name == "settings" and isinstance(before, dict) and isinstance(now, dict):
+        key = min(key for key in {*before, *now} if before.get(key) != now.get(key))
+        return f"its setting {key} was {_in_words(before.get(key))}, now {_in_words(now.get(key))}"
+    verb = "were" if name.endswith("s") else "was"
+    return f"its {name} {verb} {_in_words(before)}, now {_in_words(now)}"
+
+
+def _in_words(value: Any) -> str:
+    """A part of a question as it is written on a command line: `val_loss<=0.05`, `20 epochs`, `none`."""
+    match value:
+        case None | []:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.12g}"
+        case list():
+            return ", ".join(map(_in_words, value))
+        case {"metric": str(metric), "value": float() | int() as level, "mode": "min" | "max" as mode}:
+            return str(Target(metric=metric, value=level, mode=mode))
+        case {"amount": float() | int() as amount, "unit": unit}:
+            return f"{amount:g} {unit}"
+        case {"name": name, "step_time_s": _}:
+            return str(name)
+        case dict():
+            return ",".join(f"{key}={_in_words(part)}" for key, part in value.items()) or "none"
+        case _:
+            return str(value)
 
 
 def _of_another_version(root: Path, seen: Any) -> StoreError:

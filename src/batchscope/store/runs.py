@@ -264,7 +264,7 @@ def _read_run(folder: Path) -> StoredRun:
 
 
 def _read_rows(path: Path, *, finished: bool) -> Iterator[Row]:
-    with explained(path):
+    with explained(path, "check the path and its permissions"):
         lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, 1):
         try:

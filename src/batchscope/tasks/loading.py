@@ -18,10 +18,13 @@ from ..errors import TaskError
 from ..hardware.random_state import preserved_random_state
 from .builtin import BUILT_IN
 from .protocol import Task
-from .settings import bind, near_miss, plain
+from .settings import bind, near_miss, nearest, plain
 from .user_code import explained
 
 __all__ = ["LoadedTask", "as_loaded", "load_task"]
+
+_DEFAULT = "task"
+"""The factory that is meant where none is named."""
 
 _LINES = {
     "model": "def model(self) -> nn.Module: ...",
@@ -62,7 +65,8 @@ def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> Lo
     """Find a task's factory, call it, and check what it returns.
 
     Args:
-        spec: `digits`, `arrays`, `text`, `package.module:factory` or `path/to/file.py:factory`.
+        spec: `digits`, `arrays`, `text`, `package.module:factory` or `path/to/file.py:factory`; a file or module
+            without `:factory` means its factory `task`.
         settings: `KEY=VALUE` texts, or a mapping.
 
     Raises:
@@ -111,8 +115,9 @@ def _factory(spec: str) -> tuple[Callable[..., Any], str, list[Path]]:
         raise _misspelt(spec)
     else:
         module = _module_of_name(where)
-    if not attribute:
+    if not attribute and _DEFAULT not in _callables(module):
         raise TaskError(f"{spec} does not say which factory to call: {_offer(module, where)}")
+    attribute = attribute or _DEFAULT
     factory, offer = getattr(module, attribute, None), _offer(module, where)
     if factory is None:
         raise TaskError(f"{where} has no {attribute!r}{near_miss(attribute, _callables(module))}; {offer}")
@@ -120,12 +125,11 @@ def _factory(spec: str) -> tuple[Callable[..., Any], str, list[Path]]:
         raise TaskError(f"{attribute} in {where} is {type(factory).__name__}, which cannot be called; {offer}")
     stem = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
     sources = [Path(file) for file in (getattr(module, "__file__", None), _file_of(factory)) if file]
-    return factory, stem if attribute in ("task", stem) else f"{stem}-{attribute}", list(dict.fromkeys(sources))
+    return factory, stem if attribute in (_DEFAULT, stem) else f"{stem}-{attribute}", list(dict.fromkeys(sources))
 
 
 def _misspelt(spec: str) -> TaskError:
-    files = sorted(p.name for p in Path().glob("*.py"))
-    hint = near_miss(spec, [*BUILT_IN, *files])
+    hint = near_miss(spec, BUILT_IN) or _near_file(Path(spec))
     return TaskError(
         f"there is no task {spec!r}{hint}; built in are {', '.join(BUILT_IN)}, your own is path/to/file.py:factory or "
         "package.module:factory (`batchscope init FILE.py` writes an example)"
@@ -134,8 +138,7 @@ def _misspelt(spec: str) -> TaskError:
 
 def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
-        there = sorted(str(p) for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        raise TaskError(f"there is no file {path}{near_miss(str(path), there)}; give a task as path/to/file.py:factory")
+        raise TaskError(f"there is no file {path}{_near_file(path)}; give a task as path/to/file.py:factory")
     folder, name = str(path.parent.resolve()), path.stem
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -149,6 +152,13 @@ def _module_of_file(path: Path) -> ModuleType:
     with explained(f"importing {path}", "what a file does when it is run belongs under `if __name__ == '__main__':`"):
         loader.exec_module(module)
     return module
+
+
+def _near_file(path: Path) -> str:
+    """Hint at a Python file of the same folder, by the name without the suffix, which all of them share."""
+    there = {p.stem: p for p in sorted(path.parent.glob("*.py")) if p.is_file()} if path.parent.is_dir() else {}
+    close = nearest(path.stem, list(there))
+    return f"; did you mean {str(there[close])!r}?" if close is not None else ""
 
 
 class _AlwaysFromSource(importlib.machinery.SourceFileLoader):
@@ -181,7 +191,9 @@ def _offer(module: ModuleType, where: str) -> str:
     likely = [name for name in names if _makes_tasks(getattr(module, name))]
     if len(likely) == 1:
         return f"write {where}:{likely[0]}"
-    return f"it defines {', '.join(names)}; write for example {where}:{(likely or names)[0]}"
+    chosen = (likely or names)[0]
+    settings = "".join(f" --set {name}=VALUE" for name in _required(getattr(module, chosen)))
+    return f"it defines {', '.join(names)}; write for example {where}:{chosen}{settings}"
 
 
 def _callables(module: ModuleType) -> list[str]:
@@ -197,10 +209,17 @@ def _callables(module: ModuleType) -> list[str]:
 
 
 def _makes_tasks(value: Any) -> bool:
-    """Whether it is a task class, or a function that says it returns one or has no required argument."""
-    if inspect.isclass(value):
-        return all(callable(getattr(value, member, None)) for member in _LINES)
-    return not any(p.default is p.empty for p in inspect.signature(value).parameters.values())
+    """Whether it is a task class or a function, and can be called without arguments."""
+    if inspect.isclass(value) and not all(callable(getattr(value, member, None)) for member in _LINES):
+        return False
+    return not _required(value)
+
+
+def _required(value: Any) -> list[str]:
+    """The arguments that a function or class cannot be called without."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(value).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
 
 
 def _check_members(task: Any, factory: Callable[..., Any], source: Path) -> None:

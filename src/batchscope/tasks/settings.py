@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import TaskError
 
-__all__ = ["bind", "near_miss", "plain"]
+__all__ = ["bind", "near_miss", "nearest", "plain"]
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
@@ -52,8 +52,13 @@ def plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def near_miss(word: str, known: Sequence[str]) -> str:
     """Hint `; did you mean 'X'?` where a known word is close, else nothing."""
-    close = get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = nearest(word, known)
+    return f"; did you mean {close!r}?" if close is not None else ""
+
+
+def nearest(word: str, known: Sequence[str]) -> str | None:
+    """The known word that is closest; `None` where none is close."""
+    return next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), None)
 
 
 def _pairs(settings: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:

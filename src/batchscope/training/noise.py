@@ -92,9 +92,11 @@ def measure_noise(
             f"{workload.name} has no gradient noise scale: {found.coupling}; put GroupNorm or LayerNorm in place of "
             "batch normalisation to measure it, or use `batchscope find`, which compares batch sizes without it"
         )
-    if steps < 1 or (budget_s is not None and not budget_s > 0):
-        raise UsageError(f"{steps} steps within {budget_s} seconds make no sense; both must be positive")
-    size = batch_size or default_batch_size(workload.examples)
+    if steps < 1:
+        raise UsageError(f"--steps is {steps}; it must be at least 1")
+    if budget_s is not None and not budget_s > 0:
+        raise UsageError(f"the budget is {budget_s} seconds; it must be positive")
+    size = default_batch_size(workload.examples) if batch_size is None else batch_size
     probe = NoiseScale(groups=groups, every=max(1, steps // _READINGS))
     cut = _checked_groups(probe, size, workload.examples)
     rules = [] if budget_s is None else [Deadline.after(budget_s, clock=workload.device.clock)]
@@ -153,10 +155,11 @@ def _configuration(
 
 
 def _checked_groups(probe: NoiseScale, batch_size: int, examples: int) -> int:
-    if not 2 <= batch_size <= examples:
+    if batch_size < 2:
+        raise UsageError(f"--batch-size is {batch_size}; the noise scale is measured within a batch of 2 or more")
+    if batch_size > examples:
         raise UsageError(
-            f"a batch of {batch_size} makes no sense here: it must hold 2 examples at least, and the training set has "
-            f"{examples}"
+            f"--batch-size is {batch_size}, and the training set has {examples} examples; give at most that"
         )
     groups = probe.groups(0, batch_size, 1)
     if not groups:

@@ -127,7 +127,9 @@ def test_images_that_cannot_be_read_are_named(pets: Path) -> None:
 def test_many_broken_images_are_counted(pets: Path) -> None:
     for file in (pets / "dogs").iterdir():
         file.write_bytes(b"nothing")
-    with pytest.raises(TaskError, match=r"12 of 24 images cannot be read: .* and 7 more; remove or convert them"):
+    with pytest.raises(
+        TaskError, match=r"12 of 24 images cannot be read: .* and 7 more; convert them, or move them out"
+    ):
         arrays(path=pets, size=4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,36 @@ def test_bad_evaluations(metrics: Callable[..., Any], message: str) -> None:
 def test_bad_targets(target: str, message: str) -> None:
     with pytest.raises(TargetError, match=message):
         run(target=target)
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [
+        ("val_loss>=0.1", ["val_loss<=0.1"]),
+        ("val_accuracy<=0.97", ["val_accuracy>=0.97"]),
+        ("val_accuracy>=97", ["val_accuracy>=0.97"]),
+        ("val_accuracy<=97", ["val_accuracy>=97", "val_accuracy>=0.97"]),
+    ],
+)
+def test_the_target_that_was_meant_can_be_asked_for(target: str, meant: list[str]) -> None:
+    for better in meant:
+        with pytest.raises(TargetError, match=rf"did you mean {re.escape(better)}\?$"):
+            run(target=target)
+        target = better
+    run(target=target)
+
+
+def test_a_share_above_one_without_a_percentage_that_was_meant() -> None:
+    for target in ("val_accuracy>=1.5", "val_accuracy>=970"):
+        with pytest.raises(TargetError, match=r"val_accuracy is 0.25 .*; ask for a value of at most 1$"):
+            run(target=target)
+
+
+def test_a_score_in_percent_may_be_above_one() -> None:
+    run(target="val_accuracy>=97", metrics=lambda model: {"val_accuracy": 33.3})
+    run(target="val_depth>=97", metrics=lambda model: {"val_depth": 0.3})
+    wide = nn.Linear(4, 1000)
+    run(target="accuracy>=76", metrics=lambda model: {"accuracy": 0.1}, make_model=lambda: wide)
 
 
 def test_a_metric_that_is_no_number_yet_is_noted() -> None:

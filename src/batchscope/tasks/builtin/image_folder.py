@@ -88,7 +88,7 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
         if not images:
             raise TaskError(
                 f"the class folder {folder / name} has no .png, .jpg or .jpeg file; it holds "
-                f"{_some_names(folder / name)}: remove it, or convert them"
+                f"{_some_names(folder / name)}: convert them, or move the folder elsewhere"
             )
     return classes
 
@@ -126,7 +126,7 @@ def _pixels(files: Sequence[Path], size: int) -> NDArray[np.uint8]:
         more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
         raise TaskError(
             f"{len(unreadable)} of {len(files)} images cannot be read: {', '.join(unreadable[:_NAMED])}{more}; "
-            "remove or convert them"
+            "convert them, or move them out of the folder"
         )
     return pixels[:, 0] if all_grey else pixels
 

@@ -14,7 +14,7 @@ from ...store.records import Target
 from ..workload import Workload
 from .coupling import find_batch_norm, measure_coupling, smallest_batch
 from .evaluation import check_target, evaluate_twice
-from .inputs import describe_nan, telling_examples
+from .inputs import describe_nan, outputs_of, telling_examples
 from .loss import check_count, check_gradient, check_labels_on_cpu, check_mean, first_loss
 from .optimizer import check_optimizer
 
@@ -111,7 +111,7 @@ def _check(workload: Workload, size: int, target: Target | None, lr: float) -> P
     smallest = smallest_batch(workload, model, indices)
     notes += check_optimizer(workload, model, lr)
     metrics = evaluate_twice(workload, workload.model(0))
-    notes += check_target(metrics, target)
+    notes += check_target(metrics, target, outputs_of(model))
     if smallest > 1:
         notes.append("a batch of one example cannot be trained on; the smallest micro-batch is 2")
     return Preflight(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from ...errors import TargetError, TaskError
-from ...store.metrics import target_metric
+from ...store.metrics import in_likely_direction, is_share, target_metric
 from ...store.records import Target
 from ..settings import near_miss
 from ..workload import Workload
@@ -48,11 +49,17 @@ def evaluate_twice(workload: Workload, model: nn.Module) -> dict[str, float]:
     return first
 
 
-def check_target(metrics: Mapping[str, float], target: Target | None) -> list[str]:
+def check_target(metrics: Mapping[str, float], target: Target | None, outputs: int | None = None) -> list[str]:
     """Check that the target can be asked for; returns notes on other metrics that are no numbers yet.
 
+    Args:
+        metrics: of the model with fresh weights.
+        target: what is asked for; `None`: nothing.
+        outputs: of the model's last layer; `None`: not known.
+
     Raises:
-        TargetError: `evaluate` lacks the metric, none was named and none is known, or the target is met already.
+        TargetError: `evaluate` lacks the metric, none was named and none is known, the target is met already, or it
+            is a percentage of a metric that is a share of 1.
         TaskError: the metric to choose by is not finite before training.
     """
     usable = [name for name in metrics if not name.startswith("test_")]
@@ -64,13 +71,32 @@ def check_target(metrics: Mapping[str, float], target: Target | None) -> list[st
     needed = target.metric if target is not None else target_metric(list(metrics))[0]
     if not math.isfinite(metrics[needed]):
         raise TaskError(f"{needed} is {metrics[needed]} before training, with fresh weights; return a finite number")
-    if target is not None and target.met_by(metrics[target.metric]):
-        side = "below" if target.mode == "min" else "above"
-        raise TargetError(
-            f"the target {target} is already met before training: {target.metric} is {metrics[target.metric]:.6g} with "
-            f"fresh weights; ask for a value {side} that"
-        )
+    if target is not None:
+        _check_value(metrics[needed], target, outputs)
     return [f"{n} is {v} before training" for n, v in metrics.items() if not math.isfinite(v)]
+
+
+def _check_value(fresh: float, target: Target, outputs: int | None) -> None:
+    """Check that a target is not met with fresh weights, and no percentage of a share.
+
+    Raises:
+        TargetError: it is.
+    """
+    if target.met_by(fresh):
+        side = "below" if target.mode == "min" else "above"
+        meant = in_likely_direction(target)
+        advice = f"ask for a value {side} that" if meant.met_by(fresh) else f"did you mean {meant}?"
+        raise TargetError(
+            f"the target {target} is already met before training: {target.metric} is {fresh:.6g} with fresh weights; "
+            f"{advice}"
+        )
+    if target.mode == "max" and target.value > 1.0 and is_share(target.metric, fresh, outputs):
+        meant = replace(target, value=target.value / 100.0)
+        sensible = meant.value <= 1.0 and not meant.met_by(fresh)
+        raise TargetError(
+            f"the target {target} cannot be reached: {target.metric} is {fresh:.6g} with fresh weights, a share of at "
+            f"most 1; {f'did you mean {meant}?' if sensible else 'ask for a value of at most 1'}"
+        )
 
 
 def _same(first: float, second: float) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..protocol import Batch
 from ..workload import Workload
 
-__all__ = ["describe_integers", "describe_nan", "named_tensors", "telling_examples"]
+__all__ = ["describe_integers", "describe_nan", "named_tensors", "outputs_of", "telling_examples"]
 
 _SCANNED_AT_MOST = 200_000_000
 
@@ -67,7 +67,12 @@ def describe_integers(workload: Workload, batch: Batch, model: nn.Module) -> str
         for name, t in whole or list(named_tensors(batch))
         if t.numel() and not t.is_floating_point() and not t.is_complex()
     ]
-    found: list[Any] = [getattr(module, "out_features", None) for module in model.modules()]
-    widths = [width for width in found if isinstance(width, int)]
-    outputs = f"; the model's last layer has {widths[-1]} outputs (0 to {widths[-1] - 1})" if widths else ""
+    last = outputs_of(model)
+    outputs = f"; the model's last layer has {last} outputs (0 to {last - 1})" if last is not None else ""
     return ", ".join(ranges) + outputs
+
+
+def outputs_of(model: nn.Module) -> int | None:
+    """How many outputs the model's last linear layer has; `None` where it has none."""
+    found: list[Any] = [getattr(module, "out_features", None) for module in model.modules()]
+    return next((width for width in reversed(found) if isinstance(width, int)), None)
