@@ -73,6 +73,11 @@ class TimedSize:
         """Whether even undelayed steps of all threads take far longer than one thread does."""
         return self.one_thread_low_s is not None and self.low_s >= _FIGHTING * self.one_thread_low_s
 
+    @property
+    def undisturbed_s(self) -> float:
+        """A step as a quiet machine would take it: the low quantile, of one thread where threads fight."""
+        return self.one_thread_low_s if self.fights and self.one_thread_low_s is not None else self.low_s
+
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbance:

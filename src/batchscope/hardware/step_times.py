@@ -80,8 +80,9 @@ def measure_step_times(
     take. Then rounds over all sizes in turn, so that what else the machine does falls on all of them: three rounds of
     up to ten steps a size, where they fit into a twentieth of the budget; while the machine looks busy
     (`disturbance.find_disturbance`) up to 20, within the budget. The time of a size is the median of all its steps; on
-    a busy machine their 20th percentile. Where several threads share a step, sizes whose steps are short are timed with
-    one thread beside; on a busy machine that time counts where threads do nothing but wait for one another.
+    a busy machine their 20th percentile, or that of a larger size where it is less. Where several threads share a step,
+    sizes whose steps are short are timed with one thread beside; on a busy machine that time counts where threads do
+    nothing but wait for one another.
 
     The clock waits for the device. Loading is timed apart (`loading_times`), and the step time is that of both: the
     longer of the two where workers load, else their sum.
@@ -112,7 +113,7 @@ def measure_step_times(
                 progress(f"time of a step of batch size {size}")
             steps.time_next(size, budget_s)
         disturbance = steps.take_rounds(budget_s, progress)
-        readings = [_reading(each, busy=disturbance is not None) for each in steps.sizes]
+        readings = _readings(steps.sizes, busy=disturbance is not None)
         computing = [r.compute_time_s or 0.0 for r in readings]
         loading = measure_loading_times(
             workload,
@@ -151,13 +152,19 @@ class _Steps:
         time_step(self._disposable, self._disposable.draw(first_size))
 
     def time_next(self, size: int, budget_s: float) -> None:
-        """Time a few steps of the next size, after those that are not counted."""
-        enough_s = _TIME_FOR_A_SIZE * self.sizes[0].low_s if self.sizes else budget_s
+        """Time a few steps of the next size, after those that are not counted.
+
+        Where threads fought at the size before, a single step of all threads is enough: it may take a thousand times as
+        long as it should, and that of one thread tells how long.
+        """
+        enough_s = _TIME_FOR_A_SIZE * self.sizes[0].undisturbed_s if self.sizes else budget_s
+        fight = bool(self.sizes) and self.sizes[-1].fights
         batch = self._disposable.draw(size)
         began, new = self._device.clock(), TimedSize(size=size)
-        for _ in range(_WARM_UP_STEPS):
-            time_step(self._disposable, batch)
-        while not _enough([step.seconds for step in new.steps], enough_s):
+        with self._device.one_thread() if fight else nullcontext():
+            for _ in range(_WARM_UP_STEPS):
+                time_step(self._disposable, batch)
+        while not (fight and new.steps) and not _enough([step.seconds for step in new.steps], enough_s):
             new.steps.append(time_step(self._disposable, batch, parts=True))
         if self._one_thread_expected_s(new) <= _SHARE_FOR_ONE_THREAD * budget_s:
             with self._device.one_thread():
@@ -188,16 +195,16 @@ class _Steps:
 
     def _take_round(self) -> None:
         """Time steps of each size with all threads, and then with one."""
-        began, sizes = self._device.clock(), self.sizes[: len(self._batches)]
+        began = self._device.clock()
 
         def timed(index: int) -> TimedStep:
             return time_step(self._disposable, self._batches[index], parts=True)
 
-        for each, new in zip(sizes, in_turn(timed, [_steps_in_a_round(each.low_s) for each in sizes]), strict=True):
+        counts, alone = self._counts()
+        for each, new in zip(self.sizes, in_turn(timed, counts), strict=False):
             each.steps.extend(new)
-        counts = [_steps_in_a_round(s) if (s := each.one_thread_low_s) is not None else 0 for each in sizes]
-        with self._device.one_thread() if any(counts) else nullcontext():
-            for each, new in zip(sizes, in_turn(timed, counts), strict=True):
+        with self._device.one_thread() if any(alone) else nullcontext():
+            for each, new in zip(self.sizes, in_turn(timed, alone), strict=False):
                 each.one_thread.extend(new)
         self.spent_s += self._device.clock() - began
 
@@ -210,23 +217,39 @@ class _Steps:
         before = self.sizes[-1]
         return math.inf if before.one_thread_low_s is None else before.one_thread_low_s * new.size / before.size
 
-    def _round_expected_s(self) -> float:
+    def _counts(self) -> tuple[list[int], list[int]]:
+        """Steps of each size in a round, of all threads and of one; a size takes no longer than any larger one."""
         sizes = self.sizes[: len(self._batches)]
-        lows = [*(each.low_s for each in sizes), *(each.one_thread_low_s or 0.0 for each in sizes)]
-        return sum(_steps_in_a_round(low) * low for low in lows)
+        counts = [_steps_in_a_round(min(larger.low_s for larger in sizes[i:])) for i in range(len(sizes))]
+        return counts, [_steps_in_a_round(s) if (s := each.one_thread_low_s) is not None else 0 for each in sizes]
+
+    def _round_expected_s(self) -> float:
+        counts, alone = self._counts()
+        return sum(
+            n * each.low_s + m * (each.one_thread_low_s or 0.0)
+            for each, n, m in zip(self.sizes, counts, alone, strict=False)
+        )
 
 
 def _steps_in_a_round(step_s: float) -> int:
     return max(1, min(_STEPS_IN_A_ROUND, int(_ROUND_S / step_s))) if step_s > 0 else 1
 
 
-def _reading(timed: TimedSize, *, busy: bool) -> Reading:
-    """Reading of one size: the median of its steps, or their low quantile where the machine was busy."""
+def _reading(timed: TimedSize, *, at_most_s: float | None) -> Reading:
+    """Reading of one size: the median of its steps; on a busy machine their low quantile.
+
+    Args:
+        timed: the size, with its steps.
+        at_most_s: what a larger size takes on a busy machine; `None` on a quiet one.
+    """
+    busy = at_most_s is not None
     alone = busy and timed.fights
     steps = timed.one_thread if alone else timed.steps
     typical = low_quantile if busy else median
     seconds = [step.seconds for step in steps]
-    computing, middle = typical(seconds), median(seconds)
+    own, middle = typical(seconds), median(seconds)
+    computing = own if at_most_s is None else min(own, at_most_s)
+    share = computing / own if own > 0 else 1.0
     return Reading(
         micro_batch_size=timed.size,
         step_time_s=computing,
@@ -236,8 +259,16 @@ def _reading(timed: TimedSize, *, busy: bool) -> Reading:
         step_time_low_s=timed.low_s,
         step_time_method="20th percentile, one thread" if alone else "20th percentile" if busy else "median",
         steps_timed=len(steps),
-        gradient_time_s=min(computing, typical([step.gradient_s or 0.0 for step in steps])),
+        gradient_time_s=min(computing, share * typical([step.gradient_s or 0.0 for step in steps])),
     )
+
+
+def _readings(sizes: Sequence[TimedSize], *, busy: bool) -> list[Reading]:
+    """Reading of each size; on a busy machine a size takes no longer than any larger one was seen to take."""
+    return [
+        _reading(each, at_most_s=min(larger.undisturbed_s for larger in sizes[i:]) if busy else None)
+        for i, each in enumerate(sizes)
+    ]
 
 
 def _enough(steps: Sequence[float], enough_s: float) -> bool:
@@ -250,7 +281,7 @@ def _enough(steps: Sequence[float], enough_s: float) -> bool:
 
 def _reason_to_stop(timed: Sequence[TimedSize], size: int, budget_s: float) -> str:
     """Reason why the next size is not timed; empty where it is."""
-    points = [(each.size, each.low_s) for each in timed]
+    points = [(each.size, each.undisturbed_s) for each in timed]
     last, seconds = points[-1]
     expected = seconds * size / last
     if expected * (_WARM_UP_STEPS + _FEWEST_STEPS) > budget_s:
