@@ -35,6 +35,10 @@ _FEWEST_SIZES = 5
 _SHARE_FOR_LOADING = 0.25
 _QUIET_ROUNDS, _MOST_ROUNDS = 3, 20
 """After the first steps of each size: on a quiet machine, and on a busy one."""
+_SETTLED = 0.05
+"""On a busy machine rounds end, after three, once no size's time changes by more than this share in one of them."""
+_BUSY_S = 8.0
+"""Of all steps; no round is begun on a busy machine beyond."""
 _ROUND_S = 0.01
 """Seconds of steps of each size in a round, one step at least."""
 _STEPS_IN_A_ROUND = 10
@@ -79,10 +83,10 @@ def measure_step_times(
     Each size: a warm-up step, then three to eight timed ones on one batch of real examples, the fewer the longer they
     take. Then rounds over all sizes in turn, so that what else the machine does falls on all of them: three rounds of
     up to ten steps a size, where they fit into a twentieth of the budget; while the machine looks busy
-    (`disturbance.find_disturbance`) up to 20, within the budget. The time of a size is the median of all its steps; on
-    a busy machine their 20th percentile, or that of a larger size where it is less. Where several threads share a step,
-    sizes whose steps are short are timed with one thread beside; on a busy machine that time counts where threads do
-    nothing but wait for one another.
+    (`disturbance.find_disturbance`) up to 20, within the budget and 8 s, until the times settle. The time of a size is
+    the median of all its steps; on a busy machine their 20th percentile, or that of a larger size where it is less.
+    Where several threads share a step, sizes whose steps are short are timed with one thread beside; on a busy machine
+    that time counts where threads do nothing but wait for one another.
 
     The clock waits for the device. Loading is timed apart (`loading_times`), and the step time is that of both: the
     longer of the two where workers load, else their sum.
@@ -180,16 +184,20 @@ class _Steps:
         if self._device.works_ahead:
             self._batches = [self._disposable.draw(each.size) for each in self.sizes[:-1]]
         found, rounds, before = find_disturbance(self.sizes), 0, self.spent_s
-        announced = False
-        while self._batches and rounds < (_MOST_ROUNDS if found else _QUIET_ROUNDS):
+        announced = settled = False
+        while self._batches and rounds < (_MOST_ROUNDS if found and not settled else _QUIET_ROUNDS):
             each_s = (self.spent_s - before) / rounds if rounds else self._round_expected_s()
-            limit = budget_s if found else min(budget_s, before + _SHARE_FOR_QUIET_ROUNDS * budget_s)
+            limit = min(budget_s, _BUSY_S if found else before + _SHARE_FOR_QUIET_ROUNDS * budget_s)
             if self.spent_s + each_s > limit:
                 break
             if found and progress and not announced:
                 progress("the machine is busy: more steps are timed")
                 announced = True
+            lows = [each.undisturbed_s for each in self.sizes]
             self._take_round()
+            settled = all(
+                abs(each.undisturbed_s - low) <= _SETTLED * low for each, low in zip(self.sizes, lows, strict=True)
+            )
             found, rounds = find_disturbance(self.sizes), rounds + 1
         return found
 
