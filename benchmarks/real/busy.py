@@ -86,9 +86,9 @@ def step_time_at(plan: Mapping[str, Any], batch_size: float) -> float:
 
 
 def says_busy(found: Mapping[str, Any]) -> bool:
-    """Whether the answer, its evidence, or a line before it says so."""
+    """Whether the answer, its evidence, its notes, or a line before it says so."""
     plan = found["plan"] or {}
-    lines = [plan.get("message") or "", *(each["statement"] for each in plan.get("evidence", []))]
+    lines = [plan.get("message") or "", *plan.get("notes", []), *(e["statement"] for e in plan.get("evidence", []))]
     return any(_SAID.search(line) for line in [*lines, *found["stderr"].splitlines()])
 
 
@@ -121,7 +121,9 @@ def figures(quiet: Sequence[Mapping[str, Any]], loud: Mapping[str, Any]) -> dict
 
 def _raw(found: Mapping[str, Any]) -> dict[str, Any]:
     """A search without the parts of its plan that no figure is made from."""
-    plan = found["plan"] and {k: found["plan"].get(k) for k in ("status", "message", "recipe", "predicted", "evidence")}
+    plan = found["plan"] and {
+        k: found["plan"].get(k) for k in ("status", "message", "recipe", "predicted", "evidence", "notes")
+    }
     bench = found["plan"] and {"profile": found["plan"]["bench"]["profile"]}
     return {**found, "plan": plan and {**plan, "bench": bench}}
 

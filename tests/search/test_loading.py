@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,17 @@ def test_where_loading_sets_the_time_of_a_step_the_answer_says_so_first(workers:
     assert f"by {whole / step_time(size):.2g} times at most" in plan.message
     assert any("loading the batch" in e.statement and e.tag == "measured" for e in plan.evidence)
     assert decode(Plan, encode(plan)) == plan
+
+
+def test_a_busy_machine_is_said_with_the_plan_and_with_the_bench() -> None:
+    sentence = "the machine was busy while steps were timed: by how much"
+    disturbed = replace(bench(), disturbance=sentence, notes=(sentence,))
+    plan = build_plan(search(bench=disturbed))
+    assert plan.notes.count(sentence) == 1
+    assert decode(Plan, encode(plan)) == plan
+    assert f"Note: {sentence}." in printed(list(plan_view(plan, Path())))
+    assert f"Note: {sentence}." in printed(list(bench_view(disturbed, plan.measured.hardware_knee)))
+    assert sentence not in build_plan(search()).notes
 
 
 def test_loading_pulls_the_recipe_to_smaller_batches() -> None:

@@ -81,6 +81,7 @@ def measure(
         memory_bound=capacity.memory_bound,
         device_seconds=capacity.device_seconds + times.device_seconds,
         notes=(*capacity.notes, *times.notes),
+        disturbance=times.disturbance,
         loader_workers=workload.loader_workers,
     )
 

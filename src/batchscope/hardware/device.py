@@ -115,6 +115,25 @@ class Device:
         self.synchronize()
         return time.perf_counter()
 
+    def processor_seconds(self) -> float | None:
+        """Processor time of this process so far, all threads together; `None` where steps run elsewhere."""
+        return None if self.works_ahead else time.process_time()
+
+    @property
+    def threads(self) -> int:
+        """Threads that share the work of a step; 1 where steps run elsewhere."""
+        return 1 if self.works_ahead else torch.get_num_threads()
+
+    @contextmanager
+    def one_thread(self) -> Generator[None]:
+        """Let one thread do the steps inside."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
     def capacity_bytes(self) -> int:
         """Capacity: all the memory that a process could use on the device, were it alone there."""
         if self.keeps_peak:

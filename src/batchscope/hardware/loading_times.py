@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from ..fits.step_time import fit_step_time
+from .disturbance import low_quantile
 from .step import MeasuredTask
 
 __all__ = ["LoadingTimes", "measure_loading_times"]
@@ -35,7 +36,13 @@ class LoadingTimes:
 
 
 def measure_loading_times(
-    workload: MeasuredTask, sizes: Sequence[int], step_s: Sequence[float], *, seed: int = 0, budget_s: float = 2.0
+    workload: MeasuredTask,
+    sizes: Sequence[int],
+    step_s: Sequence[float],
+    *,
+    seed: int = 0,
+    budget_s: float = 2.0,
+    busy: bool = False,
 ) -> LoadingTimes:
     """Time the next batch of the task's own stream, at each size.
 
@@ -50,6 +57,8 @@ def measure_loading_times(
         seed: of the order of the examples.
         budget_s: no size but the first is begun that is expected to exceed it in all; larger sizes follow from the
             line through those that were timed, in proportion to the examples at the end.
+        busy: whether other work disturbs the machine: tensors in memory are then cut by one thread, which waits for no
+            other, and the 20th percentile counts.
 
     Returns:
         Seconds of a batch of each size, and what the timing took.
@@ -65,7 +74,7 @@ def measure_loading_times(
                 f"loading was timed up to batches of {timed[-1][0]}; beyond, it is taken to grow with the examples"
             )
             break
-        timed.append((size, _time_size(workload, size, seed)))
+        timed.append((size, _time_size(workload, size, seed, busy=busy and workload.in_memory)))
     spent = clock() - began
     steps = dict(zip(sizes, step_s, strict=True))
     little = workload.in_memory and all(seconds < _NEGLIGIBLE * steps[size] for size, seconds in timed)
@@ -78,8 +87,17 @@ def measure_loading_times(
     )
 
 
-def _time_size(workload: MeasuredTask, size: int, seed: int) -> float:
+def _time_size(workload: MeasuredTask, size: int, seed: int, *, busy: bool) -> float:
     """Seconds of one batch, at the pace of the stream."""
+    if busy:
+        with workload.device.one_thread():
+            return low_quantile(_timed(workload, size, seed))
+    each = _timed(workload, size, seed)
+    return median(each) if workload.in_memory else fmean(each)
+
+
+def _timed(workload: MeasuredTask, size: int, seed: int) -> list[float]:
+    """Seconds of each of some batches, or of each round of all workers, a batch."""
     clock, workers = workload.device.clock, workload.loader_workers
     stream = workload.micro_batches(size, 1, seed)
     try:
@@ -92,7 +110,7 @@ def _time_size(workload: MeasuredTask, size: int, seed: int) -> float:
             each.append((clock() - started) / max(1, workers))
             if workers and sum(each) * workers >= _LONG_S:
                 break
-        return median(each) if workload.in_memory else fmean(each)
+        return each
     finally:
         stream.close()
 

@@ -1,18 +1,21 @@
-"""Time of a training step against micro-batch size, from few steps."""
+"""Time of a training step against micro-batch size: sizes from small to large, and again in rounds over all of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 from ..fits.step_time import fit_step_time
 from ..store.records import Reading
+from .disturbance import Disturbance, TimedSize, find_disturbance, low_quantile
 from .loading_times import measure_loading_times
 from .random_state import preserved_random_state
 from .step import MeasuredStep, MeasuredTask
+from .step_rounds import TimedStep, in_turn, time_step
 
 __all__ = ["Throughput", "grid", "measure_step_times"]
 
@@ -30,6 +33,19 @@ _LINEAR_FROM = 16
 """Beyond this many knees the step time is its line, and larger sizes are not timed."""
 _FEWEST_SIZES = 5
 _SHARE_FOR_LOADING = 0.25
+_QUIET_ROUNDS, _MOST_ROUNDS = 3, 20
+"""After the first steps of each size: on a quiet machine, and on a busy one."""
+_SETTLED = 0.05
+"""On a busy machine rounds end, after three, once no size's time changes by more than this share in one of them."""
+_BUSY_S = 8.0
+"""Of all steps; no round is begun on a busy machine beyond."""
+_ROUND_S = 0.01
+"""Seconds of steps of each size in a round, one step at least."""
+_STEPS_IN_A_ROUND = 10
+_SHARE_FOR_ONE_THREAD = 0.05
+"""Of the budget: sizes at which a step with one thread might take longer are not timed with one."""
+_SHARE_FOR_QUIET_ROUNDS = 0.05
+"""Of the budget: rounds that do not fit are left out, so long as the machine looks quiet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +55,8 @@ class Throughput:
     readings: tuple[Reading, ...]
     device_seconds: float
     notes: tuple[str, ...]
+    disturbance: str = ""
+    """What the steps showed of other work on the machine, and what was done about it; empty: it was quiet."""
 
 
 def grid(smallest: int, largest: int, count: int = SIZES) -> list[int]:
@@ -63,39 +81,43 @@ def measure_step_times(
     """Time full training steps at each micro-batch size: their computing, its gradient part, and loading the batch.
 
     Each size: a warm-up step, then three to eight timed ones on one batch of real examples, the fewer the longer they
-    take. The clock waits for the device. Loading is timed apart (`loading_times`), and the step time is that of both:
-    the longer of the two where workers load, else their sum.
+    take. Then rounds over all sizes in turn, so that what else the machine does falls on all of them: three rounds of
+    up to ten steps a size, where they fit into a twentieth of the budget; while the machine looks busy
+    (`disturbance.find_disturbance`) up to 20, within the budget and 8 s, until the times settle. The time of a size is
+    the median of all its steps; on a busy machine their 20th percentile, or that of a larger size where it is less.
+    Where several threads share a step, sizes whose steps are short are timed with one thread beside; on a busy machine
+    that time counts where threads do nothing but wait for one another.
+
+    The clock waits for the device. Loading is timed apart (`loading_times`), and the step time is that of both: the
+    longer of the two where workers load, else their sum.
 
     Args:
         workload: the task on its device.
         sizes: increasing micro-batch sizes, examples; those that do not fit must have been left out.
         seed: of the weights and the batches; the caller's generators are left as they were.
-        budget_s: no size is begun that is expected to exceed this in all; a quarter of it is for loading.
+        budget_s: no size and no round is begun that is expected to exceed this in all; a quarter of it is for loading.
         progress: receives a line before each size.
 
     Returns:
-        One reading a size (median, median absolute deviation), and the seconds of all steps, warm-up and loading
-        included, except for the very first step, in which libraries are loaded.
+        One reading a size (median, median absolute deviation, 20th percentile), and the seconds of all steps, warm-up
+        and loading included, except for the very first step, in which libraries are loaded.
 
-    Cost: four to nine steps a size, and loading a few batches of it. Ends beyond 16 knees, where the time is a straight
-    line.
+    Cost: four to nine steps a size, on a quiet machine a twentieth of the budget more at most, and loading a few
+    batches of each size. A batch of each size is in memory during the rounds, but on an accelerator not the largest,
+    which has no rounds there. Ends beyond 16 knees, where the time is a straight line.
     """
-    readings: list[Reading] = []
     notes: list[str] = []
-    spent = 0.0
     with preserved_random_state(seed):
-        disposable = workload.disposable(seed)
-        _timed_step(disposable, disposable.draw(sizes[0]))
+        steps = _Steps(workload, sizes[0], seed)
         for size in sizes:
-            if readings and (reason := _reason_to_stop(readings, size, budget_s - spent)):
+            if steps.sizes and (reason := _reason_to_stop(steps.sizes, size, budget_s - steps.spent_s)):
                 notes.append(reason)
                 break
             if progress:
                 progress(f"time of a step of batch size {size}")
-            enough_s = _TIME_FOR_A_SIZE * (readings[0].step_time_s or 0.0) if readings else budget_s
-            reading, seconds = _time_size(disposable, size, enough_s)
-            spent += seconds
-            readings.append(reading)
+            steps.time_next(size, budget_s)
+        disturbance = steps.take_rounds(budget_s, progress)
+        readings = _readings(steps.sizes, busy=disturbance is not None)
         computing = [r.compute_time_s or 0.0 for r in readings]
         loading = measure_loading_times(
             workload,
@@ -103,7 +125,9 @@ def measure_step_times(
             computing,
             seed=seed,
             budget_s=_SHARE_FOR_LOADING * budget_s,
+            busy=disturbance is not None,
         )
+    busy = disturbance.in_words() if disturbance else ""
     return Throughput(
         readings=tuple(
             replace(
@@ -111,50 +135,148 @@ def measure_step_times(
             )
             for r, compute, load in zip(readings, computing, loading.seconds, strict=True)
         ),
-        device_seconds=spent + loading.spent_s,
-        notes=(*notes, *loading.notes),
+        device_seconds=steps.spent_s + loading.spent_s,
+        notes=(*filter(None, [busy]), *notes, *loading.notes),
+        disturbance=busy,
     )
 
 
-def _time_size(disposable: MeasuredStep, size: int, enough_s: float) -> tuple[Reading, float]:
-    """The reading at one size, and the seconds that its steps took."""
-    batch = disposable.draw(size)
-    began = disposable.workload.device.clock()
-    for _ in range(_WARM_UP_STEPS):
-        _timed_step(disposable, batch)
-    steps: list[tuple[float, float]] = []
-    while not _enough([whole for _, whole in steps], enough_s):
-        steps.append(_timed_step(disposable, batch))
-    spent = disposable.workload.device.clock() - began
-    middle = median(whole for _, whole in steps)
-    reading = Reading(
-        micro_batch_size=size,
-        step_time_s=middle,
-        compute_time_s=middle,
-        step_time_mad_s=median(abs(whole - middle) for _, whole in steps),
-        steps_timed=len(steps),
-        gradient_time_s=min(middle, median(gradient for gradient, _ in steps)),
-    )
-    return reading, spent
+class _Steps:
+    """Timed steps of each size, as they are made.
 
-
-def _timed_step(disposable: MeasuredStep, batch: Any) -> tuple[float, float]:
-    """Seconds of the gradient part and of the whole step.
-
-    Where work is handed to the device ahead, looking at the clock in the middle of a step would slow it down: the
-    gradient part is then timed in a pass of its own.
+    Attributes:
+        sizes: that have been timed, with their steps.
+        spent_s: seconds of all steps, warm-up included, but for the very first one.
     """
-    device = disposable.workload.device
-    started = device.clock()
-    disposable.optimizer.zero_grad(set_to_none=True)
-    disposable.gradients(batch)
-    gradient = device.clock() - started
-    if device.works_ahead:
-        started = device.clock()
-        disposable.optimizer.zero_grad(set_to_none=True)
-        disposable.gradients(batch)
-    disposable.update()
-    return gradient, device.clock() - started
+
+    def __init__(self, workload: MeasuredTask, first_size: int, seed: int) -> None:
+        self._disposable: MeasuredStep = workload.disposable(seed)
+        self._device, self._batches = workload.device, list[Any]()
+        self.sizes, self.spent_s = list[TimedSize](), 0.0
+        time_step(self._disposable, self._disposable.draw(first_size))
+
+    def time_next(self, size: int, budget_s: float) -> None:
+        """Time a few steps of the next size, after those that are not counted.
+
+        Where threads fought at the size before, a single step of all threads is enough: it may take a thousand times as
+        long as it should, and that of one thread tells how long.
+        """
+        enough_s = _TIME_FOR_A_SIZE * self.sizes[0].undisturbed_s if self.sizes else budget_s
+        fight = bool(self.sizes) and self.sizes[-1].fights
+        batch = self._disposable.draw(size)
+        began, new = self._device.clock(), TimedSize(size=size)
+        with self._device.one_thread() if fight else nullcontext():
+            for _ in range(_WARM_UP_STEPS):
+                time_step(self._disposable, batch)
+        while not (fight and new.steps) and not _enough([step.seconds for step in new.steps], enough_s):
+            new.steps.append(time_step(self._disposable, batch, parts=True))
+        if self._one_thread_expected_s(new) <= _SHARE_FOR_ONE_THREAD * budget_s:
+            with self._device.one_thread():
+                time_step(self._disposable, batch)
+                new.one_thread.append(time_step(self._disposable, batch, parts=True))
+        self.spent_s += self._device.clock() - began
+        self.sizes.append(new)
+        if not self._device.works_ahead:
+            self._batches.append(batch)
+
+    def take_rounds(self, budget_s: float, progress: Callable[[str], None] | None) -> Disturbance | None:
+        """Time steps of all sizes in turn, round by round, and say whether the machine was busy."""
+        if self._device.works_ahead:
+            self._batches = [self._disposable.draw(each.size) for each in self.sizes[:-1]]
+        found, rounds, before = find_disturbance(self.sizes), 0, self.spent_s
+        announced = settled = False
+        while self._batches and rounds < (_MOST_ROUNDS if found and not settled else _QUIET_ROUNDS):
+            each_s = (self.spent_s - before) / rounds if rounds else self._round_expected_s()
+            limit = min(budget_s, _BUSY_S if found else before + _SHARE_FOR_QUIET_ROUNDS * budget_s)
+            if self.spent_s + each_s > limit:
+                break
+            if found and progress and not announced:
+                progress("the machine is busy: more steps are timed")
+                announced = True
+            lows = [each.undisturbed_s for each in self.sizes]
+            self._take_round()
+            settled = all(
+                abs(each.undisturbed_s - low) <= _SETTLED * low for each, low in zip(self.sizes, lows, strict=True)
+            )
+            found, rounds = find_disturbance(self.sizes), rounds + 1
+        return found
+
+    def _take_round(self) -> None:
+        """Time steps of each size with all threads, and then with one."""
+        began = self._device.clock()
+
+        def timed(index: int) -> TimedStep:
+            return time_step(self._disposable, self._batches[index], parts=True)
+
+        counts, alone = self._counts()
+        for each, new in zip(self.sizes, in_turn(timed, counts), strict=False):
+            each.steps.extend(new)
+        with self._device.one_thread() if any(alone) else nullcontext():
+            for each, new in zip(self.sizes, in_turn(timed, alone), strict=False):
+                each.one_thread.extend(new)
+        self.spent_s += self._device.clock() - began
+
+    def _one_thread_expected_s(self, new: TimedSize) -> float:
+        """Seconds of a step with one thread, at most; infinite where there is but one, or the size before had none."""
+        if self._device.threads == 1:
+            return math.inf
+        if not self.sizes:
+            return self._device.threads * new.low_s
+        before = self.sizes[-1]
+        return math.inf if before.one_thread_low_s is None else before.one_thread_low_s * new.size / before.size
+
+    def _counts(self) -> tuple[list[int], list[int]]:
+        """Steps of each size in a round, of all threads and of one; a size takes no longer than any larger one."""
+        sizes = self.sizes[: len(self._batches)]
+        counts = [_steps_in_a_round(min(larger.low_s for larger in sizes[i:])) for i in range(len(sizes))]
+        return counts, [_steps_in_a_round(s) if (s := each.one_thread_low_s) is not None else 0 for each in sizes]
+
+    def _round_expected_s(self) -> float:
+        counts, alone = self._counts()
+        return sum(
+            n * each.low_s + m * (each.one_thread_low_s or 0.0)
+            for each, n, m in zip(self.sizes, counts, alone, strict=False)
+        )
+
+
+def _steps_in_a_round(step_s: float) -> int:
+    return max(1, min(_STEPS_IN_A_ROUND, int(_ROUND_S / step_s))) if step_s > 0 else 1
+
+
+def _reading(timed: TimedSize, *, at_most_s: float | None) -> Reading:
+    """Reading of one size: the median of its steps; on a busy machine their low quantile.
+
+    Args:
+        timed: the size, with its steps.
+        at_most_s: what a larger size takes on a busy machine; `None` on a quiet one.
+    """
+    busy = at_most_s is not None
+    alone = busy and timed.fights
+    steps = timed.one_thread if alone else timed.steps
+    typical = low_quantile if busy else median
+    seconds = [step.seconds for step in steps]
+    own, middle = typical(seconds), median(seconds)
+    computing = own if at_most_s is None else min(own, at_most_s)
+    share = computing / own if own > 0 else 1.0
+    return Reading(
+        micro_batch_size=timed.size,
+        step_time_s=computing,
+        compute_time_s=computing,
+        step_time_mad_s=median(abs(each - middle) for each in seconds),
+        step_time_median_s=median(step.seconds for step in timed.steps),
+        step_time_low_s=timed.low_s,
+        step_time_method="20th percentile, one thread" if alone else "20th percentile" if busy else "median",
+        steps_timed=len(steps),
+        gradient_time_s=min(computing, share * typical([step.gradient_s or 0.0 for step in steps])),
+    )
+
+
+def _readings(sizes: Sequence[TimedSize], *, busy: bool) -> list[Reading]:
+    """Reading of each size; on a busy machine a size takes no longer than any larger one was seen to take."""
+    return [
+        _reading(each, at_most_s=min(larger.undisturbed_s for larger in sizes[i:]) if busy else None)
+        for i, each in enumerate(sizes)
+    ]
 
 
 def _enough(steps: Sequence[float], enough_s: float) -> bool:
@@ -165,9 +287,9 @@ def _enough(steps: Sequence[float], enough_s: float) -> bool:
     return steady or len(steps) >= _MOST_STEPS or sum(steps) >= enough_s
 
 
-def _reason_to_stop(readings: Sequence[Reading], size: int, budget_s: float) -> str:
+def _reason_to_stop(timed: Sequence[TimedSize], size: int, budget_s: float) -> str:
     """Reason why the next size is not timed; empty where it is."""
-    points = [(r.micro_batch_size, r.step_time_s) for r in readings if r.step_time_s is not None]
+    points = [(each.size, each.undisturbed_s) for each in timed]
     last, seconds = points[-1]
     expected = seconds * size / last
     if expected * (_WARM_UP_STEPS + _FEWEST_STEPS) > budget_s:

@@ -86,7 +86,7 @@ def build_plan(state: SearchState) -> Plan:
         probability_within_5_percent=probability if within is None else None,
         predicted=predicted,
         verified=verified,
-        notes=(*state.notes, *filter(None, [disagreement(state, *chosen)])),
+        notes=(*_notes(state), *filter(None, [disagreement(state, *chosen)])),
         alternatives=_alternatives(state, *chosen) if within is None and state.recorded.step_times else (),
         search=_cost(state, seconds),
         current=recipe_of(state, current.batch_size, current.lr) if current else None,
@@ -281,10 +281,15 @@ def without_recipe(state: SearchState, status: PlanStatus, message: str) -> Plan
         evidence=evidence_of(state),
         environment=state.environment,
         bench=state.bench if state.recorded.step_times else None,
-        notes=state.notes,
+        notes=_notes(state),
         examples_in_training_set=state.examples or 0,
         within=str(state.question.within) if state.question.within else None,
     )
+
+
+def _notes(state: SearchState) -> tuple[str, ...]:
+    """Notes on the task, and that the machine was busy while its steps were timed."""
+    return (*state.notes, *filter(None, [state.bench.disturbance]))
 
 
 def _refusal(state: SearchState) -> Plan:

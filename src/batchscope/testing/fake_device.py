@@ -29,6 +29,9 @@ class FakeDevice(Device):
         capacity: bytes on the device.
         free: bytes that are free; default: all.
         update_share: the optimizer's share of the step's time.
+        processor_s: micro-batch size to processor seconds of a step, called after `step_time_s`; default: the device
+            is not the processor.
+        one_thread_s: micro-batch size to seconds of a step with one of two threads; default: there is but one.
 
     Attributes:
         sizes: the size of every step that was run, in order, failed ones included.
@@ -50,11 +53,15 @@ class FakeDevice(Device):
         capacity: int = 2**40,
         free: int | None = None,
         update_share: float = 0.1,
+        processor_s: Callable[[int], float] | None = None,
+        one_thread_s: Callable[[int], float] | None = None,
     ) -> None:
         super().__init__(torch.device("cpu"))
         self.step_time_s, self.script_peak_bytes = step_time_s, peak_bytes
         self.capacity, self.free = capacity, capacity if free is None else free
-        self.update_share = update_share
+        self.update_share, self.processor_s = update_share, processor_s
+        self.one_thread_s, self.threads_now = one_thread_s, 2 if one_thread_s else 1
+        self.worked = 0.0
         self.now = 0.0
         self.sizes: list[int] = []
         self.failures: list[int] = []
@@ -69,6 +76,24 @@ class FakeDevice(Device):
     def clock(self) -> float:
         """Scripted time."""
         return self.now
+
+    def processor_seconds(self) -> float | None:
+        """Scripted processor time."""
+        return None if self.processor_s is None else self.worked
+
+    @property
+    def threads(self) -> int:
+        """Two, where the script has a time for one."""
+        return self.threads_now
+
+    @contextmanager
+    def one_thread(self) -> Generator[None]:
+        """Steps inside follow the script of one thread."""
+        threads, self.threads_now = self.threads_now, 1
+        try:
+            yield
+        finally:
+            self.threads_now = threads
 
     def capacity_bytes(self) -> int:
         """Scripted capacity."""
@@ -125,9 +150,11 @@ class FakeDevice(Device):
             raise torch.OutOfMemoryError(
                 f"scripted: a step of {size} examples needs {peak:.4g} bytes of {self.capacity}"
             )
-        seconds = self.step_time_s(size)
+        alone = self.one_thread_s if self.threads_now == 1 else None
+        seconds = (alone or self.step_time_s)(size)
         self._update_s = seconds * self.update_share
         self.now += seconds - self._update_s
+        self.worked += self.processor_s(size) if self.processor_s else 0.0
         self._peak = max(self._peak, peak)
         return loss
 

@@ -204,6 +204,7 @@ def _bench_at(workload: Workload, sizes: Sequence[int], wanted: Wanted, prefligh
         smallest_micro_batch_size=smallest,
         device_seconds=times.device_seconds,
         notes=times.notes,
+        disturbance=times.disturbance,
         loader_workers=workload.loader_workers,
     )
 

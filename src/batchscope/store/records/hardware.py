@@ -23,9 +23,14 @@ class Reading:
 
     micro_batch_size: int
     step_time_s: float | None
-    """A whole step as the training loop has it: computing (median over the timed steps) and waiting for its batch."""
+    """A whole step as the training loop has it: computing (by `step_time_method`) and waiting for its batch."""
     step_time_mad_s: float | None = None
     """Median absolute deviation of the computing."""
+    step_time_median_s: float | None = None
+    step_time_low_s: float | None = None
+    """20th percentile of the computing; with `step_time_median_s`, whichever of the two is the step time."""
+    step_time_method: str = ""
+    """How the computing follows from the timed steps: their median, or on a busy machine their 20th percentile."""
     steps_timed: int = 0
     compute_time_s: float | None = None
     """A step whose batch is there; `None` where it was not timed apart."""
@@ -78,6 +83,8 @@ class Bench:
     """Whether memory, rather than the data set or `--max-batch-size`, sets the largest size."""
     device_seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    disturbance: str = ""
+    """One of the notes: that the machine was busy while steps were timed, and what was done; empty: it was quiet."""
     loader_workers: int = 0
     """Processes that load batches while others are computed with; 0: a step waits for its batch."""
 

@@ -1,0 +1,156 @@
+"""Disturbance of step times by what else the machine does: how it is recognised, and what the times are without it.
+
+A step that is interrupted takes longer, never less; steps that were not interrupted tell its time, so long as there are
+some. That is the 20th percentile of many steps, where their median may be one of interrupted ones. Threads of one step
+wait for one another: where others have a processor, every step may be interrupted, and 0.1 ms take 112 ms for seconds
+on end. One thread waits for nobody; so it is timed beside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, median
+
+from .step_rounds import TimedStep
+
+__all__ = ["Disturbance", "TimedSize", "find_disturbance", "low_quantile"]
+
+_LOW = 0.2
+_DELAYED = 2.0
+"""Mean of the steps of one size in units of their low quantile, from which on that size counts as disturbed."""
+_SIZES_DELAYED = 0.5
+"""Share of the sizes that must be disturbed, and at least two of them where there are two."""
+_FEW_PROCESSORS = 0.75
+"""Processor time over wall time of a step that only computes, below which others had the processors."""
+_UNEVEN = 1.25
+"""Mean over low quantile, below which the steps of a size are as good as equal: a task may wait of itself."""
+_FIGHTING = 3.0
+"""Steps of all threads in units of those of one thread: threads cost time to start, but not that much."""
+
+
+def low_quantile(values: Sequence[float]) -> float:
+    """The 20th percentile: the smallest value that a fifth of the values do not exceed.
+
+    >>> low_quantile([5.0, 1.0, 2.0, 3.0, 4.0]), low_quantile([2.0, 3.0]), low_quantile([1.0] * 2 + [9.0] * 8)
+    (1.0, 2.0, 1.0)
+    """
+    return sorted(values)[math.ceil(_LOW * len(values)) - 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedSize:
+    """Timed steps of one micro-batch size."""
+
+    size: int
+    steps: list[TimedStep] = field(default_factory=list)
+    one_thread: list[TimedStep] = field(default_factory=list)
+    """Steps with one thread; none where there is but one, or where they were not timed apart."""
+
+    @property
+    def low_s(self) -> float:
+        """Low quantile of a step."""
+        return low_quantile([step.seconds for step in self.steps])
+
+    @property
+    def mean_s(self) -> float:
+        """Mean of a step."""
+        return fmean(step.seconds for step in self.steps)
+
+    @property
+    def delay(self) -> float:
+        """Mean in units of the low quantile."""
+        return self.mean_s / self.low_s if self.low_s > 0 else 1.0
+
+    @property
+    def one_thread_low_s(self) -> float | None:
+        """Low quantile of a step with one thread."""
+        return low_quantile([step.seconds for step in self.one_thread]) if self.one_thread else None
+
+    @property
+    def fights(self) -> bool:
+        """Whether even undelayed steps of all threads take far longer than one thread does."""
+        return self.one_thread_low_s is not None and self.low_s >= _FIGHTING * self.one_thread_low_s
+
+    @property
+    def undisturbed_s(self) -> float:
+        """A step as a quiet machine would take it: the low quantile, of one thread where threads fight."""
+        return self.one_thread_low_s if self.fights and self.one_thread_low_s is not None else self.low_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disturbance:
+    """What else the machine did while steps were timed, as far as the times show it."""
+
+    worst: TimedSize
+    """The size whose steps were delayed most."""
+    fighting: TimedSize | None
+    """The size at which threads waited for one another most."""
+    processors: float | None
+    """Processor time of all steps over their wall time; `None` where the device is not the processor."""
+    steps: int
+    """Timed at all sizes together."""
+
+    def in_words(self) -> str:
+        """Sentence on what was seen and what was done, without a full stop."""
+        worst = self.worst
+        had = "" if self.processors is None else f", with {self.processors:.2g} of a processor"
+        middle = median(step.seconds for step in worst.steps)
+        sentence = (
+            f"the machine was busy while steps were timed: at batch size {worst.size} the median step took "
+            f"{_ms(middle)}, the mean {_ms(worst.mean_s)}, the 20th percentile {_ms(worst.low_s)}{had}; so step times "
+            f"are 20th percentiles of {self.steps} steps, made in rounds over all sizes, not medians"
+        )
+        if self.fighting is None or self.fighting.one_thread_low_s is None:
+            return sentence
+        return (
+            f"{sentence}; where threads waited for one another (batch size {self.fighting.size}: "
+            f"{_ms(self.fighting.low_s)}, with one thread {_ms(self.fighting.one_thread_low_s)}) they are those of one "
+            "thread; OMP_NUM_THREADS=1 avoids the waiting"
+        )
+
+
+def find_disturbance(sizes: Sequence[TimedSize]) -> Disturbance | None:
+    """Disturbance that the times of steps show; none on a machine that is quiet enough for their medians.
+
+    The machine counts as busy in any of three cases. The steps of at least half of the sizes, and of two, took twice
+    their 20th percentile on average: they waited as long as they computed. Or the process had less than 0.75 of one
+    processor, though a step whose batch is there waits for nothing else, and at one size the mean is 1.25 times the
+    20th percentile, for a task may wait of itself, for the same time in each step. Or the 20th percentile is three
+    times that of one thread, at half of the sizes where one thread was timed.
+
+    Args:
+        sizes: each with its steps, at least one of each.
+
+    Returns:
+        The disturbance, or `None`.
+    """
+    worst = max(sizes, key=lambda each: each.delay)
+    delayed = sum(each.delay >= _DELAYED for each in sizes)
+    processors = _processors([step for each in sizes for step in each.steps])
+    starved = processors is not None and processors < _FEW_PROCESSORS and worst.delay >= _UNEVEN
+    compared, fighting = sum(bool(each.one_thread) for each in sizes), [each for each in sizes if each.fights]
+    if not (
+        delayed >= max(min(2, len(sizes)), math.ceil(_SIZES_DELAYED * len(sizes)))
+        or starved
+        or (fighting and len(fighting) >= _SIZES_DELAYED * compared)
+    ):
+        return None
+    return Disturbance(
+        worst=worst,
+        fighting=max(fighting, key=lambda each: each.low_s / (each.one_thread_low_s or math.inf), default=None),
+        processors=processors,
+        steps=sum(len(each.steps) for each in sizes),
+    )
+
+
+def _processors(steps: Sequence[TimedStep]) -> float | None:
+    """Processor time over wall time of all the steps together."""
+    wall = sum(step.seconds for step in steps)
+    worked = [step.processor_s for step in steps if step.processor_s is not None]
+    return sum(worked) / wall if worked and wall > 0 else None
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms"
