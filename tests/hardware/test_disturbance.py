@@ -10,7 +10,7 @@ import pytest
 
 from batchscope.fits.step_time import fit_step_time
 from batchscope.hardware.bench import measure
-from batchscope.hardware.disturbance import TimedSize, find_disturbance
+from batchscope.hardware.disturbance import TimedSize, find_busy_machine
 from batchscope.hardware.step_rounds import TimedStep
 from batchscope.hardware.step_times import Throughput, measure_step_times
 from batchscope.testing.fake_device import FakeDevice
@@ -157,7 +157,7 @@ QUIET, DELAYED, UNEVEN = [1.0] * 10, [1.0] * 5 + [10.0] * 5, [1.0] * 8 + [3.0] *
     ],
 )
 def test_the_rule(sizes: list[TimedSize], busy: bool) -> None:
-    assert (find_disturbance(sizes) is not None) == busy
+    assert (find_busy_machine(sizes) is not None) == busy
 
 
 def test_sizes_take_turns_after_the_first_steps_of_each() -> None:
@@ -172,6 +172,26 @@ def test_large_steps_end_early_and_get_no_rounds_on_a_quiet_machine() -> None:
     found = measured(device, [1, 2])
     assert [r.steps_timed for r in found.readings] == [3, 3]
     assert device.sizes == [1, *[1] * 4, *[2] * 4]
+
+
+class Accelerator(FakeDevice):
+    """A device that is handed its work ahead."""
+
+    @property
+    def works_ahead(self) -> bool:
+        return True
+
+
+def test_on_an_accelerator_the_largest_size_has_no_rounds_and_the_gradient_part_a_pass_of_its_own() -> None:
+    device = Accelerator(step_time_s=truth, update_share=0.25)
+    found = measured(device, [1, 4, 16])
+    assert found.disturbance == ""
+    assert found.readings[0].steps_timed == found.readings[1].steps_timed == 5 + 3 * 10
+    assert found.readings[2].steps_timed == 5
+    assert device.sizes[-20:] == [4] * 20
+    for reading in found.readings:
+        assert reading.step_time_s == pytest.approx(truth(reading.micro_batch_size))
+        assert reading.gradient_time_s == pytest.approx(0.75 * truth(reading.micro_batch_size))
 
 
 @pytest.mark.parametrize("budget_s", [1.0, 3.0, 8.0])

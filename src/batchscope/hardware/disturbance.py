@@ -15,7 +15,7 @@ from statistics import fmean, median
 
 from .step_rounds import TimedStep
 
-__all__ = ["Disturbance", "TimedSize", "find_disturbance", "low_quantile"]
+__all__ = ["BusyMachine", "TimedSize", "find_busy_machine", "low_quantile"]
 
 _LOW = 0.2
 _DELAYED = 2.0
@@ -80,7 +80,7 @@ class TimedSize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Disturbance:
+class BusyMachine:
     """What else the machine did while steps were timed, as far as the times show it."""
 
     worst: TimedSize
@@ -90,7 +90,7 @@ class Disturbance:
     processors: float | None
     """Processor time of all steps over their wall time; `None` where the device is not the processor."""
     steps: int
-    """Timed at all sizes together."""
+    """Timed at all sizes together, those of one thread included."""
 
     def in_words(self) -> str:
         """Sentence on what was seen and what was done, without a full stop."""
@@ -111,8 +111,8 @@ class Disturbance:
         )
 
 
-def find_disturbance(sizes: Sequence[TimedSize]) -> Disturbance | None:
-    """Disturbance that the times of steps show; none on a machine that is quiet enough for their medians.
+def find_busy_machine(sizes: Sequence[TimedSize]) -> BusyMachine | None:
+    """Busy machine, as far as the times of steps show; none on a machine that is quiet enough for their medians.
 
     The machine counts as busy in any of three cases. The steps of at least half of the sizes, and of two, took twice
     their 20th percentile on average: they waited as long as they computed. Or the process had less than 0.75 of one
@@ -137,11 +137,11 @@ def find_disturbance(sizes: Sequence[TimedSize]) -> Disturbance | None:
         or (fighting and len(fighting) >= _SIZES_DELAYED * compared)
     ):
         return None
-    return Disturbance(
+    return BusyMachine(
         worst=worst,
         fighting=max(fighting, key=lambda each: each.low_s / (each.one_thread_low_s or math.inf), default=None),
         processors=processors,
-        steps=sum(len(each.steps) for each in sizes),
+        steps=sum(len(each.steps) + len(each.one_thread) for each in sizes),
     )
 
 

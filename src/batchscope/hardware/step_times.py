@@ -11,7 +11,7 @@ from typing import Any
 
 from ..fits.step_time import fit_step_time
 from ..store.records import Reading
-from .disturbance import Disturbance, TimedSize, find_disturbance, low_quantile
+from .disturbance import BusyMachine, TimedSize, find_busy_machine, low_quantile
 from .loading_times import measure_loading_times
 from .random_state import preserved_random_state
 from .step import MeasuredStep, MeasuredTask
@@ -83,7 +83,7 @@ def measure_step_times(
     Each size: a warm-up step, then three to eight timed ones on one batch of real examples, the fewer the longer they
     take. Then rounds over all sizes in turn, so that what else the machine does falls on all of them: three rounds of
     up to ten steps a size, where they fit into a twentieth of the budget; while the machine looks busy
-    (`disturbance.find_disturbance`) up to 20, within the budget and 8 s, until the times settle. The time of a size is
+    (`disturbance.find_busy_machine`) up to 20, within the budget and 8 s, until the times settle. The time of a size is
     the median of all its steps; on a busy machine their 20th percentile, or that of a larger size where it is less.
     Where several threads share a step, sizes whose steps are short are timed with one thread beside; on a busy machine
     that time counts where threads do nothing but wait for one another.
@@ -179,11 +179,11 @@ class _Steps:
         if not self._device.works_ahead:
             self._batches.append(batch)
 
-    def take_rounds(self, budget_s: float, progress: Callable[[str], None] | None) -> Disturbance | None:
+    def take_rounds(self, budget_s: float, progress: Callable[[str], None] | None) -> BusyMachine | None:
         """Time steps of all sizes in turn, round by round, and say whether the machine was busy."""
         if self._device.works_ahead:
             self._batches = [self._disposable.draw(each.size) for each in self.sizes[:-1]]
-        found, rounds, before = find_disturbance(self.sizes), 0, self.spent_s
+        found, rounds, before = find_busy_machine(self.sizes), 0, self.spent_s
         announced = settled = False
         while self._batches and rounds < (_MOST_ROUNDS if found and not settled else _QUIET_ROUNDS):
             each_s = (self.spent_s - before) / rounds if rounds else self._round_expected_s()
@@ -198,7 +198,7 @@ class _Steps:
             settled = all(
                 abs(each.undisturbed_s - low) <= _SETTLED * low for each, low in zip(self.sizes, lows, strict=True)
             )
-            found, rounds = find_disturbance(self.sizes), rounds + 1
+            found, rounds = find_busy_machine(self.sizes), rounds + 1
         return found
 
     def _take_round(self) -> None:
