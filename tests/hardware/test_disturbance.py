@@ -11,7 +11,7 @@ import pytest
 from batchscope.fits.step_time import fit_step_time
 from batchscope.hardware.bench import measure
 from batchscope.hardware.disturbance import TimedSize, find_busy_machine
-from batchscope.hardware.step_rounds import TimedStep
+from batchscope.hardware.step import TimedStep
 from batchscope.hardware.step_times import Throughput, measure_step_times
 from batchscope.testing.fake_device import FakeDevice
 

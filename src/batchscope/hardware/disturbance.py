@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
-from .step_rounds import TimedStep
+from .step import TimedStep
 
 __all__ = ["BusyMachine", "TimedSize", "find_busy_machine", "low_quantile"]
 

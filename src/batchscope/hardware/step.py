@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 
 from .device import Device
 
-__all__ = ["MeasuredStep", "MeasuredTask"]
+__all__ = ["MeasuredStep", "MeasuredTask", "TimedStep"]
 
 
 class MeasuredStep(Protocol):
@@ -85,3 +86,14 @@ class MeasuredTask(Protocol):
     def disposable(self, seed: int) -> MeasuredStep:
         """A fresh model with its optimizer, for the few steps whose time or memory is measured."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedStep:
+    """Seconds of one full training step: `zero_grad`, forward, backward, optimizer."""
+
+    seconds: float
+    gradient_s: float | None = None
+    """The forward and backward part; `None` where it was not asked for."""
+    processor_s: float | None = None
+    """Processor time of the process, over all its threads; `None` where the device is not the processor."""

@@ -8,18 +8,16 @@ of a ratio over the rounds is then that of the measurement.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, TypeVar
 
 from ..errors import UsageError
 from .random_state import preserved_random_state
-from .step import MeasuredStep, MeasuredTask
+from .step import MeasuredTask
+from .step_times import in_turn, time_step
 
-__all__ = ["StepRounds", "TimedStep", "in_turn", "measure_rounds", "time_step"]
-
-Timed = TypeVar("Timed")
+__all__ = ["StepRounds", "measure_rounds"]
 
 _MOST_STEPS = 5
 _LONG_S = 0.15
@@ -27,17 +25,6 @@ _LONG_S = 0.15
 _FEWEST_ROUNDS = 3
 _OVERDRAFT = 2.0
 """The budget may be overdrawn to this multiple for the fewest rounds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TimedStep:
-    """Seconds of one full training step: `zero_grad`, forward, backward, optimizer."""
-
-    seconds: float
-    gradient_s: float | None = None
-    """The forward and backward part; `None` where it was not asked for."""
-    processor_s: float | None = None
-    """Processor time of the process, over all its threads; `None` where the device is not the processor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,49 +100,6 @@ def measure_rounds(
         device_seconds=spent,
         notes=_notes(len(taken), rounds, expected, steps, spent, budget_s),
     )
-
-
-def time_step(disposable: MeasuredStep, batch: Any, *, parts: bool = False) -> TimedStep:
-    """Time one full step; the device is waited for before and after it.
-
-    Args:
-        disposable: the model and its step.
-        batch: on the device.
-        parts: whether its gradient part is timed too. Where work is handed to the device ahead, looking at the clock in
-            the middle of a step would slow it down: the gradient part is then timed in a pass of its own.
-    """
-    device = disposable.workload.device
-    gradient_s = _time_gradient(disposable, batch) if parts and device.works_ahead else None
-    worked, started = device.processor_seconds(), device.clock()
-    disposable.optimizer.zero_grad(set_to_none=True)
-    disposable.gradients(batch)
-    if parts and not device.works_ahead:
-        gradient_s = device.clock() - started
-    disposable.update()
-    seconds, worked_then = device.clock() - started, device.processor_seconds()
-    return TimedStep(
-        seconds=seconds,
-        gradient_s=gradient_s,
-        processor_s=None if worked is None or worked_then is None else worked_then - worked,
-    )
-
-
-def _time_gradient(disposable: MeasuredStep, batch: Any) -> float:
-    """Seconds of the forward and backward pass."""
-    clock = disposable.workload.device.clock
-    started = clock()
-    disposable.optimizer.zero_grad(set_to_none=True)
-    disposable.gradients(batch)
-    return clock() - started
-
-
-def in_turn(timed: Callable[[int], Timed], steps: Sequence[int]) -> list[list[Timed]]:
-    """Make one round: so many steps of the first size, then of the second, and so on; `timed` gets the index.
-
-    >>> in_turn(str, [2, 1])
-    [['0', '0'], ['1']]
-    """
-    return [[timed(i) for _ in range(count)] for i, count in enumerate(steps)]
 
 
 def _enough(seconds: float) -> int:

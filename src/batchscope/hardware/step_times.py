@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from ..fits.step_time import fit_step_time
 from ..store.records import Reading
 from .disturbance import BusyMachine, TimedSize, find_busy_machine, low_quantile
 from .loading_times import measure_loading_times
 from .random_state import preserved_random_state
-from .step import MeasuredStep, MeasuredTask
-from .step_rounds import TimedStep, in_turn, time_step
+from .step import MeasuredStep, MeasuredTask, TimedStep
 
-__all__ = ["Throughput", "grid", "measure_step_times"]
+__all__ = ["Throughput", "grid", "in_turn", "measure_step_times", "time_step"]
+
+Timed = TypeVar("Timed")
 
 SIZES = 6
 _WARM_UP_STEPS = 1
@@ -299,3 +300,46 @@ def _reason_to_stop(timed: Sequence[TimedSize], size: int, budget_s: float) -> s
         if knee.high is not None and last >= _LINEAR_FROM * knee.high:
             return f"sizes from {size} on were not timed: beyond {last} examples the time grows in proportion"
     return ""
+
+
+def time_step(disposable: MeasuredStep, batch: Any, *, parts: bool = False) -> TimedStep:
+    """Time one full step; the device is waited for before and after it.
+
+    Args:
+        disposable: the model and its step.
+        batch: on the device.
+        parts: whether its gradient part is timed too. Where work is handed to the device ahead, looking at the clock in
+            the middle of a step would slow it down: the gradient part is then timed in a pass of its own.
+    """
+    device = disposable.workload.device
+    gradient_s = _time_gradient(disposable, batch) if parts and device.works_ahead else None
+    worked, started = device.processor_seconds(), device.clock()
+    disposable.optimizer.zero_grad(set_to_none=True)
+    disposable.gradients(batch)
+    if parts and not device.works_ahead:
+        gradient_s = device.clock() - started
+    disposable.update()
+    seconds, worked_then = device.clock() - started, device.processor_seconds()
+    return TimedStep(
+        seconds=seconds,
+        gradient_s=gradient_s,
+        processor_s=None if worked is None or worked_then is None else worked_then - worked,
+    )
+
+
+def _time_gradient(disposable: MeasuredStep, batch: Any) -> float:
+    """Seconds of the forward and backward pass."""
+    clock = disposable.workload.device.clock
+    started = clock()
+    disposable.optimizer.zero_grad(set_to_none=True)
+    disposable.gradients(batch)
+    return clock() - started
+
+
+def in_turn(timed: Callable[[int], Timed], steps: Sequence[int]) -> list[list[Timed]]:
+    """Make one round: so many steps of the first size, then of the second, and so on; `timed` gets the index.
+
+    >>> in_turn(str, [2, 1])
+    [['0', '0'], ['1']]
+    """
+    return [[timed(i) for _ in range(count)] for i, count in enumerate(steps)]
