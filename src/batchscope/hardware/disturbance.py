@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
+from ..wording import duration
 from .step import TimedStep
 
 __all__ = ["BusyMachine", "TimedSize", "find_busy_machine", "low_quantile"]
@@ -99,15 +100,15 @@ class BusyMachine:
         middle = median(step.seconds for step in worst.steps)
         sentence = (
             f"the machine was busy while steps were timed: at batch size {worst.size} the median step took "
-            f"{_ms(middle)}, the mean {_ms(worst.mean_s)}, the 20th percentile {_ms(worst.low_s)}{had}; so step times "
-            f"are 20th percentiles of {self.steps} steps, made in rounds over all sizes, not medians"
+            f"{duration(middle)}, the mean {duration(worst.mean_s)}, the 20th percentile {duration(worst.low_s)}{had}; "
+            f"so step times are 20th percentiles of {self.steps} steps, made in rounds over all sizes, not medians"
         )
         if self.fighting is None or self.fighting.one_thread_low_s is None:
             return sentence
         return (
             f"{sentence}; where threads waited for one another (batch size {self.fighting.size}: "
-            f"{_ms(self.fighting.low_s)}, with one thread {_ms(self.fighting.one_thread_low_s)}) they are those of one "
-            "thread; OMP_NUM_THREADS=1 avoids the waiting"
+            f"{duration(self.fighting.low_s)}, with one thread {duration(self.fighting.one_thread_low_s)}) they are "
+            "those of one thread; OMP_NUM_THREADS=1 avoids the waiting"
         )
 
 
@@ -124,7 +125,7 @@ def find_busy_machine(sizes: Sequence[TimedSize]) -> BusyMachine | None:
         sizes: each with its steps, at least one of each.
 
     Returns:
-        The disturbance, or `None`.
+        What was seen of the other work, or `None`.
     """
     worst = max(sizes, key=lambda each: each.delay)
     delayed = sum(each.delay >= _DELAYED for each in sizes)
@@ -150,7 +151,3 @@ def _processors(steps: Sequence[TimedStep]) -> float | None:
     wall = sum(step.seconds for step in steps)
     worked = [step.processor_s for step in steps if step.processor_s is not None]
     return sum(worked) / wall if worked and wall > 0 else None
-
-
-def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g} ms"
