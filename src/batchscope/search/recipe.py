@@ -89,13 +89,10 @@ def _longest_wait(state: SearchState, batch_size: int) -> float:
     for run in runs:
         best: float | None = None
         since = 0
-        for row in run.rows:
-            value = row["metrics"].get(state.target.metric) if row["kind"] == "evaluation" else None
-            if value is None:
-                continue
+        for step, value in curve_of(run.rows, state.target):
             if best is None or (value < best if state.target.mode == "min" else value > best):
-                longest = max(longest, (row["step"] - since) * run.config.batch_size)
-                best, since = value, row["step"]
+                longest = max(longest, float((step - since) * run.config.batch_size))
+                best, since = value, step
             if state.target.met_by(value):
                 break
     return longest
