@@ -76,7 +76,7 @@ def find(
         progress.predicted(_forecast(prepared, question, budget_s))
         how: dict[str, Any] = {"started": started, "budget_s": budget_s, "progress": progress, "profile": profile}
         runs = SearchRuns.begin(workload, store, prepared, **how, keep_models=keep_model is not None)
-        search = Search.begin(workload, question, prepared, runs, profile)
+        search = Search.begin(question, prepared, runs, profile)
         plan = build_plan(search.run())
         if keep_model is not None and plan.recipe is not None:
             search.write_model(plan.recipe, keep_model)

@@ -49,34 +49,21 @@ class Search:
     """A search at work, and its stages in order: range test, first look, probes, recipe.
 
     Attributes:
-        workload: the task on this machine.
         question: what is asked.
-        store: where it is kept.
-        progress: hears what happens.
         prepared: what was measured before.
         runs: reads and makes the runs.
         state: all that was found, from which every decision follows.
     """
 
-    workload: Workload
     question: Question
-    store: Store
-    progress: Progress
     prepared: Prepared
     runs: SearchRuns
     state: SearchState
 
     @classmethod
-    def begin(
-        cls,
-        workload: Workload,
-        question: Question,
-        prepared: Prepared,
-        runs: SearchRuns,
-        profile: HardwareProfile | None,
-    ) -> Search:
+    def begin(cls, question: Question, prepared: Prepared, runs: SearchRuns, profile: HardwareProfile | None) -> Search:
         """A search with nothing but what was measured before; runs that the folder holds are read when asked for."""
-        runner = runs.runner
+        runner, workload = runs.runner, runs.runner.workload
         if finished := sum(run.result is not None for run in runner.store.runs()):
             runner.progress.stage(f"going on from what {runner.store.root} holds: {finished} finished runs")
         state = SearchState(
@@ -93,14 +80,26 @@ class Search:
             notes=prepared.preflight.notes,
         )
         return cls(
-            workload=workload,
             question=question,
-            store=runner.store,
-            progress=runner.progress,
             prepared=prepared,
             runs=runs,
             state=state,
         )
+
+    @property
+    def workload(self) -> Workload:
+        """The task on this machine."""
+        return self.runs.runner.workload
+
+    @property
+    def store(self) -> Store:
+        """The results folder."""
+        return self.runs.runner.store
+
+    @property
+    def progress(self) -> Progress:
+        """Hears what happens."""
+        return self.runs.runner.progress
 
     @property
     def ours(self) -> bool:
