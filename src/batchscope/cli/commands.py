@@ -110,7 +110,7 @@ def find(
             return 0
         out = options.folder(loaded.name, search_command.question_of(loaded, question, device, how["profile"]))
         plan = search_command.find(loaded, question, out=out, device=device, **how, keep_model=keep_model)
-    kept = [f"The trained model: {keep_model}"] if keep_model and plan.recipe else []
+    kept = [f"The trained model: {keep_model}"] if keep_model and plan.has_model else []
     answer(options.json, encode(plan), [*plan_view(plan, out), *kept])
     return plan.status.exit_status
 
