@@ -365,4 +365,4 @@ class TestTheRest:
         plan: Plan = dataclasses.replace(plans.ok(), status=PlanStatus.EXTRAPOLATED, verified=None)
         words = said(notes.build(plan, ()))
         assert "outside those that were trained" in words
-        assert "The recipe itself was not run." in words
+        assert "The recipe itself was not run to the target." in words

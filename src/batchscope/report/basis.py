@@ -45,7 +45,9 @@ def rest_of_message(plan: Plan) -> str:
 def _sizes(sizes: tuple[int, ...]) -> str:
     if len(sizes) == 1:
         return f"batch size {count(sizes[0])} alone"
-    listed = f" ({', '.join(map(count, sizes))})" if 2 < len(sizes) <= _MOST_LISTED else ""
+    if len(sizes) == 2:
+        return f"batch sizes {count(sizes[0])} and {count(sizes[1])}"
+    listed = f" ({', '.join(map(count, sizes))})" if len(sizes) <= _MOST_LISTED else ""
     return f"batch sizes {count(sizes[0])} to {count(sizes[-1])}{listed}"
 
 

@@ -156,7 +156,8 @@ def _how_sure(plan: Plan) -> str:
         chance = percent(plan.probability_within_5_percent)
         sure = f"It is within 5 % of the best recipe with a probability of {chance}. "
     if plan.verified is None:
-        return f"{sure}No run was made at exactly this recipe: the numbers are predictions."
+        came = "was made" if plan.within is not None else "has reached the target"
+        return f"{sure}No run at exactly this recipe {came}: the numbers are predictions."
     if plan.table is not None:
         return f"{sure}Runs at it took {_taken(plan.verified)} on average."
     found = f"{plural(plan.verified.steps, 'step')}, {duration(plan.verified.time_s)}"

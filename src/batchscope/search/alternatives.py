@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ..store.records import Alternative, Predicted
-from ..wording import duration, percent, with_interval
+from ..wording import percent, plural
 from .recipe import predicted_at, recipe_of
 from .state import SearchState
 from .strategies.space import Pair
@@ -20,6 +20,7 @@ __all__ = ["alternative", "alternatives_to", "looks_better"]
 _LITTLE_COST = 1.5
 _NEAR = 2.0
 """A batch size is taken to work up to this many times the largest that reached the target."""
+_EXPECTED = "its expected cost, nearby learning rates counted,"
 _TOLD = 0.005
 """A gain below this is not told from none."""
 
@@ -68,7 +69,7 @@ def alternative(
     gain = None if recommended is None else _gain(state, predicted, recommended)
     run = (batch_size, lr) in state.reached
     if gain is not None and gain >= _TOLD:
-        why = f"{why} ({_why_not_taken(state, predicted, gain, run)})"
+        why = f"{why} ({_why_not_taken(state, gain, run)})"
     elif recommended is not None and not run:
         why = f"{why} (predicted, not run)"
     return Alternative(why=why, recipe=recipe_of(state, batch_size, lr), predicted=predicted)
@@ -93,19 +94,20 @@ def _gain(state: SearchState, predicted: Predicted, recommended: Predicted) -> f
     return None if own is None or not other else 1.0 - own / other
 
 
-def _why_not_taken(state: SearchState, predicted: Predicted, gain: float, run: bool) -> str:
+def _why_not_taken(state: SearchState, gain: float, run: bool) -> str:
     """What speaks against a recipe that is predicted to cost less than the recommended one."""
-    better = f"predicted {percent(gain)} {_better(state)}"
+    better, trainings = f"predicted {percent(gain)} {_better(state)}", state.question.trainings
+    if state.parts is not None:
+        return f"{better}, {'measured, but less sure' if run else 'not measured: make a run there first'}"
     if run:
-        risk = "its expected cost, nearby learning rates counted, is higher"
-        return f"{better} in the median and run, but more at risk: {risk}"
+        return f"{better} in the median and run, but more at risk: {_EXPECTED} is higher"
     if state.cut_off:
         return f"{better}, not run: the budget ended first"
-    if gain * state.question.trainings <= 1.0:
-        return f"{better}, not run: over {state.question.trainings:g} trainings that saves less than a run at it costs"
-    cost = predicted.examples_to_target if state.question.counts_examples else predicted.time_to_target_s
-    told = with_interval(cost) if state.question.counts_examples else with_interval(cost, duration)
-    return f"{better}, not run, and less sure: {told}"
+    if state.question.current is not None:
+        return f"{better}, not run: no clear gain is expected of a change"
+    if gain * trainings <= 1.0:
+        return f"{better}, not run: over {plural(trainings, 'training')} that saves less than a run at it costs"
+    return f"{better} in the median, not run: {_EXPECTED} is not lower by what a run at it costs"
 
 
 def _better(state: SearchState) -> str:
