@@ -11,6 +11,7 @@ which the first was told the higher probability; 0.5 is none at all.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ def table(rows: Sequence[Row]) -> str:
     for half in ("design", "held-out"):
         own = [row for row in rows if row["half"] == half]
         known = [row for row in own if row.get("probability_within_5_percent") is not None]
-        for low, high in zip(_BINS, _BINS[1:], strict=False):
+        for low, high in itertools.pairwise(_BINS):
             here = [row for row in known if low <= row["probability_within_5_percent"] < high]
             lines += [_line(half, f"{low:g} to {high:g}", here)] if here else []
         lines.append(_line(half, f"**all** (resolution {resolution(known):.2f})", known))
