@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ..fits.curves import steps_to_target
-from ..report.basis import rest_of_message
+from ..report.basis import one_batch_size, rest_of_message
 from ..report.loading import waiting_in_words
 from ..report.summary import length_s, patience_in_words, summary, what_it_rests_on, what_to_set
 from ..store.records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe, Target
@@ -67,8 +67,9 @@ def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
     waits = plan.recipe is not None and bool(waiting_in_words(plan.bench, plan.recipe.batch_size))
     message_first = waits or plan.status is PlanStatus.UNFINISHED
     parts: list[RenderableType] = ["", sentences[0]]
-    if message_first and plan.recipe is not None:
-        parts = ["", sentence(plan.message), "", what_to_set(plan, plan.recipe)]
+    if plan.recipe is not None:
+        first = sentence(plan.message if message_first else one_batch_size(plan.rests_on))
+        parts = ["", *([first, ""] if first else []), what_to_set(plan, plan.recipe)]
     if plan.recipe is not None and plan.predicted is not None:
         parts += ["", _recipe_table(plan, plan.recipe, plan.predicted), _INTERVALS, "", *what_it_rests_on(plan)]
     else:
