@@ -25,6 +25,7 @@ from batchscope.store.records import (
     Predicted,
     Reading,
     Recipe,
+    RestsOn,
     Row,
     RunStatus,
     SearchCost,
@@ -342,6 +343,20 @@ def keep_current() -> Plan:
         predicted=predicted(128),
         verified=None,
         alternatives=(),
+    )
+
+
+def unfinished() -> Plan:
+    """The budget ended before the best bet came to the target; all runs were at its batch size."""
+    doubt = "only batch size 128 was run: how other batch sizes compare with it is assumed, not measured"
+    return dataclasses.replace(
+        several_targets(),
+        status=PlanStatus.UNFINISHED,
+        message=f"{doubt}; not finished: best so far batch size 128 and learning rate 0.3",
+        probability_within_5_percent=None,
+        verified=None,
+        alternatives=(),
+        rests_on=RestsOn(batch_sizes=(128,), lrs=(0.1, 0.3), runs=3, reached=0),
     )
 
 

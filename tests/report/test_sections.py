@@ -64,6 +64,24 @@ class TestRecipe:
         assert section.blocks[0].badge == "target-not-reached"
         assert "No finished run has a value of val_loss" in said(section)
 
+    def test_what_is_not_finished_says_so_in_its_title_and_what_limits_it_most_first(self) -> None:
+        section = recipe.build(plans.unfinished(), ())
+        lead, status, rest = section.blocks[:3]
+        assert section.title == "Not finished: the best bet so far"
+        assert isinstance(lead, Text)
+        assert isinstance(status, Text)
+        assert isinstance(rest, Text)
+        assert lead.paragraphs[0].startswith("Only batch size 128 was run: ")
+        assert "Best bet so far: batch size 128" in lead.paragraphs[0]
+        assert status.badge == "unfinished"
+        assert status.paragraphs == ("Not finished: best so far batch size 128 and learning rate 0.3.",)
+        rests = "It rests on 3 runs: batch size 128 alone, learning rates 0.1 to 0.3; none reached the target."
+        assert rests in rest.paragraphs
+        assert "No run at exactly this recipe has reached the target: the numbers are predictions." in rest.paragraphs
+        table = easier_targets.build(plans.unfinished(), ()).blocks[0]
+        assert isinstance(table, Table)
+        assert table.rows[0][0] == "val_loss<=0.12 (not reached yet)"
+
     def test_runs_that_reached_the_target_but_did_not_suffice(self) -> None:
         plan = dataclasses.replace(plans.not_reached(), status=PlanStatus.INSUFFICIENT_DATA)
         assert "1 run reached val_loss<=0.12" in said(recipe.build(plan, (plans.run(64),)))
@@ -365,4 +383,4 @@ class TestTheRest:
         plan: Plan = dataclasses.replace(plans.ok(), status=PlanStatus.EXTRAPOLATED, verified=None)
         words = said(notes.build(plan, ()))
         assert "outside those that were trained" in words
-        assert "The recipe itself was not run." in words
+        assert "The recipe itself was not run to the target." in words

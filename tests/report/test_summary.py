@@ -52,7 +52,7 @@ def test_within_a_length_the_metric_is_expected_and_training_goes_on_to_the_end(
 
 
 def test_an_unverified_recipe_says_so() -> None:
-    assert "No run was made at exactly this recipe" in text(plans.keep_current())
+    assert "No run at exactly this recipe has reached the target" in text(plans.keep_current())
 
 
 def test_the_gain_in_examples_is_in_examples() -> None:

@@ -240,6 +240,7 @@ def test_statuses_carry_their_meaning_and_exit_status() -> None:
     assert {status.value for status in PlanStatus if status.exit_status == 3} == {
         "target-not-reached",
         "insufficient-data",
+        "unfinished",
     }
     assert {status.exit_status for status in PlanStatus} == {0, 3}
 

@@ -11,8 +11,9 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ..fits.curves import steps_to_target
+from ..report.basis import one_batch_size, rest_of_message
 from ..report.loading import waiting_in_words
-from ..report.summary import length_s, patience_in_words, summary
+from ..report.summary import length_s, patience_in_words, summary, what_it_rests_on, what_to_set
 from ..store.records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe, Target
 from ..store.runs import StoredRun
 from ..training.count import Count
@@ -64,13 +65,17 @@ def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
     """Answer of a search, to be read in ten seconds."""
     sentences = summary(plan)
     waits = plan.recipe is not None and bool(waiting_in_words(plan.bench, plan.recipe.batch_size))
-    parts: list[RenderableType] = ["", *([sentence(plan.message), ""] if waits else []), sentences[0]]
+    message_first = waits or plan.status is PlanStatus.UNFINISHED
+    parts: list[RenderableType] = ["", sentences[0]]
+    if plan.recipe is not None:
+        first = sentence(plan.message if message_first else one_batch_size(plan.rests_on))
+        parts = ["", *([first, ""] if first else []), what_to_set(plan, plan.recipe)]
     if plan.recipe is not None and plan.predicted is not None:
-        parts += ["", _recipe_table(plan, plan.recipe, plan.predicted), _INTERVALS, "", *sentences[3:]]
+        parts += ["", _recipe_table(plan, plan.recipe, plan.predicted), _INTERVALS, "", *what_it_rests_on(plan)]
     else:
         parts += sentences[1:]
-    if plan.status not in _SPEAKS_FOR_ITSELF and not waits:
-        parts.append(sentence(plan.message))
+    if plan.status not in _SPEAKS_FOR_ITSELF and not message_first:
+        parts.append(rest_of_message(plan))
     if plan.easier_targets:
         parts += ["", _easier_table(plan.easier_targets)]
     if plan.alternatives:

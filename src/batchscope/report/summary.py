@@ -6,6 +6,7 @@ import math
 
 from ..store.records import Plan, PlanStatus, Predicted, Recipe, Verified
 from ..wording import bytes_, count, duration, joined, number, percent, plural, sentence, times, with_interval
+from .basis import one_batch_size, rests_on_in_words
 
 __all__ = [
     "batches_in_words",
@@ -16,20 +17,30 @@ __all__ = [
     "patience_in_words",
     "schedule_in_words",
     "summary",
+    "what_it_rests_on",
+    "what_to_set",
 ]
 
 
 def summary(plan: Plan) -> list[str]:
     """Sentences of an answer that a person can act on, the most important first; never empty.
 
-    With a recipe: what to set, when to stop, what to expect, how sure that is, and what it gains.
+    With a recipe: what to set, when to stop, what to expect, what that rests on, how sure it is, and what it gains.
+    Where only one batch size was run, the first says so before it says what to set.
     Without: why there is none, and what is known all the same.
     """
     if plan.recipe is None:
         return _without_recipe(plan)
-    sentences = [_what_to_set(plan, plan.recipe), _when_to_stop(plan, plan.recipe), _what_to_expect(plan)]
-    sentences += [_how_sure(plan), _against_current(plan)]
+    doubt = sentence(one_batch_size(plan.rests_on))
+    first = f"{doubt} {what_to_set(plan, plan.recipe)}".strip()
+    sentences = [first, _when_to_stop(plan, plan.recipe), _what_to_expect(plan), *what_it_rests_on(plan)]
     return [s for s in sentences if s]
+
+
+def what_it_rests_on(plan: Plan) -> list[str]:
+    """Sentences on the runs behind a recipe, how sure it is, and what it gains over the current one."""
+    rests = f"It {rests_on_in_words(plan.rests_on)}." if plan.rests_on is not None and plan.table is None else ""
+    return [s for s in (rests, _how_sure(plan), _against_current(plan)) if s]
 
 
 def batches_in_words(recipe: Recipe) -> str:
@@ -83,8 +94,11 @@ def difference(plan: Plan) -> float | None:
     return before / after if before and after else None
 
 
-def _what_to_set(plan: Plan, recipe: Recipe) -> str:
+def what_to_set(plan: Plan, recipe: Recipe) -> str:
+    """Sentence on what to set in the training script."""
     verb = "Keep training with" if plan.status is PlanStatus.KEEP_CURRENT else "Train with"
+    if plan.status is PlanStatus.UNFINISHED:
+        verb = "Best bet so far:"
     batches = batches_in_words(recipe)
     size = f"batch size {count(recipe.batch_size)}" + (f" ({batches})" if batches else "")
     lr = f"learning rate {number(recipe.lr)}" if recipe.lr is not None else "the learning rate in use there"
@@ -133,13 +147,17 @@ def length_s(recipe: Recipe, predicted: Predicted) -> float | None:
 def _how_sure(plan: Plan) -> str:
     if plan.within is not None and plan.verified is not None and plan.target is not None:
         best = f"{plan.target.metric} {number(plan.verified.metric)} after {plural(plan.verified.steps, 'step')}"
-        return f"A run at exactly this recipe came to {best}; expect about the same."
+        return (
+            f"A run at exactly this recipe came to {best}. That is the best of its evaluations, so another run is "
+            "likely to come a little less far."
+        )
     sure = ""
     if plan.probability_within_5_percent is not None:
         chance = percent(plan.probability_within_5_percent)
         sure = f"It is within 5 % of the best recipe with a probability of {chance}. "
     if plan.verified is None:
-        return f"{sure}No run was made at exactly this recipe: the numbers are predictions."
+        came = "was made" if plan.within is not None else "has reached the target"
+        return f"{sure}No run at exactly this recipe {came}: the numbers are predictions."
     if plan.table is not None:
         return f"{sure}Runs at it took {_taken(plan.verified)} on average."
     found = f"{plural(plan.verified.steps, 'step')}, {duration(plan.verified.time_s)}"
@@ -172,14 +190,20 @@ def _without_recipe(plan: Plan) -> list[str]:
     sentences = [sentence(plan.message) or "No recommendation can be given."]
     if plan.target is not None:
         made = plural(plan.search.runs, "run")
-        made = f"{plan.table} holds {made}" if plan.table else f"{made} were made for it"
+        made = f"{plan.table} holds {made}" if plan.table else f"{made} {_were(plan.search.runs)} made for it"
         sentences.append(f"The target was {plan.target}; {made}.")
+    if plan.rests_on is not None and plan.rests_on.runs and plan.table is None:
+        sentences.append(f"What is said {rests_on_in_words(plan.rests_on)}.")
     largest = plan.measured.largest_micro_batch_size
     if largest.value is not None:
         limited = plan.bench is not None and plan.bench.memory_bound
         fits = f"Micro-batches of up to {plural(largest.value, 'example')} fit into memory"
         sentences.append(f"{fits}, and no larger ones." if limited else f"{fits}, so memory is not the reason.")
     return sentences
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
 
 
 def _taken(verified: Verified) -> str:

@@ -78,7 +78,7 @@ def find(
         runs = SearchRuns.begin(workload, store, prepared, **how, keep_models=keep_model is not None)
         search = Search.begin(question, prepared, runs, profile)
         plan = build_plan(search.run())
-        if keep_model is not None and plan.recipe is not None:
+        if keep_model is not None and plan.recipe is not None and plan.has_model:
             search.write_model(plan.recipe, keep_model)
         runs.end()
         store.note("plan", plan)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..fits.posterior import low_median_high
+from ..report.basis import one_batch_size
 from ..report.loading import waiting_in_words
 from ..store.records import (
-    Alternative,
     Bench,
     EasierTarget,
     Estimate,
@@ -22,9 +21,12 @@ from ..store.records import (
     Predicted,
     SearchCost,
     Target,
+    Verified,
 )
+from .alternatives import alternatives_to, looks_better
+from .calibration import probability_within_5_percent
 from .follow import NAMES
-from .reasons import evidence_of
+from .reasons import evidence_of, rests_on
 from .recipe import (
     NORMAL_QUANTILES,
     NOT_MEASURED,
@@ -32,30 +34,29 @@ from .recipe import (
     disagreement,
     lr_is_too_high,
     predicted_at,
-    probability_within_5_percent,
     recipe_of,
     verified_by,
 )
+from .refusal import no_target, not_finished, not_reached
 from .state import SearchState
-from .strategies.space import Pair
 
-__all__ = ["alternative", "build_plan", "clear_gain", "without_recipe"]
+__all__ = ["build_plan", "clear_gain", "without_recipe"]
 
 Array = NDArray[np.float64]
 
 _CLEAR_GAIN = 1.05
 _EXTRAPOLATED = 2.0
-_LITTLE_COST = 1.5
-_NEAR = 2.0
-"""A batch size is taken to work up to this many times the largest that reached the target."""
 
 
 def build_plan(state: SearchState) -> Plan:
-    """The plan that follows from the state of a search, or of a table; a refusal is a plan without a recipe."""
-    if state.target is None or not state.reached:
+    """The plan that follows from the state of a search, or of a table; a refusal is a plan without a recipe.
+
+    Where the budget ended the search first, the recipe is the best bet so far, whatever its status would have been.
+    """
+    if state.target is None or not state.answerable:
         return _refusal(state)
     decision = state.decision
-    chosen, probability = (decision.batch_size, decision.lr), decision.probability_within_5_percent
+    chosen = decision.batch_size, decision.lr
     current = state.question.current
     status, message = _status(state, *chosen)
     if current is not None:
@@ -63,37 +64,48 @@ def build_plan(state: SearchState) -> Plan:
         if gain[0] < _CLEAR_GAIN:
             same = (current.batch_size, current.lr) == chosen
             chosen, status = (current.batch_size, current.lr), PlanStatus.KEEP_CURRENT
-            probability = probability_within_5_percent(state, *chosen)
             why = "nothing better was found" if same else f"{_gain_in_words(state, gain)}: no clear gain of 5 %"
             message = f"keep the current recipe: {why}"
         else:
             message = f"{message}; {_gain_in_words(state, gain)}"
     within, verified = state.question.within, verified_by(state, *chosen)
-    if within is not None:
-        value = verified.metric if verified else state.target.value
-        message = f"{message}; {state.target.metric} {value:.4g} within {within}"
-    elif state.question.target is None:
-        message = f"{message}; no target was given, so {state.target} was chosen from what first runs could reach"
-    if waiting := waiting_in_words(state.bench if state.recorded.step_times else None, chosen[0]):
-        message = f"{waiting}; {message}"
     predicted = predicted_at(state, *chosen)
+    offered = within is None and state.recorded.step_times
+    alternatives = alternatives_to(state, *chosen) if offered else ()
+    if better := looks_better(state, alternatives, predicted):
+        message = f"{message}; {better}"
+    if state.cut_off:
+        status, message = PlanStatus.UNFINISHED, not_finished(state, *chosen, predicted)
     recipe, seconds = recipe_of(state, *chosen), predicted.time_to_target_s.value
     if within is not None:
         seconds = recipe.steps * state.seconds_of(recipe.batch_size)
     return replace(
-        without_recipe(state, status, message),
+        without_recipe(state, status, _in_full(state, message, chosen[0], verified)),
         recipe=recipe,
-        probability_within_5_percent=probability if within is None else None,
+        probability_within_5_percent=probability_within_5_percent(state, *chosen),
         predicted=predicted,
         verified=verified,
         notes=(*_notes(state), *filter(None, [disagreement(state, *chosen)])),
-        alternatives=_alternatives(state, *chosen) if within is None and state.recorded.step_times else (),
+        alternatives=alternatives,
         search=_cost(state, seconds),
         current=recipe_of(state, current.batch_size, current.lr) if current else None,
         current_predicted=_current_predicted(state),
         curves=curves_of(state),
         easier_targets=tuple(_easier(state, target) for target in state.question.easier_targets),
     )
+
+
+def _in_full(state: SearchState, message: str, batch_size: int, verified: Verified | None) -> str:
+    """The message with what was asked, and before it what limits the answer most."""
+    assert state.target is not None
+    within = state.question.within
+    if within is not None:
+        value = verified.metric if verified else state.target.value
+        message = f"{message}; {state.target.metric} {value:.4g} within {within}"
+    elif state.question.target is None:
+        message = f"{message}; no target was given, so {state.target} was chosen from what first runs could reach"
+    waiting = waiting_in_words(state.bench if state.recorded.step_times else None, batch_size)
+    return "; ".join(filter(None, [one_batch_size(rests_on(state)), waiting, message]))
 
 
 def _easier(state: SearchState, target: Target) -> EasierTarget:
@@ -112,52 +124,6 @@ def _easier(state: SearchState, target: Target) -> EasierTarget:
         return EasierTarget(target=target, recipe=None, predicted=None)
     chosen = seen.decision.batch_size, seen.decision.lr
     return EasierTarget(target=target, recipe=recipe_of(seen, *chosen), predicted=predicted_at(seen, *chosen))
-
-
-def _alternatives(state: SearchState, batch_size: int, lr: float) -> tuple[Alternative, ...]:
-    """Other recipes that somebody may prefer, each with what it is better at; those equal to the recipe left out."""
-    preferred = {pair: tolerance for pair, tolerance in state.preferred.items() if pair in state.reached}
-
-    def best(batch_sizes: tuple[int, ...] | None = None, cost: Callable[[int], float] | None = None) -> Pair:
-        decision = state.decide(batch_sizes=batch_sizes, cost=cost, preferred=preferred)
-        return decision.batch_size, decision.lr
-
-    offers: dict[str, Pair] = {}
-    if state.question.objective == "time":
-        offers["fewest examples"] = best(cost=float)
-    else:
-        offers["shortest training time"] = best(cost=state.seconds_of)
-    if (small := _smallest_at_little_cost(state, batch_size)) is not None:
-        offers[f"lowest memory at no more than {_LITTLE_COST:g} times the training time"] = best((small,))
-    if (large := _largest_without_loss(state)) is not None and large > batch_size:
-        offers["largest batch size that needs at most twice the fewest examples"] = best((large,))
-    found: dict[Pair, Alternative] = {}
-    for why, pair in offers.items():
-        if pair not in found and pair != (batch_size, lr):
-            why = why if pair in state.reached else f"{why} (predicted, not run)"
-            found[pair] = alternative(state, why, *pair)
-    return tuple(found.values())
-
-
-def alternative(state: SearchState, why: str, batch_size: int, lr: float) -> Alternative:
-    """A recipe with what it is better at, and what training at it is expected to take."""
-    return Alternative(why=why, recipe=recipe_of(state, batch_size, lr), predicted=predicted_at(state, batch_size, lr))
-
-
-def _smallest_at_little_cost(state: SearchState, batch_size: int) -> int | None:
-    """The smallest batch size that takes little longer than the given one, which needs the lowest memory."""
-    best = np.exp(np.median(state.posterior.log_best_steps(np.array(state.batch_sizes)), axis=0))
-    times = [steps * state.seconds_of(size) for steps, size in zip(best, state.batch_sizes, strict=True)]
-    own = times[state.batch_sizes.index(batch_size)] if batch_size in state.batch_sizes else min(times)
-    smaller = [s for s, t in zip(state.batch_sizes, times, strict=True) if s < batch_size and t <= _LITTLE_COST * own]
-    return min(smaller, default=None)
-
-
-def _largest_without_loss(state: SearchState) -> int | None:
-    """The largest batch at no loss: up to the critical size, and to twice the largest one that reached the target."""
-    critical = state.posterior.critical_batch_size().value or 0.0
-    limit = min(critical, _NEAR * max(b for b, _ in state.reached))
-    return max((b for b in state.batch_sizes if b <= limit), default=None)
 
 
 def clear_gain(state: SearchState) -> tuple[float, float, float]:
@@ -240,7 +206,7 @@ def _cost(state: SearchState, seconds: float | None) -> SearchCost:
 
 
 def _measured(state: SearchState) -> Measured:
-    fitted = state.target is not None and bool(state.reached)
+    fitted = state.answerable
     in_examples = replace(NOT_MEASURED, unit="examples")
     return Measured(
         critical_batch_size=state.posterior.critical_batch_size() if fitted else in_examples,
@@ -284,6 +250,7 @@ def without_recipe(state: SearchState, status: PlanStatus, message: str) -> Plan
         notes=_notes(state),
         examples_in_training_set=state.examples or 0,
         within=str(state.question.within) if state.question.within else None,
+        rests_on=rests_on(state),
     )
 
 
@@ -294,28 +261,5 @@ def _notes(state: SearchState) -> tuple[str, ...]:
 
 def _refusal(state: SearchState) -> Plan:
     if state.target is None:
-        runs = [r for r in state.finished if r.result]
-        seen = (
-            "; ".join(f"{r.id}: {r.result.message} after {r.result.steps} steps" for r in runs if r.result)
-            or "no run was finished"
-        )
-        return without_recipe(
-            state,
-            PlanStatus.INSUFFICIENT_DATA,
-            f"no target could be chosen: {seen}; give --target, or a longer --budget",
-        )
-    target, closest = state.target, state.closest
-    seen = "no run was finished"
-    if closest is not None:
-        value, run = closest
-        seen = (
-            f"the closest was {target.metric} {value:.4g} with batch size {run.config.batch_size} "
-            f"and learning rate {run.config.lr:.3g} after {run.result.best_step if run.result else 0} steps"
-        )
-    ends = sorted({r.result.message for r in state.finished if r.result})
-    how = f" ({'; '.join(ends)})" if ends else ""
-    return without_recipe(
-        state,
-        PlanStatus.TARGET_NOT_REACHED,
-        f"no run reached {target} within the budget: {seen}{how}; set a target within reach, or a longer --budget",
-    )
+        return without_recipe(state, PlanStatus.INSUFFICIENT_DATA, no_target(state))
+    return without_recipe(state, PlanStatus.TARGET_NOT_REACHED, not_reached(state))

@@ -6,12 +6,13 @@ from collections import Counter
 from typing import Literal
 
 from ..fits.curves import steps_to_target
-from ..store.records import Evidence
+from ..report.basis import rests_on_in_words
+from ..store.records import Evidence, RestsOn
 from ..wording import duration, number, plural, with_interval
 from .follow import NAMES
 from .state import SearchState
 
-__all__ = ["evidence_of"]
+__all__ = ["evidence_of", "rests_on"]
 
 
 def evidence_of(state: SearchState) -> tuple[Evidence, ...]:
@@ -20,8 +21,20 @@ def evidence_of(state: SearchState) -> tuple[Evidence, ...]:
         *_of_hardware(state),
         *_of_lrs(state),
         *_of_runs(state),
-        *(state.law.statements if state.target is not None and state.reached else ()),
+        *(state.law.statements if state.answerable else ()),
         *_of_choices(state),
+    )
+
+
+def rests_on(state: SearchState) -> RestsOn:
+    """The runs that an answer rests on: all that have ended, those apart that only fix the length of a schedule."""
+    runs = [run.config for run in state.finished if run.config.purpose != "horizon"]
+    counted = state.target is not None and state.question.within is None
+    return RestsOn(
+        batch_sizes=tuple(sorted({config.batch_size for config in runs})),
+        lrs=tuple(sorted({config.lr for config in runs})) if state.recorded.lrs else (),
+        runs=len(runs),
+        reached=sum(map(len, state.reached.values())) if counted else None,
     )
 
 
@@ -55,8 +68,7 @@ def _of_loading(state: SearchState, tag: Literal["measured", "assumption"]) -> l
     step_time = state.step_time
     if step_time.loading is None:
         return []
-    decided = state.target is not None and bool(state.reached)
-    size = state.decision.batch_size if decided else state.bench.largest_micro_batch_size
+    size = state.decision.batch_size if state.answerable else state.bench.largest_micro_batch_size
     whole, (compute, loading) = step_time.of_batch(size), map(duration, step_time.parts_of_batch(size))
     longer = "the longer of the two" if step_time.loading_is == "overlapped" else "both together"
     said = f"at batch size {size} computing takes {compute} and loading the batch {loading}; a step takes {longer}, "
@@ -100,10 +112,15 @@ def _of_runs(state: SearchState) -> list[Evidence]:
     within = state.question.within
     found = [
         Evidence(
+            statement=f"the answer {rests_on_in_words(rests_on(state))}",
+            tag="measured",
+            source="the runs in the results folder",
+        ),
+        Evidence(
             statement=f"{reached} of {len(state.finished)} runs reached {state.target}{others}",
             tag="measured",
             source="every run was evaluated whenever its steps had grown by 5 %, and is kept in the results folder",
-        )
+        ),
     ]
     if within is not None:
         found.append(

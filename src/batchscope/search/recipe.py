@@ -25,7 +25,6 @@ __all__ = [
     "disagreement",
     "lr_is_too_high",
     "predicted_at",
-    "probability_within_5_percent",
     "recipe_of",
     "run_at",
     "verified_by",
@@ -40,16 +39,16 @@ NORMAL_QUANTILES = ndtri((np.arange(16) + 0.5) / 16)
 _HOPELESS = 50.0
 """Times the steps at the best learning rate from which one above it is beyond what can work."""
 _MOST_LOG_STEPS = 50.0
+_DRAWN_AROUND = 8.0
+"""Times the largest batch size that was run, and below the smallest, up to which curves are drawn."""
 _NEVER = 1e15
 """Steps, seconds and examples from here on stand for a training that does not get there; such an end is left open."""
 
 
 def recipe_of(state: SearchState, batch_size: int, lr: float) -> Recipe:
-    """Everything to set in a training script, for as many steps as are expected."""
+    """Everything to set in a training script, for as many steps as `_length` says."""
     micro, parts = accumulation(batch_size, state.bench.largest_micro_batch_size)
-    horizon = _horizon(state, batch_size, lr)
-    steps = horizon.config.max_steps if horizon else float(np.median(_steps(state, batch_size, lr)))
-    steps = state.most_steps(batch_size) or steps
+    steps = _length(state, batch_size, lr)
     epochs = None if state.examples is None else steps * batch_size / state.examples
     return Recipe(
         batch_size=batch_size,
@@ -65,6 +64,19 @@ def recipe_of(state: SearchState, batch_size: int, lr: float) -> Recipe:
         epochs=epochs,
         early_stop=EarlyStop(best_epoch=epochs, patience=_patience(state, batch_size, lr, math.ceil(steps), epochs)),
     )
+
+
+def _length(state: SearchState, batch_size: int, lr: float) -> float:
+    """Steps of a training: as many as were asked for, or as the schedule's, or as are expected to be needed.
+
+    Those are the median of the prediction, but no fewer than a run at exactly this recipe needed.
+    """
+    if (asked := state.most_steps(batch_size)) is not None:
+        return asked
+    horizon, verified = _horizon(state, batch_size, lr), verified_by(state, batch_size, lr)
+    if horizon is not None:
+        return horizon.config.max_steps
+    return max(float(np.median(_steps(state, batch_size, lr))), verified.steps if verified else 0.0)
 
 
 def _patience(state: SearchState, batch_size: int, lr: float, steps: int, epochs: float | None) -> float | None:
@@ -248,15 +260,6 @@ def _of_draws(values: Array, n: int, unit: str, method: str) -> Estimate:
     return credible_interval(values, n=n, unit=unit, method=method, below=_NEVER)
 
 
-def probability_within_5_percent(state: SearchState, batch_size: int, lr: float) -> float:
-    """Share of the posterior's draws in which a recipe costs at most 5 % more than the best one."""
-    cost = state.choices().step_cost
-    sizes = np.array(state.batch_sizes)
-    best = (state.posterior.log_best_steps(sizes) + np.log([cost(int(b)) for b in sizes])).min(axis=1)
-    own = state.posterior.log_steps(batch_size, lr) + math.log(cost(batch_size))
-    return float((own - best <= math.log(1.05)).mean())
-
-
 def lr_is_too_high(state: SearchState, batch_size: int, lr: float) -> bool:
     """Whether a learning rate is more probably than not beyond what can work at its batch size."""
     posterior = state.posterior
@@ -267,16 +270,17 @@ def lr_is_too_high(state: SearchState, batch_size: int, lr: float) -> bool:
 def curves_of(state: SearchState) -> Curves:
     """Time, steps, examples and learning rate against batch size, each at the best learning rate, with 90 % bands.
 
-    A batch size is left out where its steps are hardly known (`state.drawn_within`), a curve where what it would show
-    was not measured.
+    A batch size is left out beyond a factor of 8 from those that were run, and where its steps are hardly known
+    (`state.drawn_within`); a curve where what it would show was not measured.
     """
     sizes = np.array(state.batch_sizes)
+    run = [size for size, _ in state.tried] or list(state.batch_sizes)
     steps = np.exp(state.posterior.log_best_steps(sizes))
     seconds = np.array([state.seconds_of(int(b)) for b in sizes])
-    drawn = np.full(len(sizes), True)
+    drawn = (sizes >= min(run) / _DRAWN_AROUND) & (sizes <= max(run) * _DRAWN_AROUND)
     if state.drawn_within is not None:
         typical, high = np.quantile(steps * sizes, (0.5, 0.95), axis=0)
-        drawn = (high < state.drawn_within * typical) & (state.drawn_within * typical < _NEVER)
+        drawn &= (high < state.drawn_within * typical) & (state.drawn_within * typical < _NEVER)
 
     def curve(values: Array, shown: bool = True) -> Curve:
         keep = drawn if shown else np.zeros_like(drawn)

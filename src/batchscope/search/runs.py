@@ -47,6 +47,7 @@ class SearchRuns:
         largest_micro_batch_size: of this machine, which may not be the one that the answer is for.
         started: when this process would have begun if it had made all runs itself, on the monotonic clock.
         keep_models: whether the models of complete runs are kept with them, where they are at their best in the end.
+        cut_off: whether a run was asked for when the budget had ended.
     """
 
     runner: Runner
@@ -55,6 +56,7 @@ class SearchRuns:
     largest_micro_batch_size: int
     started: float
     keep_models: bool = False
+    cut_off: bool = False
 
     @classmethod
     def begin(
@@ -113,9 +115,14 @@ class SearchRuns:
         longer = 0.0 < self.timing.given_s < self.budget_s
         return None if longer and result.status is RunStatus.OUT_OF_TIME else run
 
-    def too_late_for(self, config: RunConfig, milestone: Target | None = None, limit: int | None = None) -> bool:
-        """Whether the run would have to be made, and there is no time left for it."""
-        return self.runner.deadline.passed and self.finished(config, milestone, limit) is None
+    def too_late_for(
+        self, config: RunConfig, milestone: Target | None = None, limit: int | None = None, *, needs_s: float = 0.0
+    ) -> bool:
+        """Whether the run would have to be made, and no more time is left than `needs_s`; keeps that it was cut off."""
+        deadline = self.runner.deadline
+        late = deadline.left_s <= needs_s and self.finished(config, milestone, limit) is None
+        self.cut_off |= late and deadline.passed
+        return late
 
     def split(self, batch_size: int) -> dict[str, Any]:
         """The members of a configuration that cut a batch into micro-batches that this machine holds."""

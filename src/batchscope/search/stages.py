@@ -22,6 +22,7 @@ from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
 from .follow import run_strategy
+from .neighbour import neighbour
 from .observations import curve_on_clock
 from .question import Question
 from .recipe import run_at
@@ -119,6 +120,7 @@ class Search:
             else:
                 self._follow_strategy()
             self._shorten()
+        self._update(cut_off=self.runs.cut_off)
         return self.state
 
     def write_model(self, recipe: Recipe, path: Path) -> None:
@@ -228,11 +230,12 @@ class Search:
                 seed=self.question.seed + len(self.state.tried),
                 must=not (self.state.reached or self.state.paused),
             )
+            proposal = proposal or neighbour(self.state)
             if proposal is None:
                 return
             config = self._config(proposal.batch_size, proposal.lr, "probe")
             milestone = self.state.milestone
-            if self.runs.too_late_for(config, milestone):
+            if self.runs.too_late_for(config, milestone, needs_s=proposal.needs_s):
                 return
             self._run(config, proposal.why, behind=BEHIND, milestone=milestone)
 

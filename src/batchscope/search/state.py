@@ -14,9 +14,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fits.curves import steps_to_target
 from ..fits.step_time import StepTime, step_time_of
-from ..fits.steps_to_target import Observation, StepsPosterior
-from ..store.records import Bench, Environment, Estimate, RateRange, Target
+from ..fits.steps_to_target import Observation, Prior, StepsPosterior
+from ..store.records import Bench, Environment, Estimate, RateRange, RunStatus, Target
 from ..store.runs import StoredRun
 from .law import Law, Posterior, fit_joint, joint_law, prior_from
 from .observations import best_on_clock, noise_scale_of, observe
@@ -26,9 +27,13 @@ from .strategies.space import Pair
 
 __all__ = ["Parts", "Recorded", "SearchState"]
 
-_REST_OF_A_RUN = 0.6
-"""What is left of a run at the milestone, in trainings."""
+_REST_LEFT = 0.4
+"""A run at the milestone has 0.6 trainings left, so that it is preferred to one not begun by this share of a training.
+"""
 _MINIMUM_TIME_SPREAD = 0.02
+_WITHOUT_A_RUN, _NOT_THERE = 2.0, 0.25
+"""Expected regret up to which a pair with a run is answered when none can follow, and how much less where the run has
+not come to the target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +92,7 @@ class SearchState:
         recorded: what was measured at all.
         drawn_within: a curve is drawn where its 90 % interval reaches less than this many times its value; `None`:
             everywhere.
+        cut_off: whether the budget ended the search before it came to its own end.
     """
 
     task: str
@@ -104,6 +110,7 @@ class SearchState:
     parts: Parts | None = None
     recorded: Recorded = Recorded()
     drawn_within: float | None = None
+    cut_off: bool = False
 
     @cached_property
     def finished(self) -> tuple[StoredRun, ...]:
@@ -134,8 +141,28 @@ class SearchState:
 
     @cached_property
     def paused(self) -> set[Pair]:
-        """Pairs of which a run is paused at the milestone."""
-        return {(o.batch_size, o.lr) for o in self.observations if o.kind == "reached" and o.to == "milestone"}
+        """Pairs of which a run waits on its way: paused at the milestone, or beyond it when the budget ended."""
+        waiting = {(o.batch_size, o.lr) for o in self.observations if o.kind == "reached" and o.to == "milestone"}
+        late = (run for run in self.finished if run.result and run.result.status is RunStatus.OUT_OF_TIME)
+        cut = {(run.config.batch_size, run.config.lr) for run in late}
+        return waiting | (cut & set(self.passed_after)) - set(self.reached)
+
+    @cached_property
+    def passed_after(self) -> dict[Pair, float]:
+        """Steps after which a run passed the milestone, by batch size and learning rate; of several runs the fewest."""
+        found: dict[Pair, float] = {}
+        if self.milestone is None:
+            return found
+        for run in self.finished:
+            if (steps := steps_to_target(run.rows, self.milestone)) is not None:
+                pair = run.config.batch_size, run.config.lr
+                found[pair] = min(steps, found.get(pair, math.inf))
+        return found
+
+    @cached_property
+    def answerable(self) -> bool:
+        """Whether a recipe can be named: a run reached the target, or waits on its way when the budget has ended."""
+        return self.target is not None and bool(self.reached or (self.cut_off and self.paused))
 
     def cheapest(self, target: Target | None = None) -> StoredRun | None:
         """The finished run that reached the target, or another, at the lowest cost; runs are compared with it."""
@@ -167,10 +194,14 @@ class SearchState:
         return noise_scale_of(self.runs, self.examples)
 
     @cached_property
+    def prior(self) -> Prior:
+        """Prior of the joint law, before any steps to target were observed."""
+        return prior_from(self.rate_range, self.noise_scale)
+
+    @cached_property
     def joint_posterior(self) -> StepsPosterior:
         """Posterior of the joint law of batch size and learning rate."""
-        prior = prior_from(self.rate_range, self.noise_scale)
-        return fit_joint(self.observations, prior, seed=self.question.seed)
+        return fit_joint(self.observations, self.prior, seed=self.question.seed)
 
     @cached_property
     def law(self) -> Law:
@@ -240,11 +271,13 @@ class SearchState:
         """Pairs that a run stands behind, with the expected regret up to which each is preferred to one without.
 
         A run at another pair costs about one training (the rest of one, where the other is paused at the milestone),
-        and pays if it saves that over all trainings.
+        and pays if it saves that over all trainings. When the budget has ended no run can follow: then a pair without
+        one is chosen only if those with one are expected to take three times as long, and one whose run waits on its
+        way rather than one that reached the target if it is expected to save a quarter of a training.
         """
         once = 1.0 / self.question.trainings
-        paused = dict.fromkeys(self.paused, (1.0 - _REST_OF_A_RUN) * once)
-        return paused | dict.fromkeys(self.reached, once)
+        tolerances = (_WITHOUT_A_RUN, _WITHOUT_A_RUN - _NOT_THERE) if self.cut_off else (once, _REST_LEFT * once)
+        return dict.fromkeys(self.paused, tolerances[1]) | dict.fromkeys(self.reached, tolerances[0])
 
     def decide(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...store.records import EasierTarget, Plan
+from ...store.records import EasierTarget, Plan, PlanStatus
 from ...wording import count, duration, joined, number, with_interval
 from ..blocks import Column, Section, Table, Text
 
@@ -26,7 +26,10 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     """Section with one row a target, the hardest first: the one that the search was for; empty without easier ones."""
     if not plan.easier_targets or plan.target is None:
         return Section("targets", "Easier targets", ())
-    rows = [row(EasierTarget(target=plan.target, recipe=plan.recipe, predicted=plan.predicted))]
+    hardest = row(EasierTarget(target=plan.target, recipe=plan.recipe, predicted=plan.predicted))
+    if plan.status is PlanStatus.UNFINISHED and plan.verified is None:
+        hardest = (f"{hardest[0]} (not reached yet)", *hardest[1:])
+    rows = [hardest]
     rows += [row(easier) for easier in plan.easier_targets]
     table = Table(COLUMNS, tuple(rows), emphasised=0)
     return Section("targets", "Easier targets", (table, Text((conclude(plan),), tone="note")))

@@ -25,7 +25,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     if plan.status is PlanStatus.EXTRAPOLATED:
         sentences.append("The recommended batch size lies outside those that were trained: make a run there first.")
     if plan.recipe is not None and plan.verified is None:
-        sentences.append("The recipe itself was not run.")
+        sentences.append(f"The recipe itself was not run{'' if plan.within else ' to the target'}.")
     if plan.table is not None:
         sentences.append(f"Nothing was measured here: all numbers follow from those in {plan.table}.")
     if any(run.result is None for run in runs):

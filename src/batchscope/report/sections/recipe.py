@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...store.records import Plan, PlanStatus, Predicted, Recipe
 from ...wording import bytes_, count, duration, number, plural, sentence, with_interval
+from ..basis import rest_of_message
 from ..blocks import Block, Facts, Section, Text
 from ..outcomes import outcomes
 from ..summary import batches_in_words, changes_in_words, length_s, schedule_in_words, summary
@@ -22,18 +23,25 @@ STATUS_IN_WORDS = {
     PlanStatus.EXTRAPOLATED: "extrapolated beyond the measurements",
     PlanStatus.TARGET_NOT_REACHED: "target not reached",
     PlanStatus.INSUFFICIENT_DATA: "not enough measurements",
+    PlanStatus.UNFINISHED: "not finished",
+}
+
+_TITLES = {
+    PlanStatus.KEEP_CURRENT: "Keep the current recipe",
+    PlanStatus.UNFINISHED: "Not finished: the best bet so far",
 }
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     """Section that opens the page."""
     sentences = summary(plan)
-    status = Text((sentence(plan.message),) if plan.message else (), tone="status", badge=f"{plan.status.value}")
+    message = sentence(plan.message) if plan.recipe is None else rest_of_message(plan)
+    status = Text((message,) if message else (), tone="status", badge=f"{plan.status.value}")
     if plan.recipe is None:
-        rest = tuple(s for s in sentences if s != sentence(plan.message))
+        rest = tuple(s for s in sentences if s != message)
         blocks: tuple[Block, ...] = (status, Text((closest_approach(plan, runs), *rest)))
         return Section("recipe", f"No recommendation: {STATUS_IN_WORDS[plan.status]}", blocks)
-    title = "Keep the current recipe" if plan.status is PlanStatus.KEEP_CURRENT else "The recipe"
+    title = _TITLES.get(plan.status, "The recipe")
     lead, *rest = sentences
     return Section(
         "recipe",

@@ -72,6 +72,7 @@ class Decision:
     lr: float
     expected_regret: float
     probability_within_5_percent: float
+    """By the posterior alone, what the law misses left out (`search.calibration`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +84,16 @@ class Proposal:
         lr: of the run.
         value: expected saving over all trainings, in units of one training at the recipe.
         price: of the run, in the same unit.
+        reason: what it is made for, where that is not its value alone.
+        needs_s: seconds that must be left of the budget for it to be made.
     """
 
     batch_size: int
     lr: float
     value: float
     price: float
+    reason: str = ""
+    needs_s: float = 0.0
 
     @property
     def why(self) -> str:
@@ -96,7 +101,8 @@ class Proposal:
         price = f"costs {_trainings(self.price)} at the recipe"
         if self.value <= self.price:
             return f"{price}; no run has got far enough yet"
-        return f"{price}, may save {_trainings(self.value)}"
+        saved = f"{price}, may save {_trainings(self.value)}"
+        return f"{self.reason}; {saved} at best" if self.reason else saved
 
 
 @dataclass(frozen=True)

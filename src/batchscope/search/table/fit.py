@@ -16,7 +16,8 @@ from ...store.records import Alternative, Bench, HardwareProfile, Plan, PlanStat
 from ...store.runs import Store
 from ...store.versions import environment_without_device
 from ...wording import joined
-from ..plan import alternative, build_plan, without_recipe
+from ..alternatives import alternative
+from ..plan import build_plan, without_recipe
 from ..question import CurrentRecipe, Question
 from ..recipe import curves_of
 from .reading import Table, read_table

@@ -18,6 +18,7 @@ from .plans import (
     PlanStatus,
     Predicted,
     Recipe,
+    RestsOn,
     SearchCost,
     Verified,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "RateRange",
     "Reading",
     "Recipe",
+    "RestsOn",
     "Row",
     "RunConfig",
     "RunResult",

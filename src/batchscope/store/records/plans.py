@@ -23,13 +23,17 @@ __all__ = [
     "PlanStatus",
     "Predicted",
     "Recipe",
+    "RestsOn",
     "SearchCost",
     "Verified",
 ]
 
 
 class PlanStatus(enum.StrEnum):
-    """Kinds of answers; the first four carry a recipe and end with exit status 0, the others with 3."""
+    """Kinds of answers; the first four end with exit status 0, the others with 3.
+
+    All but `TARGET_NOT_REACHED` and `INSUFFICIENT_DATA` carry a recipe; that of `UNFINISHED` is the best bet so far.
+    """
 
     OK = "ok"
     KEEP_CURRENT = "keep-current"
@@ -37,11 +41,13 @@ class PlanStatus(enum.StrEnum):
     EXTRAPOLATED = "extrapolated"
     TARGET_NOT_REACHED = "target-not-reached"
     INSUFFICIENT_DATA = "insufficient-data"
+    UNFINISHED = "unfinished"
 
     @property
     def exit_status(self) -> int:
-        """Exit status of the command: 0 for an answer, 3 where no recommendation can be given."""
-        return 3 if self in (PlanStatus.TARGET_NOT_REACHED, PlanStatus.INSUFFICIENT_DATA) else 0
+        """Exit status of the command: 0 for an answer, 3 where there is none to rely on."""
+        answers = (PlanStatus.OK, PlanStatus.KEEP_CURRENT, PlanStatus.MEMORY_BOUND, PlanStatus.EXTRAPOLATED)
+        return 0 if self in answers else 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +72,8 @@ class Recipe:
     warmup_steps: int
     optimizer_changes: Mapping[str, Any]
     steps: int
+    """Median of the predicted steps to the target, but no fewer than the run at exactly this recipe needed, where there
+    is one; where the learning rate decays or a length was asked for, the length of the training."""
     steps_per_epoch: int | None
     epochs: float | None
     early_stop: EarlyStop
@@ -134,6 +142,19 @@ class SearchCost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RestsOn:
+    """Runs that an answer rests on."""
+
+    batch_sizes: tuple[int, ...]
+    """Those that were run, ascending."""
+    lrs: tuple[float, ...]
+    """Learning rates of the runs, ascending; empty where they were not recorded."""
+    runs: int
+    reached: int | None
+    """Runs that reached the target; unknown where the length of training was given, or no target was found."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Statement that a plan rests on, and its tag: how it is known."""
 
@@ -193,3 +214,9 @@ class Plan:
     """0: unknown."""
     table: str | None = None
     """The file that the measurements were read from; `None`: they were made by a search."""
+    rests_on: RestsOn | None = None
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a trained model of the recipe can be given: not of one that the budget kept from its target."""
+        return self.recipe is not None and (self.verified is not None or self.status is not PlanStatus.UNFINISHED)

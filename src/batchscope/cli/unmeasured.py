@@ -1,0 +1,121 @@
+"""Commands that measure nothing: the arithmetic of epochs, a first task file, and what results folders hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from ..errors import UsageError
+from .options import Flag
+from .output import answer
+
+__all__ = ["count", "init", "report", "runs"]
+
+
+def count(
+    *,
+    examples: int,
+    batch_size: int,
+    epochs: float | None = None,
+    steps: int | None = None,
+    last_batch: Literal["keep", "drop", "stream"] = "keep",
+    json: Flag = False,
+) -> int:
+    """Epochs, batches and iterations: the arithmetic, both ways.
+
+    Args:
+        examples: In the training set.
+        batch_size: Examples a step.
+        epochs: Passes over the training set; or give --steps.
+        steps: Optimizer steps; or give --epochs.
+        last_batch: What happens to a partial last batch.
+        json: Print one JSON object.
+    """
+    from ..store.codec import encode
+    from ..training.count import count as arithmetic
+    from ..training.glossary import check_glossary
+    from .views import count_view
+
+    result = arithmetic(examples=examples, batch_size=batch_size, epochs=epochs, steps=steps, last_batch=last_batch)
+    glossary = check_glossary(result)
+    answer(json, {**encode(result), "glossary": encode(glossary)}, count_view(result, glossary))
+    return 0
+
+
+def init(file: Path, /) -> int:
+    """Write a commented task file that runs as it is.
+
+    Args:
+        file: Where to; it must not exist yet.
+    """
+    from ..tasks.template import FACTORY, write_task_file
+
+    path = write_task_file(file)
+    answer(False, None, [f"Wrote {path}. Try it: batchscope find {path}:{FACTORY}"])
+    return 0
+
+
+def report(folder: Path, /) -> int:
+    """Rebuild the page of a results folder.
+
+    Args:
+        folder: The --out of a search, of a study or of claims.
+    """
+    from ..laboratory.claims.files import rebuilt_claims
+    from ..laboratory.files import rebuilt_study
+    from ..report import build
+    from ..store.files import read_record, write_text
+    from ..store.question import check_schema
+    from ..store.records import Plan
+    from ..store.runs import read_runs
+
+    check_schema(folder)
+    page = folder / "report.html"
+    if (folder / "study.json").exists():
+        write_text(page, rebuilt_study(folder))
+    elif (folder / "claims.json").exists():
+        write_text(page, rebuilt_claims(folder))
+    elif (folder / "claims-plan.json").exists():
+        raise UsageError(f"{folder} holds claims that were not finished; repeat the command that made them")
+    elif not (folder / "plan.json").exists():
+        raise _without_page(folder)
+    else:
+        write_text(page, build(read_record(folder / "plan.json", Plan), read_runs(folder)))
+    answer(False, None, [f"Wrote {page}."])
+    return 0
+
+
+def _without_page(folder: Path) -> UsageError:
+    """What is said of a folder that has no answer to make a page of."""
+    from ..store.question import command_of
+
+    if not folder.is_dir():
+        return UsageError(f"there is no folder {folder}; give the --out of an earlier command")
+    command = command_of(folder)
+    if command is None:
+        return UsageError(f"{folder} is no results folder; give the --out of a search, of a study or of claims")
+    if command in ("bench", "noise"):
+        return UsageError(f"{folder} is of `batchscope {command}`, which has no page; its answer is in {command}.json")
+    kind = {"find": "search"}.get(command, command)
+    return UsageError(f"the {kind} in {folder} is not finished; repeat the command that made it")
+
+
+def runs(folder: Path, /, *, json: Flag = False) -> int:
+    """List the runs of a results folder.
+
+    Args:
+        folder: The --out of a search.
+        json: Print one JSON object.
+    """
+    from ..store.codec import encode
+    from ..store.files import read_record
+    from ..store.records import Plan
+    from ..store.runs import read_runs
+    from .views import runs_view
+
+    found = read_runs(folder)
+    listed = [{"id": r.id, "config": encode(r.config), "result": encode(r.result)} for r in found]
+    plan = folder / "plan.json"
+    target = read_record(plan, Plan).target if plan.exists() else None
+    answer(json, {"runs": listed}, runs_view(found, target))
+    return 0

@@ -1,0 +1,57 @@
+"""What an answer rests on, in words: the batch sizes and learning rates that were run."""
+
+from __future__ import annotations
+
+from ..store.records import Plan, RestsOn
+from ..wording import count, number, plural, sentence
+
+__all__ = ["one_batch_size", "rest_of_message", "rests_on_in_words"]
+
+_MOST_LISTED = 8
+
+
+def rests_on_in_words(rests_on: RestsOn) -> str:
+    """The runs behind an answer in one line, to stand as it is or as a sentence.
+
+    >>> rests_on_in_words(RestsOn(batch_sizes=(16, 64, 256), lrs=(0.01, 0.1, 0.3), runs=9, reached=4))
+    'rests on 9 runs: batch sizes 16 to 256 (16, 64, 256), learning rates 0.01 to 0.3; 4 reached the target'
+    >>> rests_on_in_words(RestsOn(batch_sizes=(32,), lrs=(0.1,), runs=1, reached=1))
+    'rests on 1 run: batch size 32 alone, learning rate 0.1; 1 reached the target'
+    """
+    if not rests_on.runs:
+        return "rests on no finished run"
+    parts = [_sizes(rests_on.batch_sizes), *([_lrs(rests_on.lrs)] if rests_on.lrs else [])]
+    reached = "" if rests_on.reached is None else f"; {rests_on.reached or 'none'} reached the target"
+    return f"rests on {plural(rests_on.runs, 'run')}: {', '.join(parts)}{reached}"
+
+
+def one_batch_size(rests_on: RestsOn | None) -> str:
+    """Warning that only one batch size was run, without a full stop; empty where several were, or none.
+
+    >>> one_batch_size(RestsOn(batch_sizes=(32,), lrs=(0.1,), runs=1, reached=1))
+    'only batch size 32 was run: how other batch sizes compare with it is assumed, not measured'
+    """
+    if rests_on is None or len(rests_on.batch_sizes) != 1:
+        return ""
+    size = count(rests_on.batch_sizes[0])
+    return f"only batch size {size} was run: how other batch sizes compare with it is assumed, not measured"
+
+
+def rest_of_message(plan: Plan) -> str:
+    """Message of a plan as a sentence, without the warning that only one batch size was run, where that was said."""
+    return sentence(plan.message.removeprefix(f"{one_batch_size(plan.rests_on)}; "))
+
+
+def _sizes(sizes: tuple[int, ...]) -> str:
+    if len(sizes) == 1:
+        return f"batch size {count(sizes[0])} alone"
+    if len(sizes) == 2:
+        return f"batch sizes {count(sizes[0])} and {count(sizes[1])}"
+    listed = f" ({', '.join(map(count, sizes))})" if len(sizes) <= _MOST_LISTED else ""
+    return f"batch sizes {count(sizes[0])} to {count(sizes[-1])}{listed}"
+
+
+def _lrs(lrs: tuple[float, ...]) -> str:
+    if len(lrs) == 1:
+        return f"learning rate {number(lrs[0])}"
+    return f"learning rates {number(lrs[0])} to {number(lrs[-1])}"

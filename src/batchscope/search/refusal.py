@@ -1,0 +1,124 @@
+"""Why there is no answer, or none yet, in words that belong to one run each. Numbers only, no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ..store.records import Predicted, RunStatus
+from ..store.runs import StoredRun
+from ..wording import duration, joined, number, plural
+from .remaining_time import budget_with, training_in_words, wall_seconds
+from .state import SearchState
+
+__all__ = ["no_target", "not_finished", "not_reached"]
+
+
+def no_target(state: SearchState) -> str:
+    """Message of a search whose first runs showed no target within reach."""
+    seen = "; ".join(
+        f"the run at {_pair(r)} {_with_message(r)} after {plural(r.result.steps, 'step')}"
+        for r in state.finished
+        if r.result
+    )
+    return f"no target could be chosen: {seen or 'no run was finished'}; give --target, or a longer --budget"
+
+
+def not_reached(state: SearchState) -> str:
+    """Message of a search in which no run reached the target: the closest run with its ending, then the others."""
+    assert state.target is not None
+    target, closest = state.target, state.closest
+    short = state.cut_off or not state.finished or _any_out_of_time(state.finished)
+    where = " within the budget" if short else f": the search came to its own end after {_runs(state.finished)}"
+    seen = "no run was finished" if not state.finished else f"no run has a value of {target.metric}"
+    if closest is not None:
+        value, run = closest
+        step = run.result.best_step if run.result else 0
+        seen = f"the closest was {target.metric} {value:.4g} with {_pair(run)} after {plural(step, 'step')}, in a run "
+        seen += f"that {_with_message(run)}"
+        seen += _of_the_others([other for other in state.finished if other.id != run.id])
+    elif state.finished:
+        seen += _of_the_others(state.finished)
+    change = "set a target within reach, or a longer --budget" if short else "set a target within reach"
+    return f"no run reached {target}{where}{':' if short else ';'} {seen}; {change}"
+
+
+def not_finished(state: SearchState, batch_size: int, lr: float, predicted: Predicted) -> str:
+    """Message of a search that its budget ended first: the best bet so far, its doubt, and what more would cost."""
+    recipe = _pair_in_words(batch_size, lr)
+    if state.question.within is not None:
+        most = state.most_steps(batch_size) or 0
+        further = duration(wall_seconds(state, most * state.seconds_of(batch_size)))
+        doubt, cost = "further runs were worth their price", f"each takes about {further}"
+    elif (batch_size, lr) in state.reached:
+        doubt = "further runs were worth their price"
+        cost = f"a training takes {training_in_words(state, predicted.time_to_target_s)}"
+    else:
+        doubt = "no run at it has reached the target" if state.reached else "no run has reached the target"
+        doubt += _ended_beyond_the_milestone(state)
+        cost = f"a run at it to the target takes {training_in_words(state, predicted.time_to_target_s)}"
+    budget = budget_with(state, predicted.time_to_target_s)
+    return (
+        f"not finished: best so far {recipe}, {_how_far(state, batch_size, lr)}; when the budget ended, {doubt}; "
+        f"{cost}: repeat the command with --budget {budget}"
+    )
+
+
+def _how_far(state: SearchState, batch_size: int, lr: float) -> str:
+    """How far runs came at a recipe, or that none was made at it."""
+    target, milestone = state.target, state.milestone
+    if (taken := state.reached.get((batch_size, lr))) is not None:
+        return f"which reached {target} after {plural(round(min(taken)), 'step')}"
+    passed = state.passed_after.get((batch_size, lr))
+    if passed is not None:
+        return f"which passed {milestone} on the way to {target} after {plural(round(passed), 'step')}"
+    return "predicted from the other runs, not run itself"
+
+
+def _ended_beyond_the_milestone(state: SearchState) -> str:
+    """Clause on runs that passed the milestone, went on and ended before the target, counted by ending."""
+    waiting = (RunStatus.PAUSED, RunStatus.OUT_OF_TIME, RunStatus.REACHED)
+    ends = Counter(
+        run.result.status.ending
+        for run in state.finished
+        if run.result is not None
+        and run.result.status not in waiting
+        and (run.config.batch_size, run.config.lr) in state.passed_after
+    )
+    gone = joined([f"{n} {ending}" for ending, n in ends.most_common()])
+    return f", and of the runs that went on beyond {state.milestone} {gone}" if ends else ""
+
+
+def _of_the_others(runs: Sequence[StoredRun]) -> str:
+    """How the other runs ended, counted by ending."""
+    ends = Counter(run.result.status.ending for run in runs if run.result)
+    if not runs:
+        return ""
+    if len(runs) == 1:
+        return f"; the other run {next(iter(ends))}"
+    if len(ends) == 1:
+        return f"; the other {len(runs)} runs {'both' if len(runs) == 2 else 'all'} {next(iter(ends))}"
+    return f"; of the other {len(runs)} runs {joined([f'{n} {ending}' for ending, n in ends.most_common()])}"
+
+
+def _any_out_of_time(runs: Sequence[StoredRun]) -> bool:
+    return any(run.result is not None and run.result.status is RunStatus.OUT_OF_TIME for run in runs)
+
+
+def _with_message(run: StoredRun) -> str:
+    """The ending of a run, with what its message adds to that in brackets."""
+    assert run.result is not None
+    ending, message = run.result.status.ending, run.result.message
+    return f"{ending} ({message.removeprefix(f'{ending}: ')})" if message.startswith(f"{ending}: ") else ending
+
+
+def _pair(run: StoredRun) -> str:
+    return _pair_in_words(run.config.batch_size, run.config.lr)
+
+
+def _pair_in_words(batch_size: int, lr: float) -> str:
+    return f"batch size {batch_size} and learning rate {number(lr)}"
+
+
+def _runs(runs: Sequence[StoredRun]) -> str:
+    return plural(len(runs), "run")
