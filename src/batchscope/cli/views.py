@@ -35,6 +35,8 @@ __all__ = [
 
 _INTERVALS = "In parentheses: 90 % credible intervals, for memory a margin of at least 5 % either way."
 _COMMANDS = {"search": "This search", "study": "This study", "claims": "Deciding the claims"}
+_UNKNOWN = 200.0
+"""Factor between the ends of an interval from which on its upper end says nothing."""
 _SPEAKS_FOR_ITSELF = (PlanStatus.OK, PlanStatus.TARGET_NOT_REACHED, PlanStatus.INSUFFICIENT_DATA)
 
 
@@ -45,9 +47,9 @@ def prediction_in_words(prediction: Prediction) -> str:
     said = f"{_COMMANDS[prediction.what]} {would} take about {whole}"
     training = prediction.training_s
     if training is not None and prediction.trainings:
-        few = f"about {number(float(f'{prediction.trainings:.1g}'))} trainings of"
-        said += f": {few} {_about(training.low, training.value, training.high)}, evaluations included, and what comes "
-        said += "before, between and after them"
+        few = plural(max(1, prediction.trainings), "training")
+        said += f": about {few} of {_about(training.low, training.value, training.high)} each, evaluations included, "
+        said += "and what comes before, between and after them"
     end = f"no run is begun or goes on after {about(prediction.budget_s)} (--budget)"
     if prediction.earlier_s:
         end += f", of which earlier commands on this folder used {about(prediction.earlier_s)}"
@@ -74,8 +76,10 @@ def _about(low: float | None, value: float | None, high: float | None) -> str:
     assert low is not None
     assert value is not None
     assert high is not None
-    span = f" ({about(low)} to {about(high)})" if about(low) != about(high) else ""
-    return f"{about(value)}{span}"
+    said = [about(seconds) if seconds >= 1 else duration(float(f"{seconds:.1g}")) for seconds in (low, value, high)]
+    if said[0] == said[2]:
+        return said[1]
+    return f"{said[1]} ({f'{said[0]} to {said[2]}' if high <= _UNKNOWN * low else f'at least {said[0]}'})"
 
 
 def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:

@@ -54,7 +54,7 @@ class SearchRuns:
         made: runs that this command has made.
         first_made: when it began with the first of them, on the monotonic clock.
         inside_s: seconds that their steps and evaluations took.
-        cut_off: whether the budget has ended the search.
+        late: whether a run was not begun because the budget was used up.
     """
 
     runner: Runner
@@ -67,7 +67,7 @@ class SearchRuns:
     made: int = 0
     first_made: float = 0.0
     inside_s: float = 0.0
-    cut_off: bool = False
+    late: bool = False
 
     @classmethod
     def begin(
@@ -119,12 +119,12 @@ class SearchRuns:
         spent_s = time.monotonic() - self.started if self.made else self.timing.spent_s
         self.timing = replace(self.timing, spent_s=spent_s, given_s=max(self.timing.given_s, self.budget_s))
         self.runner.store.note("timing", self.timing)
-        if not self.cut_off:
+        cut_off = self.runner.deadline.passed and any(map(_out_of_time, self.runner.store.runs()))
+        if not (self.late or cut_off):
             return ()
-        earlier = f", {about(self.earlier_s)} of them in earlier commands on this folder" if self.earlier_s else ""
         return (
-            f"the budget of {about(self.budget_s)} ended the search{earlier}; the same command with "
-            f"{_twice(self.budget_s)}",
+            f"the budget of {about(self.budget_s)}, which counts all commands on this folder, ended the search; the "
+            f"same command with {_twice(self.budget_s)}",
         )
 
     def finished(
@@ -152,7 +152,7 @@ class SearchRuns:
     def too_late_for(self, config: RunConfig, milestone: Target | None = None, limit: int | None = None) -> bool:
         """Whether the run would have to be made, and there is no time left for it."""
         late = self.runner.deadline.passed and self.finished(config, milestone, limit) is None
-        self.cut_off = self.cut_off or late
+        self.late = self.late or late
         return late
 
     def split(self, batch_size: int) -> dict[str, Any]:
@@ -210,7 +210,6 @@ class SearchRuns:
         )
         self.made += 1
         self.inside_s += seconds_in(run, evaluation_s) - (seconds_in(before, evaluation_s) if before else 0.0)
-        self.cut_off = self.cut_off or (self.runner.deadline.passed and _out_of_time(run))
         self.keep_time()
         return run
 

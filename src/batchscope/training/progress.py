@@ -115,18 +115,14 @@ class Heartbeat:
     """Observer that tells each step of a run to whoever watches, between evaluations too.
 
     Args:
-        progress: hears of the steps. Cost: 0.1 to 0.2 µs a step.
+        progress: hears of the steps. It is called without anything between: 0.1 µs a step, and what `step` takes.
     """
 
     def __init__(self, progress: Progress) -> None:
-        self._step = progress.step
+        self.after_update = progress.step
 
     def begin(self, model: nn.Module, optimizer: Optimizer) -> None:
         """Ignore it: only steps count."""
-
-    def after_update(self, step: int) -> Row | None:
-        """Tell the step."""
-        self._step(step)
 
     def at_evaluation(self, step: int) -> Row | None:
         """Ignore it: only steps count."""
