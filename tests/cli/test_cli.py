@@ -107,7 +107,7 @@ def test_find(cli: Cli, profile: Path) -> None:
 
 def test_the_duration_is_said_before_anything_is_trained(cli: Cli, profile: Path) -> None:
     lines = cli(FIND, "--hardware", profile).err.splitlines()
-    said = next(i for i, line in enumerate(lines) if re.match("This (will|would) take about ", line))
+    said = next(i for i, line in enumerate(lines) if re.match("This search (will|would) take about ", line))
     first = next(i for i, line in enumerate(lines) if "range test" in line or line.startswith("run 1"))
     assert said < first
     assert "o run is begun or goes on after 10 min (--budget)." in lines[said]
@@ -118,8 +118,10 @@ def test_progress_in_a_log_has_a_line_for_each_event(cli: Cli, profile: Path) ->
     lines = cli(FIND, "--hardware", profile).err.splitlines()
     begun = [line for line in lines if line.startswith("run ")]
     assert begun
-    assert all("batch size" in line and "learning rate" in line and line.endswith("s left") for line in begun)
-    ended = [line for line in lines if line.startswith("  ")]
+    assert all(
+        "batch size" in line and "learning rate" in line and line.endswith(" of the budget left") for line in begun
+    )
+    ended = [line for line in lines if line.startswith("  run ")]
     assert len(ended) == len(begun)
     assert max(map(len, lines)) > 100
 
@@ -131,7 +133,7 @@ def test_json_of_find(cli: Cli, profile: Path) -> None:
     assert ended.answer == json.loads(Path("batchscope-runs/digits/plan.json").read_text(encoding="utf-8"))
     assert ended.answer["schema"] == 1
     assert ended.answer["status"] == "ok"
-    assert "run 1: pilot" in ended.err
+    assert "run 1: batch size " in ended.err
 
 
 def test_a_target_out_of_reach(cli: Cli, profile: Path) -> None:

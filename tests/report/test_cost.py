@@ -50,9 +50,9 @@ def test_the_price_is_told_by_the_clock() -> None:
     here = plan(plans.ok().environment.device_name)
     assert cost_in_words(here) == (
         "The search took 3 min 12 s of wall time for 5 runs (1 min 50 s of training steps, 40 s of evaluations and "
-        "42 s of loading the task, bench, set-up and choosing the runs), as long as 3.1 trainings at the recipe on this "
-        "machine, evaluations included (62 s each). Its training steps alone, those of the bench included, took as "
-        "long as those of 3.1 trainings."
+        "42 s of loading the task, bench, set-up and choosing the runs), as long as 3.1 trainings at the recipe on "
+        "this machine, evaluations included (62 s each). Its training steps alone, those of the bench included, took "
+        "as long as those of 3.1 trainings."
     )
 
 
