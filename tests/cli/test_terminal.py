@@ -176,11 +176,14 @@ def test_a_renewed_forecast_is_drawn_in_place_on_a_terminal() -> None:
     ]
 
 
-def test_rows_without_a_run_are_ignored() -> None:
-    watched = Watched()
-    watched.progress.row(evaluation(1, {"val_loss": 1.0}, batch_size=8))
-    watched.progress.step(1)
+def test_a_training_that_is_part_of_a_measurement_is_seen_too() -> None:
+    watched = Watched(terminal=True)
+    watched.progress.stage("training a short run")
+    watched.progress.row(evaluation(7, {"val_loss": 1.0, "test_loss": 2.0}, batch_size=8))
+    watched.progress.step(8)
+    watched.now += 3.0
     assert watched.lines() == []
+    assert watched.drawn() == ["training a short run (3 s)", "val_loss 1 at step 7"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from ..store.records import Row, RunConfig, RunStatus
 from ..store.runs import StoredRun
 from ..wording import about, count, elapsed, number, plural
 
-__all__ = ["RunView", "finished_in_words"]
+__all__ = ["RunView", "evaluation_in_words", "finished_in_words"]
 
 _PURPOSES = {
     "pilot": "first look",
@@ -61,8 +61,7 @@ class RunView:
         self.step = max(self.step, int(row["step"]))
         if self._first is None:
             self._first = self.step, now
-        metrics = ", ".join(f"{k} {number(v)}" for k, v in row["metrics"].items() if not k.startswith("test_"))
-        self._evaluation = f"{metrics} at step {count(row['step'])}"
+        self._evaluation = evaluation_in_words(row)
 
     def state(self, now: float) -> str:
         """How far the run is, its last evaluation, and the time that it will still take."""
@@ -81,6 +80,12 @@ class RunView:
         if steps < 1 or seconds < _LEAST_S or self.step >= self.expected_steps:
             return None
         return (self.expected_steps - self.step) * seconds / steps
+
+
+def evaluation_in_words(row: Row) -> str:
+    """An evaluation: its metrics, those on the test split apart, and its step."""
+    metrics = ", ".join(f"{k} {number(v)}" for k, v in row["metrics"].items() if not k.startswith("test_"))
+    return f"{metrics} at step {count(row['step'])}"
 
 
 def finished_in_words(run: StoredRun, number_: int) -> str:

@@ -16,7 +16,7 @@ from ..store.runs import StoredRun
 from ..training.limits import Deadline
 from ..training.progress import Prediction
 from ..wording import about, elapsed
-from .run_view import RunView, finished_in_words
+from .run_view import RunView, evaluation_in_words, finished_in_words
 from .views import prediction_in_words, renewed_in_words
 
 __all__ = ["LiveProgress", "show", "stderr", "stdout"]
@@ -66,7 +66,7 @@ class LiveProgress:
         self._console, self._clock = console, clock
         self._spinner = Spinner("dots")
         self._moves = console.is_terminal
-        self._doing, self._since = "", clock()
+        self._doing, self._since, self._measured = "", clock(), ""
         self._best = ""
         self._prediction: Prediction | None = None
         self._said: Prediction | None = None
@@ -130,9 +130,13 @@ class LiveProgress:
             show(self._console, [f"  {'; '.join(self._inside(run))}"])
 
     def row(self, row: Row) -> None:
-        """Take an evaluation of the run."""
-        if self._run is not None and row["kind"] == "evaluation":
+        """Take an evaluation of the run, or of a training that is part of a measurement."""
+        if row["kind"] != "evaluation":
+            return
+        if self._run is not None:
             self._run.evaluated(row, self._clock())
+        else:
+            self._measured = evaluation_in_words(row)
 
     def run_finished(self, run: StoredRun, best: str) -> None:
         """Show how a run ended."""
@@ -147,7 +151,7 @@ class LiveProgress:
         self._end = self._clock() + prediction.seconds - prediction.spent_s
 
     def _begin(self, text: str) -> None:
-        self._doing, self._since = text, self._clock()
+        self._doing, self._since, self._measured = text, self._clock(), ""
 
     def _inside(self, run: RunView) -> list[str]:
         """What is known in the middle of a run: the run, the command, the best so far."""
@@ -172,7 +176,7 @@ class LiveProgress:
         else:
             passed = self._clock() - self._since
             lines[0] += f" ({elapsed(round(passed))})" if passed >= 2 else ""
-            lines += [f"best so far: {self._best}"] if self._best else []
+            lines += [part for part in (self._measured, self._best and f"best so far: {self._best}") if part]
         if self._prediction is not None and self._prediction is not self._said:
             lines.append(renewed_in_words(self._prediction))
         self._spinner.update(text=Text("\n  ".join(lines), overflow="fold"))

@@ -239,7 +239,7 @@ def _cost(state: SearchState, seconds: float | None = None, batch_size: int = 1)
         runs=len(state.runs),
         run_equivalents=spent / seconds if seconds else None,
         training_seconds=min(steps_here, state.seconds),
-        training_here_s=training_here(state, seconds, batch_size) if seconds else None,
+        training_here_s=training_here(state, seconds, batch_size) if seconds and state.parts is None else None,
     )
 
 
