@@ -53,7 +53,7 @@ class Watched:
         """The lines that move, as the console's thread would draw them now."""
         console = Console(file=io.StringIO(), width=200)
         with console.capture() as drawn:
-            console.print(self.progress._drawn())  # pyright: ignore[reportPrivateUsage]
+            console.print(self.progress.drawn())
         return [line[2:].rstrip() for line in drawn.get().splitlines()]
 
     def begin(self, expected_steps: float | None = None, **config: Any) -> None:

@@ -172,6 +172,7 @@ def test_the_step_at_which_a_run_will_end() -> None:
     assert there is not None
     assert there <= steps * 1.5
     assert expected_steps(search([]), config) is None
+    assert expected_steps(search([run(64, 0.01, most=20)]), config) is None
     within = search(question=Question(within=Within(amount=5, unit="epochs")))
     assert expected_steps(within, run(64, 0.2, most=78).config) == 78
 

@@ -76,7 +76,7 @@ class LiveProgress:
         self._next_line = 0.0
         self._runs = 0
         self._live = Live(
-            console=console, get_renderable=self._drawn, refresh_per_second=_REFRESHES_PER_SECOND, transient=True
+            console=console, get_renderable=self.drawn, refresh_per_second=_REFRESHES_PER_SECOND, transient=True
         )
 
     def __enter__(self) -> LiveProgress:
@@ -168,7 +168,7 @@ class LiveProgress:
         left = f"about {about(left_s)} left" if left_s > 0 else "longer than was forecast"
         return f"{what}: {left}, at most {about(budget_s)}"
 
-    def _drawn(self) -> RenderableType:
+    def drawn(self) -> RenderableType:
         """The lines that move; drawn again by the console's own thread."""
         lines = [self._doing]
         if self._run is not None:

@@ -48,6 +48,8 @@ _RUNS_OF_A_TRAINING = 2.0
 """Runs for each training that a search takes: 5 for 2.7 in the median of the recorded searches."""
 _BETWEEN_RUNS_S = 0.6
 """Choosing the next run, before the real pace is known."""
+_KNOWN = math.log(100.0)
+"""Widest 90 % interval, in log steps, of an end of a run that is told."""
 _END_S = 2.0
 """Plan and page."""
 
@@ -219,11 +221,16 @@ def training_here(state: SearchState, seconds: float, batch_size: int) -> float 
 def expected_steps(
     state: SearchState, config: RunConfig, milestone: Target | None = None, limit: int | None = None
 ) -> float | None:
-    """Step at which a run of a search is expected to end: at its length, a limit, the milestone or the target."""
+    """Step at which a run of a search is expected to end: at its length, a limit, the milestone or the target.
+
+    `None` where that is not known, or known so badly that the ends of its 90 % interval are a factor of 100 apart.
+    """
     length = float(config.max_steps) if state.question.within is not None or config.schedule != "constant" else math.inf
     if config.target is not None and state.target is not None and state.finished and state.question.search == "anchors":
         to = state.joint_posterior.log_milestone_steps if milestone is not None else state.joint_posterior.log_steps
-        length = min(length, float(np.exp(np.median(to(config.batch_size, config.lr)))))
+        low, median, high = np.quantile(to(config.batch_size, config.lr), (0.05, 0.5, 0.95))
+        if high - low <= _KNOWN:
+            length = min(length, math.exp(median))
     ends = min(length, float(limit or math.inf))
     return ends if math.isfinite(ends) else None
 
