@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ class Watched:
         return [line[2:].rstrip() for line in drawn.get().splitlines()]
 
     def begin(self, expected_steps: float | None = None, **config: Any) -> None:
-        self.progress.run_started(RunConfig(**{**vars(CONFIG), **config}), "", "", expected_steps)
+        self.progress.run_started(replace(CONFIG, **config), "", "", expected_steps)
         self.progress.row(evaluation(0, {"val_loss": 1.0}, batch_size=8))
         self.lines()
 
@@ -85,7 +86,7 @@ def test_a_part_that_is_empty_is_left_out(why: str, left: str, said: str) -> Non
 
 def test_a_run_without_a_reason_says_what_it_is_for() -> None:
     watched = Watched()
-    watched.progress.run_started(RunConfig(**{**vars(CONFIG), "purpose": "probe"}), "", "")
+    watched.progress.run_started(replace(CONFIG, purpose="probe"), "", "")
     assert watched.lines() == ["run 1: batch size 8, learning rate 0.1 (to learn what is faster)"]
 
 
@@ -142,7 +143,7 @@ def test_a_run_that_goes_on_is_timed_from_where_it_went_on() -> None:
 )
 def test_what_is_left_by_the_forecast_and_by_the_budget(budget_s: float, passed: float, said: str) -> None:
     watched = Watched(terminal=True)
-    watched.progress.predicted(Prediction(**{**vars(FORECAST), "budget_s": budget_s}))
+    watched.progress.predicted(replace(FORECAST, budget_s=budget_s))
     watched.begin()
     watched.now += passed
     assert watched.drawn()[2] == said
@@ -152,11 +153,9 @@ def test_a_renewed_forecast_is_a_line_in_a_pipe_only_where_it_is_another() -> No
     watched = Watched()
     watched.progress.predicted(FORECAST)
     watched.lines()
-    watched.progress.renewed(Prediction(**{**vars(FORECAST), "seconds": 320}))
+    watched.progress.renewed(replace(FORECAST, seconds=320))
     assert watched.lines() == []
-    watched.progress.renewed(
-        Prediction(**{**vars(FORECAST), "seconds": 620, "high": 1000, "training_s": seconds(50, 100, 200)})
-    )
+    watched.progress.renewed(replace(FORECAST, seconds=620, high=1000, training_s=seconds(50, 100, 200)))
     assert watched.lines() == [
         "  about 10 min (80 s to 17 min) left of the search; one training takes about 1 min 40 s (50 s to 3 min 20 s), "
         "evaluations included; the budget is likely to end it before, in 10 min"
@@ -167,7 +166,7 @@ def test_a_renewed_forecast_is_drawn_in_place_on_a_terminal() -> None:
     watched = Watched(terminal=True)
     watched.progress.predicted(FORECAST)
     watched.lines()
-    watched.progress.renewed(Prediction(**{**vars(FORECAST), "seconds": 120, "low": 100, "high": 200, "spent_s": 50}))
+    watched.progress.renewed(replace(FORECAST, seconds=120, low=100, high=200, spent_s=50))
     assert watched.lines() == []
     watched.begin()
     assert watched.drawn()[2:] == [

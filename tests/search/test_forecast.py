@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -190,7 +191,7 @@ def test_a_training_here_counts_evaluations_and_this_machine_s_clock() -> None:
 def test_rows_that_tell_what_evaluations_took_are_believed() -> None:
     one = run(64, 0.2)
     rows = tuple({**row, "evaluation_seconds": 2.0 * (i + 1)} for i, row in enumerate(one.rows))
-    state = search([type(one)(**{**vars(one), "rows": rows})])
+    state = search([replace(one, rows=rows)])
     here = Here.of(state, TIMING)
     assert here is not None
     assert here.evaluation_s == pytest.approx(2.0)
