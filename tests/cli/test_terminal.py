@@ -102,6 +102,14 @@ def test_in_a_pipe_a_run_is_seen_after_10_s_and_then_every_30_s() -> None:
     assert len(list(watched.steps(41, 101, 1.0))) == 2
 
 
+@pytest.mark.parametrize(("until", "of"), [({}, " of about 900"), ({"until": "60s"}, "")])
+def test_a_run_of_a_study_ends_at_its_last_step_unless_something_else_ends_it(until: dict[str, Any], of: str) -> None:
+    watched = Watched()
+    watched.begin(max_steps=900, settings=until)
+    (line,) = watched.steps(1, 10, 1.0)
+    assert line.startswith(f"  step 10{of}, 80 examples")
+
+
 def test_a_short_run_is_not_seen_inside_and_each_run_begins_anew() -> None:
     watched = Watched()
     for _ in range(2):

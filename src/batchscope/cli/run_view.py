@@ -35,7 +35,8 @@ class RunView:
         config: of the run.
         number_: of the runs that this command made.
         why: it is made.
-        expected_steps: step at which it is expected to end; `None`: not known.
+        expected_steps: step at which it is expected to end; `None`: at its last step where it is a study's run of so
+            many steps, else not known.
         began: on the clock of whoever watches.
         step: that it has made.
     """
@@ -48,6 +49,11 @@ class RunView:
     step: int = 0
     _first: tuple[int, float] | None = field(default=None, init=False)
     _evaluation: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        fixed = self.config.purpose == "study" and "until" not in self.config.settings
+        if self.expected_steps is None and fixed:
+            self.expected_steps = float(self.config.max_steps)
 
     @property
     def title(self) -> str:
