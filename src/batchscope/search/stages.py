@@ -373,10 +373,8 @@ class Search:
             self._update(bench=bench)
 
     def _best_in_words(self) -> str:
-        if self.state.target is None:
+        if self.state.target is None or not self.state.reached:
             return ""
-        if not self.state.reached:
-            return "no run has reached the target yet"
         measured = None if self.ours else self.state.best_run_at
         batch_size, lr = measured or (self.state.decision.batch_size, self.state.decision.lr)
         return f"batch size {batch_size}, learning rate {lr:.3g}"
