@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from .store.records import Estimate
 
 __all__ = [
+    "about",
     "bytes_",
     "count",
     "duration",
     "duration_unit",
+    "elapsed",
     "joined",
     "metric_in_words",
     "number",
@@ -91,6 +93,40 @@ def duration_unit(seconds: float) -> float:
     (3600.0, 1.0, 0.001)
     """
     return next((unit for name, unit in _TIME_UNITS if abs(seconds) >= _TIME_LIMITS.get(name, 0.0)), 1.0)
+
+
+def about(seconds: float) -> str:
+    """Duration that is only roughly known, rounded up, in the units in which people tell it.
+
+    >>> about(0.349), about(2.79), about(143), about(700), about(15055), about(2e5)
+    ('1 s', '3 s', '2 min 30 s', '12 min', '4 h 11 min', '2 days 8 h')
+    """
+    if seconds < 90:
+        return f"{max(1, math.ceil(seconds))} s"
+    if seconds <= 290:
+        return elapsed(10 * math.ceil(seconds / 10))
+    minutes = math.ceil(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours + (minutes > 0), 24)
+    return f"{days} days {hours} h" if hours else f"{days} days"
+
+
+def elapsed(seconds: float) -> str:
+    """Duration that was taken by the clock, as people tell it: to the second, from an hour on to the minute.
+
+    >>> elapsed(0.0432), elapsed(4.4949), elapsed(59.96), elapsed(192), elapsed(240), elapsed(15055)
+    ('43.2 ms', '4.49 s', '60 s', '3 min 12 s', '4 min', '4 h 11 min')
+    """
+    if seconds < 89.5:
+        return duration(seconds)
+    if seconds >= 3570:
+        return about(60 * round(seconds / 60))
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
 
 
 def bytes_(n: float | None) -> str:

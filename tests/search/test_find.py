@@ -172,3 +172,33 @@ def test_memory_sets_the_micro_batch(cli: Cli) -> None:
     current = json.loads(Path("kept/plan.json").read_text(encoding="utf-8"))["current"]
     assert current["grad_accum_steps"] >= 4
     assert f"{current['grad_accum_steps']} x {current['micro_batch_size']}" in kept.out
+
+
+# --- its clock ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("profile")
+def test_the_budget_counts_earlier_commands_and_says_so(cli: Cli) -> None:
+    command = f"{DIGITS} --trainings 2 --out out --json"
+    cut = cli(f"{command} --budget 0.02s")
+    note = next(note for note in cut.answer["notes"] if note.startswith("the budget of 1 s"))
+    assert note.endswith("ended the search; the same command with --budget 1s gives 1 s more")
+    assert "used by earlier commands" not in cut.err
+    again = cli(f"{command} --budget 5m")
+    first = again.err.splitlines()[1]
+    assert first.startswith("going on from what out holds: ")
+    assert first.endswith(
+        " of the budget of 5 min were used by earlier commands on this folder; --budget 10m gives 5 min more"
+    )
+    assert again.answer["search"]["seconds"] > cut.answer["search"]["seconds"] > 0
+    assert not any("budget" in note for note in again.answer["notes"])
+    read = cli(f"{command} --budget 5m")
+    assert read.answer == again.answer
+    assert "assuming that nothing is left to train" in read.err
+
+
+@pytest.mark.usefixtures("profile")
+def test_the_price_has_parts_within_the_wall_time(cli: Cli) -> None:
+    cost = answer(cli, f"{DIGITS} --trainings 1")["search"]
+    assert 0 < cost["training_seconds"] + cost["evaluation_seconds"] <= cost["seconds"]
+    assert cost["training_here_s"] > 0

@@ -22,6 +22,7 @@ from batchscope.search.strategies.optuna import TreeParzen
 from batchscope.search.strategies.space import Request
 from batchscope.store.records import RunStatus
 
+from .folders import without_clock
 from .searches import run, step_time, true_steps
 from .searches import search as state_of
 
@@ -131,7 +132,3 @@ def test_without_optuna_the_search_is_refused_before_anything_is_measured(
     assert ended.status == 2
     assert 'pip install -c constraints.txt ".[optuna]"' in ended.err
     assert not list(Path("out").glob("bench.json"))
-
-
-def without_clock(plan: Any) -> Any:
-    return {**plan, "search": {**plan["search"], "seconds": None}}

@@ -186,11 +186,15 @@ def test_progress_hears_of_the_run_and_its_rows(bench: Bench) -> None:
     heard: list[Any] = []
 
     class Listening(Silent):
-        def run_started(self, config: RunConfig, why: str, left: str) -> None:
-            heard.append((config, why, left))
+        def run_started(self, config: RunConfig, why: str, left: str, expected_steps: float | None = None) -> None:
+            heard.append((config, why, left, expected_steps))
+
+        def step(self, step: int) -> None:
+            heard.append(f"step {step}")
 
         def row(self, row: Row) -> None:
             heard.append(row["step"])
 
-    bench.runner(progress=Listening()).make(CONFIG, "a look", "much left", rules=[StepLimitRule(steps=3)])
-    assert heard == [(CONFIG, "a look", "much left"), 0, 1, 2, 3]
+    rules = [StepLimitRule(steps=3)]
+    bench.runner(progress=Listening()).make(CONFIG, "a look", "much left", rules=rules, expected_steps=3.0)
+    assert heard == [(CONFIG, "a look", "much left", 3.0), 0, "step 1", 1, "step 2", 2, "step 3", 3]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,6 +99,7 @@ def find(
         trainings=trainings,
     )
     how: dict[str, Any] = {"profile": load_profile(hardware) if hardware else None, "budget_s": options.budget_s}
+    how["started"] = time.monotonic()
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
         how["progress"] = progress

@@ -62,7 +62,7 @@ class Options(ResultOptions):
     ] = ()
     """KEY=VALUE for the task's factory; repeatable."""
     budget: Quantity = "10m"
-    """Time after which no training goes on: 90s, 10m, 1.5h."""
+    """Time after which no training goes on: 90s, 10m, 1.5h; find counts what it took on the same folder before."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps, ...; default: the accelerator if there is one."""
     memory_limit: Quantity | None = None

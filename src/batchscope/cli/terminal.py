@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from ..store.records import Row, RunConfig, RunStatus
+from ..store.records import Row, RunConfig
 from ..store.runs import StoredRun
 from ..training.limits import Deadline
 from ..training.progress import Prediction
-from ..wording import number, plural
-from .views import about, prediction_in_words
+from ..wording import about, elapsed
+from .run_view import RunView, evaluation_in_words, finished_in_words
+from .views import prediction_in_words, renewed_in_words
 
 __all__ = ["LiveProgress", "show", "stderr", "stdout"]
+
+_FIRST_S, _EVERY_S = 10.0, 30.0
+"""In a file or a pipe: seconds of a run until its first line, and from one line to the next."""
+_MUCH, _MUCH_S = 1.5, 10.0
+"""A forecast has changed by much when it is this factor and these seconds off the one that was said."""
+_REFRESHES_PER_SECOND = 4
 
 
 class _Answers(Console):
@@ -46,20 +54,33 @@ def show(console: Console, parts: Sequence[RenderableType]) -> None:
 class LiveProgress:
     """Progress of a search: on a terminal a few lines that move under the finished runs, else a line an event.
 
+    A run that takes long is seen inside: on a terminal four times a second, in a file or a pipe after 10 s and then
+    every 30 s.
+
     Args:
         console: where to; usually stderr.
+        clock: seconds since some moment.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(console=console, refresh_per_second=8, transient=True)
-        self._doing = ""
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._spinner = Spinner("dots")
+        self._moves = console.is_terminal
+        self._doing, self._since, self._measured = "", clock(), ""
         self._best = ""
+        self._prediction: Prediction | None = None
+        self._said: Prediction | None = None
         self._deadline: Deadline | None = None
+        self._end = 0.0
+        self._run: RunView | None = None
+        self._next_line = 0.0
         self._runs = 0
+        self._live = Live(
+            console=console, get_renderable=self.drawn, refresh_per_second=_REFRESHES_PER_SECOND, transient=True
+        )
 
     def __enter__(self) -> LiveProgress:
-        if self._console.is_terminal:
+        if self._moves:
             self._live.start()
         return self
 
@@ -68,51 +89,102 @@ class LiveProgress:
 
     def predicted(self, prediction: Prediction) -> None:
         """Show the predicted duration, first of all."""
-        self._deadline = Deadline.after(prediction.budget_s)
+        self._deadline = Deadline.after(prediction.budget_left_s, clock=self._clock)
+        self._take(prediction)
+        self._said = prediction
         show(self._console, [prediction_in_words(prediction)])
+
+    def renewed(self, prediction: Prediction) -> None:
+        """Take the renewed forecast; without a terminal it is a line where it has changed by much."""
+        self._take(prediction)
+        before = self._said
+        if self._moves or (before is not None and not _changed(before, prediction)):
+            return
+        self._said = prediction
+        show(self._console, [f"  {renewed_in_words(prediction)}"])
 
     def stage(self, text: str) -> None:
         """Show a part of the work that is no training run."""
-        self._doing = text
-        self._say(text)
+        self._run = None
+        self._begin(text)
+        if not self._moves:
+            show(self._console, [text])
 
-    def run_started(self, config: RunConfig, why: str, left: str) -> None:
+    def run_started(self, config: RunConfig, why: str, left: str, expected_steps: float | None = None) -> None:
         """Show a training run that begins."""
         self._runs += 1
-        recipe = f"batch size {config.batch_size}, learning rate {number(config.lr)}"
-        self._doing = f"run {self._runs}: {config.purpose}, {recipe}" + (f" ({why})" if why else "")
-        self._say("; ".join(part for part in (self._doing, left) if part))
+        self._run = RunView(config, self._runs, why, expected_steps, began=self._clock())
+        self._next_line = self._clock() + _FIRST_S
+        self._begin(self._run.title)
+        if not self._moves:
+            show(self._console, ["; ".join(part for part in (self._run.title, left) if part)])
+
+    def step(self, step: int) -> None:
+        """Take a step of the run at work."""
+        run = self._run
+        if run is None:
+            return
+        run.step = step
+        if not self._moves and self._clock() >= self._next_line:
+            self._next_line = self._clock() + _EVERY_S
+            show(self._console, [f"  {'; '.join(self._inside(run))}"])
 
     def row(self, row: Row) -> None:
-        """Show an evaluation of the run."""
+        """Take an evaluation of the run, or of a training that is part of a measurement."""
         if row["kind"] != "evaluation":
             return
-        metrics = ", ".join(f"{k} {number(v)}" for k, v in row["metrics"].items() if not k.startswith("test_"))
-        left = ""
-        if self._deadline is not None:
-            left = f"at most {about(self._deadline.left_s)} left"
-        best = self._best and f"best so far: {self._best}"
-        self._draw("\n  ".join(part for part in (self._doing, f"step {row['step']}: {metrics}", left, best) if part))
+        if self._run is not None:
+            self._run.evaluated(row, self._clock())
+        else:
+            self._measured = evaluation_in_words(row)
 
     def run_finished(self, run: StoredRun, best: str) -> None:
         """Show how a run ended."""
-        self._best = best
+        self._best, self._run = best, None
         if run.result is None:
             return
-        config, steps = run.config, run.result.steps_to_target
-        what = f"{config.purpose:<8} batch size {config.batch_size:>6}  learning rate {number(config.lr):<8}"
-        length = plural(steps or run.result.steps, "step")
-        end = RunStatus.REACHED.ending if steps else run.result.status.ending
-        show(self._console, [f"  {what} {length}: {end}"])
-        self._doing = "choosing what to run next"
-        self._draw(f"{self._doing}\n  best so far: {best}" if best else self._doing)
+        show(self._console, [f"  {finished_in_words(run, self._runs)}"])
+        self._begin("choosing what to run next")
 
-    def _say(self, text: str) -> None:
-        if self._console.is_terminal:
-            self._draw(text)
+    def _take(self, prediction: Prediction) -> None:
+        self._prediction = prediction
+        self._end = self._clock() + prediction.seconds - prediction.spent_s
+
+    def _begin(self, text: str) -> None:
+        self._doing, self._since, self._measured = text, self._clock(), ""
+
+    def _inside(self, run: RunView) -> list[str]:
+        """What is known in the middle of a run: the run, the command, the best so far."""
+        best = f"best so far: {self._best}" if self._best else ""
+        return [part for part in (run.state(self._clock()), self._left(), best) if part]
+
+    def _left(self) -> str:
+        """Time that is left of the command, by the forecast and by the budget."""
+        if self._prediction is None or self._deadline is None:
+            return ""
+        what, left_s, budget_s = self._prediction.what, self._end - self._clock(), self._deadline.left_s
+        if budget_s <= left_s or not budget_s:
+            return f"the budget ends the {what} in {about(budget_s)}" if budget_s else "the budget is used up"
+        left = f"about {about(left_s)} left" if left_s > 0 else "longer than was forecast"
+        return f"{what}: {left}, at most {about(budget_s)}"
+
+    def drawn(self) -> RenderableType:
+        """The lines that move; drawn again by the console's own thread."""
+        lines = [self._doing]
+        if self._run is not None:
+            lines += self._inside(self._run)
         else:
-            show(self._console, [text])
+            passed = self._clock() - self._since
+            lines[0] += f" ({elapsed(round(passed))})" if passed >= 2 else ""
+            lines += [part for part in (self._measured, self._best and f"best so far: {self._best}") if part]
+        if self._prediction is not None and self._prediction is not self._said:
+            lines.append(renewed_in_words(self._prediction))
+        self._spinner.update(text=Text("\n  ".join(lines), overflow="fold"))
+        return self._spinner
 
-    def _draw(self, text: str) -> None:
-        if self._console.is_terminal:
-            self._live.update(Spinner("dots", Text(text, overflow="fold")))
+
+def _changed(before: Prediction, now: Prediction) -> bool:
+    """Whether a forecast is another one by much, or much surer."""
+    off = max(before.seconds, now.seconds) / max(1e-9, min(before.seconds, now.seconds))
+    surer = before.high / max(1e-9, before.low) > _MUCH**2 * now.high / max(1e-9, now.low)
+    return max(now.seconds - now.spent_s, abs(now.seconds - before.seconds)) >= _MUCH_S and (off >= _MUCH or surer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from ..fits.curves import steps_to_target
 from ..report.basis import one_batch_size, rest_of_message
+from ..report.cost import cost_in_words
 from ..report.loading import waiting_in_words
 from ..report.summary import length_s, patience_in_words, summary, what_it_rests_on, what_to_set
 from ..store.records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe, Target
@@ -19,46 +19,68 @@ from ..store.runs import StoredRun
 from ..training.count import Count
 from ..training.glossary import CheckedTerm
 from ..training.progress import Prediction
-from ..wording import bytes_, count, duration, number, plural, sentence, with_interval
+from ..wording import about, bytes_, count, duration, number, plural, sentence, with_interval
 
 if TYPE_CHECKING:
     from ..training.noise import NoiseReport
 
-__all__ = ["about", "bench_view", "count_view", "noise_view", "plan_view", "prediction_in_words", "runs_view"]
+__all__ = [
+    "bench_view",
+    "count_view",
+    "noise_view",
+    "plan_view",
+    "prediction_in_words",
+    "renewed_in_words",
+    "runs_view",
+]
 
 _INTERVALS = "In parentheses: 90 % credible intervals, for memory a margin of at least 5 % either way."
+_COMMANDS = {"search": "This search", "study": "This study", "claims": "Deciding the claims"}
+_UNKNOWN = 200.0
+"""Factor between the ends of an interval from which on its upper end says nothing."""
 _SPEAKS_FOR_ITSELF = (PlanStatus.OK, PlanStatus.TARGET_NOT_REACHED, PlanStatus.INSUFFICIENT_DATA)
 
 
-def about(seconds: float) -> str:
-    """Duration that is only roughly known, rounded up, in the units in which people tell it.
-
-    >>> about(0.349), about(2.79), about(700), about(15055), about(2e5)
-    ('1 s', '3 s', '12 min', '4 h 11 min', '2 days 8 h')
-    """
-    if seconds < 90:
-        return f"{max(1, math.ceil(seconds))} s"
-    minutes = math.ceil(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours + (minutes > 0), 24)
-    return f"{days} days {hours} h" if hours else f"{days} days"
-
-
 def prediction_in_words(prediction: Prediction) -> str:
-    """Prediction of how long a command will take, and whether its budget ends it before, in two sentences."""
-    low, high = about(prediction.low), about(prediction.high)
-    span = f" ({low} to {high})" if low != high else ""
-    short = prediction.seconds > prediction.budget_s
+    """Prediction of how long a command will take, what that is made of, and whether its budget ends it before."""
+    whole = _about(prediction.low, prediction.seconds, prediction.high)
+    would = "would" if prediction.too_long else "will"
+    said = f"{_COMMANDS[prediction.what]} {would} take about {whole}"
+    training = prediction.training_s
+    if training is not None and prediction.trainings:
+        few = plural(max(1, prediction.trainings), "training")
+        said += f": about {few} of {_about(training.low, training.value, training.high)} each, evaluations included, "
+        said += "and what comes before, between and after them"
     end = f"no run is begun or goes on after {about(prediction.budget_s)} (--budget)"
-    return (
-        f"This {'would' if short else 'will'} take about {about(prediction.seconds)}{span}, assuming "
-        f"{prediction.assumption}. "
-        + (f"The budget is likely to end it before that: {end}." if short else f"{end[0].upper()}{end[1:]}.")
+    if prediction.earlier_s:
+        end += f", of which earlier commands on this folder used {about(prediction.earlier_s)}"
+    ends = f"The budget is likely to end it before that: {end}" if prediction.too_long else f"N{end[1:]}"
+    return f"{said}, assuming {prediction.assumption}. {ends}."
+
+
+def renewed_in_words(prediction: Prediction) -> str:
+    """Forecast that was renewed: what is left, and how long one training takes."""
+    low, middle, high = (
+        max(0.0, seconds - prediction.spent_s) for seconds in (prediction.low, prediction.seconds, prediction.high)
     )
+    said = f"about {_about(low, middle, high)} left of the {prediction.what}"
+    training = prediction.training_s
+    if training is not None:
+        each = _about(training.low, training.value, training.high)
+        said += f"; one training takes about {each}, evaluations included"
+    if prediction.too_long:
+        said += f"; the budget is likely to end it before, in {about(prediction.budget_left_s)}"
+    return said
+
+
+def _about(low: float | None, value: float | None, high: float | None) -> str:
+    assert low is not None
+    assert value is not None
+    assert high is not None
+    said = [about(seconds) if seconds >= 1 else duration(float(f"{seconds:.1g}")) for seconds in (low, value, high)]
+    if said[0] == said[2]:
+        return said[1]
+    return f"{said[1]} ({f'{said[0]} to {said[2]}' if high <= _UNKNOWN * low else f'at least {said[0]}'})"
 
 
 def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
@@ -80,7 +102,7 @@ def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
         parts += ["", _easier_table(plan.easier_targets)]
     if plan.alternatives:
         parts += ["", _alternatives_table(plan.alternatives)]
-    parts += ["", *(f"Note: {note}." for note in plan.notes), _cost_in_words(plan)]
+    parts += ["", *(f"Note: {note}." for note in plan.notes), cost_in_words(plan)]
     return [*parts, f"Why, with figures: {folder / 'report.html'}", f"For programs: {folder / 'plan.json'}"]
 
 
@@ -168,17 +190,6 @@ def _alternatives_table(alternatives: Iterable[Alternative]) -> Table:
             bytes_(other.predicted.peak_memory_bytes.value),
         )
     return table
-
-
-def _cost_in_words(plan: Plan) -> str:
-    cost = plan.search
-    if plan.table is not None:
-        return f"Nothing was trained: this follows from the {plural(cost.runs, 'run')} in {plan.table}."
-    made = f"The search made {plural(cost.runs, 'run')} in {duration(cost.seconds)}."
-    if cost.run_equivalents is None:
-        return made
-    there = f"On the hardware that the answer is for, its training steps take {duration(cost.device_seconds)}"
-    return f"{made} {there}, as long as {number(cost.run_equivalents)} trainings at the recipe."
 
 
 def bench_view(bench: Bench, knee: Estimate) -> list[RenderableType]:

@@ -130,7 +130,7 @@ def forecast_of(
         low, typical, high = low + left * quick, typical + left * usual, high + left * slow
         runs += left
     assumption = f"{runs} runs at the speed that was just measured"
-    return Prediction(seconds=typical, low=low, high=high, budget_s=budget_s, assumption=assumption)
+    return Prediction(seconds=typical, low=low, high=high, budget_s=budget_s, assumption=assumption, what="study")
 
 
 def _seconds_of(arm: Arm, examples: int, step_time: StepTime, evaluation_s: float) -> tuple[float, float, float]:

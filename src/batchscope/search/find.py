@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,24 @@ from ..hardware.random_state import preserved_random_state
 from ..report import build
 from ..store.files import write_text
 from ..store.question import asked_of
-from ..store.records import HardwareProfile, Plan
-from ..store.runs import Store
+from ..store.records import HardwareProfile, Plan, PlanStatus, Timing
+from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.protocol import Task
 from ..tasks.workload import Workload
-from ..training.prepare import Prepared, Wanted, prepare, workload_of
+from ..training.prepare import Wanted, prepare, workload_of
 from ..training.progress import Prediction, Progress, Silent
-from .follow import TYPICAL_RUNS, require
+from ..wording import plural
+from .follow import require
+from .forecast import Pace, forecast
 from .plan import build_plan
 from .question import Question
-from .runs import SearchRuns
+from .runs import SearchRuns, used_earlier
 from .stages import Search
 
 __all__ = ["find", "predict", "question_of"]
 
 _ANY_TARGET = Question()
-
-_TYPICAL_STEPS, _TYPICAL_FACTOR = 400.0, 8.0
-_TYPICAL_EVALUATIONS = 80.0
 
 
 def find(
@@ -43,6 +43,7 @@ def find(
     budget_s: float = 600.0,
     progress: Progress | None = None,
     keep_model: Path | None = None,
+    started: float | None = None,
 ) -> Plan:
     """Answer which batch size, learning rate and number of steps reach the target soonest.
 
@@ -52,10 +53,12 @@ def find(
         out: results folder; holds `plan.json`, `report.html` and all runs when this returns.
         device: where the search runs; default: the accelerator if there is one.
         profile: of the hardware that the answer is for; default: this machine, which is then measured.
-        budget_s: seconds on this machine's clock after which no training goes on.
+        budget_s: seconds on this machine's clock after which no training goes on, earlier calls on the same folder
+            included.
         progress: hears what happens.
         keep_model: where the trained model of the recipe goes, a `state_dict`; `None`: nowhere. It is that of the run
             that stands behind the recipe, which reached the target: training need not be repeated.
+        started: when the command began, on the monotonic clock; default: now.
 
     Returns:
         The plan. A refusal is a plan too: `plan.status` says so, and `plan.recipe` is `None`.
@@ -67,20 +70,25 @@ def find(
         UsageError: the search that the question names needs a package that is not installed.
     """
     loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
-    asked, started = question_of(loaded, question, device, profile), time.monotonic()
+    asked = question_of(loaded, question, device, profile)
+    started = time.monotonic() if started is None else started
     require(question.search)
     with preserved_random_state(question.seed), Store(out, asked) as store:
         workload = workload_of(loaded, device)
+        stored = _going_on(store, budget_s, progress)
         wanted = _wanted(workload, question, profile, budget_s)
         prepared = prepare(workload, wanted, store=store, progress=progress)
-        progress.predicted(_forecast(prepared, question, budget_s))
         how: dict[str, Any] = {"started": started, "budget_s": budget_s, "progress": progress, "profile": profile}
         runs = SearchRuns.begin(workload, store, prepared, **how, keep_models=keep_model is not None)
+        progress.predicted(forecast(question, runs.pace, examples=workload.examples, stored=stored))
         search = Search.begin(question, prepared, runs, profile)
         plan = build_plan(search.run())
         if keep_model is not None and plan.recipe is not None and plan.has_model:
             search.write_model(plan.recipe, keep_model)
-        runs.end()
+        ended = runs.end()
+        notes = () if plan.status is PlanStatus.UNFINISHED else ended
+        cost = replace(plan.search, seconds=runs.timing.spent_s)
+        plan = replace(plan, notes=(*plan.notes, *notes), search=cost)
         store.note("plan", plan)
         write_text(Path(out) / "report.html", build(plan, store.runs()))
     return plan
@@ -94,13 +102,27 @@ def predict(
     profile: HardwareProfile | None = None,
     budget_s: float = 600.0,
     progress: Progress | None = None,
+    started: float | None = None,
 ) -> Prediction:
     """How long `find` would take; the hardware is measured, and nothing is stored. Arguments and errors as there."""
+    started = time.monotonic() if started is None else started
     require(question.search)
     with preserved_random_state(question.seed):
         workload = workload_of(loaded, device or pick())
         prepared = prepare(workload, _wanted(workload, question, profile, budget_s), progress=progress)
-    return _forecast(prepared, question, budget_s)
+    pace = Pace(timing=prepared.timing, budget_s=budget_s, spent_s=time.monotonic() - started)
+    return forecast(question, pace, examples=workload.examples)
+
+
+def _going_on(store: Store, budget_s: float, progress: Progress) -> list[StoredRun]:
+    """The finished runs of a folder that holds some, told to whoever watches with what they took of the budget."""
+    stored = [run for run in store.runs() if run.result is not None]
+    if stored:
+        timing = store.read_note("timing", Timing)
+        used = used_earlier(timing.spent_s if timing else 0.0, budget_s)
+        said = f"going on from what {store.root} holds: {plural(len(stored), 'finished run')}"
+        progress.stage("; ".join(part for part in (said, used) if part))
+    return stored
 
 
 def _wanted(workload: Workload, question: Question, profile: HardwareProfile | None, budget_s: float) -> Wanted:
@@ -123,20 +145,6 @@ def _wanted(workload: Workload, question: Question, profile: HardwareProfile | N
         target=question.target,
         lr=current.lr if current else None,
         seed=question.seed,
-    )
-
-
-def _forecast(prepared: Prepared, question: Question, budget_s: float) -> Prediction:
-    """How long the training runs of a search will take, which cost as much as some trainings at its recipe."""
-    timing = prepared.timing
-    training_s = _TYPICAL_STEPS * timing.step_s + _TYPICAL_EVALUATIONS * timing.evaluation_s
-    typical = TYPICAL_RUNS[question.search] * training_s
-    return Prediction(
-        seconds=typical,
-        low=typical / _TYPICAL_FACTOR,
-        high=typical * _TYPICAL_FACTOR,
-        budget_s=budget_s,
-        assumption=f"a target that takes about {_TYPICAL_STEPS:.0f} steps, give or take {_TYPICAL_FACTOR:.0f} times",
     )
 
 

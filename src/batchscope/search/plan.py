@@ -26,6 +26,7 @@ from ..store.records import (
 from .alternatives import alternatives_to, looks_better
 from .calibration import probability_within_5_percent
 from .follow import NAMES
+from .forecast import training_here
 from .reasons import evidence_of, rests_on
 from .recipe import (
     NORMAL_QUANTILES,
@@ -87,7 +88,7 @@ def build_plan(state: SearchState) -> Plan:
         verified=verified,
         notes=(*_notes(state), *filter(None, [disagreement(state, *chosen)])),
         alternatives=alternatives,
-        search=_cost(state, seconds),
+        search=_cost(state, seconds, recipe.batch_size),
         current=recipe_of(state, current.batch_size, current.lr) if current else None,
         current_predicted=_current_predicted(state),
         curves=curves_of(state),
@@ -194,14 +195,17 @@ def _unbounded_best(state: SearchState) -> int:
     return state.decide(cost=state.step_time.seconds).batch_size
 
 
-def _cost(state: SearchState, seconds: float | None) -> SearchCost:
-    spent = state.device_seconds()
+def _cost(state: SearchState, seconds: float | None = None, batch_size: int = 1) -> SearchCost:
+    """Cost of the search; in trainings where the seconds of one at the recipe, of this batch size, are known."""
+    spent, steps_here = state.device_seconds(), sum(run.result.device_seconds for run in state.finished if run.result)
     return SearchCost(
         seconds=state.seconds,
         device_seconds=spent,
         examples=state.examples_seen(),
         runs=len(state.runs),
         run_equivalents=spent / seconds if seconds else None,
+        training_seconds=min(steps_here, state.seconds),
+        training_here_s=training_here(state, seconds, batch_size) if seconds and state.parts is None else None,
     )
 
 
@@ -243,7 +247,7 @@ def without_recipe(state: SearchState, status: PlanStatus, message: str) -> Plan
         measured=_measured(state),
         verified=None,
         alternatives=(),
-        search=_cost(state, None),
+        search=_cost(state),
         evidence=evidence_of(state),
         environment=state.environment,
         bench=state.bench if state.recorded.step_times else None,

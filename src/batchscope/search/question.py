@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ __all__ = [
     "CurrentRecipe",
     "Question",
     "Within",
+    "as_option",
     "hardest_first",
     "parse_bytes",
     "parse_current",
@@ -163,6 +165,17 @@ def parse_seconds(text: str, name: str = "--budget") -> float:
     if value is None or value <= 0:
         raise UsageError(f"{name} {text!r} is not a length of time above zero; write for example 90s, 10m or 1.5h")
     return value
+
+
+def as_option(seconds: float) -> str:
+    """A length of time as `parse_seconds` reads it, in whole seconds, rounded up.
+
+    >>> as_option(45), as_option(1200), as_option(7200), as_option(5400)
+    ('45s', '20m', '2h', '90m')
+    """
+    whole = math.ceil(seconds)
+    unit, size = next((u, s) for u, s in (("h", 3600), ("m", 60), ("s", 1)) if whole % s == 0)
+    return f"{whole // size}{unit}"
 
 
 def parse_bytes(text: str, name: str = "--memory-limit") -> int:

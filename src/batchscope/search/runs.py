@@ -27,11 +27,14 @@ from ..training.progress import Progress
 from ..training.runner import Runner
 from ..training.stopping import PauseRule, StepLimitRule, StopRule
 from ..training.weights import copy_weights, save_weights, weights_file
+from ..wording import about
+from .forecast import Pace, seconds_in
+from .question import as_option
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["SearchRuns", "largest_here"]
+__all__ = ["SearchRuns", "largest_here", "used_earlier"]
 
 _COMPLETE = (RunStatus.REACHED, RunStatus.OUT_OF_STEPS)
 
@@ -48,6 +51,10 @@ class SearchRuns:
         started: when this process would have begun if it had made all runs itself, on the monotonic clock.
         keep_models: whether the models of complete runs are kept with them, where they are at their best in the end.
         cut_off: whether a run was asked for when the budget had ended.
+        earlier_s: seconds that earlier commands on the folder took.
+        made: runs that this command has made.
+        first_made: when it began with the first of them, on the monotonic clock.
+        inside_s: seconds that their steps and evaluations took.
     """
 
     runner: Runner
@@ -57,6 +64,10 @@ class SearchRuns:
     started: float
     keep_models: bool = False
     cut_off: bool = False
+    earlier_s: float = 0.0
+    made: int = 0
+    first_made: float = 0.0
+    inside_s: float = 0.0
 
     @classmethod
     def begin(
@@ -72,7 +83,8 @@ class SearchRuns:
         keep_models: bool = False,
     ) -> SearchRuns:
         """The runs of a search that began at `started`, on the monotonic clock, or goes on since then."""
-        started -= prepared.timing.spent_s
+        earlier_s = prepared.timing.spent_s
+        started -= earlier_s
         deadline = Deadline(started + budget_s)
         return cls(
             runner=Runner(workload=workload, store=store, progress=progress, deadline=deadline, at_deadline="end"),
@@ -81,6 +93,20 @@ class SearchRuns:
             largest_micro_batch_size=largest_here(workload.device, prepared.bench, profile),
             started=started,
             keep_models=keep_models,
+            earlier_s=earlier_s,
+        )
+
+    @property
+    def pace(self) -> Pace:
+        """What is known of the search's own time."""
+        now = time.monotonic()
+        return Pace(
+            timing=self.timing,
+            budget_s=self.budget_s,
+            spent_s=now - self.started - self.earlier_s,
+            earlier_s=self.earlier_s,
+            runs=self.made,
+            between_s=now - self.first_made - self.inside_s if self.made else 0.0,
         )
 
     def keep_time(self) -> None:
@@ -88,10 +114,18 @@ class SearchRuns:
         self.timing = replace(self.timing, spent_s=time.monotonic() - self.started)
         self.runner.store.note("timing", self.timing)
 
-    def end(self) -> None:
-        """Write down within which budget the search has come to its end."""
-        self.timing = replace(self.timing, given_s=max(self.timing.given_s, self.budget_s))
+    def end(self) -> tuple[str, ...]:
+        """Write down what the search has taken, and within which budget; returns a note where the budget ended it."""
+        spent_s = time.monotonic() - self.started if self.made else self.timing.spent_s
+        self.timing = replace(self.timing, spent_s=spent_s, given_s=max(self.timing.given_s, self.budget_s))
         self.runner.store.note("timing", self.timing)
+        out_of_time = self.runner.deadline.passed and any(map(_out_of_time, self.runner.store.runs()))
+        if not (self.cut_off or out_of_time):
+            return ()
+        return (
+            f"the budget of {about(self.budget_s)}, which counts all commands on this folder, ended the search; the "
+            f"same command with {_twice(self.budget_s)}",
+        )
 
     def finished(
         self, config: RunConfig, milestone: Target | None = None, limit: int | None = None
@@ -151,6 +185,7 @@ class SearchRuns:
         share: float = 1.0,
         milestone: Target | None = None,
         limit: int | None = None,
+        expected_steps: float | None = None,
     ) -> StoredRun:
         """Train a run and keep it. Errors as for `Runner.make`.
 
@@ -161,16 +196,23 @@ class SearchRuns:
             share: of the budget that it may take.
             milestone: where it is paused; `None`: it goes on to its end.
             limit: number of steps after which it is paused.
+            expected_steps: step at which it is expected to end, for whoever watches.
         """
+        if not self.made:
+            self.first_made = time.monotonic()
+        before, evaluation_s = self.runner.store.finished(config), self.timing.evaluation_s
         run = self.runner.make(
             config,
             why,
-            f"at most {self.runner.deadline.left_s:.0f} s left",
+            f"at most {about(self.runner.deadline.left_s)} of the budget left",
+            expected_steps=expected_steps,
             pauses=[PauseRule(milestone=milestone)] if milestone is not None else [],
             rules=[*rules, *([StepLimitRule(steps=limit)] if limit is not None else [])],
             deadline=self.runner.deadline.within(share * self.budget_s),
             at_end=lambda model, result: self._keep_model(model, config, result),
         )
+        self.made += 1
+        self.inside_s += seconds_in(run, evaluation_s) - (seconds_in(before, evaluation_s) if before else 0.0)
         self.keep_time()
         return run
 
@@ -195,6 +237,28 @@ class SearchRuns:
 
     def _model_file(self, config: RunConfig) -> Path:
         return weights_file(self.runner.store.folder(run_id(config)), "best")
+
+
+def used_earlier(spent_s: float, budget_s: float) -> str:
+    """Sentence on what earlier commands on a folder used of the budget; empty where they used nothing.
+
+    >>> used_earlier(240.0, 600.0)
+    '4 min of the budget of 10 min were used by earlier commands on this folder; --budget 20m gives 10 min more'
+    """
+    if not spent_s:
+        return ""
+    return (
+        f"{about(spent_s)} of the budget of {about(budget_s)} were used by earlier commands on this folder; "
+        f"{_twice(budget_s)}"
+    )
+
+
+def _twice(budget_s: float) -> str:
+    return f"--budget {as_option(2 * budget_s)} gives {about(budget_s)} more"
+
+
+def _out_of_time(run: StoredRun) -> bool:
+    return run.result is not None and run.result.status is RunStatus.OUT_OF_TIME
 
 
 def largest_here(device: Device, bench: Bench, profile: HardwareProfile | None) -> int:

@@ -22,6 +22,7 @@ from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
 from .follow import run_strategy
+from .forecast import expected_steps, renewed
 from .neighbour import neighbour
 from .observations import curve_on_clock
 from .question import Question
@@ -65,8 +66,6 @@ class Search:
     def begin(cls, question: Question, prepared: Prepared, runs: SearchRuns, profile: HardwareProfile | None) -> Search:
         """A search with nothing but what was measured before; runs that the folder holds are read when asked for."""
         runner, workload = runs.runner, runs.runner.workload
-        if finished := sum(run.result is not None for run in runner.store.runs()):
-            runner.progress.stage(f"going on from what {runner.store.root} holds: {finished} finished runs")
         state = SearchState(
             task=workload.name,
             question=question,
@@ -347,7 +346,11 @@ class Search:
         if run is None:
             try:
                 rules = self._rules(config, behind, milestone)
-                run = self.runs.make(config, why, rules, share=share, milestone=milestone, limit=limit)
+                ends = expected_steps(self.state, config, milestone, limit)
+                if prediction := renewed(self.state, self.runs.pace):
+                    self.progress.renewed(prediction)
+                how: dict[str, Any] = {"share": share, "milestone": milestone, "limit": limit, "expected_steps": ends}
+                run = self.runs.make(config, why, rules, **how)
             except OutOfMemory as error:
                 self._shrink(error)
                 fitted = replace(config, **self.runs.split(config.batch_size))
@@ -373,10 +376,8 @@ class Search:
             self._update(bench=bench)
 
     def _best_in_words(self) -> str:
-        if self.state.target is None:
+        if self.state.target is None or not self.state.reached:
             return ""
-        if not self.state.reached:
-            return "no run has reached the target yet"
         measured = None if self.ours else self.state.best_run_at
         batch_size, lr = measured or (self.state.decision.batch_size, self.state.decision.lr)
         return f"batch size {batch_size}, learning rate {lr:.3g}"

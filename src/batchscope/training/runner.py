@@ -23,7 +23,7 @@ from ..store.runs import RunWriter, Store, StoredRun, run_id
 from ..tasks.workload import Workload
 from .limits import Deadline
 from .loop import Training
-from .progress import Progress
+from .progress import Heartbeat, Progress
 from .stopping import StepLimitRule, StopRule
 from .weights import save_weights, weights_file
 
@@ -75,6 +75,7 @@ class Runner:
         deadline: Deadline | None = None,
         on_row: Callable[[Row], None] | None = None,
         at_end: Callable[[nn.Module, RunResult], None] | None = None,
+        expected_steps: float | None = None,
     ) -> StoredRun:
         """Train a run and keep it; one that is paused in memory goes on, one that is finished is made anew.
 
@@ -91,6 +92,7 @@ class Runner:
             deadline: an earlier one than the runner's.
             on_row: receives the rows as they are made.
             at_end: receives the model of a run that is not paused, before its result is written.
+            expected_steps: step at which it is expected to end, for whoever watches.
 
         Raises:
             CutOff: the deadline cut it; the run is left unfinished, as after each of the following.
@@ -98,7 +100,7 @@ class Runner:
             TaskError: the task failed in the middle.
             StoreError: the disk refuses.
         """
-        self.progress.run_started(config, why, left)
+        self.progress.run_started(config, why, left, expected_steps)
         task, limit = workload or self.workload, deadline or self.deadline
         begun = self._paused.pop(run_id(config), None)
         writer = self._writer(config, goes_on=begun is not None)
@@ -115,7 +117,8 @@ class Runner:
             with lack_of_memory_named(task.device, config.micro_batch_size):
                 if begun is None:
                     measured = [*probes_of(config), *probes]
-                    watching = [*([kept] if keep else []), *observers, *self._cut(limit, config)]
+                    beat = Heartbeat(self.progress)
+                    watching = [*([kept] if keep else []), *observers, *self._cut(limit, config), beat]
                     training = Training(task, config, probes=measured, observers=watching, on_row=take)
                     begun = _Begun(training=training, kept=kept)
                 begun.training.to_device()
@@ -163,11 +166,12 @@ class Runner:
         Raises:
             CutOff: the deadline cut it.
         """
-        self.progress.run_started(run.config, why, "")
+        self.progress.run_started(run.config, why, "", float(steps))
         task = workload or self.workload
         kept = KeptWeights(keep, run.config, task.examples)
         measured = [*probes_of(run.config), *probes]
-        watching = [kept, *([deadline.between_steps(run.config.max_steps)] if deadline else [])]
+        cut = [deadline.between_steps(run.config.max_steps)] if deadline else []
+        watching = [kept, *cut, Heartbeat(self.progress)]
         with lack_of_memory_named(task.device, run.config.micro_batch_size):
             training = Training(task, run.config, probes=measured, observers=watching, on_row=kept.see)
             training.advance([*rules, StepLimitRule(steps=steps)])

@@ -201,6 +201,7 @@ def _forecast(plan: ClaimsPlan, prepared: Prepared, workload: Workload, question
         low=seconds / 1.5,
         high=2 * seconds,
         budget_s=question.budget_s,
+        what="claims",
         assumption=f"{len(plan.batch_sizes)} batch sizes, {len(plan.lrs)} learning rates, {len(plan.seeds)} seeds, "
         f"{plan.epochs:g} epochs, and what follows from them, at the speed that was just measured",
     )

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...store.records import Plan
-from ...wording import count, duration, number, plural, times
+from ...wording import count, elapsed, number, plural
 from ..blocks import Facts, Section, Text
+from ..cost import cost_in_words, parts_of
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -20,17 +21,17 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     if plan.table is not None:
         return Section("cost", "What the measurements cost", (Text((_of_table(plan),)),))
     pairs = [
-        ("took", duration(cost.seconds)),
-        ("training on the hardware of the answer", duration(cost.device_seconds)),
+        ("wall time", elapsed(cost.seconds)),
+        *((f"  of it {what}", elapsed(seconds)) for what, seconds in parts_of(cost).items()),
+        ("training steps on the hardware of the answer", elapsed(cost.device_seconds)),
         ("runs", count(cost.runs)),
         ("examples read", number(cost.examples)),
     ]
     if cost.run_equivalents is None:
-        worth = "Without a predicted time to the target, the cost cannot be put in trainings at the recipe."
+        worth = f"{cost_in_words(plan)} Without a predicted time to the target, the cost cannot be put in trainings."
     else:
-        pairs.append(("in trainings at the recipe", number(cost.run_equivalents)))
-        worth = f"The search trained {times(cost.run_equivalents)} as long as one training at the recipe takes."
-        worth += pays_after(plan)
+        pairs.append(("those, in trainings at the recipe", number(cost.run_equivalents)))
+        worth = cost_in_words(plan) + pays_after(plan)
     return Section("cost", "What the search cost", (Text((worth,)), Facts(tuple(pairs))))
 
 

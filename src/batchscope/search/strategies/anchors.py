@@ -98,11 +98,13 @@ class Proposal:
     @property
     def why(self) -> str:
         """Why the run is made, in words."""
-        price = f"costs {_trainings(self.price)} at the recipe"
+        price = f"takes {_trainings(self.price)}"
         if self.value <= self.price:
             return f"{price}; no run has got far enough yet"
-        saved = f"{price}, may save {_trainings(self.value)}"
-        return f"{self.reason}; {saved} at best" if self.reason else saved
+        saved = f"{_trainings(self.value)} over all uses of the recipe"
+        if self.reason:
+            return f"{self.reason}; {price}, may save {saved}"
+        return f"{price}, expected to save {saved}"
 
 
 @dataclass(frozen=True)
@@ -290,4 +292,6 @@ def _regret(log_cost: Array, lowest: Array) -> Array:
 
 
 def _trainings(number: float) -> str:
-    return f"{number:.1f} trainings" if number >= 0.05 else "under 0.1 trainings"
+    if number < 0.95:
+        return f"{number:.1f} of a training" if number >= 0.05 else "under 0.1 of a training"
+    return "1 training" if number < 1.05 else f"{number:.1f} trainings"

@@ -135,10 +135,18 @@ class SearchCost:
     """Cost of a search in time, examples and runs."""
 
     seconds: float
+    """Wall time of the search with everything in it, over all commands that worked on it."""
     device_seconds: float
+    """Of all training steps on the hardware that the answer is for, its bench included where it ran there."""
     examples: int
     runs: int
     run_equivalents: float | None
+    evaluation_seconds: float = 0.0
+    """Of `seconds`, what the evaluations of the runs took here."""
+    training_seconds: float = 0.0
+    """Of `seconds`, what the training steps of the runs took here, loading included; what is left is set-up."""
+    training_here_s: float | None = None
+    """Wall time of one training at the recipe on this machine, evaluations included."""
 
 
 @dataclass(frozen=True, kw_only=True)
