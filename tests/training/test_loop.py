@@ -17,6 +17,7 @@ from batchscope.errors import OutOfMemory, TaskError
 from batchscope.store.records import Row, RunConfig, RunStatus
 from batchscope.tasks.builtin.digits import digits
 from batchscope.tasks.workload import Workload
+from batchscope.testing import without_clock
 from batchscope.training.loop import schedule_factor, train
 from batchscope.training.stopping import StallRule
 
@@ -30,7 +31,6 @@ from .recursions import (
     metrics_of,
     run,
     target,
-    without_time,
 )
 
 
@@ -199,7 +199,7 @@ def test_equal_configuration_gives_bitwise_equal_rows(make: Callable[[], Any]) -
         torch.rand(7)
         train(workload, config(seed=5, lr=0.01), on_row=rows[-1].append)
         train(workload, config(seed=6, lr=0.01, max_steps=5))
-    assert without_time(rows[0]) == without_time(rows[1])
+    assert without_clock(rows[0]) == without_clock(rows[1])
     _, other = run(make(), seed=6, lr=0.01)
     assert metrics_of(other) != metrics_of(rows[0])
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from ..fits.delays import low_quantile
 from ..fits.step_time import fit_step_time
-from .disturbance import low_quantile
 from .step import MeasuredTask
 
 __all__ = ["LoadingTimes", "measure_loading_times"]
@@ -42,6 +42,7 @@ def measure_loading_times(
     *,
     seed: int = 0,
     budget_s: float = 2.0,
+    threads: Sequence[int | None] = (),
     busy: bool = False,
 ) -> LoadingTimes:
     """Time the next batch of the task's own stream, at each size.
@@ -57,6 +58,7 @@ def measure_loading_times(
         seed: of the order of the examples.
         budget_s: no size but the first is begun that is expected to exceed it in all; larger sizes follow from the
             line through those that were timed, in proportion to the examples at the end.
+        threads: of a step of each size; default: as many as there are.
         busy: whether other work disturbs the machine: tensors in memory are then cut by one thread, which waits for no
             other, and the 20th percentile counts.
 
@@ -68,13 +70,15 @@ def measure_loading_times(
     clock = workload.device.clock
     began, timed = clock(), list[tuple[int, float]]()
     notes: list[str] = []
-    for size in sizes:
+    for i, size in enumerate(sizes):
         if timed and _expected_s(workload, timed[-1], size) > budget_s - (clock() - began):
             notes.append(
                 f"loading was timed up to batches of {timed[-1][0]}; beyond, it is taken to grow with the examples"
             )
             break
-        timed.append((size, _time_size(workload, size, seed, busy=busy and workload.in_memory)))
+        in_one = busy and workload.in_memory
+        with workload.device.using_threads(1 if in_one else threads[i] if threads else None):
+            timed.append((size, _time_size(workload, size, seed, busy=in_one)))
     spent = clock() - began
     steps = dict(zip(sizes, step_s, strict=True))
     little = workload.in_memory and all(seconds < _NEGLIGIBLE * steps[size] for size, seconds in timed)
@@ -89,11 +93,8 @@ def measure_loading_times(
 
 def _time_size(workload: MeasuredTask, size: int, seed: int, *, busy: bool) -> float:
     """Seconds of one batch, at the pace of the stream."""
-    if busy:
-        with workload.device.one_thread():
-            return low_quantile(_timed(workload, size, seed))
     each = _timed(workload, size, seed)
-    return median(each) if workload.in_memory else fmean(each)
+    return low_quantile(each) if busy else median(each) if workload.in_memory else fmean(each)
 
 
 def _timed(workload: MeasuredTask, size: int, seed: int) -> list[float]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fits.posterior import low_median_high
-from ..report.loading import waiting_in_words
+from ..report.loading import loader_in_words, waiting_in_words
 from ..store.records import (
     Alternative,
     Bench,
@@ -86,7 +86,7 @@ def build_plan(state: SearchState) -> Plan:
         probability_within_5_percent=probability if within is None else None,
         predicted=predicted,
         verified=verified,
-        notes=(*_notes(state), *filter(None, [disagreement(state, *chosen)])),
+        notes=(*_notes(state), *filter(None, [disagreement(state, *chosen) or state.clock.in_words()])),
         alternatives=_alternatives(state, *chosen) if within is None and state.recorded.step_times else (),
         search=_cost(state, seconds),
         current=recipe_of(state, current.batch_size, current.lr) if current else None,
@@ -225,7 +225,7 @@ def _status(state: SearchState, batch_size: int, lr: float) -> tuple[PlanStatus,
 
 def _unbounded_best(state: SearchState) -> int:
     """The batch size that would be chosen if every micro-batch fitted."""
-    return state.decide(cost=state.step_time.seconds).batch_size
+    return state.decide(cost=state.unbounded_seconds_of).batch_size
 
 
 def _cost(state: SearchState, seconds: float | None) -> SearchCost:
@@ -288,8 +288,9 @@ def without_recipe(state: SearchState, status: PlanStatus, message: str) -> Plan
 
 
 def _notes(state: SearchState) -> tuple[str, ...]:
-    """Notes on the task, and that the machine was busy while its steps were timed."""
-    return (*state.notes, *filter(None, [state.bench.disturbance]))
+    """Notes on the task, on the loader, and that the machine was busy while steps were timed."""
+    bench = state.bench if state.recorded.step_times else None
+    return (*state.notes, *filter(None, [state.bench.disturbance, loader_in_words(bench)]))
 
 
 def _refusal(state: SearchState) -> Plan:

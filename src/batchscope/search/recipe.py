@@ -13,9 +13,11 @@ from ..fits.curves import curve_of, seconds_at, spread_of_clock, steps_to_target
 from ..fits.memory import fit_memory
 from ..fits.posterior import credible_interval, low_median_high
 from ..fits.step_time import accumulation
+from ..fits.threads import num_threads_at
 from ..store.records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, RunStatus, Verified
 from ..store.runs import StoredRun
 from ..wording import duration, plural
+from .clock import clock_of_run
 from .state import SearchState
 
 __all__ = [
@@ -59,6 +61,7 @@ def recipe_of(state: SearchState, batch_size: int, lr: float) -> Recipe:
         lr=lr if state.recorded.lrs else None,
         schedule=state.question.schedule,
         warmup_steps=0,
+        num_threads=num_threads_at(state.bench, micro) if state.recorded.step_times else None,
         optimizer_changes={},
         steps=math.ceil(steps),
         steps_per_epoch=None if state.examples is None else math.ceil(state.examples / batch_size),
@@ -159,23 +162,37 @@ def _verified(state: SearchState, batch_size: int, steps: float, metric: float) 
 def disagreement(state: SearchState, batch_size: int, lr: float) -> str:
     """Remark on a run at exactly this recipe whose own clock and the measured step time do not go together, or empty.
 
-    They do where their 90 % intervals meet: that of the step time, and that of the run's mean step from how much its
-    pace varies from one evaluation to the next.
+    They do where their 90 % intervals meet: that of the measured step time, and that of the run's mean step from how
+    much its pace varies from one evaluation to the next. It says which of the two the plan counts with.
     """
     verified, run = verified_by(state, batch_size, lr), None
     if state.target is not None and state.bench_counts and state.recorded.evaluations:
         run = run_at(state, batch_size, lr)
     if verified is None or run is None or not verified.time_s or not verified.steps:
         return ""
-    told = verified.steps * state.seconds_of(batch_size)
-    spread = state.step_time_spread(batch_size) + spread_of_clock(run.rows, verified.steps)
+    step_time = state.step_time
+    told = verified.steps * step_time.of_batch(batch_size)
+    spread = step_time.spread_of_batch(batch_size) + spread_of_clock(run.rows, verified.steps)
     if abs(math.log(verified.time_s / told)) <= _90 * spread:
         return ""
     noise = " (the gradient noise was measured along it)" if any(row["kind"] == "noise" for row in run.rows) else ""
     return (
         f"the run at this recipe took {duration(verified.time_s)} for {plural(verified.steps, 'step')} by its own "
-        f"clock{noise}; by the step time that was measured before, it takes {duration(told)}"
+        f"clock{noise}; by the step time that was measured before, it takes {duration(told)}{_counted(state, run)}"
     )
+
+
+def _counted(state: SearchState, run: StoredRun) -> str:
+    """Clause on what the plan counts with, where a run's own clock and the measured step time differ."""
+    size, clock = run.config.batch_size, clock_of_run(run, state.step_time)
+    step = f"{duration(state.seconds_of(size))} a step"
+    if clock is not None and clock.busy:
+        had = "" if clock.processors is None else f" with {clock.processors:.2g} of a processor"
+        seen = f"its steps took {clock.delay:.2g} times their 20th percentile on average{had}"
+        return f"; the machine was busy while it trained ({seen}), so the plan counts with the quiet figure, {step}"
+    if state.bench.disturbance and state.clock.log_factor(size) <= 0:
+        return f"; the machine was busy while steps were timed, so the plan counts with the quiet figure, {step}"
+    return f"; the plan counts with the run's, {step}" if state.clock.log_factor(size) else ""
 
 
 def predicted_at(state: SearchState, batch_size: int, lr: float) -> Predicted:
@@ -209,7 +226,9 @@ def _times(state: SearchState, batch_size: int, lr: float) -> tuple[Estimate, Es
         high=step * math.exp(_90 * spread),
         n=len(state.bench.profile.step_time_s),
         unit="s",
-        method="interpolated between measured step times; 90 % interval from their spread about the fitted line",
+        method="interpolated between measured step times; 90 % interval from their spread about the fitted line"
+        if not state.clock.sizes
+        else "measured step times, corrected by the runs' own clocks; 90 % interval from the spread of both",
     )
     times = step * _steps(state, batch_size, lr, further_spread=spread)
     method = f"steps to target times step time; {state.law.name}"

@@ -18,6 +18,7 @@ from ..fits.step_time import StepTime, step_time_of
 from ..fits.steps_to_target import Observation, StepsPosterior
 from ..store.records import Bench, Environment, Estimate, RateRange, Target
 from ..store.runs import StoredRun
+from .clock import Correction, correction_of
 from .law import Law, Posterior, fit_joint, joint_law, prior_from
 from .observations import best_on_clock, noise_scale_of, observe
 from .question import Question
@@ -188,14 +189,25 @@ class SearchState:
         """Step-time model of the hardware that the answer is for."""
         return step_time_of(self.bench)
 
+    @cached_property
+    def clock(self) -> Correction:
+        """Correction of that model by the runs' own clocks, where they were made on that hardware."""
+        if not (self.bench_counts and self.parts is None and self.recorded.step_times and self.recorded.evaluations):
+            return Correction()
+        return correction_of(self.finished, self.bench, self.step_time)
+
     def seconds_of(self, batch_size: int) -> float:
-        """Seconds of one step of a batch size, accumulated where it does not fit at once."""
-        return self.step_time.of_batch(batch_size)
+        """Seconds of one step of a batch size in a training, accumulated where it does not fit at once."""
+        return self.step_time.of_batch(batch_size) * math.exp(self.clock.log_factor(batch_size))
+
+    def unbounded_seconds_of(self, batch_size: int) -> float:
+        """Seconds of one step of a batch size if it fitted at once."""
+        return self.step_time.seconds(batch_size) * math.exp(self.clock.log_factor(batch_size))
 
     def step_time_spread(self, batch_size: int) -> float:
-        """Standard deviation of the logarithm of a step time that was not measured at this batch size."""
+        """Standard deviation of the logarithm of a step time."""
         if self.parts is None or self.parts.log_seconds is None:
-            return self.step_time.spread_of_batch(batch_size)
+            return self.clock.spread(batch_size, self.step_time.spread_of_batch(batch_size))
         return max(_MINIMUM_TIME_SPREAD, float(self.parts.log_seconds((batch_size,)).std()))
 
     def cost_of(self, batch_size: int) -> float:
@@ -287,8 +299,9 @@ class SearchState:
             total += steps * step
             for row in run.rows:
                 if row["kind"] == "noise":
+                    whole = self.step_time.of_batch(run.config.batch_size)
                     parts = self.step_time.of_batch(run.config.batch_size, int(row["group_size"]))
-                    total += max(0.0, parts - step)
+                    total += max(0.0, parts / whole - 1.0) * step
         return total
 
     def examples_seen(self) -> int:

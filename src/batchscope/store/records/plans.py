@@ -64,6 +64,8 @@ class Recipe:
     lr: float | None
     schedule: str
     warmup_steps: int
+    num_threads: int | None = None
+    """Of torch, on a CPU, by what was measured there; `None`: not on one, or unknown."""
     optimizer_changes: Mapping[str, Any]
     steps: int
     steps_per_epoch: int | None
