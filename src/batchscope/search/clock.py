@@ -29,6 +29,7 @@ from ..wording import times
 __all__ = ["Correction", "clock_of_run", "correction_of"]
 
 _LEAST_SPREAD = 0.02
+"""Relative; a smaller difference is none."""
 _90 = 1.645
 
 
@@ -37,47 +38,40 @@ class Correction:
     """Correction of the bench's step times by the runs' own clocks.
 
     Attributes:
-        sizes: batch sizes of runs whose clocks count, ascending; none: nothing is corrected.
-        log_factors: logarithm of the step time in training over that of the bench, at each.
-        spreads: standard deviation of each.
+        factors: batch sizes of runs whose clocks count, ascending, and the step time in training over that of the
+            bench; empty: nothing is corrected.
+        spreads: standard deviation of the logarithm of each.
         clear: whether run and bench differ by more than their 90 % intervals, at each.
-
-    Example:
-        >>> correction = Correction(sizes=(16, 64), log_factors=(0.0, 0.4), spreads=(0.02, 0.02), clear=(False, True))
-        >>> [round(correction.log_factor(size), 3) for size in (8, 32, 64, 512)]
-        [0.0, 0.2, 0.4, 0.4]
     """
 
-    sizes: tuple[int, ...] = ()
-    log_factors: tuple[float, ...] = ()
+    factors: tuple[tuple[int, float], ...] = ()
     spreads: tuple[float, ...] = ()
     clear: tuple[bool, ...] = ()
 
-    def log_factor(self, batch_size: int) -> float:
-        """Logarithm of the factor on the bench's step time."""
-        return self._between(batch_size, self.log_factors) if self.sizes else 0.0
-
     def spread(self, batch_size: int, bench_spread: float) -> float:
-        """Relative spread of a corrected step time: that of the run where there is one, else of both."""
-        if not self.sizes:
+        """Relative spread of a corrected step time: that of the run where there is one, else of both.
+
+        Example:
+            >>> correction = Correction(factors=((16, 1.0), (64, 1.5)), spreads=(0.03, 0.04), clear=(False, True))
+            >>> correction.spread(16, 0.5), correction.spread(128, 0.03)
+            (0.03, 0.05)
+        """
+        if not self.factors:
             return bench_spread
-        own = self._between(batch_size, self.spreads)
-        return own if batch_size in self.sizes else math.hypot(own, bench_spread)
+        sizes = [size for size, _ in self.factors]
+        own = float(np.interp(math.log(batch_size), np.log(sizes), self.spreads))
+        return own if batch_size in sizes else math.hypot(own, bench_spread)
 
     def in_words(self) -> str:
         """Remark on the batch sizes at which runs and bench clearly differ; empty where there is none."""
-        pairs = zip(self.sizes, self.log_factors, self.clear, strict=True)
-        found = [(size, factor) for size, factor, clear in pairs if clear]
+        found = [pair for pair, clear in zip(self.factors, self.clear, strict=True) if clear]
         if not found:
             return ""
-        size, factor = max(found, key=lambda pair: abs(pair[1]))
+        size, factor = max(found, key=lambda pair: abs(math.log(pair[1])))
         return (
-            f"by the runs' own clocks a step takes {times(math.exp(factor))} as long as it was timed before them (at "
-            f"batch size {size}, the most of {len(self.sizes)}); times and choices count with the runs"
+            f"by the runs' own clocks a step takes {times(factor)} as long as it was timed before them (at batch size "
+            f"{size}, the most of {len(self.factors)}); times and choices count with the runs"
         )
-
-    def _between(self, batch_size: int, values: Sequence[float]) -> float:
-        return float(np.interp(math.log(batch_size), np.log(self.sizes), values))
 
 
 def correction_of(runs: Sequence[StoredRun], bench: Bench, step_time: StepTime) -> Correction:
@@ -94,8 +88,7 @@ def correction_of(runs: Sequence[StoredRun], bench: Bench, step_time: StepTime) 
     sizes = tuple(sorted(found))
     corrected = [_corrected(found[size], step_time.spread_of_batch(size)) for size in sizes]
     return Correction(
-        sizes=sizes,
-        log_factors=tuple(factor for factor, _, _ in corrected),
+        factors=tuple((size, math.exp(log_factor)) for size, (log_factor, _, _) in zip(sizes, corrected, strict=True)),
         spreads=tuple(spread for _, spread, _ in corrected),
         clear=tuple(clear for _, _, clear in corrected),
     )
@@ -116,4 +109,4 @@ def _corrected(seen: Sequence[tuple[float, float]], bench_spread: float) -> tupl
     variance = max(bench_spread**2, y**2 - square)
     kept = variance / (variance + square)
     clear = abs(y) > _90 * (bench_spread + math.sqrt(square))
-    return y * kept, max(_LEAST_SPREAD, math.sqrt(kept * square)), clear
+    return 0.0 if abs(y) <= _LEAST_SPREAD else y * kept, max(_LEAST_SPREAD, math.sqrt(kept * square)), clear

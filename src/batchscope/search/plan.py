@@ -74,7 +74,7 @@ def build_plan(state: SearchState) -> Plan:
         message = f"{message}; {state.target.metric} {value:.4g} within {within}"
     elif state.question.target is None:
         message = f"{message}; no target was given, so {state.target} was chosen from what first runs could reach"
-    if waiting := waiting_in_words(state.bench if state.recorded.step_times else None, chosen[0]):
+    if waiting := waiting_in_words(state.corrected_bench if state.recorded.step_times else None, chosen[0]):
         message = f"{waiting}; {message}"
     predicted = predicted_at(state, *chosen)
     recipe, seconds = recipe_of(state, *chosen), predicted.time_to_target_s.value
@@ -225,7 +225,7 @@ def _status(state: SearchState, batch_size: int, lr: float) -> tuple[PlanStatus,
 
 def _unbounded_best(state: SearchState) -> int:
     """The batch size that would be chosen if every micro-batch fitted."""
-    return state.decide(cost=state.unbounded_seconds_of).batch_size
+    return state.decide(cost=state.step_time.seconds).batch_size
 
 
 def _cost(state: SearchState, seconds: float | None) -> SearchCost:
@@ -280,7 +280,7 @@ def without_recipe(state: SearchState, status: PlanStatus, message: str) -> Plan
         search=_cost(state, None),
         evidence=evidence_of(state),
         environment=state.environment,
-        bench=state.bench if state.recorded.step_times else None,
+        bench=state.corrected_bench if state.recorded.step_times else None,
         notes=_notes(state),
         examples_in_training_set=state.examples or 0,
         within=str(state.question.within) if state.question.within else None,

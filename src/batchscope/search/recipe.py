@@ -170,7 +170,7 @@ def disagreement(state: SearchState, batch_size: int, lr: float) -> str:
         run = run_at(state, batch_size, lr)
     if verified is None or run is None or not verified.time_s or not verified.steps:
         return ""
-    step_time = state.step_time
+    step_time = state.measured_step_time
     told = verified.steps * step_time.of_batch(batch_size)
     spread = step_time.spread_of_batch(batch_size) + spread_of_clock(run.rows, verified.steps)
     if abs(math.log(verified.time_s / told)) <= _90 * spread:
@@ -184,15 +184,15 @@ def disagreement(state: SearchState, batch_size: int, lr: float) -> str:
 
 def _counted(state: SearchState, run: StoredRun) -> str:
     """Clause on what the plan counts with, where a run's own clock and the measured step time differ."""
-    size, clock = run.config.batch_size, clock_of_run(run, state.step_time)
-    step = f"{duration(state.seconds_of(size))} a step"
+    size, clock = run.config.batch_size, clock_of_run(run, state.measured_step_time)
+    step, factor = f"{duration(state.seconds_of(size))} a step", state.step_time.factor_in_training(size)
     if clock is not None and clock.busy:
         had = "" if clock.processors is None else f" with {clock.processors:.2g} of a processor"
         seen = f"its steps took {clock.delay:.2g} times their 20th percentile on average{had}"
         return f"; the machine was busy while it trained ({seen}), so the plan counts with the quiet figure, {step}"
-    if state.bench.disturbance and state.clock.log_factor(size) <= 0:
+    if state.bench.disturbance and factor <= 1:
         return f"; the machine was busy while steps were timed, so the plan counts with the quiet figure, {step}"
-    return f"; the plan counts with the run's, {step}" if state.clock.log_factor(size) else ""
+    return f"; the plan counts with the run's, {step}" if factor != 1 else ""
 
 
 def predicted_at(state: SearchState, batch_size: int, lr: float) -> Predicted:
@@ -227,7 +227,7 @@ def _times(state: SearchState, batch_size: int, lr: float) -> tuple[Estimate, Es
         n=len(state.bench.profile.step_time_s),
         unit="s",
         method="interpolated between measured step times; 90 % interval from their spread about the fitted line"
-        if not state.clock.sizes
+        if not state.clock.factors
         else "measured step times, corrected by the runs' own clocks; 90 % interval from the spread of both",
     )
     times = step * _steps(state, batch_size, lr, further_spread=spread)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -185,8 +185,8 @@ class SearchState:
         return self.law.posterior
 
     @cached_property
-    def step_time(self) -> StepTime:
-        """Step-time model of the hardware that the answer is for."""
+    def measured_step_time(self) -> StepTime:
+        """Step-time model of the hardware that the answer is for, as it was measured before any run."""
         return step_time_of(self.bench)
 
     @cached_property
@@ -194,15 +194,21 @@ class SearchState:
         """Correction of that model by the runs' own clocks, where they were made on that hardware."""
         if not (self.bench_counts and self.parts is None and self.recorded.step_times and self.recorded.evaluations):
             return Correction()
-        return correction_of(self.finished, self.bench, self.step_time)
+        return correction_of(self.finished, self.bench, self.measured_step_time)
+
+    @cached_property
+    def corrected_bench(self) -> Bench:
+        """The bench with what the runs say of its step times."""
+        return replace(self.bench, in_training=self.clock.factors) if self.clock.factors else self.bench
+
+    @cached_property
+    def step_time(self) -> StepTime:
+        """Step-time model of a training on the hardware that the answer is for."""
+        return step_time_of(self.corrected_bench)
 
     def seconds_of(self, batch_size: int) -> float:
-        """Seconds of one step of a batch size in a training, accumulated where it does not fit at once."""
-        return self.step_time.of_batch(batch_size) * math.exp(self.clock.log_factor(batch_size))
-
-    def unbounded_seconds_of(self, batch_size: int) -> float:
-        """Seconds of one step of a batch size if it fitted at once."""
-        return self.step_time.seconds(batch_size) * math.exp(self.clock.log_factor(batch_size))
+        """Seconds of one step of a batch size, accumulated where it does not fit at once."""
+        return self.step_time.of_batch(batch_size)
 
     def step_time_spread(self, batch_size: int) -> float:
         """Standard deviation of the logarithm of a step time."""
@@ -299,9 +305,8 @@ class SearchState:
             total += steps * step
             for row in run.rows:
                 if row["kind"] == "noise":
-                    whole = self.step_time.of_batch(run.config.batch_size)
                     parts = self.step_time.of_batch(run.config.batch_size, int(row["group_size"]))
-                    total += max(0.0, parts / whole - 1.0) * step
+                    total += max(0.0, parts - step)
         return total
 
     def examples_seen(self) -> int:

@@ -95,6 +95,8 @@ class Bench:
     """Processes that load batches while others are computed with; 0: a step waits for its batch."""
     loader_options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of a `DataLoader` that loads at that pace."""
+    in_training: tuple[tuple[int, float], ...] = ()
+    """Batch sizes, and the time of a step in a training over the measured one, by the clocks of runs; empty: none."""
     in_memory: bool = False
     """Whether batches are cut from tensors in memory, instead of collating one example after another."""
 
