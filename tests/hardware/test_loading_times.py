@@ -131,6 +131,7 @@ class Numbers(Dataset[Tensor]):
         return torch.full((1,), float(index))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_are_gone_when_the_timing_is_over() -> None:
     made = task(
         model=lambda: torch.nn.Linear(1, 1),

@@ -13,7 +13,8 @@ __all__ = ["one_thread_is_faster"]
 
 _CLEARLY = 1.05
 """A smaller gain is not worth a setting."""
-_90 = 1.645
+_STANDARD_ERRORS = 3.0
+"""A gain below so many is not clear: several sizes are compared, and none is to change by chance."""
 _ERROR_OF_A_MEDIAN = 1.2533 * 1.4826
 """Standard error of the median of n normal values, in median absolute deviations divided by sqrt(n)."""
 _LEAST_SPREAD = 0.1
@@ -25,8 +26,8 @@ def one_thread_is_faster(
 ) -> bool:
     """Whether steps of one thread are faster than those of all threads, beyond 5 % and the spread of both.
 
-    The gain counts where it exceeds the one-sided 95 % limit `exp(1.645 se)`, with `se` the standard error of the
-    logarithm of the ratio of two medians; so where nothing is clear, the number of threads stays what it is.
+    The gain counts where it exceeds `exp(3 se)`, with `se` the standard error of the logarithm of the ratio of two
+    medians; so where nothing is clear, the number of threads stays what it is.
 
     Args:
         every: seconds of steps of all threads, at least one.
@@ -42,7 +43,7 @@ def one_thread_is_faster(
     if not one:
         return False
     gain = typical(every) / typical(one) if typical(one) > 0 else 1.0
-    return gain > max(_CLEARLY, math.exp(_90 * math.hypot(_standard_error(every), _standard_error(one))))
+    return gain > max(_CLEARLY, math.exp(_STANDARD_ERRORS * math.hypot(_standard_error(every), _standard_error(one))))
 
 
 def _standard_error(seconds: Sequence[float]) -> float:

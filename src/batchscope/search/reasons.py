@@ -52,7 +52,7 @@ def _of_hardware(state: SearchState) -> list[Evidence]:
 
 def _of_loading(state: SearchState, tag: Literal["measured", "assumption"]) -> list[Evidence]:
     """Both parts of a step of the recipe's batch size; before there is a recipe, of the largest that fits."""
-    step_time = state.step_time
+    step_time = state.measured_step_time
     if step_time.loading is None:
         return []
     decided = state.target is not None and bool(state.reached)
