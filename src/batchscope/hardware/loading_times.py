@@ -13,6 +13,7 @@ from statistics import fmean, median
 
 from ..fits.delays import low_quantile
 from ..fits.step_time import fit_step_time
+from ..wording import duration
 from .step import MeasuredTask
 
 __all__ = ["LoadingTimes", "measure_loading_times"]
@@ -21,6 +22,8 @@ _FEWEST, _MOST = 3, 8
 """Batches that are timed at each size, after a first one."""
 _LONG_S = 0.15
 """This many seconds of loading are enough, of three batches or more."""
+_DIFFERENT = 3.0
+"""Slowest batch over their mean at one size, from which on a note says that examples differ."""
 _NEGLIGIBLE = 0.02
 """Share of a step below which loading from memory counts as nothing."""
 
@@ -69,7 +72,7 @@ def measure_loading_times(
     """
     clock = workload.device.clock
     began, timed = clock(), list[tuple[int, float]]()
-    notes: list[str] = []
+    notes, differ = list[str](), list[tuple[float, int, list[float]]]()
     for i, size in enumerate(sizes):
         if timed and _expected_s(workload, timed[-1], size) > budget_s - (clock() - began):
             notes.append(
@@ -78,12 +81,16 @@ def measure_loading_times(
             break
         in_one = busy and workload.in_memory
         with workload.device.using_threads(1 if in_one else threads[i] if threads else None):
-            timed.append((size, _time_size(workload, size, seed, busy=in_one)))
+            each = _timed(workload, size, seed)
+        timed.append((size, low_quantile(each) if in_one else median(each) if workload.in_memory else fmean(each)))
+        if not workload.in_memory and not busy:
+            differ.append((max(each) / fmean(each), size, each))
     spent = clock() - began
     steps = dict(zip(sizes, step_s, strict=True))
     little = workload.in_memory and all(seconds < _NEGLIGIBLE * steps[size] for size, seconds in timed)
     if little or not all(seconds > 0 for _, seconds in timed):
         return LoadingTimes(seconds=(0.0,) * len(sizes), spent_s=spent)
+    notes += _very_different(differ)
     model = fit_step_time(timed)
     known = dict(timed)
     return LoadingTimes(
@@ -91,10 +98,15 @@ def measure_loading_times(
     )
 
 
-def _time_size(workload: MeasuredTask, size: int, seed: int, *, busy: bool) -> float:
-    """Seconds of one batch, at the pace of the stream."""
-    each = _timed(workload, size, seed)
-    return low_quantile(each) if busy else median(each) if workload.in_memory else fmean(each)
+def _very_different(differ: Sequence[tuple[float, int, list[float]]]) -> list[str]:
+    """Remark on batches of one size that take very different times, in a list; empty where none do."""
+    share, size, each = max(differ, default=(0.0, 0, []))
+    if share < _DIFFERENT:
+        return []
+    return [
+        f"examples take very different times to load: of {len(each)} batches of {size} the slowest took "
+        f"{duration(max(each))}, the fastest {duration(min(each))}; step times hold their mean, {duration(fmean(each))}"
+    ]
 
 
 def _timed(workload: MeasuredTask, size: int, seed: int) -> list[float]:

@@ -14,7 +14,7 @@ from ..fits.memory import fit_memory
 from ..fits.posterior import credible_interval, low_median_high
 from ..fits.step_time import accumulation
 from ..fits.threads import num_threads_at
-from ..store.records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, RunStatus, Verified
+from ..store.records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, RunResult, RunStatus, Verified
 from ..store.runs import StoredRun
 from ..wording import duration, plural
 from .clock import clock_of_run
@@ -144,14 +144,29 @@ def verified_by(state: SearchState, batch_size: int, lr: float) -> Verified | No
     if run is None or run.result is None:
         return None
     if state.question.within is not None:
-        steps = float(run.result.best_step)
-        value = run.result.best.get(state.target.metric, state.target.value)
+        steps, value = _best_within(state, run, run.result)
     else:
         steps = steps_to_target(run.rows, state.target)
         value = next(v for step, v in curve_of(run.rows, state.target) if step > 0 and state.target.met_by(v))
     assert steps is not None
     shown = _verified(state, batch_size, steps, value)
     return replace(shown, time_s=seconds_at(run.rows, steps)) if state.bench_counts else shown
+
+
+def _best_within(state: SearchState, run: StoredRun, result: RunResult) -> tuple[float, float]:
+    """Step and value of the best evaluation within the length that was asked for.
+
+    A run may have been given more steps than that, where its own clock showed later that they take longer.
+    """
+    assert state.target is not None
+    most = state.most_steps(run.config.batch_size) or result.steps
+    best = float(result.best_step), result.best.get(state.target.metric, state.target.value)
+    if result.best_step <= most:
+        return best
+    sign = 1.0 if state.target.mode == "min" else -1.0
+    within = [(sign * value, step) for step, value in curve_of(run.rows, state.target) if 0 < step <= most]
+    value, step = min(within, default=(sign * best[1], most))
+    return float(step), sign * value
 
 
 def _verified(state: SearchState, batch_size: int, steps: float, metric: float) -> Verified:
