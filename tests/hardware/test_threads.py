@@ -83,3 +83,11 @@ def test_a_profile_says_the_number_of_threads_where_its_machine_had_a_choice(tmp
     (tmp_path / "p.json").write_text('{"name": "A", "step_time_s": [[1, 1.0]], "num_threads": [[1, 0]]}')
     with pytest.raises(ProfileError, match="num_threads"):
         load_profile(tmp_path / "p.json")
+
+
+def test_threads_that_wait_for_one_another_from_the_first_step_on_are_got_round() -> None:
+    found = bench(two=lambda size: 0.28)
+    assert {r.num_threads for r in found.readings if r.step_time_s is not None} == {1}
+    for reading in found.readings:
+        if reading.step_time_s is not None:
+            assert reading.step_time_s == pytest.approx(one_s(reading.micro_batch_size), rel=0.05)

@@ -48,6 +48,8 @@ _ROUND_S = 0.01
 _STEPS_IN_A_ROUND = 10
 _SHARE_FOR_ONE_THREAD = 0.05
 """Of the budget: sizes at which a step with one thread might take longer are not timed with one."""
+_SHARE_AT_FIRST = 0.25
+"""The same of the first size, which decides whether any is: threads that wait for one another take hundreds of ms."""
 _SHARE_FOR_QUIET_ROUNDS = 0.05
 """Of the budget: rounds that do not fit are left out, so long as the machine looks quiet."""
 
@@ -176,7 +178,8 @@ class _Steps:
                 time_step(self._disposable, batch)
         while not (fight and new.steps) and not _enough([step.seconds for step in new.steps], enough_s):
             new.steps.append(time_step(self._disposable, batch, parts=True))
-        if self._one_thread_expected_s(new) <= _SHARE_FOR_ONE_THREAD * budget_s:
+        share = _SHARE_FOR_ONE_THREAD if self.sizes else _SHARE_AT_FIRST
+        if self._one_thread_expected_s(new) <= share * budget_s:
             with self._device.using_threads(1):
                 time_step(self._disposable, batch)
                 new.one_thread.append(time_step(self._disposable, batch, parts=True))
