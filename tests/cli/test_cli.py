@@ -325,7 +325,7 @@ def test_interrupted(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("batchscope.search.stages.measure_rate_range", interrupt)
+    monkeypatch.setattr("batchscope.search.runs.measure_rate_range", interrupt)
     ended = cli("find digits --max-batch-size 16 --budget 5s")
     assert (ended.status, ended.out) == (130, "")
     assert "the same command goes on from there" in ended.err

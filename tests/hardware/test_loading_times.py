@@ -131,6 +131,7 @@ class Numbers(Dataset[Tensor]):
         return torch.full((1,), float(index))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_are_gone_when_the_timing_is_over() -> None:
     made = task(
         model=lambda: torch.nn.Linear(1, 1),
@@ -145,3 +146,26 @@ def test_workers_are_gone_when_the_timing_is_over() -> None:
     found = measure_loading_times(workload, [1, 8], [1e-3, 1e-3])
     assert all(seconds > 0 for seconds in found.seconds)
     assert set(multiprocessing.active_children()) == before
+
+
+class Uneven(Workload):
+    """Batches of which every sixth takes twenty times as long to load."""
+
+    def __init__(self, made: Workload) -> None:
+        self.__dict__.update(made.__dict__)
+        self.made = 0
+
+    def micro_batches(self, batch_size: int, parts: Any, seed: int) -> Generator[list[Any]]:
+        for batches in super().micro_batches(batch_size, parts, seed):
+            assert isinstance(self.device, FakeDevice)
+            self.made += 1
+            self.device.now += 0.1 if self.made % 6 == 0 else 0.005
+            yield batches
+
+
+def test_examples_that_take_very_different_times_count_with_their_mean_and_are_said() -> None:
+    workload = Uneven(device().workload(examples=100, example_time_s=1e-4))
+    found = measure_loading_times(workload, [4, 8, 16], [1e-3] * 3, budget_s=1e4)
+    (note,) = found.notes
+    assert note.startswith("examples take very different times to load: of 8 batches of 4 the slowest took 100 ms, ")
+    assert found.seconds[0] == pytest.approx((0.1 + 7 * 0.005) / 8 + 4e-4, rel=0.5)

@@ -212,26 +212,6 @@ def runs() -> tuple[StoredRun, ...]:
     return tuple(found)
 
 
-def many_runs(n: int = 200, evaluations: int = 110) -> tuple[StoredRun, ...]:
-    endings = (
-        [RunStatus.REACHED] * 5
-        + [RunStatus.BEHIND] * 2
-        + [RunStatus.DIVERGED, RunStatus.STALLED, RunStatus.OUT_OF_STEPS]
-    )
-    chance = random.Random(0)
-    return tuple(
-        run(
-            2 ** chance.randrange(3, 11),
-            2 ** chance.uniform(-2, 2),
-            seed=i,
-            status=chance.choice(endings),
-            noise=i < 3,
-            evaluations=evaluations,
-        )
-        for i in range(n)
-    )
-
-
 def measured() -> Measured:
     return Measured(
         critical_batch_size=Estimate(value=CRITICAL, low=61.0, high=150.0, n=9, unit="examples", method="joint fit"),

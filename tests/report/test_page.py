@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html.parser
 import json
+import random
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from batchscope.report import build
 from batchscope.report.page import SECTIONS
-from batchscope.store.records import Plan, PlanStatus, Target
+from batchscope.store.records import Plan, PlanStatus, RunStatus, Target
 from batchscope.store.runs import StoredRun
 
 from . import plans
@@ -178,7 +179,7 @@ def test_an_ordinary_search_has_a_page_under_1_mb(page: str) -> None:
 
 
 def test_200_runs_stay_under_2_mb() -> None:
-    runs = plans.many_runs(200, evaluations=400)
+    runs = many_runs(200, evaluations=400)
     page = build(plans.ok(), runs)
     assert len(page.encode()) < 2e6
     curves = next(d for d in Reader(page).drawings() if d["switches"])
@@ -248,3 +249,23 @@ def test_wording_imports_neither_plotly_nor_jinja() -> None:
 
 def test_the_same_plan_gives_the_same_page(page: str) -> None:
     assert build(plans.ok(), plans.runs()) == page
+
+
+def many_runs(n: int = 200, evaluations: int = 110) -> tuple[StoredRun, ...]:
+    endings = (
+        [RunStatus.REACHED] * 5
+        + [RunStatus.BEHIND] * 2
+        + [RunStatus.DIVERGED, RunStatus.STALLED, RunStatus.OUT_OF_STEPS]
+    )
+    chance = random.Random(0)
+    return tuple(
+        plans.run(
+            2 ** chance.randrange(3, 11),
+            2 ** chance.uniform(-2, 2),
+            seed=i,
+            status=chance.choice(endings),
+            noise=i < 3,
+            evaluations=evaluations,
+        )
+        for i in range(n)
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from batchscope.fits.step_time import accumulation
+from batchscope.fits.step_time import accumulation, step_time_of
 from batchscope.search.question import Question
 from batchscope.search.state import SearchState
 from batchscope.store.records import (
@@ -72,11 +72,12 @@ def run(
     wobble: tuple[int, int] | None = None,
     largest_micro: int = 1024,
     slower: float = 1.0,
+    step_s: float | None = None,
     **config: Any,
 ) -> StoredRun:
     """A run that needs `steps` (default: the law's), ends after `most`, and does not improve over `wobble`.
 
-    By its own clock a step takes `slower` times what it does in the bench.
+    By its own clock a step takes `step_s`, or `slower` times what it does in the bench.
     """
     needed = true_steps(batch_size, lr) if steps is None else steps
     ending = status or (RunStatus.REACHED if needed <= most else RunStatus.OUT_OF_STEPS)
@@ -94,7 +95,7 @@ def run(
             {TARGET.metric: v},
             batch_size=batch_size,
             train_loss=v,
-            device_seconds=slower * s * step_time(batch_size),
+            device_seconds=s * (step_s or slower * step_time(batch_size)),
         )
         for s, v in zip(course, values, strict=True)
     ]
@@ -155,6 +156,7 @@ def loading_bench(example_s: float, workers: int = 0) -> Bench:
 def search(runs: Iterable[StoredRun] | None = None, **changes: Any) -> SearchState:
     """The state of a search; `changes` go to the question where it has such a member, else to the state."""
     asked = {key: changes.pop(key) for key in list(changes) if key in Question.__dataclass_fields__ and key != "target"}
+    measured = step_time_of(changes.get("bench") or bench())
     defaults: dict[str, Any] = {
         "task": "made-up",
         "question": Question(target=TARGET, **asked),
@@ -165,7 +167,7 @@ def search(runs: Iterable[StoredRun] | None = None, **changes: Any) -> SearchSta
         "rate_range": RateRange(
             batch_size=64, ceiling_lr=2.0, broke=True, normalised=False, lrs=(1.0, 2.0), losses=(1.0, None), steps=20
         ),
-        "runs": tuple(runs) if runs is not None else tuple(run(b, lr) for b, lr in TRIED),
+        "runs": tuple(runs) if runs is not None else tuple(run(b, lr, step_s=measured.of_batch(b)) for b, lr in TRIED),
         "seconds": 12.0,
         "environment": ENVIRONMENT,
     }

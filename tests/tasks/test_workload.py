@@ -135,6 +135,7 @@ def test_collate_and_batch_size_of_the_task_are_used() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_give_the_same_batches() -> None:
     workload = make_workload(Items(23), evaluate=no_metrics)
     alone = first_steps(workload, 6, 2, 5)

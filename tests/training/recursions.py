@@ -104,7 +104,3 @@ class Regression:
 
 def metrics_of(rows: Iterable[Row]) -> list[float]:
     return [row["metrics"]["val_loss"] for row in rows]
-
-
-def without_time(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key != "device_seconds"} for row in rows]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -17,6 +19,7 @@ from batchscope.errors import OutOfMemory, TaskError
 from batchscope.store.records import Row, RunConfig, RunStatus
 from batchscope.tasks.builtin.digits import digits
 from batchscope.tasks.workload import Workload
+from batchscope.testing import without_clock
 from batchscope.training.loop import schedule_factor, train
 from batchscope.training.stopping import StallRule
 
@@ -30,7 +33,6 @@ from .recursions import (
     metrics_of,
     run,
     target,
-    without_time,
 )
 
 
@@ -199,7 +201,7 @@ def test_equal_configuration_gives_bitwise_equal_rows(make: Callable[[], Any]) -
         torch.rand(7)
         train(workload, config(seed=5, lr=0.01), on_row=rows[-1].append)
         train(workload, config(seed=6, lr=0.01, max_steps=5))
-    assert without_time(rows[0]) == without_time(rows[1])
+    assert without_clock(rows[0]) == without_clock(rows[1])
     _, other = run(make(), seed=6, lr=0.01)
     assert metrics_of(other) != metrics_of(rows[0])
 
@@ -232,6 +234,41 @@ def test_device_seconds_leave_evaluation_out(monkeypatch: pytest.MonkeyPatch) ->
     workload = Workload(Slow())
     monkeypatch.setattr(type(workload.device), "clock", lambda self: now[0])
     assert train(workload, config(max_steps=5)).device_seconds == 0.0
+
+
+def test_a_clock_of_the_day_that_jumps_moves_no_duration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The day's clock goes back by an hour at each look; durations are read from another one, which never does."""
+    jumping = itertools.count(1e9, -3600.0)
+    monkeypatch.setattr(time, "time", lambda: next(jumping))
+    rows: list[Row] = []
+    result = train(Workload(Regression()), config(max_steps=30), on_row=rows.append)
+    seconds = [row["device_seconds"] for row in rows]
+    assert 0.0 < result.device_seconds < 600.0
+    assert seconds == sorted(seconds)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_has_its_own_number_of_threads_and_leaves_the_callers_as_it_was(fails: bool) -> None:
+    seen: list[int] = []
+
+    class Counting(Regression):
+        def loss(self, model: nn.Module, batch: Any) -> Tensor:
+            seen.append(torch.get_num_threads())
+            if fails and len(seen) > 3:
+                raise ValueError("later")
+            return super().loss(model, batch)
+
+        def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+            seen.append(torch.get_num_threads())
+            return {"val_loss": 1.0}
+
+    before = torch.get_num_threads()
+    other = before + 1
+    workload = Workload(Counting())
+    with pytest.raises(TaskError, match="later") if fails else contextlib.nullcontext():
+        train(workload, config(max_steps=4, num_threads=other))
+    assert set(seen) == {other}
+    assert torch.get_num_threads() == before
 
 
 def test_evaluations_are_evenly_spaced_where_epochs_are_asked_for() -> None:

@@ -15,6 +15,7 @@ from batchscope.probes.noise_scale import probes_of
 from batchscope.store.records import Row, RunStatus
 from batchscope.tasks.builtin.digits import digits
 from batchscope.tasks.workload import Workload
+from batchscope.testing import without_clock
 from batchscope.training.loop import Training, train
 from batchscope.training.stopping import PauseRule, StepLimitRule
 
@@ -24,7 +25,6 @@ from .recursions import (
     config,
     loss_at,
     target,
-    without_time,
 )
 
 
@@ -75,7 +75,7 @@ def test_a_run_in_two_parts_is_the_run_in_one_go(case: str) -> None:
     parted.to_host()
     parted.to_device()
     found = parted.advance((), more.append)
-    assert without_time([*rows, *more]) == without_time(one_go)
+    assert without_clock([*rows, *more]) == without_clock(one_go)
     assert all(row["step"] > 8 or row["kind"] == "noise" for row in more)
     assert replace(found, device_seconds=0.0) == replace(expected, device_seconds=0.0)
     for name, value in whole.model.state_dict().items():

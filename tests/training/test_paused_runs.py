@@ -19,6 +19,7 @@ from batchscope.fits.curves import steps_to_target
 from batchscope.store.records import RunStatus, Target
 from batchscope.store.runs import StoredRun, read_runs
 from batchscope.tasks.builtin.digits import digits
+from batchscope.testing import without_clock
 
 Cli = Callable[..., Any]
 
@@ -44,7 +45,7 @@ def courses(out: str) -> dict[str, Any]:
     """How each run went, its clock apart."""
     return {
         run.id: (
-            [{**row, "device_seconds": None} for row in run.rows],
+            without_clock(run.rows),
             run.result and (run.result.status, run.result.steps, run.result.last),
         )
         for run in read_runs(out)

@@ -15,6 +15,7 @@ from batchscope.errors import OutOfMemory
 from batchscope.store.records import Row, RunConfig, RunStatus, Target
 from batchscope.store.runs import Store, run_id
 from batchscope.tasks.workload import Workload
+from batchscope.testing import without_clock
 from batchscope.training.limits import CutOff, Deadline
 from batchscope.training.progress import Silent
 from batchscope.training.runner import Runner
@@ -90,10 +91,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
     made.store.close()
-
-
-def without_clock(rows: Iterable[Row]) -> list[Row]:
-    return [{**row, "device_seconds": None} for row in rows]
 
 
 def test_a_run_that_the_clock_ends_is_a_result_or_is_left_unfinished(bench: Bench) -> None:

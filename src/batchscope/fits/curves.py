@@ -36,6 +36,7 @@ __all__ = [
     "first_passage",
     "seconds_at",
     "spread_of_clock",
+    "spread_of_paces",
     "steps_to_target",
     "value_at",
 ]
@@ -210,6 +211,15 @@ def spread_of_clock(rows: Sequence[Row], step: float) -> float:
         for (a, s), (b, t) in itertools.pairwise(zip(steps, clock, strict=True))
         if a < step and b > a and t > s
     ]
+    return spread_of_paces(paces)
+
+
+def spread_of_paces(paces: Sequence[tuple[float, float]]) -> float:
+    """Standard error of the weighted mean of log paces, given as `(weight, log pace)`: at least 0.02, and 0.1 of one.
+
+    >>> spread_of_paces([(1.0, 0.0), (1.0, 0.2)]), spread_of_paces([(5.0, 0.3)])
+    (0.1, 0.1)
+    """
     if len(paces) < 2:
         return _SPREAD_OF_ONE
     total = sum(weight for weight, _ in paces)

@@ -81,6 +81,8 @@ class StepTime:
     """The time to load a batch, fitted in the same way; `None`: too little to count, or not known."""
     loading_is: Literal["overlapped", "added", "included"] = "included"
     """Workers load while the device computes; or computing waits for loading; or `points` are whole steps already."""
+    in_training: tuple[tuple[int, float], ...] = ()
+    """Batch sizes, and the time of a step in a training over that which follows from `points` and `loading`."""
 
     def fitted_seconds(self, micro_batch_size: float) -> float:
         """Seconds of a step by the straight line alone."""
@@ -89,7 +91,20 @@ class StepTime:
     def seconds(self, micro_batch_size: float) -> float:
         """Seconds of one full training step of one micro-batch, waiting for the batch included."""
         loading = self.loading.seconds(micro_batch_size) if self.loading else 0.0
-        return self._joined(self.compute_seconds(micro_batch_size), loading)
+        whole = self._joined(self.compute_seconds(micro_batch_size), loading)
+        return whole * self.factor_in_training(micro_batch_size)
+
+    def factor_in_training(self, batch_size: float) -> float:
+        """Time of a step in a training over the measured one: straight in the logarithms, kept beyond the ends.
+
+        >>> step_time = replace(fit_step_time([(16, 1e-3), (64, 1e-3)]), in_training=((16, 1.0), (64, 1.44)))
+        >>> [round(step_time.factor_in_training(size), 3) for size in (8, 32, 64, 512)]
+        [1.0, 1.2, 1.44, 1.44]
+        """
+        if not self.in_training:
+            return 1.0
+        sizes, factors = zip(*self.in_training, strict=True)
+        return math.exp(float(np.interp(math.log(batch_size), np.log(sizes), np.log(factors))))
 
     def compute_seconds(self, micro_batch_size: float) -> float:
         """Seconds of one step of one micro-batch whose batch is there.
@@ -110,7 +125,8 @@ class StepTime:
         """Seconds of one step of `batch_size` examples on one device, accumulated where they do not fit at once.
 
         Computing takes `grad_accum_steps · (compute_seconds(m) - update_s) + update_s`, with the fewest equal
-        micro-batches `m` that fit, and loading takes `grad_accum_steps` times that of `m`.
+        micro-batches `m` that fit, and loading takes `grad_accum_steps` times that of `m`. Both are timed apart; in a
+        training the step takes `factor_in_training` times as long.
 
         Args:
             batch_size: examples of the step.
@@ -126,7 +142,8 @@ class StepTime:
             >>> [round(step_time.of_batch(size), 6) for size in (64, 128)]
             [0.005, 0.01]
         """
-        return self._joined(*self.parts_of_batch(batch_size, largest_micro_batch_size))
+        whole = self._joined(*self.parts_of_batch(batch_size, largest_micro_batch_size))
+        return whole * self.factor_in_training(batch_size)
 
     def parts_of_batch(self, batch_size: int, largest_micro_batch_size: int | None = None) -> tuple[float, float]:
         """Seconds of computing and of loading in one step (`of_batch`), each by itself."""
@@ -190,7 +207,7 @@ def step_time_of(bench: Bench) -> StepTime:
 
     The optimizer's part is the median, over the sizes, of the computing minus the forward and backward part; 0 where
     that was not timed apart. Computing and loading are fitted apart where the bench timed both. A profile's step times
-    are those of whole steps.
+    are those of whole steps. What runs said of a step in a training is in it where the bench has that.
 
     Raises:
         ValueError: the bench has no step time.
@@ -220,6 +237,7 @@ def step_time_of(bench: Bench) -> StepTime:
         update_s=sorted(updates)[len(updates) // 2] if updates else 0.0,
         largest_micro_batch_size=bench.largest_micro_batch_size,
     )
+    fitted = replace(fitted, in_training=bench.in_training)
     if not loading:
         return fitted
     together = "overlapped" if bench.loader_workers else "added"

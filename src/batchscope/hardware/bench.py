@@ -67,6 +67,7 @@ def measure(
         name=device.name,
         step_time_s=tuple((r.micro_batch_size, r.step_time_s) for r in times.readings if r.step_time_s is not None),
         loading_time_s=tuple((r.micro_batch_size, r.loading_time_s) for r in times.readings if r.loading_time_s),
+        num_threads=tuple((r.micro_batch_size, r.num_threads) for r in times.readings if r.num_threads is not None),
         peak_memory_bytes=tuple((r.micro_batch_size, float(r.peak_memory_bytes or 0)) for r in capacity.readings),
         capacity_bytes=min(device.capacity_bytes(), memory_limit or device.capacity_bytes()),
     )
@@ -83,6 +84,8 @@ def measure(
         notes=(*capacity.notes, *times.notes),
         disturbance=times.disturbance,
         loader_workers=workload.loader_workers,
+        loader_options=workload.loader_options,
+        in_memory=workload.in_memory,
     )
 
 

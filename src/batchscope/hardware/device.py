@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import OutOfMemory, UsageError
 from .live_bytes import LiveBytes, unique_bytes
 
-__all__ = ["Device", "MemoryWatch", "is_out_of_memory", "lack_of_memory_named", "pick"]
+__all__ = ["Device", "MemoryWatch", "cores", "is_out_of_memory", "lack_of_memory_named", "pick"]
 
 _MEMORY_MESSAGES = (
     "out of memory",  # CUDA, HIP, MPS and XPU allocators, and "CUDA error: out of memory" of the driver
@@ -125,10 +125,13 @@ class Device:
         return 1 if self.works_ahead else torch.get_num_threads()
 
     @contextmanager
-    def one_thread(self) -> Generator[None]:
-        """Let one thread do the steps inside."""
+    def using_threads(self, count: int | None) -> Generator[None]:
+        """Let so many threads do the steps inside; `None`, or where steps run elsewhere: as many as there are."""
+        if count is None or self.works_ahead:
+            yield
+            return
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+        torch.set_num_threads(count)
         try:
             yield
         finally:
@@ -195,6 +198,11 @@ def lack_of_memory_named(device: Device, micro_batch_size: int) -> Generator[Non
             raise
         message = f"a step of {micro_batch_size} examples did not fit into the memory of {device.name}"
         raise OutOfMemory(message, micro_batch_size=micro_batch_size) from error
+
+
+def cores() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def pick(name: str | None = None) -> Device:

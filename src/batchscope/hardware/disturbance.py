@@ -13,31 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
+from ..fits.delays import is_delayed, is_starved, low_quantile
 from ..wording import duration
 from .step import TimedStep
 
-__all__ = ["BusyMachine", "TimedSize", "find_busy_machine", "low_quantile"]
+__all__ = ["BusyMachine", "TimedSize", "find_busy_machine"]
 
-_LOW = 0.2
-_DELAYED = 2.0
-"""Mean of the steps of one size in units of their low quantile, from which on that size counts as disturbed."""
 _SIZES_DELAYED = 0.5
 """Share of the sizes that must be disturbed, and at least two of them where there are two."""
-_FEW_PROCESSORS = 0.75
-"""Processor time over wall time of a step that only computes, below which others had the processors."""
-_UNEVEN = 1.25
-"""Mean over low quantile, below which the steps of a size are as good as equal: a task may wait of itself."""
 _FIGHTING = 3.0
 """Steps of all threads in units of those of one thread: threads cost time to start, but not that much."""
-
-
-def low_quantile(values: Sequence[float]) -> float:
-    """The 20th percentile: the smallest value that a fifth of the values do not exceed.
-
-    >>> low_quantile([5.0, 1.0, 2.0, 3.0, 4.0]), low_quantile([2.0, 3.0]), low_quantile([1.0] * 2 + [9.0] * 8)
-    (1.0, 2.0, 1.0)
-    """
-    return sorted(values)[math.ceil(_LOW * len(values)) - 1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +113,9 @@ def find_busy_machine(sizes: Sequence[TimedSize]) -> BusyMachine | None:
         What was seen of the other work, or `None`.
     """
     worst = max(sizes, key=lambda each: each.delay)
-    delayed = sum(each.delay >= _DELAYED for each in sizes)
+    delayed = sum(is_delayed(each.delay) for each in sizes)
     processors = _processors([step for each in sizes for step in each.steps])
-    starved = processors is not None and processors < _FEW_PROCESSORS and worst.delay >= _UNEVEN
+    starved = is_starved(worst.delay, processors)
     compared, fighting = sum(bool(each.one_thread) for each in sizes), [each for each in sizes if each.fights]
     if not (
         delayed >= max(min(2, len(sizes)), math.ceil(_SIZES_DELAYED * len(sizes)))

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from ..fits.delays import low_quantile
 from ..fits.step_time import fit_step_time
-from .disturbance import low_quantile
+from ..wording import duration
 from .step import MeasuredTask
 
 __all__ = ["LoadingTimes", "measure_loading_times"]
@@ -21,6 +22,8 @@ _FEWEST, _MOST = 3, 8
 """Batches that are timed at each size, after a first one."""
 _LONG_S = 0.15
 """This many seconds of loading are enough, of three batches or more."""
+_DIFFERENT = 3.0
+"""Slowest batch over their mean at one size, from which on a note says that examples differ."""
 _NEGLIGIBLE = 0.02
 """Share of a step below which loading from memory counts as nothing."""
 
@@ -42,6 +45,7 @@ def measure_loading_times(
     *,
     seed: int = 0,
     budget_s: float = 2.0,
+    threads: Sequence[int | None] = (),
     busy: bool = False,
 ) -> LoadingTimes:
     """Time the next batch of the task's own stream, at each size.
@@ -57,6 +61,7 @@ def measure_loading_times(
         seed: of the order of the examples.
         budget_s: no size but the first is begun that is expected to exceed it in all; larger sizes follow from the
             line through those that were timed, in proportion to the examples at the end.
+        threads: of a step of each size; default: as many as there are.
         busy: whether other work disturbs the machine: tensors in memory are then cut by one thread, which waits for no
             other, and the 20th percentile counts.
 
@@ -67,19 +72,25 @@ def measure_loading_times(
     """
     clock = workload.device.clock
     began, timed = clock(), list[tuple[int, float]]()
-    notes: list[str] = []
-    for size in sizes:
+    notes, differ = list[str](), list[tuple[float, int, list[float]]]()
+    for i, size in enumerate(sizes):
         if timed and _expected_s(workload, timed[-1], size) > budget_s - (clock() - began):
             notes.append(
                 f"loading was timed up to batches of {timed[-1][0]}; beyond, it is taken to grow with the examples"
             )
             break
-        timed.append((size, _time_size(workload, size, seed, busy=busy and workload.in_memory)))
+        in_one = busy and workload.in_memory
+        with workload.device.using_threads(1 if in_one else threads[i] if threads else None):
+            each = _timed(workload, size, seed)
+        timed.append((size, low_quantile(each) if in_one else median(each) if workload.in_memory else fmean(each)))
+        if not workload.in_memory and not busy:
+            differ.append((max(each) / fmean(each), size, each))
     spent = clock() - began
     steps = dict(zip(sizes, step_s, strict=True))
     little = workload.in_memory and all(seconds < _NEGLIGIBLE * steps[size] for size, seconds in timed)
     if little or not all(seconds > 0 for _, seconds in timed):
         return LoadingTimes(seconds=(0.0,) * len(sizes), spent_s=spent)
+    notes += _very_different(differ)
     model = fit_step_time(timed)
     known = dict(timed)
     return LoadingTimes(
@@ -87,13 +98,15 @@ def measure_loading_times(
     )
 
 
-def _time_size(workload: MeasuredTask, size: int, seed: int, *, busy: bool) -> float:
-    """Seconds of one batch, at the pace of the stream."""
-    if busy:
-        with workload.device.one_thread():
-            return low_quantile(_timed(workload, size, seed))
-    each = _timed(workload, size, seed)
-    return median(each) if workload.in_memory else fmean(each)
+def _very_different(differ: Sequence[tuple[float, int, list[float]]]) -> list[str]:
+    """Remark on batches of one size that take very different times, in a list; empty where none do."""
+    share, size, each = max(differ, default=(0.0, 0, []))
+    if share < _DIFFERENT:
+        return []
+    return [
+        f"examples take very different times to load: of {len(each)} batches of {size} the slowest took "
+        f"{duration(max(each))}, the fastest {duration(min(each))}; step times hold their mean, {duration(fmean(each))}"
+    ]
 
 
 def _timed(workload: MeasuredTask, size: int, seed: int) -> list[float]:

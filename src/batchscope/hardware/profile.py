@@ -3,12 +3,12 @@
 ```
 {"name": "A100", "step_time_s": [[micro_batch_size, seconds], ...],
  "peak_memory_bytes": [[micro_batch_size, bytes], ...], "capacity_bytes": 85899345920,
- "loading_time_s": [[micro_batch_size, seconds], ...]}
+ "loading_time_s": [[micro_batch_size, seconds], ...], "num_threads": [[micro_batch_size, threads], ...]}
 ```
 
-The memory members may be left out, `loading_time_s` and `schema` too. A step time is that of a whole step, the next
-batch from the loader included; `loading_time_s` says how long the loader takes for it, and is not added. A profile
-holds for the model it was measured with.
+The memory members may be left out, `loading_time_s`, `num_threads` and `schema` too. A step time is that of a whole
+step, the next batch from the loader included; `loading_time_s` says how long the loader takes for it, and is not added.
+A profile holds for the model it was measured with.
 """
 
 from __future__ import annotations
@@ -128,16 +128,18 @@ def _readings(profile: HardwareProfile) -> tuple[Reading, ...]:
     times, peaks, loading = (
         dict(table) for table in (profile.step_time_s, profile.peak_memory_bytes, profile.loading_time_s)
     )
+    threads = dict(profile.num_threads)
     method = f"profile {profile.name}"
     return tuple(
         Reading(
             micro_batch_size=size,
             step_time_s=times.get(size),
             loading_time_s=loading.get(size),
+            num_threads=threads.get(size),
             peak_memory_bytes=round(peaks[size]) if size in peaks else None,
             memory_method=method if size in peaks else "",
         )
-        for size in sorted({*times, *peaks, *loading})
+        for size in sorted({*times, *peaks, *loading, *threads})
     )
 
 
@@ -152,6 +154,7 @@ def _check(profile: HardwareProfile) -> None:
     _check_table("step_time_s", profile.step_time_s, "seconds")
     _check_table("peak_memory_bytes", profile.peak_memory_bytes, "bytes")
     _check_table("loading_time_s", profile.loading_time_s, "seconds")
+    _check_table("num_threads", profile.num_threads, "threads")
     if profile.capacity_bytes is not None and profile.capacity_bytes < 1:
         raise ValueError(
             f"capacity_bytes is {profile.capacity_bytes}; give a positive number, or null where it is unknown"

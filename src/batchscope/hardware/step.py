@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,6 +73,11 @@ class MeasuredTask(Protocol):
     """In the training set."""
     loader_workers: int
     """Processes that load batches; 0: the training process does."""
+
+    @property
+    def loader_options(self) -> Mapping[str, Any]:
+        """Arguments of a `DataLoader` that loads as the task's; none where batches are cut from tensors in memory."""
+        ...
 
     @property
     def in_memory(self) -> bool:

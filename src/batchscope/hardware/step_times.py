@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, TypeVar
 
+from ..fits.delays import low_quantile
 from ..fits.step_time import fit_step_time
 from ..store.records import Reading
-from .disturbance import BusyMachine, TimedSize, find_busy_machine, low_quantile
+from ..wording import duration
+from .disturbance import BusyMachine, TimedSize, find_busy_machine
 from .loading_times import measure_loading_times
 from .random_state import preserved_random_state
 from .step import MeasuredStep, MeasuredTask, TimedStep
+from .threads import one_thread_is_faster
 
 __all__ = ["Throughput", "grid", "in_turn", "measure_step_times", "time_step"]
 
@@ -45,6 +48,8 @@ _ROUND_S = 0.01
 _STEPS_IN_A_ROUND = 10
 _SHARE_FOR_ONE_THREAD = 0.05
 """Of the budget: sizes at which a step with one thread might take longer are not timed with one."""
+_SHARE_AT_FIRST = 0.25
+"""The same of the first size, which decides whether any is: threads that wait for one another take hundreds of ms."""
 _SHARE_FOR_QUIET_ROUNDS = 0.05
 """Of the budget: rounds that do not fit are left out, so long as the machine looks quiet."""
 
@@ -86,8 +91,8 @@ def measure_step_times(
     up to ten steps a size, where they fit into a twentieth of the budget; while the machine looks busy
     (`disturbance.find_busy_machine`) up to 20, within the budget and 8 s, until the times settle. The time of a size is
     the median of all its steps; on a busy machine their 20th percentile, or that of a larger size where it is less.
-    Where several threads share a step, sizes whose steps are short are timed with one thread beside; on a busy machine
-    that time counts where threads do nothing but wait for one another.
+    Where several threads share a step, sizes whose steps are short are timed with one thread beside; that time counts
+    where it is clearly shorter (`threads.one_thread_is_faster`), and the reading says so.
 
     The clock waits for the device. Loading is timed apart (`loading_times`), and the step time is that of both: the
     longer of the two where workers load, else their sum.
@@ -118,7 +123,8 @@ def measure_step_times(
                 progress(f"time of a step of batch size {size}")
             steps.time_next(size, budget_s)
         disturbance = steps.take_rounds(budget_s, progress)
-        readings = _readings(steps.sizes, busy=disturbance is not None)
+        threads = None if workload.device.works_ahead else workload.device.threads
+        readings = _readings(steps.sizes, threads, busy=disturbance is not None)
         computing = [r.compute_time_s or 0.0 for r in readings]
         loading = measure_loading_times(
             workload,
@@ -126,6 +132,7 @@ def measure_step_times(
             computing,
             seed=seed,
             budget_s=_SHARE_FOR_LOADING * budget_s,
+            threads=[r.num_threads for r in readings],
             busy=disturbance is not None,
         )
     busy = disturbance.in_words() if disturbance else ""
@@ -137,7 +144,7 @@ def measure_step_times(
             for r, compute, load in zip(readings, computing, loading.seconds, strict=True)
         ),
         device_seconds=steps.spent_s + loading.spent_s,
-        notes=(*filter(None, [busy]), *notes, *loading.notes),
+        notes=(*filter(None, [busy]), *_faster_with_one(readings, steps.sizes, threads), *notes, *loading.notes),
         disturbance=busy,
     )
 
@@ -166,13 +173,14 @@ class _Steps:
         fight = bool(self.sizes) and self.sizes[-1].fights
         batch = self._disposable.draw(size)
         began, new = self._device.clock(), TimedSize(size=size)
-        with self._device.one_thread() if fight else nullcontext():
+        with self._device.using_threads(1) if fight else nullcontext():
             for _ in range(_WARM_UP_STEPS):
                 time_step(self._disposable, batch)
         while not (fight and new.steps) and not _enough([step.seconds for step in new.steps], enough_s):
             new.steps.append(time_step(self._disposable, batch, parts=True))
-        if self._one_thread_expected_s(new) <= _SHARE_FOR_ONE_THREAD * budget_s:
-            with self._device.one_thread():
+        share = _SHARE_FOR_ONE_THREAD if self.sizes else _SHARE_AT_FIRST
+        if self._one_thread_expected_s(new) <= share * budget_s:
+            with self._device.using_threads(1):
                 time_step(self._disposable, batch)
                 new.one_thread.append(time_step(self._disposable, batch, parts=True))
         self.spent_s += self._device.clock() - began
@@ -212,7 +220,7 @@ class _Steps:
         counts, alone = self._counts()
         for each, new in zip(self.sizes, in_turn(timed, counts), strict=False):
             each.steps.extend(new)
-        with self._device.one_thread() if any(alone) else nullcontext():
+        with self._device.using_threads(1) if any(alone) else nullcontext():
             for each, new in zip(self.sizes, in_turn(timed, alone), strict=False):
                 each.one_thread.extend(new)
         self.spent_s += self._device.clock() - began
@@ -244,16 +252,16 @@ def _steps_in_a_round(step_s: float) -> int:
     return max(1, min(_STEPS_IN_A_ROUND, int(_ROUND_S / step_s))) if step_s > 0 else 1
 
 
-def _reading(timed: TimedSize, *, at_most_s: float | None) -> Reading:
+def _reading(timed: TimedSize, threads: int | None, *, at_most_s: float | None) -> Reading:
     """Reading of one size: the median of its steps; on a busy machine their low quantile.
 
     Args:
         timed: the size, with its steps.
+        threads: that torch has; `None` where steps run elsewhere.
         at_most_s: what a larger size takes on a busy machine; `None` on a quiet one.
     """
     busy = at_most_s is not None
-    alone = busy and timed.fights
-    steps = timed.one_thread if alone else timed.steps
+    steps, alone = _counted(timed, busy=busy)
     typical = low_quantile if busy else median
     seconds = [step.seconds for step in steps]
     own, middle = typical(seconds), median(seconds)
@@ -266,17 +274,42 @@ def _reading(timed: TimedSize, *, at_most_s: float | None) -> Reading:
         step_time_mad_s=median(abs(each - middle) for each in seconds),
         step_time_median_s=median(step.seconds for step in timed.steps),
         step_time_low_s=timed.low_s,
-        step_time_method="20th percentile, one thread" if alone else "20th percentile" if busy else "median",
+        step_time_method=("20th percentile" if busy else "median") + (", one thread" if alone else ""),
         steps_timed=len(steps),
         gradient_time_s=min(computing, share * typical([step.gradient_s or 0.0 for step in steps])),
+        num_threads=1 if alone else threads,
     )
 
 
-def _readings(sizes: Sequence[TimedSize], *, busy: bool) -> list[Reading]:
+def _counted(timed: TimedSize, *, busy: bool) -> tuple[list[TimedStep], bool]:
+    """The steps that tell the time of a size, and whether they are those of one thread, because these are faster."""
+    every, one = ([step.seconds for step in steps] for steps in (timed.steps, timed.one_thread))
+    alone = one_thread_is_faster(every, one, low_quantile if busy else median)
+    return (timed.one_thread if alone else timed.steps), alone
+
+
+def _readings(sizes: Sequence[TimedSize], threads: int | None, *, busy: bool) -> list[Reading]:
     """Reading of each size; on a busy machine a size takes no longer than any larger one was seen to take."""
+    lows = [low_quantile([step.seconds for step in _counted(each, busy=busy)[0]]) for each in sizes]
+    return [_reading(each, threads, at_most_s=min(lows[i:]) if busy else None) for i, each in enumerate(sizes)]
+
+
+def _faster_with_one(readings: Sequence[Reading], sizes: Sequence[TimedSize], threads: int | None) -> list[str]:
+    """Remark on sizes at which one thread is faster than all, in a list; empty where none is."""
+    faster = [
+        (reading, timed)
+        for reading, timed in zip(readings, sizes, strict=True)
+        if threads is not None and threads > 1 and reading.num_threads == 1
+    ]
+    if not faster:
+        return []
+    reading, timed = max(faster, key=lambda pair: pair[1].low_s / (pair[1].one_thread_low_s or math.inf))
+    where = ", ".join(str(each.micro_batch_size) for each, _ in faster)
     return [
-        _reading(each, at_most_s=min(larger.undisturbed_s for larger in sizes[i:]) if busy else None)
-        for i, each in enumerate(sizes)
+        f"computing is faster with one thread than with {threads} at batch size {where} (at "
+        f"{reading.micro_batch_size}: "
+        f"{duration(median(step.seconds for step in timed.one_thread))} a step against "
+        f"{duration(reading.step_time_median_s)}), so steps there are those of torch.set_num_threads(1)"
     ]
 
 

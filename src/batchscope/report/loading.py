@@ -6,7 +6,24 @@ from ..fits.step_time import step_time_of
 from ..store.records import Bench
 from ..wording import count, duration, percent, plural, times
 
-__all__ = ["waiting_in_words"]
+__all__ = ["loader_arguments", "loader_in_words", "waiting_in_words"]
+
+
+def loader_arguments(bench: Bench | None) -> str:
+    """Arguments of `DataLoader` that load at the measured pace, as Python; empty where torch's defaults do.
+
+    What cannot be written as a literal (a function, a context of processes) is left out.
+    """
+    options = {} if bench is None else bench.loader_options
+    return ", ".join(f"{k}={v!r}" for k, v in options.items() if isinstance(v, bool | int | float | str))
+
+
+def loader_in_words(bench: Bench | None) -> str:
+    """Remark on the loader that the step time holds for; empty where torch's defaults load at that pace."""
+    arguments = loader_arguments(bench)
+    if not arguments:
+        return ""
+    return f"step times hold for a loader with {arguments}, whose workers start once in a training"
 
 
 def waiting_in_words(bench: Bench | None, batch_size: int) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "patience_in_words",
     "schedule_in_words",
     "summary",
+    "threads_in_words",
     "what_it_rests_on",
     "what_to_set",
 ]
@@ -69,6 +70,14 @@ def changes_in_words(recipe: Recipe) -> str:
     return joined(changes) if changes else ""
 
 
+def threads_in_words(plan: Plan, recipe: Recipe) -> str:
+    """Threads of torch to set, where they are not those that it has by itself; else empty."""
+    threads = recipe.num_threads
+    if threads is None or threads == plan.environment.threads:
+        return ""
+    return f"{plural(threads, 'thread')} (torch.set_num_threads({threads}))"
+
+
 def patience_in_words(recipe: Recipe) -> str:
     """Patience of early stopping: in epochs, below one epoch in steps where these are known; empty if it is unknown."""
     patience, per_epoch = recipe.early_stop.patience, recipe.steps_per_epoch
@@ -105,6 +114,8 @@ def what_to_set(plan: Plan, recipe: Recipe) -> str:
     course = "" if recipe.schedule == "constant" and not recipe.warmup_steps else f", {schedule_in_words(recipe)}"
     changes = changes_in_words(recipe)
     further = f", and set {changes} in the optimizer" if changes else ""
+    if threads := threads_in_words(plan, recipe):
+        further += f", on {threads}"
     best = f": the best {plan.target.metric} found within {plan.within}" if plan.within and plan.target else ""
     return f"{verb} {size} and {lr}{course}{further}{best}."
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..fits.posterior import low_median_high
 from ..report.basis import one_batch_size
-from ..report.loading import waiting_in_words
+from ..report.loading import loader_in_words, waiting_in_words
 from ..store.records import (
     Bench,
     EasierTarget,
@@ -86,7 +86,7 @@ def build_plan(state: SearchState) -> Plan:
         probability_within_5_percent=probability_within_5_percent(state, *chosen),
         predicted=predicted,
         verified=verified,
-        notes=(*_notes(state), *filter(None, [disagreement(state, *chosen)])),
+        notes=(*_notes(state), *filter(None, [disagreement(state, *chosen) or state.clock.in_words()])),
         alternatives=alternatives,
         search=_cost(state, seconds, recipe.batch_size),
         current=recipe_of(state, current.batch_size, current.lr) if current else None,
@@ -105,7 +105,7 @@ def _in_full(state: SearchState, message: str, batch_size: int, verified: Verifi
         message = f"{message}; {state.target.metric} {value:.4g} within {within}"
     elif state.question.target is None:
         message = f"{message}; no target was given, so {state.target} was chosen from what first runs could reach"
-    waiting = waiting_in_words(state.bench if state.recorded.step_times else None, batch_size)
+    waiting = waiting_in_words(state.corrected_bench if state.recorded.step_times else None, batch_size)
     return "; ".join(filter(None, [one_batch_size(rests_on(state)), waiting, message]))
 
 
@@ -250,7 +250,7 @@ def without_recipe(state: SearchState, status: PlanStatus, message: str) -> Plan
         search=_cost(state),
         evidence=evidence_of(state),
         environment=state.environment,
-        bench=state.bench if state.recorded.step_times else None,
+        bench=state.corrected_bench if state.recorded.step_times else None,
         notes=_notes(state),
         examples_in_training_set=state.examples or 0,
         within=str(state.question.within) if state.question.within else None,
@@ -259,8 +259,9 @@ def without_recipe(state: SearchState, status: PlanStatus, message: str) -> Plan
 
 
 def _notes(state: SearchState) -> tuple[str, ...]:
-    """Notes on the task, and that the machine was busy while its steps were timed."""
-    return (*state.notes, *filter(None, [state.bench.disturbance]))
+    """Notes on the task, on the loader, and that the machine was busy while steps were timed."""
+    bench = state.bench if state.recorded.step_times else None
+    return (*state.notes, *filter(None, [state.bench.disturbance, loader_in_words(bench)]))
 
 
 def _refusal(state: SearchState) -> Plan:

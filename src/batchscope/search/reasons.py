@@ -65,7 +65,7 @@ def _of_hardware(state: SearchState) -> list[Evidence]:
 
 def _of_loading(state: SearchState, tag: Literal["measured", "assumption"]) -> list[Evidence]:
     """Both parts of a step of the recipe's batch size; before there is a recipe, of the largest that fits."""
-    step_time = state.step_time
+    step_time = state.measured_step_time
     if step_time.loading is None:
         return []
     size = state.decision.batch_size if state.answerable else state.bench.largest_micro_batch_size

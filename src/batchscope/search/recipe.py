@@ -13,9 +13,11 @@ from ..fits.curves import curve_of, seconds_at, spread_of_clock, steps_to_target
 from ..fits.memory import fit_memory
 from ..fits.posterior import credible_interval, low_median_high
 from ..fits.step_time import accumulation
-from ..store.records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, RunStatus, Verified
+from ..fits.threads import num_threads_at
+from ..store.records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, RunResult, RunStatus, Verified
 from ..store.runs import StoredRun
 from ..wording import duration, plural
+from .clock import clock_of_run
 from .state import SearchState
 
 __all__ = [
@@ -58,6 +60,7 @@ def recipe_of(state: SearchState, batch_size: int, lr: float) -> Recipe:
         lr=lr if state.recorded.lrs else None,
         schedule=state.question.schedule,
         warmup_steps=0,
+        num_threads=num_threads_at(state.bench, micro) if state.recorded.step_times else None,
         optimizer_changes={},
         steps=math.ceil(steps),
         steps_per_epoch=None if state.examples is None else math.ceil(state.examples / batch_size),
@@ -153,14 +156,29 @@ def verified_by(state: SearchState, batch_size: int, lr: float) -> Verified | No
     if run is None or run.result is None:
         return None
     if state.question.within is not None:
-        steps = float(run.result.best_step)
-        value = run.result.best.get(state.target.metric, state.target.value)
+        steps, value = _best_within(state, run, run.result)
     else:
         steps = steps_to_target(run.rows, state.target)
         value = next(v for step, v in curve_of(run.rows, state.target) if step > 0 and state.target.met_by(v))
     assert steps is not None
     shown = _verified(state, batch_size, steps, value)
     return replace(shown, time_s=seconds_at(run.rows, steps)) if state.bench_counts else shown
+
+
+def _best_within(state: SearchState, run: StoredRun, result: RunResult) -> tuple[float, float]:
+    """Step and value of the best evaluation within the length that was asked for.
+
+    A run may have been given more steps than that, where its own clock showed later that they take longer.
+    """
+    assert state.target is not None
+    most = state.most_steps(run.config.batch_size) or result.steps
+    best = float(result.best_step), result.best.get(state.target.metric, state.target.value)
+    if result.best_step <= most:
+        return best
+    sign = 1.0 if state.target.mode == "min" else -1.0
+    within = [(sign * value, step) for step, value in curve_of(run.rows, state.target) if 0 < step <= most]
+    value, step = min(within, default=(sign * best[1], most))
+    return float(step), sign * value
 
 
 def _verified(state: SearchState, batch_size: int, steps: float, metric: float) -> Verified:
@@ -171,23 +189,37 @@ def _verified(state: SearchState, batch_size: int, steps: float, metric: float) 
 def disagreement(state: SearchState, batch_size: int, lr: float) -> str:
     """Remark on a run at exactly this recipe whose own clock and the measured step time do not go together, or empty.
 
-    They do where their 90 % intervals meet: that of the step time, and that of the run's mean step from how much its
-    pace varies from one evaluation to the next.
+    They do where their 90 % intervals meet: that of the measured step time, and that of the run's mean step from how
+    much its pace varies from one evaluation to the next. It says which of the two the plan counts with.
     """
     verified, run = verified_by(state, batch_size, lr), None
     if state.target is not None and state.bench_counts and state.recorded.evaluations:
         run = run_at(state, batch_size, lr)
     if verified is None or run is None or not verified.time_s or not verified.steps:
         return ""
-    told = verified.steps * state.seconds_of(batch_size)
-    spread = state.step_time_spread(batch_size) + spread_of_clock(run.rows, verified.steps)
+    step_time = state.measured_step_time
+    told = verified.steps * step_time.of_batch(batch_size)
+    spread = step_time.spread_of_batch(batch_size) + spread_of_clock(run.rows, verified.steps)
     if abs(math.log(verified.time_s / told)) <= _90 * spread:
         return ""
     noise = " (the gradient noise was measured along it)" if any(row["kind"] == "noise" for row in run.rows) else ""
     return (
         f"the run at this recipe took {duration(verified.time_s)} for {plural(verified.steps, 'step')} by its own "
-        f"clock{noise}; by the step time that was measured before, it takes {duration(told)}"
+        f"clock{noise}; by the step time that was measured before, it takes {duration(told)}{_counted(state, run)}"
     )
+
+
+def _counted(state: SearchState, run: StoredRun) -> str:
+    """Clause on what the plan counts with, where a run's own clock and the measured step time differ."""
+    size, clock = run.config.batch_size, clock_of_run(run, state.measured_step_time)
+    step, factor = f"{duration(state.seconds_of(size))} a step", state.step_time.factor_in_training(size)
+    if clock is not None and clock.busy:
+        had = "" if clock.processors is None else f" with {clock.processors:.2g} of a processor"
+        seen = f"its steps took {clock.delay:.2g} times their 20th percentile on average{had}"
+        return f"; the machine was busy while it trained ({seen}), so the plan counts with the quiet figure, {step}"
+    if state.bench.disturbance and factor <= 1:
+        return f"; the machine was busy while steps were timed, so the plan counts with the quiet figure, {step}"
+    return f"; the plan counts with the run's, {step}" if factor != 1 else ""
 
 
 def predicted_at(state: SearchState, batch_size: int, lr: float) -> Predicted:
@@ -221,7 +253,9 @@ def _times(state: SearchState, batch_size: int, lr: float) -> tuple[Estimate, Es
         high=step * math.exp(_90 * spread),
         n=len(state.bench.profile.step_time_s),
         unit="s",
-        method="interpolated between measured step times; 90 % interval from their spread about the fitted line",
+        method="interpolated between measured step times; 90 % interval from their spread about the fitted line"
+        if not state.clock.factors
+        else "measured step times, corrected by the runs' own clocks; 90 % interval from the spread of both",
     )
     times = step * _steps(state, batch_size, lr, further_spread=spread)
     method = f"steps to target times step time; {state.law.name}"

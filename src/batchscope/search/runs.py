@@ -17,11 +17,13 @@ from ..errors import OutOfMemory
 from ..fits.memory import HEADROOM, fit_memory
 from ..fits.step_time import accumulation
 from ..fits.targets import paused_at
+from ..fits.threads import num_threads_at
 from ..hardware.device import Device
-from ..store.records import Bench, HardwareProfile, RunConfig, RunResult, RunStatus, Target, Timing
+from ..store.records import Bench, HardwareProfile, RateRange, RunConfig, RunResult, RunStatus, Target, Timing
 from ..store.runs import Store, StoredRun, run_id
 from ..tasks.workload import Workload
 from ..training.limits import Deadline
+from ..training.lr_range import measure_rate_range
 from ..training.prepare import Prepared
 from ..training.progress import Progress
 from ..training.runner import Runner
@@ -48,6 +50,7 @@ class SearchRuns:
         timing: what the search has taken until its latest run, over all processes; one that only reads adds nothing.
         budget_s: seconds for the whole search, earlier processes included.
         largest_micro_batch_size: of this machine, which may not be the one that the answer is for.
+        bench: of this machine; `None` where the answer is for another one.
         started: when this process would have begun if it had made all runs itself, on the monotonic clock.
         keep_models: whether the models of complete runs are kept with them, where they are at their best in the end.
         cut_off: whether a run was asked for when the budget had ended.
@@ -61,6 +64,7 @@ class SearchRuns:
     timing: Timing
     budget_s: float
     largest_micro_batch_size: int
+    bench: Bench | None
     started: float
     keep_models: bool = False
     cut_off: bool = False
@@ -91,6 +95,7 @@ class SearchRuns:
             timing=prepared.timing,
             budget_s=budget_s,
             largest_micro_batch_size=largest_here(workload.device, prepared.bench, profile),
+            bench=prepared.bench if profile is None else None,
             started=started,
             keep_models=keep_models,
             earlier_s=earlier_s,
@@ -115,7 +120,12 @@ class SearchRuns:
         self.runner.store.note("timing", self.timing)
 
     def end(self) -> tuple[str, ...]:
-        """Write down what the search has taken, and within which budget; returns a note where the budget ended it."""
+        """Write down what the search has taken, and within which budget, and let go of paused runs.
+
+        Returns:
+            A note where the budget ended it.
+        """
+        self.runner.close()
         spent_s = time.monotonic() - self.started if self.made else self.timing.spent_s
         self.timing = replace(self.timing, spent_s=spent_s, given_s=max(self.timing.given_s, self.budget_s))
         self.runner.store.note("timing", self.timing)
@@ -159,9 +169,21 @@ class SearchRuns:
         return late
 
     def split(self, batch_size: int) -> dict[str, Any]:
-        """The members of a configuration that cut a batch into micro-batches that this machine holds."""
+        """The members of a configuration that fit a batch to this machine: micro-batches that it holds, and threads."""
         micro, parts = accumulation(batch_size, self.largest_micro_batch_size)
-        return {"batch_size": batch_size, "micro_batch_size": micro, "grad_accum_steps": parts}
+        return {
+            "batch_size": batch_size,
+            "micro_batch_size": micro,
+            "grad_accum_steps": parts,
+            "num_threads": None if self.bench is None else num_threads_at(self.bench, micro),
+        }
+
+    def test_rates(self, batch_size: int, seed: int) -> RateRange:
+        """The range test of the learning rate. Errors as for `measure_rate_range`."""
+        split, workload = self.split(batch_size), self.runner.workload
+        with workload.device.using_threads(split["num_threads"]):
+            micro = split["micro_batch_size"]
+            return measure_rate_range(workload, batch_size=batch_size, micro_batch_size=micro, seed=seed)
 
     def shrink(self, error: OutOfMemory) -> str:
         """Halve the micro-batch after a step that did not fit; returns a sentence that says so.

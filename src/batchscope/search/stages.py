@@ -17,7 +17,6 @@ from ..hardware.environment import environment_of
 from ..store.records import HardwareProfile, RateRange, Recipe, RunConfig, RunStatus, Target
 from ..store.runs import Store, StoredRun
 from ..tasks.workload import Workload
-from ..training.lr_range import measure_rate_range
 from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
@@ -133,9 +132,8 @@ class Search:
     def _test_rates(self) -> None:
         size = self._first_batch_size()
         self.progress.stage(f"range test of the learning rate at batch size {size}")
-        micro = self.runs.split(size)["micro_batch_size"]
         try:
-            test = measure_rate_range(self.workload, batch_size=size, micro_batch_size=micro, seed=self.question.seed)
+            test = self.runs.test_rates(size, self.question.seed)
         except OutOfMemory as error:
             self._shrink(error)
             return self._test_rates()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..fits.step_time import StepTime, step_time_of
 from ..fits.steps_to_target import Observation, Prior, StepsPosterior
 from ..store.records import Bench, Environment, Estimate, RateRange, RunStatus, Target
 from ..store.runs import StoredRun
+from .clock import Correction, correction_of
 from .law import Law, Posterior, fit_joint, joint_law, prior_from
 from .observations import best_on_clock, noise_scale_of, observe
 from .question import Question
@@ -215,18 +216,35 @@ class SearchState:
         return self.law.posterior
 
     @cached_property
-    def step_time(self) -> StepTime:
-        """Step-time model of the hardware that the answer is for."""
+    def measured_step_time(self) -> StepTime:
+        """Step-time model of the hardware that the answer is for, as it was measured before any run."""
         return step_time_of(self.bench)
+
+    @cached_property
+    def clock(self) -> Correction:
+        """Correction of that model by the runs' own clocks, where they were made on that hardware."""
+        if not (self.bench_counts and self.parts is None and self.recorded.step_times and self.recorded.evaluations):
+            return Correction()
+        return correction_of(self.finished, self.bench, self.measured_step_time)
+
+    @cached_property
+    def corrected_bench(self) -> Bench:
+        """The bench with what the runs say of its step times."""
+        return replace(self.bench, in_training=self.clock.factors) if self.clock.factors else self.bench
+
+    @cached_property
+    def step_time(self) -> StepTime:
+        """Step-time model of a training on the hardware that the answer is for."""
+        return step_time_of(self.corrected_bench)
 
     def seconds_of(self, batch_size: int) -> float:
         """Seconds of one step of a batch size, accumulated where it does not fit at once."""
         return self.step_time.of_batch(batch_size)
 
     def step_time_spread(self, batch_size: int) -> float:
-        """Standard deviation of the logarithm of a step time that was not measured at this batch size."""
+        """Standard deviation of the logarithm of a step time."""
         if self.parts is None or self.parts.log_seconds is None:
-            return self.step_time.spread_of_batch(batch_size)
+            return self.clock.spread(batch_size, self.step_time.spread_of_batch(batch_size))
         return max(_MINIMUM_TIME_SPREAD, float(self.parts.log_seconds((batch_size,)).std()))
 
     def cost_of(self, batch_size: int) -> float:

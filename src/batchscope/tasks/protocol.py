@@ -27,7 +27,8 @@ class Task(Protocol):
 
     Optional members: `evaluate(model) -> dict[str, float]` (any key can be the target, except those that begin with
     `test_`), `batch_size(batch) -> int` (default: the first dimension of the first tensor in the batch), `collate`
-    (handed to the loader).
+    (handed to the loader), `loader_options` (a dict of arguments of `DataLoader`: `num_workers`, `pin_memory`,
+    `prefetch_factor`, `persistent_workers`; without it the number of workers is chosen, and said).
     """
 
     def model(self) -> nn.Module:
@@ -56,6 +57,7 @@ class PartsTask:
     compute_loss: Callable[[nn.Module, Batch], Tensor]
     make_optimizer: Callable[[Iterable[nn.Parameter], float], Optimizer]
     name: str
+    loader_options: Mapping[str, Any] | None = None
 
     def model(self) -> nn.Module:
         """A fresh model."""
@@ -91,6 +93,7 @@ def task(
     optimizer: Callable[[Iterable[nn.Parameter], float], Optimizer],
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     val: Dataset[Any] | None = None,
+    loader_options: Mapping[str, Any] | None = None,
     name: str = "task",
 ) -> Task:
     """Build a task from its parts.
@@ -102,6 +105,8 @@ def task(
         optimizer: `(params, lr) -> Optimizer`.
         evaluate: `(model) -> {metric: number}`; without it the metric is `val_loss` on `val`.
         val: map-style validation data; without it and without `evaluate`, a validation split is held back of `train`.
+        loader_options: arguments of `DataLoader`, such as `{"num_workers": 2}`; without them the number of workers is
+            chosen, and said.
         name: what the results folder and the page call it.
 
     Returns:
@@ -125,6 +130,7 @@ def task(
         "train": train,
         "compute_loss": loss,
         "make_optimizer": optimizer,
+        "loader_options": loader_options,
         "name": name,
     }
     compute_metrics = evaluate or (None if val is None else partial(_loss_on, loss, val))

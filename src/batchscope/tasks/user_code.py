@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,18 +14,24 @@ import torch
 from ..errors import BatchscopeError, TaskError
 from ..hardware.device import is_out_of_memory
 
-__all__ = ["explained"]
+__all__ = ["dead_worker_named", "explained"]
 
 _PACKAGE = Path(__file__).parents[1]
 _STANDARD_LIBRARY = Path(traceback.__file__).parent
 _LIBRARIES = tuple(Path(str(module.__file__)).parent for module in (torch, numpy))
+_DEAD_WORKER = re.compile(
+    r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (is killed by signal: \w+|exited unexpectedly)"
+)
+_FROM_WORKER = re.compile(r"Caught \w+ in DataLoader worker process")
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in .*\n(?P<text>.*)')
 
 
 @contextmanager
 def explained(what: str, advice: str = "") -> Generator[None]:
     """Turn an exception of user code into a `TaskError` that names it; the original is its cause.
 
-    batchscope's own errors and a lack of memory pass through.
+    batchscope's own errors and a lack of memory pass through; torch's report of a dead loader worker may interrupt any
+    line, and is no fault of what was called.
 
     Args:
         what: what was called, for example `loss(model, batch)`.
@@ -37,9 +44,56 @@ def explained(what: str, advice: str = "") -> Generator[None]:
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
-        text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-        message = f"{what} raised {type(error).__name__}{f': {text}' if text else ''}{_where(error)}"
+        if (dead := _dead_worker(error)) is not None:
+            raise dead from error
+        raised = _in_a_worker(error) or _here(error)
+        message = f"{what} raised {raised}"
         raise TaskError(f"{message}; {advice}" if advice else message) from error
+
+
+@contextmanager
+def dead_worker_named() -> Generator[None]:
+    """Turn torch's report of a dead loader worker into one message.
+
+    Raises:
+        TaskError: a worker died.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if (dead := _dead_worker(error)) is not None:
+            raise dead from error
+        raise
+
+
+def _dead_worker(error: BaseException) -> TaskError | None:
+    """Message on a loader worker that died, where an exception is torch's report of one."""
+    died = _DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
+    if died is None:
+        return None
+    how = died[2].replace("is killed by", "was killed by")
+    return TaskError(
+        f"a loader worker (process {died[1]}) {how} while it made batches of train_data(): often memory or shared "
+        "memory ran out; fewer num_workers in loader_options need less, and num_workers=0 shows an error of its own"
+    )
+
+
+def _here(error: BaseException) -> str:
+    """Type, text and place of an exception of this process."""
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    return f"{type(error).__name__}{f': {text}' if text else ''}{_where(error)}"
+
+
+def _in_a_worker(error: BaseException) -> str:
+    """Type, text and place of an exception that a loader worker hands over as a traceback in its text, else empty."""
+    if not _FROM_WORKER.match(text := str(error)):
+        return ""
+    lines = text.rstrip().splitlines()
+    theirs = [match for match in _FRAME.finditer(text) if not _foreign(match["file"])]
+    where = ""
+    if theirs:
+        where = f" ({Path(theirs[-1]['file']).name}, line {theirs[-1]['line']}: {theirs[-1]['text'].strip()})"
+    return f"{lines[-1].strip()}{where}, in a loader worker"
 
 
 def _where(error: BaseException) -> str:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import os
-import time
 from collections.abc import Callable, Generator, Mapping, Sized
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from ..errors import TaskError
 from ..hardware.device import Device, pick
 from ..hardware.random_state import preserved_random_state, seed_everything
 from .batches import MicroBatchSampler, first_dimension, index_stream, subset, tensors_of, to_device
 from .disposable_model import DisposableModel
+from .loader import checked_options, example_seconds, open_stream, workers_for
 from .protocol import Batch, Task
 from .user_code import explained
 
@@ -26,6 +25,7 @@ __all__ = ["Workload", "mean_loss"]
 _HELD_BACK_SHARE = 0.1
 _HELD_BACK_AT_MOST = 5000
 _EVALUATION_CHUNK = 1000
+_PATIENCE_S = 60.0
 
 
 class Workload:
@@ -38,16 +38,25 @@ class Workload:
         device: where it runs.
         examples: training examples, after the held-back part was taken off.
         independent: whether one example's gradient depends on that example alone; set by the preflight.
+        loader_workers: processes that load batches; 0: this one does.
+        patience_s: how long loader workers may take for a batch at least, before they count as hanging.
     """
 
     def __init__(
-        self, task: Task, *, name: str = "task", settings: Mapping[str, Any] | None = None, device: Device | None = None
+        self,
+        task: Task,
+        *,
+        name: str = "task",
+        settings: Mapping[str, Any] | None = None,
+        device: Device | None = None,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
         self.task = task
         self.name = name
         self.settings = dict(settings or {})
         self.device = device or pick("cpu")
         self.independent = True
+        self.patience_s = patience_s
         self._evaluate = getattr(task, "evaluate", None)
         self._collate: Callable[[list[Any]], Batch] | None = getattr(task, "collate", None)
         self._batch_size: Callable[[Batch], int] = getattr(task, "batch_size", None) or first_dimension
@@ -58,10 +67,16 @@ class Workload:
             data, self._held_back = _hold_back(data)
         self.examples = len(cast(Sized, data))
         self._data = data
-        self._tensors = None if self._collate else tensors_of(data)
+        self._options = checked_options(task, data, self._collate)
+        self.loader_workers = (self._options or {}).get("num_workers", 0)
+        self._tensors = None if self._collate or self.loader_workers else tensors_of(data)
+        self._example_s = 0.0
         if self._tensors is not None:
             self._tensors = tuple(t.to(self.device.torch_device) for t in self._tensors)
-        self.loader_workers = 0 if self._tensors is not None else _workers_for(data, self._collate or default_collate)
+            return
+        self._example_s = example_seconds(data, self._collate or default_collate)
+        if self._options is None:
+            self.loader_workers = workers_for(self._example_s)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -77,6 +92,15 @@ class Workload:
     def in_memory(self) -> bool:
         """Whether batches are cut from tensors in memory, without a `DataLoader`."""
         return self._tensors is not None
+
+    @property
+    def loader_options(self) -> dict[str, Any]:
+        """Arguments of a `DataLoader` that loads as it does here; none where batches are cut from tensors in memory."""
+        if self._tensors is not None:
+            return {}
+        if self._options is not None:
+            return self._options
+        return {"num_workers": self.loader_workers, "persistent_workers": True} if self.loader_workers else {}
 
     def model(self, seed: int) -> nn.Module:
         """A fresh model on the device, in training mode, initialised from `seed`."""
@@ -130,18 +154,22 @@ class Workload:
         if self._tensors is not None:
             for step, indices in enumerate(index_stream(self.examples, batch_size, seed)):
                 yield [self.batch(part) for part in indices.split(batch_size // parts_of(step))]
-        loader = DataLoader(
+        options = {**(self._options or {}), "num_workers": self.loader_workers}
+        if not self.device.works_ahead:
+            options.pop("pin_memory", None)
+        with open_stream(
             self._data,
-            batch_sampler=MicroBatchSampler(self.examples, batch_size, parts_of, seed),
-            num_workers=self.loader_workers,
-            collate_fn=self._collate,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        batches = iter(loader)
-        for step in itertools.count():
-            with explained("making a batch of train_data()"):
-                micro_batches = [to_device(next(batches), self.device.torch_device) for _ in range(parts_of(step))]
-            yield micro_batches
+            MicroBatchSampler(self.examples, batch_size, parts_of, seed),
+            collate=self._collate,
+            options=options,
+            seed=seed,
+            batch_s=self._example_s * batch_size / min(parts_of(0), batch_size),
+            patience_s=self.patience_s,
+        ) as next_batch:
+            for step in itertools.count():
+                with explained("making a batch of train_data()"):
+                    micro_batches = [to_device(next_batch(), self.device.torch_device) for _ in range(parts_of(step))]
+                yield micro_batches
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The task's metrics of a model, in evaluation mode without gradients; the mode is put back."""
@@ -222,17 +250,6 @@ def _hold_back(data: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any]]:
         )
     order = torch.randperm(examples, generator=torch.Generator().manual_seed(0))
     return subset(data, order[held:]), subset(data, order[:held])
-
-
-def _workers_for(data: Dataset[Any], collate: Callable[[list[Any]], Batch]) -> int:
-    """Number of loader workers: none where an example costs less than to send it (about 0.1 ms), else up to four."""
-    probe = min(16, len(cast(Sized, data)))
-    with explained("collating examples of train_data()"):
-        collate([data[0]])
-        start = time.perf_counter()
-        collate([data[i] for i in range(probe)])
-        each = (time.perf_counter() - start) / probe
-    return 0 if each < 2e-4 else min(4, os.cpu_count() or 1)
 
 
 def _checked_metrics(metrics: Any) -> dict[str, float]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .runs import evaluation, stored_run
+from .runs import evaluation, stored_run, without_clock
 
 if TYPE_CHECKING:
     from .fake_device import FakeDevice
 
-__all__ = ["FakeDevice", "evaluation", "stored_run"]
+__all__ = ["FakeDevice", "evaluation", "stored_run", "without_clock"]
 
 
 def __getattr__(name: str) -> Any:

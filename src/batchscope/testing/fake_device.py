@@ -87,9 +87,9 @@ class FakeDevice(Device):
         return self.threads_now
 
     @contextmanager
-    def one_thread(self) -> Generator[None]:
-        """Steps inside follow the script of one thread."""
-        threads, self.threads_now = self.threads_now, 1
+    def using_threads(self, count: int | None) -> Generator[None]:
+        """Steps inside follow the script of so many threads."""
+        threads, self.threads_now = self.threads_now, count or self.threads_now
         try:
             yield
         finally:

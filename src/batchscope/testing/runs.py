@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..store.metrics import target_metric
 from ..store.records import Row, RunConfig, RunResult, RunStatus, Target
 from ..store.runs import StoredRun, run_id
 
-__all__ = ["STEP_S", "evaluation", "stored_run"]
+__all__ = ["STEP_S", "evaluation", "stored_run", "without_clock"]
+
+_CLOCK = ("device_seconds", "processor_seconds", "step_s", "low_step_s")
 
 STEP_S = 1e-3
 """Seconds of a step, where a test does not say it."""
@@ -118,3 +120,12 @@ def _best(evaluations: Sequence[Row], target: Target | None) -> Row:
         return math.inf if math.isnan(value) else -value if larger else value
 
     return min(evaluations, key=shortfall)
+
+
+def without_clock(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Rows without what the clock said, which differs from one run of a configuration to the next.
+
+    >>> without_clock([evaluation(1, {"val_loss": 0.5})])
+    [{'kind': 'evaluation', 'step': 1, 'examples': 1, 'train_loss': None, 'metrics': {'val_loss': 0.5}}]
+    """
+    return [{key: value for key, value in row.items() if key not in _CLOCK} for row in rows]

@@ -19,7 +19,9 @@ from ..probes.base import Observer, Probe
 from ..store.metrics import without_end
 from ..store.records import Row, RunConfig, RunResult, RunStatus
 from ..tasks.protocol import Batch
+from ..tasks.user_code import dead_worker_named
 from ..tasks.workload import Workload
+from .step_clock import StepClock
 from .stopping import History, StopRule
 
 __all__ = ["Training", "train"]
@@ -80,14 +82,14 @@ class Training:
     ) -> None:
         self.workload, self.config, self.probes, self.observers = workload, config, probes, observers
         self._on_row = on_row or (lambda row: None)
-        with preserved_random_state(config.seed):
+        with preserved_random_state(config.seed), workload.device.using_threads(config.num_threads):
             self.model = workload.model(config.seed)
             self._optimizer = workload.optimizer(self.model, config.lr, config.optimizer_changes)
             self._base_lrs = [float(group["lr"]) for group in self._optimizer.param_groups]
             first = workload.evaluate(self.model)
             self._random = RandomState.capture()
         self._history = History(target=config.target or without_end(sorted(first)))
-        self._device_seconds = 0.0
+        self._clock = StepClock(workload.device)
         for observer in observers:
             observer.begin(self.model, self._optimizer)
         self._record(0, None, first)
@@ -107,16 +109,29 @@ class Training:
 
         Raises:
             OutOfMemory: a step did not fit.
+            TaskError: the task failed in the middle, or a loader worker died or hangs.
         """
         self._on_row = on_row or self._on_row
-        with (
-            preserved_random_state(self.config.seed),
-            lack_of_memory_named(self.workload.device, self.config.micro_batch_size),
-        ):
-            self._random.restore()
-            result = self._until_stopped(stop_rules)
-            self._random = RandomState.capture()
+        over = True
+        try:
+            with (
+                preserved_random_state(self.config.seed),
+                self.workload.device.using_threads(self.config.num_threads),
+                lack_of_memory_named(self.workload.device, self.config.micro_batch_size),
+                dead_worker_named(),
+            ):
+                self._random.restore()
+                result = self._until_stopped(stop_rules)
+                self._random = RandomState.capture()
+            over = result.status is not RunStatus.PAUSED
+        finally:
+            if over:
+                self.close()
         return result
+
+    def close(self) -> None:
+        """End the workers that load for the run; it cannot go on then."""
+        self._batches.close()
 
     def to_host(self) -> None:
         """Leave the device's memory to other runs; on the host it stays as it is."""
@@ -139,20 +154,21 @@ class Training:
     def _until_stopped(self, stop_rules: Sequence[StopRule]) -> RunResult:
         config, device = self.config, self.workload.device
         loss_sum, loss_steps = torch.zeros((), device=device.torch_device), 0
-        started = device.clock()
+        self._clock.begin()
         for micro_batches in self._batches:
             loss_sum += self._step(self._step_number, micro_batches)
+            self._clock.step(plain=not any(self._groups(probe, self._step_number) for probe in self.probes))
             self._step_number, loss_steps = self._step_number + 1, loss_steps + 1
             step = self._step_number
             if step < self._due and step < config.max_steps:
                 continue
-            self._device_seconds += device.clock() - started
+            self._clock.end()
             self._due = self._next_evaluation(step)
             self._record(step, float(loss_sum) / loss_steps, self.workload.evaluate(self.model))
             if (status := self._ended(step, stop_rules)) is not None:
                 return self._result(status, step)
             loss_sum, loss_steps = torch.zeros_like(loss_sum), 0
-            started = device.clock()
+            self._clock.begin()
         raise AssertionError("the stream of batches is endless")
 
     def _step(self, step: int, micro_batches: list[Batch]) -> torch.Tensor:
@@ -211,7 +227,7 @@ class Training:
                 "kind": "evaluation",
                 "step": step,
                 "examples": step * self.config.batch_size,
-                "device_seconds": self._device_seconds,
+                **self._clock.members(),
                 "train_loss": train_loss,
                 "metrics": metrics,
             }
@@ -238,7 +254,7 @@ class Training:
             message=status.meaning,
             steps=step,
             examples=step * self.config.batch_size,
-            device_seconds=self._device_seconds,
+            device_seconds=self._clock.seconds,
             steps_to_target=history.steps_to_target,
             first=history.metrics[0],
             last=history.metrics[-1],

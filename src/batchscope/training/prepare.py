@@ -206,6 +206,8 @@ def _bench_at(workload: Workload, sizes: Sequence[int], wanted: Wanted, prefligh
         notes=times.notes,
         disturbance=times.disturbance,
         loader_workers=workload.loader_workers,
+        loader_options=workload.loader_options,
+        in_memory=workload.in_memory,
     )
 
 

@@ -196,4 +196,9 @@ class Runner:
         begun.training.to_host()
         self._paused[name] = begun
         while len(self._paused) > _MOST_PAUSED:
-            del self._paused[next(iter(self._paused))]
+            self._paused.pop(next(iter(self._paused))).training.close()
+
+    def close(self) -> None:
+        """Let go of all paused trainings; the workers that load for them end."""
+        while self._paused:
+            self._paused.popitem()[1].training.close()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from ...store.records import Plan, Recipe, Target
 from ...wording import count, plural
 from ..blocks import Code, Section, Text
+from ..loading import loader_arguments
+from ..summary import threads_in_words
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -34,7 +36,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
 
 def program(plan: Plan, recipe: Recipe) -> str:
     """Python program that trains with the recipe until the target, the end of patience, or the last step."""
-    parts = [_loader(recipe), _optimizer(recipe), _schedule(recipe), _loop(plan, recipe)]
+    parts = [_threads(plan, recipe), _loader(plan, recipe), _optimizer(recipe), _schedule(recipe), _loop(plan, recipe)]
     return "\n".join(part for part in parts if part)
 
 
@@ -49,16 +51,34 @@ def last_step(plan: Plan, recipe: Recipe) -> int:
     return max(recipe.steps, math.ceil(plan.predicted.steps_to_target.high or 0))
 
 
-def _loader(recipe: Recipe) -> str:
-    lines = ["from torch.utils.data import DataLoader", ""]
-    if recipe.grad_accum_steps == 1 and recipe.world_size == 1:
-        lines.append(f"loader = DataLoader(train_data, batch_size={recipe.batch_size}, shuffle=True, drop_last=True)")
-    else:
-        micro, parts, devices = recipe.micro_batch_size, recipe.grad_accum_steps, recipe.world_size
-        factors = f"{micro} * {parts}" + (f" * {devices}" if devices > 1 else "")
+def _threads(plan: Plan, recipe: Recipe) -> str:
+    if not threads_in_words(plan, recipe):
+        return ""
+    had = plan.environment.threads
+    return f"import torch\n\ntorch.set_num_threads({recipe.num_threads})  # steps are faster so than with {had}\n"
+
+
+def _loader(plan: Plan, recipe: Recipe) -> str:
+    """Loader at the measured pace: that of the task's options, or batches cut from tensors in memory at once."""
+    size, lines = recipe.batch_size, list[str]()
+    if recipe.grad_accum_steps > 1 or recipe.world_size > 1:
+        size, parts, devices = recipe.micro_batch_size, recipe.grad_accum_steps, recipe.world_size
+        factors = f"{size} * {parts}" + (f" * {devices}" if devices > 1 else "")
         lines.append(f"ACCUMULATE = {parts}  # batch size {recipe.batch_size} = {factors}")
-        lines.append(f"loader = DataLoader(train_data, batch_size={micro}, shuffle=True, drop_last=True)")
-    return "\n".join(lines)
+    if plan.bench is not None and plan.bench.in_memory and recipe.world_size == 1:
+        return "\n".join(
+            [
+                "from torch.utils.data import BatchSampler, DataLoader, RandomSampler",
+                "",
+                *lines,
+                "# a TensorDataset gives a whole batch at once, which is much faster than one example after another",
+                f"batches = BatchSampler(RandomSampler(train_data), batch_size={size}, drop_last=True)",
+                "loader = DataLoader(train_data, sampler=batches, batch_size=None)",
+            ]
+        )
+    options = ["train_data", f"batch_size={size}", "shuffle=True", "drop_last=True", loader_arguments(plan.bench)]
+    lines.append(f"loader = DataLoader({', '.join(filter(None, options))})")
+    return "\n".join(["from torch.utils.data import DataLoader", "", *lines])
 
 
 def _optimizer(recipe: Recipe) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from .schema import SCHEMA
 
@@ -38,6 +40,8 @@ class Reading:
     """A batch of this size at the loader's pace when nothing is computed; 0 where it is too little to count."""
     gradient_time_s: float | None = None
     """The forward and backward part alone: what one more accumulation step costs."""
+    num_threads: int | None = None
+    """Threads of torch that computing was timed with, the faster of one and all; `None`: not on a CPU, or unknown."""
     peak_memory_bytes: int | None = None
     memory_method: str = ""
 
@@ -64,6 +68,8 @@ class HardwareProfile:
     capacity_bytes: int | None = None
     loading_time_s: tuple[tuple[int, float], ...] = ()
     """Loading a batch; `step_time_s` is the whole step, waiting for its batch included."""
+    num_threads: tuple[tuple[int, int], ...] = ()
+    """Threads of torch to take a step of each size with, on a CPU; empty: not on one, or unknown."""
     schema: int = SCHEMA
 
 
@@ -87,6 +93,12 @@ class Bench:
     """One of the notes: that the machine was busy while steps were timed, and what was done; empty: it was quiet."""
     loader_workers: int = 0
     """Processes that load batches while others are computed with; 0: a step waits for its batch."""
+    loader_options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of a `DataLoader` that loads at that pace."""
+    in_training: tuple[tuple[int, float], ...] = ()
+    """Batch sizes, and the time of a step in a training over the measured one, by the clocks of runs; empty: none."""
+    in_memory: bool = False
+    """Whether batches are cut from tensors in memory, instead of collating one example after another."""
 
 
 @dataclass(frozen=True, kw_only=True)

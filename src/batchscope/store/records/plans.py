@@ -70,6 +70,8 @@ class Recipe:
     lr: float | None
     schedule: str
     warmup_steps: int
+    num_threads: int | None = None
+    """Of torch, on a CPU, by what was measured there; `None`: not on one, or unknown."""
     optimizer_changes: Mapping[str, Any]
     steps: int
     """Median of the predicted steps to the target, but no fewer than the run at exactly this recipe needed, where there

@@ -132,6 +132,8 @@ class RunConfig:
     """What the run was made for; `RUN_PURPOSES` has the words."""
     noise_scale_groups: int = 0
     """Micro-batch groups for the gradient noise scale in a measured step; 0 switches the probe off."""
+    num_threads: int | None = None
+    """Threads of torch that it is trained and evaluated with, on a CPU; `None`: as many as the process has."""
     stall_patience: float | None = None
     """Stop as stalled when the best metric is older than this share of the run (and 50 steps)."""
 
@@ -165,5 +167,7 @@ class RunResult:
 
 
 Row = Mapping[str, Any]
-"""One line of `rows.jsonl`. `kind` is `evaluation` (`step`, `examples`, `device_seconds`, `train_loss`, `metrics`) or
-`noise` (`step`, `examples`, `groups`, `group_size`, `mean_square_norm`, `square_norm_of_mean`)."""
+"""One line of `rows.jsonl`. `kind` is `evaluation` (`step`, `examples`, `device_seconds`, `train_loss`, `metrics`; on a
+CPU `processor_seconds` of the process in all steps, and of the steps since the evaluation before in which nothing was
+measured the mean `step_s` and the 20th percentile `low_step_s`) or `noise` (`step`, `examples`, `groups`, `group_size`,
+`mean_square_norm`, `square_norm_of_mean`)."""

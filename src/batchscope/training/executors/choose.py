@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import resource
 import sys
 from enum import StrEnum
 
+from ...hardware.device import cores
 from .base import CountedExecutor
 from .in_process import InProcessExecutor
 from .processes import ProcessExecutor
@@ -67,8 +67,7 @@ def _decided(task: ReloadableTask, seconds: float, processes: int | None, worth_
         return InProcessReason.SHORT
     if task.workload.device.torch_device.type != "cpu":
         return InProcessReason.ACCELERATOR
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = min(_MOST_PROCESSES, cores if processes is None else processes)
+    wanted = min(_MOST_PROCESSES, cores() if processes is None else processes)
     if wanted < 2:
         return InProcessReason.CORES
     if not _can_be_pickled(task):
