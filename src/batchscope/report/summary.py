@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..store.records import Plan, PlanStatus, Predicted, Recipe, Verified
+from ..store.records import Plan, PlanStatus, Predicted, Recipe, RunEvaluations, Verified
 from ..wording import bytes_, count, duration, joined, number, percent, plural, sentence, times, with_interval
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "length_s",
     "patience_in_words",
     "schedule_in_words",
+    "spacing_in_words",
     "summary",
 ]
 
@@ -28,7 +29,7 @@ def summary(plan: Plan) -> list[str]:
     if plan.recipe is None:
         return _without_recipe(plan)
     sentences = [_what_to_set(plan, plan.recipe), _when_to_stop(plan, plan.recipe), _what_to_expect(plan)]
-    sentences += [_how_sure(plan), _against_current(plan)]
+    sentences += [_how_sure(plan), _against_current(plan), _how_evaluated(plan)]
     return [s for s in sentences if s]
 
 
@@ -66,6 +67,16 @@ def patience_in_words(recipe: Recipe) -> str:
     if patience < 1 and per_epoch is not None:
         return plural(max(1, math.ceil(patience * per_epoch)), "step")
     return _epochs(patience)
+
+
+def spacing_in_words(found: RunEvaluations) -> str:
+    """Distance between two evaluations in steps and examples.
+
+    >>> spacing_in_words(RunEvaluations(number=9, every_steps=25, every_examples=1600, seconds=None, share=None))
+    'every 25 steps (1,600 examples)'
+    """
+    steps = "step" if found.every_steps == 1 else f"{count(found.every_steps)} steps"
+    return f"every {steps} ({plural(found.every_examples, 'example')})"
 
 
 def expected_time(predicted: Predicted | None) -> str:
@@ -180,6 +191,14 @@ def _without_recipe(plan: Plan) -> list[str]:
         fits = f"Micro-batches of up to {plural(largest.value, 'example')} fit into memory"
         sentences.append(f"{fits}, and no larger ones." if limited else f"{fits}, so memory is not the reason.")
     return sentences
+
+
+def _how_evaluated(plan: Plan) -> str:
+    found = plan.evaluations
+    if found is None:
+        return ""
+    took = f"; together that took {duration(found.seconds)}" if found.seconds else ""
+    return f"The run was evaluated {plural(found.number, 'time')}, in the end {spacing_in_words(found)}{took}."
 
 
 def _taken(verified: Verified) -> str:

@@ -19,6 +19,7 @@ from ..tasks.protocol import Task
 from ..tasks.workload import Workload
 from ..training.prepare import Prepared, Wanted, prepare, workload_of
 from ..training.progress import Prediction, Progress, Silent
+from .evaluation_spacing import TYPICAL_STEPS, note_before, typical_evaluations
 from .follow import TYPICAL_RUNS, require
 from .plan import build_plan
 from .question import Question
@@ -29,8 +30,7 @@ __all__ = ["find", "predict", "question_of"]
 
 _ANY_TARGET = Question()
 
-_TYPICAL_STEPS, _TYPICAL_FACTOR = 400.0, 8.0
-_TYPICAL_EVALUATIONS = 80.0
+_TYPICAL_FACTOR = 8.0
 
 
 def find(
@@ -73,6 +73,8 @@ def find(
         workload = workload_of(loaded, device)
         wanted = _wanted(workload, question, profile, budget_s)
         prepared = prepare(workload, wanted, store=store, progress=progress)
+        if note := note_before(prepared.timing, question.evaluation_share):
+            progress.stage(note)
         progress.predicted(_forecast(prepared, question, budget_s))
         how: dict[str, Any] = {"started": started, "budget_s": budget_s, "progress": progress, "profile": profile}
         runs = SearchRuns.begin(workload, store, prepared, **how, keep_models=keep_model is not None)
@@ -129,14 +131,15 @@ def _wanted(workload: Workload, question: Question, profile: HardwareProfile | N
 def _forecast(prepared: Prepared, question: Question, budget_s: float) -> Prediction:
     """How long the training runs of a search will take, which cost as much as some trainings at its recipe."""
     timing = prepared.timing
-    training_s = _TYPICAL_STEPS * timing.step_s + _TYPICAL_EVALUATIONS * timing.evaluation_s
+    evaluations = typical_evaluations(timing, question.evaluation_share)
+    training_s = TYPICAL_STEPS * timing.step_s + evaluations * timing.evaluation_s
     typical = TYPICAL_RUNS[question.search] * training_s
     return Prediction(
         seconds=typical,
         low=typical / _TYPICAL_FACTOR,
         high=typical * _TYPICAL_FACTOR,
         budget_s=budget_s,
-        assumption=f"a target that takes about {_TYPICAL_STEPS:.0f} steps, give or take {_TYPICAL_FACTOR:.0f} times",
+        assumption=f"a target that takes about {TYPICAL_STEPS:.0f} steps, give or take {_TYPICAL_FACTOR:.0f} times",
     )
 
 

@@ -21,6 +21,7 @@ from ..training.lr_range import measure_rate_range
 from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
+from .evaluation_spacing import note_before, spacing_at
 from .follow import run_strategy
 from .observations import curve_on_clock
 from .question import Question
@@ -64,6 +65,7 @@ class Search:
     def begin(cls, question: Question, prepared: Prepared, runs: SearchRuns, profile: HardwareProfile | None) -> Search:
         """A search with nothing but what was measured before; runs that the folder holds are read when asked for."""
         runner, workload = runs.runner, runs.runner.workload
+        dear = note_before(prepared.timing, question.evaluation_share)
         if finished := sum(run.result is not None for run in runner.store.runs()):
             runner.progress.stage(f"going on from what {runner.store.root} holds: {finished} finished runs")
         state = SearchState(
@@ -77,7 +79,7 @@ class Search:
             runs=(),
             seconds=prepared.timing.spent_s,
             environment=environment_of(workload.device),
-            notes=prepared.preflight.notes,
+            notes=(*prepared.preflight.notes, *filter(None, [dear])),
         )
         return cls(
             question=question,
@@ -296,6 +298,8 @@ class Search:
             steps = math.ceil(steps * (0.8 if reached else 1.3))
 
     def _config(self, batch_size: int, lr: float, purpose: str, **more: Any) -> RunConfig:
+        lasts = self.state.most_steps(batch_size) or more.get("max_steps")
+        how_often = spacing_at(self.state, self.prepared.timing, batch_size, lr, purpose=purpose, length=lasts)
         defaults: dict[str, Any] = {
             "task": self.workload.name,
             "settings": self.workload.settings,
@@ -303,7 +307,7 @@ class Search:
             "target": None if self.question.within else self.state.target,
             "max_steps": self.state.most_steps(batch_size) or _MOST_STEPS,
             "schedule": self.question.schedule if self.question.within else "constant",
-            "evaluation_growth": self.prepared.timing.evaluation_growth,
+            **how_often.members(),
             "stall_patience": _STALL_PATIENCE,
             "device": str(self.workload.device.torch_device),
         }

@@ -22,6 +22,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     pairs = [
         ("took", duration(cost.seconds)),
         ("training on the hardware of the answer", duration(cost.device_seconds)),
+        ("evaluations here", duration(cost.evaluation_seconds)),
         ("runs", count(cost.runs)),
         ("examples read", number(cost.examples)),
     ]

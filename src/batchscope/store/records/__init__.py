@@ -18,6 +18,7 @@ from .plans import (
     PlanStatus,
     Predicted,
     Recipe,
+    RunEvaluations,
     SearchCost,
     Verified,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "Recipe",
     "Row",
     "RunConfig",
+    "RunEvaluations",
     "RunResult",
     "RunStatus",
     "SearchCost",

@@ -23,6 +23,7 @@ __all__ = [
     "PlanStatus",
     "Predicted",
     "Recipe",
+    "RunEvaluations",
     "SearchCost",
     "Verified",
 ]
@@ -105,6 +106,20 @@ class Verified:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunEvaluations:
+    """Evaluations of the run at the recipe: how many, and how far apart where the target was reached."""
+
+    number: int
+    """With the one before the first step."""
+    every_steps: int
+    every_examples: int
+    seconds: float | None
+    """That they took here; `None`: not recorded."""
+    share: float | None
+    """Of the run's time here, evaluations included."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Alternative:
     """Alternative recipe, and what it is better at."""
 
@@ -128,6 +143,8 @@ class SearchCost:
 
     seconds: float
     device_seconds: float
+    evaluation_seconds: float = 0.0
+    """That the evaluations of all its runs took here."""
     examples: int
     runs: int
     run_equivalents: float | None
@@ -193,3 +210,5 @@ class Plan:
     """0: unknown."""
     table: str | None = None
     """The file that the measurements were read from; `None`: they were made by a search."""
+    evaluations: RunEvaluations | None = None
+    """Of the run at the recipe; `None`: there is none."""

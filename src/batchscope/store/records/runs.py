@@ -124,7 +124,11 @@ class RunConfig:
     target: Target | None = None
     max_steps: int
     evaluation_growth: float = 1.05
-    """The next evaluation comes at `max(step + 1, step * evaluation_growth)`."""
+    """Evaluations lie no closer together than this ratio of their steps; `training.evaluation_grid` has the formula."""
+    evaluation_every: int = 1
+    """Steps that pay for one evaluation."""
+    evaluation_gap: int = 1
+    """Steps between two evaluations, or a third of the way so far, that are not too far apart unpaid."""
     evaluation_epochs: float | None = None
     """Epochs from one evaluation to the next; where it is given, evaluations are evenly spaced instead."""
     device: str = "cpu"
@@ -133,7 +137,7 @@ class RunConfig:
     noise_scale_groups: int = 0
     """Micro-batch groups for the gradient noise scale in a measured step; 0 switches the probe off."""
     stall_patience: float | None = None
-    """Stop as stalled when the best metric is older than this share of the run (and 50 steps)."""
+    """Stop as stalled when the best metric is older than this share of the run (and 50 steps, and 3 evaluations)."""
 
     def __post_init__(self) -> None:
         made = self.micro_batch_size * self.grad_accum_steps * self.world_size
@@ -165,5 +169,6 @@ class RunResult:
 
 
 Row = Mapping[str, Any]
-"""One line of `rows.jsonl`. `kind` is `evaluation` (`step`, `examples`, `device_seconds`, `train_loss`, `metrics`) or
+"""One line of `rows.jsonl`. `kind` is `evaluation` (`step`, `examples`, `device_seconds`, `evaluation_seconds`,
+`train_loss`, `metrics`; both times count from the start of the run, the second all evaluations up to this one) or
 `noise` (`step`, `examples`, `groups`, `group_size`, `mean_square_norm`, `square_norm_of_mean`)."""

@@ -1,0 +1,210 @@
+"""How far apart the evaluations of a search's runs lie, and what they took. Numbers only, no torch.
+
+With `c` the time of an evaluation in steps of the run's batch size, `p` the share of a run's time that evaluations may
+take (`--evaluation-share`) and `N` the steps that the run is expected to need, `training.evaluation_grid` is given
+
+```
+every = c (1/p - 1)      steps that pay for one evaluation: one every so many steps takes p of the time
+gap   = N / 16           steps: then 8 evaluations come by step N even where they are not paid for
+```
+
+`N` is the length of a run that has one; else the lower quartile of the posterior of the steps at the run's batch size
+and learning rate; before there is a posterior 400 steps, but at most `8 c`, so that the first gap takes no longer than
+half an evaluation. Evaluations then take at most `p` of a run of `N` steps where 8 of them, and the one before the
+first step, take no more than that: `N ≥ 9 c (1/p - 1)`, or 81 c at p = 10 %. Below that there are 8 or 9. A first look,
+whose N is not known, is evaluated at every third of its way, and takes some more.
+
+Both numbers are rounded to 1, 2, 3, 4, 6, 8, 12, 16, ...: `every` up, `gap` down. So small differences in a measured
+time rarely change a run's configuration. Where evaluations are cheap, c ≤ 0.11 at p = 10 %, `every` is 1, and they are
+as dense as their growth by 5 % lets them be; p = 100 % sets no limit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..store.records import RunConfig, RunEvaluations, Timing
+from ..training.evaluation_grid import evaluations_within
+from ..wording import duration, percent, plural
+from .recipe import run_at
+from .state import SearchState
+
+__all__ = [
+    "FEWEST",
+    "TYPICAL_STEPS",
+    "Spacing",
+    "dear_in_words",
+    "evaluations_at",
+    "note_before",
+    "spacing_at",
+    "spacing_of",
+    "typical_evaluations",
+]
+
+FEWEST = 8
+"""Evaluations of a training, whatever they cost, the one before its first step not counted."""
+TYPICAL_STEPS = 400.0
+"""Steps of a training of which nothing is known."""
+
+_GAPS = 16.0
+_FIRST_LOOK = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spacing:
+    """Distances between the evaluations of a run, in steps: members of its configuration.
+
+    Attributes:
+        every: that pay for one evaluation.
+        gap: that are not too far apart without it.
+    """
+
+    every: int
+    gap: int
+
+    def members(self) -> dict[str, Any]:
+        """The members of a run's configuration."""
+        return {"evaluation_every": self.every, "evaluation_gap": self.gap}
+
+
+def spacing_of(cost: float, share: float, steps: float | None = None) -> Spacing:
+    """Spacing of the evaluations of a run.
+
+    Args:
+        cost: of an evaluation, in steps of the run.
+        share: of the run's time that evaluations may take.
+        steps: that the run is expected to need; `None`: not known.
+
+    >>> spacing_of(20.0, 0.1, 4000.0), spacing_of(20.0, 0.1, 400.0), spacing_of(0.1, 0.1)
+    (Spacing(every=192, gap=192), Spacing(every=192, gap=24), Spacing(every=1, gap=1))
+    """
+    every = _rounded_up(cost * (1.0 / share - 1.0))
+    expected = min(TYPICAL_STEPS, _FIRST_LOOK * cost) if steps is None else steps
+    return Spacing(every=every, gap=min(every, _rounded_down(expected / _GAPS)))
+
+
+def spacing_at(
+    state: SearchState, timing: Timing, batch_size: int, lr: float, *, purpose: str, length: int | None = None
+) -> Spacing:
+    """Spacing of the evaluations of the next run at a batch size and learning rate.
+
+    A run of the same purpose at the same pair keeps the spacing that it has, so that it can go on.
+
+    Args:
+        state: of the search.
+        timing: of an evaluation and a step on this machine.
+        batch_size: of the run.
+        lr: its learning rate.
+        purpose: of the run.
+        length: in steps, where it is given.
+    """
+    for run in state.runs:
+        config = run.config
+        if (config.batch_size, config.lr, config.purpose) == (batch_size, lr, purpose):
+            return Spacing(every=config.evaluation_every, gap=config.evaluation_gap)
+    cost = _cost_in_steps(state, timing, batch_size)
+    share = state.question.evaluation_share
+    if spacing_of(cost, share).every == 1 or length is not None:
+        return spacing_of(cost, share, length)
+    return spacing_of(cost, share, _expected_steps(state, batch_size, lr))
+
+
+def typical_evaluations(timing: Timing, share: float) -> int:
+    """Evaluations of a training of which nothing is known, from the one before its first step."""
+    spacing = spacing_of(timing.evaluation_s / timing.step_s, share)
+    config = RunConfig(task="", batch_size=1, micro_batch_size=1, lr=0.0, max_steps=0, **spacing.members())
+    return len(evaluations_within(config, int(TYPICAL_STEPS)))
+
+
+def note_before(timing: Timing, share: float) -> str:
+    """Note on an evaluation that is dear beside a step, or takes long beside the budget; empty where it is neither.
+
+    Args:
+        timing: of an evaluation and a step on this machine.
+        share: of a run's time that evaluations may take.
+    """
+    fewest_s = FEWEST * timing.evaluation_s
+    of_training = fewest_s / (fewest_s + TYPICAL_STEPS * timing.step_s)
+    if of_training <= share and fewest_s <= share * timing.budget_s:
+        return ""
+    steps = plural(timing.evaluation_s / timing.step_s, "step")
+    return (
+        f"one evaluation takes {duration(timing.evaluation_s)}, as long as {steps} at batch size "
+        f"{timing.step_batch_size}: the {FEWEST} that each training gets at least take {duration(fewest_s)}, "
+        f"{percent(of_training)} of the time of a training of {TYPICAL_STEPS:.0f} steps; fewer validation examples "
+        "would make the search cheaper"
+    )
+
+
+def evaluations_at(state: SearchState, batch_size: int, lr: float) -> RunEvaluations | None:
+    """The evaluations of the run made at exactly this recipe; `None` where there is none, or they were not recorded.
+
+    How far apart they lie is told of the last two. At the target these are the two around the first passage.
+    """
+    run = run_at(state, batch_size, lr) if state.recorded.evaluations and state.target is not None else None
+    rows = [row for row in run.rows if row["kind"] == "evaluation"] if run else []
+    if run is None or len(rows) < 2:
+        return None
+    before, after = (int(row["step"]) for row in rows[-2:])
+    seconds, training_s = rows[-1].get("evaluation_seconds"), float(rows[-1].get("device_seconds") or 0.0)
+    return RunEvaluations(
+        number=len(rows),
+        every_steps=after - before,
+        every_examples=(after - before) * run.config.batch_size,
+        seconds=seconds,
+        share=seconds / (seconds + training_s) if seconds is not None and seconds + training_s > 0 else None,
+    )
+
+
+def dear_in_words(state: SearchState, found: RunEvaluations | None) -> str:
+    """Note that the evaluations of a run took more than their share because a training gets at least 8, or empty."""
+    if found is None or found.seconds is None or found.share is None or not 0.0 < found.share < 1.0:
+        return ""
+    share, each = state.question.evaluation_share, found.seconds / found.number
+    training_s = found.seconds / found.share - found.seconds
+    if FEWEST * each <= share * (FEWEST * each + training_s):
+        return ""
+    return (
+        f"evaluations took {percent(found.share)} of the time of the run at the recipe, {found.number} of "
+        f"{duration(each)} each, more than the {percent(share)} of --evaluation-share: a training gets at least "
+        f"{FEWEST}"
+    )
+
+
+def _cost_in_steps(state: SearchState, timing: Timing, batch_size: int) -> float:
+    """Seconds of an evaluation ÷ seconds of a step of a batch size, both on this machine.
+
+    A step is as much longer or shorter than the one that was timed here as on the hardware that the answer is for.
+    """
+    step_s = timing.step_s * state.seconds_of(batch_size) / state.seconds_of(timing.step_batch_size)
+    return timing.evaluation_s / step_s
+
+
+def _expected_steps(state: SearchState, batch_size: int, lr: float) -> float | None:
+    """Lower quartile of the steps to the target, by the runs so far; `None` before there are any."""
+    if state.target is None or not state.observations:
+        return None
+    log_steps = state.joint_posterior.log_steps(batch_size, lr)
+    return float(np.exp(min(float(np.quantile(log_steps, 0.25)), math.log(1e9))))
+
+
+def _sizes() -> Iterator[int]:
+    """1, 2, 3, 4, 6, 8, 12, 16, ...: powers of two, and the numbers halfway between them."""
+    yield 1
+    for power in itertools.count(1):
+        yield 2**power
+        yield 3 * 2 ** (power - 1)
+
+
+def _rounded_up(steps: float) -> int:
+    return next(size for size in _sizes() if size >= steps * (1.0 - 1e-9))
+
+
+def _rounded_down(steps: float) -> int:
+    return max(itertools.takewhile(lambda size: size <= steps * (1.0 + 1e-9), _sizes()), default=1)
