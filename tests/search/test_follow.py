@@ -134,4 +134,4 @@ def test_without_optuna_the_search_is_refused_before_anything_is_measured(
 
 
 def without_clock(plan: Any) -> Any:
-    return {**plan, "search": {**plan["search"], "seconds": None}}
+    return {**plan, "search": {**plan["search"], "seconds": None, "evaluation_seconds": None}}

@@ -106,5 +106,8 @@ def metrics_of(rows: Iterable[Row]) -> list[float]:
     return [row["metrics"]["val_loss"] for row in rows]
 
 
+CLOCKS = ("device_seconds", "evaluation_seconds")
+
+
 def without_time(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key != "device_seconds"} for row in rows]
+    return [{key: value for key, value in row.items() if key not in CLOCKS} for row in rows]

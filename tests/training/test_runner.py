@@ -21,6 +21,8 @@ from batchscope.training.runner import Runner
 from batchscope.training.stopping import StepLimitRule
 from batchscope.training.weights import load_weights, weights_file
 
+from .recursions import without_time
+
 CONFIG = RunConfig(
     task="valley",
     batch_size=4,
@@ -92,10 +94,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.store.close()
 
 
-def without_clock(rows: Iterable[Row]) -> list[Row]:
-    return [{**row, "device_seconds": None} for row in rows]
-
-
 def test_a_run_that_the_clock_ends_is_a_result_or_is_left_unfinished(bench: Bench) -> None:
     bench.late_from(10)
     ended = bench.runner("end").make(CONFIG, "")
@@ -154,7 +152,7 @@ def test_a_paused_run_goes_on_from_memory_and_another_runner_makes_it_again(benc
     bench.store.reopen(CONFIG)
     again = bench.runner().make(CONFIG, "")
     assert bench.task.steps == 80, "it was made from the start"
-    assert without_clock(again.rows) == without_clock(whole.rows)
+    assert without_time(again.rows) == without_time(whole.rows)
 
 
 def test_kept_weights_are_on_the_disk_before_the_result_and_can_be_made_again(bench: Bench) -> None:

@@ -72,7 +72,7 @@ def patience_in_words(recipe: Recipe) -> str:
 def spacing_in_words(found: RunEvaluations) -> str:
     """Distance between two evaluations in steps and examples.
 
-    >>> spacing_in_words(RunEvaluations(number=9, every_steps=25, every_examples=1600, seconds=None, share=None))
+    >>> spacing_in_words(RunEvaluations(number=9, every_steps=25, every_examples=1600))
     'every 25 steps (1,600 examples)'
     """
     steps = "step" if found.every_steps == 1 else f"{count(found.every_steps)} steps"
@@ -197,8 +197,7 @@ def _how_evaluated(plan: Plan) -> str:
     found = plan.evaluations
     if found is None:
         return ""
-    took = f"; together that took {duration(found.seconds)}" if found.seconds else ""
-    return f"The run was evaluated {plural(found.number, 'time')}, in the end {spacing_in_words(found)}{took}."
+    return f"That run was evaluated {plural(found.number, 'time')}, in the end {spacing_in_words(found)}."
 
 
 def _taken(verified: Verified) -> str:

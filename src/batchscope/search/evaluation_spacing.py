@@ -9,8 +9,8 @@ gap   = N / 16           steps: then 8 evaluations come by step N even where the
 ```
 
 `N` is the length of a run that has one; else the lower quartile of the posterior of the steps at the run's batch size
-and learning rate; before there is a posterior 400 steps, but at most `8 c`, so that the first gap takes no longer than
-half an evaluation. Evaluations then take at most `p` of a run of `N` steps where 8 of them, and the one before the
+and learning rate; before there is a posterior 400 steps, but at most `20 c`, so that the first gap takes about as
+long as one evaluation. Evaluations then take at most `p` of a run of `N` steps where 8 of them, and the one before the
 first step, take no more than that: `N ≥ 9 c (1/p - 1)`, or 81 c at p = 10 %. Below that there are 8 or 9. A first look,
 whose N is not known, is evaluated at every third of its way, and takes some more.
 
@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from ..store.records import RunConfig, RunEvaluations, Timing
+from ..store.records import Row, RunConfig, RunEvaluations, Timing
 from ..training.evaluation_grid import evaluations_within
 from ..wording import duration, percent, plural
 from .recipe import run_at
@@ -39,7 +39,7 @@ __all__ = [
     "FEWEST",
     "TYPICAL_STEPS",
     "Spacing",
-    "dear_in_words",
+    "dear_at",
     "evaluations_at",
     "note_before",
     "spacing_at",
@@ -53,7 +53,7 @@ TYPICAL_STEPS = 400.0
 """Steps of a training of which nothing is known."""
 
 _GAPS = 16.0
-_FIRST_LOOK = 8.0
+_FIRST_LOOK = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,34 +147,33 @@ def evaluations_at(state: SearchState, batch_size: int, lr: float) -> RunEvaluat
 
     How far apart they lie is told of the last two. At the target these are the two around the first passage.
     """
-    run = run_at(state, batch_size, lr) if state.recorded.evaluations and state.target is not None else None
-    rows = [row for row in run.rows if row["kind"] == "evaluation"] if run else []
-    if run is None or len(rows) < 2:
+    rows = _evaluation_rows(state, batch_size, lr)
+    if len(rows) < 2:
         return None
     before, after = (int(row["step"]) for row in rows[-2:])
-    seconds, training_s = rows[-1].get("evaluation_seconds"), float(rows[-1].get("device_seconds") or 0.0)
-    return RunEvaluations(
-        number=len(rows),
-        every_steps=after - before,
-        every_examples=(after - before) * run.config.batch_size,
-        seconds=seconds,
-        share=seconds / (seconds + training_s) if seconds is not None and seconds + training_s > 0 else None,
-    )
+    apart = after - before
+    return RunEvaluations(number=len(rows), every_steps=apart, every_examples=apart * batch_size)
 
 
-def dear_in_words(state: SearchState, found: RunEvaluations | None) -> str:
-    """Note that the evaluations of a run took more than their share because a training gets at least 8, or empty."""
-    if found is None or found.seconds is None or found.share is None or not 0.0 < found.share < 1.0:
+def dear_at(state: SearchState, batch_size: int, lr: float) -> str:
+    """Note that evaluations took more than their share of the run at this recipe, as it had to get 8, or empty."""
+    rows, run = _evaluation_rows(state, batch_size, lr), run_at(state, batch_size, lr)
+    if run is None or len(rows) < 2 or FEWEST * run.config.evaluation_every <= int(rows[-1]["step"]):
         return ""
-    share, each = state.question.evaluation_share, found.seconds / found.number
-    training_s = found.seconds / found.share - found.seconds
-    if FEWEST * each <= share * (FEWEST * each + training_s):
+    seconds, training_s = (float(rows[-1].get(name) or 0.0) for name in ("evaluation_seconds", "device_seconds"))
+    share, taken = state.question.evaluation_share, seconds / (seconds + training_s) if seconds else 0.0
+    if taken <= share:
         return ""
     return (
-        f"evaluations took {percent(found.share)} of the time of the run at the recipe, {found.number} of "
-        f"{duration(each)} each, more than the {percent(share)} of --evaluation-share: a training gets at least "
-        f"{FEWEST}"
+        f"evaluations took {percent(taken)} of the time of the run at the recipe, {len(rows)} of "
+        f"{duration(seconds / len(rows))} each, more than the {percent(share)} of --evaluation-share: a training gets "
+        f"at least {FEWEST}"
     )
+
+
+def _evaluation_rows(state: SearchState, batch_size: int, lr: float) -> list[Row]:
+    run = run_at(state, batch_size, lr) if state.recorded.evaluations and state.target is not None else None
+    return [row for row in run.rows if row["kind"] == "evaluation"] if run else []
 
 
 def _cost_in_steps(state: SearchState, timing: Timing, batch_size: int) -> float:

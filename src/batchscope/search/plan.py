@@ -23,7 +23,7 @@ from ..store.records import (
     SearchCost,
     Target,
 )
-from .evaluation_spacing import dear_in_words, evaluations_at
+from .evaluation_spacing import dear_at, evaluations_at
 from .follow import NAMES
 from .reasons import evidence_of
 from .recipe import (
@@ -77,7 +77,7 @@ def build_plan(state: SearchState) -> Plan:
         message = f"{message}; no target was given, so {state.target} was chosen from what first runs could reach"
     if waiting := waiting_in_words(state.bench if state.recorded.step_times else None, chosen[0]):
         message = f"{waiting}; {message}"
-    predicted, evaluations = predicted_at(state, *chosen), evaluations_at(state, *chosen)
+    predicted = predicted_at(state, *chosen)
     recipe, seconds = recipe_of(state, *chosen), predicted.time_to_target_s.value
     if within is not None:
         seconds = recipe.steps * state.seconds_of(recipe.batch_size)
@@ -87,8 +87,8 @@ def build_plan(state: SearchState) -> Plan:
         probability_within_5_percent=probability if within is None else None,
         predicted=predicted,
         verified=verified,
-        notes=(*_notes(state), *filter(None, [disagreement(state, *chosen), dear_in_words(state, evaluations)])),
-        evaluations=evaluations,
+        notes=(*_notes(state), *filter(None, [disagreement(state, *chosen), dear_at(state, *chosen)])),
+        evaluations=evaluations_at(state, *chosen),
         alternatives=_alternatives(state, *chosen) if within is None and state.recorded.step_times else (),
         search=_cost(state, seconds),
         current=recipe_of(state, current.batch_size, current.lr) if current else None,

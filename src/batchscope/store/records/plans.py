@@ -113,10 +113,6 @@ class RunEvaluations:
     """With the one before the first step."""
     every_steps: int
     every_examples: int
-    seconds: float | None
-    """That they took here; `None`: not recorded."""
-    share: float | None
-    """Of the run's time here, evaluations included."""
 
 
 @dataclass(frozen=True, kw_only=True)
