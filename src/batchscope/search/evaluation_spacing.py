@@ -5,18 +5,18 @@ take (`--evaluation-share`) and `N` the steps that the run is expected to need, 
 
 ```
 every = c (1/p - 1)      steps that pay for one evaluation: one every so many steps takes p of the time
-gap   = N / 16           steps: then 8 evaluations come by step N even where they are not paid for
+gap   = N / 13           steps: then 8 evaluations come by step N even where they are not paid for
 ```
 
 `N` is the length of a run that has one; else the lower quartile of the posterior of the steps at the run's batch size
 and learning rate; before there is a posterior 400 steps, but at most `20 c`, so that the first gap takes about as
 long as one evaluation. Evaluations then take at most `p` of a run of `N` steps where 8 of them, and the one before the
-first step, take no more than that: `N ≥ 9 c (1/p - 1)`, or 81 c at p = 10 %. Below that there are 8 or 9. A first look,
-whose N is not known, is evaluated at every third of its way, and takes some more.
+first step, take no more than that: `N ≥ 9 c (1/p - 1)`, or 81 c at p = 10 %. Below that there are 8 or 9, and one or
+two more in a run that turns out longer. A first look, whose N is not known, takes some more.
 
-Both numbers are rounded to 1, 2, 3, 4, 6, 8, 12, 16, ...: `every` up, `gap` down. So small differences in a measured
-time rarely change a run's configuration. Where evaluations are cheap, c ≤ 0.11 at p = 10 %, `every` is 1, and they are
-as dense as their growth by 5 % lets them be; p = 100 % sets no limit.
+What follows from a measured time is rounded to 1, 2, 3, 4, 6, 8, 12, 16, ...: `every` up, the first gap down. So small
+differences in it rarely change a run's configuration. Where evaluations are cheap, c ≤ 0.11 at p = 10 %, `every` is 1,
+and they are as dense as their growth by 5 % lets them be; p = 100 % sets no limit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import numpy as np
 
 from ..store.records import Row, RunConfig, RunEvaluations, Timing
 from ..training.evaluation_grid import evaluations_within
-from ..wording import duration, percent, plural
+from ..wording import duration, number, percent
 from .recipe import run_at
 from .state import SearchState
 
@@ -52,7 +52,8 @@ FEWEST = 8
 TYPICAL_STEPS = 400.0
 """Steps of a training of which nothing is known."""
 
-_GAPS = 16.0
+_GAPS = 13.0
+_LONG_S = 1.0
 _FIRST_LOOK = 20.0
 
 
@@ -82,11 +83,11 @@ def spacing_of(cost: float, share: float, steps: float | None = None) -> Spacing
         steps: that the run is expected to need; `None`: not known.
 
     >>> spacing_of(20.0, 0.1, 4000.0), spacing_of(20.0, 0.1, 400.0), spacing_of(0.1, 0.1)
-    (Spacing(every=192, gap=192), Spacing(every=192, gap=24), Spacing(every=1, gap=1))
+    (Spacing(every=192, gap=192), Spacing(every=192, gap=30), Spacing(every=1, gap=1))
     """
     every = _rounded_up(cost * (1.0 / share - 1.0))
-    expected = min(TYPICAL_STEPS, _FIRST_LOOK * cost) if steps is None else steps
-    return Spacing(every=every, gap=min(every, _rounded_down(expected / _GAPS)))
+    unknown = _rounded_down(min(TYPICAL_STEPS, _FIRST_LOOK * cost) / _GAPS)
+    return Spacing(every=every, gap=min(every, unknown if steps is None else max(1, int(steps / _GAPS))))
 
 
 def spacing_at(
@@ -131,11 +132,12 @@ def note_before(timing: Timing, share: float) -> str:
     """
     fewest_s = FEWEST * timing.evaluation_s
     of_training = fewest_s / (fewest_s + TYPICAL_STEPS * timing.step_s)
-    if of_training <= share and fewest_s <= share * timing.budget_s:
+    long = timing.evaluation_s >= _LONG_S and fewest_s > share * timing.budget_s
+    if of_training <= share and not long:
         return ""
-    steps = plural(timing.evaluation_s / timing.step_s, "step")
+    steps = number(timing.evaluation_s / timing.step_s)
     return (
-        f"one evaluation takes {duration(timing.evaluation_s)}, as long as {steps} at batch size "
+        f"one evaluation takes {duration(timing.evaluation_s)}, as long as {steps} steps at batch size "
         f"{timing.step_batch_size}: the {FEWEST} that each training gets at least take {duration(fewest_s)}, "
         f"{percent(of_training)} of the time of a training of {TYPICAL_STEPS:.0f} steps; fewer validation examples "
         "would make the search cheaper"

@@ -168,6 +168,8 @@ class Search:
             target=self.question.target,
         )
         share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
+        if self.runs.runner.deadline.passed and not self.store.runs():
+            return None
         if self.state.target is not None:
             start = self.workload.evaluate(self.workload.model(config.seed))
             first = {"kind": "evaluation", "step": 0, "metrics": start}
@@ -185,9 +187,10 @@ class Search:
     def _look(self, config: RunConfig, milestone: Target, share: float) -> None:
         """The pilot up to the milestone; where it is not there soon, the better of it and a lower learning rate."""
         first = self._run(config, "first look", share=share, milestone=milestone, limit=_LOOK_STEPS)
-        if first.result is None or first.result.status is not RunStatus.PAUSED or self.state.paused:
-            return
         lower = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
+        paused = first.result is not None and first.result.status is RunStatus.PAUSED
+        if not paused or self.state.paused or self.runs.too_late_for(lower, milestone, _LOOK_STEPS):
+            return
         why = "does a lower learning rate get further?"
         second = self._run(lower, why, share=share, milestone=milestone, limit=_LOOK_STEPS)
         if not self.state.paused:

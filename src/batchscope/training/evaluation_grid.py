@@ -8,7 +8,7 @@ max(s + 1, growth · s, min(s + max(gap, s / 3), every · (k + 1) - 1))        r
 
 `every` is the number of steps that pay for one evaluation: where it decides, there is one for every so many steps; with
 1, one at each step. Where that would leave a gap of more than `gap` steps and more than a third of the way so far, the
-evaluation comes unpaid: of a training of 16 gaps or more, 8 evaluations come at 1, 2, 3, 4, 5.3, 7.1, 9.5 and 12.6
+evaluation comes unpaid: of a training of 13 gaps or more, 8 evaluations come at 1, 2, 3, 4, 5.3, 7.1, 9.5 and 12.6
 gaps. What came unpaid is made up for later. `growth` thins them out in long runs that could pay for more: a first
 passage is interpolated in log steps (`fits.curves`), and gains nothing by evaluations closer than 5 %.
 
