@@ -118,7 +118,7 @@ class Search:
                 self._probe()
                 self._try_current()
                 self._complete()
-            else:
+            elif self.state.finished:
                 self._follow_strategy()
             self._shorten()
         return self.state
