@@ -16,12 +16,12 @@ LATER = """
 calls = 0
 def evaluate(self, model):
     import pathlib
-    Mine.calls += 1
-    if Mine.calls > {calls} and pathlib.Path("fault").exists():
+    Mine.calls += bool(list(pathlib.Path("out").glob("runs/*/result.json")))
+    if Mine.calls > 2 and pathlib.Path("fault").exists():
         {action}
     return Sound.evaluate(self, model)
 """
-"""It goes wrong after some calls while there is a file of that name, so that the task itself stays the same."""
+"""It goes wrong in the second run while there is a file of that name, so that the task itself stays the same."""
 
 SLOW = """
 def evaluate(self, model):
@@ -32,7 +32,7 @@ def evaluate(self, model):
     return Sound.evaluate(self, model)
 """
 
-TARGET = "val_loss<=0.25"
+TARGET = "val_loss<=0.8"
 
 
 def finished() -> dict[Path, bytes]:
@@ -59,20 +59,19 @@ def test_a_fault_in_the_middle_of_a_search_that_then_goes_on_without_it(
 ) -> None:
     """The finished runs are kept, and the same command goes on from them."""
     Path("fault").touch()
-    dense, task = ("--evaluation-share", "100%"), LATER.format(action=action, calls=60)
-    refused(search(task, *dense, target=TARGET, trainings=8.0), message)
+    dense, task = ("--evaluation-share", "100%", "--current", "batch_size=4,lr=0.02"), LATER.format(action=action)
+    refused(search(task, *dense, target=TARGET, trainings=50.0), message)
     kept = finished()
     assert kept
     Path("fault").unlink()
-    ended = search(task, "--json", *dense, target=TARGET, trainings=8.0)
+    ended = search(task, "--json", *dense, target=TARGET, trainings=50.0)
     assert ended.status == 0, ended.err
     assert "going on from what out holds" in ended.err
     assert {path: path.read_bytes() for path in kept} == kept
 
 
 def test_an_evaluation_that_fails_before_the_first_run(search: Callable[..., Any]) -> None:
-    Path("fault").touch()
-    refused(search(LATER.format(action="raise OSError('gone')", calls=2)), r"evaluate\(model\) raised OSError: gone")
+    refused(search("def evaluate(self, model):\n    raise OSError('gone')"), r"evaluate\(model\) raised OSError: gone")
 
 
 def test_a_dear_evaluation_is_said_before_the_search_and_what_it_cost_with_the_answer(
