@@ -193,6 +193,9 @@ def test_a_task_that_fails_in_the_middle(search: Callable[..., Any], member: str
         ("--current batch_size=5000,lr=0.1", r"batch size 5000 is larger than the training set of 1437"),
         ("--max-batch-size 0", r"--max-batch-size is 0; it must be at least 1"),
         ("--trainings 0", r"--trainings is 0; it must be above 0"),
+        ("--evaluation-share 0", r"--evaluation-share is 0%; it must be above 0 and at most 100%"),
+        ("--evaluation-share 200%", r"--evaluation-share is 200%; it must be above 0 and at most 100%"),
+        ("--evaluation-share a-tenth", r"--evaluation-share 'a-tenth' is not a share; write for example 10% or 0.1"),
         ("--device abacus", r"device 'abacus' cannot be used here"),
     ],
 )

@@ -36,7 +36,12 @@ _INSTRUCTIONS = {
 What the environment says already stands: so the answers can be seen in another machine's arithmetic."""
 
 FIND, STUDY = "--budget 100000s --seed 0", "--quick --budget 100000s --seed 0"
-"""No run comes near the budget, and evaluations are as dense with it as they get, whatever the machine's speed is."""
+"""No run comes near the budget, whatever the machine's speed is."""
+
+_STEP_S = 1e-3
+_EVALUATION_S = {"dear evaluations": 4e-3}
+"""Seconds of an evaluation as they were measured before the search (0: runs are evaluated as densely as they get), by
+question: its time beside a step decides how often runs are evaluated, and would be another one on each machine."""
 
 FINDS_ON_DIGITS = {
     "no target": "digits --hardware fast.json",
@@ -48,6 +53,7 @@ FINDS_ON_DIGITS = {
     "adamw": "digits --hardware slow.json --target val_accuracy>=0.95 --set optimizer=adamw",
     "grid": "digits --hardware fast.json --target val_loss<=0.2 --search grid",
     "halving": "digits --hardware fast.json --target val_accuracy>=0.95 --search halving",
+    "dear evaluations": "digits --hardware slow.json --target val_loss<=0.15",
 }
 FINDS_ON_LETTER = {
     "adamw": "arrays --set path={data}/letter/letter.npz --set model=mlp --set optimizer=adamw --hardware fast.json",
@@ -128,14 +134,16 @@ class Case:
         _write_profiles(folder)
         questions = self.questions or dict(_write_recordings(folder))
         return {
-            name: self._answer(words.format(data=DATA, here=HERE), folder, f"out-{number}")
+            name: self._answer(name, words.format(data=DATA, here=HERE), folder, f"out-{number}")
             for number, (name, words) in enumerate(questions.items())
         }
 
-    def _answer(self, words: str, folder: Path, out: str) -> dict[str, Any]:
+    def _answer(self, name: str, words: str, folder: Path, out: str) -> dict[str, Any]:
         more = {"find": FIND, "study": STUDY, "fit": "--seed 0"}[self.command].split()
         given = words.split()
         more = more[: more.index("--seed")] if "--seed" in given else more
+        if self.command == "find":
+            _write_timing(folder / out, _EVALUATION_S.get(name, 0.0))
         line = [sys.executable, "-m", "batchscope", self.command, *given, *more, "--json", "--out", out]
         ended = subprocess.run(line, cwd=folder, env=_environment(), capture_output=True, text=True, check=False)
         if ended.returncode not in (0, 3):
@@ -192,6 +200,13 @@ def _write_profiles(folder: Path) -> None:
             profile["peak_memory_bytes"] = [[b, 3e6 + 5e4 * b] for b in sizes]
             profile["capacity_bytes"] = 8_000_000
         (folder / f"{name}.json").write_text(json.dumps(profile), encoding="utf-8")
+
+
+def _write_timing(folder: Path, evaluation_s: float) -> None:
+    """What a search measured of this machine, and reads when it goes on."""
+    folder.mkdir()
+    timing = {"evaluation_s": evaluation_s, "step_s": _STEP_S, "budget_s": 100_000.0}
+    (folder / "timing.json").write_text(json.dumps(timing), encoding="utf-8")
 
 
 def _write_recordings(folder: Path) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ from batchscope.testing import without_clock
 
 Cli = Callable[..., Any]
 
-FIND = "find digits --hardware machine.json --target val_loss<=0.15 --trainings 8"
+FIND = "find digits --hardware machine.json --target val_loss<=0.15 --trainings 8 --evaluation-share 100%"
 pytestmark = pytest.mark.usefixtures("profile")
 
 
@@ -148,7 +148,7 @@ def test_within_a_length_no_run_is_longer_and_the_recipe_is_the_best_run(
 
 
 def test_within_a_length_a_current_recipe_is_replaced_where_another_gets_as_far_sooner(cli: Cli) -> None:
-    command = "find digits --hardware machine.json --trainings 4 --within 2epochs"
+    command = "find digits --hardware machine.json --trainings 4 --within 2epochs --evaluation-share 100%"
     replaced = answer(cli, f"{command} --current batch_size=256,lr=0.001 --out a")
     assert replaced["status"] == "ok"
     assert "times" in replaced["message"]
@@ -162,7 +162,10 @@ def test_several_targets_are_answered_from_the_same_runs_and_the_kept_model_meet
     """One beyond the milestone, one before it: both as the runs passed them. The model is that of the recipe's run."""
     targets = [Target.parse(f"val_loss<={value}") for value in (0.25, 1.5)]
     words = " ".join(f"--target {target}" for target in [targets[1], Target.parse("val_loss<=0.15"), targets[0]])
-    ended = cli(f"find digits --hardware machine.json --trainings 8 {words} --out several --keep-model models/best.pt")
+    ended = cli(
+        f"find digits --hardware machine.json --trainings 8 {words} --evaluation-share 100% --out several "
+        "--keep-model models/best.pt"
+    )
     assert ended.status == 0, ended.err
     assert [line.split()[0] for line in ended.out.splitlines() if line.startswith("val_loss<=")] == [
         "val_loss<=0.25",

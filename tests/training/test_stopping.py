@@ -83,8 +83,16 @@ def test_a_run_without_improvement_is_stalled_or_overfitted() -> None:
 
 def test_short_runs_never_stall() -> None:
     rule = StallRule(patience=0.5, least_steps=50)
-    assert rule(course(DOWN, [(0, 2.0), (1, 1.0), (50, 1.5)])) is None
-    assert rule(course(DOWN, [(0, 2.0), (1, 1.0), (51, 1.5)])) is RunStatus.STALLED
+    waited = [(0, 2.0), (1, 1.0), (20, 1.5), (40, 1.5)]
+    assert rule(course(DOWN, [*waited, (50, 1.5)])) is None
+    assert rule(course(DOWN, [*waited, (51, 1.5)])) is RunStatus.STALLED
+
+
+def test_evaluations_that_lie_far_apart_are_no_wait() -> None:
+    """From one to the next more than half of the run goes by; it takes three without a better value."""
+    rule, worse = StallRule(patience=0.5), [(0, 1.0), (100, 1.2), (200, 1.1), (300, 1.05)]
+    assert [rule(course(DOWN, worse[:n])) for n in (2, 3)] == [None, None]
+    assert rule(course(DOWN, worse)) is RunStatus.STALLED
 
 
 def reference(target: Target = DOWN) -> list[tuple[float, float]]:

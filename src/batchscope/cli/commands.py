@@ -17,7 +17,7 @@ from typing import Any, Literal
 from cyclopts import App, CycloptsError
 
 from ..errors import BatchscopeError, UsageError
-from ..search.question import Question, hardest_first, parse_current, parse_within
+from ..search.question import Question, hardest_first, parse_current, parse_share, parse_within
 from ..search.strategies import SearchName
 from .laboratory import claims, study
 from .options import Flag, Options, Quantity, ResultOptions, Targets
@@ -56,6 +56,7 @@ def find(
     schedule: Literal["constant", "linear", "cosine"] = "constant",
     search: SearchName = "anchors",
     trainings: float = Question.trainings,
+    evaluation_share: Quantity = "10%",
     keep_model: Path | None = None,
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
@@ -74,6 +75,7 @@ def find(
         schedule: Of the learning rate.
         search: What chooses the runs: ours, or what people would use instead.
         trainings: How often the recipe will be used; a further probe is bought when it saves more than it costs.
+        evaluation_share: Share of a run's time that evaluations may take; a training gets at least 8 all the same.
         keep_model: Write the trained model of the recipe (a state_dict) to this file: it need not be trained again.
         dry_run: Say how long it will take, and stop.
         options: Of every command that measures.
@@ -97,6 +99,7 @@ def find(
         memory_limit=options.memory_limit_bytes,
         seed=options.seed,
         trainings=trainings,
+        evaluation_share=parse_share(evaluation_share, "--evaluation-share"),
     )
     how: dict[str, Any] = {"profile": load_profile(hardware) if hardware else None, "budget_s": options.budget_s}
     how["started"] = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..store.records import Plan, PlanStatus, Predicted, Recipe, Verified
+from ..store.records import Plan, PlanStatus, Predicted, Recipe, RunEvaluations, Verified
 from ..wording import bytes_, count, duration, joined, number, percent, plural, sentence, times, with_interval
 from .basis import one_batch_size, rests_on_in_words
 
@@ -16,6 +16,7 @@ __all__ = [
     "length_s",
     "patience_in_words",
     "schedule_in_words",
+    "spacing_in_words",
     "summary",
     "threads_in_words",
     "what_it_rests_on",
@@ -41,7 +42,7 @@ def summary(plan: Plan) -> list[str]:
 def what_it_rests_on(plan: Plan) -> list[str]:
     """Sentences on the runs behind a recipe, how sure it is, and what it gains over the current one."""
     rests = f"It {rests_on_in_words(plan.rests_on)}." if plan.rests_on is not None and plan.table is None else ""
-    return [s for s in (rests, _how_sure(plan), _against_current(plan)) if s]
+    return [s for s in (rests, _how_sure(plan), _against_current(plan), _how_evaluated(plan)) if s]
 
 
 def batches_in_words(recipe: Recipe) -> str:
@@ -86,6 +87,16 @@ def patience_in_words(recipe: Recipe) -> str:
     if patience < 1 and per_epoch is not None:
         return plural(max(1, math.ceil(patience * per_epoch)), "step")
     return _epochs(patience)
+
+
+def spacing_in_words(found: RunEvaluations) -> str:
+    """Distance between two evaluations in steps and examples.
+
+    >>> spacing_in_words(RunEvaluations(number=9, every_steps=25, every_examples=1600))
+    'every 25 steps (1,600 examples)'
+    """
+    steps = "step" if found.every_steps == 1 else f"{count(found.every_steps)} steps"
+    return f"every {steps} ({plural(found.every_examples, 'example')})"
 
 
 def expected_time(predicted: Predicted | None) -> str:
@@ -215,6 +226,13 @@ def _without_recipe(plan: Plan) -> list[str]:
 
 def _were(number: int) -> str:
     return "was" if number == 1 else "were"
+
+
+def _how_evaluated(plan: Plan) -> str:
+    found = plan.evaluations
+    if found is None:
+        return ""
+    return f"That run was evaluated {plural(found.number, 'time')}, in the end {spacing_in_words(found)}."
 
 
 def _taken(verified: Verified) -> str:

@@ -21,6 +21,7 @@ from ..tasks.workload import Workload
 from ..training.prepare import Wanted, prepare, workload_of
 from ..training.progress import Prediction, Progress, Silent
 from ..wording import plural
+from .evaluation_spacing import note_before
 from .follow import require
 from .forecast import Pace, forecast
 from .plan import build_plan
@@ -78,6 +79,8 @@ def find(
         stored = _going_on(store, budget_s, progress)
         wanted = _wanted(workload, question, profile, budget_s)
         prepared = prepare(workload, wanted, store=store, progress=progress)
+        if note := note_before(prepared.timing, question.evaluation_share):
+            progress.stage(note)
         how: dict[str, Any] = {"started": started, "budget_s": budget_s, "progress": progress, "profile": profile}
         runs = SearchRuns.begin(workload, store, prepared, **how, keep_models=keep_model is not None)
         progress.predicted(forecast(question, runs.pace, examples=workload.examples, stored=stored))
@@ -115,12 +118,12 @@ def predict(
 
 
 def _going_on(store: Store, budget_s: float, progress: Progress) -> list[StoredRun]:
-    """The finished runs of a folder that holds some, told to whoever watches with what they took of the budget."""
+    """The finished runs of a folder, told to whoever watches with what earlier commands took of the budget."""
     stored = [run for run in store.runs() if run.result is not None]
-    if stored:
-        timing = store.read_note("timing", Timing)
-        used = used_earlier(timing.spent_s if timing else 0.0, budget_s)
-        said = f"going on from what {store.root} holds: {plural(len(stored), 'finished run')}"
+    timing = store.read_note("timing", Timing)
+    used = used_earlier(timing.spent_s if timing else 0.0, budget_s)
+    said = f"going on from what {store.root} holds: {plural(len(stored), 'finished run')}" if stored else ""
+    if said or used:
         progress.stage("; ".join(part for part in (said, used) if part))
     return stored
 

@@ -20,6 +20,7 @@ from ..store.records import Estimate, RunConfig, Target, Timing
 from ..store.runs import StoredRun
 from ..training.progress import Prediction
 from ..wording import plural
+from .evaluation_spacing import Spacing, evaluations_in, spacing_before
 from .follow import TYPICAL_RUNS
 from .observations import best_on_clock
 from .question import Question
@@ -28,7 +29,6 @@ from .state import SearchState
 __all__ = [
     "Here",
     "Pace",
-    "evaluations_of",
     "expected_steps",
     "forecast",
     "renewed",
@@ -87,12 +87,12 @@ class Here:
     Attributes:
         step_ratio: seconds of a step in the runs here ÷ those of the step-time model.
         evaluation_s: seconds of one evaluation.
-        growth: of the steps from one evaluation to the next.
+        spacing: of the evaluations of the latest run.
     """
 
     step_ratio: float
     evaluation_s: float
-    growth: float
+    spacing: Spacing
 
     @classmethod
     def of(cls, state: SearchState, timing: Timing | None = None) -> Here | None:
@@ -107,27 +107,17 @@ class Here:
         model = sum(run.result.steps * state.seconds_of(run.config.batch_size) for run in plain if run.result)
         if not here or not model:
             return None
-        evaluations = sum(_evaluations(run) for run in state.finished)
+        evaluations, latest = sum(_evaluations(run) for run in state.finished), state.finished[-1].config
         told = sum(evaluation_seconds(run) for run in state.finished)
         return cls(
             step_ratio=here / model,
             evaluation_s=told / evaluations if told else timing.evaluation_s if timing else 0.0,
-            growth=state.finished[-1].config.evaluation_growth,
+            spacing=Spacing(every=latest.evaluation_every, gap=latest.evaluation_gap),
         )
 
     def seconds(self, steps: Array, step_s: Array) -> Array:
         """Wall time of trainings of so many steps, of so many seconds each by the step-time model."""
-        return steps * step_s * self.step_ratio + evaluations_of(steps, self.growth) * self.evaluation_s
-
-
-def evaluations_of(steps: Array, growth: float) -> Array:
-    """Number of evaluations in trainings of so many steps: before the first step, at each, then on a geometric grid.
-
-    >>> evaluations_of(np.array([10.0, 1000.0]), 1.05).round().tolist()
-    [11.0, 101.0]
-    """
-    dense = 1.0 / (growth - 1.0)
-    return 1.0 + np.minimum(steps, dense) + np.log(np.maximum(steps, dense) / dense) / math.log(growth)
+        return steps * step_s * self.step_ratio + evaluations_in(steps, self.spacing) * self.evaluation_s
 
 
 def trainings_left(typical: float, spent: float = 0.0) -> tuple[float, float, float]:
@@ -176,12 +166,15 @@ def forecast(question: Question, pace: Pace, *, examples: int, stored: Sequence[
         assumption = f"what {plural(len(stored), 'stored run')} showed"
     elif question.within is not None:
         steps = question.within.amount * examples / _STEPS_OF
-        by_steps = _training_s(steps, timing)
+        by_steps = _training_s(steps, timing, question.evaluation_share)
         seconds = question.within.amount if question.within.unit == "seconds" else by_steps
         training, spent = _estimate(seconds, seconds, seconds), 0.0
         assumption = f"trainings of {question.within}"
     else:
-        low, value, high = (_training_s(_STEPS * factor, timing) for factor in (1 / _STEPS_FACTOR, 1.0, _STEPS_FACTOR))
+        low, value, high = (
+            _training_s(_STEPS * factor, timing, question.evaluation_share)
+            for factor in (1 / _STEPS_FACTOR, 1.0, _STEPS_FACTOR)
+        )
         training, spent = _estimate(low, value, high), 0.0
         assumption = (
             f"a target that takes about {_STEPS:.0f} steps of {_STEPS_OF} examples, give or take a factor of "
@@ -287,8 +280,8 @@ def _ended(pace: Pace) -> bool:
     return given_s >= pace.budget_s or 0.0 < pace.earlier_s < given_s
 
 
-def _training_s(steps: float, timing: Timing) -> float:
-    evaluations = float(evaluations_of(np.array(steps), timing.evaluation_growth))
+def _training_s(steps: float, timing: Timing, evaluation_share: float) -> float:
+    evaluations = float(evaluations_in(np.array(steps), spacing_before(timing, evaluation_share, steps)))
     return steps * timing.step_s + evaluations * timing.evaluation_s
 
 

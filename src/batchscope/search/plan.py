@@ -25,6 +25,7 @@ from ..store.records import (
 )
 from .alternatives import alternatives_to, looks_better
 from .calibration import probability_within_5_percent
+from .evaluation_spacing import dear_at, evaluations_at
 from .follow import NAMES
 from .forecast import training_here
 from .reasons import evidence_of, rests_on
@@ -80,13 +81,15 @@ def build_plan(state: SearchState) -> Plan:
     recipe, seconds = recipe_of(state, *chosen), predicted.time_to_target_s.value
     if within is not None:
         seconds = recipe.steps * state.seconds_of(recipe.batch_size)
+    clock = disagreement(state, *chosen) or state.clock.in_words()
     return replace(
         without_recipe(state, status, _in_full(state, message, chosen[0], verified)),
         recipe=recipe,
         probability_within_5_percent=probability_within_5_percent(state, *chosen),
         predicted=predicted,
         verified=verified,
-        notes=(*_notes(state), *filter(None, [disagreement(state, *chosen) or state.clock.in_words()])),
+        notes=(*_notes(state), *filter(None, [clock, dear_at(state, *chosen)])),
+        evaluations=evaluations_at(state, *chosen),
         alternatives=alternatives,
         search=_cost(state, seconds, recipe.batch_size),
         current=recipe_of(state, current.batch_size, current.lr) if current else None,
@@ -201,6 +204,7 @@ def _cost(state: SearchState, seconds: float | None = None, batch_size: int = 1)
     return SearchCost(
         seconds=state.seconds,
         device_seconds=spent,
+        evaluation_seconds=state.evaluation_seconds(),
         examples=state.examples_seen(),
         runs=len(state.runs),
         run_equivalents=spent / seconds if seconds else None,

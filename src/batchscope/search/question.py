@@ -22,6 +22,7 @@ __all__ = [
     "parse_bytes",
     "parse_current",
     "parse_seconds",
+    "parse_share",
     "parse_within",
 ]
 
@@ -74,6 +75,7 @@ class Question:
         trainings: how often the recipe will be used; a probe is bought when it saves more than it costs over all of
             them.
         search: what chooses the runs; `anchors` is ours, the others are what people would use instead.
+        evaluation_share: of a run's time that evaluations may take at most; a training gets at least 8 all the same.
     """
 
     target: Target | None = None
@@ -87,12 +89,18 @@ class Question:
     seed: int = 0
     trainings: float = 12.0
     search: SearchName = "anchors"
+    evaluation_share: float = 0.1
 
     def __post_init__(self) -> None:
         if self.max_batch_size is not None and self.max_batch_size < 1:
             raise UsageError(f"--max-batch-size is {self.max_batch_size}; it must be at least 1")
         if self.trainings <= 0:
             raise UsageError(f"--trainings is {self.trainings:g}; it must be above 0")
+        if not 0.0 < self.evaluation_share <= 1.0:
+            raise UsageError(
+                f"--evaluation-share is {100 * self.evaluation_share:g}%; it must be above 0 and at most 100%: a run "
+                "is evaluated to see when it reaches its target"
+            )
         if self.within is not None and self.target is not None:
             raise UsageError(
                 f"--within {self.within} asks for the best metric in that time, --target {self.target} for the "
@@ -176,6 +184,22 @@ def as_option(seconds: float) -> str:
     whole = math.ceil(seconds)
     unit, size = next((u, s) for u, s in (("h", 3600), ("m", 60), ("s", 1)) if whole % s == 0)
     return f"{whole // size}{unit}"
+
+
+def parse_share(text: str, name: str) -> float:
+    """A share: `10%` or `0.1`.
+
+    Raises:
+        UsageError: it is not one. Whether it makes sense is for whoever asks.
+
+    Example:
+        >>> parse_share("10%", "--evaluation-share"), parse_share("0.25", "--evaluation-share")
+        (0.1, 0.25)
+    """
+    value = _quantity(text.replace("%", " percent"), {"": 1.0, "percent": 0.01})
+    if value is None:
+        raise UsageError(f"{name} {text!r} is not a share; write for example 10% or 0.1")
+    return value
 
 
 def parse_bytes(text: str, name: str = "--memory-limit") -> int:

@@ -7,8 +7,10 @@ from typing import Literal
 
 from ..fits.curves import steps_to_target
 from ..report.basis import rests_on_in_words
+from ..report.summary import spacing_in_words
 from ..store.records import Evidence, RestsOn
-from ..wording import duration, number, plural, with_interval
+from ..wording import duration, number, percent, plural, with_interval
+from .evaluation_spacing import FEWEST, evaluations_at
 from .follow import NAMES
 from .state import SearchState
 
@@ -119,7 +121,7 @@ def _of_runs(state: SearchState) -> list[Evidence]:
         Evidence(
             statement=f"{reached} of {len(state.finished)} runs reached {state.target}{others}",
             tag="measured",
-            source="every run was evaluated whenever its steps had grown by 5 %, and is kept in the results folder",
+            source=f"{_how_often(state)}, and is kept in the results folder",
         ),
     ]
     if within is not None:
@@ -152,6 +154,16 @@ def _of_runs(state: SearchState) -> list[Evidence]:
             )
         )
     return found
+
+
+def _how_often(state: SearchState) -> str:
+    """How often the runs were evaluated."""
+    if all(run.config.evaluation_every == 1 for run in state.runs):
+        return "every run was evaluated whenever its steps had grown by 5 %"
+    share = percent(state.question.evaluation_share)
+    often = f"every run was evaluated as often as {share} of its time allow, but at least {FEWEST} times in a training"
+    found = evaluations_at(state, state.decision.batch_size, state.decision.lr) if state.reached else None
+    return f"{often} (the run at the recipe {spacing_in_words(found)})" if found else often
 
 
 def _of_search(state: SearchState) -> Evidence:

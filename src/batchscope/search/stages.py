@@ -20,6 +20,7 @@ from ..tasks.workload import Workload
 from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
+from .evaluation_spacing import note_before, spacing_at
 from .follow import run_strategy
 from .forecast import expected_steps, renewed
 from .neighbour import neighbour
@@ -65,6 +66,7 @@ class Search:
     def begin(cls, question: Question, prepared: Prepared, runs: SearchRuns, profile: HardwareProfile | None) -> Search:
         """A search with nothing but what was measured before; runs that the folder holds are read when asked for."""
         runner, workload = runs.runner, runs.runner.workload
+        dear = note_before(prepared.timing, question.evaluation_share)
         state = SearchState(
             task=workload.name,
             question=question,
@@ -76,7 +78,7 @@ class Search:
             runs=(),
             seconds=prepared.timing.spent_s,
             environment=environment_of(workload.device),
-            notes=prepared.preflight.notes,
+            notes=(*prepared.preflight.notes, *filter(None, [dear])),
         )
         return cls(
             question=question,
@@ -115,7 +117,7 @@ class Search:
                 self._probe()
                 self._try_current()
                 self._complete()
-            else:
+            elif self.state.finished:
                 self._follow_strategy()
             self._shorten()
         self._update(cut_off=self.runs.cut_off)
@@ -165,6 +167,8 @@ class Search:
             target=self.question.target,
         )
         share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
+        if self.runs.runner.deadline.passed and not self.store.runs():
+            return None
         if self.state.target is not None:
             start = self.workload.evaluate(self.workload.model(config.seed))
             first = {"kind": "evaluation", "step": 0, "metrics": start}
@@ -182,9 +186,10 @@ class Search:
     def _look(self, config: RunConfig, milestone: Target, share: float) -> None:
         """The pilot up to the milestone; where it is not there soon, the better of it and a lower learning rate."""
         first = self._run(config, "first look", share=share, milestone=milestone, limit=_LOOK_STEPS)
-        if first.result is None or first.result.status is not RunStatus.PAUSED or self.state.paused:
-            return
         lower = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
+        paused = first.result is not None and first.result.status is RunStatus.PAUSED
+        if not paused or self.state.paused or self.runs.too_late_for(lower, milestone, _LOOK_STEPS):
+            return
         why = "does a lower learning rate get further?"
         second = self._run(lower, why, share=share, milestone=milestone, limit=_LOOK_STEPS)
         if not self.state.paused:
@@ -296,6 +301,8 @@ class Search:
             steps = math.ceil(steps * (0.8 if reached else 1.3))
 
     def _config(self, batch_size: int, lr: float, purpose: str, **more: Any) -> RunConfig:
+        lasts = self.state.most_steps(batch_size) or more.get("max_steps")
+        how_often = spacing_at(self.state, self.prepared.timing, batch_size, lr, purpose=purpose, length=lasts)
         defaults: dict[str, Any] = {
             "task": self.workload.name,
             "settings": self.workload.settings,
@@ -303,7 +310,7 @@ class Search:
             "target": None if self.question.within else self.state.target,
             "max_steps": self.state.most_steps(batch_size) or _MOST_STEPS,
             "schedule": self.question.schedule if self.question.within else "constant",
-            "evaluation_growth": self.prepared.timing.evaluation_growth,
+            **how_often.members(),
             "stall_patience": _STALL_PATIENCE,
             "device": str(self.workload.device.torch_device),
         }
@@ -318,7 +325,7 @@ class Search:
         rules: list[StopRule] = []
         if config.target is None and self.question.within is None:
             rules.append(PlateauRule())
-        elif config.stall_patience is not None and config.schedule == "constant":
+        elif config.stall_patience is not None and config.schedule == "constant" and self.question.within is None:
             rules.append(StallRule(patience=config.stall_patience))
         goal = milestone or self.state.target
         reference = self.state.cheapest(goal) if goal and behind else None

@@ -342,6 +342,11 @@ class SearchState:
                     total += max(0.0, parts - step)
         return total
 
+    def evaluation_seconds(self) -> float:
+        """Seconds that the evaluations of all runs took on this machine, as far as they were recorded."""
+        last = [next((row for row in reversed(run.rows) if row["kind"] == "evaluation"), None) for run in self.runs]
+        return sum(float(row.get("evaluation_seconds") or 0.0) for row in last if row is not None)
+
     def examples_seen(self) -> int:
         """Training examples that the search looked at, the bench apart."""
         seen = sum(run.result.examples if run.result else 0 for run in self.runs)

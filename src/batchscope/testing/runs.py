@@ -12,7 +12,7 @@ from ..store.runs import StoredRun, run_id
 
 __all__ = ["STEP_S", "evaluation", "stored_run", "without_clock"]
 
-_CLOCK = ("device_seconds", "processor_seconds", "step_s", "low_step_s")
+_CLOCK = ("device_seconds", "evaluation_seconds", "processor_seconds", "step_s", "low_step_s")
 
 STEP_S = 1e-3
 """Seconds of a step, where a test does not say it."""

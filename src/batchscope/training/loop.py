@@ -21,6 +21,8 @@ from ..store.records import Row, RunConfig, RunResult, RunStatus
 from ..tasks.protocol import Batch
 from ..tasks.user_code import dead_worker_named
 from ..tasks.workload import Workload
+from .checked_evaluation import CheckedEvaluations
+from .evaluation_grid import next_evaluation
 from .step_clock import StepClock
 from .stopping import History, StopRule
 
@@ -55,8 +57,8 @@ def train(
     Raises:
         OutOfMemory: a step did not fit.
 
-    The caller's random state is left as it was. Cost: `config.max_steps` training steps at most, and an evaluation each
-    time the number of steps has grown by `config.evaluation_growth`.
+    The caller's random state is left as it was. Cost: `config.max_steps` training steps at most, and an evaluation at
+    each step of `evaluation_grid`.
     """
     return Training(workload, config, probes=probes, observers=observers, on_row=on_row).advance(stop_rules)
 
@@ -86,7 +88,8 @@ class Training:
             self.model = workload.model(config.seed)
             self._optimizer = workload.optimizer(self.model, config.lr, config.optimizer_changes)
             self._base_lrs = [float(group["lr"]) for group in self._optimizer.param_groups]
-            first = workload.evaluate(self.model)
+            self._evaluations = CheckedEvaluations(workload, config)
+            first = self._evaluations.evaluate(self.model, 0)
             self._random = RandomState.capture()
         self._history = History(target=config.target or without_end(sorted(first)))
         self._clock = StepClock(workload.device)
@@ -97,12 +100,18 @@ class Training:
         self._step_number, self._due = 0, self._next_evaluation(0)
         self._moved: list[tuple[Any, Any, torch.device]] = []
 
-    def advance(self, stop_rules: Sequence[StopRule] = (), on_row: Callable[[Row], None] | None = None) -> RunResult:
+    def advance(
+        self,
+        stop_rules: Sequence[StopRule] = (),
+        on_row: Callable[[Row], None] | None = None,
+        late: Callable[[], bool] = lambda: False,
+    ) -> RunResult:
         """Train until something ends the run, or pauses it.
 
         Args:
             stop_rules: asked after each evaluation, in order; the first that answers ends this call.
             on_row: receives the rows from here on, instead of the one given before.
+            late: asked after each step: whether the next evaluation is to come now, wherever the run is.
 
         Returns:
             The result so far.
@@ -121,7 +130,7 @@ class Training:
                 dead_worker_named(),
             ):
                 self._random.restore()
-                result = self._until_stopped(stop_rules)
+                result = self._until_stopped(stop_rules, late)
                 self._random = RandomState.capture()
             over = result.status is not RunStatus.PAUSED
         finally:
@@ -151,7 +160,7 @@ class Training:
             state[key] = state[key].to(device)
         self._moved = []
 
-    def _until_stopped(self, stop_rules: Sequence[StopRule]) -> RunResult:
+    def _until_stopped(self, stop_rules: Sequence[StopRule], late: Callable[[], bool]) -> RunResult:
         config, device = self.config, self.workload.device
         loss_sum, loss_steps = torch.zeros((), device=device.torch_device), 0
         self._clock.begin()
@@ -160,11 +169,12 @@ class Training:
             self._clock.step(plain=not any(self._groups(probe, self._step_number) for probe in self.probes))
             self._step_number, loss_steps = self._step_number + 1, loss_steps + 1
             step = self._step_number
-            if step < self._due and step < config.max_steps:
+            if step < self._due and step < config.max_steps and not late():
                 continue
             self._clock.end()
+            metrics = self._evaluations.evaluate(self.model, step)
             self._due = self._next_evaluation(step)
-            self._record(step, float(loss_sum) / loss_steps, self.workload.evaluate(self.model))
+            self._record(step, float(loss_sum) / loss_steps, metrics)
             if (status := self._ended(step, stop_rules)) is not None:
                 return self._result(status, step)
             loss_sum, loss_steps = torch.zeros_like(loss_sum), 0
@@ -196,12 +206,7 @@ class Training:
             self._on_row(row)
 
     def _next_evaluation(self, step: int) -> int:
-        """The step of the evaluation after the one at `step`: a little further on, or so many epochs."""
-        every = self.config.evaluation_epochs
-        if every is None:
-            return max(step + 1, math.ceil(step * self.config.evaluation_growth))
-        stride = every * self.workload.examples / self.config.batch_size
-        return max(step + 1, math.ceil((math.floor(step / stride + 1e-9) + 1) * stride - 1e-9))
+        return next_evaluation(self.config, step, self._evaluations.made, self.workload.examples)
 
     def _parts(self, step: int) -> int:
         """Micro-batches of a step: the configuration's, or as many as the probe that wants most."""
@@ -228,6 +233,7 @@ class Training:
                 "step": step,
                 "examples": step * self.config.batch_size,
                 **self._clock.members(),
+                "evaluation_seconds": self._evaluations.seconds,
                 "train_loss": train_loss,
                 "metrics": metrics,
             }

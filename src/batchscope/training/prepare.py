@@ -32,6 +32,7 @@ __all__ = [
     "bench_of",
     "check_task",
     "prepare",
+    "typical_batch_size",
     "workload_of",
 ]
 
@@ -40,6 +41,7 @@ PRIOR_CRITICAL_BATCH_SIZE = 128
 
 _MOST_BENCH_S, _BENCH_SHARE = 16.0, 0.25
 _STEPS_HERE_S = 1.0
+_EVALUATIONS, _CHEAP_S = 3, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,11 @@ class Prepared:
         return fit_step_time(self.bench.profile.step_time_s)
 
 
+def typical_batch_size(largest: int) -> int:
+    """Batch size whose step stands for all before anything is known of the task."""
+    return min(largest, PRIOR_CRITICAL_BATCH_SIZE)
+
+
 def workload_of(loaded: LoadedTask, device: Device) -> Workload:
     """A task as it was loaded, on its device."""
     return Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
@@ -121,8 +128,9 @@ def prepare(
     timing = store.read_note("timing", Timing) if store else None
     if timing is None:
         step_s = _step_seconds(workload, wanted, preflight, bench)
-        evaluation_s = _evaluation_seconds(workload, at_evaluation)
-        timing = Timing(evaluation_s=evaluation_s, budget_s=wanted.budget_s, step_s=step_s)
+        evaluation_s = _evaluation_seconds(workload, preflight.evaluation_s, at_evaluation)
+        typical = typical_batch_size(preflight.max_batch_size)
+        timing = Timing(evaluation_s=evaluation_s, budget_s=wanted.budget_s, step_s=step_s, step_batch_size=typical)
         if store:
             store.note("timing", timing)
     return Prepared(preflight=preflight, bench=bench, timing=timing)
@@ -213,7 +221,7 @@ def _bench_at(workload: Workload, sizes: Sequence[int], wanted: Wanted, prefligh
 
 def _step_seconds(workload: Workload, wanted: Wanted, preflight: Preflight, bench: Bench) -> float:
     """One step at a typical batch size on this machine: from the bench if it ran here, else from a few steps."""
-    batch_size = min(preflight.max_batch_size, PRIOR_CRITICAL_BATCH_SIZE)
+    batch_size = typical_batch_size(preflight.max_batch_size)
     if wanted.profile is None:
         return step_time_of(bench).of_batch(batch_size)
     most = min(batch_size, bench.largest_micro_batch_size)
@@ -235,11 +243,20 @@ def _times_here(workload: Workload, sizes: Sequence[int]) -> tuple[tuple[int, fl
     return tuple(times)
 
 
-def _evaluation_seconds(workload: Workload, at_evaluation: Callable[[nn.Module], object] | None) -> float:
-    """Seconds of one evaluation; the preflight has made two, so that nothing is loaded in it for the first time."""
-    model = workload.model(0)
-    started = workload.device.clock()
-    workload.evaluate(model)
+def _evaluation_seconds(
+    workload: Workload, seen_s: float, at_evaluation: Callable[[nn.Module], object] | None
+) -> float:
+    """Seconds of one evaluation, with all that is measured there.
+
+    The shortest of several while they take little, as what disturbs one only adds to it; the preflight has made two.
+    """
+    model, clock = workload.model(0), workload.device.clock
+    evaluation_s = seen_s
+    for _ in range(_EVALUATIONS if seen_s < _CHEAP_S else 0):
+        started = clock()
+        workload.evaluate(model)
+        evaluation_s = min(evaluation_s, clock() - started)
+    started = clock()
     if at_evaluation is not None:
         at_evaluation(model)
-    return workload.device.clock() - started
+    return evaluation_s + clock() - started

@@ -49,8 +49,8 @@ class Runner:
         store: where runs are kept.
         progress: hears of each run that begins, and its rows.
         deadline: when nothing more is begun.
-        at_deadline: what becomes of a run that the deadline meets: `end` ends it at its next evaluation, as a result
-            (`out-of-time`); `cut` cuts it between two steps, and it stays unfinished.
+        at_deadline: what becomes of a run that the deadline meets: `end` evaluates it once more and ends it, as a
+            result (`out-of-time`); `cut` cuts it between two steps, and it stays unfinished.
     """
 
     workload: Workload
@@ -123,7 +123,8 @@ class Runner:
                     begun = _Begun(training=training, kept=kept)
                 begun.training.to_device()
                 ends = [limit] if self.at_deadline == "end" else []
-                result = begun.training.advance([*pauses, *ends, *rules], take)
+                late = (lambda: limit.passed) if ends else (lambda: False)
+                result = begun.training.advance([*pauses, *ends, *rules], take, late)
             if result.status is not RunStatus.PAUSED:
                 self._save(writer.id, kept)
                 if at_end is not None:

@@ -87,12 +87,15 @@ class StallRule:
 
     patience: float
     least_steps: int = 50
+    evaluations: int = 3
+    """How many without a better value, at least: one gap between evaluations that are far apart is no wait."""
     overfit_fall: float = 0.7
 
     def __call__(self, history: History) -> RunStatus | None:
         """`STALLED` or `OVERFIT`, once the wait is too long."""
         step, best = history.steps[-1], history.steps[history.best_index]
-        if step - best < max(self.least_steps, self.patience * step):
+        since = len(history.steps) - 1 - history.best_index
+        if since < self.evaluations or step - best < max(self.least_steps, self.patience * step):
             return None
         before, now = history.train_losses[history.best_index], history.train_losses[-1]
         fell = before is not None and now is not None and now < self.overfit_fall * before

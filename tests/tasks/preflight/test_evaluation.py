@@ -12,7 +12,7 @@ from torch import nn
 
 from batchscope.errors import TargetError, TaskError
 
-from .parts import run
+from .parts import CLASSES, run
 
 
 def draws(model: nn.Module) -> dict[str, float]:
@@ -23,6 +23,25 @@ def meddles(model: nn.Module) -> dict[str, float]:
     for p in model.parameters():
         p.data.mul_(1.0 + 1e-6)
     return {"val_loss": 1.0}
+
+
+def learns(model: nn.Module) -> dict[str, float]:
+    """In training mode batch normalisation moves its statistics."""
+    model.train()
+    return {"val_loss": model(torch.ones(8, 4)).square().mean().item()}
+
+
+def test_statistics_that_an_evaluation_moves() -> None:
+    def make_model() -> nn.Module:
+        return nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, CLASSES))
+
+    message = r"evaluate\(model\) changed the model's buffers \(0.running_mean\); .* leave the model in evaluation mode"
+    with pytest.raises(TaskError, match=message):
+        run(make_model=make_model, metrics=learns)
+
+
+def test_the_shorter_of_two_evaluations_is_told() -> None:
+    assert 0.0 < run().evaluation_s < 10.0
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from .plans import (
     Predicted,
     Recipe,
     RestsOn,
+    RunEvaluations,
     SearchCost,
     Verified,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "RestsOn",
     "Row",
     "RunConfig",
+    "RunEvaluations",
     "RunResult",
     "RunStatus",
     "SearchCost",

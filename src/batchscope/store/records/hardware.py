@@ -142,15 +142,11 @@ class Timing:
 
     evaluation_s: float
     budget_s: float
-    """The first one; it sets how closely runs are evaluated, however long the search goes on later."""
+    """The first one, however long the search goes on later."""
     step_s: float
     """One training step at a typical batch size on this machine, which may not be the one that the answer is for."""
+    step_batch_size: int = 128
+    """That batch size."""
     spent_s: float = 0.0
     given_s: float = 0.0
     """The largest budget within which the search has come to an end."""
-
-    @property
-    def evaluation_growth(self) -> float:
-        """Ratio of the step of an evaluation to that of the one before: 1.05, or more where a hundred take long."""
-        share = 100.0 * self.evaluation_s / self.budget_s
-        return 1.05 if share < 0.1 else 1.1 if share < 0.3 else 1.2

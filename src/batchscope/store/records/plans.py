@@ -24,6 +24,7 @@ __all__ = [
     "Predicted",
     "Recipe",
     "RestsOn",
+    "RunEvaluations",
     "SearchCost",
     "Verified",
 ]
@@ -112,6 +113,16 @@ class Verified:
     time_s: float | None
     metric: float
     """Of the target, at the first evaluation that reaches it; where a length is given, the best."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEvaluations:
+    """Evaluations of the run at the recipe: how many, and how far apart where the target was reached."""
+
+    number: int
+    """With the one before the first step."""
+    every_steps: int
+    every_examples: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,3 +241,6 @@ class Plan:
     def has_model(self) -> bool:
         """Whether a trained model of the recipe can be given: not of one that the budget kept from its target."""
         return self.recipe is not None and (self.verified is not None or self.status is not PlanStatus.UNFINISHED)
+
+    evaluations: RunEvaluations | None = None
+    """Of the run at the recipe; `None`: there is none."""

@@ -124,7 +124,11 @@ class RunConfig:
     target: Target | None = None
     max_steps: int
     evaluation_growth: float = 1.05
-    """The next evaluation comes at `max(step + 1, step * evaluation_growth)`."""
+    """Evaluations lie no closer together than this ratio of their steps; `training.evaluation_grid` has the formula."""
+    evaluation_every: int = 1
+    """Steps that pay for one evaluation."""
+    evaluation_gap: int = 1
+    """Steps between two evaluations, or a third of the way so far, that are not too far apart unpaid."""
     evaluation_epochs: float | None = None
     """Epochs from one evaluation to the next; where it is given, evaluations are evenly spaced instead."""
     device: str = "cpu"
@@ -135,7 +139,7 @@ class RunConfig:
     num_threads: int | None = None
     """Threads of torch that it is trained and evaluated with, on a CPU; `None`: as many as the process has."""
     stall_patience: float | None = None
-    """Stop as stalled when the best metric is older than this share of the run (and 50 steps)."""
+    """Stop as stalled when the best metric is older than this share of the run (and 50 steps, and 3 evaluations)."""
 
     def __post_init__(self) -> None:
         made = self.micro_batch_size * self.grad_accum_steps * self.world_size
@@ -167,7 +171,10 @@ class RunResult:
 
 
 Row = Mapping[str, Any]
-"""One line of `rows.jsonl`. `kind` is `evaluation` (`step`, `examples`, `device_seconds`, `train_loss`, `metrics`; on a
-CPU `processor_seconds` of the process in all steps, and of the steps since the evaluation before in which nothing was
-measured the mean `step_s` and the 20th percentile `low_step_s`) or `noise` (`step`, `examples`, `groups`, `group_size`,
-`mean_square_norm`, `square_norm_of_mean`)."""
+"""One line of `rows.jsonl`. `kind` is `evaluation` or `noise`.
+
+An `evaluation` has `step`, `examples`, `train_loss`, `metrics`, and from the start of the run `device_seconds` of all
+steps and `evaluation_seconds` of all evaluations; on a CPU also `processor_seconds` of the process in all steps, and of
+the steps since the evaluation before in which nothing was measured the mean `step_s` and the 20th percentile
+`low_step_s`. A `noise` reading has `step`, `examples`, `groups`, `group_size`, `mean_square_norm` and
+`square_norm_of_mean`."""

@@ -37,6 +37,7 @@ class Preflight:
         coupling: why an example's loss depends on the other examples of its batch too, so that per-example statistics
             (the gradient noise scale) are meaningless, and are switched off; empty where it does not.
         notes: sentences for the page.
+        evaluation_s: seconds of an evaluation, the shorter of two.
     """
 
     metrics: Mapping[str, float]
@@ -46,6 +47,7 @@ class Preflight:
     smallest_micro_batch_size: int
     coupling: str
     notes: tuple[str, ...]
+    evaluation_s: float = 0.0
 
     @property
     def independent(self) -> bool:
@@ -110,7 +112,7 @@ def _check(workload: Workload, size: int, target: Target | None, lr: float) -> P
     coupled = _coupling(workload, model, indices)
     smallest = smallest_batch(workload, model, indices)
     notes += check_optimizer(workload, model, lr)
-    metrics = evaluate_twice(workload, workload.model(0))
+    metrics, evaluation_s = evaluate_twice(workload, workload.model(0))
     notes += check_target(metrics, target, outputs_of(model))
     if smallest > 1:
         notes.append("a batch of one example cannot be trained on; the smallest micro-batch is 2")
@@ -122,6 +124,7 @@ def _check(workload: Workload, size: int, target: Target | None, lr: float) -> P
         smallest_micro_batch_size=smallest,
         coupling=coupled,
         notes=(*notes, *([coupled] if coupled else [])),
+        evaluation_s=evaluation_s,
     )
 
 
