@@ -104,7 +104,10 @@ def test_a_summary_is_a_t_interval() -> None:
     found = summarise([row_of(stored(10, 0.1, s, [1.0, v]), METRIC, EXAMPLES) for s, v in enumerate(values)], METRIC)
     estimate = found[0].estimates["best_val_loss"]
     interval = scipy.stats.t.interval(0.90, 3, loc=np.mean(values), scale=scipy.stats.sem(values))
-    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((np.mean(values), *interval))
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((np.mean(values), *interval), rel=0.02)
+    assert estimate.low / np.mean(values) == pytest.approx(np.mean(values) / estimate.high), "on logarithms, above 0"
     assert estimate.n == 4
 
 
@@ -136,9 +139,14 @@ def test_a_rate_at_which_a_seed_diverged_is_not_the_best() -> None:
     assert any("1 of 2 at batch size 10 at learning rate 0.2" in f.statement for f in findings_of(found))
 
 
-def test_a_rate_that_lacks_seeds_is_not_the_best() -> None:
-    runs = [stored(10, 0.1, s, [9.0, 2.0]) for s in (0, 1)]
-    assert [s.best_lr for s in study_of([*runs, stored(10, 0.2, 0, [9.0, 1.0])]).summary] == [True, False]
+def test_learning_rates_are_compared_over_the_seeds_that_all_have() -> None:
+    first = [stored(10, lr, 0, [9.0, v]) for lr, v in ((0.1, 2.0), (0.2, 1.0))]
+    cut = stored(10, 0.1, 1, [9.0, 0.5])
+    assert [s.best_lr for s in study_of([*first, cut]).summary] == [False, True], "a budget that ended chooses nothing"
+    second = stored(10, 0.2, 1, [9.0, 3.0])
+    assert [s.best_lr for s in study_of([*first, cut, second]).summary] == [True, False]
+    apart = [stored(10, 0.1, s, [9.0, 2.0]) for s in (0, 1)]
+    assert [s.best_lr for s in study_of([*apart, stored(10, 0.2, 2, [9.0, 1.0])]).summary] == [True, False]
 
 
 def test_what_training_data_alone_would_have_chosen() -> None:

@@ -92,7 +92,8 @@ def study(
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
         out = options.folder(loaded.name, study_command.question_of(loaded, question, **how))
-        found = study_command.study(loaded, question, out=out, **how, budget_s=budget_s, progress=progress)
+        how |= {"budget_s": budget_s, "drops_seeds": seeds is None, "progress": progress}
+        found = study_command.study(loaded, question, out=out, **how)
     answer(options.json, found.answer(), study_view(found, out))
     return 0 if found.complete else 3
 
@@ -149,4 +150,4 @@ def claims(
         out = options.folder(loaded.name, claims_command.question_of(loaded, question, device))
         found = claims_command.claims(loaded, question, out=out, device=device, progress=progress)
     answer(options.json, found.answer(), claims_view(found, out))
-    return 0 if found.decided else 3
+    return 0 if found.decided and found.study.complete else 3

@@ -20,7 +20,8 @@ def study_view(study: Study, folder: Path) -> list[RenderableType]:
     variants = list(dict.fromkeys(row.variant for row in study.summary))
     tables = [part for variant in variants for part in _table(study, variant)]
     where = [f"Why, with figures: {folder / 'report.html'}", f"For programs: {folder / 'study.json'}"]
-    return ["", *findings, *tables, "", *(f"Note: {note}." for note in study.notes), *where]
+    quick = ["The quick form of the study: small numbers that show every part at work.", ""] if study.quick else []
+    return ["", *quick, *findings, *tables, "", *(f"Note: {note}." for note in study.notes), *where]
 
 
 def _table(study: Study, variant: str) -> list[RenderableType]:

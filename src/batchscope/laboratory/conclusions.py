@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from ..fits import intervals
 from ..store.records import Estimate
 from ..wording import duration, joined, number, plural, times, with_interval
+from .pace import budget_for
 from .records import Finding, Study, StudyRow, SummaryRow
+from .summary import range_in
 
-__all__ = ["best_arm", "best_rates", "findings_of", "paired_difference"]
+__all__ = ["best_arm", "best_rates", "findings_of", "how_tuned", "paired_difference"]
 
 _EDGE = "the best learning rate lies at an end of the grid"
 
@@ -49,6 +51,22 @@ def best_rates(study: Study, variant: str) -> list[SummaryRow]:
     return sorted((s for s in study.summary if s.best_lr and s.variant == variant), key=lambda s: s.batch_size)
 
 
+def how_tuned(study: Study, *variants: str) -> str:
+    """How arms at their best learning rates are called: where only one was tried, that is said.
+
+    Args:
+        study: its arms.
+        variants: whose arms are compared; default: all.
+    """
+    tried = {variant: {s.lr for s in study.summary if s.variant == variant} for variant in variants} or {
+        s.variant: {r.lr for r in study.summary if r.variant == s.variant} for s in study.summary
+    }
+    if any(len(lrs) > 1 for lrs in tried.values()):
+        return "each at its best learning rate"
+    lrs = set[float]().union(*tried.values())
+    return f"at learning rate {number(lrs.pop())}, the only one tried" if len(lrs) == 1 else "each at the one tried"
+
+
 def runs_of(study: Study, arm: SummaryRow) -> list[StudyRow]:
     """The rows of an arm, by seed."""
     return sorted((r for r in study.rows if (r.variant, r.batch_size, r.lr) == arm.key), key=lambda r: r.seed)
@@ -59,7 +77,7 @@ def paired_difference(study: Study, name: str, arm: SummaryRow, other: SummaryRo
     first = {r.seed: r.values.get(name) for r in runs_of(study, arm)}
     second = {r.seed: r.values.get(name) for r in runs_of(study, other)}
     pairs = [(a, b) for seed, a in first.items() if a is not None and (b := second.get(seed)) is not None]
-    return intervals.paired_difference(((b, a) for a, b in pairs), unit)
+    return intervals.paired_difference(((b, a) for a, b in pairs), unit, within=range_in(study.rows, name))
 
 
 def _ids(study: Study, *arms: SummaryRow) -> tuple[str, ...]:
@@ -74,11 +92,20 @@ def _named(arm: SummaryRow) -> str:
 def _missing(study: Study) -> Iterator[Finding]:
     if not study.complete:
         yield Finding(
-            statement=f"{len(study.rows)} of {study.planned} runs were made before the budget was used up; the same "
-            "command goes on from there",
+            statement=f"{len(study.rows)} of {study.planned} runs were made before the budget was used up; "
+            f"{_goes_on(study)}",
             tag="measured",
             source="count of runs",
         )
+
+
+def _goes_on(study: Study) -> str:
+    if study.needed_s is None:
+        return "the same command goes on from there"
+    return (
+        f"the others take about {duration(study.needed_s)} more, and the same command with --budget "
+        f"{budget_for(1.2 * study.needed_s)} goes on from there"
+    )
 
 
 def _choice(study: Study, best: SummaryRow) -> Iterator[Finding]:
@@ -145,7 +172,7 @@ def _across_sizes(study: Study, variant: str) -> Iterator[Finding]:
     small, large = arms[0], arms[-1]
     same = next((s for s in study.summary if s.key == (variant, large.batch_size, small.lr)), None)
     name = f"best_{study.metric}"
-    pairs = [(same, f"at learning rate {number(small.lr)} for both"), (large, "each at its best learning rate")]
+    pairs = [(same, f"at learning rate {number(small.lr)} for both"), (large, how_tuned(study, variant))]
     for other, how in pairs if same is not None and same.key != large.key else pairs[1:]:
         if other is None or other.diverged:
             continue

@@ -31,6 +31,8 @@ from ..training.progress import Progress
 from ..training.runner import Runner
 from ..training.weights import load_weights, save_weights, weights_file
 from .configuration import rules_of, run_config
+from .outlook import Outlook
+from .pace import RunTime, run_time
 from .prepare import StudyPrepared
 from .records import EXAMPLES_OF_RUN, TRAIN_PART, Arm, StudyQuestion
 
@@ -54,6 +56,8 @@ class Laboratory:
         arms: what the study says that it will train.
         expected: how many runs there will be at most, where it is more than the arms over the seeds.
         cut_off: whether a run that was asked for could not be made in time.
+        times: of the runs that were made, not read.
+        outlook: says whether what is left fits into the budget; `None`: whoever plans the runs knows.
     """
 
     loaded: LoadedTask
@@ -64,6 +68,8 @@ class Laboratory:
     arms: Sequence[Arm]
     expected: int | None = None
     cut_off: bool = False
+    times: list[RunTime] = field(default_factory=list[RunTime])
+    outlook: Outlook | None = None
     _done: int = 0
     _best: tuple[float, str] | None = None
     _parts: dict[Workload, TrainPart | None] = field(default_factory=dict[Workload, TrainPart | None])
@@ -80,6 +86,7 @@ class Laboratory:
         progress: Progress,
         deadline: Deadline,
         expected: int | None = None,
+        outlook: Outlook | None = None,
     ) -> Laboratory:
         """A laboratory with what was measured before; a run that the deadline cuts off stays unfinished."""
         return cls(
@@ -90,6 +97,7 @@ class Laboratory:
             step_time=prepared.step_time,
             arms=prepared.arms,
             expected=expected,
+            outlook=outlook,
         )
 
     @property
@@ -136,6 +144,7 @@ class Laboratory:
         self,
         arms: Iterable[Arm] | None = None,
         *,
+        seeds: Sequence[int] | None = None,
         workload: Callable[[Arm, int], Workload] | None = None,
         observers: Callable[[Arm, Workload], Sequence[Observer]] | None = None,
         probes: Callable[[Arm, Workload], Sequence[Probe]] | None = None,
@@ -145,6 +154,7 @@ class Laboratory:
 
         Args:
             arms: what to train; default: `arms`.
+            seeds: default: all of the question.
             workload: of an arm and a seed, where it is not the task as it came.
             observers: made afresh for each run.
             probes: made afresh for each run.
@@ -155,7 +165,7 @@ class Laboratory:
         """
         found: list[StoredRun | None] = []
         chosen = tuple(self.arms if arms is None else arms)
-        for seed in self.question.seeds:
+        for seed in self.question.seeds if seeds is None else seeds:
             for arm in chosen:
                 task = workload(arm, seed) if workload else self.workload
                 found.append(
@@ -202,10 +212,13 @@ class Laboratory:
         config = self.config(arm, seed, task)
         run = self.store.finished(config)
         if run is None:
-            run = None if self.late else self._make(arm, config, task, observers, probes, keep)
+            begins = not self.late and (not self.outlook or self.outlook.begins(seed, self.deadline.left_s))
+            run = self._make(arm, config, task, observers, probes, keep) if begins else None
         elif self._has_weights(arm, run, task, probes, keep):
             self._best_with(run)
             self._done += 1
+            if self.outlook:
+                self.outlook.read(arm, seed)
         else:
             run = None
         self.cut_off |= run is None
@@ -319,7 +332,7 @@ class Laboratory:
         probes: Sequence[Probe],
         keep: Sequence[Keep],
     ) -> StoredRun | None:
-        spent, part = SecondsRule(limit=_seconds(arm)), self._train_part(workload)
+        spent, part, left = SecondsRule(limit=_seconds(arm)), self._train_part(workload), self.deadline.left_s
         try:
             run = self.runner.make(
                 config,
@@ -337,7 +350,10 @@ class Laboratory:
         except OutOfMemory as error:
             raise UsageError(f"{error}; leave batch sizes from {config.batch_size} on out of --batch-sizes") from error
         self._done += 1
+        self.times.append(run_time(run, left - self.deadline.left_s))
         self.progress.run_finished(run, self._best_with(run))
+        if self.outlook is not None and (said := self.outlook.made(arm, self.times[-1], self.deadline.left_s)):
+            self.progress.stage(said)
         return run
 
     def _train_part(self, workload: Workload) -> TrainPart | None:

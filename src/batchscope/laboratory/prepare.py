@@ -15,9 +15,10 @@ from ..tasks.preflight.check import Preflight
 from ..tasks.workload import Workload
 from ..training.prepare import Prepared, Wanted, check_task, prepare
 from ..training.progress import Prediction, Progress
+from .outlook import Outlook
 from .records import Arm, NamedStudy, StudyQuestion
 
-__all__ = ["StudyPrepared", "forecast_of", "metric_of", "prepare_study"]
+__all__ = ["StudyPrepared", "forecast_of", "metric_of", "outlook_of", "prepare_study"]
 
 _TIMING_S = 4.0
 _SPREAD = 1.5
@@ -131,6 +132,17 @@ def forecast_of(
         runs += left
     assumption = f"{runs} runs at the speed that was just measured"
     return Prediction(seconds=typical, low=low, high=high, budget_s=budget_s, assumption=assumption, what="study")
+
+
+def outlook_of(
+    prepared: StudyPrepared, question: StudyQuestion, examples: int, budget_s: float, *, drops_seeds: bool
+) -> Outlook:
+    """The outlook of a study on its budget; its runs take what `forecast_of` expects, until they show more."""
+
+    def expected_s(arm: Arm) -> float:
+        return _seconds_of(arm, examples, prepared.step_time, prepared.evaluation_s)[1]
+
+    return Outlook(expected_s, prepared.arms, question.seeds, budget_s=budget_s, drops_seeds=drops_seeds)
 
 
 def _seconds_of(arm: Arm, examples: int, step_time: StepTime, evaluation_s: float) -> tuple[float, float, float]:

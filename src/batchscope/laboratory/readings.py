@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..fits import intervals
 from ..store.not_applicable import not_applicable
+from ..store.ranges import ANY, Range
 from ..store.records import Estimate
 from .conclusions import runs_of
 from .courses import Course, course_of
@@ -115,13 +116,19 @@ def readings(study: Study, run: StoredRun, name: str) -> tuple[Reading, ...]:
 
 
 def over_seeds(
-    study: Study, runs: Sequence[StoredRun], arm: SummaryRow, read: Callable[[StoredRun], float | None], unit: str = ""
+    study: Study,
+    runs: Sequence[StoredRun],
+    arm: SummaryRow,
+    read: Callable[[StoredRun], float | None],
+    unit: str = "",
+    *,
+    within: Range = ANY,
 ) -> tuple[Estimate, dict[int, float]]:
     """A number read off each run of an arm that did not diverge: its mean with an interval, and its value by seed."""
     found = {run.id: run for run in runs}
     rows = [row for row in runs_of(study, arm) if row.run in found and row.status != "diverged"]
     values = {row.seed: value for row in rows if (value := read(found[row.run])) is not None}
-    return intervals.mean(values.values(), unit), values
+    return intervals.mean(values.values(), unit, within=within), values
 
 
 def with_distance(study: Study, runs: Sequence[StoredRun], arm: SummaryRow) -> Course | None:

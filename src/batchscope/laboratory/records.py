@@ -191,7 +191,7 @@ class SummaryRow:
     best_lr: bool
     """Whether this is the best learning rate of its batch size (and variant) by validation."""
     estimates: Mapping[str, Estimate]
-    """For each value of the rows, its mean over the seeds with a 90 % t interval."""
+    """For each value of the rows, its mean over the seeds with a 90 % t interval inside what is possible."""
 
     @property
     def key(self) -> tuple[str, int, float]:
@@ -245,6 +245,11 @@ class Study:
     complete: bool
     """Whether the budget was enough for all of them."""
     environment: Environment
+    quick: bool = False
+    """Whether it is the small form of a named study."""
+    needed_s: float | None = None
+    """Seconds that the missing runs take, at the pace of those that were made; `None`: none is missing, or no run was
+    made by the command that ended last."""
     measurements: Mapping[str, Any] = field(default_factory=dict)
     """What a named study noted for its own sections, in JSON types."""
     notes: tuple[str, ...] = ()
@@ -335,3 +340,8 @@ class NamedStudy:
     measure_all: Callable[[Laboratory], None] = _run_all
     conclude: Callable[[Study, Sequence[StoredRun]], Sequence[Finding]] = _no_findings
     sections: Callable[[Study, Sequence[StoredRun]], Sequence[Section]] = _no_sections
+
+    def is_quick(self, question: StudyQuestion) -> bool:
+        """Whether a question asks for the small form, also where a user changed a part of it."""
+        small = [getattr(question, name) == value for name, value in self.quick.items()]
+        return bool(small) and sum(small) > len(small) / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from .conclusions import findings_of
 from .engine import Laboratory
 from .files import study_json
 from .page.page import study_contents
-from .prepare import StudyPrepared, forecast_of, prepare_study
+from .prepare import StudyPrepared, forecast_of, outlook_of, prepare_study
 from .records import NamedStudy, Study, StudyQuestion
 from .summary import row_of, summarise
 
@@ -45,6 +46,7 @@ def study(
     named: NamedStudy = OWN_GRID,
     device: Device | None = None,
     budget_s: float = 600.0,
+    drops_seeds: bool = False,
     progress: Progress | None = None,
 ) -> Study:
     """Make the runs and measurements of a study, and conclude.
@@ -56,6 +58,8 @@ def study(
         named: what is done with them; default: every batch size at every learning rate.
         device: where runs are made; default: the accelerator if there is one.
         budget_s: seconds from now after which no training goes on; the same call goes on where it ended.
+        drops_seeds: whether a seed that does not fit into the budget any more is not begun; the seeds are nobody's
+            choice then.
         progress: hears what happens.
 
     Returns:
@@ -73,7 +77,8 @@ def study(
         workload = workload_of(loaded, device)
         prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress, store=store)
         how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
-        laboratory = Laboratory.begin(loaded, workload, question, prepared, **how)
+        outlook = outlook_of(prepared, question, workload.examples, budget_s, drops_seeds=drops_seeds)
+        laboratory = Laboratory.begin(loaded, workload, question, prepared, **how, outlook=outlook)
         progress.predicted(forecast_of(prepared, question, workload.examples, budget_s, laboratory.made))
         named.measure_all(laboratory)
         found, runs = account(laboratory, named, prepared)
@@ -105,9 +110,14 @@ def question_of(
     return asked_of("study", loaded.identity(str(device.torch_device)), study=named.name, **vars(question))
 
 
-def account(laboratory: Laboratory, named: NamedStudy, prepared: StudyPrepared) -> tuple[Study, tuple[StoredRun, ...]]:
-    """Rows, summary and findings of all finished runs, and those runs."""
-    runs = tuple(run for run in laboratory.store.runs() if run.result is not None)
+def account(
+    laboratory: Laboratory,
+    named: NamedStudy,
+    prepared: StudyPrepared,
+    counts: Callable[[StoredRun], bool] = lambda run: True,
+) -> tuple[Study, tuple[StoredRun, ...]]:
+    """Rows, summary and findings of all finished runs that count, and those runs."""
+    runs = tuple(run for run in laboratory.store.runs() if run.result is not None and counts(run))
     memory = prepared.memory_bytes
     rows = tuple(
         row_of(run, prepared.target, laboratory.examples_of(run), memory.get(run.config.batch_size)) for run in runs
@@ -123,6 +133,8 @@ def account(laboratory: Laboratory, named: NamedStudy, prepared: StudyPrepared) 
         "examples": laboratory.examples,
         "planned": laboratory.planned,
         "complete": not laboratory.cut_off,
+        "quick": named.is_quick(laboratory.question),
+        "needed_s": laboratory.outlook.needed_s if laboratory.cut_off and laboratory.outlook else None,
         "environment": environment_of(laboratory.device),
         "measurements": laboratory.measurements(),
         "notes": prepared.notes,

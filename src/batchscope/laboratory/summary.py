@@ -27,11 +27,12 @@ from typing import NamedTuple
 
 from ..fits import intervals
 from ..fits.curves import first_passage, value_at
+from ..store.ranges import ANY, NOT_NEGATIVE, PERCENT, SHARE, Range, range_of
 from ..store.records import RunStatus, Target
 from ..store.runs import StoredRun
 from .records import StudyRow, SummaryRow
 
-__all__ = ["Evaluation", "evaluation_at", "evaluations", "roughness", "row_of", "summarise"]
+__all__ = ["Evaluation", "evaluation_at", "evaluations", "range_in", "roughness", "row_of", "summarise"]
 
 _LEAST_FOR_ROUGHNESS = 5
 
@@ -207,18 +208,21 @@ def roughness(values: Sequence[float | None]) -> float | None:
 def summarise(rows: Iterable[StudyRow], metric: Target) -> tuple[SummaryRow, ...]:
     """Summary rows of each variant, batch size and learning rate, in the order in which they first come.
 
-    The best learning rate of a batch size (and variant) is that with the best mean of `best_<metric>` over the seeds,
-    among those at which no run diverged and as many seeds were run as at any.
+    The best learning rate of a batch size (and variant) is that with the best mean of `best_<metric>`, among those at
+    which no run diverged. The mean is over the seeds that all its learning rates have, so that a budget that ends in
+    the middle of a seed chooses nothing; where they have none in common, over all, of those with most seeds.
     """
     arms: dict[tuple[str, int, float], list[StudyRow]] = {}
+    rows = tuple(rows)
+    ranges = {name: range_in(rows, name) for name in dict.fromkeys(name for row in rows for name in row.values)}
     for row in rows:
         arms.setdefault((row.variant, row.batch_size, row.lr), []).append(row)
-    found = [_summary(key, runs) for key, runs in arms.items()]
-    best = {_best_rate(found, variant, size, metric) for variant, size in {(s.variant, s.batch_size) for s in found}}
+    found = [_summary(key, runs, ranges) for key, runs in arms.items()]
+    best = {_best_rate(arms, variant, size, metric) for variant, size in {(s.variant, s.batch_size) for s in found}}
     return tuple(replace(s, best_lr=s.key in best) for s in found)
 
 
-def _summary(key: tuple[str, int, float], rows: Sequence[StudyRow]) -> SummaryRow:
+def _summary(key: tuple[str, int, float], rows: Sequence[StudyRow], ranges: Mapping[str, Range]) -> SummaryRow:
     variant, batch_size, lr = key
     diverged = sum(row.status == RunStatus.DIVERGED.value for row in rows)
     names = dict.fromkeys(name for row in rows for name in row.values)
@@ -231,22 +235,42 @@ def _summary(key: tuple[str, int, float], rows: Sequence[StudyRow]) -> SummaryRo
         runs=len(rows),
         diverged=diverged,
         best_lr=False,
-        estimates={name: intervals.mean(values, _unit(name)) for name, values in numbers.items()},
+        estimates={
+            name: intervals.mean(values, _unit(name), within=ranges.get(name, NOT_NEGATIVE))
+            for name, values in numbers.items()
+        },
     )
 
 
+def range_in(rows: Sequence[StudyRow], name: str) -> Range:
+    """Where a value of a study's rows can lie, by its name and by all rows; a gap of accuracies as their difference."""
+
+    def seen(of: str) -> list[float]:
+        return [v for row in rows if (v := row.values.get(of)) is not None]
+
+    when, _, kind = name.partition("_")
+    if kind != "accuracy_gap":
+        return range_of(name, seen(name))
+    parts = {range_of(each, seen(each)) for each in (f"{when}_train_accuracy_eval", f"{when}_test_accuracy")}
+    return parts.pop().of_differences if len(parts) == 1 and parts <= {SHARE, PERCENT} else ANY
+
+
 def _best_rate(
-    found: Sequence[SummaryRow], variant: str, batch_size: int, metric: Target
+    arms: Mapping[tuple[str, int, float], Sequence[StudyRow]], variant: str, batch_size: int, metric: Target
 ) -> tuple[str, int, float] | None:
-    own = [s for s in found if (s.variant, s.batch_size) == (variant, batch_size)]
-    most = max(s.runs for s in own)
-    sign = 1.0 if metric.mode == "min" else -1.0
-    values = [
-        (sign * value, s.key)
-        for s in own
-        if not s.diverged and s.runs == most and (value := s.estimates[f"best_{metric.metric}"].value) is not None
-    ]
-    return min(values)[1] if values else None
+    own = {key: rows for key, rows in arms.items() if key[:2] == (variant, batch_size)}
+    shared = set.intersection(*({row.seed for row in rows} for rows in own.values()))
+    most = max(map(len, own.values()))
+    name, sign = f"best_{metric.metric}", 1.0 if metric.mode == "min" else -1.0
+    found: list[tuple[float, tuple[str, int, float]]] = []
+    for key, rows in own.items():
+        if any(row.status == RunStatus.DIVERGED.value for row in rows) or not (shared or len(rows) == most):
+            continue
+        counted = (row.values.get(name) for row in rows if row.seed in shared or not shared)
+        value = intervals.mean(v for v in counted if v is not None).value
+        if value is not None:
+            found.append((sign * value, key))
+    return min(found)[1] if found else None
 
 
 def _unit(name: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..store.not_applicable import not_applicable
+from ..store.ranges import ANY, NOT_NEGATIVE, SHARE, Range
 from ..store.records import Estimate, Row
 from .conclusions import runs_of
 from .courses import Course, course_of
@@ -34,6 +35,7 @@ __all__ = [
     "travel_of",
     "travelled",
     "update_of",
+    "update_range",
     "with_travel",
     "within",
 ]
@@ -98,7 +100,12 @@ def travelled(
         step = max(course, default=None) if moment == "end" else best.get(run.id)
         return None if step is None else course.get(int(step))
 
-    return over_seeds(study, runs, arm, read)
+    return over_seeds(study, runs, arm, read, within=ANY if quantity == "norm_change" else NOT_NEGATIVE)
+
+
+def update_range(quantity: Update) -> Range:
+    """Where it can lie: straightness between 0 and 1, norms above 0."""
+    return SHARE if quantity == "straightness" else NOT_NEGATIVE
 
 
 def update_of(run: StoredRun, quantity: Update) -> float | None:

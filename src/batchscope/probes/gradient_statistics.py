@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..fits import intervals
 from ..hardware.random_state import preserved_random_state
 from ..store.not_applicable import NotApplicable
+from ..store.ranges import CORRELATION, NOT_NEGATIVE
 from ..store.records import Estimate
 from ..tasks.workload import Workload
 from .base import chosen_weight, coupled, mean_gradient, trainable, twin
@@ -157,11 +158,13 @@ def _record(
         replacement=draws.replacement,
         sample=sample,
         full_norm=full_norm,
-        norm=intervals.mean(norms, unit="loss per weight"),
+        norm=intervals.mean(norms, unit="loss per weight", within=NOT_NEGATIVE),
         norm_sd=intervals.standard_deviation(norms).value,
         variance=intervals.mean(variances, unit="(loss per weight)²"),
         example_variance=intervals.mean(examples, unit="(loss per weight)²"),
         cosine=intervals.mean(
-            [along / (norm * full_norm) for norm, _, along in sums if norm * full_norm > 0], unit="1"
+            [along / (norm * full_norm) for norm, _, along in sums if norm * full_norm > 0],
+            unit="1",
+            within=CORRELATION,
         ),
     )

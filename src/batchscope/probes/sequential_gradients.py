@@ -23,6 +23,7 @@ from ..errors import TaskError, UsageError
 from ..fits import intervals
 from ..hardware.random_state import preserved_random_state
 from ..store.not_applicable import NotApplicable
+from ..store.ranges import NOT_NEGATIVE
 from ..store.records import Estimate
 from ..tasks.workload import Workload
 from .base import chosen_weight, coupled, square_norm, twin
@@ -82,7 +83,7 @@ class SequentialNorms:
         The first repeat pays for warming up; it is left out where there are three or more.
         """
         counted = self.seconds[1:] if len(self.seconds) > 2 else self.seconds
-        each = intervals.mean(counted, unit="s")
+        each = intervals.mean(counted, unit="s", within=NOT_NEGATIVE)
         value, low, high = (None if v is None else v * repeats for v in (each.value, each.low, each.high))
         method = f"{len(counted)} repeats measured, times {repeats}"
         return Estimate(value=value, low=low, high=high, n=len(counted), unit="s", method=method)
@@ -240,7 +241,7 @@ def _too_small(workload: Workload, model: nn.Module, batch_size: int) -> NotAppl
 
 
 def _spread(norms: Sequence[float], batch_size: int, steps: int, reference: float) -> NormSpread:
-    mean = intervals.mean(norms, unit="loss per weight")
+    mean = intervals.mean(norms, unit="loss per weight", within=NOT_NEGATIVE)
     sd = intervals.standard_deviation(norms).value
     value = fmean(norms)
     return NormSpread(

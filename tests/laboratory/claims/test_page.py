@@ -168,7 +168,7 @@ def test_words_of_the_user_do_not_cut_a_comparison(monkeypatch: pytest.MonkeyPat
     _, evidence = found()
     claims = decide(evidence.study, list(evidence.runs.values()), evidence.plan)
     (item,) = judged(c for c in claims.claims if c.id == "S0.5a")
-    detail = "is 2 (1.5–2.5); it would have to lie above 1, and by 0.05 to count."
+    detail = "is 2 (1.5–2.5); it holds where the interval lies above 1, and not where it lies below 1.05."
     assert item.reasons == (f"The norm of layer 'a; above b; c' {detail}",)
 
 

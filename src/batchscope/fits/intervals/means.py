@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 
+from ...store.ranges import ANY, CORRELATION, Range
 from ...store.records import Estimate
-from ...wording import plural
+from ...wording import number, plural
+from .bounded import ends_within
 
 __all__ = [
     "LEVEL",
@@ -30,22 +32,29 @@ _LARGEST = 700.0
 """Beyond it an exponential leaves the range of numbers."""
 
 
-def mean(values: Iterable[float], unit: str = "") -> Estimate:
-    """Arithmetic mean of independent values: `x̄ ± t(0.95, n − 1) s / √n` (Student 1908).
+def mean(values: Iterable[float], unit: str = "", *, within: Range = ANY) -> Estimate:
+    """Arithmetic mean of independent values: `x̄ ± t(0.95, n − 1) s / √n` (Student 1908), inside what is possible.
 
     Args:
         values: one a seed, repeat or draw.
         unit: of the values.
+        within: where the quantity can lie at all (`store.ranges`). The interval is then taken on the logit or the
+            logarithmic scale (`bounded`) and stays inside; a value outside shows that the range is none.
 
     Returns:
-        The mean with its 90 % t interval; open ends for one value, no value for none or where one is not finite.
+        The mean with its 90 % t interval; open ends for one value, and for two that are so far apart that the interval
+        would span about all that is possible; no value for none or where one is not finite.
 
-    Valid where the values are independent and roughly normal, or many.
+    Valid where the values are independent and roughly normal, or many; with a range where they are skewed too.
 
     Example:
         >>> e = mean([1.0, 2.0, 3.0])
         >>> e.value, round(e.low, 3), round(e.high, 3), mean([1.0]).low
         (2.0, 0.314, 3.686, None)
+        >>> from ...store.ranges import SHARE
+        >>> e = mean([0.93, 0.97, 0.983], within=SHARE)
+        >>> round(e.value, 3), round(e.low, 3), round(e.high, 3)
+        (0.961, 0.877, 0.988)
     """
     x = list(values)
     n = len(x)
@@ -56,7 +65,19 @@ def mean(values: Iterable[float], unit: str = "") -> Estimate:
     if n == 1:
         return Estimate(value=middle, low=None, high=None, n=1, unit=unit, method=method)
     half = t_quantile(n - 1) * scatter(x) / math.sqrt(n)
-    return Estimate(value=middle, low=middle - half, high=middle + half, n=n, unit=unit, method=method)
+    if within.low is None or not all(map(within.holds, x)):
+        return Estimate(value=middle, low=middle - half, high=middle + half, n=n, unit=unit, method=method)
+    low, high = ends_within(middle, half, n, within)
+    method = f"{method} {_scale(within)}"
+    if low is None:
+        method = f"mean of {plural(n, 'value')}, too few for an interval: it would span about all that is possible"
+    return Estimate(value=middle, low=low, high=high, n=n, unit=unit, method=method)
+
+
+def _scale(within: Range) -> str:
+    if within.high is None:
+        return f"on the logarithmic scale, above {number(within.low)}"
+    return f"on the logit scale, from {number(within.low)} to {number(within.high)}"
 
 
 def geometric_mean(values: Iterable[float], unit: str = "") -> Estimate:
@@ -90,7 +111,7 @@ def geometric_mean(values: Iterable[float], unit: str = "") -> Estimate:
 
 
 def mean_correlation(values: Iterable[float]) -> Estimate:
-    """Mean of correlation coefficients: that of `mean`, its 90 % t interval cut at −1 and 1, which none can leave.
+    """Mean of correlation coefficients or cosines: that of `mean` within −1 and 1, which none can leave.
 
     Args:
         values: one coefficient a seed or run.
@@ -98,16 +119,14 @@ def mean_correlation(values: Iterable[float]) -> Estimate:
     Returns:
         As `mean`.
 
-    Valid as `mean`; near ±1, where coefficients are skewed, only roughly.
+    Valid as `mean`.
 
     Example:
         >>> e = mean_correlation([0.9, 0.95, 1.0])
-        >>> round(e.value, 2), round(e.low, 2), e.high
-        (0.95, 0.87, 1.0)
+        >>> round(e.value, 2), round(e.low, 2), round(e.high, 2)
+        (0.95, 0.75, 0.99)
     """
-    found = mean(values)
-    low, high = (None if v is None else max(-1.0, min(1.0, v)) for v in (found.low, found.high))
-    return replace(found, low=low, high=high)
+    return mean(values, within=CORRELATION)
 
 
 # --- independent means, known by their intervals ----------------------------------------------------------------------

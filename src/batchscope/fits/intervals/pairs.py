@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from ...store.ranges import ANY, Range
 from ...store.records import Estimate
 from ...wording import plural
 from .means import exponential, mean, t_quantile, without
@@ -34,12 +35,13 @@ def matched(first: Mapping[Key, float], second: Mapping[Key, float]) -> list[tup
     return [(value, second[key]) for key, value in first.items() if key in second]
 
 
-def paired_difference(pairs: Pairs, unit: str = "") -> Estimate:
+def paired_difference(pairs: Pairs, unit: str = "", *, within: Range = ANY) -> Estimate:
     """Paired difference: the mean of `a − b` over pairs (a, b), with its 90 % t interval.
 
     Args:
         pairs: one a seed; a and b of a pair may depend on each other.
         unit: of the difference.
+        within: where a and b can lie at all; differences of two shares lie in [−1, 1].
 
     Returns:
         As `mean`, of the differences.
@@ -50,7 +52,7 @@ def paired_difference(pairs: Pairs, unit: str = "") -> Estimate:
         >>> paired_difference([(3.0, 1.0), (5.0, 3.0)]).value
         2.0
     """
-    found = mean([a - b for a, b in pairs], unit)
+    found = mean([a - b for a, b in pairs], unit, within=within.of_differences)
     return replace(found, method=found.method.replace("mean of", "paired difference, mean of"))
 
 

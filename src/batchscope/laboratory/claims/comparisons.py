@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from ...fits import intervals
+from ...store.ranges import ANY, Range
 from ...store.records import Estimate
 from ...wording import count, number
 from ..records import StudyRow
@@ -27,6 +28,7 @@ __all__ = [
     "called",
     "epoch_time_falls",
     "gap_change",
+    "gap_range",
     "last",
     "log_roughness",
     "loss_ratio_above",
@@ -85,7 +87,7 @@ def score_change(
         found = row.values.get(f"{when}_{asked.metric}")
         return None if found is None else asked.sign * found
 
-    return e.compared(arm, other, value)
+    return e.compared(arm, other, value, within=e.range_of(asked.metric))
 
 
 def minimum_gap_change(e: TaskResults, arm: Setting | None) -> float:
@@ -105,7 +107,16 @@ def gap_change(
     e: TaskResults, arm: Setting | None, other: Setting | None, when: Callable[[Sequence[Evaluation]], Evaluation]
 ) -> Estimate:
     """Paired difference of the generalisation gap, `other` minus `arm`."""
-    return e.compared(arm, other, lambda row: e.gap_at(when(e.course(row))) if row.status != "diverged" else None)
+
+    def gap(row: StudyRow) -> float | None:
+        return e.gap_at(when(e.course(row))) if row.status != "diverged" else None
+
+    return e.compared(arm, other, gap, within=gap_range(e))
+
+
+def gap_range(e: TaskResults) -> Range:
+    """Where the generalisation gap can lie: that of accuracies between −1 and 1."""
+    return e.range_of(e.score.metric).of_differences if e.gap is not None else ANY
 
 
 def last(course: Sequence[Evaluation]) -> Evaluation:
@@ -170,5 +181,5 @@ def no_worse(e: TaskResults, quality: Quality, change: Estimate, what: str, runs
         runs: behind it.
     """
     margin = 2 * minimum_effect(e, quality, e.at_best(e.plan.smallest))
-    words = f"it would have to lie above {number(-margin)}, the margin"
+    words = f"it holds where the interval lies above {number(-margin)}, the margin"
     return above(change, -margin, 0.0, f"the change of {what}", runs, decides=words)

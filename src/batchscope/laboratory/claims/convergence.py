@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from ...fits import intervals
+from ...store.ranges import SHARE
 from ...store.records import Estimate
 from ...wording import number
 from ..records import StudyRow
@@ -196,7 +197,7 @@ def _lost_share(e: TaskResults, batch_size: int) -> dict[int, float]:
 def more_lost(e: TaskResults) -> Outcome:
     """Whether more runs of the smallest batch are lost, over all learning rates of the grid."""
     small, large = (_lost_share(e, b) for b in e.ends)
-    effect = intervals.paired_difference(intervals.matched(small, large))
+    effect = intervals.paired_difference(intervals.matched(small, large), within=SHARE)
     what = f"the share of runs that diverge or end no better than they began, batch size {e.ends[0]} minus {e.ends[1]},"
     return above(
         effect, 0.0, 0.02, what, tuple(r for arm in e.arms("") for r in e.ids(arm) if arm.batch_size in e.ends)

@@ -201,7 +201,11 @@ def _tuned_on_training_data(e: TaskResults) -> Outcome:
         f"the change of {better(e, test)} from the pick by validation to that by training loss, of all runs and epochs,"
     )
     return below(
-        intervals.mean(changes), 0.0, minimum_effect(e, test, e.at_best(e.plan.smallest)), what, e.ids(*e.arms(""))
+        intervals.mean(changes, within=e.range_of(test.metric).of_differences),
+        0.0,
+        minimum_effect(e, test, e.at_best(e.plan.smallest)),
+        what,
+        e.ids(*e.arms("")),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...fits import intervals
 from ...store.not_applicable import not_applicable
+from ...store.ranges import SHARE
 from ...store.records import Estimate
 from ...wording import count, number
 from .comparisons import unmeasured
@@ -150,7 +151,7 @@ def cosine_of_two_batches(e: TaskResults) -> Outcome:
     if small is None or large is None:
         return undecided("two batches of the largest size do not fit into the training set, or were not measured")
     cosines = [[c for r in records if (c := r["at_once"]["cosine"]) is not None] for records in (small, large)]
-    change = intervals.difference_of_independent_means(*map(intervals.mean, reversed(cosines)))
+    change = intervals.difference_of_independent_means(*map(intervals.mean_correlation, reversed(cosines)))
     what = f"the change of the cosine between the gradients of two batches, batch size {e.ends[0]} to {e.ends[1]},"
     return above(change, 0.0, 0.02, what)
 
@@ -160,9 +161,9 @@ def _compete(e: TaskResults) -> Outcome:
         return missing
     sums = [record["at_once"] for record in e.read_note("competition")]
     cosines = [s["cosine"] for s in sums if s["cosine"] is not None]
-    kept = intervals.mean([s["kept"] for s in sums if s["kept"] is not None])
+    kept = intervals.mean([s["kept"] for s in sums if s["kept"] is not None], within=SHARE)
     what = f"the mean cosine between two examples' gradients (of the sum of their norms {number(kept.value)} is kept)"
-    return below(intervals.mean(cosines), _HALF, 0.0, what)
+    return below(intervals.mean_correlation(cosines), _HALF, 0.0, what)
 
 
 def _sums(e: TaskResults) -> tuple[Sequence[int], Sequence[Sequence[float]], int] | Outcome:

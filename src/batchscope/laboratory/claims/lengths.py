@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from ...fits import intervals
+from ...store.records import Estimate
 from ..records import StudyRow
 from ..summary import Evaluation
 from .comparisons import LOSS, NO_TEST, at, better, called, minimum_effect, no_worse
 from .outcome import Outcome, above, all_of, below, undecided, within
 from .plan import LONG
-from .results import TaskResults
+from .results import Quality, TaskResults
 
 __all__ = ["DECISIONS", "patience_of", "stopped"]
 
 _TENTH, _THIRD = 0.1, 1 / 3
 _NO_LONG = undecided("the long runs were not made before the budget was used up")
+
+
+def _mean_change(e: TaskResults, quality: Quality, changes: Iterable[float]) -> Estimate:
+    """Mean over the seeds of changes of a metric."""
+    return intervals.mean(changes, within=e.range_of(quality.metric).of_differences)
 
 
 def _score_before(e: TaskResults, share: float, name: str) -> Outcome:
@@ -30,7 +36,7 @@ def _score_before(e: TaskResults, share: float, name: str) -> Outcome:
             early = at(course, share, until=best)
             changes.append(e.score.sign * (course[best].metrics[e.score.metric] - early.metrics[e.score.metric]))
     what = f"the gain in {better(e, e.score)} from {name} of the steps to the best, {called(arm)},"
-    return above(intervals.mean(changes), 0.0, minimum_effect(e, e.score, arm), what, e.ids(arm))
+    return above(_mean_change(e, e.score, changes), 0.0, minimum_effect(e, e.score, arm), what, e.ids(arm))
 
 
 def _too_short(e: TaskResults) -> Outcome:
@@ -121,7 +127,7 @@ def _stop_against(e: TaskResults, other: Literal["best", "last"]) -> Outcome:
     what = (
         f"{better(e, test)} from {against} to the epoch of early stopping (patience {patience_of(e):g}), {called(arm)},"
     )
-    return no_worse(e, test, intervals.mean(changes), what, e.ids(arm))
+    return no_worse(e, test, _mean_change(e, test, changes), what, e.ids(arm))
 
 
 def _fewer_epochs(e: TaskResults) -> Outcome:
@@ -152,7 +158,7 @@ def _lowest_point(e: TaskResults) -> Outcome:
         return test.sign * (best.metrics[test.metric] - course[-1].metrics[test.metric])
 
     what = f"{better(e, test)} from the last epoch to the one with the best {e.metric.metric}, {called(arm)},"
-    return no_worse(e, test, intervals.mean(map(change, e.kept(arm))), what, e.ids(arm))
+    return no_worse(e, test, _mean_change(e, test, map(change, e.kept(arm))), what, e.ids(arm))
 
 
 DECISIONS: Mapping[str, Callable[[TaskResults], Outcome]] = {

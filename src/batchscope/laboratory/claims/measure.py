@@ -33,7 +33,6 @@ from ...training.counted_run import count_run
 from ..engine import Laboratory
 from ..records import Arm, Length
 from ..studies.batch_norm.measure import measured_definition
-from ..studies.trial_and_error.sequence import Next, TrialTraining, follow
 from ..summary import row_of, summarise
 from .plan import (
     FEW,
@@ -42,14 +41,15 @@ from .plan import (
     NORM,
     ClaimsPlan,
     competition_note,
+    counts,
     norm_variant,
     order_variant,
     robustness_note,
     sharpness_note,
-    trial_variant,
 )
-from .results import chosen_rate, step_time_of_rounds
-from .tuning import advice_for
+from .results import RATES
+from .rounds import Part
+from .trial_runs import follow_advice
 
 __all__ = ["ClaimsLaboratory"]
 
@@ -61,8 +61,8 @@ _TIMED = (1, 10, 100, 1000)
 _SUM_SIZES_FROM = 8
 """The small steps of the sum over the same examples."""
 _SUM_EXAMPLES = 512
-_CHECKPOINT_EPOCHS = 2.0
 _BINS = 501
+_CHECKPOINT_EPOCHS = 2.0
 
 
 class ClaimsLaboratory:
@@ -70,56 +70,58 @@ class ClaimsLaboratory:
 
     Args:
         laboratory: makes runs, and keeps them and notes.
-        plan: how many of what.
+        plan: how many of what; it may be made anew, `rounds` says when.
     """
 
     def __init__(self, laboratory: Laboratory, plan: ClaimsPlan) -> None:
-        self._laboratory, self._plan = laboratory, plan
-        self._epochs = Length(unit="epochs", amount=plan.epochs)
+        self._laboratory, self.plan = laboratory, plan
 
-    def measure_all(self) -> None:
-        """Whatever is not there yet; returns early, and says so, when the budget is used up."""
-        for stage, measure in (
-            ("the grid of batch sizes and learning rates", self._grid),
-            ("equally many steps", self._fixed_steps),
-            ("long runs", self._long),
-            ("counting a run", self._counters),
-            ("step times", self._timing),
-            ("gradients", self._gradients),
-            ("trial and error", self._trials),
-            ("little data", self._few_examples),
-            ("batch normalisation", self._norm),
-            ("sharpness", self._sharpness),
-            ("orders of the data", self._orders),
-            ("disturbed inputs", self._robustness),
-        ):
-            if self._laboratory.late:
-                self._laboratory.cut_off = True
-                return
-            self._laboratory.progress.stage(stage)
-            measure()
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Everything, what most statements need first; whatever is there already is not made again."""
+        return (
+            Part("the grid of batch sizes and learning rates", self._grid, "grid"),
+            Part("step times", lambda _: self._timing(), once=True),
+            Part("counting a run", lambda _: self._counters(), once=True),
+            Part("gradients", lambda _: self._gradients(), once=True),
+            Part("equally many steps", self._fixed_steps, "fixed steps"),
+            Part("long runs", self._long, "long"),
+            Part("batch normalisation", self._norm, "norm"),
+            Part("little data", self._few_examples, "few examples"),
+            Part("trial and error", self._trials, "trials"),
+            Part("sharpness", self._sharpness, late=True),
+            Part("orders of the data", self._orders, "orders"),
+            Part("disturbed inputs", self._robustness),
+        )
+
+    def first_run(self, batch_size: int, lr: float) -> StoredRun | None:
+        """One run of the grid, with the first seed."""
+        arm = Arm(batch_size=batch_size, lr=lr, length=self._epochs)
+        observers = self._observers(arm, self._laboratory.workload)
+        return self._laboratory.run(arm, self.plan.seeds[0], observers=observers)
 
     # --- runs -----------------------------------------------------------------------------------------------------
 
-    def _grid(self) -> None:
-        plan = self._plan
-        arms = [Arm(batch_size=b, lr=lr, length=self._epochs) for lr in plan.lrs for b in reversed(plan.batch_sizes)]
-        self._laboratory.run_all(arms, observers=self._observers)
+    def _grid(self, seeds: Sequence[int]) -> None:
+        plan = self.plan
+        sizes = tuple(reversed(plan.batch_sizes))
+        arms = [Arm(batch_size=b, lr=lr, length=self._epochs) for lr in plan.inside_out for b in sizes]
+        self._laboratory.run_all(arms, seeds=seeds, observers=self._observers)
 
-    def _fixed_steps(self) -> None:
-        lr, steps = self._one_rate(), self._plan.fixed_steps(self._laboratory.examples)
+    def _fixed_steps(self, seeds: Sequence[int]) -> None:
+        lr, steps = self._one_rate(), self.plan.fixed_steps(self._laboratory.examples)
         length = Length(unit="steps", amount=steps)
-        arms = [Arm(batch_size=b, lr=lr, length=length, variant=FIXED) for b in self._plan.batch_sizes]
-        self._laboratory.run_all(arms, observers=self._observers)
+        arms = [Arm(batch_size=b, lr=lr, length=length, variant=FIXED) for b in self.plan.batch_sizes]
+        self._laboratory.run_all(arms, seeds=seeds, observers=self._observers)
 
-    def _long(self) -> None:
-        length = Length(unit="epochs", amount=self._plan.long_epochs)
+    def _long(self, seeds: Sequence[int]) -> None:
+        length = Length(unit="epochs", amount=self.plan.long_epochs)
         lr = self._one_rate()
-        arms = [Arm(batch_size=b, lr=lr, length=length, variant=LONG) for b in dict.fromkeys(self._plan.long_sizes)]
-        self._laboratory.run_all(arms)
+        arms = [Arm(batch_size=b, lr=lr, length=length, variant=LONG) for b in dict.fromkeys(self.plan.long_sizes)]
+        self._laboratory.run_all(arms, seeds=seeds)
 
-    def _few_examples(self) -> None:
-        laboratory, plan = self._laboratory, self._plan
+    def _few_examples(self, seeds: Sequence[int]) -> None:
+        laboratory, plan = self._laboratory, self.plan
         few = plan.few(laboratory.examples)
         length = Length(unit="epochs", amount=plan.few_epochs)
         arms = [
@@ -134,9 +136,9 @@ class ClaimsLaboratory:
                 tasks[seed] = laboratory.changed(**with_few_examples(laboratory.workload, few, seed))
             return tasks[seed]
 
-        laboratory.run_all(arms, workload=task)
+        laboratory.run_all(arms, seeds=seeds, workload=task)
 
-    def _norm(self) -> None:
+    def _norm(self, seeds: Sequence[int]) -> None:
         configurations: tuple[Where, ...] = ("before", "after")
         if has_batch_norm(self._fresh()):
             self._once("has-norm", lambda: True)
@@ -147,16 +149,17 @@ class ClaimsLaboratory:
                 return
             arms = [
                 Arm(batch_size=b, lr=lr, length=self._epochs, variant=norm_variant(where))
-                for lr in self._plan.lrs
-                for b in self._plan.norm_sizes
+                for lr in self.plan.lrs
+                for b in self.plan.norm_sizes
             ]
-            self._laboratory.run_all(arms, workload=lambda arm, seed, task=task: task, observers=self._observers)
+            how: dict[str, Any] = {"workload": lambda arm, seed, task=task: task, "observers": self._observers}
+            self._laboratory.run_all(arms, seeds=seeds, **how)
             if where == "before":
                 size = min(_LOOKED_AT, task.examples)
                 self._once("norm-check", lambda task=task, size=size: measured_definition(task, task.model(0), size))
 
-    def _orders(self) -> None:
-        laboratory, plan = self._laboratory, self._plan
+    def _orders(self, seeds: Sequence[int]) -> None:
+        laboratory, plan = self._laboratory, self.plan
         for where in ("none", "before"):
             task = self._configured(where)
             lr = self._rate(plan.middle, self._without if where == "none" else norm_variant(where))
@@ -165,38 +168,16 @@ class ClaimsLaboratory:
             length = Length(unit="epochs", amount=plan.epochs / 2)
             arm = Arm(batch_size=plan.middle, lr=lr, length=length, variant=order_variant(where))
             same = laboratory.changed(model=same_initial_weights(task.task.model, plan.seeds[0]))
-            for number in range(plan.orders):
-                laboratory.run(arm, plan.seeds[0] + number, workload=same)
+            for order in (plan.seeds[0] + i for s in seeds for i in plan.orders_of(s)):
+                laboratory.run(arm, order, workload=same)
 
-    def _trials(self) -> None:
-        """The advice to begin small and grow, followed with each seed; times are those of the timing."""
-        lr, timing = self._one_rate(), self._laboratory.read_note("timing")
-        step_time = self._laboratory.step_time if timing is None else step_time_of_rounds(timing)
-        metric = self._laboratory.target
-        advice = advice_for(self._plan, larger_is_better=metric.mode == "max")
-
-        for seed in self._plan.seeds:
-
-            def made(asked: Next, seed: int = seed) -> TrialTraining | None:
-                length = Length(unit="epochs", amount=asked.epochs)
-                arm = Arm(batch_size=asked.batch_size, lr=lr, length=length, variant=trial_variant(asked.epochs))
-                run = self._laboratory.run(arm, seed)
-                if run is None:
-                    return None
-                row = row_of(run, metric, self._laboratory.examples)
-                return TrialTraining(
-                    batch_size=asked.batch_size,
-                    epochs=asked.epochs,
-                    value=row.values.get(f"best_{metric.metric}"),
-                    seconds=row.steps * step_time.of_batch(asked.batch_size),
-                )
-
-            follow(advice, made)
+    def _trials(self, seeds: Sequence[int]) -> None:
+        follow_advice(self._laboratory, self.plan, self._one_rate(), seeds)
 
     # --- measurements ---------------------------------------------------------------------------------------------
 
     def _counters(self) -> None:
-        plan, lr = self._plan, self._one_rate()
+        plan, lr = self.plan, self._one_rate()
 
         def counted() -> dict[str, Any]:
             ready = self._laboratory.workload
@@ -215,7 +196,7 @@ class ClaimsLaboratory:
 
     def _timing(self) -> None:
         most = self._laboratory.examples
-        sizes = sorted({*self._plan.batch_sizes, *(b for b in _TIMED if self._plan.least_batch_size <= b <= most)})
+        sizes = sorted({*self.plan.batch_sizes, *(b for b in _TIMED if self.plan.least_batch_size <= b <= most)})
         self._once("timing", lambda: measure_rounds(self._laboratory.workload, sizes))
 
     def _gradients(self) -> None:
@@ -223,7 +204,7 @@ class ClaimsLaboratory:
         if checkpoint is None:
             return
         model, lr = checkpoint
-        ready, plan = self._laboratory.workload, self._plan
+        ready, plan = self._laboratory.workload, self.plan
         sizes = sorted({*plan.batch_sizes, *(b for b in _TIMED if b >= plan.least_batch_size)})
         self._once("gradients", lambda: measure_gradients(ready, model, batch_sizes=sizes, repeats=60))
         self._once("competition", lambda: measure_competition(ready, model, lr=lr, pairs=200))
@@ -235,41 +216,16 @@ class ClaimsLaboratory:
                 )
         edge = self._rate(plan.largest) or lr  # a learning rate at which steps on few examples are not all safe
         self._once("downhill", lambda: measure_downhill(ready, model, batch_sizes=sizes, lr=edge, repeats=100))
-        self._once("sums", lambda: self._sums(model, lr))
+        self._once("sums", lambda: _sums(ready, model, lr))
 
-    def _sums(self, model: nn.Module, lr: float) -> Any:
-        """The sum of the last layer's gradients over the same examples, and the histograms of its entries."""
-        ready = self._laboratory.workload
-        largest = min(_SUM_EXAMPLES, ready.examples)
-        sizes = [b for b in (2, _SUM_SIZES_FROM, largest) if b <= largest]
-        first: list[torch.Tensor] = []
-        how: dict[str, Any] = {"batch_sizes": sizes, "lr": lr, "samples": largest}
-        found = measure_sequential_gradients(
-            ready, model, **how, repeats=1, on_sum=lambda size, values: first.append(values.clone())
-        )
-        limit = symmetric_limit(first)
-        if isinstance(found, NotApplicable) or limit is None:
-            return found if isinstance(found, NotApplicable) else NotApplicable(reason="the gradient is zero")
-        mark = float(np.quantile(first[-1].abs().cpu().numpy(), 0.99))
-        pooled = {size: Histogram.empty(limit=limit, bins=_BINS) for size in sizes}
-        beyond: dict[str, list[int]] = {str(size): [] for size in sizes}
-
-        def add(size: int, values: torch.Tensor) -> None:
-            pooled[size] = pooled[size].with_values(values)
-            beyond[str(size)].append(int((values.abs() >= mark).sum()))
-
-        found = measure_sequential_gradients(ready, model, **how, repeats=20, first_repeat=1, on_sum=add)
-        counts = {str(b): {"limit": limit, "counts": h.counts} for b, h in pooled.items()}
-        return {"norms": found, "histograms": counts, "beyond": beyond, "mark": mark}
-
-    def _sharpness(self) -> None:
+    def _sharpness(self, seeds: Sequence[int]) -> None:
         """Measure sharpness where the smallest and the largest batch end, at one learning rate and each at its best."""
-        plan = self._plan
+        plan = self.plan
         one = self._one_rate()
         best = {b: self._rate(b) for b in (plan.smallest, plan.largest)}
         settings = {(b, lr) for b in best for lr in (one, best[b]) if lr is not None}
         for b, lr in sorted(settings):
-            for seed in plan.seeds:
+            for seed in seeds:
                 if self._laboratory.late:
                     self._laboratory.cut_off = True
                     return
@@ -297,8 +253,8 @@ class ClaimsLaboratory:
             },
         )
 
-    def _robustness(self) -> None:
-        plan = self._plan
+    def _robustness(self, seeds: Sequence[int]) -> None:
+        plan = self.plan
         for where in ("none", "before"):
             variant = self._without if where == "none" else norm_variant(where)
             lr = self._rate(plan.middle, variant)
@@ -306,7 +262,7 @@ class ClaimsLaboratory:
             if lr is None or task is None:
                 return
             arm = Arm(batch_size=plan.middle, lr=lr, length=self._epochs, variant=variant)
-            for seed in plan.seeds:
+            for seed in seeds:
                 run = self._laboratory.run(
                     arm, seed, workload=task, observers=self._observers(arm, task), keep=("last",)
                 )
@@ -330,26 +286,36 @@ class ClaimsLaboratory:
         looked_at = torch.randperm(task.examples, generator=torch.Generator().manual_seed(0))[:_LOOKED_AT]
         return DistanceFromInit(), ActivationDrift(task, task.batch(looked_at.sort().values))
 
+    @property
+    def _epochs(self) -> Length:
+        return Length(unit="epochs", amount=self.plan.epochs)
+
     def _one_rate(self) -> float:
         """The learning rate that is best for the smallest batch size."""
-        return self._rate(self._plan.smallest) or self._plan.lrs[0]
+        return self._rate(self.plan.smallest) or self.plan.lrs[0]
 
     def _rate(self, batch_size: int, variant: str = "") -> float | None:
+        """The best learning rate, chosen once, when the first seeds are made: what rests on it must not change it."""
         laboratory = self._laboratory
-        runs = [run for run in laboratory.store.runs() if run.result is not None]
-        rows = [row_of(run, laboratory.target, laboratory.examples_of(run)) for run in runs]
-        return chosen_rate(summarise(rows, laboratory.target), variant, batch_size)
+        chosen: dict[str, dict[str, float]] = laboratory.read_note(RATES) or {}
+        if variant not in chosen:
+            runs = [run for run in laboratory.store.runs() if counts(self.plan, run, laboratory.examples)]
+            rows = [row_of(run, laboratory.target, laboratory.examples_of(run)) for run in runs if run.result]
+            summary = summarise(rows, laboratory.target)
+            chosen[variant] = {str(s.batch_size): s.lr for s in summary if s.best_lr and s.variant == variant}
+            laboratory.note(RATES, chosen)
+        return chosen[variant].get(str(batch_size))
 
     def _checkpoint(self) -> tuple[nn.Module, float] | None:
         """A model of the middle batch size at its best learning rate after two epochs."""
-        lr = self._rate(self._plan.middle)
+        lr = self._rate(self.plan.middle)
         if lr is None:
             return None
-        arm = Arm(batch_size=self._plan.middle, lr=lr, length=self._epochs)
+        arm = Arm(batch_size=self.plan.middle, lr=lr, length=self._epochs)
         laboratory = self._laboratory
-        when = min(_CHECKPOINT_EPOCHS, self._plan.epochs)
+        when = min(_CHECKPOINT_EPOCHS, self.plan.epochs)
         observers = self._observers(arm, laboratory.workload)
-        run = laboratory.run(arm, self._plan.seeds[0], observers=observers, keep=(when,))
+        run = laboratory.run(arm, self.plan.seeds[0], observers=observers, keep=(when,))
         if run is None:
             return None
         self._once("checkpoint", lambda: {"run": run.id, "epoch": when})
@@ -367,8 +333,8 @@ class ClaimsLaboratory:
         return self._laboratory.changed(model=found)
 
     def _fresh(self) -> nn.Module:
-        with preserved_random_state(self._plan.seeds[0]):
-            return self._laboratory.workload.model(self._plan.seeds[0])
+        with preserved_random_state(self.plan.seeds[0]):
+            return self._laboratory.workload.model(self.plan.seeds[0])
 
     def _once(self, name: str, measure: Callable[[], Any]) -> None:
         if self._laboratory.read_note(name) is not None:
@@ -381,3 +347,28 @@ class ClaimsLaboratory:
         except TaskError as error:  # a task that one measurement does not suit
             found = NotApplicable(reason=str(error))
         self._laboratory.note(name, found)
+
+
+def _sums(ready: Workload, model: nn.Module, lr: float) -> Any:
+    """The sum of the last layer's gradients over the same examples, and the histograms of its entries."""
+    largest = min(_SUM_EXAMPLES, ready.examples)
+    sizes = [b for b in (2, _SUM_SIZES_FROM, largest) if b <= largest]
+    first: list[torch.Tensor] = []
+    how: dict[str, Any] = {"batch_sizes": sizes, "lr": lr, "samples": largest}
+    found = measure_sequential_gradients(
+        ready, model, **how, repeats=1, on_sum=lambda size, values: first.append(values.clone())
+    )
+    limit = symmetric_limit(first)
+    if isinstance(found, NotApplicable) or limit is None:
+        return found if isinstance(found, NotApplicable) else NotApplicable(reason="the gradient is zero")
+    mark = float(np.quantile(first[-1].abs().cpu().numpy(), 0.99))
+    pooled = {size: Histogram.empty(limit=limit, bins=_BINS) for size in sizes}
+    beyond: dict[str, list[int]] = {str(size): [] for size in sizes}
+
+    def add(size: int, values: torch.Tensor) -> None:
+        pooled[size] = pooled[size].with_values(values)
+        beyond[str(size)].append(int((values.abs() >= mark).sum()))
+
+    found = measure_sequential_gradients(ready, model, **how, repeats=20, first_repeat=1, on_sum=add)
+    counts = {str(b): {"limit": limit, "counts": h.counts} for b, h in pooled.items()}
+    return {"norms": found, "histograms": counts, "beyond": beyond, "mark": mark}

@@ -121,9 +121,10 @@ def _more_robust(e: TaskResults) -> Outcome:
     if not losses or any(len(by) < 2 for by in losses.values()):
         return undecided("robustness was not measured before the budget was used up")
     outcomes: dict[str, Outcome] = {}
+    within = e.range_of(e.score.metric).of_differences
     for kind, by in losses.items():
         without, with_norm = (by[where] for where in _WITHOUT_AND_WITH)
-        change = intervals.paired_difference(intervals.matched(with_norm, without))
+        change = intervals.paired_difference(intervals.matched(with_norm, without), within=within)
         cost = number(intervals.mean(without.values()).value)
         what = f"the change with it of what {kind} costs in {e.score.metric} ({cost})"
         outcomes[kind] = below(change, 0.0, 2 * minimum_effect(e, e.score, e.at_best(e.plan.middle)), what, runs)

@@ -16,26 +16,31 @@ learning rate that suits small batches. All lengths follow from the grid's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ...errors import UsageError
-from ..records import note_name
+from ..records import Length, note_name
+
+if TYPE_CHECKING:
+    from ...store.runs import StoredRun
 
 __all__ = [
     "FEW",
     "FIXED",
     "LONG",
     "NORM",
-    "PART_OF_BUDGET",
     "ClaimsPlan",
     "NormPlace",
     "competition_note",
+    "counts",
+    "first_choices",
     "is_trial",
+    "largest_plan",
+    "later_choices",
     "norm_variant",
     "order_variant",
-    "plan_for",
     "rates_below",
     "robustness_note",
     "sharpness_note",
@@ -53,9 +58,6 @@ NormPlace = Literal["none", "before", "after"]
 
 _TRIAL = "trial, "
 
-PART_OF_BUDGET = 0.6
-"""Of the budget that the plan is made to fill, as predicted: step times drift, and probes and pages come on top."""
-
 _LARGEST_SHARE = 2.5
 _LARGEST = 1024
 _FACTOR = 4
@@ -63,6 +65,9 @@ _COUNT = 4
 _RATES = 6
 _EPOCHS = (20, 14, 10, 7, 5)
 _SEEDS = (7, 5, 4, 3)
+_LONG_EPOCHS = 40
+_ORDERS = 2
+"""Of the data, for each seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +120,8 @@ class ClaimsPlan:
 
     @property
     def long_epochs(self) -> float:
-        """Epochs of a run that is to go past its validation minimum."""
-        return 5 * self.epochs
+        """Epochs of a run that is to go past its validation minimum; they are few, and stay long in a short plan."""
+        return max(5 * self.epochs, min(_LONG_EPOCHS, 10 * self.epochs))
 
     def fixed_steps(self, examples: int) -> int:
         """Updates that every batch size gets: what the largest but one makes in the grid."""
@@ -139,82 +144,118 @@ class ClaimsPlan:
         """Epochs of a run with little data."""
         return 2.5 * self.epochs
 
+    def orders_of(self, seed: int) -> range:
+        """Numbers of the orders of the data that are trained on from the same weights with a seed of the plan."""
+        at = seed - self.seeds[0]
+        return range(_ORDERS * at, _ORDERS * (at + 1))
+
     @property
-    def orders(self) -> int:
-        """Number of orders of the data that are trained on from the same weights."""
-        return 2 * len(self.seeds)
+    def pilot(self) -> tuple[tuple[int, float], ...]:
+        """Batch size and learning rate of the runs that are made first, and show the pace: one of each batch size."""
+        return tuple((b, self.inside_out[0]) for b in reversed(self.batch_sizes))
 
-    def steps(self, examples: int) -> Iterator[tuple[int, float]]:
-        """Batch size and number of steps, of everything that is run, roughly."""
-        rates, seeds = len(self.lrs), len(self.seeds)
-
-        def of(sizes: Sequence[int], epochs: float, n: int, runs: int) -> Iterator[tuple[int, float]]:
-            return ((b, runs * epochs * n / b) for b in sizes)
-
-        yield from of(self.batch_sizes, self.epochs, examples, rates * seeds)
-        yield from of(self.norm_sizes, self.epochs, examples, 2 * rates * seeds)
-        yield from of(self.long_sizes, self.long_epochs, examples, seeds)
-        yield from of((self.middle,), self.epochs / 2, examples, 2 * self.orders)
-        yield from of(self.few_sizes(examples), self.few_epochs, self.few(examples), rates * seeds)
-        yield from of(self.batch_sizes[:2], 2 * self.epochs, examples, seeds)
-        yield from ((b, seeds * self.fixed_steps(examples)) for b in self.batch_sizes)
-
-    def runs(self, examples: int) -> int:
-        """Number of runs, trials apart, whose number nobody knows beforehand."""
-        seeds, rates = len(self.seeds), len(self.lrs)
-        grids = len(self.batch_sizes) + 2 * len(set(self.norm_sizes)) + len(self.few_sizes(examples))
-        return seeds * (rates * grids + len(self.batch_sizes) + len(set(self.long_sizes))) + 2 * self.orders
-
-    def seconds(self, examples: int, step_s: Callable[[int], float], evaluation_s: float) -> float:
-        """How long the runs take, roughly."""
-        evaluations = self.runs(examples) * self.epochs + 2 * len(self.seeds) * self.long_epochs
-        return sum(n * step_s(b) for b, n in self.steps(examples)) + evaluations * evaluation_s
+    @property
+    def inside_out(self) -> tuple[float, ...]:
+        """The learning rates from the middle one on, where a budget that ends early leaves the most."""
+        middle = len(self.lrs) // 2
+        return tuple(sorted(self.lrs, key=lambda lr: abs(self.lrs.index(lr) - middle)))
 
 
-def plan_for(
+def counts(plan: ClaimsPlan, run: StoredRun, examples: int) -> bool:
+    """Whether a run belongs to a plan: a run of the grid that an earlier plan asked for may not."""
+    config = run.config
+    if config.settings.get("variant"):
+        return True
+    length = Length(unit="epochs", amount=plan.epochs).steps(examples, config.batch_size)
+    grid = config.batch_size in plan.batch_sizes and config.lr in plan.lrs and config.seed in plan.seeds
+    return grid and config.max_steps == length
+
+
+def first_choices(
     examples: int,
     *,
     lrs: Sequence[float],
     seed: int,
-    seconds_to_use: float,
-    step_s: Callable[[int], float],
-    evaluation_s: float,
     smallest: int = 1,
     batch_sizes: tuple[int, ...] = (),
     seeds: int | None = None,
     epochs: float | None = None,
-) -> ClaimsPlan:
-    """The largest plan that fits: batch sizes by a factor of 4 from 8 on, then fewer epochs and seeds, then from 16 on.
+    fixed_lrs: bool = False,
+) -> list[ClaimsPlan]:
+    """Plans from the largest on: batch sizes by a factor of 4 from 8 on, then fewer of everything, then from 16 on.
 
     Args:
         examples: in the training set.
         lrs: the learning rates.
         seed: the first of the seeds.
-        seconds_to_use: how long the runs may take.
-        step_s: seconds of a step at a batch size.
-        evaluation_s: seconds of an evaluation.
         smallest: batch size that the model can be trained on.
         batch_sizes: fixed beforehand; empty: free.
         seeds: how many, fixed beforehand; `None`: free.
         epochs: fixed beforehand; `None`: free.
-
-    Returns:
-        The first that fits; where none does, the smallest one: it will be cut off, most important runs first.
+        fixed_lrs: whether the learning rates were fixed beforehand.
     """
-    options = [
+    sizes = [batch_sizes] if batch_sizes else _sizes(examples, smallest)
+    return _choices(sizes, lrs, seed, smallest, seeds, epochs, fixed_lrs)
+
+
+def later_choices(
+    plan: ClaimsPlan,
+    *,
+    lrs: Sequence[float],
+    batch_sizes: tuple[int, ...] = (),
+    seeds: int | None = None,
+    epochs: float | None = None,
+    fixed_lrs: bool = False,
+) -> list[ClaimsPlan]:
+    """Plans from the largest on that keep the batch sizes of a plan, or drop the smallest ones, which take most steps.
+
+    Args:
+        plan: as it was.
+        lrs: that it began with.
+        batch_sizes: as in `first_choices`, like the following.
+        seeds: how many.
+        epochs: of a run.
+        fixed_lrs: whether learning rates are fixed.
+    """
+    own = plan.batch_sizes
+    sizes = [own] if batch_sizes else [own[i:] for i in range(max(1, len(own) - 1))]
+    return _choices(sizes, lrs, plan.seeds[0], plan.least_batch_size, seeds, epochs, fixed_lrs)
+
+
+def largest_plan(plans: Sequence[ClaimsPlan], cost: Callable[[ClaimsPlan], float], seconds: float) -> ClaimsPlan:
+    """The first plan that fits; where none does the cheapest: it will be cut off, what decides most first."""
+    return next((plan for plan in plans if cost(plan) <= seconds), None) or min(plans, key=cost)
+
+
+def _choices(
+    sizes: Sequence[tuple[int, ...]],
+    lrs: Sequence[float],
+    seed: int,
+    smallest: int,
+    seeds: int | None,
+    epochs: float | None,
+    fixed_lrs: bool,
+) -> list[ClaimsPlan]:
+    whole = tuple(sorted(lrs))
+    rates = [whole] if fixed_lrs else list(dict.fromkeys([whole, whole[1:-1]]))
+    rates = [each for each in rates if len(each) > 1] or [whole]
+    lengths = [
+        (n, length)
+        for n in (_SEEDS if seeds is None else (seeds,))
+        for length in (_EPOCHS if epochs is None else (epochs,))
+    ]
+    return [
         ClaimsPlan(
-            batch_sizes=sizes,
-            lrs=tuple(sorted(lrs)),
+            batch_sizes=batch_sizes,
+            lrs=of_grid,
             seeds=tuple(range(seed, seed + n)),
             epochs=length,
             least_batch_size=smallest,
         )
-        for sizes in ([batch_sizes] if batch_sizes else _sizes(examples, smallest))
-        for n in (_SEEDS if seeds is None else (seeds,))
-        for length in (_EPOCHS if epochs is None else (epochs,))
+        for batch_sizes in sizes
+        for of_grid in rates
+        for n, length in lengths
     ]
-    fits = (plan for plan in options if plan.seconds(examples, step_s, evaluation_s) <= seconds_to_use)
-    return next(fits, None) or min(options, key=lambda plan: plan.seconds(examples, step_s, evaluation_s))
 
 
 def _sizes(examples: int, smallest: int) -> list[tuple[int, ...]]:

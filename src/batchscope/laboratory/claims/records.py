@@ -53,7 +53,7 @@ class Comparison:
     >>> effect = Estimate(value=1.5, low=1.2, high=1.9, n=5, unit="", method="")
     >>> c = Comparison(what="the ratio", effect=effect, relation="above", bounds=(1.0,), minimum_effect=0.05)
     >>> c.sentence
-    'the ratio is 1.5 (1.2–1.9); it would have to lie above 1, and by 0.05 to count'
+    'the ratio is 1.5 (1.2–1.9); it holds where the interval lies above 1, and not where it lies below 1.05'
     """
 
     what: str
@@ -84,11 +84,13 @@ class Comparison:
     @property
     def _required(self) -> str:
         if self.relation == "within":
-            return f"it would have to lie from {number(self.bounds[0])} to {number(self.bounds[1])}"
+            return f"it holds where the interval lies from {number(self.bounds[0])} to {number(self.bounds[1])}"
+        bound, least = self.bounds[0], self.minimum_effect
         if self.relation == "off":
-            return f"it would have to lie off {number(self.bounds[0])} by more than {number(self.minimum_effect)}"
-        counts = f", and by {number(self.minimum_effect)} to count" if self.minimum_effect else ""
-        return f"it would have to lie {self.relation} {number(self.bounds[0])}{counts}"
+            return f"it holds where the interval lies off {number(bound)} by more than {number(least)}"
+        counts, side = (bound + least, "below") if self.relation == "above" else (bound - least, "above")
+        fails = f", and not where it lies {side} {number(counts)}" if least else ""
+        return f"it holds where the interval lies {self.relation} {number(bound)}{fails}"
 
     def after(self, other: Comparison | None) -> str:
         """The comparison in words where it follows another one: conditions that both share are not said again."""

@@ -14,13 +14,17 @@ from ...fits.curves import first_passage
 from ...fits.step_time import StepTime, fit_step_time
 from ...store.metrics import larger_is_better
 from ...store.not_applicable import not_applicable
+from ...store.ranges import ANY, Range
 from ...store.records import Estimate, RunStatus
 from ...store.runs import StoredRun
 from ..records import Study, StudyRow, SummaryRow
-from ..summary import Evaluation, evaluations
+from ..summary import Evaluation, evaluations, range_in
 from .plan import ClaimsPlan, is_trial, norm_variant
 
-__all__ = ["Quality", "Setting", "TaskResults", "chosen_rate", "step_time_of_rounds"]
+__all__ = ["RATES", "Quality", "Setting", "TaskResults", "chosen_rate", "step_time_of_rounds"]
+
+RATES = "rates"
+"""The measurement that holds the best learning rates as they were chosen with the first seeds: by variant and size."""
 
 _RUNNING = "train_loss"
 """The training loss as training saw it: a mean over the steps since the last evaluation."""
@@ -54,6 +58,8 @@ def step_time_of_rounds(timing: Mapping[str, Any]) -> StepTime:
     return fit_step_time([(size, median(seconds)) for size, seconds in zip(timing["sizes"], columns, strict=True)])
 
 
+_DISTURBED = 2.0
+"""By which a step takes longer than the median of its size where something else was at work meanwhile."""
 _ABOVE_COMMON = 1.02
 """By how much a level that all runs reach lies above the worst of their best values."""
 
@@ -79,7 +85,7 @@ class TaskResults:
     @cached_property
     def one_rate(self) -> float:
         """The best learning rate of the smallest batch size: what texts mean that speak of one learning rate."""
-        return chosen_rate(self.study.summary, "", self.plan.smallest) or self.plan.lrs[0]
+        return self._best_rate("", self.plan.smallest) or self.plan.lrs[0]
 
     def at_one_rate(self, batch_size: int, variant: str = "") -> Setting:
         """A batch size at that learning rate."""
@@ -87,8 +93,15 @@ class TaskResults:
 
     def at_best(self, batch_size: int, variant: str = "") -> Setting | None:
         """A batch size at its own best learning rate."""
-        lr = chosen_rate(self.study.summary, variant, batch_size)
+        lr = self._best_rate(variant, batch_size)
         return None if lr is None else Setting(batch_size, lr, variant)
+
+    def _best_rate(self, variant: str, batch_size: int) -> float | None:
+        """As it was chosen when the runs that rest on it were made, else over all seeds."""
+        chosen = (self.read_note(RATES) or {}).get(variant)
+        if chosen is not None:
+            return chosen.get(str(batch_size))
+        return chosen_rate(self.study.summary, variant, batch_size)
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -216,26 +229,36 @@ class TaskResults:
             return None
         return e.metrics[self.loss] - e.metrics[self.train_loss]
 
+    def range_of(self, metric: str) -> Range:
+        """Where a metric can lie, by its name and by all runs."""
+        return range_in(self.study.rows, f"final_{metric}")
+
     # --- comparisons, seed by seed: a seed draws the same weights and order in both -----------------------------------
 
     def difference(self, name: str, arm: Setting | None, other: Setting | None) -> Estimate:
         """Paired difference over the seeds, the value of `other` minus that of `arm`."""
-        return self.compared(arm, other, lambda row: row.values.get(name))
+        return self.compared(arm, other, lambda row: row.values.get(name), within=range_in(self.study.rows, name))
 
     def ratio(self, name: str, arm: Setting | None, other: Setting | None) -> Estimate:
         """Ratio over the seeds of the value of `other` to that of `arm`."""
         return self.compared(arm, other, lambda row: row.values.get(name), ratio=True)
 
     def compared(
-        self, arm: Setting | None, other: Setting | None, of: Callable[[StudyRow], float | None], *, ratio: bool = False
+        self,
+        arm: Setting | None,
+        other: Setting | None,
+        of: Callable[[StudyRow], float | None],
+        *,
+        ratio: bool = False,
+        within: Range = ANY,
     ) -> Estimate:
-        """Differences, or ratios, of anything that a run has."""
+        """Differences, or ratios, of anything that a run has and that lies within a range."""
         first = {row.seed: of(row) for row in self.rows(arm)}
         second = {row.seed: of(row) for row in self.rows(other)}
         pairs = [(a, b) for seed, a in first.items() if a is not None and (b := second.get(seed)) is not None]
         if ratio:
             return intervals.geometric_ratio((b, a) for a, b in pairs)
-        return intervals.paired_difference((b, a) for a, b in pairs)
+        return intervals.paired_difference(((b, a) for a, b in pairs), within=within)
 
     def passages(
         self, arm: Setting | None, level: float, of: Callable[[Evaluation], float], metric: str | None = None
@@ -282,12 +305,21 @@ class TaskResults:
         return "it was not measured before the budget was used up" if found is None else not_applicable(found)
 
     def step_ratios(self, size: int, other: int) -> list[float]:
-        """Seconds of a step at `other` over those at `size`, in each round of the timing."""
+        """Seconds of a step at `other` over those at `size`, in each round of the timing that has both."""
+        return [seconds[other] / seconds[size] for seconds in self.rounds if size in seconds and other in seconds]
+
+    @cached_property
+    def rounds(self) -> list[dict[int, float]]:
+        """Seconds of a step by batch size in each round of the timing, without those that something else disturbed."""
         timing = self.measured("timing")
-        if timing is None or not {size, other} <= set(timing["sizes"]):
+        if timing is None:
             return []
-        i, j = (timing["sizes"].index(b) for b in (size, other))
-        return [r[j] / r[i] for r in timing["seconds"]]
+        usual = [median(seconds) for seconds in zip(*timing["seconds"], strict=True)]
+        sizes: list[int] = timing["sizes"]
+        return [
+            {b: s for b, s, m in zip(sizes, found, usual, strict=True) if s <= _DISTURBED * m}
+            for found in timing["seconds"]
+        ]
 
     @cached_property
     def step_time(self) -> StepTime | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...hardware.device import Device, pick
 from ...hardware.random_state import preserved_random_state
+from ...probes.train_part import TrainPart
 from ...report.page import draw
 from ...store.files import write_text
 from ...store.question import asked_of
@@ -19,17 +20,21 @@ from ...tasks.protocol import Task
 from ...tasks.workload import Workload
 from ...training.limits import Deadline
 from ...training.lr_range import measure_rate_range
-from ...training.prepare import Prepared, Wanted, check_task, prepare, workload_of
+from ...training.prepare import Wanted, check_task, prepare, workload_of
 from ...training.progress import Prediction, Progress, Silent
 from ..engine import Laboratory
+from ..pace import pace_of
 from ..prepare import metric_of, prepare_study
 from ..records import Arm, Length, NamedStudy, StudyQuestion
 from ..study import account
+from .costs import runs_of, seconds_of
 from .decide import Claims, decide
 from .files import claims_json
 from .measure import ClaimsLaboratory
 from .page.page import claims_contents
-from .plan import PART_OF_BUDGET, ClaimsPlan, plan_for, rates_below
+from .plan import ClaimsPlan, counts, first_choices, largest_plan, rates_below
+from .planning import Fixed, Planned, Planning
+from .rounds import PLAN, Rounds
 
 __all__ = ["ClaimsQuestion", "claims", "predict", "question_of"]
 
@@ -38,7 +43,8 @@ _TRIED = (8, 64, 512)
 _TIMING_S = 2.0
 _CEILINGS = 3
 _SEED_OFFSET = 11
-_PLAN = "claims-plan"
+_PART_OF_BUDGET = 0.6
+"""Of the budget that the first plan is made to fill: step times drift, and probes and pages come on top."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,20 +93,20 @@ def claims(
     deadline = Deadline.after(question.budget_s)
     with preserved_random_state(question.seed), Store(out, question_of(loaded, question, device)) as store:
         workload = workload_of(loaded, device)
-        plan = store.read_note(_PLAN, ClaimsPlan)
-        if plan is None:
-            plan, _ = _planned(workload, question, progress)
-            store.note(_PLAN, plan)
-        named, asked = _as_study(plan, question)
+        planning = store.read_note(PLAN, Planning)
+        if planning is None:
+            planning = _planned(workload, question, progress)
+            store.note(PLAN, planning)
+        named, asked = _as_study(planning.plan, question)
         prepared = prepare_study(workload, asked, named, budget_s=question.budget_s, progress=progress, store=store)
         how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
-        expected = plan.runs(workload.examples)
-        laboratory = Laboratory.begin(loaded, workload, asked, prepared, **how, expected=expected)
-        progress.predicted(_forecast(plan, prepared.measured, workload, question))
+        laboratory = Laboratory.begin(loaded, workload, asked, prepared, **how, expected=planning.last.runs)
+        progress.predicted(_forecast(planning.last, question))
         if laboratory.read_note("capacity") is None:
             laboratory.note("capacity", {"free_bytes": device.free_bytes(), "device": device.name})
-        ClaimsLaboratory(laboratory, plan).measure_all()
-        study, runs = account(laboratory, named, prepared)
+        measures = ClaimsLaboratory(laboratory, planning.plan)
+        plan = Rounds(laboratory, measures, planning, _fixed(question), question.budget_s).go()
+        study, runs = account(laboratory, named, prepared, lambda run: counts(plan, run, workload.examples))
         found = decide(study, runs, plan)
         store.note("claims", claims_json(found, plan))
         write_text(Path(out) / "report.html", draw(claims_contents(found, runs, plan)))
@@ -113,8 +119,7 @@ def predict(
     """How long `claims` would take; steps are timed, and nothing is stored. Arguments and errors as there."""
     with preserved_random_state(question.seed):
         workload = workload_of(loaded, device or pick())
-        plan, prepared = _planned(workload, question, progress or Silent())
-        return _forecast(plan, prepared, workload, question)
+        return _forecast(_planned(workload, question, progress or Silent()).last, question)
 
 
 def question_of(loaded: LoadedTask, question: ClaimsQuestion, device: Device) -> dict[str, Any]:
@@ -123,27 +128,48 @@ def question_of(loaded: LoadedTask, question: ClaimsQuestion, device: Device) ->
     return asked_of("claims", loaded.identity(str(device.torch_device)), **asked)
 
 
-def _planned(workload: Workload, question: ClaimsQuestion, progress: Progress) -> tuple[ClaimsPlan, Prepared]:
+def _planned(workload: Workload, question: ClaimsQuestion, progress: Progress) -> Planning:
     """Learning rates from range tests, then the largest plan that fits into the budget, with what was fixed."""
     progress.stage("planning what to run")
     preflight = _checked(workload, question)
-    smallest = preflight.smallest_micro_batch_size
+    smallest, examples = preflight.smallest_micro_batch_size, workload.examples
     sizes = _tried(workload, smallest)
     wanted = Wanted(budget_s=question.budget_s, batch_sizes=tuple(sizes), memory=False, timing_s=_TIMING_S)
-    prepared = prepare(workload, wanted, preflight=preflight)
-    plan = plan_for(
-        workload.examples,
-        lrs=question.lrs or rates_below(_ceiling(workload, sizes[-1], question.seed)),
+    part = TrainPart(workload, chunk=sizes[-1])
+    at_evaluation = part.measure if part.why_not() is None else None
+    prepared = prepare(workload, wanted, preflight=preflight, at_evaluation=at_evaluation)
+    before = prepared.step_time.of_batch
+    pace = pace_of([], before, prepared.timing.evaluation_s)
+    lrs = question.lrs or rates_below(_ceiling(workload, sizes[-1], question.seed))
+    choices = first_choices(
+        examples,
+        lrs=lrs,
         seed=question.seed,
-        seconds_to_use=PART_OF_BUDGET * question.budget_s,
-        step_s=prepared.step_time.of_batch,
-        evaluation_s=prepared.timing.evaluation_s,
         smallest=smallest,
         batch_sizes=tuple(sorted(question.batch_sizes)),
         seeds=question.seeds,
         epochs=question.epochs,
+        fixed_lrs=bool(question.lrs),
     )
-    return plan, prepared
+
+    def cost(plan: ClaimsPlan) -> float:
+        return seconds_of(plan, examples, pace, before)
+
+    plan = largest_plan(choices, cost, _PART_OF_BUDGET * question.budget_s)
+    first = Planned(
+        moment="before the first run",
+        plan=plan,
+        runs=runs_of(plan, examples),
+        seconds=cost(plan),
+        left_s=question.budget_s,
+        budget_s=question.budget_s,
+        pace=pace,
+    )
+    return Planning(lrs=tuple(lrs), plans=(first,))
+
+
+def _fixed(question: ClaimsQuestion) -> Fixed:
+    return Fixed(batch_sizes=question.batch_sizes, lrs=question.lrs, seeds=question.seeds, epochs=question.epochs)
 
 
 def _checked(workload: Workload, question: ClaimsQuestion) -> Preflight:
@@ -194,8 +220,8 @@ def _as_study(plan: ClaimsPlan, question: ClaimsQuestion) -> tuple[NamedStudy, S
     return NamedStudy(name="claims", summary="", source="", question=asked, arms=arms), asked
 
 
-def _forecast(plan: ClaimsPlan, prepared: Prepared, workload: Workload, question: ClaimsQuestion) -> Prediction:
-    seconds = plan.seconds(workload.examples, prepared.step_time.of_batch, prepared.timing.evaluation_s)
+def _forecast(planned: Planned, question: ClaimsQuestion) -> Prediction:
+    plan, seconds = planned.plan, planned.seconds
     return Prediction(
         seconds=seconds,
         low=seconds / 1.5,

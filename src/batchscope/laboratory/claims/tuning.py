@@ -53,7 +53,8 @@ def _left_of_the_gap(e: TaskResults) -> Outcome:
     one, best = (e.values(arm_of(e.plan.largest), f"best_{e.loss}") for arm_of in (e.at_one_rate, e.at_best))
     tuned = e.values(e.at_best(e.plan.smallest), f"best_{e.loss}")
     seeds = [seed for seed in small if seed in one and seed in best and seed in tuned]
-    there = intervals.paired_difference((one[s], small[s]) for s in seeds)
+    within = e.range_of(e.loss)
+    there = intervals.paired_difference(((one[s], small[s]) for s in seeds), within=within)
     if there.low is None or there.low <= 0:
         phrase = f"at one learning rate the largest batch is not clearly worse in {e.loss}: {with_interval(there)}"
         return undecided(f"{phrase}; there is no gap that tuning could leave")
@@ -80,7 +81,8 @@ def _rate_makes_up(e: TaskResults) -> Outcome:
     a, b, c = (e.values(arm, name) for arm in (small, large, best))
     seeds = [seed for seed in a if seed in b and seed in c]
     sign = float(e.score.sign)
-    lost = intervals.mean(sign * (a[s] - b[s]) for s in seeds)
+    within = e.range_of(e.score.metric).of_differences
+    lost = intervals.mean((sign * (a[s] - b[s]) for s in seeds), within=within)
     if lost.low is None or lost.low <= minimum_effect(e, e.score, small) / 2:
         return undecided(
             f"at one learning rate the largest batch loses too little to be made up for: {number(lost.value)}"
@@ -164,8 +166,9 @@ def _as_good_as_the_grid(e: TaskResults) -> Outcome:
         measured = {s: trial.value for s, (trial, _) in chosen.items() if trial.value is not None}
         ratios = intervals.geometric_ratio(intervals.matched(measured, values))
         what = f"the {e.metric.metric} of what the trials choose over that of the best of the grid, {called(best)},"
-        return below(ratios, 1.1, 0.0, what, ids, decides="it would have to lie below 1.1, the margin")
-    changes = intervals.mean([(trial.value or 0.0) - values[s] for s, (trial, _) in chosen.items() if s in values])
+        return below(ratios, 1.1, 0.0, what, ids, decides="it holds where the interval lies below 1.1, the margin")
+    found = [(trial.value or 0.0) - values[s] for s, (trial, _) in chosen.items() if s in values]
+    changes = intervals.mean(found, within=e.range_of(e.metric.metric).of_differences)
     return no_worse(
         e, e.metric, changes, f"{better(e, e.metric)} from the best of the grid to what the trials choose", ids
     )

@@ -48,7 +48,7 @@ def study_contents(study: Study, runs: Sequence[StoredRun], own: Sequence[Sectio
         task=study.task,
         status=study.study,
         question=(
-            "Study",
+            "Quick form of the study" if study.quick else "Study",
             study.study,
             f"of {plural(len(study.question.seeds), 'seed')} a setting, {study.question.length} a run",
         ),

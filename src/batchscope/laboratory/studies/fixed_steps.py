@@ -13,6 +13,7 @@ from ...fits import intervals
 from ...fits.curves import value_at
 from ...report.blocks import Column, Figure, Row, Section, Table, Text
 from ...report.charts import CURRENT, LINE
+from ...store.ranges import Range
 from ...store.records import Estimate
 from ...wording import count, number, with_interval
 from ..conclusions import best_arm, runs_of
@@ -22,6 +23,7 @@ from ..page.figures.branch_curves import Branch, Dash, Up, branch_curves, metric
 from ..published import SHEN, SHEN_SETTINGS, Value, conclusion, published_section
 from ..readings import DISTANCE, EndMetric, end_metric_of, over_seeds, readings, with_distance
 from ..records import Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow, grid
+from ..summary import range_in
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -90,8 +92,9 @@ def _distance(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large:
 def _quality(study: Study, runs: Sequence[StoredRun], small: SummaryRow, large: SummaryRow) -> Finding:
     outcome = end_metric_of(study)
     start = _at_steps(study, runs, small, outcome.name)
-    steps = _change(start, _at_steps(study, runs, large, outcome.name))
-    examples = _change(start, _at_examples(study, runs, large, outcome.name))
+    within = _range(study, outcome.name)
+    steps = _change(start, _at_steps(study, runs, large, outcome.name), within)
+    examples = _change(start, _at_examples(study, runs, large, outcome.name), within)
     return conclusion(
         "what a large batch lacks is updates: with as many, it is as good as a small one",
         outcome.as_good(steps, start.mean.value),
@@ -116,7 +119,7 @@ def _at_steps(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: st
         course = readings(study, run, name)
         return course[-1].value if course else None
 
-    return _Read(*over_seeds(study, runs, arm, read))
+    return _Read(*over_seeds(study, runs, arm, read, within=_range(study, name)))
 
 
 def _at_examples(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: str) -> _Read:
@@ -127,7 +130,11 @@ def _at_examples(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name:
         course = readings(study, run, name)
         return value_at([r.step for r in course], [r.value for r in course], steps)
 
-    return _Read(*over_seeds(study, runs, arm, read))
+    return _Read(*over_seeds(study, runs, arm, read, within=_range(study, name)))
+
+
+def _range(study: Study, name: str) -> Range:
+    return range_in(study.rows, f"final_{name}")
 
 
 def _examples(study: Study) -> float:
@@ -139,8 +146,8 @@ def _ratio(above: _Read, below: _Read) -> Estimate:
     return intervals.geometric_ratio(intervals.matched(above.by_seed, below.by_seed))
 
 
-def _change(before: _Read, after: _Read) -> Estimate:
-    return intervals.paired_difference(intervals.matched(after.by_seed, before.by_seed))
+def _change(before: _Read, after: _Read, within: Range) -> Estimate:
+    return intervals.paired_difference(intervals.matched(after.by_seed, before.by_seed), within=within)
 
 
 def _is_one(ratio: Estimate) -> bool | None:

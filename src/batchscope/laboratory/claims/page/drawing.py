@@ -14,6 +14,7 @@ from ....wording import count, number
 from ...courses import Course, course_of
 from ...page.figures.against_size import Series
 from ...page.figures.branch_curves import shades
+from ...summary import range_in
 from ..results import Setting, TaskResults
 
 __all__ = [
@@ -53,7 +54,7 @@ def course_at(e: TaskResults, arm: Setting | None) -> Course | None:
 
 def over_seeds(e: TaskResults, arm: Setting | None, name: str) -> Estimate:
     """A value of an arm's rows: the mean over the seeds with its interval."""
-    return intervals.mean(list(e.values(arm, name).values()))
+    return intervals.mean(e.values(arm, name).values(), within=range_in(e.study.rows, name))
 
 
 def by_size(sizes: Iterable[int], of: Callable[[int], Estimate]) -> dict[int, Estimate]:

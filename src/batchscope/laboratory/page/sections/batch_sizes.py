@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ....report.blocks import Column, Section, Table, Text
 from ....wording import bytes_, count, duration, number, with_interval
-from ...conclusions import best_arm
+from ...conclusions import best_arm, how_tuned
 from ...courses import Phases, phases
 from ...records import Study
 from ..lines import Line, courses_of, lines_of, value_of
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ....store.runs import StoredRun
 
 _NOTE = (
-    "The learning rate of each batch size is the one with the best mean of {metric} at its best epoch. An epoch is "
+    "Where several learning rates were tried, that of each batch size is the one with the best mean of {metric} at its "
+    "best epoch. An epoch is "
     "well trained where the mean of {metric} is as good as its best up to one standard error over the seeds at the "
     "best epoch, and no less than a hundredth of what was gained; before the first such epoch training is "
     "under-trained, after the last over-trained. It is still improving where the best is the last evaluation."
@@ -42,7 +43,7 @@ def build(study: Study, runs: Sequence[StoredRun]) -> Section:
     bold = next((i for i, line in enumerate(lines) if best is not None and line.arm.key == best.key), None)
     table = Table(tuple(columns), rows, bold)
     note = Text((_NOTE.format(metric=study.metric),), tone="note")
-    return Section("sizes", "Each batch size at its best learning rate", (table, note))
+    return Section("sizes", f"Batch sizes, {how_tuned(study)}", (table, note))
 
 
 def _columns(study: Study) -> tuple[str, ...]:

@@ -105,10 +105,9 @@ def _conclude(study: Study, variant: str) -> str:
     if not arms:
         return "At every learning rate a run diverged."
     phrase = joined([f"{number(a.lr)} at batch size {count(a.batch_size)}" for a in arms])
-    return (
-        f"The best learning rate is {phrase}. A value is the mean over the seeds of {study.metric} at the best epoch "
-        "of each run."
-    )
+    several = len({s.lr for s in study.summary if s.variant == variant}) > 1
+    head = f"The best learning rate is {phrase}" if several else f"One learning rate was tried, {number(arms[0].lr)}"
+    return f"{head}. A value is the mean over the seeds of {study.metric} at the best epoch of each run."
 
 
 def _against_rate(study: Study) -> Figure:

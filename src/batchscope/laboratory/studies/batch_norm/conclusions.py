@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ....store.not_applicable import not_applicable
 from ....store.records import Estimate
 from ....wording import count, joined, number, plural, with_interval
-from ...conclusions import paired_difference
+from ...conclusions import how_tuned, paired_difference
 from ...published import conclusion, is_above
 from ...readings import arm_of
 from ...records import Finding, Study
@@ -92,7 +92,7 @@ def _definition(study: Study) -> Iterator[Finding]:
 
 def _speed(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
     at_best = [pair for pair in pairs(study) if pair.without.batch_size in shown_sizes(study)]
-    compared = [(pair, "each at its best learning rate") for pair in at_best]
+    compared = [(pair, how_tuned(study, NONE, BEFORE)) for pair in at_best]
     middle = middle_pair(study)
     if middle is not None and middle.without.lr != middle.with_.lr:
         same = arm_of(study, focus(study), middle.without.lr, BEFORE)
@@ -129,7 +129,7 @@ def _quality(study: Study) -> Iterator[Finding]:
         yield conclusion(
             "batch normalisation generalises better",
             _better(study, change),
-            f"at batch size {count(pair.without.batch_size)}, each at its best learning rate, it changes the best "
+            f"at batch size {count(pair.without.batch_size)}, {how_tuned(study, NONE, BEFORE)}, it changes the best "
             f"{study.metric} by {with_interval(change)}",
             source=f"{_IOFFE}, figure 3; differences seed by seed, 90 % t interval",
             effect=change,

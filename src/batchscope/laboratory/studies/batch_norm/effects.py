@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ....fits import intervals
 from ....fits.curves import first_passage
+from ....store.ranges import NOT_NEGATIVE
 from ....store.records import Estimate
 from ...conclusions import runs_of
 from ...readings import Reading, arm_of, readings
@@ -50,6 +51,7 @@ __all__ = [
     "runs_by_seed",
     "seeds_mean",
     "shown_sizes",
+    "size_mean",
     "sizes_of",
     "tolerances",
     "variants_of",
@@ -161,6 +163,11 @@ def seeds_mean(values: Mapping[int, float], unit: str = "") -> Estimate:
     return intervals.mean(values.values(), unit)
 
 
+def size_mean(values: Mapping[int, float]) -> Estimate:
+    """Mean of what each seed gave of a norm, a distance or a standard deviation, which are never below zero."""
+    return intervals.mean(values.values(), within=NOT_NEGATIVE)
+
+
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
     """Paired difference `second − first` over the seeds that both have."""
     return intervals.paired_difference(intervals.matched(second, first))
@@ -197,8 +204,8 @@ def epochs_to_common_loss(study: Study, runs: Sequence[StoredRun], pair: Pair) -
     epochs = [[_epoch_of(by_seed[seed], target) for seed in seeds] for by_seed in courses]
     return CommonLoss(
         loss=target,
-        without=intervals.mean(epochs[0], "epochs"),
-        with_=intervals.mean(epochs[1], "epochs"),
+        without=intervals.mean(epochs[0], "epochs", within=NOT_NEGATIVE),
+        with_=intervals.mean(epochs[1], "epochs", within=NOT_NEGATIVE),
         ratio=intervals.geometric_ratio(zip(*epochs, strict=True)),
     )
 
@@ -247,7 +254,7 @@ class Tolerance:
     @property
     def width(self) -> Estimate:
         """Mean over the seeds of `decades`."""
-        return intervals.mean(list(self.decades.values()), "decades")
+        return intervals.mean(list(self.decades.values()), "decades", within=NOT_NEGATIVE)
 
     @property
     def limit(self) -> float | None:

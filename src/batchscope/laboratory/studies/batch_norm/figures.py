@@ -34,6 +34,7 @@ from .effects import (
     middle_pair,
     seeds_mean,
     shown_sizes,
+    size_mean,
     sizes_of,
     tolerances,
     variants_of,
@@ -267,7 +268,7 @@ def shift_figure(study: Study) -> Figure | None:
     for when in ("early", "best"):
         for variant in (NONE, BEFORE):
             arms = [arm for size in sizes_of(study) if (arm := best_of(study, variant, size)) is not None]
-            measured = [(arm, e) for arm in arms if (e := seeds_mean(shift_of(study, arm, when))).value is not None]
+            measured = [(arm, e) for arm in arms if (e := size_mean(shift_of(study, arm, when))).value is not None]
             found, sizes = [e for _, e in measured], [arm.batch_size for arm, _ in measured]
             hover = [f"{variant}, {when}<br>{with_interval(e)}" for e in found]
             traces += _marked(sizes, found, hover, colour_of(variant), variant, early=when == "early")

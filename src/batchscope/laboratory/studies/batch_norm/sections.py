@@ -23,7 +23,7 @@ from .effects import (
     higher,
     middle_pair,
     pairs,
-    seeds_mean,
+    size_mean,
     sizes_of,
     tolerances,
 )
@@ -250,7 +250,7 @@ def _layers(study: Study, runs: Sequence[StoredRun]) -> Table | None:
         return None
     without, with_ = (final_drift(study, runs, arm) for arm in pair)
     rows = tuple(
-        (layer, with_interval(seeds_mean(by_seed)), with_interval(seeds_mean(with_.get(layer, {}))))
+        (layer, with_interval(size_mean(by_seed)), with_interval(size_mean(with_.get(layer, {}))))
         for layer, by_seed in without.items()
     )
     names = (f"layer, batch size {count(focus(study))}", "drift at the end without", "with")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ....fits import intervals
 from ....wording import count, number, with_interval
+from ...conclusions import how_tuned
 from ...published import conclusion, is_above
 from ...records import Finding, Study, SummaryRow
 from .effects import (
@@ -23,6 +24,7 @@ from .effects import (
     middle_pair,
     ordered,
     seeds_mean,
+    size_mean,
     sizes_of,
 )
 from .readings import disturbed_metric, final_drift, lost_to, mean_drift, robustness_of, shift_of
@@ -124,9 +126,9 @@ def _drift(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
     yield conclusion(
         "batch normalisation reduces internal covariate shift: what layers receive drifts less",
         None if more is None else not more,
-        f"at batch size {count(focus(study))}, each at its best learning rate, means have drifted by "
-        f"{with_interval(seeds_mean(without))} initial standard deviations without and "
-        f"{with_interval(seeds_mean(with_))} with it at the end, a change by {with_interval(change)}",
+        f"at batch size {count(focus(study))}, {how_tuned(study, NONE, BEFORE)}, means have drifted by "
+        f"{with_interval(size_mean(without))} initial standard deviations without and "
+        f"{with_interval(size_mean(with_))} with it at the end, a change by {with_interval(change)}",
         source="Ioffe and Szegedy 2015, section 2 and figure 1; inputs of each layer on a fixed batch, mean over "
         "layers",
         effect=change,
@@ -146,9 +148,9 @@ def _gradients(study: Study) -> Iterator[Finding]:
         yield conclusion(
             "batch normalisation does not reduce internal covariate shift as gradients see it",
             is_above(change),
-            f"{phrase} at batch size {count(focus(study))}, each at its best learning rate, the step of the layers "
-            f"below changes a layer's gradient by {with_interval(seeds_mean(without))} of its norm without and "
-            f"{with_interval(seeds_mean(with_))} with it, a difference of {with_interval(change)}",
+            f"{phrase} at batch size {count(focus(study))}, {how_tuned(study, NONE, BEFORE)}, the step of the layers "
+            f"below changes a layer's gradient by {with_interval(size_mean(without))} of its norm without and "
+            f"{with_interval(size_mean(with_))} with it, a difference of {with_interval(change)}",
             source="Santurkar et al. 2018, section 2.2: as large with it, or larger; definition 2.1, mean over the "
             "layers that both have, on batches of the run's size at its learning rate",
             effect=change,
@@ -186,8 +188,8 @@ def _by_size(
     yield conclusion(
         "large batches make internal covariate shift larger",
         is_above(change),
-        f"{how}, without normalisation, it is {with_interval(seeds_mean(values[0]))} at batch size "
-        f"{count(small.batch_size)} and {with_interval(seeds_mean(values[1]))} at {count(large.batch_size)}, a "
+        f"{how}, without normalisation, it is {with_interval(size_mean(values[0]))} at batch size "
+        f"{count(small.batch_size)} and {with_interval(size_mean(values[1]))} at {count(large.batch_size)}, a "
         f"difference of {with_interval(change)}",
         source=f"{_GENERAL}; {_PAIRED}",
         effect=change,

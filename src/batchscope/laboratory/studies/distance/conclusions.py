@@ -15,7 +15,7 @@ from ...conclusions import best_arm, runs_of
 from ...published import conclusion, is_above
 from ...readings import arm_of, over_seeds
 from ...records import Finding, Study, SummaryRow
-from ...travel import HARDLY, Moment, Update, groups_of, travelled, update_of, within
+from ...travel import HARDLY, Moment, Update, groups_of, travelled, update_of, update_range, within
 
 if TYPE_CHECKING:
     from ....store.runs import StoredRun
@@ -199,7 +199,10 @@ def _updates(study: Study, runs: Sequence[StoredRun]) -> Iterator[Finding]:
 def _update(
     study: Study, runs: Sequence[StoredRun], ends: tuple[SummaryRow, SummaryRow], quantity: Update, what: str
 ) -> Iterator[Finding]:
-    (first, a), (last, b) = (over_seeds(study, runs, arm, lambda run: update_of(run, quantity)) for arm in ends)
+    possible = update_range(quantity)
+    (first, a), (last, b) = (
+        over_seeds(study, runs, arm, lambda run: update_of(run, quantity), within=possible) for arm in ends
+    )
     if first.value is None or last.value is None:
         return
     share = intervals.geometric_ratio(intervals.matched(b, a))

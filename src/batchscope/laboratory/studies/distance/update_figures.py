@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ....report.blocks import Figure, Json, Key, Row
@@ -12,7 +13,7 @@ from ....wording import count, number, times, with_interval
 from ...page.figures.whole_axis import whole_axis
 from ...readings import arm_of, over_seeds
 from ...records import Study
-from ...travel import Update, update_of
+from ...travel import Update, update_of, update_range
 
 if TYPE_CHECKING:
     from ....store.runs import StoredRun
@@ -42,7 +43,8 @@ def _figure(study: Study, runs: Sequence[StoredRun], quantity: Update, title: st
         for size in sorted(study.question.batch_sizes):
             arm = arm_of(study, size, lr)
             if arm is not None and not arm.diverged:
-                own.append((size, over_seeds(study, runs, arm, lambda run: update_of(run, quantity))[0]))
+                read = partial(update_of, quantity=quantity)
+                own.append((size, over_seeds(study, runs, arm, read, within=update_range(quantity))[0]))
         lines.append((lr, [(size, e) for size, e in own if e.value is not None]))
     drawn = [(lr, own) for lr, own in lines if own]
     if not drawn:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from ....fits import intervals
 from ....fits.early_stopping import Rule, stop_index
+from ....store.ranges import NOT_NEGATIVE, SHARE, Range
 from ....store.records import Estimate, RunStatus
 from ...records import Study
-from ...summary import evaluations
+from ...summary import evaluations, range_in
 
 if TYPE_CHECKING:
     from ....store.runs import StoredRun
@@ -170,15 +171,18 @@ def replayed(study: Study, curves: Sequence[Curve], picker: Picker) -> Replayed 
     sign = -1.0 if study.larger_is_better else 1.0
     tests = [n for n in curves[0].metrics if n.startswith("test_") and all(n in curve.metrics for curve in curves)]
 
-    def mean(read: Callable[[Curve, Pick], float], unit: str = "") -> Estimate:
-        return intervals.mean([_mean([read(curve, pick) for curve, pick in own]) for own in picks], unit)
+    def mean(read: Callable[[Curve, Pick], float], unit: str = "", within: Range = NOT_NEGATIVE) -> Estimate:
+        return intervals.mean([_mean([read(curve, pick) for curve, pick in own]) for own in picks], unit, within=within)
 
     return Replayed(
         stop_epoch=mean(lambda c, p: c.epochs[p.stop], "epochs"),
-        spent=mean(lambda c, p: c.epochs[p.stop] / c.epochs[-1]),
+        spent=mean(lambda c, p: c.epochs[p.stop] / c.epochs[-1], within=SHARE),
         chosen_epoch=mean(lambda c, p: c.epochs[p.chosen], "epochs"),
-        watched=mean(lambda c, p: sign * c.watched[p.chosen]),
-        tests={name: mean(lambda c, p, name=name: c.metrics[name][p.chosen]) for name in tests},
+        watched=mean(lambda c, p: sign * c.watched[p.chosen], within=range_in(study.rows, f"best_{study.metric}")),
+        tests={
+            name: mean(lambda c, p, name=name: c.metrics[name][p.chosen], within=range_in(study.rows, f"best_{name}"))
+            for name in tests
+        },
         excess=worse_by(study, curves, picker, oracle) if on_test_part(study, curves) else None,
         never=sum(not pick.by_itself for own in picks for _, pick in own),
         runs=sum(map(len, picks)),

@@ -100,7 +100,7 @@ class Pairs:
     @property
     def mean_cosine(self) -> Estimate:
         """Mean cosine over the pairs."""
-        return intervals.mean(self.cosines)
+        return intervals.mean_correlation(self.cosines)
 
     @property
     def share_opposed(self) -> float | None:

@@ -21,7 +21,7 @@ from ....fits import intervals
 from ....report.blocks import Block, Row, Section, Text
 from ....store.records import Estimate, RunStatus
 from ....wording import joined, number, with_interval
-from ...conclusions import runs_of
+from ...conclusions import how_tuned, runs_of
 from ...demands import needs_length_in
 from ...published import SHEN, Value, conclusion, is_above, published_section
 from ...records import Arm, Finding, Length, NamedStudy, Study, StudyQuestion
@@ -159,7 +159,7 @@ def _slower(study: Study, passages: Passages) -> Iterator[Finding]:
             statement,
             is_above(ratio, 1.0),
             f"to {_target(study, passages)}, the full batch takes {with_interval(ratio)} times as many {unit} as batch "
-            f"size {mini:,}, each at its best learning rate",
+            f"size {mini:,}, {how_tuned(study)}",
             source=f"{source}; the best value that all runs came to; ratio seed by seed, 90 % t interval of logarithms",
             effect=ratio,
             runs=_ids(study, passages, mini, full),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ....report.blocks import Column, Figure, Row, Table
 from ....report.charts import CURRENT, LINE
+from ....store.ranges import SHARE
 from ....wording import count, duration, joined, number, with_interval
 from ...conclusions import best_rates
 from ...courses import course_of
@@ -119,7 +120,8 @@ def noise_figure(study: Study) -> Figure | None:
 
 def straightness_figure(study: Study, runs: Sequence[StoredRun]) -> Figure | None:
     """How straight an epoch is, at each mode's best learning rate."""
-    found = {arm.batch_size: over_seeds(study, runs, arm, straightness_of, "1")[0] for arm in best_rates(study, "")}
+    arms = best_rates(study, "")
+    found = {a.batch_size: over_seeds(study, runs, a, straightness_of, "1", within=SHARE)[0] for a in arms}
     measured = {size: estimate for size, estimate in found.items() if estimate.value is not None}
     if not measured:
         return None

@@ -20,7 +20,7 @@ from ....wording import count, number, with_interval
 from ...conclusions import paired_difference, runs_of
 from ...published import CHANG, SHEN_SETTINGS, Value, conclusion, is_above, published_section
 from ...records import TRAIN_PART, Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow
-from ...summary import Evaluation, evaluation_at, evaluations
+from ...summary import Evaluation, evaluation_at, evaluations, range_in
 from .equal_training_loss import TRAINING_LOSS, common_level
 from .figures import Courses, at_equal_loss, best_by_size
 
@@ -262,7 +262,8 @@ def _row(
     there = [at for course in courses if (at := evaluation_at(course, TRAINING_LOSS, level)) is not None]
     gaps = [gap for at in there if (gap := _accuracy_gap(at)) is not None]
     watched, *tested = [
-        intervals.mean([at.metrics[name] for at in there if name in at.metrics]) for name in (study.metric, *tests)
+        intervals.mean((e.metrics[m] for e in there if m in e.metrics), within=range_in(study.rows, f"final_{m}"))
+        for m in (study.metric, *tests)
     ]
     return (
         count(arm.batch_size),
@@ -271,7 +272,7 @@ def _row(
         number(intervals.mean([float(at.step) for at in there]).value),
         with_interval(watched),
         *(number(estimate.value) for estimate in tested),
-        with_interval(intervals.mean(gaps)),
+        with_interval(intervals.mean(gaps, within=range_in(study.rows, "final_accuracy_gap"))),
     )
 
 

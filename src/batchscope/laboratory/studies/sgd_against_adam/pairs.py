@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...conclusions import best_rates
+from ...conclusions import best_rates, how_tuned
 from ...readings import arm_of
 from ...records import Arm, Study, StudyQuestion, SummaryRow
 from ...travel import Quantity
@@ -60,7 +60,7 @@ def pairs_of(study: Study) -> list[Pair]:
         best = {v: next((a for a in best_rates(study, v) if a.batch_size == size), None) for v in NAMES}
         usual = {v: arm_of(study, size, lr, v) for v, lr in _PUBLISHED.items()}
         for how, own in (
-            ("each at its best learning rate", best),
+            (how_tuned(study, *NAMES), best),
             ("at Shen's learning rate and at torch's default", usual),
         ):
             sgd, adam = own[SGD], own[ADAM]

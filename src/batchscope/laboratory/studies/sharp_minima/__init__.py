@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ....fits import intervals
 from ....report.blocks import Block, Column, Section, Table, Text
+from ....store.ranges import NOT_NEGATIVE
 from ....wording import count, number, with_interval
 from ...demands import needs_several_sizes
 from ...published import SHEN_SETTINGS, Setup, Value, published_section
@@ -24,8 +25,8 @@ from .sharpness import (
     KESKAR,
     gradient_norms,
     late_change,
+    mean_of_box,
     measurement_name,
-    of_seeds,
     ratio_of,
     reasons,
     size_pairs,
@@ -181,7 +182,7 @@ def _values(study: Study) -> list[Value]:
             (comparison.large, "205 ± 70", "0.9781"),
         ):
             named = f"batch size {count(arm.batch_size)}, learning rate {number(arm.lr)}"
-            ours = intervals.mean(list(of_seeds(study, arm, KESKAR).values()))
+            ours = mean_of_box(study, arm, KESKAR)
             values.append(Value(what=f"φ at ε = 0.001 in per cent: {named}", published=phi, ours=ours))
             if outcome.name == "test_accuracy":
                 values.append(
@@ -205,7 +206,7 @@ def _reached(study: Study, runs: Sequence[StoredRun]) -> Table | None:
                 f"batch size {count(arm.batch_size)}, learning rate {number(arm.lr)}",
                 with_interval(arm.estimates.get("final_train_loss_eval")),
                 "not measured" if percent[0] is None else f"{number(percent[0])} %",
-                with_interval(intervals.mean(norms)) if norms else "not measured",
+                with_interval(intervals.mean(norms, within=NOT_NEGATIVE)) if norms else "not measured",
             )
         )
     heads = ("training loss at the end", "its change over the last tenth", "norm of the gradient")

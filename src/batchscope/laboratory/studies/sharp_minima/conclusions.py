@@ -16,7 +16,18 @@ from ...conclusions import paired_difference, runs_of
 from ...published import conclusion, is_above
 from ...readings import end_metric_of, over_seeds
 from ...records import Finding, Study, SummaryRow
-from .sharpness import BOXES, EIGENVALUE, KESKAR, RELATIVE, SizePair, late_change, of_seeds, ratio_of, size_pairs
+from .sharpness import (
+    BOXES,
+    EIGENVALUE,
+    KESKAR,
+    RELATIVE,
+    SizePair,
+    late_change,
+    mean_of_box,
+    of_seeds,
+    ratio_of,
+    size_pairs,
+)
 
 if TYPE_CHECKING:
     from ....store.runs import StoredRun
@@ -41,7 +52,7 @@ def _sharper(study: Study, comparison: SizePair) -> Iterator[Finding]:
     ratio = ratio_of(study, comparison, KESKAR)
     if ratio.value is None:
         return
-    values = [intervals.mean(list(of_seeds(study, a, KESKAR).values())) for a in (comparison.small, comparison.large)]
+    values = [mean_of_box(study, a, KESKAR) for a in (comparison.small, comparison.large)]
     others = [(m, ratio_of(study, comparison, m)) for m in BOXES if m.kind == "keskar" and m != KESKAR]
     beside = joined([f"{number(e.value)} at ε = {number(m.eps)}" for m, e in others if e.value is not None])
     yield conclusion(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ....fits import intervals
 from ....store.not_applicable import not_applicable
+from ....store.ranges import NOT_NEGATIVE
 from ....store.records import Estimate
 from ....wording import number
 from ...conclusions import best_rates, runs_of
@@ -112,6 +113,11 @@ def of_seeds(study: Study, arm: SummaryRow, measure: Measure) -> dict[int, float
     """A number of every run of an arm, by seed; without those that diverged or were not measured."""
     found = {row.seed: value_of_run(study, row.run, measure) for row in runs_of(study, arm) if row.status != "diverged"}
     return {seed: value for seed, value in found.items() if value is not None}
+
+
+def mean_of_box(study: Study, arm: SummaryRow, measure: Measure) -> Estimate:
+    """Mean of a box sharpness over the seeds; it is never below zero, since the box holds the weights themselves."""
+    return intervals.mean(of_seeds(study, arm, measure).values(), within=NOT_NEGATIVE)
 
 
 def reasons(study: Study) -> list[str]:

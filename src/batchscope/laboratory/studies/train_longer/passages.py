@@ -12,6 +12,7 @@ from ....wording import number, plural, with_interval
 from ...conclusions import runs_of
 from ...readings import DISTANCE, arm_of, end_metric_of, over_seeds, readings
 from ...records import Study, SummaryRow
+from ...summary import range_in
 
 if TYPE_CHECKING:
     from ....store.runs import StoredRun
@@ -79,7 +80,7 @@ def ends_of(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, name: str)
         course = readings(study, run, name)
         return course[-1].value if course else None
 
-    return over_seeds(study, runs, arm, read)
+    return over_seeds(study, runs, arm, read, within=range_in(study.rows, f"final_{name}"))
 
 
 def distance_ratio(study: Study, runs: Sequence[StoredRun], arm: SummaryRow, small: SummaryRow) -> Estimate:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ....errors import UsageError
 from ....fits import intervals
 from ....report.blocks import Column, Section, Table, Text
+from ....store.ranges import ANY, NOT_NEGATIVE
 from ....store.records import Estimate
 from ....wording import count, duration, number, percent, plural, with_interval
 from ...published import SHEN_SETTINGS, conclusion, is_above
@@ -111,7 +112,7 @@ def conclude(study: Study, runs: Sequence[StoredRun]) -> Sequence[Finding]:
 def _found(study: Study, best: SummaryRow, way: str, seeds: Sequence[Compared]) -> Iterator[Finding]:
     if not seeds:
         return
-    worse, cost, slower = (intervals.mean(read(seeds)) for read in (_worse, _cost, _slower))
+    worse, cost, slower = (_mean(read, seeds) for read in (_worse, _cost, _slower))
     good = _at_most(worse, _MARGIN)
     against = (
         f"with {way}, {study.metric} of the choice is worse by {with_interval(worse, _share)} than that of the grid's "
@@ -155,6 +156,11 @@ def _slower(seeds: Sequence[Compared]) -> list[float]:
     return [one.slower for one in seeds if one.slower is not None]
 
 
+def _mean(read: Callable[[Sequence[Compared]], list[float]], seeds: Sequence[Compared]) -> Estimate:
+    """Mean over the seeds; ratios of times are never below zero."""
+    return intervals.mean(read(seeds), within=ANY if read is _worse else NOT_NEGATIVE)
+
+
 def _at_most(estimate: Estimate, bound: float) -> bool | None:
     above = is_above(estimate, bound)
     return None if above is None else not above
@@ -190,7 +196,11 @@ def _published(study: Study, runs: Sequence[StoredRun], best: SummaryRow | None,
     same = grid_best(study, lr)
     at_one_rate = {way: compared(study, runs, same, way, ways) if same else [] for way in ways}
     rows = tuple(
-        (what, "no number", *(with_interval(intervals.mean(read(of[way])), format) for way in ways))
+        (
+            what,
+            "no number",
+            *(with_interval(_mean(read, of[way]), format) for way in ways),
+        )
         for what, of, read, format in (
             (f"{study.metric} worse than the grid's best by", found, _worse, _share),
             (f"and than its best at learning rate {number(lr)} by", at_one_rate, _worse, _share),

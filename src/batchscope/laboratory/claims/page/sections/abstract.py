@@ -66,12 +66,14 @@ def _run(claims: Claims, e: TaskResults) -> str:
     plan, found = e.plan, contradictions(claims)
     taken = sum(one.taken is not None for one in found)
     sides = (
-        f" Of {plural(len(found), 'contradiction')} between the texts it takes a side in {count(taken)}."
+        f" In {count(taken)} of {plural(len(found), 'contradiction')} between the texts one side holds here and the "
+        "other does not."
         if found
         else ""
     )
     runs = f"in all {plural(len(e.study.rows), 'run')} were made" if e.study.rows else "no run was made"
-    cut = "" if e.study.complete else " The budget cut some of it off, and what is missing says so."
+    ended = " The budget ended before all of it was measured; what is missing is undecided, and says so."
+    cut = "" if e.study.complete else ended
     return (
         f"Four public texts, taken apart into {count(len(claims.claims))} statements, against one task: batch sizes "
         f"{joined([count(b) for b in plan.batch_sizes])} at {plural(len(plan.lrs), 'learning rate')} from "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .....report.blocks import Dispute, Section, Text
-from .....wording import count, joined, plural
+from .....wording import count, plural
 from ...records import Claims
 from ...results import TaskResults
 from ..disputes import contradictions
@@ -20,9 +20,6 @@ def build(claims: Claims, e: TaskResults) -> Section:
     del e
     found = contradictions(claims)
     taken = sum(one.taken is not None for one in found)
-    open_ = len(found) - taken
-    phrases = [f"takes a side in {count(taken)} of {plural(len(found), 'contradiction')}"] if taken else []
-    phrases += [f"{'leaves' if taken else 'takes a side in none of'} {_left(open_, taken)}"] if open_ else []
     blocks = tuple(
         Dispute(f"contradiction-{i + 1}", one.title, tuple(judged(side) for side in one.sides), one.conclusion)
         for i, one in enumerate(found)
@@ -30,11 +27,13 @@ def build(claims: Claims, e: TaskResults) -> Section:
     return Section(
         "contradictions",
         "Where the texts contradict each other",
-        (Text((_INTRODUCTION, f"This task {joined(phrases)}.")), *blocks),
+        (Text((_INTRODUCTION, _ended(len(found), taken))), *blocks),
     )
 
 
-def _left(open_: int, taken: int) -> str:
+def _ended(found: int, taken: int) -> str:
+    of = plural(found, "contradiction")
     if not taken:
-        return plural(open_, "contradiction")
-    return f"{count(open_)} open, or shows that it depends"
+        return f"On this task none of {of} ends with one side that holds and another that does not."
+    rest = f"; {count(found - taken)} stay open, or depend on a condition" if found > taken else ""
+    return f"In {count(taken)} of {of} one side holds on this task and the other does not{rest}."

@@ -10,7 +10,7 @@ from .....store.records import Estimate
 from .....wording import count, joined, metric_in_words, number, sentence
 from ....page.figures.against_size import against_size
 from ....page.figures.branch_curves import Branch, Up, branch_curves
-from ...comparisons import last, score_change
+from ...comparisons import gap_range, last, score_change
 from ...convergence import epochs_to_common_loss
 from ...records import Claims
 from ...results import Setting, TaskResults
@@ -140,7 +140,7 @@ def _against(e: TaskResults) -> str:
 def _gap(e: TaskResults) -> Figure | None:
     def gap(arm: Setting | None) -> Estimate:
         found = [e.gap_at(last(e.course(row))) for row in e.rows(arm) if row.status != "diverged"]
-        return intervals.mean([g for g in found if g is not None])
+        return intervals.mean([g for g in found if g is not None], within=gap_range(e))
 
     series = two_series(e, gap)
     ends = [(series[i].values.get(e.ends[0]), series[i].values.get(e.ends[1])) for i in (0, 1)]

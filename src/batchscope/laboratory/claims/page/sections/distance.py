@@ -9,6 +9,7 @@ from .....fits import intervals
 from .....report.blocks import Block, Figure, Json, Key, Row, Section
 from .....report.charts import PointMark, batch_axis, layout, points
 from .....store.not_applicable import not_applicable
+from .....store.ranges import NOT_NEGATIVE
 from .....store.records import Estimate
 from .....wording import count, joined, number, times, with_interval
 from ....page.figures.against_size import Series, against_size
@@ -40,7 +41,8 @@ def build(claims: Claims, e: TaskResults) -> Section:
 
 
 def _far(e: TaskResults, arm: Setting) -> Estimate:
-    return intervals.mean([far for row in e.rows(arm) if (far := distance(e, row)) is not None])
+    found = [far for row in e.rows(arm) if (far := distance(e, row)) is not None]
+    return intervals.mean(found, within=NOT_NEGATIVE)
 
 
 def _distances(e: TaskResults) -> Figure | None:

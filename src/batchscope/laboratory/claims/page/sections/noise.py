@@ -13,6 +13,7 @@ from ....page.figures.against_size import Series, against_size
 from ....page.figures.branch_curves import Branch, Up, branch_curves
 from ....records import StudyRow
 from ....summary import evaluation_at
+from ...comparisons import gap_range
 from ...plan import FEW
 from ...records import Claims
 from ...results import Setting, TaskResults
@@ -57,7 +58,11 @@ def _gaps(e: TaskResults, arms: dict[int, Setting]) -> tuple[float, dict[int, Es
         there = evaluation_at(e.course(row), e.train_loss, level)
         return None if there is None else e.gap_at(there)
 
-    found = by_size(arms, lambda b: intervals.mean([g for row in e.rows(arms[b]) if (g := gap(row)) is not None]))
+    def mean(size: int) -> Estimate:
+        found = [g for row in e.rows(arms[size]) if (g := gap(row)) is not None]
+        return intervals.mean(found, within=gap_range(e))
+
+    found = by_size(arms, mean)
     return (level, found) if found else None
 
 

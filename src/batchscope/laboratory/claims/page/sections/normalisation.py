@@ -133,7 +133,8 @@ def _disturbed(e: TaskResults) -> Figure | None:
     details: list[str] = []
     ends: list[float | None] = [0.0]
     for i, kind in enumerate(_KINDS[:2]):
-        costs = {sort: intervals.mean(values) for sort, values in _costs(e, kind).items()}
+        within = e.range_of(e.score.metric).of_differences
+        costs = {sort: intervals.mean(values, within=within) for sort, values in _costs(e, kind).items()}
         if not costs:
             continue
         words = "with it" if i else "without"

@@ -8,12 +8,20 @@ from ...comparisons import LOSS, TIME
 from ...records import Claims, Verdict
 from ...results import TaskResults
 
+_TEXTS = (
+    "The four texts: S0 and S1 are two collages, pages of single sentences that someone cut out of several articles "
+    "and put together; where a sentence comes from stands behind it, as far as that could be found out. S2 is an "
+    "article of SabrePC on epochs, batch size and iterations, S3 the article “Batch Size Vs. Batch Count”."
+)
+
 
 def build(claims: Claims, e: TaskResults) -> Section:
     """The rule, the seeds, and the warning."""
     verdicts = [v for v in Verdict if any(c.verdict is v for c in claims.claims)]
     meanings = tuple(Judged((), v.value, "", "", (sentence(v.meaning),)) for v in verdicts)
-    return Section("reading", "How to read the verdicts", (Text((*_rule(e), _warning(claims))), Verdicts(meanings)))
+    return Section(
+        "reading", "How to read the verdicts", (Text((_TEXTS, *_rule(e), _warning(claims))), Verdicts(meanings))
+    )
 
 
 def _rule(e: TaskResults) -> tuple[str, ...]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from statistics import median
-
 from .....fits import intervals
 from .....report.blocks import Block, Figure, Row, Section
 from .....report.charts import LINE, batch_axis, layout, line, memory_axis, points
-from .....store.records import Estimate
 from .....wording import bytes_, count, duration, number, with_interval
 from ....page.figures.against_size import Series, against_size
 from ...records import Claims
@@ -34,32 +31,15 @@ def build(claims: Claims, e: TaskResults) -> Section:
 
 
 def _times(e: TaskResults) -> dict[int, list[float]]:
-    """Seconds of a step in each round, by batch size."""
-    timing = e.measured("timing")
-    return {size: [r[i] for r in timing["seconds"]] for i, size in enumerate(timing["sizes"])}
-
-
-def _around_median(values: list[float]) -> Estimate:
-    """The middle of the rounds, with the geometric mean's interval where it is around it."""
-    spread = intervals.geometric_mean(values, "s")
-    middle = median(values)
-    low, high = spread.low, spread.high
-    bounded = low is not None and high is not None and low <= middle <= high
-    return Estimate(
-        value=middle,
-        low=low if bounded else None,
-        high=high if bounded else None,
-        n=len(values),
-        unit="s",
-        method="median of the rounds, the interval of their geometric mean",
-    )
+    """Seconds of a step in each round that nothing disturbed, by batch size."""
+    return {size: [r[size] for r in e.rounds if size in r] for size in e.measured("timing")["sizes"]}
 
 
 def _step_time(e: TaskResults) -> Figure:
     times = _times(e)
-    found = {size: _around_median(values) for size, values in times.items()}
+    found = {size: intervals.geometric_mean(values, "s") for size, values in times.items()}
     small, large = min(found), max(found)
-    ratios = intervals.geometric_ratio(zip(times[large], times[small], strict=True))
+    ratios = intervals.geometric_mean(e.step_ratios(small, large), "times")
     caption = (
         f"A step takes {duration(found[small].value)} at batch size {count(small)} and {duration(found[large].value)} "
         f"at {count(large)}: {with_interval(ratios)} times as long for {count(large / small)} times the examples."
@@ -72,7 +52,7 @@ def _step_time(e: TaskResults) -> Figure:
 
 def _throughput(e: TaskResults) -> Figure:
     found = {
-        size: _around_median([size / seconds for seconds in values if seconds > 0])
+        size: intervals.geometric_mean((size / seconds for seconds in values if seconds > 0), "examples/s")
         for size, values in _times(e).items()
     }
     most = max(found, key=lambda size: found[size].value or 0.0)
