@@ -27,7 +27,7 @@ class Task(Protocol):
 
     Optional members: `evaluate(model) -> dict[str, float]` (any key can be the target, except those that begin with
     `test_`), `batch_size(batch) -> int` (default: the first dimension of the first tensor in the batch), `collate`
-    (handed to the loader).
+    (handed to the loader), and for an object that is made in Python and not loaded by its name, a `name`.
     """
 
     def model(self) -> nn.Module:
@@ -91,7 +91,7 @@ def task(
     optimizer: Callable[[Iterable[nn.Parameter], float], Optimizer],
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     val: Dataset[Any] | None = None,
-    name: str = "task",
+    name: str = "",
 ) -> Task:
     """Build a task from its parts.
 
@@ -102,7 +102,8 @@ def task(
         optimizer: `(params, lr) -> Optimizer`.
         evaluate: `(model) -> {metric: number}`; without it the metric is `val_loss` on `val`.
         val: map-style validation data; without it and without `evaluate`, a validation split is held back of `train`.
-        name: what the results folder and the page call it.
+        name: what the results folder and the page call it, and what tells it from other tasks; needed by whatever
+            keeps results.
 
     Returns:
         A `Task`.
@@ -116,6 +117,7 @@ def task(
         ...     train=TensorDataset(x, x.sum(1, keepdim=True)),
         ...     loss=lambda model, batch: torch.nn.functional.mse_loss(model(batch[0]), batch[1]),
         ...     optimizer=lambda params, lr: torch.optim.SGD(params, lr=lr),
+        ...     name="sum",
         ... )
         >>> len(linear.train_data())
         64
