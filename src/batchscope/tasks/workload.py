@@ -119,26 +119,29 @@ class Workload:
         """The training examples at `indices` (int64, one dimension) as a data set; in memory where the whole is."""
         return subset(self._data, indices)
 
-    def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Generator[list[Batch]]:
+    def micro_batches(
+        self, batch_size: int, parts: int | Callable[[int], int], seed: int, skip: int = 0
+    ) -> Generator[list[Batch]]:
         """For each step of an endless run, its batch as `parts` equal micro-batches, each collated by itself.
 
         The order of the examples depends on `seed` alone: a stream of seeded permutations without gaps, so that every
         step has exactly `batch_size` examples and runs of different batch size see the same examples in the same order.
         `parts` may differ from step to step (a function of the 0-based step, which a loader with workers asks ahead).
+        The first `skip` steps are left out, and none of their examples is loaded.
         """
         parts_of = parts if callable(parts) else lambda step: parts
         if self._tensors is not None:
-            for step, indices in enumerate(index_stream(self.examples, batch_size, seed)):
+            for step, indices in enumerate(index_stream(self.examples, batch_size, seed, skip), skip):
                 yield [self.batch(part) for part in indices.split(batch_size // parts_of(step))]
         loader = DataLoader(
             self._data,
-            batch_sampler=MicroBatchSampler(self.examples, batch_size, parts_of, seed),
+            batch_sampler=MicroBatchSampler(self.examples, batch_size, parts_of, seed, skip),
             num_workers=self.loader_workers,
             collate_fn=self._collate,
-            generator=torch.Generator().manual_seed(seed),
+            generator=torch.Generator().manual_seed(seed + skip),
         )
         batches = iter(loader)
-        for step in itertools.count():
+        for step in itertools.count(skip):
             with explained("making a batch of train_data()"):
                 micro_batches = [to_device(next(batches), self.device.torch_device) for _ in range(parts_of(step))]
             yield micro_batches
