@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,25 @@ from ..errors import TargetError
 from ..hardware.device import Device, pick
 from ..hardware.random_state import preserved_random_state
 from ..report import build
+from ..store.answers import Questions
 from ..store.files import write_text
 from ..store.question import asked_of
-from ..store.records import HardwareProfile, Plan
+from ..store.records import HardwareProfile, Plan, Timing
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.protocol import Task
 from ..tasks.workload import Workload
+from ..training.checkpoint import Checkpoints
 from ..training.prepare import Prepared, Wanted, prepare, workload_of
 from ..training.progress import Prediction, Progress, Silent
+from .earlier import told_of_earlier
 from .follow import TYPICAL_RUNS, require
 from .plan import build_plan
 from .question import Question
-from .runs import SearchRuns
+from .runs import MEASURED_WITHIN, TIMING, SearchRuns
 from .stages import Search
 
-__all__ = ["find", "predict", "question_of"]
+__all__ = ["find", "identity_of", "predict"]
 
 _ANY_TARGET = Question()
 
@@ -43,6 +47,7 @@ def find(
     budget_s: float = 600.0,
     progress: Progress | None = None,
     keep_model: Path | None = None,
+    keep_checkpoints: bool | None = None,
 ) -> Plan:
     """Answer which batch size, learning rate and number of steps reach the target soonest.
 
@@ -56,6 +61,8 @@ def find(
         progress: hears what happens.
         keep_model: where the trained model of the recipe goes, a `state_dict`; `None`: nowhere. It is that of the run
             that stands behind the recipe, which reached the target: training need not be repeated.
+        keep_checkpoints: whether the training state of runs that may go on is kept in the folder, for other commands;
+            `None`: while all of them take less than 1 GB, then the newest.
 
     Returns:
         The plan. A refusal is a plan too: `plan.status` says so, and `plan.recipe` is `None`.
@@ -67,21 +74,28 @@ def find(
         UsageError: the search that the question names needs a package that is not installed.
     """
     loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
-    asked, started = question_of(loaded, question, device, profile), time.monotonic()
+    about, started = identity_of(loaded, question, device), time.monotonic()
     require(question.search)
-    with preserved_random_state(question.seed), Store(out, asked) as store:
+    with preserved_random_state(question.seed), Store(out, about) as store:
+        questions = Questions(store, _beside(question, profile))
         workload = workload_of(loaded, device)
         wanted = _wanted(workload, question, profile, budget_s)
-        prepared = prepare(workload, wanted, store=store, progress=progress)
+        bench_note = questions.name_for("bench", MEASURED_WITHIN)
+        prepared = prepare(workload, wanted, store=store, progress=progress, bench_note=bench_note)
+        store.check_late_files(loaded.late_files())
+        prepared = replace(prepared, timing=questions.read_note(TIMING, Timing) or _fresh(prepared.timing))
         progress.predicted(_forecast(prepared, question, budget_s))
         how: dict[str, Any] = {"started": started, "budget_s": budget_s, "progress": progress, "profile": profile}
-        runs = SearchRuns.begin(workload, store, prepared, **how, keep_models=keep_model is not None)
+        how |= {"keep_models": keep_model is not None, "checkpoints": _checkpoints(store, keep_checkpoints, progress)}
+        runs = SearchRuns.begin(workload, store, questions, prepared, **how)
         search = Search.begin(question, prepared, runs, profile)
-        plan = build_plan(search.run())
+        state = search.run()
+        plan = build_plan(state)
+        plan = replace(plan, notes=(*plan.notes, *loaded.notes, *told_of_earlier(state, runs)))
         if keep_model is not None and plan.recipe is not None:
             search.write_model(plan.recipe, keep_model)
         runs.end()
-        store.note("plan", plan)
+        questions.answer(plan)
         write_text(Path(out) / "report.html", build(plan, store.runs()))
     return plan
 
@@ -140,8 +154,21 @@ def _forecast(prepared: Prepared, question: Question, budget_s: float) -> Predic
     )
 
 
-def question_of(
-    loaded: LoadedTask, question: Question, device: Device, profile: HardwareProfile | None
-) -> dict[str, Any]:
-    """Everything that makes a search another one; a results folder answers one question."""
-    return asked_of("find", loaded.identity(str(device.torch_device)), profile=profile, **vars(question))
+def identity_of(loaded: LoadedTask, question: Question, device: Device) -> dict[str, Any]:
+    """What the runs of a search depend on beside their configurations; a results folder is about one such thing."""
+    return asked_of("find", loaded.identity(str(device.torch_device)), seed=question.seed)
+
+
+def _beside(question: Question, profile: HardwareProfile | None) -> dict[str, Any]:
+    """What is asked beyond the folder's identity: another such question reuses the folder's runs."""
+    return {"profile": profile, **{name: value for name, value in vars(question).items() if name != "seed"}}
+
+
+def _fresh(timing: Timing) -> Timing:
+    """What was measured on this machine, with nothing spent: the account of a new question."""
+    return replace(timing, spent_s=0.0, given_s=0.0)
+
+
+def _checkpoints(store: Store, keep: bool | None, progress: Progress) -> Checkpoints:
+    limit: dict[str, Any] = {} if keep is None else {"most_bytes": None}
+    return Checkpoints(runs=store.root / "runs", keep=keep is not False, **limit, say=progress.stage)

@@ -14,13 +14,14 @@ from typing import Any
 from ..errors import OutOfMemory
 from ..fits.targets import best_value, choose_target, gets_further, milestone_of
 from ..hardware.environment import environment_of
-from ..store.records import HardwareProfile, RateRange, Recipe, RunConfig, RunStatus, Target
-from ..store.runs import Store, StoredRun
+from ..store.records import HardwareProfile, Recipe, RunConfig, RunStatus, Target
+from ..store.runs import StoredRun
 from ..tasks.workload import Workload
 from ..training.lr_range import measure_rate_range
 from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
+from .earlier import with_earlier
 from .follow import run_strategy
 from .observations import curve_on_clock
 from .question import Question
@@ -73,7 +74,7 @@ class Search:
             examples=workload.examples,
             bench=prepared.bench,
             bench_counts=profile is None,
-            rate_range=runner.store.read_note("rate-range", RateRange),
+            rate_range=None if question.tries_current_first else runs.read_rate_range(),
             runs=(),
             seconds=prepared.timing.spent_s,
             environment=environment_of(workload.device),
@@ -92,11 +93,6 @@ class Search:
         return self.runs.runner.workload
 
     @property
-    def store(self) -> Store:
-        """The results folder."""
-        return self.runs.runner.store
-
-    @property
     def progress(self) -> Progress:
         """Hears what happens."""
         return self.runs.runner.progress
@@ -108,11 +104,12 @@ class Search:
 
     def run(self) -> SearchState:
         """Go through all stages; returns what is known then, from which the plan follows."""
-        if self.state.rate_range is None and not (self.ours and self.question.current):
+        if self.state.rate_range is None and not self.question.tries_current_first:
             self._test_rates()
         self._pilot()
         if self.state.target is not None:
             if self.ours:
+                self._update(runs=with_earlier(self.state, self.runs, self._config))
                 self._probe()
                 self._try_current()
                 self._complete()
@@ -138,7 +135,7 @@ class Search:
         except OutOfMemory as error:
             self._shrink(error)
             return self._test_rates()
-        self.store.note("rate-range", test)
+        self.runs.keep_rate_range(test)
         self.runs.keep_time()
         self._update(rate_range=test)
 
@@ -339,11 +336,11 @@ class Search:
         limit: int | None = None,
     ) -> StoredRun:
         """A finished run of this configuration, from the store or made now, as far as the milestone or the step."""
-        run = self.runs.finished(config, milestone, limit)
+        rules = self._rules(config, behind, milestone)
+        run = self.runs.finished(config, milestone, limit, rules)
         made = run is None
         if run is None:
             try:
-                rules = self._rules(config, behind, milestone)
                 run = self.runs.make(config, why, rules, share=share, milestone=milestone, limit=limit)
             except OutOfMemory as error:
                 self._shrink(error)
@@ -366,7 +363,7 @@ class Search:
                 memory_bound=True,
                 notes=(*self.state.bench.notes, note),
             )
-            self.store.note("bench", bench)
+            self.runs.keep_bench(bench)
             self._update(bench=bench)
 
     def _best_in_words(self) -> str:
