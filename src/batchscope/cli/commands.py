@@ -113,8 +113,9 @@ def find(
             prediction = search_command.predict(loaded, question, device=device, **how)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
-        out = options.folder(loaded.name, search_command.question_of(loaded, question, device, how["profile"]))
-        plan = search_command.find(loaded, question, out=out, device=device, **how, keep_model=keep_model)
+        out = options.folder(loaded.name, search_command.identity_of(loaded, question, device))
+        how |= {"keep_model": keep_model, "keep_checkpoints": options.keep_checkpoints}
+        plan = search_command.find(loaded, question, out=out, device=device, **how)
     kept = [f"The trained model: {keep_model}"] if keep_model and plan.has_model else []
     answer(options.json, encode(plan), [*plan_view(plan, out), *kept])
     return plan.status.exit_status

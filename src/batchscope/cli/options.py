@@ -41,7 +41,7 @@ class ResultOptions:
     seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))] = 0
     """Of everything that is drawn at random."""
     out: Path | None = None
-    """Results folder; default: batchscope-runs/NAME, numbered when it holds the answer to another question."""
+    """Results folder; default: batchscope-runs/NAME, numbered when it belongs to another task or other settings."""
     json: Flag = False
     """Print one JSON object on stdout instead of tables."""
     debug: Flag = False
@@ -67,6 +67,9 @@ class Options(ResultOptions):
     """cpu, cuda, cuda:1, mps, ...; default: the accelerator if there is one."""
     memory_limit: Quantity | None = None
     """Memory that a training step may take: 8GiB, 500MB."""
+    keep_checkpoints: Annotated[bool | None, Parameter(show_default=False)] = None
+    """Keep the training state of a search's runs, so that another command goes on with them: all, or none; default:
+    while they take less than 1 GB in all, then the newest."""
 
     @property
     def budget_s(self) -> float:

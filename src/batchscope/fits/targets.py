@@ -6,14 +6,14 @@ Numbers only.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..store.metrics import target_metric
-from ..store.records import Row, RunStatus, Target
+from ..store.records import Row, Target
 from ..store.runs import StoredRun
 
-__all__ = ["best_value", "choose_target", "gets_further", "milestone_of", "paused_at"]
+__all__ = ["best_value", "choose_target", "gets_further", "milestone_of"]
 
 _SHARE_LEFT = 0.05
 _SHARE = 0.3
@@ -46,48 +46,6 @@ def milestone_of(rows: Sequence[Row], target: Target) -> Target | None:
     else:
         value = target.value + _PLAIN_SHARE * (start - target.value)
     return replace(target, value=value)
-
-
-def paused_at(run: StoredRun, milestone: Target, limit: int | None = None) -> StoredRun:
-    """The run as it was when it passed the milestone, or came to the limit in steps; the run itself if it did neither.
-
-    A search that is repeated on its folder decides by what it knew at the time, and then comes to the same runs.
-    """
-    if run.result is None:
-        return run
-    seen: list[dict[str, float]] = []
-    for index, row in enumerate(run.rows):
-        if row["kind"] != "evaluation":
-            continue
-        seen.append({name: math.nan if value is None else float(value) for name, value in row["metrics"].items()})
-        value = seen[-1].get(milestone.metric, math.nan)
-        if row["step"] > 0 and (milestone.met_by(value) or (limit is not None and row["step"] >= limit)):
-            target = run.config.target
-            over = row["step"] >= run.result.steps or (target is not None and target.met_by(value))
-            return run if over else _as_of(run, index, seen, milestone)
-    return run
-
-
-def _as_of(run: StoredRun, index: int, seen: Sequence[Mapping[str, float]], milestone: Target) -> StoredRun:
-    """The run as if it had been paused at the row, the last of whose evaluations so far is that row's."""
-    assert run.result is not None
-    row, sign = run.rows[index], 1.0 if milestone.mode == "min" else -1.0
-    steps = [int(r["step"]) for r in run.rows[: index + 1] if r["kind"] == "evaluation"]
-    values = [sign * metrics.get(milestone.metric, math.nan) for metrics in seen]
-    best = min((i for i, value in enumerate(values) if math.isfinite(value)), key=values.__getitem__, default=0)
-    result = replace(
-        run.result,
-        status=RunStatus.PAUSED,
-        message=RunStatus.PAUSED.meaning,
-        steps=int(row["step"]),
-        examples=int(row["examples"]),
-        device_seconds=float(row["device_seconds"]),
-        steps_to_target=None,
-        last=seen[-1],
-        best=seen[best],
-        best_step=steps[best],
-    )
-    return replace(run, rows=run.rows[: index + 1], result=result)
 
 
 def gets_further(rows: Sequence[Row], others: Sequence[Row]) -> bool:

@@ -11,25 +11,28 @@ from ..errors import TargetError
 from ..hardware.device import Device, pick
 from ..hardware.random_state import preserved_random_state
 from ..report import build
+from ..store.answers import Questions
 from ..store.files import write_text
 from ..store.question import asked_of
-from ..store.records import HardwareProfile, Plan, PlanStatus, Timing
+from ..store.records import HardwareProfile, Plan, Timing
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.protocol import Task
 from ..tasks.workload import Workload
+from ..training.checkpoint import Checkpoints
 from ..training.prepare import Wanted, prepare, workload_of
 from ..training.progress import Prediction, Progress, Silent
 from ..wording import plural
+from .earlier import told_of_earlier
 from .evaluation_spacing import note_before
 from .follow import require
 from .forecast import Pace, forecast
 from .plan import build_plan
 from .question import Question
-from .runs import SearchRuns, used_earlier
+from .runs import MEASURED_WITHIN, TIMING, SearchRuns, used_earlier
 from .stages import Search
 
-__all__ = ["find", "predict", "question_of"]
+__all__ = ["find", "identity_of", "predict"]
 
 _ANY_TARGET = Question()
 
@@ -45,6 +48,7 @@ def find(
     progress: Progress | None = None,
     keep_model: Path | None = None,
     started: float | None = None,
+    keep_checkpoints: bool | None = None,
 ) -> Plan:
     """Answer which batch size, learning rate and number of steps reach the target soonest.
 
@@ -60,6 +64,8 @@ def find(
         keep_model: where the trained model of the recipe goes, a `state_dict`; `None`: nowhere. It is that of the run
             that stands behind the recipe, which reached the target: training need not be repeated.
         started: when the command began, on the monotonic clock; default: now.
+        keep_checkpoints: whether the training state of runs that may go on is kept in the folder, for other commands;
+            `None`: while all of them take less than 1 GB, then the newest.
 
     Returns:
         The plan. A refusal is a plan too: `plan.status` says so, and `plan.recipe` is `None`.
@@ -71,28 +77,31 @@ def find(
         UsageError: the search that the question names needs a package that is not installed.
     """
     loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
-    asked = question_of(loaded, question, device, profile)
     started = time.monotonic() if started is None else started
     require(question.search)
-    with preserved_random_state(question.seed), Store(out, asked) as store:
+    with preserved_random_state(question.seed), Store(out, identity_of(loaded, question, device)) as store:
+        questions = Questions(store, _beside(question, profile))
         workload = workload_of(loaded, device)
-        stored = _going_on(store, budget_s, progress)
+        stored = _going_on(store, questions, budget_s, progress)
         wanted = _wanted(workload, question, profile, budget_s)
-        prepared = prepare(workload, wanted, store=store, progress=progress)
+        bench_note = questions.name_for("bench", MEASURED_WITHIN)
+        prepared = prepare(workload, wanted, store=store, progress=progress, bench_note=bench_note)
+        store.check_late_files(loaded.late_files())
+        prepared = replace(prepared, timing=questions.read_note(TIMING, Timing) or _fresh(prepared.timing))
         if note := note_before(prepared.timing, question.evaluation_share):
             progress.stage(note)
         how: dict[str, Any] = {"started": started, "budget_s": budget_s, "progress": progress, "profile": profile}
-        runs = SearchRuns.begin(workload, store, prepared, **how, keep_models=keep_model is not None)
+        how |= {"keep_models": keep_model is not None, "checkpoints": _checkpoints(store, keep_checkpoints, progress)}
+        runs = SearchRuns.begin(workload, store, questions, prepared, **how)
         progress.predicted(forecast(question, runs.pace, examples=workload.examples, stored=stored))
         search = Search.begin(question, prepared, runs, profile)
-        plan = build_plan(search.run())
+        plan = build_plan(state := search.run())
         if keep_model is not None and plan.recipe is not None and plan.has_model:
             search.write_model(plan.recipe, keep_model)
         ended = runs.end()
-        notes = () if plan.status is PlanStatus.UNFINISHED else ended
+        told = (*loaded.notes, *told_of_earlier(state, runs), *(() if state.cut_off else ended))
         cost = replace(plan.search, seconds=runs.timing.spent_s)
-        plan = replace(plan, notes=(*plan.notes, *notes), search=cost)
-        store.note("plan", plan)
+        questions.answer(plan := replace(plan, notes=(*plan.notes, *told), search=cost))
         write_text(Path(out) / "report.html", build(plan, store.runs()))
     return plan
 
@@ -117,10 +126,10 @@ def predict(
     return forecast(question, pace, examples=workload.examples)
 
 
-def _going_on(store: Store, budget_s: float, progress: Progress) -> list[StoredRun]:
+def _going_on(store: Store, questions: Questions, budget_s: float, progress: Progress) -> list[StoredRun]:
     """The finished runs of a folder, told to whoever watches with what earlier commands took of the budget."""
     stored = [run for run in store.runs() if run.result is not None]
-    timing = store.read_note("timing", Timing)
+    timing = questions.read_note(TIMING, Timing)
     used = used_earlier(timing.spent_s if timing else 0.0, budget_s)
     said = f"going on from what {store.root} holds: {plural(len(stored), 'finished run')}" if stored else ""
     if said or used:
@@ -151,8 +160,21 @@ def _wanted(workload: Workload, question: Question, profile: HardwareProfile | N
     )
 
 
-def question_of(
-    loaded: LoadedTask, question: Question, device: Device, profile: HardwareProfile | None
-) -> dict[str, Any]:
-    """Everything that makes a search another one; a results folder answers one question."""
-    return asked_of("find", loaded.identity(str(device.torch_device)), profile=profile, **vars(question))
+def identity_of(loaded: LoadedTask, question: Question, device: Device) -> dict[str, Any]:
+    """What the runs of a search depend on beside their configurations; a results folder is about one such thing."""
+    return asked_of("find", loaded.identity(str(device.torch_device)), seed=question.seed)
+
+
+def _beside(question: Question, profile: HardwareProfile | None) -> dict[str, Any]:
+    """What is asked beyond the folder's identity: another such question reuses the folder's runs."""
+    return {"profile": profile, **{name: value for name, value in vars(question).items() if name != "seed"}}
+
+
+def _fresh(timing: Timing) -> Timing:
+    """What was measured on this machine, with nothing spent: the account of a new question."""
+    return replace(timing, spent_s=0.0, given_s=0.0)
+
+
+def _checkpoints(store: Store, keep: bool | None, progress: Progress) -> Checkpoints:
+    limit: dict[str, Any] = {} if keep is None else {"most_bytes": None}
+    return Checkpoints(runs=store.root / "runs", keep=keep is not False, **limit, say=progress.stage)

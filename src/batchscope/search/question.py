@@ -114,6 +114,11 @@ class Question:
             )
 
     @property
+    def tries_current_first(self) -> bool:
+        """Whether the first run is at the current recipe, so that no range test says where to begin."""
+        return self.search == "anchors" and self.current is not None
+
+    @property
     def counts_examples(self) -> bool:
         """Whether examples are to be saved, not time."""
         return self.objective == "examples" or (self.within is not None and self.within.unit == "epochs")

@@ -1,12 +1,12 @@
 """The runs of a search: read as far as they are asked for, else made within its budget and this machine's memory.
 
-A search may take several commands on the same folder. What they have taken together counts against the budget; the
-micro-batch is halved for all later runs once a step did not fit.
+A search may take several commands on the same folder. What they have taken together for the same question counts
+against the budget, and another question begins with an account of its own; the micro-batch is halved for all later runs
+once a step did not fit.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,27 +16,35 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OutOfMemory
 from ..fits.memory import HEADROOM, fit_memory
 from ..fits.step_time import accumulation
-from ..fits.targets import paused_at
 from ..fits.threads import num_threads_at
 from ..hardware.device import Device
+from ..store.answers import Questions
 from ..store.records import Bench, HardwareProfile, RateRange, RunConfig, RunResult, RunStatus, Target, Timing
 from ..store.runs import Store, StoredRun, run_id
 from ..tasks.workload import Workload
+from ..training.checkpoint import Checkpoints
 from ..training.limits import Deadline
 from ..training.lr_range import measure_rate_range
 from ..training.prepare import Prepared
 from ..training.progress import Progress
 from ..training.runner import Runner
 from ..training.stopping import PauseRule, StepLimitRule, StopRule
-from ..training.weights import copy_weights, save_weights, weights_file
+from ..training.weights import copy_weights, save_weights
 from ..wording import about
 from .forecast import Pace, seconds_in
 from .question import as_option
+from .requests import Request, Requests
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["SearchRuns", "largest_here", "used_earlier"]
+__all__ = ["MEASURED_WITHIN", "TIMING", "SearchRuns", "largest_here", "used_earlier"]
+
+MEASURED_WITHIN = ("profile", "memory_limit", "max_batch_size")
+"""Members of a question that bench and range test depend on: runs do not, they say how their batches are split."""
+
+TIMING = "timing"
+"""Note of what a search has taken: of its question, after that of the folder."""
 
 _COMPLETE = (RunStatus.REACHED, RunStatus.OUT_OF_STEPS)
 
@@ -47,6 +55,8 @@ class SearchRuns:
 
     Attributes:
         runner: makes and keeps them.
+        questions: of the folder.
+        requests: what the folder has for this one.
         timing: what the search has taken until its latest run, over all processes; one that only reads adds nothing.
         budget_s: seconds for the whole search, earlier processes included.
         largest_micro_batch_size: of this machine, which may not be the one that the answer is for.
@@ -61,6 +71,8 @@ class SearchRuns:
     """
 
     runner: Runner
+    questions: Questions
+    requests: Requests
     timing: Timing
     budget_s: float
     largest_micro_batch_size: int
@@ -78,6 +90,7 @@ class SearchRuns:
         cls,
         workload: Workload,
         store: Store,
+        questions: Questions,
         prepared: Prepared,
         *,
         started: float,
@@ -85,20 +98,30 @@ class SearchRuns:
         progress: Progress,
         profile: HardwareProfile | None = None,
         keep_models: bool = False,
+        checkpoints: Checkpoints | None = None,
     ) -> SearchRuns:
         """The runs of a search that began at `started`, on the monotonic clock, or goes on since then."""
-        earlier_s = prepared.timing.spent_s
-        started -= earlier_s
-        deadline = Deadline(started + budget_s)
+        timing = prepared.timing
+        started -= timing.spent_s
+        runner = Runner(
+            workload=workload,
+            store=store,
+            progress=progress,
+            deadline=Deadline(started + budget_s),
+            at_deadline="end",
+            checkpoints=checkpoints,
+        )
         return cls(
-            runner=Runner(workload=workload, store=store, progress=progress, deadline=deadline, at_deadline="end"),
-            timing=prepared.timing,
+            runner=runner,
+            questions=questions,
+            requests=Requests(store, questions, longer=0.0 < timing.given_s < budget_s),
+            timing=timing,
             budget_s=budget_s,
             largest_micro_batch_size=largest_here(workload.device, prepared.bench, profile),
             bench=prepared.bench if profile is None else None,
             started=started,
             keep_models=keep_models,
-            earlier_s=earlier_s,
+            earlier_s=timing.spent_s,
         )
 
     @property
@@ -117,7 +140,7 @@ class SearchRuns:
     def keep_time(self) -> None:
         """Write down what the search has taken, after something was measured or trained."""
         self.timing = replace(self.timing, spent_s=time.monotonic() - self.started)
-        self.runner.store.note("timing", self.timing)
+        self.questions.note(TIMING, self.timing)
 
     def end(self) -> tuple[str, ...]:
         """Write down what the search has taken, and within which budget, and let go of paused runs.
@@ -128,36 +151,39 @@ class SearchRuns:
         self.runner.close()
         spent_s = time.monotonic() - self.started if self.made else self.timing.spent_s
         self.timing = replace(self.timing, spent_s=spent_s, given_s=max(self.timing.given_s, self.budget_s))
-        self.runner.store.note("timing", self.timing)
+        self.questions.note(TIMING, self.timing)
         out_of_time = self.runner.deadline.passed and any(map(_out_of_time, self.runner.store.runs()))
         if not (self.cut_off or out_of_time):
             return ()
         return (
-            f"the budget of {about(self.budget_s)}, which counts all commands on this folder, ended the search; the "
-            f"same command with {_twice(self.budget_s)}",
+            f"the budget of {about(self.budget_s)}, which counts all commands with this question on the folder, ended "
+            f"the search; the same command with {_twice(self.budget_s)}",
         )
 
-    def finished(
-        self, config: RunConfig, milestone: Target | None = None, limit: int | None = None
-    ) -> StoredRun | None:
-        """The run of this configuration as far as it is asked for, if it need not be made.
+    def read_rate_range(self) -> RateRange | None:
+        """The range test, if one was made within the limits of this question."""
+        return self.runner.store.read_note(self._named("rate-range"), RateRange)
 
-        One that a smaller budget cut off must be; one that is paused must go on, unless it is asked for up to the
-        milestone only, and one that went on is then seen as it was there; or up to a number of steps that it has made.
-        """
-        run = self.runner.store.finished(config)
-        if run is None or run.result is None:
-            return None
-        if milestone is not None:
-            run = paused_at(run, milestone, limit)
-        result = run.result
-        assert result is not None
-        if result.status is RunStatus.PAUSED:
-            passed = milestone is not None and milestone.met_by(result.last.get(milestone.metric, math.nan))
-            if not passed and (limit is None or result.steps < limit):
-                return None
-        longer = 0.0 < self.timing.given_s < self.budget_s
-        return None if longer and result.status is RunStatus.OUT_OF_TIME else run
+    def keep_rate_range(self, test: RateRange) -> None:
+        """Write down a range test."""
+        self.runner.store.note(self._named("rate-range"), test)
+
+    def keep_bench(self, bench: Bench) -> None:
+        """Write down a bench that was corrected."""
+        self.runner.store.note(self._named("bench"), bench)
+
+    def _named(self, name: str) -> str:
+        return self.questions.name_for(name, MEASURED_WITHIN)
+
+    def finished(
+        self,
+        config: RunConfig,
+        milestone: Target | None = None,
+        limit: int | None = None,
+        rules: Sequence[StopRule] | None = None,
+    ) -> StoredRun | None:
+        """The run of this configuration as far as it is asked for, if it need not be made; see `Requests.answered`."""
+        return self.requests.answered(Request(config=config, milestone=milestone, limit=limit), rules)
 
     def too_late_for(
         self, config: RunConfig, milestone: Target | None = None, limit: int | None = None, *, needs_s: float = 0.0
@@ -222,19 +248,25 @@ class SearchRuns:
         """
         if not self.made:
             self.first_made = time.monotonic()
-        before, evaluation_s = self.runner.store.finished(config), self.timing.evaluation_s
+        request = Request(config=config, milestone=milestone, limit=limit)
+        made, stored = self.requests.to_make(request)
+        name = stored.id if stored else run_id(made)
         run = self.runner.make(
-            config,
+            made,
             why,
             f"at most {about(self.runner.deadline.left_s)} of the budget left",
             expected_steps=expected_steps,
             pauses=[PauseRule(milestone=milestone)] if milestone is not None else [],
             rules=[*rules, *([StepLimitRule(steps=limit)] if limit is not None else [])],
             deadline=self.runner.deadline.within(share * self.budget_s),
-            at_end=lambda model, result: self._keep_model(model, config, result),
+            at_end=lambda model, result: self._keep_model(model, name, result),
+            stored=stored,
         )
         self.made += 1
-        self.inside_s += seconds_in(run, evaluation_s) - (seconds_in(before, evaluation_s) if before else 0.0)
+        self.inside_s += seconds_in(run, self.timing.evaluation_s)
+        if stored is not None and run.rows[: len(stored.rows)] == stored.rows:
+            self.inside_s -= seconds_in(stored, self.timing.evaluation_s)
+        self.requests.keep(request, run)
         self.keep_time()
         return run
 
@@ -247,18 +279,20 @@ class SearchRuns:
         Raises:
             StoreError: it cannot be written.
         """
-        kept = self._model_file(run.config)
-        if not kept.exists() and run.result is not None:
+        assert run.result is not None
+        kept = self._model_file(run.id, run.result.best_step)
+        if not kept.exists():
             states = self.runner.train_again(run, ("last",), steps=run.result.best_step)
             save_weights(states["last"], kept)
         copy_weights(kept, path)
 
-    def _keep_model(self, model: nn.Module, config: RunConfig, result: RunResult) -> None:
+    def _keep_model(self, model: nn.Module, name: str, result: RunResult) -> None:
         if self.keep_models and result.status in _COMPLETE and result.best_step == result.steps:
-            save_weights(model.state_dict(), self._model_file(config))
+            save_weights(model.state_dict(), self._model_file(name, result.steps))
 
-    def _model_file(self, config: RunConfig) -> Path:
-        return weights_file(self.runner.store.folder(run_id(config)), "best")
+    def _model_file(self, name: str, step: int) -> Path:
+        """Where the model of a run after so many steps is kept: a run that went on has several."""
+        return self.runner.store.folder(name) / f"weights-step-{step}.pt"
 
 
 def used_earlier(spent_s: float, budget_s: float) -> str:

@@ -14,12 +14,13 @@ from typing import Any
 from ..errors import OutOfMemory
 from ..fits.targets import best_value, choose_target, gets_further, milestone_of
 from ..hardware.environment import environment_of
-from ..store.records import HardwareProfile, RateRange, Recipe, RunConfig, RunStatus, Target
-from ..store.runs import Store, StoredRun
+from ..store.records import HardwareProfile, Recipe, RunConfig, RunStatus, Target
+from ..store.runs import StoredRun
 from ..tasks.workload import Workload
 from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
+from .earlier import with_earlier
 from .evaluation_spacing import note_before, spacing_at
 from .follow import run_strategy
 from .forecast import expected_steps, renewed
@@ -65,7 +66,7 @@ class Search:
     @classmethod
     def begin(cls, question: Question, prepared: Prepared, runs: SearchRuns, profile: HardwareProfile | None) -> Search:
         """A search with nothing but what was measured before; runs that the folder holds are read when asked for."""
-        runner, workload = runs.runner, runs.runner.workload
+        workload = runs.runner.workload
         dear = note_before(prepared.timing, question.evaluation_share)
         state = SearchState(
             task=workload.name,
@@ -74,7 +75,7 @@ class Search:
             examples=workload.examples,
             bench=prepared.bench,
             bench_counts=profile is None,
-            rate_range=runner.store.read_note("rate-range", RateRange),
+            rate_range=None if question.tries_current_first else runs.read_rate_range(),
             runs=(),
             seconds=prepared.timing.spent_s,
             environment=environment_of(workload.device),
@@ -93,11 +94,6 @@ class Search:
         return self.runs.runner.workload
 
     @property
-    def store(self) -> Store:
-        """The results folder."""
-        return self.runs.runner.store
-
-    @property
     def progress(self) -> Progress:
         """Hears what happens."""
         return self.runs.runner.progress
@@ -109,11 +105,12 @@ class Search:
 
     def run(self) -> SearchState:
         """Go through all stages; returns what is known then, from which the plan follows."""
-        if self.state.rate_range is None and not (self.ours and self.question.current):
+        if self.state.rate_range is None and not self.question.tries_current_first:
             self._test_rates()
         self._pilot()
         if self.state.target is not None:
             if self.ours:
+                self._update(runs=with_earlier(self.state, self.runs, self._config))
                 self._probe()
                 self._try_current()
                 self._complete()
@@ -139,7 +136,7 @@ class Search:
         except OutOfMemory as error:
             self._shrink(error)
             return self._test_rates()
-        self.store.note("rate-range", test)
+        self.runs.keep_rate_range(test)
         self.runs.keep_time()
         self._update(rate_range=test)
 
@@ -167,7 +164,7 @@ class Search:
             target=self.question.target,
         )
         share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
-        if self.runs.runner.deadline.passed and not self.store.runs():
+        if self.runs.runner.deadline.passed and not self.runs.runner.store.runs():
             return None
         if self.state.target is not None:
             start = self.workload.evaluate(self.workload.model(config.seed))
@@ -346,11 +343,11 @@ class Search:
         limit: int | None = None,
     ) -> StoredRun:
         """A finished run of this configuration, from the store or made now, as far as the milestone or the step."""
-        run = self.runs.finished(config, milestone, limit)
+        rules = self._rules(config, behind, milestone)
+        run = self.runs.finished(config, milestone, limit, rules)
         made = run is None
         if run is None:
             try:
-                rules = self._rules(config, behind, milestone)
                 ends = expected_steps(self.state, config, milestone, limit)
                 if prediction := renewed(self.state, self.runs.pace):
                     self.progress.renewed(prediction)
@@ -377,7 +374,7 @@ class Search:
                 memory_bound=True,
                 notes=(*self.state.bench.notes, note),
             )
-            self.store.note("bench", bench)
+            self.runs.keep_bench(bench)
             self._update(bench=bench)
 
     def _best_in_words(self) -> str:

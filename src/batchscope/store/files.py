@@ -18,10 +18,12 @@ from .codec import Record, decode, encode
 __all__ = [
     "explained",
     "file_sha256",
+    "json_bytes",
     "keep_interrupted",
     "of_another_schema",
     "read_json",
     "read_record",
+    "write_bytes",
     "write_json",
     "write_text",
 ]
@@ -75,7 +77,12 @@ def of_another_schema(path: Path, error: Exception) -> StoreError:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON (never NaN) under a temporary name, then rename, so that no reader sees half a file."""
-    write_text(path, json.dumps(encode(value), indent=1, allow_nan=False) + "\n")
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON (never NaN) as it stands in a file."""
+    return (json.dumps(encode(value), indent=1, allow_nan=False) + "\n").encode()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -84,11 +91,16 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StoreError: the file cannot be written; the old one, if any, is as it was.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes under a temporary name, then rename. Errors of `write_text`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with explained(path):
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(temporary, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -1,30 +1,54 @@
-"""What a results folder was asked, and by which version of its layout: `question.json`.
+"""What a results folder is about, and by which version of its layout: `question.json`.
 
 ```
-{"schema": 2, "command": "find", "task": ..., "settings": ..., "source_sha256": ..., "device": ..., ...}
+{"schema": 3, "command": "find", "task": ..., "settings": ..., "source_sha256": ..., "files": ..., "device": ..., ...}
 ```
 
-A folder answers one question. The same command with the same question goes on there; anything else is refused, and the
-message names the first member that differs.
+A folder is about one thing: what its runs and measurements depend on. For a search that is the task and the seed, and
+several questions may be asked of it (`answers`); for the other commands it is the whole question. The same command goes
+on there; anything else is refused, and the message names the first member that differs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import StoreError
 from .codec import encode
 from .files import read_json
 from .records import Target
 
-__all__ = ["FILE", "STORE_SCHEMA", "asked_of", "check_schema", "command_of", "refuse_other"]
+__all__ = [
+    "FILE",
+    "LATE_FILES",
+    "QUESTIONS",
+    "STORE_SCHEMA",
+    "asked_of",
+    "check_schema",
+    "command_of",
+    "differs",
+    "refuse_files",
+    "refuse_other",
+]
 
-STORE_SCHEMA = 2
+STORE_SCHEMA = 3
 """Number of the layout of a results folder; that of `plan.json` is another (`records.SCHEMA`)."""
 
 FILE = "question.json"
+
+QUESTIONS = "questions"
+"""Folder of the questions asked of a results folder, where there may be several."""
+
+LATE_FILES = "late_files"
+"""Member that is added once the task has been tried: hashes of what it imported only then."""
+
+_FILES = "files"
+"""Member with the hash of every file that makes a task what it is, by name."""
+
+_FIRST = ("command", "task", "settings", _FILES)
+"""Members that are named before others that differ: they say most."""
 
 
 def asked_of(command: str, identity: Mapping[str, Any], **question: Any) -> dict[str, Any]:
@@ -36,7 +60,7 @@ def asked_of(command: str, identity: Mapping[str, Any], **question: Any) -> dict
         question: all that decides the answer beside.
 
     >>> asked_of("noise", {"task": "digits"}, steps=300)
-    {'schema': 2, 'command': 'noise', 'task': 'digits', 'steps': 300}
+    {'schema': 3, 'command': 'noise', 'task': 'digits', 'steps': 300}
     """
     return {"schema": STORE_SCHEMA, "command": command, **encode(identity), **encode(question)}
 
@@ -64,28 +88,55 @@ def command_of(root: Path) -> str | None:
     return str(stored["command"]) if isinstance(stored, dict) and "command" in stored else None
 
 
+def differs(stored: Any, asked: Mapping[str, Any]) -> bool:
+    """Whether what a folder is about differs from what is asked; what a task imports late is not known yet."""
+    return not isinstance(stored, dict) or {k: v for k, v in stored.items() if k != LATE_FILES} != asked
+
+
 def refuse_other(root: Path, asked: Mapping[str, Any]) -> None:
-    """Make sure that a results folder answers a question.
+    """Make sure that a results folder is about what is asked.
 
     Args:
         root: the folder, with its `question.json`.
         asked: as `asked_of` made it.
 
     Raises:
-        StoreError: it answers another question, or is of another layout.
+        StoreError: it is about something else, or is of another layout.
     """
     stored = read_json(root / FILE)
     if not isinstance(stored, dict) or stored.get("schema") != asked.get("schema"):
         raise _of_another_version(root, stored.get("schema") if isinstance(stored, dict) else None)
-    if stored == asked:
-        return
-    key = min(key for key in {*stored, *asked} if stored.get(key) != asked.get(key))
+    if differs(stored, asked):
+        _refuse(root, stored, asked)
+
+
+def _refuse(root: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> NoReturn:
+    """Say what differs.
+
+    Raises:
+        StoreError: always.
+    """
+    names = [key for key in {*stored, *asked} - {LATE_FILES} if stored.get(key) != asked.get(key)]
+    key = min(names, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
     how = _difference(key.replace("_", " "), stored.get(key), asked.get(key))
     raise StoreError(f"{root} holds the answer to another question: {how}; give another --out, or remove the folder")
 
 
+def refuse_files(root: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Make sure that files which a task imports late have not changed; ones that were not imported count as they are.
+
+    Raises:
+        StoreError: one has.
+    """
+    both = {name: sha256 for name, sha256 in now.items() if name in before}
+    if any(before[name] != sha256 for name, sha256 in both.items()):
+        _refuse(root, {_FILES: {name: before[name] for name in both}}, {_FILES: both})
+
+
 def _difference(name: str, before: Any, now: Any) -> str:
     """What differs in a member of two questions, in the words of whoever asked."""
+    if name == _FILES and isinstance(before, dict) and isinstance(now, dict):
+        return _changed_file(before, now)
     if name.endswith(" sha256"):
         return f"its {name.removesuffix(' sha256')} has changed since"
     if isinstance(before, dict) and isinstance(now, dict) and (was := _in_words(before)) == _in_words(now):
@@ -95,6 +146,17 @@ def _difference(name: str, before: Any, now: Any) -> str:
         return f"its setting {key} was {_in_words(before.get(key))}, now {_in_words(now.get(key))}"
     verb = "were" if name.endswith("s") else "was"
     return f"its {name} {verb} {_in_words(before)}, now {_in_words(now)}"
+
+
+def _changed_file(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Which of a task's files is not what it was."""
+    changed = [name for name in sorted(before) if now.get(name, before[name]) != before[name]]
+    added, gone = sorted({*now} - {*before}), sorted({*before} - {*now})
+    for names, what in ((changed, "has changed"), (added, "is imported"), (gone, "is not imported any more")):
+        if names:
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            return f"its file {names[0]}{more} {what} since"
+    return "its files have changed since"
 
 
 def _in_words(value: Any) -> str:

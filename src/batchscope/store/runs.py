@@ -1,7 +1,8 @@
 """Results on disk: one folder a run, rows appended as they come, the result written last and atomically.
 
 ```
-DIR/question.json                 what was asked; another question on the same folder is refused
+DIR/question.json                 what the folder is about; anything else is refused (`question`)
+DIR/questions/, plans/            what was asked of it, and earlier answers (`answers`)
 DIR/runs/<id>/config.json         the run's whole configuration, written before it starts
 DIR/runs/<id>/rows.jsonl          one line an evaluation or noise reading, flushed line by line
 DIR/runs/<id>/result.json         written once, by renaming; its presence means the run is finished
@@ -9,21 +10,20 @@ DIR/lock                          held by flock while a search is at work; it di
 ```
 
 A killed run leaves `config.json` and its rows, but no result: it is made again from its seed, its rows kept beside as
-`rows.interrupted-1.jsonl`, `-2` and so on. Finished runs are never repeated; one that the time budget cut off can be
-reopened when there is more.
+`rows.interrupted-1.jsonl`, `-2` and so on. Finished runs are never repeated; one that is to be longer goes on, its
+result laid aside as `result.interrupted-1.json` until it has another; a kill in between costs the new part only
+(`courses`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import itertools
 import json
 import os
-import weakref
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -31,8 +31,10 @@ from typing import IO, Any
 
 from ..errors import StoreError
 from .codec import Record, decode, encode
-from .files import explained, file_sha256, keep_interrupted, read_json, read_record, write_json
-from .question import FILE, check_schema, refuse_other
+from .courses import course_of, restore_result
+from .files import explained, file_sha256, keep_interrupted, read_json, read_record, write_bytes, write_json
+from .locking import is_at_work, locked
+from .question import FILE, LATE_FILES, QUESTIONS, check_schema, differs, refuse_files, refuse_other
 from .records import Row, RunConfig, RunResult
 
 __all__ = [
@@ -66,29 +68,48 @@ class Store:
 
     Args:
         root: the folder; made if it is missing.
-        question: what is asked, in JSON types; the folder then answers this question only.
+        about: what its runs and measurements depend on, in JSON types; a folder is about this only.
 
     Raises:
-        StoreError: the folder cannot be written, is at work in another process, or answers another question.
+        StoreError: the folder cannot be written, is at work in another process, or is about something else.
     """
 
-    def __init__(self, root: Path | str, question: Mapping[str, Any]) -> None:
+    def __init__(self, root: Path | str, about: Mapping[str, Any]) -> None:
         self.root = Path(root)
+        self._by_course: dict[str, list[str]] | None = None
         with explained(self.root):
             (self.root / "runs").mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(self.root)
+            self._lock = locked(self.root)
         try:
-            self._claim(question)
+            self._claim(about)
         except BaseException:
             self.close()
             raise
 
-    def _claim(self, question: Mapping[str, Any]) -> None:
-        path, asked = self.root / FILE, encode(question)
-        if not path.exists() or _is_empty(self.root):
-            write_json(path, asked)
-        else:
+    def _claim(self, about: Mapping[str, Any]) -> None:
+        path, asked = self.root / FILE, encode(about)
+        if path.exists() and not _is_empty(self.root):
             refuse_other(self.root, asked)
+        elif any((self.root / "runs").iterdir()):
+            raise StoreError(
+                f"{self.root} holds runs but no {FILE}, which says of what they are; restore it, or give another --out"
+            )
+        else:
+            if path.exists() and differs(read_json(path), asked):
+                shutil.rmtree(self.root / QUESTIONS, ignore_errors=True)
+            write_json(path, asked)
+
+    def check_late_files(self, files: Mapping[str, str]) -> None:
+        """Make sure that the files a task imported while it was tried are what they were; new ones are kept.
+
+        Raises:
+            StoreError: one has changed.
+        """
+        about = read_json(self.root / FILE)
+        before = about.get(LATE_FILES, {})
+        refuse_files(self.root, before, files)
+        if {*files} - {*before}:
+            write_json(self.root / FILE, {**about, LATE_FILES: {**before, **files}})
 
     def __enter__(self) -> Store:
         return self
@@ -120,35 +141,81 @@ class Store:
             raise StoreError(f"{folder / 'config.json'} is not what was run there; remove {folder} to run it again")
         return run
 
-    def start(self, config: RunConfig) -> RunWriter:
+    def of_course(self, config: RunConfig) -> StoredRun | None:
+        """The run of the same course (`courses.course_of`), if there is one; of several, one that is finished.
+
+        Raises:
+            StoreError: a file of it is truncated, was edited, or is of another schema.
+        """
+        names = self._courses().get(course_of(config), [])
+        for name in names:
+            restore_result(self.folder(name))
+        named = sorted(names, key=lambda name: not (self.folder(name) / "result.json").exists())
+        return _read_run(self.folder(named[0])) if named else None
+
+    def start(self, config: RunConfig, name: str = "") -> RunWriter:
         """Begin a run: its configuration is on disk when this returns.
+
+        Args:
+            config: of the run.
+            name: its id, where it is not that of the configuration: the run was begun at another of the same course.
 
         Raises:
             StoreError: the run is finished already, or its folder cannot be written.
         """
-        return RunWriter(self.root / "runs" / run_id(config), config)
+        name = name or run_id(config)
+        self._remember(config, name)
+        return RunWriter(self.folder(name), config)
 
-    def go_on(self, config: RunConfig) -> RunWriter:
-        """Go on with a paused run: its rows stay, and more are appended.
+    def go_on(self, config: RunConfig, name: str = "", rows: int | None = None) -> RunWriter:
+        """Go on with a run: its rows stay, and more are appended.
+
+        Args:
+            config: of the run as it is to be from now on.
+            name: its id, where it is not that of the configuration.
+            rows: how many of them stay; default: all.
 
         Raises:
             StoreError: there is no such run, or its folder cannot be written.
         """
-        run = self.finished(config)
-        if run is None:
-            raise StoreError(f"{run_id(config)} was never paused, so it cannot go on")
-        self.reopen(config)
-        return RunWriter(self.root / "runs" / run_id(config), config, run.rows)
+        name = name or run_id(config)
+        if not (self.folder(name) / "result.json").exists():
+            raise StoreError(f"{name} was never paused, so it cannot go on")
+        run = _read_run(self.folder(name))
+        self.reopen(config, name)
+        if rows is not None and rows < len(run.rows):
+            _keep_rows(self.folder(name) / "rows.jsonl", rows)
+        return RunWriter(self.folder(name), config, run.rows[:rows])
 
-    def reopen(self, config: RunConfig) -> None:
+    def reopen(self, config: RunConfig, name: str = "") -> None:
         """Make a run unfinished that is to be longer; what it found is kept as `result.interrupted-1.json`."""
-        result = self.root / "runs" / run_id(config) / "result.json"
+        result = self.folder(name or run_id(config)) / "result.json"
         with explained(result):
             keep_interrupted(result)
+
+    def _courses(self) -> dict[str, list[str]]:
+        """Names of the runs of each course."""
+        if self._by_course is None:
+            self._by_course = {}
+            for path in sorted((self.root / "runs").glob("*/config.json")):
+                self._remember(read_record(path, RunConfig), path.parent.name)
+        return self._by_course
+
+    def _remember(self, config: RunConfig, name: str) -> None:
+        if self._by_course is not None:
+            names = self._by_course.setdefault(course_of(config), [])
+            if name not in names:
+                names.append(name)
 
     def runs(self) -> tuple[StoredRun, ...]:
         """All runs in the folder, in the order in which they were started."""
         return read_runs(self.root)
+
+    def named(self, names: Iterable[str]) -> Iterator[StoredRun]:
+        """The runs with these ids that are there and finished, in this order."""
+        for name in names:
+            if (self.folder(name) / "result.json").exists() or restore_result(self.folder(name)):
+                yield _read_run(self.folder(name))
 
     def note(self, name: str, value: Any) -> None:
         """Keep a measurement (`NAME.json`) that the search must find again when it resumes."""
@@ -160,13 +227,13 @@ class Store:
         return read_record(path, cls) if path.exists() else None
 
 
-def free_folder(base: Path, question: Mapping[str, Any]) -> Path:
-    """`base`, or `base-2`, `base-3`, ...: the first that is new, holds this question's answer, or holds nothing yet."""
-    asked = encode(question)
+def free_folder(base: Path, about: Mapping[str, Any]) -> Path:
+    """`base`, or `base-2`, `base-3`, ...: the first that is new, is about the same, or holds nothing yet."""
+    asked = encode(about)
     for number in itertools.count(1):
         folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
         path = folder / FILE
-        if not path.exists() or (_is_empty(folder) and not _at_work(folder)) or read_json(path) == asked:
+        if not path.exists() or (_is_empty(folder) and not is_at_work(folder)) or not differs(read_json(path), asked):
             return folder
     raise AssertionError("numbers do not end")
 
@@ -174,7 +241,15 @@ def free_folder(base: Path, question: Mapping[str, Any]) -> Path:
 def _is_empty(folder: Path) -> bool:
     """Whether a question was asked here and nothing was found out, so that another may take its place."""
     there = {path.name for path in folder.iterdir()}
-    return there <= {FILE, "lock", "runs"} and not any((folder / "runs").glob("*"))
+    return there <= {FILE, QUESTIONS, "lock", "runs"} and not any((folder / "runs").glob("*"))
+
+
+def _keep_rows(path: Path, rows: int) -> None:
+    """Cut a file of rows after so many; the whole one is kept beside."""
+    with explained(path):
+        lines = path.read_bytes().splitlines(keepends=True)
+        keep_interrupted(path)
+    write_bytes(path, b"".join(lines[:rows]))
 
 
 class RunWriter:
@@ -191,7 +266,7 @@ class RunWriter:
             if not rows and path.is_file() and path.stat().st_size:
                 keep_interrupted(path)
             if not (folder / "config.json").exists():
-                write_json(folder / "config.json", encode(config))
+                write_json(folder / "config.json", config)
             self._file: IO[str] = open(path, "a" if rows else "w", encoding="utf-8")  # noqa: SIM115 - closed by finish or close
 
     def append(self, row: Row) -> None:
@@ -226,6 +301,8 @@ class RunWriter:
                 os.fsync(self._file.fileno())
         finally:
             self.close()
+        if read_json(self.folder / "config.json") != encode(self.config):  # it went on as another of its course
+            write_json(self.folder / "config.json", self.config)
         result = replace(result, rows_sha256=file_sha256(self.folder / "rows.jsonl"))
         encoded = encode(result)
         write_json(self.folder / "result.json", encoded)
@@ -277,40 +354,6 @@ def _read_rows(path: Path, *, finished: bool) -> Iterator[Row]:
         if not isinstance(row, dict):
             raise StoreError(f"{path} line {number} is not an object; remove {path.parent} to run it again")
         yield row
-
-
-_locks: weakref.WeakSet[IO[str]] = weakref.WeakSet()
-
-
-def _leave_locks_to_the_parent() -> None:
-    """Let go of the locks in a forked child (a loader's worker): a lock lives while any copy of its file is open."""
-    for file in list(_locks):
-        file.close()
-
-
-os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
-
-
-def _at_work(root: Path) -> bool:
-    """Whether a process holds the folder."""
-    try:
-        _locked(root).close()
-    except StoreError:
-        return True
-    return False
-
-
-def _locked(root: Path) -> IO[str]:
-    file = open(root / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - held until Store.close
-    _locks.add(file)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
-        raise StoreError(f"another process is at work in {root}; wait for it, or give another --out") from None
-    return file
 
 
 def _dumps(value: Any) -> str:

@@ -15,8 +15,10 @@ from .protocol import Batch
 __all__ = ["MicroBatchSampler", "first_dimension", "index_stream", "subset", "tensors_of", "to_device"]
 
 
-def index_stream(examples: int, batch_size: int, seed: int) -> Iterator[Tensor]:
+def index_stream(examples: int, batch_size: int, seed: int, skip: int = 0) -> Iterator[Tensor]:
     """Endless batches of indices: seeded permutations of all examples, one after another without gaps.
+
+    The first `skip` batches are left out, at the cost of drawing their permutations.
 
     Raises:
         ValueError: the batch is larger than the data set.
@@ -24,7 +26,10 @@ def index_stream(examples: int, batch_size: int, seed: int) -> Iterator[Tensor]:
     if batch_size > examples:
         raise ValueError(f"batch_size {batch_size} is larger than the training set of {examples} examples")
     generator = torch.Generator().manual_seed(seed)
-    pool = torch.randperm(examples, generator=generator)
+    over, within = divmod(skip * batch_size, examples)
+    for _ in range(over):
+        torch.randperm(examples, generator=generator)
+    pool = torch.randperm(examples, generator=generator)[within:]
     while True:
         if len(pool) < batch_size:
             pool = torch.cat([pool, torch.randperm(examples, generator=generator)])
@@ -40,13 +45,17 @@ class MicroBatchSampler:
         batch_size: examples in a step.
         parts_of: micro-batches of a step, of its 0-based number.
         seed: draws the order of the examples.
+        skip: steps that are left out at the beginning.
     """
 
-    def __init__(self, examples: int, batch_size: int, parts_of: Callable[[int], int], seed: int) -> None:
-        self.examples, self.batch_size, self.parts_of, self.seed = examples, batch_size, parts_of, seed
+    def __init__(
+        self, examples: int, batch_size: int, parts_of: Callable[[int], int], seed: int, skip: int = 0
+    ) -> None:
+        self.examples, self.batch_size, self.parts_of = examples, batch_size, parts_of
+        self.seed, self.skip = seed, skip
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step, indices in enumerate(index_stream(self.examples, self.batch_size, self.seed)):
+        for step, indices in enumerate(index_stream(self.examples, self.batch_size, self.seed, self.skip), self.skip):
             for part in indices.split(self.batch_size // self.parts_of(step)):
                 yield part.tolist()
 

@@ -9,14 +9,16 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 from ..errors import TaskError
 from ..hardware.random_state import preserved_random_state
 from .builtin import BUILT_IN
+from .imported_files import imported_files, is_users, late_files, sha256_of_each
+from .made_in_python import identity_of
 from .protocol import Task
 from .settings import bind, near_miss, nearest, plain
 from .user_code import explained
@@ -42,8 +44,8 @@ class LoadedTask:
         task: the object that the factory returned.
         name: what results call it.
         settings: the factory's arguments as JSON types, defaults included.
-        source_sha256: changes when the factory's file, or a file among its settings, changes; of a built-in task also
-            when a folder among them does.
+        source_sha256: changes when the factory's file, one that it imports, or a file among its settings changes; of a
+            built-in task also when a folder among them does.
     """
 
     task: Task
@@ -54,11 +56,21 @@ class LoadedTask:
     """What `load_task` was given, so that another process can load it again; empty: the task was made in Python."""
     given: Sequence[str] | Mapping[str, Any] = ()
     """The settings that came with it, as they were written."""
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Hash of each of the user's files that the task is made of, by the name of its module as a path."""
+    notes: tuple[str, ...] = ()
+    """What of it could not be seen, and may change unnoticed."""
+    modules: frozenset[str] = field(default_factory=lambda: frozenset(sys.modules))
+    """Names of the modules that there were when it was loaded."""
 
     def identity(self, device: str) -> dict[str, Any]:
         """What makes it another task, on a device: name, settings, source."""
         own = {"task": self.name, "settings": self.settings, "source_sha256": self.source_sha256}
-        return {**own, "device": device}
+        return {**own, "files": dict(self.files), "device": device}
+
+    def late_files(self) -> dict[str, str]:
+        """Hashes of the user's files that were imported since it was loaded, by what its methods import."""
+        return late_files(self.modules, self.files)
 
 
 def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> LoadedTask:
@@ -88,15 +100,60 @@ def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> Lo
     paths = [value for value in arguments.values() if isinstance(value, Path)]
     files = [path for path in paths if path.is_file()]
     folders = [path for path in paths if path.is_dir()] if spec in BUILT_IN else []  # another's may be for its results
-    sha256 = _sha256([*sources, *files], folders)
-    return LoadedTask(task=task, name=name, settings=plain(arguments), source_sha256=sha256, spec=spec, given=settings)
+    imported = {} if spec in BUILT_IN else _files(sources)
+    sha256 = _sha256([*sources, *imported.values(), *files], folders)
+    return LoadedTask(
+        task=task,
+        name=name,
+        settings=plain(arguments),
+        source_sha256=sha256,
+        spec=spec,
+        given=settings,
+        files=sha256_of_each(imported),
+    )
 
 
 def as_loaded(task: LoadedTask | Task) -> LoadedTask:
-    """A task object made in Python, as if it had been loaded; its source is not known, so no change in it is seen."""
+    """A task object made in Python, as if it had been loaded: told apart by its name, its code and what it holds.
+
+    Raises:
+        TaskError: it has no name.
+    """
     if isinstance(task, LoadedTask):
-        return task
-    return LoadedTask(task=task, name=str(getattr(task, "name", "task")), settings={}, source_sha256="")
+        if task.spec or task.source_sha256:
+            return task
+        loaded, name = task, task.name
+    else:
+        loaded, name = None, getattr(task, "name", None)
+    if not isinstance(name, str) or not name.strip():
+        raise TaskError(
+            f"the task ({type(task).__name__}) has no name, and results folders tell tasks apart by it; add "
+            'name="my-task" to batchscope.task(...), or to your class'
+        )
+    made = loaded.task if loaded is not None else cast(Task, task)
+    identity = identity_of(made)
+    return LoadedTask(
+        task=made,
+        name=name,
+        settings=loaded.settings if loaded is not None else {},
+        source_sha256=identity.sha256,
+        files=identity.files,
+        notes=identity.notes,
+    )
+
+
+def _files(sources: Sequence[Path]) -> dict[str, Path]:
+    """The user's files that a task is made of: those that its factory stands in, and what they import."""
+    names = {Path(file).resolve(): name for name, module in list(sys.modules.items()) if (file := _module_file(module))}
+    found: dict[str, Path] = {}
+    for source in sources:
+        found |= imported_files(source, names.get(source.resolve(), source.stem))
+    return {**{source.name: source for source in sources if is_users(source)}, **found}
+
+
+def _module_file(module: ModuleType) -> str | None:
+    file = getattr(module, "__file__", None)
+    return file if isinstance(file, str) else None
 
 
 def _factory(spec: str) -> tuple[Callable[..., Any], str, list[Path]]:

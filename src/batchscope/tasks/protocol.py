@@ -121,6 +121,7 @@ def task(
         ...     train=TensorDataset(x, x.sum(1, keepdim=True)),
         ...     loss=lambda model, batch: torch.nn.functional.mse_loss(model(batch[0]), batch[1]),
         ...     optimizer=lambda params, lr: torch.optim.SGD(params, lr=lr),
+        ...     name="sum",
         ... )
         >>> len(linear.train_data())
         64

@@ -143,30 +143,33 @@ class Workload:
         """The training examples at `indices` (int64, one dimension) as a data set; in memory where the whole is."""
         return subset(self._data, indices)
 
-    def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Generator[list[Batch]]:
+    def micro_batches(
+        self, batch_size: int, parts: int | Callable[[int], int], seed: int, skip: int = 0
+    ) -> Generator[list[Batch]]:
         """For each step of an endless run, its batch as `parts` equal micro-batches, each collated by itself.
 
         The order of the examples depends on `seed` alone: a stream of seeded permutations without gaps, so that every
         step has exactly `batch_size` examples and runs of different batch size see the same examples in the same order.
         `parts` may differ from step to step (a function of the 0-based step, which a loader with workers asks ahead).
+        The first `skip` steps are left out, and none of their examples is loaded.
         """
         parts_of = parts if callable(parts) else lambda step: parts
         if self._tensors is not None:
-            for step, indices in enumerate(index_stream(self.examples, batch_size, seed)):
+            for step, indices in enumerate(index_stream(self.examples, batch_size, seed, skip), skip):
                 yield [self.batch(part) for part in indices.split(batch_size // parts_of(step))]
         options = {**(self._options or {}), "num_workers": self.loader_workers}
         if not self.device.works_ahead:
             options.pop("pin_memory", None)
         with open_stream(
             self._data,
-            MicroBatchSampler(self.examples, batch_size, parts_of, seed),
+            MicroBatchSampler(self.examples, batch_size, parts_of, seed, skip),
             collate=self._collate,
             options=options,
-            seed=seed,
-            batch_s=self._example_s * batch_size / min(parts_of(0), batch_size),
+            seed=seed + skip,
+            batch_s=self._example_s * batch_size / min(parts_of(skip), batch_size),
             patience_s=self.patience_s,
         ) as next_batch:
-            for step in itertools.count():
+            for step in itertools.count(skip):
                 with explained("making a batch of train_data()"):
                     micro_batches = [to_device(next_batch(), self.device.torch_device) for _ in range(parts_of(step))]
                 yield micro_batches

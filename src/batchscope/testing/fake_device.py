@@ -188,12 +188,14 @@ class _LoadedWorkload(Workload):
         super().__init__(made, name="fake", device=device)
         self._fake, self._example_time_s, self.loader_workers = device, example_time_s, workers
 
-    def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Generator[list[Batch]]:
+    def micro_batches(
+        self, batch_size: int, parts: int | Callable[[int], int], seed: int, skip: int = 0
+    ) -> Generator[list[Batch]]:
         """The task's own; with workers, the k-th micro-batch is there when its worker has loaded it."""
         if not self.loader_workers:
-            yield from super().micro_batches(batch_size, parts, seed)
+            yield from super().micro_batches(batch_size, parts, seed, skip)
         began, made = self._fake.now, 0
-        for step, indices in enumerate(index_stream(self.examples, batch_size, seed)):
+        for step, indices in enumerate(index_stream(self.examples, batch_size, seed, skip), skip):
             micro_batches: list[Batch] = []
             for part in indices.split(batch_size // (parts(step) if callable(parts) else parts)):
                 round_ = made // self.loader_workers + 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from ..errors import TaskError
-from ..store.records import RunConfig
+from ..store.records import Row, RunConfig
 from ..tasks.model_state import ModelState, difference, fingerprint
 from ..tasks.workload import Workload
 
@@ -28,6 +30,11 @@ class CheckedEvaluations:
         self._workload, self._config = workload, config
         self.made, self.seconds = 0, 0.0
         self._metrics: list[str] | None = None
+
+    def go_on(self, rows: Sequence[Row]) -> None:
+        """Go on after evaluations of the run that another process made, the one before the first step included."""
+        self.made, self.seconds = len(rows), float(rows[-1].get("evaluation_seconds") or 0.0)
+        self._metrics = sorted(rows[-1]["metrics"])
 
     def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
         """The metrics of the model after a step.

@@ -214,9 +214,11 @@ class _CountedWorkload(Workload):
         self.loader_workers = workload.loader_workers
         self._counters = counters
 
-    def micro_batches(self, batch_size: int, parts: int | Callable[[int], int], seed: int) -> Generator[list[Batch]]:
+    def micro_batches(
+        self, batch_size: int, parts: int | Callable[[int], int], seed: int, skip: int = 0
+    ) -> Generator[list[Batch]]:
         """Those of the task, each batch counted."""
-        for micro_batches in super().micro_batches(batch_size, parts, seed):
+        for micro_batches in super().micro_batches(batch_size, parts, seed, skip):
             self._counters.batches += 1
             yield micro_batches
 

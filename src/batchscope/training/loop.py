@@ -22,7 +22,9 @@ from ..tasks.protocol import Batch
 from ..tasks.user_code import dead_worker_named
 from ..tasks.workload import Workload
 from .checked_evaluation import CheckedEvaluations
+from .checkpoint import Checkpoint, state_of
 from .evaluation_grid import next_evaluation
+from .replay import ended, result_of
 from .step_clock import StepClock
 from .stopping import History, StopRule
 
@@ -66,7 +68,8 @@ def train(
 class Training:
     """A run in progress.
 
-    Args and errors as for `train`. The model is made, and evaluated once, before this returns.
+    Args and errors as for `train`; one that `goes_on` from a checkpoint of its course has no observers, and makes the
+    steps that it would have made without a stop. The model is made, and evaluated once, before this returns.
 
     Attributes:
         model: as it stands.
@@ -81,6 +84,7 @@ class Training:
         probes: Sequence[Probe] = (),
         observers: Sequence[Observer] = (),
         on_row: Callable[[Row], None] | None = None,
+        goes_on: Checkpoint | None = None,
     ) -> None:
         self.workload, self.config, self.probes, self.observers = workload, config, probes, observers
         self._on_row = on_row or (lambda row: None)
@@ -89,15 +93,23 @@ class Training:
             self._optimizer = workload.optimizer(self.model, config.lr, config.optimizer_changes)
             self._base_lrs = [float(group["lr"]) for group in self._optimizer.param_groups]
             self._evaluations = CheckedEvaluations(workload, config)
-            first = self._evaluations.evaluate(self.model, 0)
-            self._random = RandomState.capture()
-        self._history = History(target=config.target or without_end(sorted(first)))
+            first = self._evaluations.evaluate(self.model, 0) if goes_on is None else {}
+            self._random = RandomState.capture() if goes_on is None else goes_on.put_into(self.model, self._optimizer)
         self._clock = StepClock(workload.device)
         for observer in observers:
             observer.begin(self.model, self._optimizer)
-        self._record(0, None, first)
-        self._batches = workload.micro_batches(config.batch_size, self._parts, config.seed + _DATA_SEED_OFFSET)
-        self._step_number, self._due = 0, self._next_evaluation(0)
+        if goes_on is None:
+            self._history = History(target=config.target or without_end(sorted(first)))
+            self._record(0, None, first)
+        else:
+            self._history = goes_on.history(config.target)
+            self._clock.go_on(goes_on.evaluations[-1])
+            self._evaluations.go_on(goes_on.evaluations)
+        self._step_number = goes_on.step if goes_on else 0
+        self._batches = workload.micro_batches(
+            config.batch_size, self._parts, config.seed + _DATA_SEED_OFFSET, skip=self._step_number
+        )
+        self._due = self._next_evaluation(self._step_number)
         self._moved: list[tuple[Any, Any, torch.device]] = []
 
     def advance(
@@ -142,6 +154,19 @@ class Training:
         """End the workers that load for the run; it cannot go on then."""
         self._batches.close()
 
+    def aim(self, config: RunConfig) -> None:
+        """Go on as another configuration of the same course: another end, other rules."""
+        if config == self.config:
+            return
+        before, self.config = self._history, config
+        self._history = History(target=config.target or before.target)
+        for step, loss, metrics in zip(before.steps, before.train_losses, before.metrics, strict=True):
+            self._history.add(step, loss, metrics)
+
+    def state(self) -> dict[str, Any]:
+        """All that another process needs to go on from here, tensors on the host; the evaluations are in the rows."""
+        return state_of(self._step_number, self.model, self._optimizer, self._random)
+
     def to_host(self) -> None:
         """Leave the device's memory to other runs; on the host it stays as it is."""
         if self.workload.device.torch_device.type == "cpu":
@@ -175,8 +200,9 @@ class Training:
             metrics = self._evaluations.evaluate(self.model, step)
             self._due = self._next_evaluation(step)
             self._record(step, float(loss_sum) / loss_steps, metrics)
-            if (status := self._ended(step, stop_rules)) is not None:
-                return self._result(status, step)
+            if (status := ended(self._history, config.max_steps, stop_rules)) is not None:
+                seconds = self._clock.seconds
+                return result_of(self._history, status, batch_size=config.batch_size, device_seconds=seconds)
             loss_sum, loss_steps = torch.zeros_like(loss_sum), 0
             self._clock.begin()
         raise AssertionError("the stream of batches is endless")
@@ -240,33 +266,6 @@ class Training:
         )
         for observer in self.observers:
             self._keep(observer.at_evaluation(step))
-
-    def _ended(self, step: int, stop_rules: Sequence[StopRule]) -> RunStatus | None:
-        if self._history.reached:
-            return RunStatus.REACHED
-        if self._history.diverged:
-            return RunStatus.DIVERGED
-        over = step >= self.config.max_steps
-        for rule in stop_rules:
-            status = rule(self._history)
-            if status is not None and not (over and status is RunStatus.PAUSED):
-                return status
-        return RunStatus.OUT_OF_STEPS if over else None
-
-    def _result(self, status: RunStatus, step: int) -> RunResult:
-        history = self._history
-        return RunResult(
-            status=status,
-            message=status.meaning,
-            steps=step,
-            examples=step * self.config.batch_size,
-            device_seconds=self._clock.seconds,
-            steps_to_target=history.steps_to_target,
-            first=history.metrics[0],
-            last=history.metrics[-1],
-            best=history.metrics[history.best_index],
-            best_step=history.steps[history.best_index],
-        )
 
 
 def schedule_factor(schedule: str, step: int, total: int, warmup: int = 0) -> float:

@@ -102,6 +102,7 @@ def prepare(
     at_evaluation: Callable[[nn.Module], object] | None = None,
     store: Store | None = None,
     progress: Progress | None = None,
+    bench_note: str = "bench",
 ) -> Prepared:
     """Try the task, time steps and an evaluation, and read memory.
 
@@ -112,6 +113,7 @@ def prepare(
         at_evaluation: what is measured of the model at each evaluation beside the task's metrics, and is timed with it.
         store: what was measured before is read there, and what is measured now is kept.
         progress: hears what happens.
+        bench_note: name under which the bench is kept: another bench of the same folder has another.
 
     Raises:
         TaskError: the task fails the preflight.
@@ -120,11 +122,11 @@ def prepare(
     """
     progress = progress or Silent()
     preflight = preflight or check_task(workload, wanted, progress)
-    bench = store.read_note("bench", Bench) if store else None
+    bench = store.read_note(bench_note, Bench) if store else None
     if bench is None:
         bench = bench_of(workload, wanted, preflight, progress)
         if store:
-            store.note("bench", bench)
+            store.note(bench_note, bench)
     timing = store.read_note("timing", Timing) if store else None
     if timing is None:
         step_s = _step_seconds(workload, wanted, preflight, bench)

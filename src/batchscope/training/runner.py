@@ -1,9 +1,10 @@
 """The runner: makes a run, stores it as it goes, and leaves the folder so that any interruption can be gone on from.
 
-A run's rows are on the disk as they come, its kept weights before its result, its result last. Whatever raises in the
-middle leaves the run unfinished, to be made again from its seed. A paused run is a result too; its training stays in
-memory, so that it can go on from there. Where it is gone (another process, too many of them), the run is made again
-from its seed when it is wanted, and comes to the same.
+A run's rows are on the disk as they come, its kept weights before its result, its result after them, its checkpoint
+last. Whatever raises in the middle leaves the run unfinished, to be made again from its seed. A paused run is a result
+too; its training stays in memory, so that it can go on from there. Where it is gone (another process, too many of
+them, a run that had come to its end), it goes on from its checkpoint; where there is none, the run is made again from
+its seed when it is wanted, and comes to the same.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..probes.noise_scale import probes_of
 from ..store.records import Row, RunConfig, RunResult, RunStatus
 from ..store.runs import RunWriter, Store, StoredRun, run_id
 from ..tasks.workload import Workload
+from .checkpoint import Checkpoint, Checkpoints
 from .limits import Deadline
 from .loop import Training
 from .progress import Heartbeat, Progress
@@ -51,6 +53,7 @@ class Runner:
         deadline: when nothing more is begun.
         at_deadline: what becomes of a run that the deadline meets: `end` evaluates it once more and ends it, as a
             result (`out-of-time`); `cut` cuts it between two steps, and it stays unfinished.
+        checkpoints: of the folder; `None`: none are written or read.
     """
 
     workload: Workload
@@ -58,6 +61,7 @@ class Runner:
     progress: Progress
     deadline: Deadline
     at_deadline: Literal["end", "cut"]
+    checkpoints: Checkpoints | None = None
     _paused: dict[str, _Begun] = field(default_factory=dict[str, _Begun])
 
     def make(
@@ -76,6 +80,7 @@ class Runner:
         on_row: Callable[[Row], None] | None = None,
         at_end: Callable[[nn.Module, RunResult], None] | None = None,
         expected_steps: float | None = None,
+        stored: StoredRun | None = None,
     ) -> StoredRun:
         """Train a run and keep it; one that is paused in memory goes on, one that is finished is made anew.
 
@@ -93,6 +98,7 @@ class Runner:
             on_row: receives the rows as they are made.
             at_end: receives the model of a run that is not paused, before its result is written.
             expected_steps: step at which it is expected to end, for whoever watches.
+            stored: the run of the same course that goes on; from memory, from its checkpoint, or from its seed.
 
         Raises:
             CutOff: the deadline cut it; the run is left unfinished, as after each of the following.
@@ -102,8 +108,9 @@ class Runner:
         """
         self.progress.run_started(config, why, left, expected_steps)
         task, limit = workload or self.workload, deadline or self.deadline
-        begun = self._paused.pop(run_id(config), None)
-        writer = self._writer(config, goes_on=begun is not None)
+        begun = self._paused.pop(stored.id if stored else run_id(config), None)
+        goes_on = self._checkpoint(stored, task, config) if stored and begun is None else None
+        writer = self._writer(config, stored, goes_on, in_memory=begun is not None)
         kept = begun.kept if begun else KeptWeights(keep, config, task.examples)
 
         def take(row: Row) -> None:
@@ -119,8 +126,9 @@ class Runner:
                     measured = [*probes_of(config), *probes]
                     beat = Heartbeat(self.progress)
                     watching = [*([kept] if keep else []), *observers, *self._cut(limit, config), beat]
-                    training = Training(task, config, probes=measured, observers=watching, on_row=take)
-                    begun = _Begun(training=training, kept=kept)
+                    watch: dict[str, Any] = {"probes": measured, "observers": watching, "on_row": take}
+                    begun = _Begun(training=Training(task, config, **watch, goes_on=goes_on), kept=kept)
+                begun.training.aim(config)
                 begun.training.to_device()
                 ends = [limit] if self.at_deadline == "end" else []
                 late = (lambda: limit.passed) if ends else (lambda: False)
@@ -133,6 +141,8 @@ class Runner:
             writer.close()
             raise
         run = writer.finish(result)
+        if self.checkpoints is not None:
+            self.checkpoints.save(run, begun.training.state)
         if result.status is RunStatus.PAUSED:
             self._wait(run.id, begun)
         return run
@@ -185,12 +195,26 @@ class Runner:
         for when, state in kept.states.items():
             save_weights(state, weights_file(self.store.folder(name), when))
 
-    def _writer(self, config: RunConfig, *, goes_on: bool) -> RunWriter:
-        if goes_on:
-            return self.store.go_on(config)
-        if self.store.finished(config) is not None:
-            self.store.reopen(config)
-        return self.store.start(config)
+    def _checkpoint(self, stored: StoredRun, task: Workload, config: RunConfig) -> Checkpoint | None:
+        """Where a stored run can go on; `None` where it must begin again."""
+        if self.checkpoints is None or stored.result is None:
+            return None
+        found = self.checkpoints.load(stored)
+        if found is not None and not found.fits(task, config):
+            return None
+        return found
+
+    def _writer(
+        self, config: RunConfig, stored: StoredRun | None, goes_on: Checkpoint | None, *, in_memory: bool
+    ) -> RunWriter:
+        name = stored.id if stored else run_id(config)
+        if in_memory:
+            return self.store.go_on(config, name)
+        if goes_on is not None:
+            return self.store.go_on(config, name, len(goes_on.rows))
+        if stored.result is not None if stored else self.store.finished(config) is not None:
+            self.store.reopen(config, name)
+        return self.store.start(config, name)
 
     def _wait(self, name: str, begun: _Begun) -> None:
         """Keep the training of a paused run; the oldest is let go when there are too many."""

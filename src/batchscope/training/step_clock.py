@@ -7,6 +7,7 @@ from typing import Any
 
 from ..fits.delays import low_quantile
 from ..hardware.device import Device
+from ..store.records import Row
 
 __all__ = ["StepClock"]
 
@@ -41,6 +42,12 @@ class StepClock:
         self._began = self._last = 0.0
         self._processor_began: float | None = None
         self._steps: list[float] = []
+
+    def go_on(self, row: Row) -> None:
+        """Go on from an evaluation of the run that another process made."""
+        self.seconds = float(row["device_seconds"])
+        if self.processor_seconds is not None:
+            self.processor_seconds = row.get("processor_seconds")
 
     def begin(self) -> None:
         """A stretch of steps begins, after an evaluation."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from batchscope.tasks.loading import LoadedTask, as_loaded, load_task
+from batchscope.tasks.loading import LoadedTask, load_task
 from batchscope.tasks.workload import Workload
 from batchscope.testing.fake_device import FakeDevice
 from batchscope.training.executors.base import CountedExecutor
@@ -83,7 +83,7 @@ def test_work_stays_here_on_one_core() -> None:
 
 
 def test_a_task_made_in_python_stays_here() -> None:
-    task = of_loaded(as_loaded(load_task("digits").task))
+    task = of_loaded(LoadedTask(task=load_task("digits").task, name="mine", settings={}, source_sha256=""))
     assert reason_to_stay(task, seconds=1e6, processes=2) is InProcessReason.MADE_IN_PYTHON
     with pytest.raises(pickle.PicklingError, match="made in Python"):
         pickle.dumps(task)

@@ -1,4 +1,4 @@
-"""The milestone on the way to a target, in closed form; and a run that went on, seen as it was when it passed it."""
+"""The milestone on the way to a target, in closed form; and stored runs, seen as far as a request asks for them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from batchscope.fits.targets import milestone_of, paused_at
+from batchscope.fits.targets import milestone_of
 from batchscope.store.codec import encode
 from batchscope.store.records import Row, RunConfig, RunResult, RunStatus, Target
 from batchscope.store.runs import Store, StoredRun
 from batchscope.tasks.workload import Workload
 from batchscope.training.loop import Training
-from batchscope.training.stopping import PauseRule, StepLimitRule
+from batchscope.training.replay import at_step, seen
+from batchscope.training.stopping import PauseRule, StallRule, StepLimitRule
 
 
 def begun(value: float | None, metric: str = "val_loss") -> list[Row]:
@@ -129,6 +130,14 @@ def same(run: StoredRun, other: StoredRun) -> bool:
     ) == as_written(other.result)
 
 
+def paused_at(run: StoredRun, milestone: Target, limit: int | None = None) -> StoredRun:
+    """The run as far as a milestone or a limit."""
+    limits = [StepLimitRule(steps=limit)] if limit is not None else []
+    view = seen(run, run.config, pauses=[PauseRule(milestone=milestone), *limits])
+    assert view is not None
+    return view
+
+
 @pytest.mark.parametrize("target", [loss(0.01), None])
 def test_a_run_that_went_on_is_seen_as_it_was_at_its_milestone(tmp_path: Path, target: Target | None) -> None:
     milestone = loss(0.3)
@@ -159,9 +168,56 @@ def test_a_run_with_a_limit_in_steps_is_seen_at_whichever_came_first(tmp_path: P
 def test_a_run_that_ended_before_its_milestone_or_in_that_evaluation_is_what_it_is(tmp_path: Path) -> None:
     with Made(tmp_path) as made:
         run = made.advance()
-    assert paused_at(run, loss(0.0)) is run  # never passed
-    assert paused_at(run, loss(0.01)) is run  # passed with the target
-    assert run.result is not None
+    assert same(paused_at(run, loss(0.0)), run)  # never passed
+    assert same(paused_at(run, loss(0.01)), run)  # passed with the target
     late = paused_at(run, loss(float(run.rows[-2]["metrics"]["val_loss"])))
     assert late.result is not None
     assert late.result.status is RunStatus.PAUSED
+
+
+def test_an_easier_target_is_answered_as_if_the_run_had_been_made_for_it(tmp_path: Path) -> None:
+    easier = replace(CONFIG, target=loss(0.2))
+    with Made(tmp_path / "hard") as made:
+        hard = made.advance()
+    with Made(tmp_path / "easy", easier) as made:
+        easy = made.advance()
+    view = seen(hard, easier)
+    assert view is not None
+    assert view.result is not None
+    assert easy.result is not None
+    assert view.result.status is RunStatus.REACHED
+    clock = {"device_seconds": 0.0, "rows_sha256": ""}
+    assert encode(replace(view.result, **clock)) == encode(replace(easy.result, **clock))
+    assert view.config == easier
+    assert seen(easy, CONFIG) is None, "a harder one is not"
+
+
+def test_a_shorter_run_is_seen_at_its_last_evaluation_and_a_longer_one_is_asked_for(tmp_path: Path) -> None:
+    config = replace(CONFIG, target=None, max_steps=90)
+    with Made(tmp_path, config) as made:
+        run = made.advance()
+    shorter = seen(run, replace(config, max_steps=50))
+    assert shorter is not None
+    assert shorter.result is not None
+    assert shorter.result.status is RunStatus.OUT_OF_STEPS
+    assert 45 <= shorter.result.steps <= 50
+    assert seen(run, replace(config, max_steps=200)) is None
+
+
+def test_rules_are_asked_again_from_where_the_request_found_the_run(tmp_path: Path) -> None:
+    config = replace(CONFIG, target=None, lr=2.0, max_steps=200)  # the weight swings from 2 to -2, for ever
+    with Made(tmp_path, config) as made:
+        run = made.advance()
+    rule = StallRule(patience=0.5, least_steps=10)
+    stalled = seen(run, config, rules=[rule])
+    assert stalled is not None
+    assert stalled.result is not None
+    assert stalled.result.status is RunStatus.STALLED
+    later = seen(run, config, rules=[rule], since=stalled.result.steps)
+    assert later is not None
+    assert later.result is not None
+    assert later.result.steps > stalled.result.steps
+    again = at_step(run, config, stalled.result.steps, RunStatus.STALLED)
+    assert again is not None
+    assert same(again, stalled)
+    assert at_step(run, config, 199, RunStatus.STALLED) is None, "there was no evaluation"
