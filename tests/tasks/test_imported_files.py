@@ -56,6 +56,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    for name in files:
+        monkeypatch.delitem(sys.modules, name.removesuffix(".py").split("/")[0], raising=False)
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
