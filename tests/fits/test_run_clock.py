@@ -64,3 +64,16 @@ def test_steps_in_which_something_was_measured_bound_a_step_from_above_unless_ot
     assert apart is not None
     assert mixed.upper
     assert not apart.upper
+
+
+def test_single_steps_between_evaluations_bound_a_step_from_above_and_count_only_where_there_are_no_others() -> None:
+    cold = [evaluation(step, {"val_loss": 1.0}, device_seconds=3e-3 * step) for step in range(13)]
+    alone = run_clock(cold)
+    assert alone is not None
+    assert alone.upper
+    assert alone.step_s == pytest.approx(3e-3)
+    warm = [*cold, evaluation(20, {"val_loss": 1.0}, device_seconds=3e-3 * 12 + 1e-3 * 8)]
+    beside = run_clock(warm)
+    assert beside is not None
+    assert not beside.upper
+    assert beside.step_s == pytest.approx(1e-3)

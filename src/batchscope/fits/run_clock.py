@@ -1,7 +1,8 @@
 """Clock of one run: what a step took in it, how well that is known, and whether other work delayed it.
 
 A run is a row of stretches, from one evaluation to the next. Its first steps do not count: workers start in them, and
-what they load ahead comes at once. Where steps were timed one by one, those in which something was measured do not.
+what they load ahead comes at once. Where steps were timed one by one, those in which something was measured do not. Nor
+does a single step between two evaluations, where others are left: it finds what the evaluation left in caches and threads.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ class _Stretch:
     processor_s: float | None
     measured: bool
 
+    @property
+    def cold(self) -> bool:
+        """Whether it is a single step, with the caches and threads that an evaluation left."""
+        return self.steps == 1
+
 
 def run_clock(rows: Sequence[Row], *, waits: bool = False) -> RunClock | None:
     """What a run's own clock says of a step; `None` where no stretch is left that counts.
@@ -70,9 +76,10 @@ def run_clock(rows: Sequence[Row], *, waits: bool = False) -> RunClock | None:
         >>> round(clock.step_s, 6), clock.spread, clock.busy
         (0.1, 0.02, False)
     """
-    stretches = _counted(_stretches(rows))
-    if not stretches:
+    counted = _counted(_stretches(rows))
+    if not counted:
         return None
+    stretches = [each for each in counted if not each.cold] or counted
     weights = [float(each.steps) for each in stretches]
     paces = [each.step_s for each in stretches]
     step_s = sum(w * pace for w, pace in zip(weights, paces, strict=True)) / sum(weights)
@@ -85,7 +92,7 @@ def run_clock(rows: Sequence[Row], *, waits: bool = False) -> RunClock | None:
         delay=delay,
         processors=processors,
         busy=not waits and (is_delayed(delay) or is_starved(delay, processors)),
-        upper=any(each.measured for each in stretches),
+        upper=any(each.measured or each.cold for each in stretches),
     )
 
 
