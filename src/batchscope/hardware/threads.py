@@ -1,6 +1,7 @@
 """Number of threads of a step on a CPU: all of them, or one where that is clearly faster.
 
-Threads of one step have to be woken and waited for, which costs a step of a small model more than they save.
+Threads of one step have to be woken and waited for, which costs a step of a small model more than they save. Where other
+work takes their cores they wait for one another: many steps then take a hundred times as long, whatever the others take.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ _STANDARD_ERRORS = 3.0
 """A gain below so many is not clear: several sizes are compared, and none is to change by chance."""
 _ERROR_OF_A_MEDIAN = 1.2533 * 1.4826
 """Standard error of the median of n normal values, in median absolute deviations divided by sqrt(n)."""
+_FIGHT, _ENOUGH = 2.0, 5
+"""Threads fight where the upper quartile of their steps, of five at least, is so many times that of one thread."""
 _LEAST_SPREAD = 0.1
 """Relative spread of single steps below which few of them are not believed."""
 
@@ -27,7 +30,8 @@ def one_thread_is_faster(
     """Whether steps of one thread are faster than those of all threads, beyond 5 % and the spread of both.
 
     The gain counts where it exceeds `exp(3 se)`, with `se` the standard error of the logarithm of the ratio of two
-    medians; so where nothing is clear, the number of threads stays what it is.
+    medians; so where nothing is clear, the number of threads stays what it is. One is also faster where the threads of
+    a step fight: a quarter of the steps then takes most of a training's time.
 
     Args:
         every: seconds of steps of all threads, at least one.
@@ -39,11 +43,19 @@ def one_thread_is_faster(
         (True, False)
         >>> one_thread_is_faster([1.1e-4], [1.0e-4]), one_thread_is_faster([1.0], [])
         (False, False)
+        >>> one_thread_is_faster([2e-4] * 6 + [0.1] * 4, [3e-4] * 10, min)
+        True
     """
     if not one:
         return False
+    if min(len(every), len(one)) >= _ENOUGH and _upper_quartile(every) >= _FIGHT * _upper_quartile(one):
+        return True
     gain = typical(every) / typical(one) if typical(one) > 0 else 1.0
     return gain > max(_CLEARLY, math.exp(_STANDARD_ERRORS * math.hypot(_standard_error(every), _standard_error(one))))
+
+
+def _upper_quartile(seconds: Sequence[float]) -> float:
+    return sorted(seconds)[(3 * len(seconds)) // 4]
 
 
 def _standard_error(seconds: Sequence[float]) -> float:
