@@ -2,7 +2,7 @@
 
 A run is a row of stretches, from one evaluation to the next. Its first steps do not count: workers start in them, and
 what they load ahead comes at once. Where steps were timed one by one, those in which something was measured do not. Nor
-does a single step between two evaluations, where others are left: it finds what the evaluation left in caches and threads.
+does a single step between two evaluations, where others are left: it finds what the evaluation left in the caches.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Number of threads of a step on a CPU: all of them, or one where that is clearly faster.
 
-Threads of one step have to be woken and waited for, which costs a step of a small model more than they save. Where other
-work takes their cores they wait for one another: many steps then take a hundred times as long, whatever the others take.
+Threads of one step have to be woken and waited for, which costs a step of a small model more than they save. Where
+other work takes their cores they wait for one another: many steps then take a hundred times as long.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from ..training.stopping import BehindRule, History
 __all__ = ["best_on_clock", "curve_on_clock", "noise_scale_of", "observe"]
 
 _CLEAR_LAG = 1.1
+_BEYOND = 1.5
+"""Times the steps to the milestone from which on a paused run says something of the way to the target."""
 """A lag below this factor is not told from none."""
 
 
@@ -48,7 +50,8 @@ def observe(
         milestone: on the way, if there is one.
 
     Returns:
-        One observation a run. One that was paused at the milestone counts with its steps to there. One that was stopped
+        One observation a run. One that was paused at the milestone counts with its steps to there, one that was paused
+        well beyond it also as censored on its way to the target. One that was stopped
         because it lagged counts with the steps that it would have needed at its lag. One that stalled above the target
         shows, as one that diverged, that its learning rate is too high for its batch size. One that overfitted or ran
         out of steps counts as censored where it ended.
@@ -77,7 +80,7 @@ def _observed(
     if reached is not None:
         return replace(seen, kind="reached", steps=reached)
     status = run.result.status
-    if status is RunStatus.PAUSED and passed is not None:
+    if status is RunStatus.PAUSED and passed is not None and run.result.steps <= _BEYOND * passed:
         return replace(seen, kind="reached", steps=passed, to="milestone", milestone_steps=None)
     if milestone is not None and passed is None:
         seen, target = replace(seen, to="milestone"), milestone

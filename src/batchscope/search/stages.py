@@ -20,6 +20,7 @@ from ..tasks.workload import Workload
 from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
+from .completion import steps_allowed
 from .earlier import with_earlier
 from .evaluation_spacing import note_before, spacing_at
 from .follow import run_strategy
@@ -39,7 +40,7 @@ _PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
 _TRIAL_SHARE = 0.25
 _MOST_LOOKS, _LOOK_STEP, _LOOK_STEPS = 4, 4.0, 60
 _MOST_PROBES = 20
-_MOST_COMPLETIONS = 6
+_MOST_COMPLETIONS = 9
 _MOST_LENGTHS = 3
 _CURRENT_BEHIND = 4.0
 _STALL_PATIENCE = 0.5
@@ -265,7 +266,9 @@ class Search:
             config = self._paused_at(choice) or self._config(choice.batch_size, choice.lr, "recipe")
             if self.runs.too_late_for(config):
                 return
-            self._run(config, "a run at exactly the recipe", behind=None if self.question.within else BEHIND)
+            limit = steps_allowed(self.state, choice.batch_size, choice.lr)
+            behind = None if self.question.within else BEHIND
+            self._run(config, "a run at exactly the recipe", behind=behind, limit=limit)
             if self.question.within is not None:
                 self._raise_target()
 

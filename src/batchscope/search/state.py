@@ -142,9 +142,10 @@ class SearchState:
 
     @cached_property
     def paused(self) -> set[Pair]:
-        """Pairs of which a run waits on its way: paused at the milestone, or beyond it when the budget ended."""
+        """Pairs of which a run waits on its way: paused at the milestone or beyond it, by a rule or by the budget."""
         waiting = {(o.batch_size, o.lr) for o in self.observations if o.kind == "reached" and o.to == "milestone"}
-        late = (run for run in self.finished if run.result and run.result.status is RunStatus.OUT_OF_TIME)
+        stops = (RunStatus.OUT_OF_TIME, RunStatus.PAUSED)
+        late = (run for run in self.finished if run.result and run.result.status in stops)
         cut = {(run.config.batch_size, run.config.lr) for run in late}
         return waiting | (cut & set(self.passed_after)) - set(self.reached)
 
