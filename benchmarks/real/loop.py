@@ -44,12 +44,17 @@ QUANTILES = (0.1, 0.25, 0.75, 0.9)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What is trained: `changes` are set on every parameter group after the task's optimizer was made."""
+    """What is trained.
+
+    `changes` are set on every parameter group after the task's optimizer was made; `loader` are further arguments of
+    the `DataLoader`.
+    """
 
     batch_size: int
     lr: float
     seed: int = 0
     changes: Mapping[str, Any] = field(default_factory=dict)
+    loader: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +188,7 @@ def _batches(task: Any, recipe: Recipe) -> Iterator[Any]:
         drop_last=True,
         collate_fn=getattr(task, "collate", None),
         generator=torch.Generator().manual_seed(recipe.seed),
-        **getattr(task, "loader_options", {}),
+        **{**getattr(task, "loader_options", {}), **recipe.loader},
     )
     while True:
         yield from loader
@@ -261,13 +266,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-steps", type=float, default=math.inf)
     parser.add_argument("--through", action="store_true", help="go on to --max-steps beyond the target")
     parser.add_argument("--changes", type=json.loads, default={}, help="JSON: set on every parameter group")
+    parser.add_argument("--loader", type=json.loads, default={}, help="JSON: further arguments of the DataLoader")
     parser.add_argument("--at", type=float, action="append", default=[], help="say the clock at this step; repeatable")
     asked = parser.parse_args(words)
     torch.set_num_threads(asked.threads)
     metric, value, rising = parse_target(asked.target)
     found = train(
         load(asked.file),
-        Recipe(batch_size=asked.batch_size, lr=asked.lr, seed=asked.seed, changes=asked.changes),
+        Recipe(batch_size=asked.batch_size, lr=asked.lr, seed=asked.seed, changes=asked.changes, loader=asked.loader),
         Limits(
             metric=metric,
             value=value,

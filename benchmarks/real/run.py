@@ -10,7 +10,8 @@ Needs the data in `../shared`, and for the regret the grids that `grid.py` fille
 nothing else should run meanwhile. For each training and search seed:
 
 1. `find --dry-run --json`: the forecast; `find --json`: its plan, and the wall time of the whole command;
-2. the recipe trained by `loop.py` with three fresh seeds: step time, wall time to the target, what an evaluation takes;
+2. the recipe trained by `loop.py` with three fresh seeds and the loader that the plan names: step time, wall time to
+   the target, what an evaluation takes;
 3. as many steps as `verified` says, with the recipe and the seed of that run, three times: the plain loop's clock
    (where that takes too long, the mean of the steps that were made, times their number).
 
@@ -96,6 +97,7 @@ def row_of(training: Training, seed: int, *, budget: str, best_s: float | None) 
         "search": plan.get("search"),
         "forecast": asked["printed"],
         "recipe": plan.get("recipe"),
+        "loader": (plan.get("bench") or {}).get("loader_options"),
         "verified": plan.get("verified"),
         "verified_seed": verified_seed,
         "probability_within_5_percent": plan.get("probability_within_5_percent"),
@@ -129,7 +131,7 @@ def runs_of(folder: Path, plan: Mapping[str, Any] | None, seed: int) -> tuple[in
 def _train(training: Training, row: dict[str, Any], best_s: float | None) -> None:
     recipe, told = row["recipe"], (row["time_to_target_s"] or {}).get("high") or 0.0
     most_s = max(_MOST * (best_s or training.seconds), 1.5 * min(told, 4 * training.seconds))
-    more = _options(recipe)
+    more = _options(recipe, row["loader"])
     row["fresh"] = fresh(training, recipe["batch_size"], recipe["lr"], most_s, more)
     each = [run["evaluation_seconds"] / run["evaluations"] for run in row["fresh"]]
     row["evaluation_s"] = statistics.median(each) if each else None
@@ -163,11 +165,13 @@ def _answers(commands: Sequence[Sequence[str]], most_s: float) -> list[dict[str,
     return found
 
 
-def _options(recipe: Mapping[str, Any]) -> list[str]:
-    """What a recipe says beside batch size and learning rate."""
+def _options(recipe: Mapping[str, Any], loader: Mapping[str, Any] | None) -> list[str]:
+    """What a plan says beside batch size and learning rate: the loader is the one that its times hold for."""
+    words = ["--threads", str(recipe.get("num_threads") or 1)]
     changes = recipe.get("optimizer_changes") or {}
-    threads = recipe.get("num_threads") or 1
-    return ["--threads", str(threads), *(["--changes", json.dumps(changes)] if changes else [])]
+    for option, value in (("--changes", changes), ("--loader", loader)):
+        words += [option, json.dumps(value)] if value else []
+    return words
 
 
 def best_cells(trainings: Sequence[Training]) -> dict[str, dict[str, Any]]:
