@@ -246,7 +246,7 @@ def test_what_earlier_commands_used_counts_against_the_budget() -> None:
     assert told.too_long
     assert told.budget_left_s == 300
     assert prediction_in_words(told).endswith(
-        "after 10 min (--budget), of which earlier commands on this folder used 4 min."
+        "after 10 min (--budget), of which earlier commands with this question used 4 min."
     )
 
 

@@ -183,13 +183,21 @@ def test_the_budget_counts_earlier_commands_and_says_so(cli: Cli) -> None:
     cut = cli(f"{command} --budget 0.02s")
     assert "used by earlier commands" not in cut.err
     again = cli(f"{command} --budget 5m")
-    used = " of the budget of 5 min were used by earlier commands on this folder; --budget 10m gives 5 min more"
+    used = " of the budget of 5 min were used by earlier commands with this question; --budget 10m gives 5 min more"
     assert used in again.err
     assert again.answer["search"]["seconds"] > cut.answer["search"]["seconds"] > 0
     assert not any("budget" in note for note in again.answer["notes"])
     read = cli(f"{command} --budget 5m")
     assert read.answer == again.answer
     assert "assuming that nothing is left to train" in read.err
+
+
+@pytest.mark.usefixtures("profile")
+def test_an_answer_that_is_read_again_within_less_time_is_the_same(cli: Cli) -> None:
+    first = answer(cli, f"{DIGITS} --out out --budget 5m")
+    again = cli(f"{DIGITS} --out out --budget 0.1s --json")
+    assert again.status == 0
+    assert without_clock(again.answer) == without_clock(first)
 
 
 @pytest.mark.usefixtures("profile")

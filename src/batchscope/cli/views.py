@@ -53,7 +53,7 @@ def prediction_in_words(prediction: Prediction) -> str:
         said += "and what comes before, between and after them"
     end = f"no run is begun or goes on after {about(prediction.budget_s)} (--budget)"
     if prediction.earlier_s:
-        end += f", of which earlier commands on this folder used {about(prediction.earlier_s)}"
+        end += f", of which earlier commands with this question used {about(prediction.earlier_s)}"
     ends = f"The budget is likely to end it before that: {end}" if prediction.too_long else f"N{end[1:]}"
     return f"{said}, assuming {prediction.assumption}. {ends}."
 

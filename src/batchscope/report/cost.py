@@ -31,7 +31,8 @@ def cost_in_words(plan: Plan) -> str:
     if plan.table is not None:
         return f"Nothing was trained: this follows from the {plural(cost.runs, 'run')} in {plan.table}."
     parts = joined([f"{elapsed(seconds)} of {what}" for what, seconds in parts_of(cost).items() if seconds > 0])
-    said = f"The search took {elapsed(cost.seconds)} of wall time for {plural(cost.runs, 'run')} ({parts})"
+    said = f"The search took {elapsed(cost.seconds)} of wall time for {plural(cost.runs, 'run')}"
+    said += f" ({parts})" if parts else ""
     if cost.training_here_s:
         said += (
             f", as long as {_trainings(cost.seconds / cost.training_here_s)} at the recipe on this machine, "

@@ -12,7 +12,7 @@ from .requests import Request
 from .runs import SearchRuns
 from .state import SearchState
 
-__all__ = ["told_of_earlier", "with_earlier"]
+__all__ = ["seconds_before", "told_of_earlier", "with_earlier"]
 
 
 class _MakeConfig(Protocol):
@@ -40,6 +40,18 @@ def with_earlier(state: SearchState, runs: SearchRuns, config_of: _MakeConfig) -
         if earlier is not None and _steps(earlier) > _steps(known.get(earlier.id)):
             known[earlier.id] = earlier
     return tuple(known.values())
+
+
+def seconds_before(state: SearchState, runs: SearchRuns) -> tuple[float, float]:
+    """Seconds of training steps and of evaluations that earlier questions spent on the runs that an answer rests on."""
+    steps_s = evaluations_s = 0.0
+    for run in state.runs:
+        found = runs.questions.asked.runs.get(run.id)
+        rows = [row for row in run.rows if row["kind"] == "evaluation" and found and row["step"] <= found.steps]
+        if rows:
+            steps_s += float(rows[-1]["device_seconds"])
+            evaluations_s += float(rows[-1].get("evaluation_seconds") or 0.0)
+    return steps_s, evaluations_s
 
 
 def told_of_earlier(state: SearchState, runs: SearchRuns) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from ..report import build
 from ..store.answers import Questions
 from ..store.files import write_text
 from ..store.question import asked_of
-from ..store.records import HardwareProfile, Plan, Timing
+from ..store.records import HardwareProfile, Plan, PlanStatus, Timing
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.protocol import Task
@@ -23,7 +23,7 @@ from ..training.checkpoint import Checkpoints
 from ..training.prepare import Wanted, prepare, workload_of
 from ..training.progress import Prediction, Progress, Silent
 from ..wording import plural
-from .earlier import told_of_earlier
+from .earlier import seconds_before, told_of_earlier
 from .evaluation_spacing import note_before
 from .follow import require
 from .forecast import Pace, forecast
@@ -99,8 +99,15 @@ def find(
         if keep_model is not None and plan.recipe is not None and plan.has_model:
             search.write_model(plan.recipe, keep_model)
         ended = runs.end()
-        told = (*loaded.notes, *told_of_earlier(state, runs), *(() if state.cut_off else ended))
-        cost = replace(plan.search, seconds=runs.timing.spent_s)
+        unfinished = plan.status is PlanStatus.UNFINISHED  # its message names a budget
+        told = (*loaded.notes, *told_of_earlier(state, runs), *(() if unfinished else ended))
+        steps_s, evaluations_s = seconds_before(state, runs)
+        cost = replace(
+            plan.search,
+            seconds=runs.timing.spent_s,
+            training_seconds=max(0.0, plan.search.training_seconds - steps_s),
+            evaluation_seconds=max(0.0, plan.search.evaluation_seconds - evaluations_s),
+        )
         questions.answer(plan := replace(plan, notes=(*plan.notes, *told), search=cost))
         write_text(Path(out) / "report.html", build(plan, store.runs()))
     return plan

@@ -15,9 +15,9 @@ from ..training.stopping import BehindRule, History
 
 __all__ = ["best_on_clock", "curve_on_clock", "noise_scale_of", "observe"]
 
-_CLEAR_LAG = 1.1
 _BEYOND = 1.5
 """Times the steps to the milestone from which on a paused run says something of the way to the target."""
+_CLEAR_LAG = 1.1
 """A lag below this factor is not told from none."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..store.records import Predicted, RunStatus
 from ..store.runs import StoredRun
-from ..wording import duration, joined, number, plural
+from ..wording import about, joined, number, plural
 from .remaining_time import budget_with, training_in_words, wall_seconds
 from .state import SearchState
 
@@ -48,7 +48,7 @@ def not_finished(state: SearchState, batch_size: int, lr: float, predicted: Pred
     recipe = _pair_in_words(batch_size, lr)
     if state.question.within is not None:
         most = state.most_steps(batch_size) or 0
-        further = duration(wall_seconds(state, most * state.seconds_of(batch_size)))
+        further = about(wall_seconds(state, most * state.seconds_of(batch_size)))
         doubt, cost = "further runs were worth their price", f"each takes about {further}"
     elif (batch_size, lr) in state.reached:
         doubt = "further runs were worth their price"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from ..store.records import Estimate
-from ..wording import duration
+from ..wording import about
+from .forecast import seconds_in
 from .state import SearchState
 
 __all__ = ["budget_with", "training_in_words", "wall_seconds"]
@@ -18,20 +19,20 @@ _MOST = 4.0
 def wall_seconds(state: SearchState, training_s: float) -> float:
     """Seconds by the clock of so many seconds of training steps, evaluations and set-up included.
 
-    The factor is that of the search so far: its wall time over what the steps of its runs take on the hardware that the
-    answer is for; at least 1 where that is this machine.
+    The factor is that of the runs so far: what their steps and evaluations took here over what their steps take on the
+    hardware that the answer is for; at least 1 where that is this machine.
     """
     made = sum(run.result.steps * state.seconds_of(run.config.batch_size) for run in state.finished if run.result)
     if made <= 0.0:
         return training_s
-    factor = state.seconds / made
+    factor = sum(seconds_in(run, 0.0) for run in state.finished) / made
     return training_s * (max(1.0, factor) if state.bench_counts else factor)
 
 
 def training_in_words(state: SearchState, time_to_target_s: Estimate) -> str:
     """Wall time of a training with its 90 % credible interval, "about 4 min (2 min to 9 min)"."""
     value, low, high = (
-        None if end is None else duration(wall_seconds(state, end))
+        None if end is None else about(wall_seconds(state, end))
         for end in (time_to_target_s.value, time_to_target_s.low, time_to_target_s.high)
     )
     if value is None:

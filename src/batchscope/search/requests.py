@@ -21,9 +21,6 @@ __all__ = ["Request", "Requests"]
 
 _NOTE = "ends"
 
-_FINAL = frozenset({RunStatus.DIVERGED, RunStatus.STALLED, RunStatus.OVERFIT, RunStatus.BEHIND, RunStatus.LEVELLED_OFF})
-"""Ways to end that say something of the run itself; the others only say where an earlier question let it end."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -103,6 +100,11 @@ class Requests:
             self.keep(request, view)
         return view
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the clock ended a run that was asked for."""
+        return any(end.status is RunStatus.OUT_OF_TIME for end in self._ends.values())
+
     def keep(self, request: Request, run: StoredRun) -> None:
         """Keep where a run ended for a request."""
         assert run.result is not None
@@ -115,8 +117,8 @@ class Requests:
     def earlier(self, request: Request) -> StoredRun | None:
         """A run that earlier questions left, as far as it had gone when this question was first asked.
 
-        It has reached the target, has ended in a way that says something of the run itself, or counts as paused: it
-        would have gone on for this question. `None` where there was none.
+        It has reached the target, has diverged, or counts as paused: where an earlier question let it end by its own
+        target and rules, it would have gone on for this one. `None` where there was none.
         """
         run = self._store.of_course(request.config)
         found = self._questions.asked.runs.get(run.id) if run is not None else None
@@ -125,7 +127,7 @@ class Requests:
         rows = tuple(row for row in run.rows if row["step"] <= found.steps)
         view = seen(replace(run, rows=rows), request.config)
         if view is None:
-            status = found.status if found.status in _FINAL else RunStatus.PAUSED
+            status = found.status if found.status is RunStatus.DIVERGED else RunStatus.PAUSED
             view = at_step(run, request.config, found.steps, status)
         if view is not None and view.result is not None:
             self._at[run.id] = view.result.steps

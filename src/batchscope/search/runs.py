@@ -149,11 +149,11 @@ class SearchRuns:
             A note where the budget ended it.
         """
         self.runner.close()
-        spent_s = time.monotonic() - self.started if self.made else self.timing.spent_s
+        counts = self.made or not self.earlier_s
+        spent_s = time.monotonic() - self.started if counts else self.timing.spent_s
         self.timing = replace(self.timing, spent_s=spent_s, given_s=max(self.timing.given_s, self.budget_s))
         self.questions.note(TIMING, self.timing)
-        out_of_time = self.runner.deadline.passed and any(map(_out_of_time, self.runner.store.runs()))
-        if not (self.cut_off or out_of_time):
+        if not (self.cut_off or (self.runner.deadline.passed and self.requests.out_of_time)):
             return ()
         return (
             f"the budget of {about(self.budget_s)}, which counts all commands with this question on the folder, ended "
@@ -296,25 +296,21 @@ class SearchRuns:
 
 
 def used_earlier(spent_s: float, budget_s: float) -> str:
-    """Sentence on what earlier commands on a folder used of the budget; empty where they used nothing.
+    """Sentence on what earlier commands with the same question used of the budget; empty where they used nothing.
 
     >>> used_earlier(240.0, 600.0)
-    '4 min of the budget of 10 min were used by earlier commands on this folder; --budget 20m gives 10 min more'
+    '4 min of the budget of 10 min were used by earlier commands with this question; --budget 20m gives 10 min more'
     """
     if not spent_s:
         return ""
     return (
-        f"{about(spent_s)} of the budget of {about(budget_s)} were used by earlier commands on this folder; "
+        f"{about(spent_s)} of the budget of {about(budget_s)} were used by earlier commands with this question; "
         f"{_twice(budget_s)}"
     )
 
 
 def _twice(budget_s: float) -> str:
     return f"--budget {as_option(2 * budget_s)} gives {about(budget_s)} more"
-
-
-def _out_of_time(run: StoredRun) -> bool:
-    return run.result is not None and run.result.status is RunStatus.OUT_OF_TIME
 
 
 def largest_here(device: Device, bench: Bench, profile: HardwareProfile | None) -> int:

@@ -40,7 +40,8 @@ _PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
 _TRIAL_SHARE = 0.25
 _MOST_LOOKS, _LOOK_STEP, _LOOK_STEPS = 4, 4.0, 60
 _MOST_PROBES = 20
-_MOST_COMPLETIONS = 9
+_MOST_COMPLETIONS, _LAST = 9, 2
+"""Runs to the target, of which the last are bounded by the rules of every run alone."""
 _MOST_LENGTHS = 3
 _CURRENT_BEHIND = 4.0
 _STALL_PATIENCE = 0.5
@@ -168,7 +169,8 @@ class Search:
         if self.runs.runner.deadline.passed and not self.runs.runner.store.runs():
             return None
         if self.state.target is not None:
-            start = self.workload.evaluate(self.workload.model(config.seed))
+            with self.workload.device.using_threads(config.num_threads):
+                start = self.workload.evaluate(self.workload.model(config.seed))
             first = {"kind": "evaluation", "step": 0, "metrics": start}
             self._update(milestone=milestone_of([first], self.state.target))
         if self.ours and current is None and self.state.milestone is not None:
@@ -259,14 +261,15 @@ class Search:
 
     def _complete(self) -> None:
         """Runs at exactly the recipe, to the target, until one stands behind the decision."""
-        for _ in range(_MOST_COMPLETIONS if self.question.within is None else _MOST_LENGTHS):
+        rounds = _MOST_COMPLETIONS if self.question.within is None else _MOST_LENGTHS
+        for left in range(rounds, 0, -1):
             choice = self.state.candidate
             if (choice.batch_size, choice.lr) in self.state.reached:
                 return
             config = self._paused_at(choice) or self._config(choice.batch_size, choice.lr, "recipe")
-            if self.runs.too_late_for(config):
+            limit = steps_allowed(self.state, choice.batch_size, choice.lr) if left > _LAST else None
+            if self.runs.too_late_for(config, limit=limit):
                 return
-            limit = steps_allowed(self.state, choice.batch_size, choice.lr)
             behind = None if self.question.within else BEHIND
             self._run(config, "a run at exactly the recipe", behind=behind, limit=limit)
             if self.question.within is not None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import OutOfMemory, UsageError
 from ..fits.step_time import StepTime, fit_step_time, step_time_of
+from ..fits.threads import num_threads_at
 from ..hardware.bench import measure
 from ..hardware.device import Device, lack_of_memory_named
 from ..hardware.profile import bench_from_profile
@@ -130,8 +131,10 @@ def prepare(
     timing = store.read_note("timing", Timing) if store else None
     if timing is None:
         step_s = _step_seconds(workload, wanted, preflight, bench)
-        evaluation_s = _evaluation_seconds(workload, preflight.evaluation_s, at_evaluation)
         typical = typical_batch_size(preflight.max_batch_size)
+        of_runs = num_threads_at(bench, min(typical, bench.largest_micro_batch_size))
+        threads = of_runs if wanted.profile is None and not wanted.batch_sizes else None
+        evaluation_s = _evaluation_seconds(workload, preflight.evaluation_s, at_evaluation, threads)
         timing = Timing(evaluation_s=evaluation_s, budget_s=wanted.budget_s, step_s=step_s, step_batch_size=typical)
         if store:
             store.note("timing", timing)
@@ -246,19 +249,22 @@ def _times_here(workload: Workload, sizes: Sequence[int]) -> tuple[tuple[int, fl
 
 
 def _evaluation_seconds(
-    workload: Workload, seen_s: float, at_evaluation: Callable[[nn.Module], object] | None
+    workload: Workload, seen_s: float, at_evaluation: Callable[[nn.Module], object] | None, threads: int | None
 ) -> float:
-    """Seconds of one evaluation, with all that is measured there.
+    """Seconds of one evaluation, with all that is measured there, by as many threads as runs have.
 
-    The shortest of several while they take little, as what disturbs one only adds to it; the preflight has made two.
+    The shortest of several while they take little, as what disturbs one only adds to it; the preflight has made two,
+    with all threads.
     """
-    model, clock = workload.model(0), workload.device.clock
-    evaluation_s = seen_s
-    for _ in range(_EVALUATIONS if seen_s < _CHEAP_S else 0):
-        started = clock()
-        workload.evaluate(model)
-        evaluation_s = min(evaluation_s, clock() - started)
-    started = clock()
-    if at_evaluation is not None:
-        at_evaluation(model)
-    return evaluation_s + clock() - started
+    model, device = workload.model(0), workload.device
+    cheap, all_threads = seen_s < _CHEAP_S, threads in (None, device.threads)
+    each = [seen_s] if all_threads or not cheap else []
+    with device.using_threads(threads):
+        for _ in range(_EVALUATIONS if cheap else 0):
+            started = device.clock()
+            workload.evaluate(model)
+            each.append(device.clock() - started)
+        started = device.clock()
+        if at_evaluation is not None:
+            at_evaluation(model)
+        return min(each) + device.clock() - started

@@ -71,7 +71,7 @@ _RUN_DETAIL = {
     RunStatus.STALLED: "no better value for half of the run, above the target",
     RunStatus.LEVELLED_OFF: "it had no target, and gained little any more",
     RunStatus.OVERFIT: "the training loss fell while the metric got worse, before the target",
-    RunStatus.PAUSED: "on the way to the target; another recipe was more promising",
+    RunStatus.PAUSED: "on the way to the target, from where it can go on",
     RunStatus.STOPPED_EARLY: "no better value of the metric for as many epochs as the patience",
 }
 
