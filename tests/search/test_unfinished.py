@@ -9,6 +9,7 @@ import pytest
 
 from batchscope.cli.views import plan_view
 from batchscope.report.summary import summary
+from batchscope.search.forecast import seconds_in
 from batchscope.search.plan import build_plan
 from batchscope.search.question import CurrentRecipe, Question, Within, parse_seconds
 from batchscope.search.remaining_time import budget_with, wall_seconds
@@ -135,11 +136,13 @@ def test_the_budget_that_is_named_holds_what_was_spent_and_one_more_training() -
     assert parse_seconds(told) >= state.seconds + wall_seconds(state, min(time.high, 4 * time.value))
 
 
-def test_time_by_the_clock_is_scaled_as_the_search_so_far() -> None:
-    """Twelve seconds went by for the runs so far: every second of training steps takes as many by the clock."""
+def test_time_by_the_clock_is_scaled_as_the_runs_so_far() -> None:
+    """Whatever this question was charged with: runs of earlier ones tell as much."""
     state = ended_after(4)
     made = sum(r.result.steps * state.seconds_of(r.config.batch_size) for r in state.finished if r.result)
-    assert wall_seconds(state, made) == pytest.approx(state.seconds)
+    here = sum(seconds_in(run, 0.0) for run in state.finished)
+    assert wall_seconds(state, made) == pytest.approx(max(made, here))
+    assert wall_seconds(replace(state, seconds=1e6), made) == wall_seconds(state, made)
     assert wall_seconds(replace(state, runs=()), 3.0) == 3.0
 
 
