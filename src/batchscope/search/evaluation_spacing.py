@@ -135,7 +135,7 @@ def evaluations_in(steps: Array, spacing: Spacing) -> Array:
     """Number of evaluations of trainings of so many steps, the one before the first step included.
 
     >>> evaluations_in(np.array([10.0, 1000.0]), Spacing(every=1, gap=1)).tolist()
-    [11.0, 100.0]
+    [11.0, 94.0]
     """
     config = RunConfig(task="", batch_size=1, micro_batch_size=1, lr=0.0, max_steps=0, **spacing.members())
     whole = np.ceil(np.minimum(steps, _MOST_STEPS))
