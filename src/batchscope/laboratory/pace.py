@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ..search.question import as_option
 from ..store.runs import StoredRun
 
 __all__ = ["Pace", "RunTime", "budget_for", "pace_of", "run_time"]
@@ -104,4 +105,4 @@ def budget_for(seconds: float) -> str:
     >>> budget_for(42.3), budget_for(200.0), budget_for(7300.0)
     ('43s', '4m', '122m')
     """
-    return f"{math.ceil(seconds)}s" if seconds < 90.0 else f"{math.ceil(seconds / 60.0)}m"
+    return as_option(seconds if seconds < 90.0 else 60.0 * math.ceil(seconds / 60.0))

@@ -26,11 +26,12 @@ from ..store.records import Bench
 from ..store.runs import StoredRun
 from ..wording import times
 
-__all__ = ["Correction", "clock_of_run", "correction_of"]
+__all__ = ["NORMAL_90", "Correction", "clock_of_run", "correction_of"]
 
 _LEAST_SPREAD = 0.02
 """Relative; a smaller difference is none."""
-_90 = 1.645
+NORMAL_90 = 1.645
+"""Standard deviations from the middle of a normal distribution to either end of its 90 % interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,5 +109,5 @@ def _corrected(seen: Sequence[tuple[float, float]], bench_spread: float) -> tupl
     square = max(1.0 / total, between / max(1, len(seen) - 1))
     variance = max(bench_spread**2, y**2 - square)
     kept = variance / (variance + square)
-    clear = abs(y) > _90 * (bench_spread + math.sqrt(square))
+    clear = abs(y) > NORMAL_90 * (bench_spread + math.sqrt(square))
     return 0.0 if abs(y) <= _LEAST_SPREAD else y * kept, max(_LEAST_SPREAD, math.sqrt(kept * square)), clear

@@ -22,7 +22,7 @@ from ..training.progress import Prediction
 from ..wording import plural
 from .evaluation_spacing import Spacing, evaluations_in, spacing_before
 from .follow import TYPICAL_RUNS
-from .observations import best_on_clock
+from .observations import best_on_clock, evaluation_seconds
 from .question import Question
 from .state import SearchState
 
@@ -131,13 +131,6 @@ def trainings_left(typical: float, spent: float = 0.0) -> tuple[float, float, fl
         typical * math.exp(-_TRAININGS_SD * float(ndtri(share * beyond))) - spent for share in (0.95, 0.5, 0.05)
     )
     return max(0.0, low), max(0.0, middle), max(0.0, high)
-
-
-def evaluation_seconds(run: StoredRun) -> float:
-    """Seconds that the evaluations of a run took; 0 where its rows do not tell."""
-    return max(
-        (float(row.get("evaluation_seconds", 0.0)) for row in run.rows if row["kind"] == "evaluation"), default=0.0
-    )
 
 
 def seconds_in(run: StoredRun, evaluation_s: float) -> float:

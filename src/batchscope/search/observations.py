@@ -13,7 +13,7 @@ from ..store.records import Estimate, RunStatus, Target
 from ..store.runs import StoredRun
 from ..training.stopping import BehindRule, History
 
-__all__ = ["best_on_clock", "curve_on_clock", "noise_scale_of", "observe"]
+__all__ = ["best_on_clock", "curve_on_clock", "evaluation_seconds", "noise_scale_of", "observe"]
 
 _BEYOND = 1.5
 """Times the steps to the milestone from which on a paused run says something of the way to the target."""
@@ -114,3 +114,10 @@ def noise_scale_of(runs: Sequence[StoredRun], examples: int | None) -> Estimate:
         if rows:
             return estimate(rows, examples=examples)
     return estimate([], examples=examples)
+
+
+def evaluation_seconds(run: StoredRun) -> float:
+    """Seconds that the evaluations of a run took; 0 where its rows do not tell."""
+    return max(
+        (float(row.get("evaluation_seconds", 0.0)) for row in run.rows if row["kind"] == "evaluation"), default=0.0
+    )

@@ -17,7 +17,7 @@ from ..fits.threads import num_threads_at
 from ..store.records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, RunResult, RunStatus, Verified
 from ..store.runs import StoredRun
 from ..wording import duration, plural
-from .clock import clock_of_run
+from .clock import NORMAL_90, clock_of_run
 from .state import SearchState
 
 __all__ = [
@@ -36,7 +36,6 @@ Array = NDArray[np.float64]
 
 NOT_MEASURED = Estimate(value=None, low=None, high=None, n=0, unit="", method="not measured")
 
-_90 = 1.645
 NORMAL_QUANTILES = ndtri((np.arange(16) + 0.5) / 16)
 _HOPELESS = 50.0
 """Times the steps at the best learning rate from which one above it is beyond what can work."""
@@ -200,7 +199,7 @@ def disagreement(state: SearchState, batch_size: int, lr: float) -> str:
     step_time = state.measured_step_time
     told = verified.steps * step_time.of_batch(batch_size)
     spread = step_time.spread_of_batch(batch_size) + spread_of_clock(run.rows, verified.steps)
-    if abs(math.log(verified.time_s / told)) <= _90 * spread:
+    if abs(math.log(verified.time_s / told)) <= NORMAL_90 * spread:
         return ""
     noise = " (the gradient noise was measured along it)" if any(row["kind"] == "noise" for row in run.rows) else ""
     return (
@@ -249,8 +248,8 @@ def _times(state: SearchState, batch_size: int, lr: float) -> tuple[Estimate, Es
     step, spread = state.seconds_of(batch_size), state.step_time_spread(batch_size)
     step_time = Estimate(
         value=step,
-        low=step * math.exp(-_90 * spread),
-        high=step * math.exp(_90 * spread),
+        low=step * math.exp(-NORMAL_90 * spread),
+        high=step * math.exp(NORMAL_90 * spread),
         n=len(state.bench.profile.step_time_s),
         unit="s",
         method="interpolated between measured step times; 90 % interval from their spread about the fitted line"

@@ -7,6 +7,7 @@ import math
 from ..store.records import Estimate
 from ..wording import about
 from .forecast import seconds_in
+from .question import as_option
 from .state import SearchState
 
 __all__ = ["budget_with", "training_in_words", "wall_seconds"]
@@ -47,16 +48,16 @@ def budget_with(state: SearchState, time_to_target_s: Estimate) -> str:
     """
     most = _MOST * (time_to_target_s.value or 0.0)
     high = most if time_to_target_s.high is None else min(time_to_target_s.high, most)
-    return _as_option(state.seconds + wall_seconds(state, high))
+    return as_option(_rounded_up(state.seconds + wall_seconds(state, high)))
 
 
-def _as_option(seconds: float) -> str:
+def _rounded_up(seconds: float) -> float:
     """A length of time rounded up to one that people would write.
 
-    >>> _as_option(3.2), _as_option(41), _as_option(400), _as_option(9000)
-    ('10s', '50s', '8m', '3h')
+    >>> [as_option(_rounded_up(seconds)) for seconds in (3.2, 41, 400, 9000)]
+    ['10s', '50s', '8m', '3h']
     """
     if seconds <= 50.0:
-        return f"{10 * max(1, math.ceil(seconds / 10))}s"
+        return 10 * max(1, math.ceil(seconds / 10))
     minutes = next((whole for whole in _WHOLE_MINUTES if 60 * whole >= seconds), None)
-    return f"{minutes}m" if minutes else f"{math.ceil(seconds / 3600)}h"
+    return 60 * minutes if minutes else 3600 * math.ceil(seconds / 3600)

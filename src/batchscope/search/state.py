@@ -21,7 +21,7 @@ from ..store.records import Bench, Environment, Estimate, RateRange, RunStatus, 
 from ..store.runs import StoredRun
 from .clock import Correction, correction_of
 from .law import Law, Posterior, fit_joint, joint_law, prior_from
-from .observations import best_on_clock, noise_scale_of, observe
+from .observations import best_on_clock, evaluation_seconds, noise_scale_of, observe
 from .question import Question
 from .strategies.anchors import Choices, Decision, sizes_between
 from .strategies.space import Pair
@@ -345,8 +345,7 @@ class SearchState:
 
     def evaluation_seconds(self) -> float:
         """Seconds that the evaluations of all runs took on this machine, as far as they were recorded."""
-        last = [next((row for row in reversed(run.rows) if row["kind"] == "evaluation"), None) for run in self.runs]
-        return sum(float(row.get("evaluation_seconds") or 0.0) for row in last if row is not None)
+        return sum(map(evaluation_seconds, self.runs))
 
     def examples_seen(self) -> int:
         """Training examples that the search looked at, the bench apart."""

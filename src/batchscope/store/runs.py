@@ -5,7 +5,7 @@ DIR/question.json                 what the folder is about; anything else is ref
 DIR/questions/, plans/            what was asked of it, and earlier answers (`answers`)
 DIR/runs/<id>/config.json         the run's whole configuration, written before it starts
 DIR/runs/<id>/rows.jsonl          one line an evaluation or noise reading, flushed line by line
-DIR/runs/<id>/result.json         written once, by renaming; its presence means the run is finished
+DIR/runs/<id>/result.json         written by renaming; its presence means the run is finished as far as was asked
 DIR/lock                          held by flock while a search is at work; it dies with its process
 ```
 
@@ -58,7 +58,7 @@ class StoredRun:
 
 
 def run_id(config: RunConfig) -> str:
-    """A readable name that is equal exactly when the configuration is."""
+    """Readable name, equal exactly when the configuration is; a run that goes on as another keeps its first."""
     digest = hashlib.sha256(_dumps(encode(config)).encode()).hexdigest()[:10]
     return f"{config.purpose}-b{config.batch_size}-lr{config.lr:.3g}-s{config.seed}-{digest}"
 
@@ -208,7 +208,7 @@ class Store:
                 names.append(name)
 
     def runs(self) -> tuple[StoredRun, ...]:
-        """All runs in the folder, in the order in which they were started."""
+        """All runs in the folder, in the order in which they were started or last went on."""
         return read_runs(self.root)
 
     def named(self, names: Iterable[str]) -> Iterator[StoredRun]:

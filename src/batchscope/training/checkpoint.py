@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..hardware.live_bytes import tensors_in
 from ..hardware.random_state import RandomState, preserved_random_state
 from ..store.courses import rows_sha256
 from ..store.records import Row, RunConfig, RunStatus, Target
@@ -153,7 +154,7 @@ class Checkpoints:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             whole = state()
-            size = sum(tensor.nbytes for tensor in _tensors(whole))
+            size = sum(tensor.nbytes for tensor in tensors_in(whole))
             if self.most_bytes is not None and size > self.most_bytes:
                 self._once(
                     f"the training state of a run takes {size / 1e9:.3g} GB: no checkpoints are kept, and a run that "
@@ -211,17 +212,6 @@ def _on_host(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_on_host(item) for item in value)
     return value
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
 
 
 def _random_to(random: RandomState) -> dict[str, Any]:
