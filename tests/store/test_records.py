@@ -249,8 +249,8 @@ def test_plan_members_are_those_of_the_contract() -> None:
     contract = "schema task objective target status message recipe probability_within_5_percent predicted measured"
     contract += " verified alternatives search evidence environment"
     assert set(contract.split()) <= {f.name for f in dataclasses.fields(Plan)}
-    recipe = "batch_size micro_batch_size grad_accum_steps world_size lr schedule warmup_steps num_threads"
-    recipe += " optimizer_changes steps steps_per_epoch epochs early_stop"
+    recipe = "batch_size micro_batch_size grad_accum_steps world_size lr schedule warmup_steps final_lr"
+    recipe += " precision num_threads optimizer_changes steps steps_per_epoch epochs early_stop"
     assert set(recipe.split()) == {f.name for f in dataclasses.fields(Recipe)}
 
 

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from batchscope.errors import OutOfMemory, TaskError
+from batchscope.fits.schedules import lr_factor
 from batchscope.store.records import Row, RunConfig, RunStatus
 from batchscope.tasks.builtin.digits import digits
 from batchscope.tasks.workload import Workload
 from batchscope.testing import without_clock
-from batchscope.training.loop import schedule_factor, train
+from batchscope.training.loop import train
 from batchscope.training.stopping import StallRule
 
 from .recursions import (
@@ -112,7 +113,7 @@ def test_schedules_reach_the_optimizer(schedule: Any, warmup: int) -> None:
         progress = (step - warmup) / (20 - warmup)
         decayed = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[schedule]
         factors.append((step + 1) / warmup if step < warmup else decayed)
-    assert [schedule_factor(schedule, step, 20, warmup) for step in range(20)] == pytest.approx(factors)
+    assert [lr_factor(schedule, step, 20, warmup=warmup) for step in range(20)] == pytest.approx(factors)
     result, _ = run(Quadratic(), schedule=schedule, warmup_steps=warmup, max_steps=20)
     assert result.last["val_loss"] == pytest.approx(loss_at(factors), rel=1e-10)
 

@@ -112,7 +112,7 @@ class Elsewhere(Tensor):
 def test_a_paused_run_leaves_the_device_and_returns_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     training = Training(Workload(Regression()), config(lr=0.01))
     training.advance([StepLimitRule(steps=3)])
-    states = list(training._optimizer.state.values())
+    states = list(training._update.optimizer.state.values())
     before = [{key: value.clone() for key, value in state.items()} for state in states]
     for state in states:
         state["exp_avg"] = state["exp_avg"].as_subclass(Elsewhere)

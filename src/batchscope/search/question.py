@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import TargetError, UsageError
-from ..store.records import Target
+from ..store.records import ScheduleName, Target
 from ..wording import plural
 from .strategies import SearchName
 
@@ -83,7 +83,7 @@ class Question:
     within: Within | None = None
     objective: Literal["time", "examples"] = "time"
     current: CurrentRecipe | None = None
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: ScheduleName = "constant"
     max_batch_size: int | None = None
     memory_limit: int | None = None
     seed: int = 0

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..hardware.live_bytes import tensors_in
 from .protocol import Batch
+from .update import Update
 
 if TYPE_CHECKING:
     from .workload import Workload
@@ -41,7 +42,8 @@ class DisposableModel:
     def __init__(self, workload: Workload, *, seed: int) -> None:
         self.workload = workload
         self.model = workload.model(seed)
-        self.optimizer = workload.optimizer(self.model, _RATE)
+        self._update = Update(workload, self.model, _RATE)
+        self.optimizer = self._update.optimizer
         self.loading_s = 0.0
         self.notes: list[str] = []
         self._order = torch.Generator().manual_seed(seed)
@@ -88,16 +90,17 @@ class DisposableModel:
 
     def gradients(self, batch: Batch) -> None:
         """Run the forward and backward pass; gradients add up as they do under accumulation."""
-        self.workload.loss(self.model, batch).backward()
+        self._update.gradients([batch])
 
     def update(self) -> None:
         """Run the optimizer's part of a step."""
-        self.optimizer.step()
+        self._update.apply()
 
     def weights(self) -> Iterator[Tensor]:
         """Weights of the model: parameters and buffers."""
-        yield from self.model.parameters()
-        yield from self.model.buffers()
+        for model in filter(None, (self.model, self._update.averaged)):
+            yield from model.parameters()
+            yield from model.buffers()
 
     def gradient_tensors(self) -> Iterator[Tensor]:
         """The gradients that are alive."""

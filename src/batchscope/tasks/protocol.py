@@ -1,15 +1,14 @@
-"""Protocol of the task a user brings: four methods that batchscope needs, and three that it can use.
+"""Protocol of the task a user brings: four members that batchscope needs, and those that it can use.
 
 A task is given as a *factory*, so that every run builds a fresh model and nothing large is pickled. There is no base
-class to inherit: any object with these methods will do.
+class to inherit: any object with these members will do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -25,10 +24,21 @@ Batch = Any
 class Task(Protocol):
     """Task: what batchscope must know to train a model at any batch size.
 
-    Optional members: `evaluate(model) -> dict[str, float]` (any key can be the target, except those that begin with
-    `test_`), `batch_size(batch) -> int` (default: the first dimension of the first tensor in the batch), `collate`
-    (handed to the loader), `loader_options` (a dict of arguments of `DataLoader`: `num_workers`, `pin_memory`,
-    `prefetch_factor`, `persistent_workers`; without it the number of workers is chosen, and said).
+    Optional members, each a method or an attribute (`docs/tasks.md` has an example of each):
+
+    * `evaluate(model) -> dict[str, float]`: any key can be the target, except those that begin with `test_`.
+    * `batch_size(batch) -> int`: default: the first dimension of the first tensor in the batch.
+    * `loss_weight(batch) -> float`: number of terms in the mean that `loss` returns (tokens); micro-batches are
+      weighted by it.
+    * `before_update(model)`: called once a step when all gradients are there, before the optimizer's step: clipping.
+    * `schedule(progress) -> float`: factor of the learning rate at a share of the run in [0, 1].
+    * `precision`: `"float32"`, `"bfloat16"` or `"float16"`: autocast around `loss` and `evaluate`, with a gradient
+      scaler for float16.
+    * `ema_decay`: decay of an exponential moving average of the weights, evaluated beside as `ema_<metric>`.
+    * `sampler(seed) -> Iterable[int]`: order of the examples in an epoch, as their indices.
+    * `collate`: handed to the loader.
+    * `loader_options`: a dict of arguments of `DataLoader`: `num_workers`, `pin_memory`, `prefetch_factor`,
+      `persistent_workers`; without it the number of workers is chosen, and said.
     """
 
     def model(self) -> nn.Module:
@@ -36,63 +46,45 @@ class Task(Protocol):
         ...
 
     def train_data(self) -> Dataset[Any]:
-        """A map-style data set of single examples; batching is batchscope's, because batch size is what varies."""
+        """A data set of single examples; batching is batchscope's, because batch size is what varies."""
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The scalar **mean** of the loss over the examples of a collated batch."""
+        """The scalar **mean** of the loss over the examples (or the terms, see `loss_weight`) of a collated batch."""
         ...
 
-    def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
-        """An optimizer over `params` whose learning rate is `lr`."""
+    @property
+    def optimizer(self) -> Callable[[Any, float], Optimizer]:
+        """`optimizer(params, lr)` or `optimizer(model, lr)`: an optimizer whose learning rate is `lr`.
+
+        The model is handed over where the first parameter is called `model`. There is no scheduler in it.
+        """
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
 class PartsTask:
-    """A task made from functions; `task` builds it."""
+    """A task made from its members; `task` builds it."""
 
-    make_model: Callable[[], nn.Module]
-    train: Dataset[Any]
-    compute_loss: Callable[[nn.Module, Batch], Tensor]
-    make_optimizer: Callable[[Iterable[nn.Parameter], float], Optimizer]
-    name: str
-    loader_options: Mapping[str, Any] | None = None
-
-    def model(self) -> nn.Module:
-        """A fresh model."""
-        return self.make_model()
-
-    def train_data(self) -> Dataset[Any]:
-        """The data set the task was made with."""
-        return self.train
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The mean loss of a batch."""
-        return self.compute_loss(model, batch)
-
-    def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
-        """An optimizer at learning rate `lr`."""
-        return self.make_optimizer(params, lr)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _EvaluatedPartsTask(PartsTask):
-    compute_metrics: Callable[[nn.Module], Mapping[str, float]]
-
-    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        """The metrics of the model."""
-        return self.compute_metrics(model)
+    def __init__(self, members: Mapping[str, Any]) -> None:
+        vars(self).update(members)
 
 
 def task(
     *,
     model: Callable[[], nn.Module],
     train: Dataset[Any],
-    loss: Callable[[nn.Module, Batch], Tensor],
-    optimizer: Callable[[Iterable[nn.Parameter], float], Optimizer],
+    loss: Callable[[nn.Module, Batch], Any],
+    optimizer: Callable[[Any, float], Optimizer],
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     val: Dataset[Any] | None = None,
+    batch_size: Callable[[Batch], int] | None = None,
+    loss_weight: Callable[[Batch], float] | None = None,
+    before_update: Callable[[nn.Module], object] | None = None,
+    schedule: Callable[[float], float] | None = None,
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    ema_decay: float | None = None,
+    sampler: Callable[[int], Iterable[int]] | None = None,
+    collate: Callable[[list[Any]], Batch] | None = None,
     loader_options: Mapping[str, Any] | None = None,
     name: str = "task",
 ) -> Task:
@@ -100,11 +92,19 @@ def task(
 
     Args:
         model: makes a fresh model.
-        train: map-style training data.
-        loss: `(model, batch) -> scalar mean loss`.
-        optimizer: `(params, lr) -> Optimizer`.
+        train: training data.
+        loss: `(model, batch) -> scalar mean loss`; a dict or tuple with it as `loss` or first member is taken too.
+        optimizer: `(params, lr) -> Optimizer`, or `(model, lr)`, told apart by the name of the first argument.
         evaluate: `(model) -> {metric: number}`; without it the metric is `val_loss` on `val`.
         val: map-style validation data; without it and without `evaluate`, a validation split is held back of `train`.
+        batch_size: `(batch) -> examples in it`; default: the first dimension of its first tensor.
+        loss_weight: `(batch) -> terms in the mean of its loss`, such as tokens; default: its examples.
+        before_update: `(model)`, called once a step between the gradients and the optimizer's step.
+        schedule: `(share of the run) -> factor of the learning rate`.
+        precision: of loss and metrics: autocast, with a gradient scaler for float16.
+        ema_decay: of a moving average of the weights, evaluated beside as `ema_<metric>`.
+        sampler: `(seed) -> indices of the examples`, in the order of one epoch.
+        collate: joins a list of examples to a batch; default: torch's.
         loader_options: arguments of `DataLoader`, such as `{"num_workers": 2}`; without them the number of workers is
             chosen, and said.
         name: what the results folder and the page call it.
@@ -126,21 +126,37 @@ def task(
         >>> len(linear.train_data())
         64
     """
-    parts: dict[str, Any] = {
-        "make_model": model,
-        "train": train,
-        "compute_loss": loss,
-        "make_optimizer": optimizer,
+    members = {
+        "model": model,
+        "train_data": partial(_itself, train),
+        "loss": loss,
+        "optimizer": optimizer,
+        "evaluate": evaluate or (None if val is None else partial(_loss_on, loss, val, collate)),
+        "batch_size": batch_size,
+        "loss_weight": loss_weight,
+        "before_update": before_update,
+        "schedule": schedule,
+        "precision": None if precision == "float32" else precision,
+        "ema_decay": ema_decay,
+        "sampler": sampler,
+        "collate": collate,
         "loader_options": loader_options,
         "name": name,
     }
-    compute_metrics = evaluate or (None if val is None else partial(_loss_on, loss, val))
-    return (
-        PartsTask(**parts) if compute_metrics is None else _EvaluatedPartsTask(**parts, compute_metrics=compute_metrics)
-    )
+    return cast(Task, PartsTask({key: value for key, value in members.items() if value is not None}))
 
 
-def _loss_on(loss: Callable[[nn.Module, Batch], Tensor], data: Dataset[Any], model: nn.Module) -> Mapping[str, float]:
+def _itself(data: Dataset[Any]) -> Dataset[Any]:
+    return data
+
+
+def _loss_on(
+    loss: Callable[[nn.Module, Batch], Any],
+    data: Dataset[Any],
+    collate: Callable[[list[Any]], Batch] | None,
+    model: nn.Module,
+) -> Mapping[str, float]:
+    from .members import loss_in
     from .workload import mean_loss
 
-    return {"val_loss": mean_loss(model, loss, data)}
+    return {"val_loss": mean_loss(model, lambda model, batch: loss_in(loss(model, batch)), data, collate=collate)}

@@ -17,6 +17,7 @@ from ..hardware.random_state import preserved_random_state, seed_everything
 from .batches import MicroBatchSampler, first_dimension, index_stream, subset, tensors_of, to_device
 from .disposable_model import DisposableModel
 from .loader import checked_options, example_seconds, open_stream, workers_for
+from .members import autocast, checked_decay, checked_factor, checked_precision, checked_weight, loss_in, wants_model
 from .protocol import Batch, Task
 from .user_code import explained
 
@@ -39,6 +40,11 @@ class Workload:
         examples: training examples, after the held-back part was taken off.
         independent: whether one example's gradient depends on that example alone; set by the preflight.
         loader_workers: processes that load batches; 0: this one does.
+        loss_weight: the task's, the number of terms in the mean of a batch's loss; `None`: its examples.
+        before_update: the task's, called once a step when all gradients are there.
+        schedule: the task's, the factor of the learning rate at a share of the run.
+        precision: in which loss and metrics are computed: float32, or autocast to bfloat16 or float16.
+        ema_decay: of the moving average of the weights that is evaluated beside; `None`: there is none.
         patience_s: how long loader workers may take for a batch at least, before they count as hanging.
     """
 
@@ -60,6 +66,11 @@ class Workload:
         self._evaluate = getattr(task, "evaluate", None)
         self._collate: Callable[[list[Any]], Batch] | None = getattr(task, "collate", None)
         self._batch_size: Callable[[Batch], int] = getattr(task, "batch_size", None) or first_dimension
+        self.loss_weight: Callable[[Batch], float] | None = getattr(task, "loss_weight", None)
+        self.before_update: Callable[[nn.Module], object] | None = getattr(task, "before_update", None)
+        self.schedule: Callable[[float], float] | None = getattr(task, "schedule", None)
+        self.precision = checked_precision(getattr(task, "precision", None), self.device)
+        self.ema_decay = checked_decay(getattr(task, "ema_decay", None))
         with preserved_random_state(0), explained("train_data()"):
             data = _sized(task.train_data())
         self._held_back: Dataset[Any] | None = None
@@ -112,19 +123,45 @@ class Workload:
         """A fresh model with its optimizer, for the few steps whose time or memory is measured."""
         return DisposableModel(self, seed=seed)
 
+    def made_optimizer(self, model: nn.Module, lr: float) -> Optimizer:
+        """What the task's `optimizer` makes of the model, or of its parameters; see `wants_model`."""
+        make = self.task.optimizer
+        return make(model if wants_model(make) else model.parameters(), lr)
+
     def optimizer(self, model: nn.Module, lr: float, changes: Mapping[str, Any] | None = None) -> Optimizer:
         """The task's optimizer over the model's parameters, `changes` set on every parameter group."""
         with explained("optimizer(params, lr)"):
-            optimizer = self.task.optimizer(model.parameters(), lr)
+            optimizer = self.made_optimizer(model, lr)
         for group in optimizer.param_groups:
             for key, value in (changes or {}).items():
                 group[key] = tuple(value) if isinstance(value, list) else value
         return optimizer
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The mean loss of a batch."""
-        with explained("loss(model, batch)"):
-            return self.task.loss(model, batch)
+        """The mean loss of a batch, in the task's precision; that of a dict, or the first member of a tuple."""
+        with explained("loss(model, batch)"), autocast(self.precision, self.device):
+            return loss_in(self.task.loss(model, batch))
+
+    def weight(self, batch: Batch) -> float:
+        """Number of terms in the mean of a batch's loss, as the task says; else of its examples.
+
+        Raises:
+            TaskError: it is not a finite number above zero.
+        """
+        if self.loss_weight is None:
+            return float(self.count(batch))
+        with explained("loss_weight(batch)"):
+            return checked_weight(self.loss_weight(batch))
+
+    def lr_factor(self, progress: float) -> float:
+        """Factor of the learning rate at a share of the run, as the task says.
+
+        Raises:
+            TaskError: it is not a finite number of at least zero.
+        """
+        assert self.schedule is not None
+        with explained("schedule(progress)"):
+            return checked_factor(self.schedule(progress), progress)
 
     def count(self, batch: Batch) -> int:
         """The number of examples in a batch."""
@@ -179,7 +216,7 @@ class Workload:
         was_training = model.training
         model.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), autocast(self.precision, self.device):
                 if self._evaluate is not None:
                     with explained("evaluate(model)"):
                         metrics = self._evaluate(model)

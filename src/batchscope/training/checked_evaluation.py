@@ -36,8 +36,8 @@ class CheckedEvaluations:
         self.made, self.seconds = len(rows), float(rows[-1].get("evaluation_seconds") or 0.0)
         self._metrics = sorted(rows[-1]["metrics"])
 
-    def evaluate(self, model: nn.Module, step: int) -> dict[str, float]:
-        """The metrics of the model after a step.
+    def evaluate(self, model: nn.Module, step: int, averaged: nn.Module | None = None) -> dict[str, float]:
+        """The metrics of the model after a step, and beside them, as `ema_<metric>`, those of its averaged weights.
 
         Whether the model is left as it was is looked at in the 1st, 2nd, 3rd, 5th, 9th, ... evaluation: it takes a
         pass over the weights, and who changes a model once does so again.
@@ -52,6 +52,8 @@ class CheckedEvaluations:
         started = clock()
         try:
             metrics = self._workload.evaluate(model)
+            if averaged is not None:
+                metrics |= {_averaged(name): value for name, value in self._workload.evaluate(averaged).items()}
         except TaskError as error:
             raise TaskError(f"{error}; {self._where(step)}") from error
         self.seconds += clock() - started
@@ -82,3 +84,8 @@ class CheckedEvaluations:
             f"it was evaluation {self.made} of the run with batch size {config.batch_size} and learning rate "
             f"{config.lr:.3g}, after step {step}; finished runs are kept"
         )
+
+
+def _averaged(name: str) -> str:
+    """Name of a metric of the averaged weights: a test metric remains one."""
+    return f"test_ema_{name.removeprefix('test_')}" if name.startswith("test_") else f"ema_{name}"

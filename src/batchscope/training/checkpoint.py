@@ -21,13 +21,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from ..hardware.live_bytes import tensors_in
 from ..hardware.random_state import RandomState, preserved_random_state
 from ..store.courses import rows_sha256
 from ..store.records import Row, RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
+from ..tasks.update import Update
 from ..tasks.workload import Workload
 from .replay import history_of
 from .stopping import History
@@ -36,7 +36,7 @@ __all__ = ["FILE", "Checkpoint", "Checkpoints", "state_of"]
 
 FILE = "checkpoint.pt"
 
-_FORMAT = 1
+_FORMAT = 2
 _MOST_BYTES = 10**9
 
 
@@ -73,13 +73,13 @@ class Checkpoint:
         with preserved_random_state(config.seed):
             model = workload.model(config.seed)
             try:
-                self.put_into(model, workload.optimizer(model, config.lr, config.optimizer_changes))
+                self.put_into(model, Update(workload, model, config.lr, config.optimizer_changes))
             except ValueError:
                 return False
         return True
 
-    def put_into(self, model: nn.Module, optimizer: Optimizer) -> RandomState:
-        """Make a fresh model and optimizer what they were; returns the random state to go on from.
+    def put_into(self, model: nn.Module, update: Update) -> RandomState:
+        """Make a fresh model and its update what they were; returns the random state to go on from.
 
         Raises:
             ValueError: they are of another make.
@@ -90,20 +90,20 @@ class Checkpoint:
             with torch.no_grad():
                 for name, value in self.state["buffers"].items():
                     own[name].copy_(value)
-            optimizer.load_state_dict(self.state["optimizer"])
+            update.load_state(self.state["update"])
         except (KeyError, RuntimeError, TypeError) as error:
             raise ValueError(f"the checkpoint does not fit the model: {error}") from error
         return _random_from(self.state["random"])
 
 
-def state_of(step: int, model: nn.Module, optimizer: Optimizer, random: RandomState) -> dict[str, Any]:
+def state_of(step: int, model: nn.Module, update: Update, random: RandomState) -> dict[str, Any]:
     """State of a training at an evaluation, in types that `torch.load` reads without running code."""
     whole = model.state_dict()
     return {
         "step": step,
         "model": _on_host(whole),
         "buffers": _on_host({name: value for name, value in model.named_buffers() if name not in whole}),
-        "optimizer": _on_host(optimizer.state_dict()),
+        "update": _on_host(update.state()),
         "random": _random_to(random),
     }
 

@@ -7,18 +7,19 @@ A stop is a pause as long as the `Training` lives: it can go on, and comes to wh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from ..fits.schedules import lr_factor
 from ..hardware.device import lack_of_memory_named
 from ..hardware.random_state import RandomState, preserved_random_state
 from ..probes.base import Observer, Probe
 from ..store.metrics import without_end
 from ..store.records import Row, RunConfig, RunResult, RunStatus
 from ..tasks.protocol import Batch
+from ..tasks.update import Update
 from ..tasks.user_code import dead_worker_named
 from ..tasks.workload import Workload
 from .checked_evaluation import CheckedEvaluations
@@ -90,14 +91,13 @@ class Training:
         self._on_row = on_row or (lambda row: None)
         with preserved_random_state(config.seed), workload.device.using_threads(config.num_threads):
             self.model = workload.model(config.seed)
-            self._optimizer = workload.optimizer(self.model, config.lr, config.optimizer_changes)
-            self._base_lrs = [float(group["lr"]) for group in self._optimizer.param_groups]
+            self._update = Update(workload, self.model, config.lr, config.optimizer_changes)
             self._evaluations = CheckedEvaluations(workload, config)
-            first = self._evaluations.evaluate(self.model, 0) if goes_on is None else {}
-            self._random = RandomState.capture() if goes_on is None else goes_on.put_into(self.model, self._optimizer)
+            first = self._evaluations.evaluate(self.model, 0, self._update.averaged) if goes_on is None else {}
+            self._random = RandomState.capture() if goes_on is None else goes_on.put_into(self.model, self._update)
         self._clock = StepClock(workload.device)
         for observer in observers:
-            observer.begin(self.model, self._optimizer)
+            observer.begin(self.model, self._update.optimizer)
         if goes_on is None:
             self._history = History(target=config.target or without_end(sorted(first)))
             self._record(0, None, first)
@@ -165,14 +165,16 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """All that another process needs to go on from here, tensors on the host; the evaluations are in the rows."""
-        return state_of(self._step_number, self.model, self._optimizer, self._random)
+        return state_of(self._step_number, self.model, self._update, self._random)
 
     def to_host(self) -> None:
         """Leave the device's memory to other runs; on the host it stays as it is."""
         if self.workload.device.torch_device.type == "cpu":
             return
         self.model.to("cpu")
-        for state in self._optimizer.state.values():
+        if self._update.averaged is not None:
+            self._update.averaged.to("cpu")
+        for state in self._update.optimizer.state.values():
             for key, value in state.items():
                 if isinstance(value, torch.Tensor) and value.device.type != "cpu":
                     self._moved.append((state, key, value.device))
@@ -181,6 +183,8 @@ class Training:
     def to_device(self) -> None:
         """Return to the device after `to_host`."""
         self.model.to(self.workload.device.torch_device)
+        if self._update.averaged is not None:
+            self._update.averaged.to(self.workload.device.torch_device)
         for state, key, device in self._moved:
             state[key] = state[key].to(device)
         self._moved = []
@@ -197,7 +201,7 @@ class Training:
             if step < self._due and step < config.max_steps and not late():
                 continue
             self._clock.end()
-            metrics = self._evaluations.evaluate(self.model, step)
+            metrics = self._evaluations.evaluate(self.model, step, self._update.averaged)
             self._due = self._next_evaluation(step)
             self._record(step, float(loss_sum) / loss_steps, metrics)
             if (status := ended(self._history, config.max_steps, stop_rules)) is not None:
@@ -208,24 +212,22 @@ class Training:
         raise AssertionError("the stream of batches is endless")
 
     def _step(self, step: int, micro_batches: list[Batch]) -> torch.Tensor:
-        config = self.config
         self._schedule(step)
         probes = [probe for probe in self.probes if self._groups(probe, step)]
-        loss_sum = torch.zeros((), device=self.workload.device.torch_device)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self._optimizer.zero_grad(set_to_none=True)
-        for batch in micro_batches:
-            loss = self.workload.loss(self.model, batch) / len(micro_batches)
-            loss.backward()
-            loss_sum += loss.detach()
+
+        def read() -> None:
             for probe in probes:
                 probe.after_micro_batch(parameters)
+
+        self._update.clear()
+        loss = self._update.gradients(micro_batches, read if probes else None)
         for probe in probes:
-            self._keep(probe.after_step(step, config.batch_size))
-        self._optimizer.step()
+            self._keep(probe.after_step(step, self.config.batch_size))
+        self._update.apply()
         for observer in self.observers:
             self._keep(observer.after_update(step + 1))
-        return loss_sum
+        return loss
 
     def _keep(self, row: Row | None) -> None:
         if row is not None:
@@ -245,11 +247,12 @@ class Training:
 
     def _schedule(self, step: int) -> None:
         config = self.config
-        if config.schedule == "constant" and not config.warmup_steps:
-            return
-        factor = schedule_factor(config.schedule, step, config.max_steps, config.warmup_steps)
-        for group, base in zip(self._optimizer.param_groups, self._base_lrs, strict=True):
-            group["lr"] = base * factor
+        if config.schedule == "task":
+            self._update.set_factor(self.workload.lr_factor(step / max(1, config.max_steps)))
+        elif config.schedule != "constant" or config.warmup_steps:
+            warmup, final_lr = config.warmup_steps, config.final_lr
+            factor = lr_factor(config.schedule, step, config.max_steps, warmup=warmup, final_lr=final_lr)
+            self._update.set_factor(factor)
 
     def _record(self, step: int, train_loss: float | None, metrics: Mapping[str, float]) -> None:
         self._history.add(step, train_loss, metrics)
@@ -266,19 +269,3 @@ class Training:
         )
         for observer in self.observers:
             self._keep(observer.at_evaluation(step))
-
-
-def schedule_factor(schedule: str, step: int, total: int, warmup: int = 0) -> float:
-    """Factor on the learning rate in 0-based `step` of `total`: linear warm-up, then constant, or decay to zero.
-
-    >>> [round(schedule_factor("linear", s, 4), 2) for s in range(4)]
-    [1.0, 0.75, 0.5, 0.25]
-    """
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, total - warmup)
-    if schedule == "linear":
-        return 1.0 - progress
-    if schedule == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * progress))
-    return 1.0

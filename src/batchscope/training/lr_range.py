@@ -17,12 +17,12 @@ import statistics
 from collections.abc import Iterator
 
 import torch
-from torch import nn
 
 from ..hardware.device import lack_of_memory_named
 from ..hardware.random_state import preserved_random_state
 from ..store.records import RateRange
 from ..tasks.protocol import Batch
+from ..tasks.update import Update
 from ..tasks.workload import Workload
 
 __all__ = ["measure_rate_range"]
@@ -74,21 +74,18 @@ def _climb(
     workload: Workload, first: list[Batch], batches: Iterator[list[Batch]], lr: float, seed: int
 ) -> tuple[list[float], list[float]]:
     model = workload.model(seed)
-    optimizer = workload.optimizer(model, lr)
-    base = [group["lr"] / lr for group in optimizer.param_groups]
+    update = Update(workload, model, lr)
     lrs: list[float] = []
     losses: list[float] = []
     micro_batches = first
     for _ in range(_MOST_STEPS):
-        for group, share in zip(optimizer.param_groups, base, strict=True):
-            group["lr"] = share * lr
-        losses.append(_gradients(workload, model, micro_batches))
-        lrs.append(lr)
+        update.set_factor(_GROWTH ** len(lrs))
+        losses.append(float(update.gradients(micro_batches)))
+        lrs.append(lr * _GROWTH ** len(lrs))
         if _broke(losses):
             break
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        lr *= _GROWTH
+        update.apply()
+        update.clear()
         micro_batches = next(batches)
     return lrs, losses
 
@@ -100,22 +97,13 @@ def _broke(losses: list[float]) -> bool:
     return not math.isfinite(losses[-1]) or (len(losses) > 3 and losses[-1] > most)
 
 
-def _gradients(workload: Workload, model: nn.Module, micro_batches: list[Batch], scale: float = 1.0) -> float:
-    total = 0.0
-    for batch in micro_batches:
-        loss = scale * workload.loss(model, batch) / len(micro_batches)
-        loss.backward()
-        total += float(loss.detach())
-    return total
-
-
 def _first_move(workload: Workload, micro_batches: list[Batch], seed: int, scale: float) -> float:
     """‖update‖ ÷ ‖weights‖ of a first step at learning rate 1e-6, the loss multiplied by `scale`."""
     model = workload.model(seed)
-    optimizer = workload.optimizer(model, _TRIAL_LR)
+    update = Update(workload, model, _TRIAL_LR)
     before = [p.detach().double().clone() for p in model.parameters()]
-    _gradients(workload, model, micro_batches, scale)
-    optimizer.step()
+    update.gradients(micro_batches, scale=scale)
+    update.apply()
     moved = [p.detach().double() - b for p, b in zip(model.parameters(), before, strict=True)]
     return _norm(moved) / max(_norm(before), 1e-12)
 

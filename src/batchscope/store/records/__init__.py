@@ -4,7 +4,7 @@ Immutable, keyword-only, free of torch and NumPy, and equal to what stands in th
 record is imported from here; the modules below divide them by subject.
 """
 
-from .estimates import Estimate, Target
+from .estimates import Estimate, Metric, Target
 from .hardware import Bench, Environment, HardwareProfile, MemorySplit, RateRange, Reading, Timing
 from .plans import (
     Alternative,
@@ -23,7 +23,7 @@ from .plans import (
     SearchCost,
     Verified,
 )
-from .runs import RUN_PURPOSES, Row, RunConfig, RunResult, RunStatus
+from .runs import RUN_PURPOSES, Row, RunConfig, RunResult, RunStatus, ScheduleName
 from .schema import SCHEMA
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "HardwareProfile",
     "Measured",
     "MemorySplit",
+    "Metric",
     "Plan",
     "PlanStatus",
     "Predicted",
@@ -53,6 +54,7 @@ __all__ = [
     "RunEvaluations",
     "RunResult",
     "RunStatus",
+    "ScheduleName",
     "SearchCost",
     "Target",
     "Timing",

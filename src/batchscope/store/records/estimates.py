@@ -11,6 +11,7 @@ from ...errors import TargetError
 
 __all__ = [
     "Estimate",
+    "Metric",
     "Target",
 ]
 
@@ -32,16 +33,38 @@ _TARGET = re.compile(r"\s*([A-Za-z_][\w./-]*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*
 
 
 @dataclass(frozen=True, kw_only=True)
+class Metric:
+    """Metric of `evaluate` by which runs are judged, and its direction.
+
+    >>> str(Metric(name="val_rmse", mode="min"))
+    'val_rmse:min'
+    """
+
+    name: str
+    mode: Literal["min", "max"]
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.mode}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """Metric of `evaluate` and the value at which training is done.
 
     >>> Target.parse("val_loss<=0.12")
-    Target(metric='val_loss', value=0.12, mode='min')
+    Target(metric='val_loss', value=0.12, mode='min', confirm=1)
     """
 
     metric: str
     value: float
     mode: Literal["min", "max"]
+    confirm: int = 1
+    """Evaluations in a row that have to be at the value or beyond; the target is reached at the first of them."""
+
+    @property
+    def judged_by(self) -> Metric:
+        """Its metric, with the direction in which it is better."""
+        return Metric(name=self.metric, mode=self.mode)
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -70,4 +93,5 @@ class Target:
         return value <= self.value if self.mode == "min" else value >= self.value
 
     def __str__(self) -> str:
-        return f"{self.metric}{'<=' if self.mode == 'min' else '>='}{self.value:.6g}"
+        times = f" ({self.confirm} evaluations in a row)" if self.confirm > 1 else ""
+        return f"{self.metric}{'<=' if self.mode == 'min' else '>='}{self.value:.6g}{times}"

@@ -71,6 +71,10 @@ class Recipe:
     lr: float | None
     schedule: str
     warmup_steps: int
+    final_lr: float = 0.0
+    """Share of the learning rate at which a schedule that decays ends."""
+    precision: str = "float32"
+    """In which the task's loss is computed: float32, or autocast to bfloat16 or float16."""
     num_threads: int | None = None
     """Of torch, on a CPU, by what was measured there; `None`: not on one, or unknown."""
     optimizer_changes: Mapping[str, Any]

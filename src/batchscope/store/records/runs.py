@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .estimates import Target
+from .estimates import Metric, Target
 
 __all__ = [
     "Row",
     "RunConfig",
     "RunResult",
     "RunStatus",
+    "ScheduleName",
 ]
+
+ScheduleName = Literal["constant", "linear", "cosine", "wsd", "task"]
+"""Course of the learning rate, by `fits.schedules`; `task`: that of the task's member `schedule`."""
 
 
 class RunStatus(enum.StrEnum):
@@ -118,10 +122,14 @@ class RunConfig:
     lr: float
     """0 where a table of measurements does not say it."""
     optimizer_changes: Mapping[str, Any] = field(default_factory=dict)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: ScheduleName = "constant"
     warmup_steps: int = 0
+    final_lr: float = 0.0
+    """Share of the learning rate at which a schedule that decays ends."""
     seed: int = 0
     target: Target | None = None
+    metric: Metric | None = None
+    """That judges a run without a target; `None`: a loss among those of `evaluate`."""
     max_steps: int
     evaluation_growth: float = 1.05
     """Evaluations lie no closer together than this ratio of their steps; `training.evaluation_grid` has the formula."""

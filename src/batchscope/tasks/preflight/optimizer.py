@@ -62,7 +62,7 @@ def _made(workload: Workload, model: nn.Module, lr: float) -> Any:
     with explained(
         "optimizer(params, lr)", "write `def optimizer(self, params, lr): return torch.optim.SGD(params, lr=lr)`"
     ):
-        optimizer: Any = workload.task.optimizer(model.parameters(), lr)
+        optimizer: Any = workload.made_optimizer(model, lr)
     if not hasattr(optimizer, "param_groups") or not callable(getattr(optimizer, "step", None)):
         raise TaskError(
             f"optimizer(params, lr) returned {type(optimizer).__name__}, which is no torch optimizer; {_HELD}"
