@@ -191,3 +191,15 @@ def test_one_point_says_nothing_of_the_knee() -> None:
     assert drawn[:, 0] == pytest.approx(math.log(0.01))
     assert low < 0.5
     assert high > math.log(8)
+
+
+@pytest.mark.parametrize("loading_is", ["overlapped", "added", "included"])
+def test_the_parts_of_a_step_in_training_are_those_of_its_time(loading_is: str) -> None:
+    loading = fit_step_time([(1, 2e-3), (100, 0.2)])
+    timed = replace(fit_step_time([(1, 0.01), (100, 0.02)]), loading=loading, loading_is=loading_is)
+    trained = replace(timed, in_training=((1, 0.5), (100, 2.0)))
+    for size in (1, 30, 100, 300):
+        factor = trained.factor_in_training(size)
+        assert trained.of_batch(size) == pytest.approx(factor * timed.of_batch(size))
+        assert trained.parts_of_batch(size) == pytest.approx([factor * part for part in timed.parts_of_batch(size)])
+        assert trained.binds(size) == timed.binds(size)

@@ -179,6 +179,14 @@ def test_kept_weights_are_on_the_disk_before_the_result_and_can_be_made_again(be
         runner.train_again(run, (2,), steps=40, deadline=runner.deadline)
 
 
+def test_a_run_made_again_ends_at_a_step_that_it_is_not_evaluated_at(bench: Bench) -> None:
+    runner = bench.runner()
+    run = runner.make(CONFIG, "")
+    steps = next(s for s in range(20, 40) if s not in {row["step"] for row in run.rows})
+    weight = runner.train_again(run, ("last",), steps=steps)["last"]["weight"].item()
+    assert weight == pytest.approx(2 * (1 - 0.05) ** steps)
+
+
 def test_progress_hears_of_the_run_and_its_rows(bench: Bench) -> None:
     heard: list[Any] = []
 

@@ -142,18 +142,21 @@ class StepTime:
             >>> [round(step_time.of_batch(size), 6) for size in (64, 128)]
             [0.005, 0.01]
         """
-        whole = self._joined(*self.parts_of_batch(batch_size, largest_micro_batch_size))
-        return whole * self.factor_in_training(batch_size)
+        return self._joined(*self.parts_of_batch(batch_size, largest_micro_batch_size))
 
     def parts_of_batch(self, batch_size: int, largest_micro_batch_size: int | None = None) -> tuple[float, float]:
-        """Seconds of computing and of loading in one step (`of_batch`), each by itself."""
+        """Seconds of computing and of loading in one step (`of_batch`), each by itself.
+
+        Both take `factor_in_training` times as long as they were timed: a run's clock does not tell them apart.
+        """
         own = batch_size if self.largest_micro_batch_size is None else self.largest_micro_batch_size
         largest = own if largest_micro_batch_size is None else largest_micro_batch_size
         micro_batch_size, parts = accumulation(batch_size, largest)
         of_one = self.compute_seconds(micro_batch_size)
         update = min(self.update_s, of_one)
         loading = parts * self.loading.seconds(micro_batch_size) if self.loading else 0.0
-        return parts * (of_one - update) + update, loading
+        factor = self.factor_in_training(batch_size)
+        return factor * (parts * (of_one - update) + update), factor * loading
 
     def binds(self, batch_size: int) -> Literal["compute", "loading"]:
         """Which of the two sets the time of a step.

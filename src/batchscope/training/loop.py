@@ -75,6 +75,7 @@ class Training:
     Attributes:
         model: as it stands.
         config: everything that decides the run's course.
+        steps: made so far.
     """
 
     def __init__(
@@ -105,11 +106,11 @@ class Training:
             self._history = goes_on.history(config.target)
             self._clock.go_on(goes_on.evaluations[-1])
             self._evaluations.go_on(goes_on.evaluations)
-        self._step_number = goes_on.step if goes_on else 0
+        self.steps = goes_on.step if goes_on else 0
         self._batches = workload.micro_batches(
-            config.batch_size, self._parts, config.seed + _DATA_SEED_OFFSET, skip=self._step_number
+            config.batch_size, self._parts, config.seed + _DATA_SEED_OFFSET, skip=self.steps
         )
-        self._due = self._next_evaluation(self._step_number)
+        self._due = self._next_evaluation(self.steps)
         self._moved: list[tuple[Any, Any, torch.device]] = []
 
     def advance(
@@ -165,7 +166,7 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """All that another process needs to go on from here, tensors on the host; the evaluations are in the rows."""
-        return state_of(self._step_number, self.model, self._update, self._random)
+        return state_of(self.steps, self.model, self._update, self._random)
 
     def to_host(self) -> None:
         """Leave the device's memory to other runs; on the host it stays as it is."""
@@ -194,10 +195,10 @@ class Training:
         loss_sum, loss_steps = torch.zeros((), device=device.torch_device), 0
         self._clock.begin()
         for micro_batches in self._batches:
-            loss_sum += self._step(self._step_number, micro_batches)
-            self._clock.step(plain=not any(self._groups(probe, self._step_number) for probe in self.probes))
-            self._step_number, loss_steps = self._step_number + 1, loss_steps + 1
-            step = self._step_number
+            loss_sum += self._step(self.steps, micro_batches)
+            self._clock.step(plain=not any(self._groups(probe, self.steps) for probe in self.probes))
+            self.steps, loss_steps = self.steps + 1, loss_steps + 1
+            step = self.steps
             if step < self._due and step < config.max_steps and not late():
                 continue
             self._clock.end()

@@ -185,7 +185,7 @@ class Runner:
         watching = [kept, *cut, Heartbeat(self.progress)]
         with lack_of_memory_named(task.device, run.config.micro_batch_size):
             training = Training(task, run.config, probes=measured, observers=watching, on_row=kept.see)
-            training.advance([*rules, StepLimitRule(steps=steps)])
+            training.advance([*rules, StepLimitRule(steps=steps)], late=lambda: training.steps == steps)
         return kept.states
 
     def _cut(self, deadline: Deadline, config: RunConfig) -> list[Observer]:
