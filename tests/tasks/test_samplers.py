@@ -76,7 +76,7 @@ def test_an_epoch_is_what_the_sampler_yields() -> None:
 
 def test_a_note_says_what_it_means_for_batch_sizes() -> None:
     notes = check(workload(evens_then_odds)).notes
-    assert any("an epoch is the 20 that it yields of 20, and a batch is a consecutive stretch" in note for note in notes)
+    assert any("an epoch is the 20 that it yields of 20, and a batch is a consecutive" in note for note in notes)
 
 
 def test_examples_that_are_held_back_are_left_out_of_the_order() -> None:
