@@ -38,15 +38,19 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Watching(Silent):
-    """Does something when the n-th run begins; earlier ones wait at the milestone, with their workers."""
+    """Does something in the first run that begins while so many others wait at the milestone, with their workers."""
 
-    def __init__(self, at_run: int, does: Callable[[], None]) -> None:
-        self.at_run, self.does, self.runs = at_run, does, 0
-        self.armed = False
+    def __init__(self, waiting: int, does: Callable[[], None]) -> None:
+        self.waiting, self.does, self.armed = waiting, does, False
+        self.runs, self.workers = 0, 0
 
     def run_started(self, *what: Any) -> None:
         self.runs += 1
-        self.armed = self.runs == self.at_run
+        self.armed = len(multiprocessing.active_children()) == self.waiting
+
+    def do(self) -> None:
+        self.workers = len(multiprocessing.active_children())
+        self.does()
 
 
 def made(watching: Watching) -> Task:
@@ -54,7 +58,7 @@ def made(watching: Watching) -> Task:
 
     def loss(model: nn.Module, batch: list[Tensor]) -> Tensor:
         if watching.armed and torch.is_grad_enabled():
-            watching.does()
+            watching.do()
         return nn.functional.mse_loss(model(batch[0]), batch[1])
 
     return task(
@@ -93,18 +97,19 @@ def search(out: Path, watching: Watching) -> None:
     find(made(watching), question, out=out, **how)
 
 
-@pytest.mark.parametrize("at_run", [1, 3])
+@pytest.mark.parametrize("waiting", [0, 1])
 @pytest.mark.parametrize(("does", "error"), [(interrupts, KeyboardInterrupt), (raises, TaskError)])
 def test_workers_end_with_what_interrupts_a_search(
-    tmp_path: Path, at_run: int, does: Callable[[], None], error: type[BaseException]
+    tmp_path: Path, waiting: int, does: Callable[[], None], error: type[BaseException]
 ) -> None:
-    watching = Watching(at_run, does)
-    with pytest.raises(error):
+    watching = Watching(waiting, does)
+    with pytest.raises(error) as caught:
         search(tmp_path, watching)
-    assert watching.runs == at_run
+    assert watching.workers == waiting + 1
     assert multiprocessing.active_children() == []  # while the exception, and with it every frame, is still there
+    del caught
 
 
 def test_workers_end_with_a_search_that_comes_to_its_end(tmp_path: Path) -> None:
-    search(tmp_path, watching := Watching(0, raises))
+    search(tmp_path, watching := Watching(-1, raises))
     assert watching.runs > 1

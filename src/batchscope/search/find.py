@@ -96,7 +96,7 @@ def find(
         how |= {"keep_models": keep_model is not None, "checkpoints": _checkpoints(store, keep_checkpoints, progress)}
         runs = SearchRuns.begin(workload, store, questions, prepared, **how)
         at_end.callback(runs.runner.close)
-        progress.predicted(forecast(question, runs.pace, examples=workload.examples_in_epoch, stored=stored))
+        progress.predicted(forecast(question, runs.pace, examples=workload.examples_in_epoch or 0, stored=stored))
         search = Search.begin(question, prepared, runs, profile)
         plan = build_plan(state := search.run())
         if keep_model is not None and plan.recipe is not None and plan.has_model:
@@ -133,7 +133,7 @@ def predict(
         workload = workload_of(loaded, device or pick())
         prepared = prepare(workload, _wanted(workload, question, profile, budget_s), progress=progress)
     pace = Pace(timing=prepared.timing, budget_s=budget_s, spent_s=time.monotonic() - started)
-    return forecast(question, pace, examples=workload.examples_in_epoch)
+    return forecast(question, pace, examples=workload.examples_in_epoch or 0)
 
 
 def _going_on(store: Store, questions: Questions, budget_s: float, progress: Progress) -> list[StoredRun]:
@@ -157,8 +157,8 @@ def _wanted(workload: Workload, question: Question, profile: HardwareProfile | N
     current, within = question.current, question.within
     if within is not None and within.unit == "epochs" and workload.examples_in_epoch is None:
         raise UsageError(
-            f"--within {within} counts in epochs, and train_data() is a stream, which has none; write the length as a "
-            "time, for example --within 300s"
+            f"--within {within} counts in epochs, and train_data() is a stream, which has none; write the length in "
+            "steps or as a time, for example --within 5000steps or --within 300s"
         )
     if current is not None and current.batch_size > (most := workload.largest_batch(current.batch_size)):
         raise TargetError(

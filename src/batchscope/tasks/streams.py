@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import itertools
 import pickle
 import time
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from ..errors import TaskError
@@ -215,6 +217,22 @@ def _begin_worker(theirs: Callable[[int], object] | None, worker: int) -> None:
         theirs(worker)
 
 
+class _Content(pickle.Pickler):
+    """Writes tensors by their contents: torch writes where their memory lies as well."""
+
+    def reducer_override(self, obj: Any, /) -> Any:
+        if not isinstance(obj, Tensor) or obj.layout is not torch.strided:
+            return NotImplemented
+        content = obj.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return tuple, ((str(obj.dtype), tuple(obj.shape), content),)
+
+
+def _fingerprint(example: Any) -> str:
+    written = io.BytesIO()
+    _Content(written).dump(example)
+    return hashlib.sha256(written.getvalue()).hexdigest()
+
+
 class _Fingerprints(Dataset[Any]):
     """Hashes of the first examples of a stream, all random generators seeded alike, as each worker has them."""
 
@@ -223,8 +241,7 @@ class _Fingerprints(Dataset[Any]):
 
     def __getitem__(self, request: int) -> list[str]:
         with preserved_random_state(0):
-            first = itertools.islice(self.stream, _COMPARED)
-            return [hashlib.sha256(pickle.dumps(example)).hexdigest() for example in first]
+            return [_fingerprint(example) for example in itertools.islice(self.stream, _COMPARED)]
 
 
 def without_copies(

@@ -10,6 +10,7 @@ its seed when it is wanted, and comes to the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -185,7 +186,8 @@ class Runner:
         watching = [kept, *cut, Heartbeat(self.progress)]
         with lack_of_memory_named(task.device, run.config.micro_batch_size):
             training = Training(task, run.config, probes=measured, observers=watching, on_row=kept.see)
-            training.advance([*rules, StepLimitRule(steps=steps)])
+            with closing(training):
+                training.advance([*rules, StepLimitRule(steps=steps)])
         return kept.states
 
     def _cut(self, deadline: Deadline, config: RunConfig) -> list[Observer]:
