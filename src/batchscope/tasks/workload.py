@@ -108,17 +108,22 @@ class Workload:
 
     @property
     def epoch(self) -> int:
-        """Training examples in an epoch.
+        """Training examples in an epoch. Errors of `refuse_stream`."""
+        self.refuse_stream()
+        assert self.examples_in_epoch is not None
+        return self.examples_in_epoch
+
+    def refuse_stream(self) -> None:
+        """Refuse training data that are a stream, for what counts in epochs.
 
         Raises:
-            UsageError: there are none, because training data are a stream.
+            UsageError: they are.
         """
         if self.examples_in_epoch is None:
             raise UsageError(
                 "train_data() is a stream, and this command counts in epochs, which a stream does not have; return a "
                 "list of its first examples (list(itertools.islice(stream, 10_000))), or use find, bench or noise"
             )
-        return self.examples_in_epoch
 
     def largest_batch(self, asked: int | None = None) -> int:
         """The largest batch size to consider: at most an epoch, and what is asked for; of a stream that alone."""

@@ -88,7 +88,7 @@ def count_run(
     """Train a fresh model for some epochs, and count in passing.
 
     The task's own model, loss, optimizer and data are used, and its loss gets the batches that it would get otherwise.
-    It is not evaluated.
+    It is not evaluated, and a sampler of the task does not order its examples: each counts once an epoch.
 
     Args:
         workload: the task on its device.
@@ -114,7 +114,8 @@ def count_run(
         >>> run.examples_in_set, run.updates, run.updates_in_first_epoch, run.examples_seen, run.most_uses
         (1437, 6, 3.0, 2874, 2)
     """
-    examples = workload.epoch
+    workload.refuse_stream()
+    examples = workload.examples
     if min(batch_size, epochs, accumulate, most_steps) < 1 or batch_size % accumulate or batch_size > examples:
         raise UsageError(
             f"a batch size of {batch_size} in {accumulate} parts, {epochs} epochs of {examples} examples, at most "
