@@ -160,3 +160,52 @@ def test_workers_of_one_run_do_not_end_those_of_another(capfd: pytest.CaptureFix
     second.advance()
     assert first.advance().status is RunStatus.OUT_OF_STEPS
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, OSError])
+def test_workers_end_with_what_the_users_code_raises_in_the_training_process(
+    error: type[BaseException], capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = workload(Numbers(), WORKERS)
+    losses = []
+
+    def loss(model: nn.Module, batch: Tensor) -> Tensor:
+        losses.append(1)
+        if len(losses) == 5:
+            raise error
+        return model(batch).square().mean()
+
+    made.task.loss = loss  # type: ignore[method-assign]
+    with pytest.raises((error, TaskError)):
+        Training(made, config()).advance()
+    assert multiprocessing.active_children() == []
+    assert "Traceback" not in capfd.readouterr().err
+
+
+class Unpicklable(Numbers):
+    """Holds a function that only this process has."""
+
+    def __init__(self) -> None:
+        super().__init__(at_30=lambda: None)
+
+
+@pytest.mark.parametrize("context", ["spawn", "forkserver", multiprocessing.get_context("spawn")])
+def test_data_that_cannot_be_sent_to_workers_get_one_message(context: Any) -> None:
+    options = {"num_workers": 2, "multiprocessing_context": context}
+    with pytest.raises(TaskError, match=r"asks for 2 loader workers, and the data cannot be pickled .* needs .*lambda"):
+        workload(Unpicklable(), options)
+    assert workload(Unpicklable(), {"num_workers": 2}).loader_workers == 2
+
+
+def test_where_workers_need_a_pickled_copy_and_none_were_asked_for_there_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def slow(self: Numbers, index: int) -> Tensor:
+        time.sleep(0.001)
+        return torch.full((1,), float(index))
+
+    monkeypatch.setattr(Numbers, "__getitem__", slow)
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none=False: "spawn")
+    made = workload(Unpicklable())
+    assert made.loader_workers == 0
+    assert any("loaded without workers: the data cannot be pickled" in note for note in made.notes)

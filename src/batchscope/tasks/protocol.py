@@ -46,7 +46,10 @@ class Task(Protocol):
         ...
 
     def train_data(self) -> Dataset[Any]:
-        """A data set of single examples; batching is batchscope's, because batch size is what varies."""
+        """A data set of single examples; batching is batchscope's, because batch size is what varies.
+
+        It has `__len__` and `__getitem__`, or is an `IterableDataset`: a stream, which each run begins anew.
+        """
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -92,7 +95,7 @@ def task(
 
     Args:
         model: makes a fresh model.
-        train: training data.
+        train: training data, of single examples: map-style, or a stream of them (`IterableDataset`).
         loss: `(model, batch) -> scalar mean loss`; a dict or tuple with it as `loss` or first member is taken too.
         optimizer: `(params, lr) -> Optimizer`, or `(model, lr)`, told apart by the name of the first argument.
         evaluate: `(model) -> {metric: number}`; without it the metric is `val_loss` on `val`.

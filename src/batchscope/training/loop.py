@@ -8,6 +8,7 @@ A stop is a pause as long as the `Training` lives: it can go on, and comes to wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -63,7 +64,9 @@ def train(
     The caller's random state is left as it was. Cost: `config.max_steps` training steps at most, and an evaluation at
     each step of `evaluation_grid`.
     """
-    return Training(workload, config, probes=probes, observers=observers, on_row=on_row).advance(stop_rules)
+    training = Training(workload, config, probes=probes, observers=observers, on_row=on_row)
+    with closing(training):  # also where a rule pauses it
+        return training.advance(stop_rules)
 
 
 class Training:
@@ -235,7 +238,7 @@ class Training:
             self._on_row(row)
 
     def _next_evaluation(self, step: int) -> int:
-        return next_evaluation(self.config, step, self._evaluations.made, self.workload.examples)
+        return next_evaluation(self.config, step, self._evaluations.made, self.workload.examples_in_epoch)
 
     def _parts(self, step: int) -> int:
         """Micro-batches of a step: the configuration's, or as many as the probe that wants most."""

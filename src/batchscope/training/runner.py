@@ -10,6 +10,7 @@ its seed when it is wanted, and comes to the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -111,7 +112,7 @@ class Runner:
         begun = self._paused.pop(stored.id if stored else run_id(config), None)
         goes_on = self._checkpoint(stored, task, config) if stored and begun is None else None
         writer = self._writer(config, stored, goes_on, in_memory=begun is not None)
-        kept = begun.kept if begun else KeptWeights(keep, config, task.examples)
+        kept = begun.kept if begun else KeptWeights(keep, config, task.examples_in_epoch)
 
         def take(row: Row) -> None:
             writer.append(row)
@@ -179,13 +180,14 @@ class Runner:
         """
         self.progress.run_started(run.config, why, "", float(steps))
         task = workload or self.workload
-        kept = KeptWeights(keep, run.config, task.examples)
+        kept = KeptWeights(keep, run.config, task.examples_in_epoch)
         measured = [*probes_of(run.config), *probes]
         cut = [deadline.between_steps(run.config.max_steps)] if deadline else []
         watching = [kept, *cut, Heartbeat(self.progress)]
         with lack_of_memory_named(task.device, run.config.micro_batch_size):
             training = Training(task, run.config, probes=measured, observers=watching, on_row=kept.see)
-            training.advance([*rules, StepLimitRule(steps=steps)], late=lambda: training.steps == steps)
+            with closing(training):
+                training.advance([*rules, StepLimitRule(steps=steps)], late=lambda: training.steps == steps)
         return kept.states
 
     def _cut(self, deadline: Deadline, config: RunConfig) -> list[Observer]:

@@ -58,9 +58,9 @@ class StreamWithLength(Stream):
     [
         ([], r"train_data\(\) has 0 examples; at least 2"),
         (make_data(1), r"train_data\(\) has 1 example; at least 2"),
-        (Stream(), r"returned Stream, which can only be iterated"),
-        (StreamWithLength(), r"returned StreamWithLength, which can only be iterated"),
-        (iter([1, 2]), r"which can only be iterated"),
+        (Stream(), r"is a stream \(Stream\) that ended after 5 examples; return so few as a list"),
+        (StreamWithLength(), r"is a stream \(StreamWithLength\) that ended after 5 examples"),
+        (iter([1, 2]), r"returned list_iterator, which is neither a data set with __len__"),
         (None, r"returned NoneType"),
     ],
 )
