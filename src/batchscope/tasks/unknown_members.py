@@ -44,8 +44,9 @@ def refuse_own_update(task: object, what: str) -> None:
     own = [name for name in OWN_UPDATE if callable(getattr(task, name, None))]
     if own:
         raise TaskError(
-            f"{what}: it has an update of its own ({', '.join(own)}), and the update is batchscope's, because it varies batch size, micro-batches and learning rate: give the "
-            "task loss(model, batch) and one optimizer(params, lr) instead, with a parameter group for each part, or "
+            f"{what}: it has an update of its own ({', '.join(own)}), and the update is batchscope's, because it "
+            "varies batch size, micro-batches and learning rate: give the task loss(model, batch) and one "
+            "optimizer(params, lr) instead, with a parameter group for each part, or "
             "an Optimizer whose step() steps several (docs/tasks.md, own updates)"
         )
 
