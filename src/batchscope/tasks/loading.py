@@ -275,9 +275,9 @@ def _callables(module: ModuleType) -> list[str]:
 
 
 def _has_default(module: ModuleType) -> bool:
-    """Whether the module has a factory `task`, its own or another's, apart from `batchscope.task`."""
+    """Whether the module has something called `task`, its own or another's, that is not `batchscope.task`."""
     factory = getattr(module, _DEFAULT, None)
-    return callable(factory) and factory is not task_of_parts
+    return factory is not task_of_parts and (callable(factory) or isinstance(factory, Task))
 
 
 def _makes_tasks(value: Any, module: ModuleType) -> bool:
