@@ -115,6 +115,7 @@ def _check(workload: Workload, size: int, target: Target | None, lr: float) -> P
     check_mean(workload, model, indices)
     coupled = _coupling(workload, model, indices)
     smallest = smallest_batch(workload, model, indices)
+    _check_fresh(model, workload.model(0))
     check_before_update(workload, model)
     notes += check_optimizer(workload, model, lr)
     metrics, evaluation_s = evaluate_twice(workload, workload.model(0))
@@ -160,6 +161,17 @@ def _trainable(model: nn.Module) -> int:
             f"{', all with requires_grad=False' if parameters else ''}); model() must return one that can learn"
         )
     return sum(p.numel() for p in parameters if p.requires_grad)
+
+
+def _check_fresh(model: nn.Module, other: nn.Module) -> None:
+    """Refuse models of two calls that share what is trained: the second run would go on where the first ended."""
+    known = {id(p) for p in model.parameters() if p.requires_grad}
+    shared = [name for name, p in other.named_parameters() if id(p) in known]
+    if shared:
+        raise TaskError(
+            f"model() returned the same parameters twice ({shared[0]}, ...), so that every run would go on where the "
+            "one before ended; make the model in model(), or return a copy: copy.deepcopy(...)"
+        )
 
 
 def _coupling(workload: Workload, model: nn.Module, indices: Tensor) -> str:
