@@ -151,7 +151,7 @@ def loss_in(returned: Any) -> Tensor:
             )
         return held["loss"]
     if hasattr(returned, "loss"):
-        return cast(Any, returned).loss
+        return returned.loss
     if isinstance(returned, tuple | list) and returned:
         first: Any = cast("tuple[Any, ...]", returned)[0]
         if not isinstance(first, Tensor) or first.ndim:

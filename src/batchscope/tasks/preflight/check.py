@@ -115,10 +115,11 @@ def _check(workload: Workload, size: int, target: Target | None, lr: float) -> P
     check_mean(workload, model, indices)
     coupled = _coupling(workload, model, indices)
     smallest = smallest_batch(workload, model, indices)
-    _check_fresh(model, workload.model(0))
     check_before_update(workload, model)
     notes += check_optimizer(workload, model, lr)
-    metrics, evaluation_s = evaluate_twice(workload, workload.model(0))
+    fresh = workload.model(0)
+    _check_fresh(model, fresh)
+    metrics, evaluation_s = evaluate_twice(workload, fresh)
     if workload.ema_decay is not None:  # before the first step the averaged weights are the weights
         metrics |= {averaged_name(name): value for name, value in metrics.items()}
         evaluation_s *= 2
