@@ -254,6 +254,25 @@ def test_float16_keeps_gradients_that_are_too_small_for_it() -> None:
     assert apart(whole, flat_gradient(model)) < 5e-3 < apart(small, flat_gradient(model))
 
 
+def test_the_first_step_of_float16_is_made_and_not_left_out() -> None:
+    """Gradients that overflow at the scaler's first factor, 65536, which a loop by hand would leave out."""
+    made = Autocast("float16", scale=30.0)
+    workload = Workload(made)
+    model = workload.model(0)
+    before = flat(model).clone()
+    update = Update(workload, model, 0.1)
+    assert update.loss_scale == 65536.0
+    update.gradients([workload.batch(torch.arange(12))])
+    update.apply()
+    reference = Workload(Autocast("float32", scale=30.0))
+    plain = reference.model(0)
+    own = Update(reference, plain, 0.1)
+    own.gradients([reference.batch(torch.arange(12))])
+    own.apply()
+    assert apart(flat(model) - before, flat(plain) - before) < 1e-2
+    assert 1.0 < update.loss_scale < 65536.0
+
+
 def test_clipping_sees_gradients_without_the_scalers_factor() -> None:
     norms: list[float] = []
     made = Autocast("float16", scale=1e-3)

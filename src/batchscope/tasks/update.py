@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Update", "call_before_update", "without_underflow"]
 
 _LARGEST_SCALE, _SMALLER = 2.0**16, 16.0
+_SETTLES_BY = 4.0
 
 
 class Update:
@@ -57,6 +58,7 @@ class Update:
         self._lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         device = workload.device.torch_device
         self._scaler = torch.amp.GradScaler(device.type) if workload.precision == "float16" else None
+        self._settled = False
         self._average: AveragedModel | None = None
         if workload.ema_decay is not None:
             with explained("copying the model for its averaged weights", "leave ema_decay out"):
@@ -94,6 +96,13 @@ class Update:
         Raises:
             TaskError: the loss failed, or a weight is not a positive number.
         """
+        if self._scaler is not None and not self._settled:
+            self._settle(micro_batches)
+        return self._backward(micro_batches, after, scale)
+
+    def _backward(
+        self, micro_batches: Sequence[Batch], after: Callable[[float, float], object] | None, scale: float
+    ) -> Tensor:
         shares = self._shares(micro_batches)
         loss_scale = 1.0 if after is None else self.loss_scale
         total: Tensor | None = None
@@ -107,6 +116,23 @@ class Update:
                 after(1.0 / len(micro_batches) if share is None else share, loss_scale)
         assert total is not None
         return total
+
+    def _settle(self, micro_batches: Sequence[Batch]) -> None:
+        """Lower the loss scale of float16 until the first step is one that the scaler makes.
+
+        A loop of the user's leaves some first steps out instead, which would count here: a range test, or a bench of
+        time and memory, is over after so few.
+        """
+        assert self._scaler is not None
+        self._settled = True
+        while True:
+            self._backward(micro_batches, None, 1.0)
+            gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
+            finite = all(bool(gradient.to_dense().isfinite().all()) for gradient in gradients)
+            self._model.zero_grad(set_to_none=True)
+            if finite or self.loss_scale <= 1.0:
+                return
+            self._scaler.update(self.loss_scale / _SETTLES_BY)
 
     def apply(self, *, scaled: bool = True) -> None:
         """Change the weights by the gradient: the task's `before_update`, the optimizer's step, the averaged weights.
@@ -147,6 +173,7 @@ class Update:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned. Errors as for torch's `load_state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
+        self._settled = state.get("scaler") is not None
         for held, own in ((state.get("scaler"), self._scaler), (state.get("averaged"), self._average)):
             if held is not None and own is not None:
                 own.load_state_dict(held)
