@@ -106,6 +106,25 @@ def test_momentum_is_taken_over_and_left_alone() -> None:
     assert float(model.get_parameter("lower.weight").detach()) == 2.0
 
 
+def test_the_step_is_the_tasks_clipping_included() -> None:
+    """The norm of both gradients is √(15² + 10²); clipped to 1, u becomes 2 − 0.1 · 15 ÷ √325."""
+    part = TensorDataset(torch.ones(4, 1, dtype=torch.float64))
+    workload = Workload(
+        task(
+            model=lambda: Product().double(),
+            train=part,
+            val=part,
+            loss=lambda model, batch: 0.5 * (model(batch[0]) - 1.0).square().mean(),
+            optimizer=lambda params, lr: torch.optim.SGD(params, lr=lr),
+            before_update=lambda model: nn.utils.clip_grad_norm_(model.parameters(), 1.0),
+            ema_decay=0.9,
+        )
+    )
+    (found,) = shifts(workload, workload.model(0))
+    u = 2.0 - 0.1 * 15.0 / math.sqrt(325.0)
+    assert found.norm_after == pytest.approx(u * (3.0 * u - 1.0), rel=1e-6)
+
+
 @pytest.mark.parametrize("adam", [False, True])
 def test_a_network_against_the_definition(adam: bool) -> None:
     """Every layer in turn, with dropout and batch normalisation, by a model that is built anew each time."""

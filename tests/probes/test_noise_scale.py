@@ -247,9 +247,9 @@ def test_norms_of_large_float32_gradients_are_exact() -> None:
     parameter = nn.Parameter(torch.zeros(3_000_001))
     probe = NoiseScale()
     parameter.grad = torch.full_like(parameter, 0.1)
-    probe.after_micro_batch([parameter])
+    probe.after_micro_batch([parameter], 0.5, 1.0)
     parameter.grad = parameter.grad + 0.2
-    probe.after_micro_batch([parameter])
+    probe.after_micro_batch([parameter], 0.5, 1.0)
     row = probe.after_step(0, 2)
     assert row is not None
     assert row["square_norm_of_mean"] == pytest.approx(3_000_001 * 0.09, rel=1e-5)
@@ -261,8 +261,78 @@ def test_a_gradient_that_is_not_finite_makes_no_row() -> None:
     probe = NoiseScale()
     for value in (1.0, math.inf):
         parameter.grad = torch.full_like(parameter, value)
-        probe.after_micro_batch([parameter])
+        probe.after_micro_batch([parameter], 0.5, 1.0)
     assert probe.after_step(0, 2) is None
+
+
+def weighted_task(**parts: Any) -> Task:
+    """Examples of 1 to 8 terms: the loss is the mean over terms, as of tokens, and their number its weight."""
+    x, y = make_data()
+    terms = torch.randint(1, 9, (EXAMPLES,), generator=torch.Generator().manual_seed(5)).double()
+
+    def mean_over_terms(model: nn.Module, batch: Any) -> Tensor:
+        losses = nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+        return (batch[2] * losses).sum() / batch[2].sum()
+
+    given = {"train": TensorDataset(x, y, terms), "loss": mean_over_terms, "loss_weight": lambda batch: batch[2].sum()}
+    return make_task(**{**given, **parts})
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate", "groups"), [(30, 1, 2), (40, 2, 4), (48, 3, 2)], ids=str)
+def test_groups_of_unequal_weight_against_per_example_gradients(batch_size: int, accumulate: int, groups: int) -> None:
+    """tr(Σ) of the ratio `Σ w g ÷ Σ w` and |G|² of the mean over all terms, each apart."""
+    workload = Workload(weighted_task())
+    model = workload.model(0)
+    batches = [workload.batch(torch.tensor([i])) for i in range(workload.examples)]
+    each = torch.stack([gradient(model, workload.loss(model, batch)) for batch in batches])
+    weights = torch.tensor([workload.weight(batch) for batch in batches], dtype=torch.float64)
+    mean = (weights[:, None] * each).sum(dim=0) / weights.sum()
+    trace = float((weights**2 * (each - mean).square().sum(dim=1)).mean() / weights.mean() ** 2)
+    rows = measure(workload, batch_size=batch_size, steps=400, accumulate=accumulate, groups=groups)
+    readings = Readings.of(rows, examples=EXAMPLES)
+    for values, true in ((readings.trace, trace), (readings.square, float(mean.square().sum()))):
+        error = values.std(ddof=1) / math.sqrt(readings.n)
+        assert abs(values.mean() - true) < 3 * error + 0.03 * true
+        assert error < 0.12 * true
+
+
+def test_equal_weights_are_no_weights_and_the_step_is_the_same_with_the_probe() -> None:
+    x, y = make_data()
+    ones = TensorDataset(x, y, torch.ones(EXAMPLES, dtype=torch.float64))
+    equal = measure(Workload(weighted_task(train=ones)), batch_size=12, steps=4, groups=4)
+    plain = measure(Workload(make_task()), batch_size=12, steps=4, groups=4)
+    for key in ("mean_square_norm", "square_norm_of_mean", "groups", "group_size"):
+        assert [row[key] for row in equal] == pytest.approx([row[key] for row in plain], rel=1e-12)
+    config = RunConfig(task="toy", batch_size=12, micro_batch_size=12, lr=0.3, max_steps=20)
+    workload = Workload(weighted_task(evaluate=None))
+    without, measured = train(workload, config), train(workload, config, probes=[NoiseScale(groups=4, every=2)])
+    assert measured.last["val_loss"] == pytest.approx(without.last["val_loss"], rel=1e-10)
+
+
+def test_the_factor_of_a_float16_training_is_divided_out() -> None:
+    """Losses so small that gradients in float16 would be zero without it."""
+
+    def rows(precision: str) -> list[dict[str, Any]]:
+        x, y = make_data()
+        made = make_task(
+            model=lambda: make_mlp().float(),
+            train=TensorDataset(x.float(), y),
+            loss=lambda model, batch: 1e-5 * mean_cross_entropy(model, batch),
+            precision=precision,
+        )
+        return measure(Workload(made), batch_size=24, steps=20, groups=4)
+
+    for half, single in zip(rows("float16"), rows("float32"), strict=True):
+        assert half["mean_square_norm"] == pytest.approx(single["mean_square_norm"], rel=0.02)
+        assert half["square_norm_of_mean"] == pytest.approx(single["square_norm_of_mean"], rel=0.02)
+
+
+def test_clipping_comes_after_the_reading() -> None:
+    def clip(model: nn.Module) -> None:
+        nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+
+    clipped = measure(Workload(make_task(before_update=clip)), batch_size=12, steps=3)
+    assert clipped == measure(Workload(make_task()), batch_size=12, steps=3)
 
 
 @pytest.mark.parametrize("bad", [{"groups": 1}, {"every": 0}])

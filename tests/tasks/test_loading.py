@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from batchscope.errors import TaskError
 from batchscope.tasks.loading import load_task
@@ -221,3 +222,85 @@ def test_a_missing_import_inside_a_module_is_not_called_a_missing_module() -> No
     write("broken_inside.py", "import nothing_there\n")
     with pytest.raises(TaskError, match=r"importing broken_inside raised ModuleNotFoundError: .*'nothing_there'"):
         load_task("broken_inside:make")
+
+
+HELPERS = """
+def plot(curve=None):
+    raise SystemExit("a figure")
+
+def main():
+    raise SystemExit("a training")
+
+def measure(model, data):
+    return 1.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("helpers_before.py", HELPERS + GOOD.replace("def line(width: int = 3):\n    return Line(width)\n", "")),
+        (
+            "helpers_and_function.py",
+            HELPERS + GOOD.replace("width: int = 3):\n        self", "width: int):\n        self"),
+        ),
+        (
+            "of_parts.py",
+            f"{HELPERS}\nimport batchscope\nfrom {__name__} import PARTS\n\ndef regression():\n"
+            "    return batchscope.task(**PARTS)\n",
+        ),
+    ],
+)
+def test_without_a_factory_task_the_advice_names_what_makes_one_and_works(name: str, text: str) -> None:
+    """Functions that need no arguments, but make no task (`main`, `plot`), are not what is advised."""
+    write(name, text)
+    with pytest.raises(TaskError) as caught:
+        load_task(name)
+    advice = str(caught.value).rpartition("write ")[2].removeprefix("for example ")
+    assert advice.startswith(f"{name}:")
+    assert isinstance(load_task(advice).task, Task)
+
+
+PARTS = {
+    "model": lambda: torch.nn.Linear(2, 1),
+    "train": torch.utils.data.TensorDataset(torch.zeros(8, 2), torch.zeros(8, 1)),
+    "loss": lambda model, batch: torch.nn.functional.mse_loss(model(batch[0]), batch[1]),
+    "optimizer": lambda params, lr: torch.optim.SGD(params, lr=lr),
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from functools import partial\ntask = partial(line, width=5)\n",
+        "task = lambda: Line(5)\n",
+        "class task(Line):\n    def __init__(self):\n        super().__init__(5)\n",
+    ],
+)
+def test_a_file_alone_means_whatever_factory_is_called_task(text: str) -> None:
+    write("mine.py", f"{GOOD}\n{text}")
+    loaded = load_task("mine.py")
+    assert loaded.name == "mine"
+    assert loaded.task.model().in_features == 5
+    assert load_task("mine.py:task").source_sha256 == loaded.source_sha256
+
+
+def test_a_factory_task_of_another_file_of_the_users_is_meant_too() -> None:
+    write("there.py", f"{GOOD}\ndef task():\n    return Line(4)\n")
+    write("here.py", "from there import task\n")
+    assert load_task("here.py").task.model().in_features == 4
+    Path("pack").mkdir()
+    write("pack/__init__.py", "")
+    write("pack/mine.py", f"{GOOD}\ntask = line\n")
+    assert load_task("pack.mine").name == "mine"
+
+
+def test_a_task_object_in_the_place_of_a_factory_and_the_advice_followed() -> None:
+    write("object.py", f"{GOOD}\ntask = Line()\n")
+    for spec in ("object.py", "object.py:task"):
+        with pytest.raises(
+            TaskError, match=r"task in object.py is a task, and a factory .*write `def task\(\): return"
+        ):
+            load_task(spec)
+    write("object.py", f"{GOOD}\ndef task(): return Line()\n")
+    assert load_task("object.py").name == "object"

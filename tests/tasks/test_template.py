@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from batchscope.errors import UsageError
+from batchscope.probes.noise_scale import probes_of
 from batchscope.store.records import RunConfig
 from batchscope.tasks.loading import load_task
+from batchscope.tasks.members import MEMBERS
 from batchscope.tasks.preflight.check import check
 from batchscope.tasks.template import FACTORY, write_task_file
 from batchscope.tasks.workload import Workload
@@ -46,6 +49,67 @@ def test_its_settings(tmp_path: Path) -> None:
     task = load_task(f"{path}:{FACTORY}", ["features=16", "hidden=8", "optimizer=sgd"]).task
     assert [tuple(p.shape) for p in task.model().parameters()] == [(8, 16), (8,), (1, 8), (1,)]
     assert type(task.optimizer(task.model().parameters(), 0.1)).__name__ == "SGD"
+
+
+def uncommented(text: str) -> str:
+    """The file with every commented member; lines of comment proper are sentences, and stay."""
+    kept: list[str] = []
+    inside = False
+    for line in text.splitlines():
+        code = line.removeprefix("    # ")
+        if line.startswith("    # ") and (code.startswith("def ") or re.match(r"[a-z_]+ = ", code)):
+            inside = True
+        elif not line.startswith("    #"):
+            inside = False
+        kept.append(f"    {code}" if inside and line.startswith("    # ") else line)
+    return "\n".join(kept)
+
+
+def test_it_shows_every_member_and_runs_with_all_of_them(tmp_path: Path) -> None:
+    path = write_task_file(tmp_path / "whole.py")
+    path.write_text(uncommented(path.read_text(encoding="utf-8")), encoding="utf-8")
+    loaded = load_task(str(path))
+    assert [member.name for member in MEMBERS if not hasattr(loaded.task, member.name)] == []
+    workload = Workload(loaded.task)
+    preflight = check(workload)
+    assert [note for note in preflight.notes if "sampler" not in note] == []
+    assert "ema_val_loss" in preflight.metrics
+    config = RunConfig(
+        task="x",
+        batch_size=64,
+        micro_batch_size=16,
+        grad_accum_steps=4,
+        lr=0.02,
+        max_steps=200,
+        evaluation_growth=2.0,
+        schedule="task",
+        noise_scale_groups=2,
+    )
+    result = train(workload, config, probes=probes_of(config))
+    assert result.last["val_r2"] > 0.8
+    assert result.last["ema_val_r2"] > 0.8
+
+
+@pytest.mark.parametrize("member", [member.name for member in MEMBERS if not member.required])
+def test_each_commented_member_runs_alone(tmp_path: Path, member: str) -> None:
+    """One at a time: a task without the others, so that none leans on them."""
+    path = write_task_file(tmp_path / f"with_{member}.py")
+    path.write_text(uncommented(path.read_text(encoding="utf-8")), encoding="utf-8")
+    whole = load_task(str(path)).task
+    optional = {m.name for m in MEMBERS if not m.required} - {member}
+    kept = {name: value for name, value in vars(type(whole)).items() if name not in optional}
+    alone = type(type(whole).__name__, (), kept)(10, 16, "sgd")
+    workload = Workload(alone)
+    assert check(workload).loss > 0.0
+    config = RunConfig(
+        task="x",
+        batch_size=8,
+        micro_batch_size=8,
+        lr=0.01,
+        max_steps=3,
+        schedule="task" if member == "schedule" else "constant",
+    )
+    assert train(workload, config).steps == 3
 
 
 def test_its_comments_name_the_file_and_fit_the_line(tmp_path: Path) -> None:

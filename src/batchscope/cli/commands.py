@@ -27,7 +27,8 @@ from .unmeasured import count, init, report, runs
 app = App(
     name="batchscope",
     help="Which batch size, learning rate and number of steps train your PyTorch model to your target soonest.",
-    help_epilogue="A task is `digits`, `arrays`, `text`, `package.module:factory` or `path/to/file.py:factory`.",
+    help_epilogue="A task is `digits`, `arrays`, `text`, `package.module:factory` or `path/to/file.py:factory`; "
+    "without `:factory` it is the factory `task`.",
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
 )

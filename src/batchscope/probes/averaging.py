@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..hardware.random_state import preserved_random_state
 from ..store.not_applicable import NotApplicable
 from ..tasks.workload import Workload
-from .base import coupled, flat, gradients, not_repeatable, trainable, twin
+from .base import coupled, flat, gradients, not_repeatable, shares, trainable, twin
 
 __all__ = ["Averaging", "measure_averaging"]
 
@@ -111,9 +111,10 @@ def _compared(workload: Workload, model: nn.Module, chosen: Tensor, loss: float,
     norm = float(own.norm())
     difference_twice = float((gradient(twice) - own).norm())
     mean = torch.zeros_like(own)
-    for part in equal:
-        mean.add_(gradient(part), alpha=1 / parts)
-    loss_of_parts = math.fsum(_loss(workload, model, part) for part in equal) / parts
+    loss_of_parts = 0.0
+    for part, share in zip(equal, shares(workload, equal), strict=True):
+        mean.add_(gradient(part), alpha=share)
+        loss_of_parts += share * _loss(workload, model, part)
     return Averaging(
         batch_size=len(chosen),
         parts=parts,

@@ -16,6 +16,7 @@ from ..hardware.random_state import preserved_random_state
 from ..store.not_applicable import NotApplicable
 from ..store.records import Row
 from ..tasks.protocol import Batch
+from ..tasks.update import without_underflow
 from ..tasks.workload import Workload
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "mean_gradient",
     "modules_with_parameters",
     "not_repeatable",
+    "shares",
     "square_norm",
     "trainable",
     "twin",
@@ -41,7 +43,8 @@ class Probe(Protocol):
     """Probe that reads gradients inside one training run, and never changes them.
 
     In a step for which `groups` is not 0, the loop draws the batch as that many equal micro-batches (more, where
-    another probe wants more); the gradient of the step stays the mean over the batch.
+    another probe wants more); the gradient of the step stays the mean over the batch. What is read is the gradient of
+    the loss: before the task's `before_update` (clipping), and with the factor that a float16 training puts on it.
     """
 
     def groups(self, step: int, batch_size: int, parts: int) -> int:
@@ -57,8 +60,15 @@ class Probe(Protocol):
         """
         ...
 
-    def after_micro_batch(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Read a micro-batch, after its backward pass; `.grad` holds the sum so far of group gradient ÷ groups."""
+    def after_micro_batch(self, parameters: Sequence[nn.Parameter], share: float, scale: float) -> None:
+        """Read a micro-batch, after its backward pass: a group with the mean gradient `g_j`.
+
+        Args:
+            parameters: those that are trained; `.grad` holds `scale * Σ share_j g_j` over the groups so far.
+            share: of this group in the mean over the batch, by the task's `loss_weight`; 1 ÷ groups where there is
+                none. The shares of a step sum up to 1.
+            scale: factor against too small numbers in float16, the same for all groups of a step; else 1.
+        """
         ...
 
     def after_step(self, step: int, batch_size: int) -> Row | None:
@@ -166,10 +176,31 @@ def gradients(
 
     `.grad` of the parameters is left alone. Cost: one forward and backward pass over the batch.
     """
-    found = torch.autograd.grad(
-        workload.loss(model, batch), list(parameters), allow_unused=True, materialize_grads=True
+    wanted, loss = list(parameters), workload.loss(model, batch)
+
+    def compute(scale: float) -> Sequence[Tensor | None]:
+        scaled = loss if scale == 1.0 else loss * scale
+        return torch.autograd.grad(scaled, wanted, allow_unused=True, retain_graph=scale > 1.0)
+
+    found = without_underflow(workload.precision, compute)
+    return tuple(
+        torch.zeros_like(p, requires_grad=False) if gradient is None else gradient.to_dense().detach()
+        for p, gradient in zip(wanted, found, strict=True)
     )
-    return tuple(gradient.to_dense().detach() for gradient in found)
+
+
+def shares(workload: Workload, parts: Sequence[Tensor]) -> list[float]:
+    """Share of each part of some examples (indices, int64) in the mean over all of them.
+
+    They are those of the task's `loss_weight`; without it the parts' numbers of examples. Cost: the parts are loaded
+    where the task has `loss_weight`.
+    """
+    if workload.loss_weight is None:
+        weights = [float(len(part)) for part in parts]
+    else:
+        weights = [workload.weight(workload.batch(part)) for part in parts]
+    whole = math.fsum(weights)
+    return [weight / whole for weight in weights]
 
 
 def mean_gradient(
@@ -177,12 +208,15 @@ def mean_gradient(
 ) -> Tensor:
     """The mean gradient over the examples at `indices` (int64, shape (n,)), flattened and in float64.
 
+    It is the gradient of the mean over their terms where the task has `loss_weight` (tokens).
+
     Cost: one forward and backward pass over them, `at_once` examples at a time.
     """
     total: Tensor | None = None
-    for part in indices.split(at_once):
-        share = flat(gradients(workload, model, workload.batch(part), parameters)).mul_(len(part) / len(indices))
-        total = share if total is None else total.add_(share)
+    parts = indices.split(at_once)
+    for part, share in zip(parts, shares(workload, parts), strict=True):
+        found = flat(gradients(workload, model, workload.batch(part), parameters)).mul_(share)
+        total = found if total is None else total.add_(found)
     assert total is not None
     return total
 

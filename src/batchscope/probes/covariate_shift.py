@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from ..errors import TaskError
 from ..hardware.random_state import RandomState, preserved_random_state
 from ..store.not_applicable import NotApplicable
 from ..tasks.protocol import Batch
-from ..tasks.user_code import explained
+from ..tasks.update import Update
 from ..tasks.workload import Workload
 from .base import flat, gradients, modules_with_parameters, twin, watched
 
@@ -61,7 +60,8 @@ def measure_covariate_shift(
         workload: the task on its device.
         model: the weights to measure at; left as it is.
         batch: that the step is made on.
-        lr: of the step; the optimizer is the task's.
+        lr: of the step, which is the task's: its optimizer, and `before_update` (clipping) before it. Gradients of a
+            float16 task come without its scaler's factor, and so no step is left out.
         optimizer_state: its `state_dict()` at these weights (momentum, second moments); without it the step is a first
             one. Its learning rate is set to `lr`.
         seed: of what is random in the loss: the same for both gradients, so that dropout leaves no difference.
@@ -84,7 +84,7 @@ def measure_covariate_shift(
     other = twin(workload, model)
     with preserved_random_state(seed):
         random = RandomState.capture()
-        optimizer = _optimizer(workload, other, lr, optimizer_state)
+        update = _update(workload, other, lr, optimizer_state)
         layers = _layers(workload, other, batch)
         if isinstance(layers, NotApplicable):
             return layers
@@ -94,7 +94,7 @@ def measure_covariate_shift(
             return gradients(workload, other, batch, parameters)
 
         before = dict(zip(layers, _by_layer(layers, gradient(_all(layers))), strict=True))
-        updated = _after_step(optimizer, layers, before)
+        updated = _after_step(update, layers, before)
         shifts: list[LayerShift] = []
         below: str | None = None
         for name, parameters in layers.items():
@@ -110,14 +110,15 @@ def measure_covariate_shift(
 Layers = Mapping[str, Sequence[nn.Parameter]]
 
 
-def _optimizer(workload: Workload, model: nn.Module, lr: float, state: Mapping[str, Any] | None) -> Optimizer:
-    optimizer = workload.optimizer(model, lr)
+def _update(workload: Workload, model: nn.Module, lr: float, state: Mapping[str, Any] | None) -> Update:
+    update = Update(workload, model, lr)
     if state is not None:
+        optimizer = update.optimizer
         lrs = [group["lr"] for group in optimizer.param_groups]
         optimizer.load_state_dict(copy.deepcopy(dict(state)))  # without a copy, a step would move the caller's moments
         for group, own in zip(optimizer.param_groups, lrs, strict=True):
             group["lr"] = own
-    return optimizer
+    return update
 
 
 def _layers(workload: Workload, model: nn.Module, batch: Batch) -> Layers | NotApplicable:
@@ -156,15 +157,14 @@ def _by_layer(layers: Layers, tensors: Sequence[Tensor]) -> list[list[Tensor]]:
 
 
 def _after_step(
-    optimizer: Optimizer, layers: Layers, step_gradients: Mapping[str, Sequence[Tensor]]
+    update: Update, layers: Layers, step_gradients: Mapping[str, Sequence[Tensor]]
 ) -> dict[str, list[Tensor]]:
     """Parameters after a step; they are put back."""
     start = [parameter.detach().clone() for parameter in _all(layers)]
     for name, parameters in layers.items():
         for parameter, gradient in zip(parameters, step_gradients[name], strict=True):
             parameter.grad = gradient.clone()
-    with explained("optimizer.step()", "it is called without a closure"):
-        optimizer.step()
+    update.apply(scaled=False)
     with torch.no_grad():
         updated = [parameter.detach().clone() for parameter in _all(layers)]
         for parameter, value in zip(_all(layers), start, strict=True):

@@ -33,6 +33,11 @@ _ROUNDING = 1e-3
 class DeferredSGD:
     """Steps `θ ← θ − lr g` on a model that nobody else uses, and the sum of one parameter's gradients over them.
 
+    They are plain SGD by definition (Shen 2018), not the task's update: its `optimizer`, `before_update`, `schedule`
+    and `ema_decay` are left out. `loss_weight` has no part in a step of one batch. Gradients are those of the task's
+    loss in its precision, without the gradient scaler of a float16 training, so that small ones become zero there:
+    `sequential_gradients` measures none in float16.
+
     The update of a plain `nn.Linear` whose weight has one name is deferred; every other parameter is updated at once.
     Whether that gives autograd's gradients is tried on one batch first; where it does not (a layer's weight is used
     without the layer, say), all parameters are updated at once.

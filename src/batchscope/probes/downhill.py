@@ -16,7 +16,7 @@ from ..store.not_applicable import NotApplicable
 from ..store.records import Estimate
 from ..tasks.protocol import Batch
 from ..tasks.workload import Workload
-from .base import coupled, gradients, not_repeatable, trainable, twin
+from .base import coupled, gradients, not_repeatable, shares, trainable, twin
 
 __all__ = ["Downhill", "measure_downhill"]
 
@@ -97,7 +97,7 @@ def measure_downhill(
     pool = torch.randperm(workload.examples, generator=generator)[:sample]
     with preserved_random_state(seed):
         chunks = [workload.batch(part) for part in pool.tensor_split(math.ceil(len(pool) / at_once))]
-        sizes = [len(part) for part in pool.tensor_split(len(chunks))]
+        sizes = [workload.weight(chunk) for chunk in chunks]
         smallest = workload.batch(pool[torch.arange(min(batch_sizes)) % len(pool)])
         for batch in (smallest, chunks[0]):
             if (reason := not_repeatable(workload, copy, lambda batch=batch: batch, consequence=_CHANCE)) is not None:
@@ -116,7 +116,7 @@ class _Stepper:
     """Stepper from the same weights again and again, and what each does to the mean loss over the sample."""
 
     def __init__(
-        self, workload: Workload, model: nn.Module, chunks: Sequence[tuple[Batch, int]], *, lr: float, at_once: int
+        self, workload: Workload, model: nn.Module, chunks: Sequence[tuple[Batch, float]], *, lr: float, at_once: int
     ) -> None:
         self._workload, self._model, self._chunks, self._lr = workload, model, chunks, lr
         self._at_once = None if coupled(workload, model) else at_once
@@ -138,10 +138,11 @@ class _Stepper:
 
     def _gradient(self, indices: Tensor) -> list[Tensor]:
         total = [torch.zeros_like(parameter) for parameter in self._parameters]
-        for part in indices.split(self._at_once or len(indices)):
-            share = gradients(self._workload, self._model, self._workload.batch(part), self._parameters)
-            for whole, gradient in zip(total, share, strict=True):
-                whole.add_(gradient, alpha=len(part) / len(indices))
+        parts = indices.split(self._at_once or len(indices))
+        for part, share in zip(parts, shares(self._workload, parts), strict=True):
+            found = gradients(self._workload, self._model, self._workload.batch(part), self._parameters)
+            for whole, gradient in zip(total, found, strict=True):
+                whole.add_(gradient, alpha=share)
         return total
 
     def _mean_loss(self) -> float:

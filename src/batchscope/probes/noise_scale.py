@@ -26,6 +26,13 @@ class NoiseScale:
     |mean_j g_j|²`; `fits.noise_scale` makes tr(Σ) and |G|² of them, unbiased. Nothing is divided or clipped here: the
     ratio of one step is useless (McCandlish et al. 2018, appendix A.1), the sums are not.
 
+    Groups of unequal weight (the task has `loss_weight`; `s_j` is a group's share, `g = Σ s_j g_j` the step's gradient)
+    satisfy `E|g|² = |G|² + Σ s_j² v_j` and `E Σ |s_j g_j|² = Σ s_j² (|G|² + v_j)`, whatever the variances `v_j` of the
+    groups, so that `(|g|² - Σ |s_j g_j|²) ÷ (1 - Σ s_j²)` estimates |G|² without bias. A row then holds `|g|²` as
+    `square_norm_of_mean`, and as `mean_square_norm` what `n` equal groups with the same two estimates would have:
+
+        L = (Σ |s_j g_j|² (n - 1) + |g|² (1 - n Σ s_j²)) ÷ (1 - Σ s_j²)
+
     Args:
         groups: the number of groups aimed at. Two are the cheapest: |G|² costs a number of *examples* whatever the
             grouping, and where a micro-batch's fixed cost dominates, the price grows with `groups - 1`. Where that
@@ -39,8 +46,10 @@ class NoiseScale:
     Cost: in a measured step `groups - parts` more forward and backward passes over smaller micro-batches (none where
     accumulation makes that many anyway) and one more copy of the gradients in memory.
 
-    Valid when: examples are independent of one another (no BatchNorm, no in-batch contrast), the batch is drawn at
-    random, and gradients are neither clipped nor scaled before the step. One probe measures one run.
+    Valid when: examples are independent of one another (no BatchNorm, no in-batch contrast), and the batch is drawn at
+    random. What is measured is the gradient of the loss: the scale of a float16 training is divided out, and clipping
+    in the task's `before_update` comes after it. With `loss_weight` tr(Σ) is that of a ratio, `E[w² |g_i - G|²] ÷
+    E[w]²` over examples with `w` terms, up to 1 ÷ the examples of a group. One probe measures one run.
     """
 
     def __init__(self, *, groups: int = 2, every: int = 4) -> None:
@@ -49,6 +58,8 @@ class NoiseScale:
         self._wanted, self._every = groups, every
         self._sums: list[Tensor | None] = []
         self._square_norms: list[Tensor] = []
+        self._shares: list[float] = []
+        self._scale = 1.0
 
     def groups(self, step: int, batch_size: int, parts: int) -> int:
         """Number of groups: the nearest to the wanted that divides the batch and is a multiple of `parts`; else 0."""
@@ -59,7 +70,7 @@ class NoiseScale:
         return min(possible, key=lambda n: abs(n - self._wanted), default=0)
 
     @torch.no_grad()
-    def after_micro_batch(self, parameters: Sequence[nn.Parameter]) -> None:
+    def after_micro_batch(self, parameters: Sequence[nn.Parameter], share: float, scale: float) -> None:
         """Take the squared norm of what this group added to the gradient."""
         if not self._square_norms:
             self._sums = [None] * len(parameters)
@@ -75,14 +86,19 @@ class NoiseScale:
                 squares.append(square_norm(before.sub_(gradient)))
                 before.copy_(gradient)
         self._square_norms.append(torch.stack(squares).sum())
+        self._shares.append(share)
+        self._scale = scale
 
     def after_step(self, step: int, batch_size: int) -> Row | None:
         """Row of the step; none where a norm is not finite."""
-        n = len(self._square_norms)
+        n, shares = len(self._square_norms), self._shares
         whole = torch.stack([square_norm(total) for total in self._sums if total is not None]).sum()
-        *squares, square_of_mean = torch.stack([*self._square_norms, whole]).tolist()
-        self._sums, self._square_norms = [], []
+        *squares, square_of_mean = (torch.stack([*self._square_norms, whole]) / self._scale**2).tolist()
+        self._sums, self._square_norms, self._shares = [], [], []
         mean_square = n * math.fsum(squares)  # each group's gradient came divided by n
+        if len(set(shares)) > 1:
+            together = math.fsum(share**2 for share in shares)
+            mean_square = (math.fsum(squares) * (n - 1) + square_of_mean * (1 - n * together)) / (1 - together)
         if not (math.isfinite(mean_square) and math.isfinite(square_of_mean)):
             return None
         return {

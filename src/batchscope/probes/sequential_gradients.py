@@ -171,6 +171,11 @@ def measure_sequential_gradients(
             f"batch sizes {list(batch_sizes)}, {repeats} repeats from {first_repeat}, {samples} samples: at least 1 "
             "batch size, repeat and sample, and no batch larger than the samples"
         )
+    if workload.precision == "float16":
+        return NotApplicable(
+            reason="the steps are plain SGD, without the gradient scaler that float16 needs: small gradients would "
+            "become zero; measure with precision 'bfloat16' or 'float32'"
+        )
     copy = twin(workload, model)
     found = chosen_weight(copy, layer)
     if isinstance(found, NotApplicable):

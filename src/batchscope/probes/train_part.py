@@ -99,6 +99,6 @@ class TrainPart:
             return {str(name): float(value) for name, value in self._metrics_on(model, self._batches[0]).items()}
         total, seen = 0.0, 0
         for batch in self._batches:
-            size = self._workload.count(batch)
+            size = self._workload.weight(batch)
             total, seen = total + float(self._workload.loss(model, batch)) * size, seen + size
         return {"loss": total / seen}

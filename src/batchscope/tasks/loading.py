@@ -19,8 +19,11 @@ from ..hardware.random_state import preserved_random_state
 from .builtin import BUILT_IN
 from .imported_files import imported_files, is_users, late_files, sha256_of_each
 from .made_in_python import identity_of
+from .members import MEMBERS
 from .protocol import Task
+from .protocol import task as task_of_parts
 from .settings import bind, near_miss, nearest, plain
+from .unknown_members import refuse_own_update, refuse_unknown_members
 from .user_code import explained
 
 __all__ = ["LoadedTask", "as_loaded", "load_task"]
@@ -28,12 +31,7 @@ __all__ = ["LoadedTask", "as_loaded", "load_task"]
 _DEFAULT = "task"
 """The factory that is meant where none is named."""
 
-_LINES = {
-    "model": "def model(self) -> nn.Module: ...",
-    "train_data": "def train_data(self) -> Dataset: ...",
-    "loss": "def loss(self, model, batch) -> Tensor: ...",
-    "optimizer": "def optimizer(self, params, lr): ...",
-}
+_LINES = {member.name: member.line for member in MEMBERS if member.required}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +129,9 @@ def as_loaded(task: LoadedTask | Task) -> LoadedTask:
             'name="my-task" to batchscope.task(...), or to your class'
         )
     made = loaded.task if loaded is not None else cast(Task, task)
+    what = f"the task {name!r}, an object of type {type(made).__name__}"
+    refuse_own_update(made, what)
+    refuse_unknown_members(made, what)
     identity = identity_of(made)
     return LoadedTask(
         task=made,
@@ -172,12 +173,17 @@ def _factory(spec: str) -> tuple[Callable[..., Any], str, list[Path]]:
         raise _misspelt(spec)
     else:
         module = _module_of_name(where)
-    if not attribute and _DEFAULT not in _callables(module):
+    if not attribute and not _has_default(module):
         raise TaskError(f"{spec} does not say which factory to call: {_offer(module, where)}")
     attribute = attribute or _DEFAULT
     factory, offer = getattr(module, attribute, None), _offer(module, where)
     if factory is None:
         raise TaskError(f"{where} has no {attribute!r}{near_miss(attribute, _callables(module))}; {offer}")
+    if isinstance(factory, Task) and not inspect.isclass(factory):
+        raise TaskError(
+            f"{attribute} in {where} is a task, and a factory is called for, which makes one anew for every process: "
+            f"write `def {_DEFAULT}(): return ...`"
+        )
     if not callable(factory):
         raise TaskError(f"{attribute} in {where} is {type(factory).__name__}, which cannot be called; {offer}")
     stem = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
@@ -245,10 +251,13 @@ def _offer(module: ModuleType, where: str) -> str:
     names = _callables(module)
     if not names:
         return f"{where} defines no function or class; `batchscope init FILE.py` writes an example of a factory"
-    likely = [name for name in names if _makes_tasks(getattr(module, name))]
-    if len(likely) == 1:
-        return f"write {where}:{likely[0]}"
-    chosen = (likely or names)[0]
+    makers = [name for name in names if _makes_tasks(getattr(module, name), module)]
+    others = [name for name in names if inspect.isfunction(getattr(module, name))]
+    likely = makers or others or names
+    without = [name for name in likely if not _required(getattr(module, name))]
+    if len(without) == 1:
+        return f"write {where}:{without[0]}"
+    chosen = (without or likely)[0]
     settings = "".join(f" --set {name}=VALUE" for name in _required(getattr(module, chosen)))
     return f"it defines {', '.join(names)}; write for example {where}:{chosen}{settings}"
 
@@ -265,11 +274,23 @@ def _callables(module: ModuleType) -> list[str]:
     ]
 
 
-def _makes_tasks(value: Any) -> bool:
-    """Whether it is a task class or a function, and can be called without arguments."""
-    if inspect.isclass(value) and not all(callable(getattr(value, member, None)) for member in _LINES):
-        return False
-    return not _required(value)
+def _has_default(module: ModuleType) -> bool:
+    """Whether the module has something called `task`, its own or another's, that is not `batchscope.task`."""
+    factory = getattr(module, _DEFAULT, None)
+    return factory is not task_of_parts and (callable(factory) or isinstance(factory, Task))
+
+
+def _makes_tasks(value: Any, module: ModuleType) -> bool:
+    """Whether it is a task class, or a function whose code names one, or `batchscope.task`."""
+    if inspect.isclass(value):
+        return _is_task_class(value)
+    names = set(inspect.unwrap(value).__code__.co_names)
+    makers = {n for n, v in vars(module).items() if v is task_of_parts or (inspect.isclass(v) and _is_task_class(v))}
+    return bool(names & makers) or ("batchscope" in names and _DEFAULT in names)
+
+
+def _is_task_class(value: type) -> bool:
+    return all(callable(getattr(value, member, None)) for member in _LINES)
 
 
 def _required(value: Any) -> list[str]:
@@ -283,14 +304,16 @@ def _check_members(task: Any, factory: Callable[..., Any], source: Path) -> None
     call = f"{_call(factory)} in {source.name}"
     if task is None:
         raise TaskError(f"{call} returned None; end it with `return` and the task")
+    what = f"{call} returned an object of type {type(task).__name__}"
+    refuse_own_update(task, what)
     missing = [member for member in _LINES if not callable(getattr(task, member, None))]
     if missing:
         raise TaskError(
-            f"{call} returned an object of type {type(task).__name__}, which lacks {', '.join(missing)}; "
-            f"add to it: {' '.join(_LINES[member] for member in missing)}"
+            f"{what}, which lacks {', '.join(missing)}; add to it: {' '.join(_LINES[member] for member in missing)}"
         )
     if inspect.isclass(task):
         raise TaskError(f"{call} returned the class {task.__name__}; return an object of it: {task.__name__}()")
+    refuse_unknown_members(task, what)
 
 
 def _call(factory: Callable[..., Any]) -> str:

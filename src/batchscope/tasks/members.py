@@ -1,4 +1,8 @@
-"""Optional members of a task: what they may be, and what they mean where they may be several things."""
+"""Members of a task: declared once, what their values may be, and what they mean where they may be several things.
+
+`MEMBERS` is the one list: the template of `batchscope init`, `docs/tasks.md`, the arguments of `batchscope.task`, and
+what is said of a member that is missing or misspelt are held to it by their tests.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -13,10 +18,14 @@ from torch import Tensor
 
 from ..errors import TaskError
 from ..hardware.device import Device
+from .settings import near_miss
 
 __all__ = [
+    "MEMBERS",
     "PRECISIONS",
+    "Member",
     "autocast",
+    "averaged_name",
     "checked_decay",
     "checked_factor",
     "checked_precision",
@@ -24,6 +33,86 @@ __all__ = [
     "loss_in",
     "wants_model",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """Member of a task.
+
+    Attributes:
+        name: of the method or attribute.
+        signature: how it is called and what it returns, without `self`; of an attribute, its type.
+        meaning: one sentence.
+        required: whether there is no task without it.
+        argument: of `batchscope.task`, where it has another name.
+    """
+
+    name: str
+    signature: str
+    meaning: str
+    required: bool = False
+    argument: str = ""
+
+    @property
+    def called(self) -> bool:
+        """Whether it is a method, not a value."""
+        return self.signature.startswith("(")
+
+    @property
+    def line(self) -> str:
+        """How a class defines it, in one line."""
+        if not self.called:
+            return f"{self.name}: {self.signature}"
+        arguments = self.signature.removeprefix("(")
+        return f"def {self.name}(self{'' if arguments.startswith(')') else ', '}{arguments}: ..."
+
+
+MEMBERS = (
+    Member(name="model", signature="() -> nn.Module", required=True, meaning="A fresh model."),
+    Member(
+        name="train_data",
+        signature="() -> Dataset",
+        required=True,
+        argument="train",
+        meaning="The training data, one example at a time; batches are batchscope's to make.",
+    ),
+    Member(
+        name="loss",
+        signature="(model, batch) -> Tensor",
+        required=True,
+        meaning="The mean loss over the examples (or the terms, see loss_weight) of a batch.",
+    ),
+    Member(
+        name="optimizer",
+        signature="(params, lr) -> Optimizer",
+        required=True,
+        meaning="The optimizer at a learning rate, without a scheduler; `(model, lr)` is handed the model.",
+    ),
+    Member(name="evaluate", signature="(model) -> dict[str, float]", meaning="The metrics."),
+    Member(name="batch_size", signature="(batch) -> int", meaning="The number of examples in a batch."),
+    Member(
+        name="loss_weight",
+        signature="(batch) -> float",
+        meaning="The number of terms in the mean that loss returns, such as tokens.",
+    ),
+    Member(
+        name="before_update",
+        signature="(model) -> None",
+        meaning="Called once a step when all gradients are there, before the optimizer's step: clipping.",
+    ),
+    Member(
+        name="schedule",
+        signature="(progress) -> float",
+        meaning="The factor of the learning rate at a share of the run in [0, 1].",
+    ),
+    Member(name="precision", signature="str", meaning="'float32', 'bfloat16' or 'float16': autocast around the loss."),
+    Member(name="ema_decay", signature="float", meaning="Decay of a moving average of the weights, evaluated beside."),
+    Member(name="sampler", signature="(seed) -> Iterable[int]", meaning="The order of the examples in an epoch."),
+    Member(name="collate", signature="(examples) -> batch", meaning="Makes a batch of a list of examples."),
+    Member(name="loader_options", signature="dict", meaning="Arguments of DataLoader, such as num_workers."),
+    Member(name="name", signature="str", meaning="What the results of a task made in Python are called."),
+)
+"""All members of a task, those first without which there is none."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Names of what a task may compute its loss in."""
@@ -43,7 +132,16 @@ def wants_model(make_optimizer: Callable[..., Any]) -> bool:
 
 
 def loss_in(returned: Any) -> Tensor:
-    """Loss in what the task's `loss` returned: itself, the member `loss` of a dict, or the first of a tuple."""
+    """Loss in what the task's `loss` returned.
+
+    It is the member `loss` of a dict or an object (a `ModelOutput` of transformers, a named tuple), else the first of a
+    tuple or list, else what was returned itself.
+
+    Raises:
+        TaskError: a dict lacks it, or the first of a tuple is no scalar.
+    """
+    if isinstance(returned, Tensor):
+        return returned
     if isinstance(returned, Mapping):
         held = cast(Mapping[str, Any], returned)
         if "loss" not in held:
@@ -52,8 +150,17 @@ def loss_in(returned: Any) -> Tensor:
                 "train on must stand in it as 'loss'"
             )
         return held["loss"]
+    if hasattr(returned, "loss"):
+        return returned.loss
     if isinstance(returned, tuple | list) and returned:
-        return cast("tuple[Tensor, ...]", returned)[0]
+        first: Any = cast("tuple[Any, ...]", returned)[0]
+        if not isinstance(first, Tensor) or first.ndim:
+            shape = f"of shape {tuple(first.shape)}" if isinstance(first, Tensor) else f"a {type(first).__name__}"
+            raise TaskError(
+                f"loss(model, batch) returned a {type(returned).__name__} whose first member is {shape}; the scalar to "
+                "train on must come first: return loss, or (loss, outputs)"
+            )
+        return first
     return cast(Tensor, returned)
 
 
@@ -100,6 +207,15 @@ def checked_decay(value: Any) -> float | None:
     return float(value)
 
 
+def averaged_name(metric: str) -> str:
+    """Name of a metric of the averaged weights: a test metric remains one.
+
+    >>> averaged_name("val_loss"), averaged_name("test_loss")
+    ('ema_val_loss', 'test_ema_loss')
+    """
+    return f"test_ema_{metric.removeprefix('test_')}" if metric.startswith("test_") else f"ema_{metric}"
+
+
 def checked_precision(value: Any, device: Device) -> str:
     """Precision of a task, tried on the device.
 
@@ -108,7 +224,8 @@ def checked_precision(value: Any, device: Device) -> str:
     """
     name = "float32" if value is None else value
     if name not in PRECISIONS:
-        raise TaskError(f"precision is {value!r}; it must be one of {', '.join(map(repr, PRECISIONS))}")
+        hint = near_miss(str(value).removeprefix("torch."), list(PRECISIONS))
+        raise TaskError(f"precision is {value!r}; it must be one of {', '.join(map(repr, PRECISIONS))}{hint}")
     if name != "float32":
         try:
             with autocast(name, device):

@@ -134,7 +134,7 @@ def task(
         "train_data": partial(_itself, train),
         "loss": loss,
         "optimizer": optimizer,
-        "evaluate": evaluate or (None if val is None else partial(_loss_on, loss, val, collate)),
+        "evaluate": evaluate or (None if val is None else partial(_loss_on, loss, val, collate, loss_weight)),
         "batch_size": batch_size,
         "loss_weight": loss_weight,
         "before_update": before_update,
@@ -157,9 +157,13 @@ def _loss_on(
     loss: Callable[[nn.Module, Batch], Any],
     data: Dataset[Any],
     collate: Callable[[list[Any]], Batch] | None,
+    weight: Callable[[Batch], float] | None,
     model: nn.Module,
 ) -> Mapping[str, float]:
     from .members import loss_in
     from .workload import mean_loss
 
-    return {"val_loss": mean_loss(model, lambda model, batch: loss_in(loss(model, batch)), data, collate=collate)}
+    def scalar(model: nn.Module, batch: Batch) -> Tensor:
+        return loss_in(loss(model, batch))
+
+    return {"val_loss": mean_loss(model, scalar, data, collate=collate, weight=weight)}

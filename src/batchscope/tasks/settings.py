@@ -56,9 +56,9 @@ def near_miss(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {close!r}?" if close is not None else ""
 
 
-def nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word that is closest; `None` where none is close."""
-    return next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), None)
+def nearest(word: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
+    """The known word that is closest; `None` where none is as similar as `cutoff` (0 to 1, difflib's ratio)."""
+    return next(iter(get_close_matches(word, known, n=1, cutoff=cutoff)), None)
 
 
 def _pairs(settings: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,10 @@ from .user_code import explained
 if TYPE_CHECKING:
     from .workload import Workload
 
-__all__ = ["Update"]
+__all__ = ["Update", "call_before_update", "without_underflow"]
+
+_LARGEST_SCALE, _SMALLER = 2.0**16, 16.0
+_SETTLES_BY = 4.0
 
 
 class Update:
@@ -42,7 +45,9 @@ class Update:
 
     Attributes:
         optimizer: the task's.
-        averaged: copy of the model with the exponential moving average of its weights, where the task has `ema_decay`.
+        averaged: copy of the model with the exponential moving average of its weights, where the task has `ema_decay`:
+            the weights themselves after the first step, `decay * average + (1 - decay) * weights` after each other one;
+            buffers are the model's own.
     """
 
     def __init__(
@@ -53,10 +58,16 @@ class Update:
         self._lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         device = workload.device.torch_device
         self._scaler = torch.amp.GradScaler(device.type) if workload.precision == "float16" else None
-        self.averaged: AveragedModel | None = None
+        self._settled = False
+        self._average: AveragedModel | None = None
         if workload.ema_decay is not None:
             with explained("copying the model for its averaged weights", "leave ema_decay out"):
-                self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(workload.ema_decay))
+                self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(workload.ema_decay))
+
+    @property
+    def averaged(self) -> nn.Module | None:
+        """The copy of the model with the averaged weights; a model of the task's own class, for its `evaluate`."""
+        return None if self._average is None else self._average.module
 
     @property
     def loss_scale(self) -> float:
@@ -69,13 +80,14 @@ class Update:
             group["lr"] = lr * factor
 
     def gradients(
-        self, micro_batches: Sequence[Batch], after: Callable[[], object] | None = None, scale: float = 1.0
+        self, micro_batches: Sequence[Batch], after: Callable[[float, float], object] | None = None, scale: float = 1.0
     ) -> Tensor:
         """Add the gradient of a step's loss to that of the parameters.
 
         Args:
             micro_batches: of the step.
-            after: called after each micro-batch, when its share of the gradient has been added.
+            after: called after each micro-batch, when its share of the gradient has been added, with this share (of 1)
+                and the factor that all shares have beside it (`loss_scale`).
             scale: factor on the loss.
 
         Returns:
@@ -84,7 +96,15 @@ class Update:
         Raises:
             TaskError: the loss failed, or a weight is not a positive number.
         """
+        if self._scaler is not None and not self._settled:
+            self._settle(micro_batches)
+        return self._backward(micro_batches, after, scale)
+
+    def _backward(
+        self, micro_batches: Sequence[Batch], after: Callable[[float, float], object] | None, scale: float
+    ) -> Tensor:
         shares = self._shares(micro_batches)
+        loss_scale = 1.0 if after is None else self.loss_scale
         total: Tensor | None = None
         for batch, share in zip(micro_batches, shares, strict=True):
             loss = self._workload.loss(self._model, batch)
@@ -93,27 +113,50 @@ class Update:
             (loss if self._scaler is None else self._scaler.scale(loss)).backward()
             total = loss.detach() if total is None else total + loss.detach()
             if after is not None:
-                after()
+                after(1.0 / len(micro_batches) if share is None else share, loss_scale)
         assert total is not None
         return total
 
-    def apply(self) -> None:
+    def _settle(self, micro_batches: Sequence[Batch]) -> None:
+        """Lower the loss scale of float16 until the first step is one that the scaler makes.
+
+        A loop of the user's leaves some first steps out instead, which would count here: a range test, or a bench of
+        time and memory, is over after so few.
+        """
+        assert self._scaler is not None
+        self._settled = True
+        while True:
+            self._backward(micro_batches, None, 1.0)
+            gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
+            finite = all(bool(gradient.to_dense().isfinite().all()) for gradient in gradients)
+            self._model.zero_grad(set_to_none=True)
+            if finite or self.loss_scale <= 1.0:
+                return
+            self._scaler.update(self.loss_scale / _SETTLES_BY)
+
+    def apply(self, *, scaled: bool = True) -> None:
         """Change the weights by the gradient: the task's `before_update`, the optimizer's step, the averaged weights.
 
+        Args:
+            scaled: whether the gradients are those of `gradients`, with the factor `loss_scale`; `False`: they were set
+                by the caller, without it.
+
         Raises:
-            TaskError: `before_update` failed, or took the gradients away.
+            TaskError: `before_update` failed, or took the gradients away; the optimizer's step failed.
         """
-        if self._scaler is not None:
-            self._scaler.unscale_(self.optimizer)
+        scaler = self._scaler if scaled else None
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
         if self._workload.before_update is not None:
-            self._before_update(self._workload.before_update)
-        if self._scaler is None:
-            self.optimizer.step()
-        else:
-            self._scaler.step(self.optimizer)
-            self._scaler.update()
-        if self.averaged is not None:
-            self.averaged.update_parameters(self._model)
+            call_before_update(self._workload.before_update, self._model)
+        with explained("optimizer.step()", "it is called without a closure"):
+            if scaler is None:
+                self.optimizer.step()
+            else:
+                scaler.step(self.optimizer)
+                scaler.update()
+        if self._average is not None:
+            self._average.update_parameters(self._model)
 
     def clear(self) -> None:
         """Forget the gradients."""
@@ -124,13 +167,14 @@ class Update:
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if self._scaler is None else self._scaler.state_dict(),
-            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "averaged": None if self._average is None else self._average.state_dict(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state` returned. Errors as for torch's `load_state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
-        for held, own in ((state.get("scaler"), self._scaler), (state.get("averaged"), self.averaged)):
+        self._settled = state.get("scaler") is not None
+        for held, own in ((state.get("scaler"), self._scaler), (state.get("averaged"), self._average)):
             if held is not None and own is not None:
                 own.load_state_dict(held)
 
@@ -142,12 +186,41 @@ class Update:
         whole = math.fsum(weights)
         return [weight / whole for weight in weights]
 
-    def _before_update(self, call: Callable[[nn.Module], object]) -> None:
-        had = any(p.grad is not None for p in self._model.parameters())
-        with explained("before_update(model)"):
-            call(self._model)
-        if had and not any(p.grad is not None for p in self._model.parameters()):
-            raise TaskError(
-                "before_update(model) left no gradients, so the optimizer would change nothing; it may clip or scale "
-                "p.grad, and must not call zero_grad()"
-            )
+
+def call_before_update(call: Callable[[nn.Module], object], model: nn.Module) -> None:
+    """Let the task's `before_update` look at the gradients, and change them.
+
+    Raises:
+        TaskError: it failed, or took the gradients away.
+    """
+    had = any(p.grad is not None for p in model.parameters())
+    with explained(
+        "before_update(model)", "for example torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0) stands in it"
+    ):
+        call(model)
+    if had and not any(p.grad is not None for p in model.parameters()):
+        raise TaskError(
+            "before_update(model) left no gradients, so the optimizer would change nothing; it may clip or scale "
+            "p.grad, and must not call zero_grad()"
+        )
+
+
+def without_underflow(precision: str, compute: Callable[[float], Sequence[Tensor | None]]) -> list[Tensor | None]:
+    """Gradients of one loss, computed without a `GradScaler`, and right in float16 all the same.
+
+    Args:
+        precision: of the loss.
+        compute: the gradients of the loss times a factor; called with the factor 1 alone, but in float16 with 65536
+            and, as long as a gradient is not finite, with a sixteenth of the factor before.
+
+    Returns:
+        The gradients, divided by the factor; `None` stays `None`.
+    """
+    if precision != "float16":
+        return list(compute(1.0))
+    scale = _LARGEST_SCALE
+    while True:
+        found = compute(scale)
+        if scale <= 1.0 or all(g is None or bool(g.to_dense().isfinite().all()) for g in found):
+            return [None if g is None else g / scale for g in found]
+        scale /= _SMALLER

@@ -169,7 +169,7 @@ class Workload:
     def made_optimizer(self, model: nn.Module, lr: float) -> Optimizer:
         """What the task's `optimizer` makes of the model, or of its parameters; see `wants_model`."""
         make = self.task.optimizer
-        return make(model if wants_model(make) else model.parameters(), lr)
+        return make(model if wants_model(make) else list(model.parameters()), lr)  # a list can be read twice
 
     def optimizer(self, model: nn.Module, lr: float, changes: Mapping[str, Any] | None = None) -> Optimizer:
         """The task's optimizer over the model's parameters, `changes` set on every parameter group."""
@@ -288,9 +288,8 @@ class Workload:
             model.train(was_training)
 
     def _held_back_loss(self, model: nn.Module) -> float:
-        return mean_loss(
-            model, self.loss, cast(Dataset[Any], self._held_back), collate=self._collate, count=self._batch_size
-        )
+        held_back = cast(Dataset[Any], self._held_back)
+        return mean_loss(model, self.loss, held_back, collate=self._collate, weight=self.weight)
 
 
 def mean_loss(
@@ -299,7 +298,7 @@ def mean_loss(
     data: Dataset[Any],
     *,
     collate: Callable[[list[Any]], Batch] | None = None,
-    count: Callable[[Batch], int] | None = None,
+    weight: Callable[[Batch], float] | None = None,
 ) -> float:
     """The mean loss over a whole data set, in chunks, without gradients.
 
@@ -308,10 +307,11 @@ def mean_loss(
         loss: `(model, batch) -> scalar mean loss`.
         data: map-style data set.
         collate: as the loader's; default: `default_collate`.
-        count: examples in a batch; default: the first dimension of its first tensor.
+        weight: number of terms in the mean of a batch's loss; default: its examples, the first dimension of its first
+            tensor.
 
     Returns:
-        The mean over examples, every example weighing the same.
+        The mean over all terms, every one weighing the same.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     total, seen = 0.0, 0
@@ -322,7 +322,7 @@ def mean_loss(
             batch: Batch = [t[start:stop].to(device) for t in tensors]
         else:
             batch = to_device((collate or default_collate)([data[i] for i in range(start, stop)]), device)
-        size = (count or first_dimension)(batch)
+        size = (weight or first_dimension)(batch)
         with torch.no_grad():
             total += float(loss(model, batch)) * size
         seen += size

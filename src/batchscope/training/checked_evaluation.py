@@ -8,6 +8,7 @@ from torch import nn
 
 from ..errors import TaskError
 from ..store.records import Row, RunConfig
+from ..tasks.members import averaged_name
 from ..tasks.model_state import ModelState, difference, fingerprint
 from ..tasks.workload import Workload
 
@@ -53,7 +54,7 @@ class CheckedEvaluations:
         try:
             metrics = self._workload.evaluate(model)
             if averaged is not None:
-                metrics |= {_averaged(name): value for name, value in self._workload.evaluate(averaged).items()}
+                metrics |= {averaged_name(name): value for name, value in self._workload.evaluate(averaged).items()}
         except TaskError as error:
             raise TaskError(f"{error}; {self._where(step)}") from error
         self.seconds += clock() - started
@@ -84,8 +85,3 @@ class CheckedEvaluations:
             f"it was evaluation {self.made} of the run with batch size {config.batch_size} and learning rate "
             f"{config.lr:.3g}, after step {step}; finished runs are kept"
         )
-
-
-def _averaged(name: str) -> str:
-    """Name of a metric of the averaged weights: a test metric remains one."""
-    return f"test_ema_{name.removeprefix('test_')}" if name.startswith("test_") else f"ema_{name}"

@@ -220,9 +220,9 @@ class Training:
         probes = [probe for probe in self.probes if self._groups(probe, step)]
         parameters = [p for p in self.model.parameters() if p.requires_grad]
 
-        def read() -> None:
+        def read(share: float, scale: float) -> None:
             for probe in probes:
-                probe.after_micro_batch(parameters)
+                probe.after_micro_batch(parameters, share, scale)
 
         self._update.clear()
         loss = self._update.gradients(micro_batches, read if probes else None)

@@ -183,6 +183,8 @@ def _notes(workload: Workload, config: RunConfig, whole: Estimate, status: RunSt
             f"the optimizer is {type(optimizer).__name__}: this noise scale weighs raw gradients, not its steps; under "
             "Adam it was found orders of magnitude below the critical batch size (Merrill et al. 2025)"
         )
+    if workload.before_update is not None:
+        notes.append("it weighs the gradients of the loss, before before_update(model) changes them (clipping)")
     if whole.high is None:
         notes.append(_open(whole))
     if status not in (RunStatus.REACHED, RunStatus.OUT_OF_STEPS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,4 +73,4 @@ def sum_loss(model: nn.Module, batch: Any) -> Tensor:
 
 
 def stacked(*middle: nn.Module) -> Callable[[], nn.Module]:
-    return lambda: nn.Sequential(nn.Linear(4, 8), *middle, nn.Linear(8, CLASSES))
+    return lambda: nn.Sequential(nn.Linear(4, 8), *map(copy.deepcopy, middle), nn.Linear(8, CLASSES))

@@ -120,8 +120,7 @@ def test_a_share_above_one_without_a_percentage_that_was_meant() -> None:
 def test_a_score_in_percent_may_be_above_one() -> None:
     run(target="val_accuracy>=97", metrics=lambda model: {"val_accuracy": 33.3})
     run(target="val_depth>=97", metrics=lambda model: {"val_depth": 0.3})
-    wide = nn.Linear(4, 1000)
-    run(target="accuracy>=76", metrics=lambda model: {"accuracy": 0.1}, make_model=lambda: wide)
+    run(target="accuracy>=76", metrics=lambda model: {"accuracy": 0.1}, make_model=lambda: nn.Linear(4, 1000))
 
 
 def test_a_metric_that_is_no_number_yet_is_noted() -> None:

@@ -11,8 +11,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from batchscope.errors import TaskError
+from batchscope.tasks.preflight.check import check
+from batchscope.tasks.update import Update
+from batchscope.tasks.workload import Workload
 
-from .parts import run, sgd
+from .parts import Parts, run, sgd, stacked
 
 
 class Deaf(torch.optim.SGD):
@@ -59,17 +62,66 @@ def test_sound_optimizers(kind: Any) -> None:
 
 
 def test_what_is_legitimate_but_worth_saying() -> None:
-    def last_layer(params: Iterable[nn.Parameter], lr: float) -> Optimizer:
-        return torch.optim.SGD(list(params)[1:], lr=lr)
+    def without_a_bias(params: Iterable[nn.Parameter], lr: float) -> Optimizer:
+        return torch.optim.SGD(list(params)[:-1], lr=lr)
 
-    def two_rates(params: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    def fixed_rate(params: Iterable[nn.Parameter], lr: float) -> Optimizer:
         weight, bias = params
         return torch.optim.SGD([{"params": [weight]}, {"params": [bias], "lr": 0.5}], lr=lr)
 
-    assert run(make_optimizer=last_layer).notes == (
-        "the optimizer leaves 1 of 2 parameter tensors as they are (weight, ...)",
+    assert run(make_model=stacked(nn.ReLU()), make_optimizer=without_a_bias).notes == (
+        "the optimizer leaves 1 of 4 parameter tensors as they are, 3 of 67 numbers (2.bias)",
     )
-    assert run(make_optimizer=two_rates).notes == ("parameter group 1 keeps its learning rate 0.5 whatever lr is",)
+    assert run(make_optimizer=fixed_rate).notes == ("parameter group 1 keeps its learning rate 0.5 whatever lr is",)
     assert run(make_optimizer=lambda params, lr: sgd(params, lr / 10)).notes == (
         "asked for lr=0.001, the optimizer's learning rate is 0.0001; what is recommended is lr",
     )
+
+
+def test_groups_with_learning_rates_of_their_own_are_scaled_together_and_that_is_said() -> None:
+    def two_rates(params: Iterable[nn.Parameter], lr: float) -> Optimizer:
+        weight, bias = params
+        return torch.optim.SGD([{"params": [weight], "lr": lr / 10}, {"params": [bias], "lr": 3 * lr}], lr=lr)
+
+    assert run(make_optimizer=two_rates).notes == (
+        "the learning rates of the 2 parameter groups are 0.1, 3 times lr: they are scaled together, and what is "
+        "recommended is lr",
+    )
+    workload = Workload(Parts(make_optimizer=two_rates))
+    update = Update(workload, workload.model(0), 0.2)
+    update.set_factor(0.5)
+    assert [group["lr"] for group in update.optimizer.param_groups] == pytest.approx([0.01, 0.3])
+
+
+def test_an_optimizer_that_leaves_half_of_the_parameters_out_is_refused_and_the_advice_works() -> None:
+    def head_only(params: Iterable[nn.Parameter], lr: float) -> Optimizer:
+        return sgd([p for p in list(params)[2:] if p.requires_grad], lr)
+
+    def frozen() -> nn.Module:
+        model = stacked(nn.ReLU())()
+        for p in list(model.parameters())[:2]:
+            p.requires_grad_(False)
+        return model
+
+    with pytest.raises(TaskError) as caught:
+        run(make_model=stacked(nn.ReLU()), make_optimizer=head_only)
+    assert "leaves 2 of 4 parameter tensors as they are, 40 of 67 numbers (0.weight, 0.bias); hand all" in str(
+        caught.value
+    )
+    assert "requires_grad_(False)" in str(caught.value)
+    assert run(make_model=frozen, make_optimizer=head_only).parameters == 27
+    assert run(make_model=stacked(nn.ReLU()), make_optimizer=sgd).parameters == 67
+
+
+def test_a_model_under_another_name_is_pointed_out_and_the_advice_works() -> None:
+    class Net(Parts):
+        def optimizer(self, net: Any, lr: float) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return torch.optim.SGD(net.parameters(), lr=lr)
+
+    class Model(Parts):
+        def optimizer(self, model: Any, lr: float) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return torch.optim.SGD(model.parameters(), lr=lr)
+
+    with pytest.raises(TaskError, match=r"is a list of parameters: call it `model` to be handed the model"):
+        check(Workload(Net()))
+    assert check(Workload(Model())).parameters == 15

@@ -11,12 +11,14 @@ from ...errors import TaskError, UsageError
 from ...hardware.device import is_out_of_memory
 from ...hardware.random_state import preserved_random_state
 from ...store.records import Target
+from ..members import averaged_name
 from ..workload import Workload
 from .coupling import find_batch_norm, measure_coupling, smallest_batch
 from .evaluation import check_target, evaluate_twice
 from .inputs import describe_nan, outputs_of, telling_examples
 from .loss import check_count, check_gradient, check_labels_on_cpu, check_mean, first_loss
 from .optimizer import check_optimizer
+from .update import check_before_update, check_precision
 
 __all__ = ["Preflight", "check"]
 
@@ -37,7 +39,7 @@ class Preflight:
         coupling: why an example's loss depends on the other examples of its batch too, so that per-example statistics
             (the gradient noise scale) are meaningless, and are switched off; empty where it does not.
         notes: sentences for the page.
-        evaluation_s: seconds of an evaluation, the shorter of two.
+        evaluation_s: seconds of an evaluation, the shorter of two; of both where averaged weights are evaluated beside.
     """
 
     metrics: Mapping[str, float]
@@ -104,15 +106,23 @@ def _check(workload: Workload, size: int, target: Target | None, lr: float) -> P
     parameters = _trainable(model)
     batch = workload.batch(indices)
     check_count(workload, batch, size)
+    check_precision(workload, model)
+    workload.weight(batch)
     loss = first_loss(workload, model, batch)
     notes = [f"{nan}, and the loss is a number all the same"] if (nan := describe_nan(workload, batch)) else []
-    without = check_gradient(model, loss)
+    without = check_gradient(model, loss, workload.precision)
     notes += [f"{len(without)} parameter tensors get no gradient ({without[0]}, ...)"] if without else []
     check_mean(workload, model, indices)
     coupled = _coupling(workload, model, indices)
     smallest = smallest_batch(workload, model, indices)
+    check_before_update(workload, model)
     notes += check_optimizer(workload, model, lr)
-    metrics, evaluation_s = evaluate_twice(workload, workload.model(0))
+    fresh = workload.model(0)
+    _check_fresh(model, fresh)
+    metrics, evaluation_s = evaluate_twice(workload, fresh)
+    if workload.ema_decay is not None:  # before the first step the averaged weights are the weights
+        metrics |= {averaged_name(name): value for name, value in metrics.items()}
+        evaluation_s *= 2
     notes += check_target(metrics, target, outputs_of(model))
     if smallest > 1:
         notes.append("a batch of one example cannot be trained on; the smallest micro-batch is 2")
@@ -153,6 +163,17 @@ def _trainable(model: nn.Module) -> int:
     return sum(p.numel() for p in parameters if p.requires_grad)
 
 
+def _check_fresh(model: nn.Module, other: nn.Module) -> None:
+    """Refuse models of two calls that share what is trained: the second run would go on where the first ended."""
+    known = {id(p) for p in model.parameters() if p.requires_grad}
+    shared = [name for name, p in other.named_parameters() if id(p) in known]
+    if shared:
+        raise TaskError(
+            f"model() returned the same parameters twice ({shared[0]}, ...), so that every run would go on where the "
+            "one before ended; make the model in model(), or return a copy: copy.deepcopy(...)"
+        )
+
+
 def _coupling(workload: Workload, model: nn.Module, indices: Tensor) -> str:
     """Reason why examples of a batch are not independent of one another; empty where they are."""
     layers = find_batch_norm(model)
@@ -163,5 +184,12 @@ def _coupling(workload: Workload, model: nn.Module, indices: Tensor) -> str:
     return (
         f"examples of a batch are not independent of one another: {'; '.join(filter(None, [*reasons, measured]))}. "
         "Per-example statistics (the gradient noise scale) are switched off, and accumulated micro-batches are not the "
-        "same as one large batch"
+        f"same as one large batch{'' if layers else _weighted(workload)}"
     )
+
+
+def _weighted(workload: Workload) -> str:
+    """What makes micro-batches of a mean over tokens the same as one batch."""
+    if workload.loss_weight is None:
+        return "; where loss() is a mean over tokens, give the task loss_weight(batch), which returns their number"
+    return "; loss_weight(batch), by which the pairs were weighted, is not the number of terms in the mean of loss()"

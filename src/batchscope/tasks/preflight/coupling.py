@@ -23,10 +23,11 @@ def find_batch_norm(model: nn.Module) -> list[str]:
 
 
 def measure_coupling(workload: Workload, model: nn.Module, indices: Tensor) -> str:
-    """Compare the loss of a batch with the mean over its pairs.
+    """Compare the loss of a batch with the mean over its pairs, weighted by the task's `loss_weight`.
 
     They are equal for every mean over examples that do not see one another. Batch normalisation of any make, negatives
-    from the same batch, and a mean over tokens of examples with unequal lengths make them differ.
+    from the same batch, and a mean over tokens of examples with unequal lengths, without `loss_weight`, make them
+    differ.
 
     Dropout layers are switched off for the comparison; what other chance there is (noise drawn in `loss`, augmentation)
     is measured by seeding differently, and a difference counts only above five times that.
@@ -42,7 +43,9 @@ def measure_coupling(workload: Workload, model: nn.Module, indices: Tensor) -> s
         noise = max(abs(loss_of(workload, model, indices, seed=seed) - whole) for seed in (1, 2))
         pairs = indices.split(2)
         try:
-            apart = sum(loss_of(workload, model, pair) * len(pair) for pair in pairs) / len(indices)
+            weights = [workload.weight(workload.batch(pair)) for pair in pairs]
+            losses = [loss_of(workload, model, pair) for pair in pairs]
+            apart = sum(w * loss for w, loss in zip(weights, losses, strict=True)) / sum(weights)
         except TaskError as error:
             return f"the loss of 2 examples cannot be computed alone ({error})"
     finally:
@@ -67,6 +70,7 @@ def smallest_batch(workload: Workload, model: nn.Module, indices: Tensor) -> int
 
 
 def _rounding(workload: Workload, model: nn.Module) -> float:
-    if any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
+    half = (torch.float16, torch.bfloat16)
+    if workload.precision != "float32" or any(p.dtype in half for p in model.parameters()):
         return _ROUNDING_HALF
     return _ROUNDING_CPU if workload.device.torch_device.type == "cpu" else _ROUNDING_ACCELERATOR

@@ -12,6 +12,7 @@ from ...errors import TaskError
 from ...hardware.random_state import seed_everything
 from ..batches import to_device
 from ..protocol import Batch
+from ..update import without_underflow
 from ..workload import Workload
 from .inputs import describe_integers, describe_nan, named_tensors
 
@@ -89,14 +90,24 @@ def first_loss(workload: Workload, model: nn.Module, batch: Batch) -> Tensor:
     return loss
 
 
-def check_gradient(model: nn.Module, loss: Tensor) -> list[str]:
-    """Run the backward pass; returns the names of trainable parameters that get no gradient.
+def check_gradient(model: nn.Module, loss: Tensor, precision: str = "float32") -> list[str]:
+    """Run the backward pass, in float16 with a factor against too small numbers that is divided out again.
+
+    Returns:
+        The names of trainable parameters that get no gradient.
 
     Raises:
         TaskError: every gradient is missing or zero, or one is not finite.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    loss.backward()
+
+    def compute(scale: float) -> list[Tensor | None]:
+        model.zero_grad(set_to_none=True)
+        (loss if scale == 1.0 else loss * scale).backward(retain_graph=scale > 1.0)
+        return [p.grad for p in trainable.values()]
+
+    for p, gradient in zip(trainable.values(), without_underflow(precision, compute), strict=True):
+        p.grad = gradient
     without = [name for name, p in trainable.items() if p.grad is None or not bool(p.grad.to_dense().any())]
     if len(without) == len(trainable):
         raise TaskError(

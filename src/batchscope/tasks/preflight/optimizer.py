@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from ...errors import TaskError
 from ..user_code import explained
 from ..workload import Workload
+from .scheduler import refusal_of, refuse_scheduler
 
 __all__ = ["check_optimizer"]
 
 _SAME_STEP = 0.05
+_NAMED = 8
+"""Parameters that a message names at most."""
 _HELD = "return an optimizer over the parameters that it is given: torch.optim.SGD(params, lr=lr)"
 
 
@@ -31,8 +34,8 @@ def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str
         Notes on what is legitimate, but should be known.
 
     Raises:
-        TaskError: the optimizer is none, holds other parameters, ignores the learning rate, or does not move the
-            weights.
+        TaskError: the optimizer is none or several, has a scheduler, holds other parameters, leaves half of them out,
+            ignores the learning rate, or does not move the weights.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     gradients = [None if p.grad is None else p.grad.clone() for p in parameters]
@@ -44,6 +47,7 @@ def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str
         optimizer = _made(workload, model, tried)
         notes = _check_held(optimizer, model)
         lrs.append([float(group["lr"]) for group in optimizer.param_groups])
+        refuse_scheduler(optimizer)
         for p, gradient in zip(parameters, gradients, strict=True):
             p.grad = None if gradient is None else gradient.clone()
         with explained("optimizer.step()", "the training loop calls it without a closure"):
@@ -59,29 +63,52 @@ def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str
 
 
 def _made(workload: Workload, model: nn.Module, lr: float) -> Any:
-    with explained(
-        "optimizer(params, lr)", "write `def optimizer(self, params, lr): return torch.optim.SGD(params, lr=lr)`"
-    ):
-        optimizer: Any = workload.made_optimizer(model, lr)
+    try:
+        with explained(
+            "optimizer(params, lr)", "write `def optimizer(self, params, lr): return torch.optim.SGD(params, lr=lr)`"
+        ):
+            optimizer: Any = workload.made_optimizer(model, lr)
+    except TaskError as error:
+        if isinstance(error.__cause__, AttributeError) and "'list' object has no attribute" in str(error):
+            raise TaskError(
+                f"{error}; the first argument of optimizer(params, lr) is a list of parameters: call it `model` to be "
+                "handed the model"
+            ) from error.__cause__
+        raise
     if not hasattr(optimizer, "param_groups") or not callable(getattr(optimizer, "step", None)):
-        raise TaskError(
+        raise refusal_of(optimizer) or TaskError(
             f"optimizer(params, lr) returned {type(optimizer).__name__}, which is no torch optimizer; {_HELD}"
         )
     return optimizer
 
 
 def _check_held(optimizer: Any, model: nn.Module) -> list[str]:
+    """Notes on a small part of the parameters that is left out.
+
+    Raises:
+        TaskError: half of them or more are, by tensors or by numbers.
+    """
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    left = [name for name, p in trainable.items() if id(p) not in held]
+    left = {name: p.numel() for name, p in trainable.items() if id(p) not in held}
     if len(left) == len(trainable):
         raise TaskError(
             f"the optimizer holds none of the model's {len(trainable)} trainable parameter tensors, but "
             f"{len(held)} others; {_HELD}"
         )
-    if left:
-        return [f"the optimizer leaves {len(left)} of {len(trainable)} parameter tensors as they are ({left[0]}, ...)"]
-    return []
+    if not left:
+        return []
+    numbers, whole = sum(left.values()), sum(p.numel() for p in trainable.values())
+    seen = (
+        f"the optimizer leaves {len(left)} of {len(trainable)} parameter tensors as they are, {numbers:,} of {whole:,} "
+        f"numbers ({', '.join([*left][:_NAMED])}{', ...' if len(left) > _NAMED else ''})"
+    )
+    if 2 * len(left) >= len(trainable) or 2 * numbers >= whole:
+        raise TaskError(
+            f"{seen}; hand all of them to it, or freeze them in model() with requires_grad_(False), so that no "
+            "gradient of theirs is computed or counted"
+        )
+    return [seen]
 
 
 def _check_lrs(lrs: Sequence[Sequence[float]], fixed: Sequence[int], lr: float) -> list[str]:
@@ -90,11 +117,17 @@ def _check_lrs(lrs: Sequence[Sequence[float]], fixed: Sequence[int], lr: float) 
             f"the optimizer ignores lr: asked for {lr:g} its learning rate is {lrs[0][0]:g}, asked for {lr / 2:g} it "
             f"is {lrs[1][0]:g}; pass lr on: torch.optim.SGD(params, lr=lr)"
         )
-    if fixed:
-        return [f"parameter group {fixed[0]} keeps its learning rate {lrs[0][fixed[0]]:g} whatever lr is"]
-    if not any(math.isclose(group, lr, rel_tol=1e-6) for group in lrs[0]):
-        return [f"asked for lr={lr:g}, the optimizer's learning rate is {lrs[0][0]:g}; what is recommended is lr"]
-    return []
+    factors = [group / lr for i, group in enumerate(lrs[0]) if i not in fixed]
+    notes = [f"parameter group {i} keeps its learning rate {lrs[0][i]:g} whatever lr is" for i in fixed[:1]]
+    if not all(math.isclose(factor, factors[0], rel_tol=1e-6) for factor in factors):
+        listed = ", ".join(f"{factor:.4g}" for factor in factors)
+        notes.append(
+            f"the learning rates of the {len(factors)} parameter groups are {listed} times lr: they are scaled "
+            "together, and what is recommended is lr"
+        )
+    elif not fixed and not math.isclose(factors[0], 1.0, rel_tol=1e-6):
+        notes.append(f"asked for lr={lr:g}, the optimizer's learning rate is {lrs[0][0]:g}; what is recommended is lr")
+    return notes
 
 
 def _check_moves(moved: Sequence[float], lr: float) -> None:
