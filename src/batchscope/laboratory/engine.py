@@ -39,7 +39,10 @@ from .records import EXAMPLES_OF_RUN, TRAIN_PART, Arm, StudyQuestion
 __all__ = ["Keep", "Laboratory"]
 
 _MEASURED = "measured-"
-_TASK_MEMBERS = ("model", "train_data", "loss", "optimizer", "evaluate", "batch_size", "collate", "metrics_on")
+_TASK_MEMBERS = (
+    *("model", "train_data", "loss", "optimizer", "evaluate", "batch_size", "collate", "metrics_on", "loader_options"),
+    *("loss_weight", "before_update", "schedule", "precision", "ema_decay"),
+)
 _MOST_PARTS = 4
 
 
@@ -261,7 +264,7 @@ class Laboratory:
         """Everything that decides the course of an arm's run.
 
         Raises:
-            UsageError: the batch is larger than the training set, or a decaying schedule has no end.
+            UsageError: the batch is larger than the training set, or the schedule does not fit the run's length.
         """
         task = workload or self.workload
         how: dict[str, Any] = {"examples": self.examples, "target": self.target, "step_time": self.step_time}

@@ -59,8 +59,17 @@ def batches_in_words(recipe: Recipe) -> str:
 
 
 def schedule_in_words(recipe: Recipe) -> str:
-    """Schedule of the learning rate in words."""
-    course = "constant" if recipe.schedule == "constant" else f"falling to zero ({recipe.schedule})"
+    """Schedule of the learning rate in words, to stand after it.
+
+    The course of `wsd` and of a task's own schedule is that of `fits.schedules`.
+    """
+    end = f"{number(100 * recipe.final_lr)} % of it" if recipe.final_lr else "zero"
+    courses = {
+        "constant": "constant",
+        "wsd": f"constant for four fifths, then falling to {end} (wsd)",
+        "task": "times the task's own schedule(progress)",
+    }
+    course = courses.get(recipe.schedule, f"falling to {end} ({recipe.schedule})")
     warm = f"after {plural(recipe.warmup_steps, 'step')} of linear warm-up" if recipe.warmup_steps else ""
     return f"{course} {warm}".strip()
 
