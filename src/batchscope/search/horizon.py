@@ -29,6 +29,7 @@ __all__ = [
     "evidence_of_schedule",
     "horizon_of",
     "require_room",
+    "schedule_in_short",
     "schedule_members",
     "schedule_of_recipe",
     "shortest_horizon",
@@ -84,8 +85,7 @@ def require_room(state: SearchState) -> None:
     warmup, within, current = question.warmup, question.within, question.current
     if warmup is None or within is None or warmup.unit == "share":
         return
-    sizes = [*([current.batch_size] if current else []), *([] if state.batch_sizes else [state.smallest_batch_size])]
-    for size in sizes:
+    for size in [*([current.batch_size] if current else []), state.batch_sizes[0]]:
         steps, most = warmup.steps(size, 0), state.most_steps(size)
         if most is not None and steps >= most:
             where = "the current batch size" if current and size == current.batch_size else "batch size"
@@ -195,7 +195,7 @@ def schedule_in_short(question: Question) -> str:
     """The schedule asked for, as a noun.
 
     >>> schedule_in_short(Question(schedule="wsd", final_lr=0.1)), schedule_in_short(Question(schedule="task"))
-    ("the schedule wsd down to 10 % of the learning rate", "the task's own schedule")
+    ('the schedule wsd down to 10 % of the learning rate', "the task's own schedule")
     """
     if question.schedule == "task":
         return "the task's own schedule"
