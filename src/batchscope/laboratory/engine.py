@@ -41,7 +41,7 @@ __all__ = ["Keep", "Laboratory"]
 _MEASURED = "measured-"
 _TASK_MEMBERS = (
     *("model", "train_data", "loss", "optimizer", "evaluate", "batch_size", "collate", "metrics_on", "loader_options"),
-    *("loss_weight", "before_update", "schedule", "precision", "ema_decay"),
+    *("loss_weight", "before_update", "schedule", "precision", "ema_decay", "sampler"),
 )
 _MOST_PARTS = 4
 
