@@ -101,7 +101,7 @@ class StudyWords:
             "length": self._length(),
             "schedule": self.schedule,
             "warmup": None if self.warmup is None else WarmUp.parse(self.warmup),
-            "final_lr": None if self.final_lr is None else parse_share(self.final_lr, "--final-lr"),
+            "final_lr": self._end if self.schedule else None,
             "metric": self.metric,
             "memory_limit": self.memory_limit,
             "repeats": self.repeats,
@@ -114,13 +114,16 @@ class StudyWords:
         """The question with the schedule of its task, where that has one.
 
         Raises:
-            UsageError: a schedule, a warm-up or an end of it was asked for as well.
+            UsageError: a schedule, a warm-up or an end of it was asked for as well, or an end of none.
         """
         own = getattr(task, "schedule", None)
         if own is None:
-            return question
-        schedule = schedule_of_task(own, self.schedule, question.warmup, question.final_lr)
-        return replace(question, schedule=schedule)
+            return replace(question, final_lr=self._end)
+        return replace(question, schedule=schedule_of_task(own, self.schedule, question.warmup, self._end))
+
+    @property
+    def _end(self) -> float | None:
+        return None if self.final_lr is None else parse_share(self.final_lr, "--final-lr")
 
     def _own(self, named: NamedStudy | None) -> StudyQuestion | None:
         if named is None:
