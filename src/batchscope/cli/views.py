@@ -14,9 +14,9 @@ from ..report.basis import one_batch_size, rest_of_message
 from ..report.cost import cost_in_words
 from ..report.loading import waiting_in_words
 from ..report.summary import (
+    course_in_words,
     length_s,
     patience_in_words,
-    schedule_in_words,
     summary,
     threads_in_words,
     what_it_rests_on,
@@ -139,17 +139,12 @@ def _recipe_rows(plan: Plan, recipe: Recipe, predicted: Predicted) -> Iterable[t
     if any(threads := [threads_in_words(plan, r) for r, _ in pairs]):
         yield ("threads", *(words or f"{plan.environment.threads}" for words in threads))
     if any(r.schedule != "constant" or r.warmup_steps for r, _ in pairs):
-        yield ("schedule", *(_schedule(r) for r, _ in pairs))
+        yield ("schedule", *(course_in_words(r) for r, _ in pairs))
     yield from _length_rows(plan, pairs)
     if plan.table is None or predicted.peak_memory_bytes.value is not None:
         yield ("peak memory", *(with_interval(p.peak_memory_bytes, bytes_) for _, p in pairs))
     if patience := patience_in_words(recipe):
         yield ("early stopping", f"when nothing improved for {patience}", *([""] if len(pairs) > 1 else []))
-
-
-def _schedule(recipe: Recipe) -> str:
-    over = f", over {plural(recipe.steps, 'step')}" if recipe.schedule != "constant" else ""
-    return f"{schedule_in_words(recipe)}{over}"
 
 
 def _length_rows(plan: Plan, pairs: Sequence[tuple[Recipe, Predicted]]) -> Iterable[tuple[str, ...]]:
