@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
-from batchscope.report.summary import summary
+import pytest
+
+from batchscope.report.summary import course_in_words, schedule_in_words, summary
 from batchscope.store.records import EarlyStop, Plan, PlanStatus
 
 from . import plans
@@ -25,6 +28,43 @@ def test_accumulation_schedule_and_optimizer_changes_are_said() -> None:
     assert "batch size 128 (4 accumulated micro-batches of 32 examples)" in first
     assert "falling to zero (cosine) after 10 steps of linear warm-up" in first
     assert "set betas = [0.9, 0.98] in the optimizer" in first
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({}, "constant"),
+        ({"warmup_steps": 1}, "constant after 1 step of linear warm-up"),
+        ({"schedule": "linear"}, "falling to zero (linear)"),
+        ({"schedule": "cosine", "final_lr": 0.1}, "falling to 10 % of it (cosine)"),
+        ({"schedule": "cosine", "final_lr": 0.005}, "falling to 0.5 % of it (cosine)"),
+        ({"schedule": "wsd"}, "constant for four fifths, then falling to zero (wsd)"),
+        (
+            {"schedule": "wsd", "warmup_steps": 9, "final_lr": 0.25},
+            "constant for four fifths, then falling to 25 % of it (wsd) after 9 steps of linear warm-up",
+        ),
+        ({"schedule": "task"}, "times the task's own schedule(progress)"),
+    ],
+)
+def test_every_schedule_in_words(members: dict[str, Any], said: str) -> None:
+    recipe = dataclasses.replace(plans.recipe(128), steps=180, **members)
+    assert schedule_in_words(recipe) == said
+    over = "" if recipe.schedule == "constant" else ", over 180 steps in all"
+    assert course_in_words(recipe) == said + over
+    first = summary(dataclasses.replace(plans.ok(), recipe=recipe))[0]
+    assert (f"learning rate 0.276, {said}{over}." in first) == bool(members)
+
+
+def test_where_a_schedule_sets_the_length_the_target_is_expected_when_it_is_predicted() -> None:
+    plan = plans.ok()
+    assert plan.predicted is not None
+    recipe = dataclasses.replace(plans.recipe(128), schedule="wsd", steps=400, epochs=40.0)
+    predicted = dataclasses.replace(
+        plan.predicted, steps_to_target=dataclasses.replace(plan.predicted.steps_to_target, value=299.3)
+    )
+    said = text(dataclasses.replace(plan, recipe=recipe, predicted=predicted))
+    assert "over 400 steps in all." in said
+    assert "expected after about 300 steps (30 epochs)" in said
 
 
 def test_it_says_when_to_stop_what_to_expect_and_how_sure_it_is() -> None:

@@ -17,10 +17,11 @@ from typing import Any, Literal
 from cyclopts import App, CycloptsError
 
 from ..errors import BatchscopeError, UsageError
+from ..fits.schedules import WarmUp
 from ..search.question import Question, hardest_first, parse_current, parse_share, parse_within
 from ..search.strategies import SearchName
 from .laboratory import claims, study
-from .options import Flag, Options, Quantity, ResultOptions, Targets
+from .options import Flag, Options, Quantity, ResultOptions, Schedule, Targets
 from .output import answer
 from .unmeasured import count, init, report, runs
 
@@ -54,7 +55,9 @@ def find(
     current: str | None = None,
     max_batch_size: int | None = None,
     hardware: Path | None = None,
-    schedule: Literal["constant", "linear", "cosine"] = "constant",
+    schedule: Schedule | None = None,
+    warmup: Quantity | None = None,
+    final_lr: Quantity | None = None,
     search: SearchName = "anchors",
     trainings: float = Question.trainings,
     evaluation_share: Quantity = "10%",
@@ -73,7 +76,10 @@ def find(
         current: The recipe in use, "batch_size=32,lr=0.001"; it is kept unless the gain is clear.
         max_batch_size: No larger batch is recommended.
         hardware: Profile of the machine that the answer is for (`bench --save`); default: this one.
-        schedule: Of the learning rate.
+        schedule: Of the learning rate; wsd is constant for four fifths of a run, then falls. Default: the task's own
+            `schedule`, else constant.
+        warmup: The learning rate rises linearly at the start of a run, over 100steps, 20000examples or 5% of its steps.
+        final_lr: Share of the learning rate at which a schedule that decays ends; default: 0%.
         search: What chooses the runs: ours, or what people would use instead.
         trainings: How often the recipe will be used; a further probe is bought when it saves more than it costs.
         evaluation_share: Share of a run's time that evaluations may take; a training gets at least 8 all the same.
@@ -95,6 +101,8 @@ def find(
         objective=objective,
         current=parse_current(current) if current else None,
         schedule=schedule,
+        warmup=WarmUp.parse(warmup) if warmup is not None else None,
+        final_lr=parse_share(final_lr, "--final-lr") if final_lr is not None else None,
         search=search,
         max_batch_size=max_batch_size,
         memory_limit=options.memory_limit_bytes,

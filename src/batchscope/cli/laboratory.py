@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-from .options import Flag, Options, Quantity
+from .options import Flag, Options, Quantity, Schedule
 from .output import answer
 from .study_options import Numbers, StudyWords, choose, default_task, parsed_numbers
 
@@ -27,7 +27,9 @@ def study(
     time: Quantity | None = None,
     until_stopped: Flag = False,
     patience: float | None = None,
-    schedule: Literal["constant", "linear", "cosine"] | None = None,
+    schedule: Schedule | None = None,
+    warmup: Quantity | None = None,
+    final_lr: Quantity | None = None,
     metric: str | None = None,
     repeats: int | None = None,
     quick: Flag = False,
@@ -47,7 +49,10 @@ def study(
         time: Length of a run in time spent in training steps, instead: 60s, 5m.
         until_stopped: A run ends when the metric has not improved for --patience epochs.
         patience: Epochs without improvement; default 10.
-        schedule: Of the learning rate.
+        schedule: Of the learning rate; wsd is constant for four fifths of a run, then falls. Default: the task's own
+            `schedule`, else constant.
+        warmup: The learning rate rises linearly at the start of a run, over 100steps, 20000examples or 5% of its steps.
+        final_lr: Share of the learning rate at which a schedule that decays ends; default: 0%.
         metric: What choices are made by, NAME or NAME:max; default: the validation loss.
         repeats: Independent draws, in studies that measure on drawn batches.
         quick: The small form of a named study: every part of it at work, on small numbers.
@@ -71,6 +76,8 @@ def study(
         until_stopped=until_stopped,
         patience=patience,
         schedule=schedule,
+        warmup=warmup,
+        final_lr=final_lr,
         metric=metric,
         memory_limit=options.memory_limit_bytes,
         repeats=repeats,
@@ -86,6 +93,7 @@ def study(
         loaded, device = replace(options, set=tuple(settings)).load(spec), options.picked()
         from ..laboratory import study as study_command
 
+        question = words.with_schedule(question, loaded.task)
         how: dict[str, Any] = {"named": named or study_command.OWN_GRID, "device": device}
         if dry_run:
             prediction = study_command.predict(loaded, question, **how, budget_s=budget_s, progress=progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..hardware.device import Device
     from ..tasks.loading import LoadedTask
 
-__all__ = ["Flag", "Options", "Quantity", "ResultOptions", "Targets"]
+__all__ = ["Flag", "Options", "Quantity", "ResultOptions", "Schedule", "Targets"]
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch without a `--no-` form."""
@@ -29,6 +29,9 @@ Targets = Annotated[
 
 Quantity = Annotated[str, Parameter(allow_leading_hyphen=True)]
 """A number with a unit; -5s is no option, so that its own message says what is wrong with it."""
+
+Schedule = Literal["constant", "linear", "cosine", "wsd"]
+"""Schedules of the learning rate that can be asked for; that of a task is used where it has one."""
 
 _RESULTS = Path("batchscope-runs")
 

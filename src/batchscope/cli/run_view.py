@@ -16,7 +16,7 @@ _PURPOSES = {
     "trial": "a trial",
     "current": "the current recipe",
     "recipe": "the recipe",
-    "horizon": "how long the learning rate decays",
+    "horizon": "over how many steps the schedule goes",
 }
 """Words for what a run is made for; a run of a study needs none."""
 _ENDINGS = {

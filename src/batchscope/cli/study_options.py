@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 
 from ..errors import UsageError
+from ..fits.schedules import WarmUp, schedule_of_task
 from ..laboratory.records import Length, NamedStudy, StudyQuestion
 from ..laboratory.studies import named_study, names
-from ..search.question import parse_seconds
+from ..search.question import parse_seconds, parse_share
 from ..tasks.builtin import BUILT_IN
 from ..tasks.settings import near_miss
+from .options import Schedule
 
 __all__ = ["Numbers", "StudyWords", "choose", "default_task", "parsed_numbers"]
 
@@ -71,7 +73,9 @@ class StudyWords:
     time: str | None = None
     until_stopped: bool = False
     patience: float | None = None
-    schedule: Literal["constant", "linear", "cosine"] | None = None
+    schedule: Schedule | None = None
+    warmup: str | None = None
+    final_lr: str | None = None
     metric: str | None = None
     memory_limit: int | None = None
     repeats: int | None = None
@@ -96,6 +100,8 @@ class StudyWords:
             "seeds": self._seeds(named),
             "length": self._length(),
             "schedule": self.schedule,
+            "warmup": None if self.warmup is None else WarmUp.parse(self.warmup),
+            "final_lr": self._end if self.schedule else None,
             "metric": self.metric,
             "memory_limit": self.memory_limit,
             "repeats": self.repeats,
@@ -103,6 +109,21 @@ class StudyWords:
         given = {name: value for name, value in given.items() if value not in (None, ())}
         own = self._own(named)
         return replace(own, **given) if own else StudyQuestion(**given)
+
+    def with_schedule(self, question: StudyQuestion, task: object) -> StudyQuestion:
+        """The question with the schedule of its task, where that has one.
+
+        Raises:
+            UsageError: a schedule, a warm-up or an end of it was asked for as well, or an end of none.
+        """
+        own = getattr(task, "schedule", None)
+        if own is None:
+            return replace(question, final_lr=self._end)
+        return replace(question, schedule=schedule_of_task(own, self.schedule, question.warmup, self._end))
+
+    @property
+    def _end(self) -> float | None:
+        return None if self.final_lr is None else parse_share(self.final_lr, "--final-lr")
 
     def _own(self, named: NamedStudy | None) -> StudyQuestion | None:
         if named is None:

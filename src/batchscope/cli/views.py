@@ -13,7 +13,15 @@ from ..fits.curves import steps_to_target
 from ..report.basis import one_batch_size, rest_of_message
 from ..report.cost import cost_in_words
 from ..report.loading import waiting_in_words
-from ..report.summary import length_s, patience_in_words, summary, threads_in_words, what_it_rests_on, what_to_set
+from ..report.summary import (
+    course_in_words,
+    length_s,
+    patience_in_words,
+    summary,
+    threads_in_words,
+    what_it_rests_on,
+    what_to_set,
+)
 from ..store.records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe, Target
 from ..store.runs import StoredRun
 from ..training.count import Count
@@ -130,8 +138,8 @@ def _recipe_rows(plan: Plan, recipe: Recipe, predicted: Predicted) -> Iterable[t
         yield ("learning rate", *(number(r.lr) for r, _ in pairs))
     if any(threads := [threads_in_words(plan, r) for r, _ in pairs]):
         yield ("threads", *(words or f"{plan.environment.threads}" for words in threads))
-    if recipe.schedule != "constant":
-        yield ("schedule", *(f"{r.schedule} decay over {r.steps} steps" for r, _ in pairs))
+    if any(r.schedule != "constant" or r.warmup_steps for r, _ in pairs):
+        yield ("schedule", *(course_in_words(r) for r, _ in pairs))
     yield from _length_rows(plan, pairs)
     if plan.table is None or predicted.peak_memory_bytes.value is not None:
         yield ("peak memory", *(with_interval(p.peak_memory_bytes, bytes_) for _, p in pairs))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from ..errors import UsageError
+from ..fits.schedules import schedule_of_task
 from ..fits.step_time import StepTime
 from ..store.records import RunConfig, Target
 from ..tasks.workload import Workload
 from ..training.stopping import PatienceRule, RoseRule, StopRule
+from ..wording import plural
 from .records import EXAMPLES_OF_RUN, Arm
 
-__all__ = ["rules_of", "run_config"]
+__all__ = ["check_schedule_of", "rules_of", "run_config"]
 
 _EVALUATIONS = 30
 """Of a run whose length is given in steps or seconds, unless an epoch is shorter."""
@@ -30,16 +32,15 @@ def run_config(
         step_time: says how many steps a run of so many seconds has.
 
     Raises:
-        UsageError: the batch is larger than the training set, or a decaying schedule has no end.
+        UsageError: the batch is larger than the training set, or the schedule does not fit the run's length.
     """
     if arm.batch_size > (most := workload.largest_batch()):
         raise UsageError(
             f"a batch size of {arm.batch_size} is larger than the training set of {most} examples; give batch sizes of "
             f"at most {most}"
         )
-    steps, length = arm.length.steps(workload.epoch, arm.batch_size), arm.length
-    if arm.schedule != "constant" and length.unit in ("seconds", "until-stopped"):
-        raise UsageError(f"a {arm.schedule} schedule decays over a known number of steps; give --epochs or --steps")
+    steps, length = arm.length.steps(workload.epoch, arm.batch_size) or _ENDLESS, arm.length
+    check_schedule_of(arm, workload)
     settings = {**workload.settings, **({"variant": arm.variant} if arm.variant else {})}
     if workload.epoch != examples:
         settings[EXAMPLES_OF_RUN] = workload.epoch
@@ -53,14 +54,44 @@ def run_config(
         lr=arm.lr,
         optimizer_changes=arm.optimizer_changes,
         schedule=arm.schedule,
-        warmup_steps=arm.warmup_steps,
+        warmup_steps=0 if arm.warmup is None else arm.warmup.steps(arm.batch_size, steps),
+        final_lr=arm.final_lr or 0.0,
         seed=seed,
         target=target,
-        max_steps=steps or _ENDLESS,
+        max_steps=steps,
         evaluation_epochs=_spacing(arm, workload.epoch, step_time),
         device=str(workload.device.torch_device),
         purpose="study",
     )
+
+
+def check_schedule_of(arm: Arm, workload: Workload) -> None:
+    """Refuse a schedule or a warm-up that does not fit the length of an arm's runs.
+
+    Raises:
+        UsageError: one that needs the number of steps is asked for where the clock or early stopping decides it, the
+            warm-up is as long as the run, or the task has no schedule of its own.
+    """
+    known = arm.length.unit in ("epochs", "steps")
+    if arm.schedule == "task":
+        schedule_of_task(workload.schedule, arm.schedule, None, None)
+    if arm.schedule != "constant" and not known:
+        name = "the task's own schedule goes" if arm.schedule == "task" else f"a {arm.schedule} schedule decays"
+        raise UsageError(f"{name} over a known number of steps; give --epochs or --steps")
+    if arm.warmup is None:
+        return
+    if arm.warmup.unit == "share" and not known:
+        raise UsageError(
+            f"--warmup {arm.warmup} is a share of a known number of steps; give --epochs or --steps, or the warm-up in "
+            "steps or examples, for example --warmup 100steps"
+        )
+    most = arm.length.steps(workload.examples, arm.batch_size)
+    if most is not None and (steps := arm.warmup.steps(arm.batch_size, most)) >= most:
+        raise UsageError(
+            f"--warmup {arm.warmup} is {plural(steps, 'step')} at batch size {arm.batch_size}, and a run of "
+            f"{arm.length} has {plural(most, 'step')}: it would never train at its learning rate; give a shorter "
+            "warm-up, for example --warmup 5%, longer runs or smaller batches"
+        )
 
 
 def rules_of(arm: Arm, examples: int) -> list[StopRule]:

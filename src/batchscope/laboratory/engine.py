@@ -264,7 +264,7 @@ class Laboratory:
         """Everything that decides the course of an arm's run.
 
         Raises:
-            UsageError: the batch is larger than the training set, or a decaying schedule has no end.
+            UsageError: the batch is larger than the training set, or the schedule does not fit the run's length.
         """
         task = workload or self.workload
         how: dict[str, Any] = {"examples": self.examples, "target": self.target, "step_time": self.step_time}

@@ -15,6 +15,7 @@ from ..tasks.preflight.check import Preflight
 from ..tasks.workload import Workload
 from ..training.prepare import Prepared, Wanted, check_task, prepare
 from ..training.progress import Prediction, Progress
+from .configuration import check_schedule_of
 from .outlook import Outlook
 from .records import Arm, NamedStudy, StudyQuestion
 
@@ -68,6 +69,8 @@ def prepare_study(
         UsageError: a batch size is larger than the training set, too small for the model, or too large for memory.
     """
     arms = tuple(named.arms(question, workload.epoch))
+    for arm in arms:
+        check_schedule_of(arm, workload)
     wanted = Wanted(
         budget_s=budget_s,
         batch_sizes=tuple(sorted({arm.batch_size for arm in arms})),

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UsageError
+from ..fits.schedules import WarmUp, check_schedule
 from ..store.codec import encode
-from ..store.records import SCHEMA, Environment, Estimate
+from ..store.records import SCHEMA, Environment, Estimate, ScheduleName
 
 if TYPE_CHECKING:
     from ..report.blocks import Section
@@ -30,7 +31,6 @@ __all__ = [
     "Finding",
     "Length",
     "NamedStudy",
-    "Schedule",
     "Study",
     "StudyQuestion",
     "StudyRow",
@@ -45,8 +45,6 @@ EXAMPLES_OF_RUN = "examples_in_training_set"
 
 TRAIN_PART = "train-part"
 """The measurement that is there, not applicable, where runs cannot be evaluated on their training data."""
-
-Schedule = Literal["constant", "linear", "cosine"]
 
 Verdict = Literal["so", "not so", "left open"]
 """What runs say of a conclusion: they bear it out, contradict it, or leave it open."""
@@ -107,7 +105,10 @@ class StudyQuestion:
     seeds: tuple[int, ...] = (0, 1, 2)
     """A seed draws the weights and the order of the examples together."""
     length: Length = Length(unit="epochs", amount=30)
-    schedule: Schedule = "constant"
+    schedule: ScheduleName = "constant"
+    warmup: WarmUp | None = None
+    final_lr: float | None = None
+    """Share of the learning rate at which a schedule that decays ends; `None`: 0."""
     metric: str | None = None
     """What a choice is made by; `None`: the validation loss, else another loss, else a known score."""
     memory_limit: int | None = None
@@ -130,6 +131,12 @@ class StudyQuestion:
             raise UsageError(f"--repeats {self.repeats} makes no sense; a spread needs at least 2")
         if (metric := self.metric) is not None and metric.startswith("test_"):
             raise UsageError(f"--metric {metric}: test metrics are reported only; choose by one on validation data")
+        check_schedule(self.schedule, self.warmup, self.final_lr)
+
+    @property
+    def course(self) -> dict[str, Any]:
+        """Members of an arm that say how its learning rate goes."""
+        return {"schedule": self.schedule, "warmup": self.warmup, "final_lr": self.final_lr}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +148,9 @@ class Arm:
     length: Length
     variant: str = ""
     """What is different from the task as it came: `adam`, `norm before`; part of what makes a run another one."""
-    schedule: Schedule = "constant"
-    warmup_steps: int = 0
+    schedule: ScheduleName = "constant"
+    warmup: WarmUp | None = None
+    final_lr: float | None = None
     optimizer_changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -289,7 +297,7 @@ def grid(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
     """Every batch size at every learning rate; `examples` is for studies whose lengths depend on it."""
     del examples
     return tuple(
-        Arm(batch_size=size, lr=lr, length=question.length, schedule=question.schedule)
+        Arm(batch_size=size, lr=lr, length=question.length, **question.course)
         for size in question.batch_sizes
         for lr in question.lrs
     )

@@ -11,6 +11,7 @@ from .basis import one_batch_size, rests_on_in_words
 __all__ = [
     "batches_in_words",
     "changes_in_words",
+    "course_in_words",
     "difference",
     "expected_time",
     "length_s",
@@ -59,10 +60,25 @@ def batches_in_words(recipe: Recipe) -> str:
 
 
 def schedule_in_words(recipe: Recipe) -> str:
-    """Schedule of the learning rate in words."""
-    course = "constant" if recipe.schedule == "constant" else f"falling to zero ({recipe.schedule})"
+    """Schedule of the learning rate in words, to stand after it.
+
+    The course of `wsd` and of a task's own schedule is that of `fits.schedules`.
+    """
+    end = f"{number(100 * recipe.final_lr)} % of it" if recipe.final_lr else "zero"
+    courses = {
+        "constant": "constant",
+        "wsd": f"constant for four fifths, then falling to {end} (wsd)",
+        "task": "times the task's own schedule(progress)",
+    }
+    course = courses.get(recipe.schedule, f"falling to {end} ({recipe.schedule})")
     warm = f"after {plural(recipe.warmup_steps, 'step')} of linear warm-up" if recipe.warmup_steps else ""
     return f"{course} {warm}".strip()
+
+
+def course_in_words(recipe: Recipe) -> str:
+    """Schedule of the learning rate in words, with the steps that it goes over."""
+    over = f", over {plural(recipe.steps, 'step')} in all" if recipe.schedule != "constant" else ""
+    return f"{schedule_in_words(recipe)}{over}"
 
 
 def changes_in_words(recipe: Recipe) -> str:
@@ -122,7 +138,7 @@ def what_to_set(plan: Plan, recipe: Recipe) -> str:
     batches = batches_in_words(recipe)
     size = f"batch size {count(recipe.batch_size)}" + (f" ({batches})" if batches else "")
     lr = f"learning rate {number(recipe.lr)}" if recipe.lr is not None else "the learning rate in use there"
-    course = "" if recipe.schedule == "constant" and not recipe.warmup_steps else f", {schedule_in_words(recipe)}"
+    course = "" if recipe.schedule == "constant" and not recipe.warmup_steps else f", {course_in_words(recipe)}"
     changes = changes_in_words(recipe)
     further = f", and set {changes} in the optimizer" if changes else ""
     if threads := threads_in_words(plan, recipe):
@@ -132,13 +148,23 @@ def what_to_set(plan: Plan, recipe: Recipe) -> str:
 
 
 def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
-    length = f"about {plural(recipe.steps, 'step')}"
-    length += f" ({_epochs(recipe.epochs)})" if recipe.epochs is not None else ""
     patience = patience_in_words(recipe)
     wait = f", or when nothing has improved for {patience}" if patience else ""
     if plan.target is None or plan.within is not None:
-        return f"Train for {length}{wait}."
-    return f"Stop at the first evaluation with {plan.target}, expected after {length}{wait}."
+        return f"Train for {_about(recipe, recipe.steps)}{wait}."
+    steps = _steps_to_target(plan, recipe)
+    return f"Stop at the first evaluation with {plan.target}, expected after {_about(recipe, steps)}{wait}."
+
+
+def _steps_to_target(plan: Plan, recipe: Recipe) -> int:
+    """Steps of a training to its target: the recipe's, or what is predicted where the recipe's are the schedule's."""
+    predicted = plan.predicted.steps_to_target.value if plan.predicted else None
+    return recipe.steps if recipe.schedule == "constant" or predicted is None else math.ceil(predicted)
+
+
+def _about(recipe: Recipe, steps: int) -> str:
+    epochs = f" ({_epochs(recipe.epochs * steps / recipe.steps)})" if recipe.epochs is not None else ""
+    return f"about {plural(steps, 'step')}{epochs}"
 
 
 def _what_to_expect(plan: Plan) -> str:

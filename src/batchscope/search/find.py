@@ -28,6 +28,7 @@ from .earlier import seconds_before, told_of_earlier
 from .evaluation_spacing import note_before
 from .follow import require
 from .forecast import Pace, forecast
+from .horizon import require_room, with_schedule
 from .plan import build_plan
 from .question import Question
 from .runs import MEASURED_WITHIN, TIMING, SearchRuns, used_earlier
@@ -75,11 +76,13 @@ def find(
         TaskError: the task fails the preflight.
         TargetError: the target cannot be used with this task, or is met before training.
         StoreError: the folder cannot be used.
-        UsageError: the search that the question names needs a package that is not installed.
+        UsageError: the search that the question names needs a package that is not installed, or its schedule or
+            warm-up cannot be that of the task's runs.
     """
     loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
     started = time.monotonic() if started is None else started
     require(question.search)
+    question = with_schedule(question, loaded.task)
     identity = identity_of(loaded, question, device)
     with preserved_random_state(question.seed), Store(out, identity) as store, ExitStack() as at_end:
         questions = Questions(store, _beside(question, profile))
@@ -98,6 +101,7 @@ def find(
         at_end.callback(runs.runner.close)
         progress.predicted(forecast(question, runs.pace, examples=workload.examples_in_epoch or 0, stored=stored))
         search = Search.begin(question, prepared, runs, profile)
+        require_room(search.state)
         plan = build_plan(state := search.run())
         if keep_model is not None and plan.recipe is not None and plan.has_model:
             search.write_model(plan.recipe, keep_model)
@@ -129,6 +133,7 @@ def predict(
     """How long `find` would take; the hardware is measured, and nothing is stored. Arguments and errors as there."""
     started = time.monotonic() if started is None else started
     require(question.search)
+    question = with_schedule(question, loaded.task)
     with preserved_random_state(question.seed):
         workload = workload_of(loaded, device or pick())
         prepared = prepare(workload, _wanted(workload, question, profile, budget_s), progress=progress)

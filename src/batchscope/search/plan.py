@@ -28,6 +28,7 @@ from .calibration import probability_within_5_percent
 from .evaluation_spacing import dear_at, evaluations_at
 from .follow import NAMES
 from .forecast import training_here
+from .horizon import at_constant_lr, compared_in_words
 from .reasons import evidence_of, rests_on
 from .recipe import (
     NORMAL_QUANTILES,
@@ -41,8 +42,9 @@ from .recipe import (
 )
 from .refusal import no_target, not_finished, not_reached
 from .state import SearchState
+from .strategies.space import Pair
 
-__all__ = ["build_plan", "clear_gain", "without_recipe"]
+__all__ = ["answered", "build_plan", "clear_gain", "without_recipe"]
 
 Array = NDArray[np.float64]
 
@@ -58,15 +60,18 @@ def build_plan(state: SearchState) -> Plan:
     if state.target is None or not state.answerable:
         return _refusal(state)
     decision = state.decision
-    chosen = decision.batch_size, decision.lr
+    chosen, decided = answered(state), (decision.batch_size, decision.lr)
     current = state.question.current
-    status, message = _status(state, *chosen)
+    status, message = _status(state, *decided)
     if current is not None:
         gain = clear_gain(state)
-        if gain[0] < _CLEAR_GAIN:
-            same = (current.batch_size, current.lr) == chosen
-            chosen, status = (current.batch_size, current.lr), PlanStatus.KEEP_CURRENT
-            why = "nothing better was found" if same else f"{_gain_in_words(state, gain)}: no clear gain of 5 %"
+        if chosen == (current.batch_size, current.lr):
+            status = PlanStatus.KEEP_CURRENT
+            why = (
+                "nothing better was found"
+                if chosen == decided
+                else f"{_gain_in_words(state, gain)}: no clear gain of 5 %"
+            )
             message = f"keep the current recipe: {why}"
         else:
             message = f"{message}; {_gain_in_words(state, gain)}"
@@ -88,7 +93,7 @@ def build_plan(state: SearchState) -> Plan:
         probability_within_5_percent=probability_within_5_percent(state, *chosen),
         predicted=predicted,
         verified=verified,
-        notes=(*_notes(state), *filter(None, [clock, dear_at(state, *chosen)])),
+        notes=(*_notes(state), *filter(None, [clock, dear_at(state, *chosen), compared_in_words(state, chosen)])),
         evaluations=evaluations_at(state, *chosen),
         alternatives=alternatives,
         search=_cost(state, seconds, recipe.batch_size),
@@ -97,6 +102,14 @@ def build_plan(state: SearchState) -> Plan:
         curves=curves_of(state),
         easier_targets=tuple(_easier(state, target) for target in state.question.easier_targets),
     )
+
+
+def answered(state: SearchState) -> Pair:
+    """Batch size and learning rate of the answer: the current ones, where nothing found is clearly better."""
+    current = state.question.current
+    if current is not None and clear_gain(state)[0] < _CLEAR_GAIN:
+        return current.batch_size, current.lr
+    return state.decision.batch_size, state.decision.lr
 
 
 def _in_full(state: SearchState, message: str, batch_size: int, verified: Verified | None) -> str:
@@ -116,13 +129,13 @@ def _easier(state: SearchState, target: Target) -> EasierTarget:
     """The recipe for a target that is passed on the way, at a constant learning rate; none where no run passed it."""
     milestone = state.milestone
     beyond = milestone is not None and target.met_by(milestone.value)
-    at_constant_lr = tuple(run for run in state.runs if run.config.purpose != "horizon")
+    without_horizons = tuple(run for run in state.runs if run.config.purpose != "horizon")
     seen = replace(
         state,
         target=target,
         milestone=None if beyond else milestone,
-        runs=at_constant_lr,
-        question=replace(state.question, schedule="constant"),
+        runs=without_horizons,
+        question=at_constant_lr(state.question),
     )
     if not seen.reached:
         return EasierTarget(target=target, recipe=None, predicted=None)
@@ -271,4 +284,5 @@ def _notes(state: SearchState) -> tuple[str, ...]:
 def _refusal(state: SearchState) -> Plan:
     if state.target is None:
         return without_recipe(state, PlanStatus.INSUFFICIENT_DATA, no_target(state))
-    return without_recipe(state, PlanStatus.TARGET_NOT_REACHED, not_reached(state))
+    plan = without_recipe(state, PlanStatus.TARGET_NOT_REACHED, not_reached(state))
+    return replace(plan, notes=(*plan.notes, *filter(None, [compared_in_words(state, None)])))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import TargetError, UsageError
+from ..fits.schedules import WarmUp, check_schedule
 from ..store.records import ScheduleName, Target
 from ..wording import plural
 from .strategies import SearchName
@@ -68,7 +69,9 @@ class Question:
         within: the best metric inside this length is asked for, instead of the way to a target.
         objective: what is to be smallest, time to target or examples to target.
         current: kept unless the gain is clear.
-        schedule: of the learning rate.
+        schedule: of the learning rate; `None`: the task's own where it has the member `schedule`, else constant.
+        warmup: of every run; a share of one only where its length is known.
+        final_lr: share of the learning rate at which a schedule that decays ends; `None`: 0.
         max_batch_size: no larger batch is recommended.
         memory_limit: bytes that a step may take.
         seed: of every choice made at random.
@@ -83,7 +86,9 @@ class Question:
     within: Within | None = None
     objective: Literal["time", "examples"] = "time"
     current: CurrentRecipe | None = None
-    schedule: ScheduleName = "constant"
+    schedule: ScheduleName | None = None
+    warmup: WarmUp | None = None
+    final_lr: float | None = None
     max_batch_size: int | None = None
     memory_limit: int | None = None
     seed: int = 0
@@ -112,6 +117,23 @@ class Question:
                 f"--search {self.search} looks for the shortest time to a target, and --within {self.within} asks for "
                 "the best metric in that time; leave one of them out"
             )
+        check_schedule(self.schedule, self.warmup, self.final_lr)
+        if self.warmup is not None and self.warmup.unit == "share" and self.to_target_at_constant_lr:
+            raise UsageError(
+                f"--warmup {self.warmup} is a share of a run, and how long a run at a constant learning rate takes to "
+                "its target is not known before it is made; give the warm-up in steps or examples, for example "
+                "--warmup 100steps or 20000examples, or add --within or a --schedule that decays"
+            )
+
+    @property
+    def to_target_at_constant_lr(self) -> bool:
+        """Whether runs go on at a constant learning rate until the target, and none has a length of its own."""
+        return self.schedule == "constant" and self.within is None
+
+    @property
+    def decays_to_target(self) -> bool:
+        """Whether a target is to be reached under a schedule, whose length is then found by runs at the recipe."""
+        return self.within is None and self.schedule not in (None, "constant")
 
     @property
     def tries_current_first(self) -> bool:

@@ -12,6 +12,7 @@ from ..store.records import Evidence, RestsOn
 from ..wording import duration, number, percent, plural, with_interval
 from .evaluation_spacing import FEWEST, evaluations_at
 from .follow import NAMES
+from .horizon import evidence_of_schedule
 from .state import SearchState
 
 __all__ = ["evidence_of", "rests_on"]
@@ -185,6 +186,7 @@ def _of_search(state: SearchState) -> Evidence:
 def _of_choices(state: SearchState) -> list[Evidence]:
     return [
         _of_search(state),
+        *evidence_of_schedule(state),
         Evidence(
             statement="momentum, betas and weight decay were left as the task sets them: "
             "every learning rate was tuned with them in place",

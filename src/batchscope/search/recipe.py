@@ -18,6 +18,7 @@ from ..store.records import Curve, Curves, EarlyStop, Estimate, Predicted, Recip
 from ..store.runs import StoredRun
 from ..wording import duration, plural
 from .clock import NORMAL_90, clock_of_run
+from .horizon import horizon_of, schedule_members, schedule_of_recipe
 from .state import SearchState
 
 __all__ = [
@@ -57,8 +58,7 @@ def recipe_of(state: SearchState, batch_size: int, lr: float) -> Recipe:
         grad_accum_steps=parts,
         world_size=1,
         lr=lr if state.recorded.lrs else None,
-        schedule=state.question.schedule,
-        warmup_steps=0,
+        **schedule_of_recipe(state, batch_size, lr, math.ceil(steps)),
         num_threads=num_threads_at(state.bench, micro) if state.recorded.step_times else None,
         optimizer_changes={},
         steps=math.ceil(steps),
@@ -75,7 +75,7 @@ def _length(state: SearchState, batch_size: int, lr: float) -> float:
     """
     if (asked := state.most_steps(batch_size)) is not None:
         return asked
-    horizon, verified = _horizon(state, batch_size, lr), verified_by(state, batch_size, lr)
+    horizon, verified = horizon_of(state, batch_size, lr), verified_by(state, batch_size, lr)
     if horizon is not None:
         return horizon.config.max_steps
     return max(float(np.median(_steps(state, batch_size, lr))), verified.steps if verified else 0.0)
@@ -112,23 +112,12 @@ def _longest_wait(state: SearchState, batch_size: int) -> float:
     return longest
 
 
-def _horizon(state: SearchState, batch_size: int, lr: float) -> StoredRun | None:
-    """The run with a decaying learning rate that reached the target soonest, where the schedule decays."""
-    made = [
-        (run.result.steps_to_target, run)
-        for run in state.finished
-        if run.config.purpose == "horizon"
-        and (run.config.batch_size, run.config.lr) == (batch_size, lr)
-        and run.result is not None
-        and run.result.steps_to_target is not None
-    ]
-    return min(made, key=lambda pair: pair[0])[1] if made else None
-
-
 def run_at(state: SearchState, batch_size: int, lr: float) -> StoredRun | None:
     """The last run made at exactly this recipe that reached the target; where a length is given, the last in full."""
     assert state.target is not None
-    recipe = (batch_size, lr, state.question.schedule)
+    if (found := horizon_of(state, batch_size, lr)) is not None:
+        return found
+    recipe = (batch_size, lr, schedule_members(state.question, batch_size, state.most_steps(batch_size))["schedule"])
     for run in reversed(state.finished):
         same = (run.config.batch_size, run.config.lr, run.config.schedule) == recipe
         if state.question.within is not None:
@@ -266,7 +255,7 @@ def _steps(state: SearchState, batch_size: int, lr: float, further_spread: float
     posterior = state.posterior
     spread = np.sqrt(posterior.spread(batch_size, lr) ** 2 + state.law.misfit**2 + further_spread**2)
     log_steps = posterior.log_steps(batch_size, lr)[:, None] + spread[:, None] * NORMAL_QUANTILES
-    horizon = _horizon(state, batch_size, lr)
+    horizon = horizon_of(state, batch_size, lr)
     if horizon is not None and horizon.result is not None and horizon.result.steps_to_target is not None:
         log_steps += math.log(horizon.result.steps_to_target) - float(np.median(log_steps))
     return np.exp(np.minimum(log_steps, _MOST_LOG_STEPS)).ravel()

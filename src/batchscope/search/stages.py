@@ -6,7 +6,6 @@ folder comes to the same runs in the same order: finished ones are read, not rep
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,10 @@ from .earlier import with_earlier
 from .evaluation_spacing import note_before, spacing_at
 from .follow import run_strategy
 from .forecast import expected_steps, renewed
+from .horizon import schedule_members, shortest_horizon
 from .neighbour import neighbour
 from .observations import curve_on_clock
+from .plan import answered
 from .question import Question
 from .recipe import run_at
 from .runs import SearchRuns
@@ -46,7 +47,6 @@ _MOST_LENGTHS = 3
 _CURRENT_BEHIND = 4.0
 _STALL_PATIENCE = 0.5
 _MOST_STEPS = 10_000_000
-_HORIZONS = 4
 
 
 @dataclass(kw_only=True)
@@ -186,13 +186,14 @@ class Search:
 
     def _look(self, config: RunConfig, milestone: Target, share: float) -> None:
         """The pilot up to the milestone; where it is not there soon, the better of it and a lower learning rate."""
-        first = self._run(config, "first look", share=share, milestone=milestone, limit=_LOOK_STEPS)
+        limit = config.warmup_steps + _LOOK_STEPS
+        first = self._run(config, "first look", share=share, milestone=milestone, limit=limit)
         lower = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
         paused = first.result is not None and first.result.status is RunStatus.PAUSED
-        if not paused or self.state.paused or self.runs.too_late_for(lower, milestone, _LOOK_STEPS):
+        if not paused or self.state.paused or self.runs.too_late_for(lower, milestone, limit):
             return
         why = "does a lower learning rate get further?"
-        second = self._run(lower, why, share=share, milestone=milestone, limit=_LOOK_STEPS)
+        second = self._run(lower, why, share=share, milestone=milestone, limit=limit)
         if not self.state.paused:
             best = lower if gets_further(second.rows, first.rows) else config
             self._run(best, "first look", share=share, milestone=milestone)
@@ -285,24 +286,17 @@ class Search:
         return None
 
     def _shorten(self) -> None:
-        """Where the learning rate decays: the shortest horizon at which the decision reaches the target."""
-        if self.question.schedule == "constant" or self.question.within or not self.state.reached:
+        """Where a target is to be reached under a schedule: runs that find its length at the recipe."""
+        if not self.question.decays_to_target or not self.state.reached:
             return
-        decision: Decision = self.state.decision
-        steps = math.ceil(math.exp(float(self.state.posterior.log_steps(decision.batch_size, decision.lr).mean())))
-        outcomes: set[bool] = set()
-        for _ in range(_HORIZONS):
-            config = self._config(
-                decision.batch_size, decision.lr, "horizon", schedule=self.question.schedule, max_steps=max(2, steps)
-            )
-            if self.runs.too_late_for(config):
-                return
-            run = self._run(config, f"{self.question.schedule} decay over {steps} steps")
-            reached = run.result is not None and run.result.status is RunStatus.REACHED
-            outcomes.add(reached)
-            if len(outcomes) == 2:
-                return
-            steps = math.ceil(steps * (0.8 if reached else 1.3))
+        batch_size, lr = answered(self.state)
+
+        def over(steps: int) -> StoredRun | None:
+            config = self._config(batch_size, lr, "horizon", max_steps=steps)
+            late = self.runs.too_late_for(config)
+            return None if late else self._run(config, f"schedule {config.schedule} over {steps} steps")
+
+        shortest_horizon(self.state, (batch_size, lr), over)
 
     def _config(self, batch_size: int, lr: float, purpose: str, **more: Any) -> RunConfig:
         lasts = self.state.most_steps(batch_size) or more.get("max_steps")
@@ -313,7 +307,7 @@ class Search:
             "seed": self.question.seed,
             "target": None if self.question.within else self.state.target,
             "max_steps": self.state.most_steps(batch_size) or _MOST_STEPS,
-            "schedule": self.question.schedule if self.question.within else "constant",
+            **schedule_members(self.question, batch_size, lasts),
             **how_often.members(),
             "stall_patience": _STALL_PATIENCE,
             "device": str(self.workload.device.torch_device),
@@ -328,9 +322,10 @@ class Search:
     def _rules(self, config: RunConfig, behind: float | None, milestone: Target | None) -> list[StopRule]:
         rules: list[StopRule] = []
         if config.target is None and self.question.within is None:
-            rules.append(PlateauRule())
+            rules.append(PlateauRule(least_steps=max(PlateauRule.least_steps, config.warmup_steps)))
         elif config.stall_patience is not None and config.schedule == "constant" and self.question.within is None:
-            rules.append(StallRule(patience=config.stall_patience))
+            least = max(StallRule.least_steps, config.warmup_steps)
+            rules.append(StallRule(patience=config.stall_patience, least_steps=least))
         goal = milestone or self.state.target
         reference = self.state.cheapest(goal) if goal and behind else None
         if goal is not None and behind is not None and reference is not None:

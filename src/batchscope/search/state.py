@@ -273,7 +273,19 @@ class SearchState:
         if most is None:
             assert self.examples is not None
             most = min(self.examples, self.question.max_batch_size or self.examples)
-        return sizes_between(min(self.bench.smallest_micro_batch_size, most), most)
+        return self._with_room_to_warm_up(sizes_between(min(self.bench.smallest_micro_batch_size, most), most))
+
+    def _with_room_to_warm_up(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Those at which a run of the given length is longer than its warm-up, by what a step took in the bench.
+
+        Where it is so at none, the first.
+        """
+        warmup = self.question.warmup
+        if warmup is None or self.question.within is None:
+            return sizes
+        before = replace(self, runs=())
+        lengths = {size: before.most_steps(size) or 0 for size in sizes}
+        return tuple(size for size in sizes if warmup.steps(size, lengths[size]) < lengths[size]) or sizes[:1]
 
     def choices(
         self, batch_sizes: tuple[int, ...] | None = None, cost: Callable[[int], float] | None = None

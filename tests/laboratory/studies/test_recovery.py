@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from batchscope.errors import UsageError
+from batchscope.fits.schedules import WarmUp
 from batchscope.laboratory.records import Finding, Length, Study, StudyQuestion
 from batchscope.laboratory.studies.recovery import STUDY
 from batchscope.laboratory.study import study
@@ -150,7 +151,9 @@ def test_the_figure_begins_every_branch_where_its_weights_were_kept(tmp_path: Pa
         ({"lrs": (0.1, 0.2, 0.3)}, "--lrs has 3; give one"),
         ({"length": Length(unit="epochs", amount=1)}, "a run lasts 1 epoch; give --epochs above 1"),
         ({"length": Length(unit="steps", amount=9)}, "a run lasts 9 steps; give --epochs above 1"),
-        ({"schedule": "cosine"}, "a cosine schedule lets it decay"),
+        ({"schedule": "cosine"}, "--schedule cosine changes the learning rate in them; leave --schedule out"),
+        ({"warmup": WarmUp.parse("5steps")}, "--warmup 5steps changes the learning rate in them; leave --warmup out"),
+        ({"schedule": "task"}, "take the member schedule out of the task"),
     ],
 )
 def test_what_makes_no_sense_is_one_message(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -11,7 +11,7 @@ from ...wording import bytes_, count, duration, number, plural, sentence, with_i
 from ..basis import rest_of_message
 from ..blocks import Block, Facts, Section, Text
 from ..outcomes import outcomes
-from ..summary import batches_in_words, changes_in_words, length_s, schedule_in_words, summary, threads_in_words
+from ..summary import batches_in_words, changes_in_words, course_in_words, length_s, summary, threads_in_words
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -55,7 +55,7 @@ def facts(plan: Plan, recipe: Recipe) -> tuple[tuple[str, str], ...]:
     batches = batches_in_words(recipe)
     return (
         ("batch size", count(recipe.batch_size) + (f" = {batches}" if batches else "")),
-        ("learning rate", f"{number(recipe.lr)}, {schedule_in_words(recipe)}" if recipe.lr is not None else "unknown"),
+        ("learning rate", f"{number(recipe.lr)}, {course_in_words(recipe)}" if recipe.lr is not None else "unknown"),
         ("optimizer changes", changes_in_words(recipe) or "none"),
         *((("threads", threads),) if (threads := threads_in_words(plan, recipe)) else ()),
         ("length", plural(recipe.steps, "step") + _epochs(recipe)),

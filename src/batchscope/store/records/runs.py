@@ -98,7 +98,7 @@ RUN_PURPOSES = {
     "trial": "a run at a batch size and learning rate that another search strategy asked for",
     "current": "a run at the current recipe, to compare with",
     "recipe": "a run at exactly the recommended recipe, to verify it",
-    "horizon": "a run at the recipe that fixes how long the learning rate decays",
+    "horizon": "a run at the recipe that fixes over how many steps its schedule goes",
     "study": "a run of a study",
     "table": "a run that a table of measurements tells of",
 }

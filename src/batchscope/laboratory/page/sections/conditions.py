@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ....report.blocks import Facts, Section, Text
 from ....wording import count, number, sentence
-from ...records import Study
+from ...records import Study, StudyQuestion
 
 if TYPE_CHECKING:
     from ....store.runs import StoredRun
@@ -24,6 +24,12 @@ _DEFINITIONS = (
 )
 
 
+def _schedule(asked: StudyQuestion) -> str:
+    warm = f", after a linear warm-up of {asked.warmup.in_words}" if asked.warmup else ""
+    end = f", down to {number(100 * asked.final_lr)} % of the learning rate" if asked.final_lr else ""
+    return f"{'of the task' if asked.schedule == 'task' else asked.schedule}{end}{warm}"
+
+
 def build(study: Study, runs: Sequence[StoredRun]) -> Section:
     """Definitions, then facts."""
     asked, here = study.question, study.environment
@@ -32,7 +38,7 @@ def build(study: Study, runs: Sequence[StoredRun]) -> Section:
         ("learning rates", ", ".join(number(lr) for lr in asked.lrs)),
         ("seeds", ", ".join(str(s) for s in asked.seeds)),
         ("a run", str(asked.length)),
-        ("schedule", asked.schedule),
+        ("schedule", _schedule(asked)),
         ("training examples", count(study.examples)),
         ("device", f"{here.device_name} ({here.device})" if here.device_name else here.device),
         ("threads", count(here.threads)),

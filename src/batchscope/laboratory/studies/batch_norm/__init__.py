@@ -73,7 +73,7 @@ def _orders(question: StudyQuestion) -> int:
 
 
 def _arm(question: StudyQuestion, variant: str, batch_size: int, lr: float) -> Arm:
-    return Arm(batch_size=batch_size, lr=lr, length=question.length, schedule=question.schedule, variant=variant)
+    return Arm(batch_size=batch_size, lr=lr, length=question.length, **question.course, variant=variant)
 
 
 def measure_all(laboratory: Laboratory) -> None:

@@ -47,7 +47,7 @@ def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
             f"two batches of {largest} that have no example in common need {2 * largest}, and the training set has "
             f"{examples}; training is at the largest of --batch-sizes, give others of at most {examples // 2}"
         )
-    return (Arm(batch_size=size, lr=lr, length=question.length, schedule=question.schedule),)
+    return (Arm(batch_size=size, lr=lr, length=question.length, **question.course),)
 
 
 def _pair_sizes(question: StudyQuestion) -> list[int]:

@@ -42,7 +42,7 @@ def arms(question: StudyQuestion, examples: int) -> tuple[Arm, ...]:
         raise UsageError(
             f"gradient_size trains and measures at one learning rate, and --lrs has {len(question.lrs)}; give one"
         )
-    return (Arm(batch_size=size, lr=lr, length=question.length, schedule=question.schedule),)
+    return (Arm(batch_size=size, lr=lr, length=question.length, **question.course),)
 
 
 def measure_all(laboratory: Laboratory) -> None:

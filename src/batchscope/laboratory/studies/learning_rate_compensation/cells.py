@@ -45,7 +45,7 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
     large, lr = max(question.batch_sizes), _tenfold(question)
     if any(cell.batch_size == large and cell.lr == lr for cell in cells):
         return cells
-    return (*cells, Arm(batch_size=large, lr=lr, length=question.length, schedule=question.schedule))
+    return (*cells, Arm(batch_size=large, lr=lr, length=question.length, **question.course))
 
 
 def _tenfold(question: StudyQuestion) -> float:

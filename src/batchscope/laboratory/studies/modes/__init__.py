@@ -69,7 +69,7 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
             "give a smaller one too, for example --batch-sizes 1,32"
         )
     return tuple(
-        Arm(batch_size=size, lr=lr, length=_length(question, size, examples), schedule=question.schedule)
+        Arm(batch_size=size, lr=lr, length=_length(question, size, examples), **question.course)
         for size in sizes
         for lr in question.lrs
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ....errors import UsageError
 from ....wording import plural
+from ...demands import needs_constant_lr
 from ...records import Arm, StudyQuestion
 
 __all__ = ["RecoveryPlan", "arms", "branches_of", "plan_of", "switched_after", "unchanged_after"]
@@ -52,10 +53,7 @@ def plan_of(question: StudyQuestion) -> RecoveryPlan:
             f"recovery switches early and at the end of a run of so many epochs, and a run lasts {length}; "
             f"give --epochs above {_EARLY / 2:g}"
         )
-    if question.schedule != "constant":
-        raise UsageError(
-            f"recovery continues runs at their learning rate, and a {question.schedule} schedule lets it decay"
-        )
+    needs_constant_lr("recovery", question, "continues runs at their learning rate")
     higher = lrs[1] if len(lrs) == 2 else float(f"{_TENFOLD * lrs[0]:.12g}")
     early = _EARLY if length.amount > _EARLY else _EARLY / 2
     return RecoveryPlan(small=sizes[0], large=sizes[1], lr=lrs[0], higher=higher, early=early, late=length.amount)

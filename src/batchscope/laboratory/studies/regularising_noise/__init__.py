@@ -66,7 +66,7 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
             lr=lr,
             length=_of_few(question.length, few, size),
             variant=variant,
-            schedule=question.schedule,
+            **question.course,
         )
         for size in question.batch_sizes
         for lr in question.lrs

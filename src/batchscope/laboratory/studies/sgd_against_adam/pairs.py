@@ -39,7 +39,7 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
             batch_size=size,
             lr=lr if variant == SGD else _adams(lr),
             length=question.length,
-            schedule=question.schedule,
+            **question.course,
             variant=variant,
         )
         for size in question.batch_sizes

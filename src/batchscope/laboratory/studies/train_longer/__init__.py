@@ -30,8 +30,8 @@ def arms(question: StudyQuestion, examples: int) -> Sequence[Arm]:
     needs_one_rate("train_longer", question)
     needs_length_in("train_longer", question, "epochs", "gives large batches more epochs than the smallest")
     (lr,) = question.lrs
-    sizes, schedule = sorted(question.batch_sizes), question.schedule
-    short = [Arm(batch_size=size, lr=lr, length=question.length, schedule=schedule) for size in sizes]
+    sizes = sorted(question.batch_sizes)
+    short = [Arm(batch_size=size, lr=lr, length=question.length, **question.course) for size in sizes]
     longer = [
         replace(
             arm, variant=LONGER, length=Length(unit="epochs", amount=question.length.amount * _times(arm, sizes[0]))

@@ -16,6 +16,7 @@ from ....report.blocks import Column, Section, Table, Text
 from ....store.ranges import ANY, NOT_NEGATIVE
 from ....store.records import Estimate
 from ....wording import count, duration, number, percent, plural, with_interval
+from ...demands import needs_constant_lr
 from ...published import SHEN_SETTINGS, conclusion, is_above
 from ...records import Arm, Finding, Length, NamedStudy, Study, StudyQuestion, SummaryRow, grid
 from .comparison import (
@@ -66,11 +67,7 @@ def _check(question: StudyQuestion) -> None:
             f"trial_and_error raises the number of epochs, and a run that lasts {question.length} has none; give "
             f"--epochs, for example --epochs {STUDY.question.length.amount:g}"
         )
-    if question.schedule != "constant":
-        raise UsageError(
-            f"trial_and_error reads short trials off longer runs, and a {question.schedule} schedule decays "
-            "differently in each; leave --schedule out"
-        )
+    needs_constant_lr("trial_and_error", question, "reads short trials off longer runs")
     advice_for(question)
 
 
