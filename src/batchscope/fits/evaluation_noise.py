@@ -27,8 +27,10 @@ m = min(σ / b, log 2) / h     evaluations, at most those of a doubling of the s
 K = the smallest number with P(K in a row of m at the target by chance) ≤ 5 %
 ```
 
-and K = 1 where a chance does little harm: `σ / b` is at most one gap h, or at most log 1.5, so that the run would have
-been there within half as many steps again. With evaluations 5 % apart K is 1 or 3.
+and K = 1 where a chance does little harm: `σ / b` is at most one gap h, or at most log 1.2, so that the run would have
+been there within a fifth of the steps. With evaluations 5 % apart K is 1 to 3. To ask for three of a run that is there
+anyway costs it two evaluations; on `digits` it moved the steps to a target by a factor of 1.5 to 2.6 where `σ / b` was
+above 2, and at most by 1.3 where it was below 1 (docs/log.md).
 
 Numbers only; no NumPy, and SciPy only for the ends of intervals.
 """
@@ -49,7 +51,7 @@ __all__ = ["EndValue", "best_level", "confirmations", "end_value", "evaluation_s
 _STRETCH, _FEWEST = 2.0, 5
 """Evaluations at the end of a run: those from its last step divided by this, and so many at least."""
 _BY_CHANCE, _ACCEPTED = 0.5 * math.erfc(math.sqrt(0.5)), 0.05
-_LONGEST, _LITTLE = math.log(2.0), math.log(1.5)
+_LONGEST, _LITTLE = math.log(2.0), math.log(1.2)
 _DEPENDENCE = 1.0 + 2.0 * (2.0 / 3.0) ** 2 + 2.0 * (1.0 / 6.0) ** 2
 
 

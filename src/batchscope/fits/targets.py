@@ -9,12 +9,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..store.records import Metric, Row, Target
+from ..store.ranges import range_of
+from ..store.records import Estimate, Metric, Row, Target
 from ..store.runs import StoredRun
 from .curves import curve_of
 from .evaluation_noise import best_level, end_value
 
-__all__ = ["best_value", "choose_target", "gets_further", "milestone_of"]
+__all__ = ["best_value", "choose_target", "gets_further", "level_at_end", "milestone_of"]
 
 _SHARE_LEFT = 0.05
 _SHARE = 0.3
@@ -75,6 +76,16 @@ def best_value(runs: Sequence[StoredRun], metric: Metric) -> Target | None:
         if improved and (best is None or best.met_by(target.value)):
             best = target
     return best
+
+
+def level_at_end(rows: Sequence[Row], metric: Metric) -> Estimate | None:
+    """Level of a metric at the end of a run, with the 90 % interval of one evaluation there, inside what it can be.
+
+    `None` where it was not evaluated after the first step.
+    """
+    steps, values = _curve(rows, metric)
+    end = end_value(steps, values)
+    return None if end is None else end.estimate(unit=metric.name, within=range_of(metric.name, values))
 
 
 def choose_target(rows: Sequence[Row], metric: Metric) -> Target:

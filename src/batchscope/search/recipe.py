@@ -13,6 +13,7 @@ from ..fits.curves import curve_of, seconds_at, spread_of_clock, steps_to_target
 from ..fits.memory import fit_memory
 from ..fits.posterior import credible_interval, low_median_high
 from ..fits.step_time import accumulation
+from ..fits.targets import level_at_end
 from ..fits.threads import num_threads_at
 from ..store.records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, RunResult, RunStatus, Verified
 from ..store.runs import StoredRun
@@ -158,7 +159,7 @@ def verified_by(state: SearchState, batch_size: int, lr: float) -> Verified | No
         steps = steps_to_target(run.rows, state.target)
         _, value = up_to_target(curve_of(run.rows, state.target), state.target)[-1]
     assert steps is not None
-    shown = _verified(state, batch_size, steps, value)
+    shown = replace(_verified(state, batch_size, steps, value), ends_at=level_at_end(run.rows, state.target.judged_by))
     return replace(shown, time_s=seconds_at(run.rows, steps)) if state.bench_counts else shown
 
 

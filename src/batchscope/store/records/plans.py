@@ -119,6 +119,9 @@ class Verified:
     time_s: float | None
     metric: float
     """Of the target, at the first evaluation that reaches it; where a length is given, the best."""
+    ends_at: Estimate | None = None
+    """Level of the metric at the end of the run, with the interval of one evaluation there: no evaluation was chosen by
+    its value. `None`: its evaluations were not recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
