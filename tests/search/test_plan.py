@@ -313,7 +313,7 @@ def test_where_the_learning_rate_decays_an_easier_target_is_answered_at_a_consta
 
 def within(runs: list[StoredRun], **changes: Any) -> Plan:
     """Of a search for the best value in 4 epochs, 62 steps of 64 examples."""
-    target = best_value(runs)
+    target = best_value(runs, TARGET.judged_by)
     question = Question(within=Within(amount=4, unit="epochs"), **changes)
     return build_plan(search(runs, question=question, target=target))
 

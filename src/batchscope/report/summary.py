@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ..store.records import Plan, PlanStatus, Predicted, Recipe, RunEvaluations, Verified
 from ..wording import bytes_, count, duration, joined, number, percent, plural, sentence, times, with_interval
@@ -152,8 +153,13 @@ def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
     wait = f", or when nothing has improved for {patience}" if patience else ""
     if plan.target is None or plan.within is not None:
         return f"Train for {_about(recipe, recipe.steps)}{wait}."
-    steps = _steps_to_target(plan, recipe)
-    return f"Stop at the first evaluation with {plan.target}, expected after {_about(recipe, steps)}{wait}."
+    length, first = _about(recipe, _steps_to_target(plan, recipe)), replace(plan.target, confirm=1)
+    if plan.target.confirm > 1:
+        return (
+            f"Stop at the end of {plural(plan.target.confirm, 'evaluation')} in a row with {first}, of which the first "
+            f"is expected after {length}{wait}."
+        )
+    return f"Stop at the first evaluation with {first}, expected after {length}{wait}."
 
 
 def _steps_to_target(plan: Plan, recipe: Recipe) -> int:
@@ -210,7 +216,13 @@ def _how_sure(plan: Plan) -> str:
         return f"{sure}Runs at it took {_taken(plan.verified)} on average."
     found = f"{plural(plan.verified.steps, 'step')}, {duration(plan.verified.time_s)}"
     metric = f", {plan.target.metric} {number(plan.verified.metric)}" if plan.target else ""
-    return f"{sure}Verified by a run at exactly this recipe: {found}{metric}."
+    return f"{sure}Verified by a run at exactly this recipe: {found}{metric}{_level(plan.verified)}."
+
+
+def _level(verified: Verified) -> str:
+    """Clause on the level of the last evaluations of a run, which the one that reached the target may lie beyond."""
+    level = verified.ends_at
+    return f"; the level of its last evaluations is {with_interval(level)}" if level and level.low is not None else ""
 
 
 def _against_current(plan: Plan) -> str:

@@ -20,6 +20,7 @@ from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
 from .completion import steps_allowed
+from .confirmation import aimed, settled
 from .earlier import with_earlier
 from .evaluation_spacing import note_before, spacing_at
 from .follow import run_strategy
@@ -84,12 +85,7 @@ class Search:
             environment=environment_of(workload.device),
             notes=(*prepared.preflight.notes, *filter(None, [dear])),
         )
-        return cls(
-            question=question,
-            prepared=prepared,
-            runs=runs,
-            state=state,
-        )
+        return cls(question=question, prepared=prepared, runs=runs, state=state)
 
     @property
     def workload(self) -> Workload:
@@ -113,11 +109,12 @@ class Search:
         self._pilot()
         if self.state.target is not None:
             if self.ours:
-                self._update(runs=with_earlier(self.state, self.runs, self._config))
+                self._update(**with_earlier(self.state, self.runs, self._config))
                 self._probe()
                 self._try_current()
                 self._complete()
             elif self.state.finished:
+                self._update(**settled(self.state, self.state.finished[-1], at_its_end=True))
                 self._follow_strategy()
             self._shorten()
         self._update(cut_off=self.runs.cut_off)
@@ -195,13 +192,13 @@ class Search:
         why = "does a lower learning rate get further?"
         second = self._run(lower, why, share=share, milestone=milestone, limit=limit)
         if not self.state.paused:
-            best = lower if gets_further(second.rows, first.rows) else config
+            best = lower if gets_further(second.rows, first.rows, self.question.judged_by) else config
             self._run(best, "first look", share=share, milestone=milestone)
 
     def _raise_target(self) -> None:
         """Where the length is given, the target is the best value reached so far by a run of that length."""
         whole = [run for run in self.state.finished if run.result and run.result.status is not RunStatus.PAUSED]
-        target = best_value(whole)
+        target = best_value(whole, self.question.judged_by)
         if target is not None and target != self.state.target:
             self._update(target=target, milestone=self.state.milestone or milestone_of(whole[0].rows, target))
 
@@ -211,18 +208,19 @@ class Search:
         for _ in range(_MOST_LOOKS):
             config = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
             run = self._run(config, "does a lower learning rate get further?", share=_UNAIMED_PILOT_SHARE)
-            if not gets_further(run.rows, best.rows):
+            if not gets_further(run.rows, best.rows, self.question.judged_by):
                 break
             best = run
         return best
 
     def _choose_target(self, run: StoredRun) -> None:
         try:
-            target = choose_target(run.rows)
+            target = choose_target(run.rows, self.question.judged_by)
         except ValueError as error:
             self._update(notes=(*self.state.notes, f"no target could be chosen: {error}"))
         else:
-            self._update(target=target, milestone=milestone_of(run.rows, target))
+            milestone = milestone_of(run.rows, target)
+            self._update(milestone=milestone, **settled(replace(self.state, target=target), run, at_its_end=True))
 
     def _probe(self) -> None:
         """Buy runs up to the milestone while one is worth its price."""
@@ -306,6 +304,7 @@ class Search:
             "settings": self.workload.settings,
             "seed": self.question.seed,
             "target": None if self.question.within else self.state.target,
+            "metric": self.question.judged_by if self.question.target is None else None,
             "max_steps": self.state.most_steps(batch_size) or _MOST_STEPS,
             **schedule_members(self.question, batch_size, lasts),
             **how_often.members(),
@@ -345,6 +344,7 @@ class Search:
         limit: int | None = None,
     ) -> StoredRun:
         """A finished run of this configuration, from the store or made now, as far as the milestone or the step."""
+        config = aimed(self.state, config)
         rules = self._rules(config, behind, milestone)
         run = self.runs.finished(config, milestone, limit, rules)
         made = run is None
@@ -360,7 +360,9 @@ class Search:
                 fitted = replace(config, **self.runs.split(config.batch_size))
                 return self._run(fitted, why, share=share, behind=behind, milestone=milestone, limit=limit)
         others = [other for other in self.state.runs if other.id != run.id]
-        self._update(runs=(*others, run))
+        self._update(runs=(*others, run), **settled(self.state, run))
+        if aimed(self.state, config) != config:
+            return self._run(config, why, share=share, behind=behind, milestone=milestone, limit=limit)
         if made:
             self.progress.run_finished(run, self._best_in_words())
         return run

@@ -14,12 +14,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fits.curves import steps_to_target
+from ..fits.curves import best_held, steps_to_target
 from ..fits.step_time import StepTime, step_time_of
 from ..fits.steps_to_target import Observation, Prior, StepsPosterior
 from ..store.records import Bench, Environment, Estimate, RateRange, RunStatus, Target
 from ..store.runs import StoredRun
 from .clock import Correction, correction_of
+from .confirmation import Confirmation
 from .law import Law, Posterior, fit_joint, joint_law, prior_from
 from .observations import best_on_clock, evaluation_seconds, noise_scale_of, observe
 from .question import Question
@@ -95,6 +96,7 @@ class SearchState:
             everywhere.
         cut_off: whether the budget ended the search before it came to its own end.
         largest_batch: the largest batch size to choose; `None`: as large as the training set and the question allow.
+        confirmation: how many evaluations confirm the target, once a run has settled it.
     """
 
     task: str
@@ -114,6 +116,7 @@ class SearchState:
     drawn_within: float | None = None
     cut_off: bool = False
     largest_batch: int | None = None
+    confirmation: Confirmation | None = None
 
     @cached_property
     def finished(self) -> tuple[StoredRun, ...]:
@@ -181,15 +184,11 @@ class SearchState:
         return None if run is None else (run.config.batch_size, run.config.lr)
 
     @cached_property
-    def closest(self) -> tuple[float, StoredRun] | None:
-        """The best value of the target's metric in any run, and that run."""
+    def closest(self) -> tuple[float, int, StoredRun] | None:
+        """The hardest value that any run would have reached as a target, the step, and that run."""
         assert self.target is not None
-        metric, smaller = self.target.metric, self.target.mode == "min"
-        values = [
-            (float(run.result.best[metric]), run)
-            for run in self.finished
-            if run.result and math.isfinite(run.result.best.get(metric, math.nan))
-        ]
+        smaller = self.target.mode == "min"
+        values = [(*held, run) for run in self.finished if (held := best_held(run.rows, self.target)) is not None]
         return min(values, key=lambda v: v[0] if smaller else -v[0], default=None)
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .estimates import Estimate, Target
@@ -106,6 +106,8 @@ class Measured:
     knee_exponent: Estimate
     hardware_knee: Estimate
     largest_micro_batch_size: Estimate
+    evaluation_spread: Estimate = field(default_factory=Estimate.missing)
+    """Standard deviation of one evaluation of the target's metric about its level, near the target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,9 @@ class Verified:
     time_s: float | None
     metric: float
     """Of the target, at the first evaluation that reaches it; where a length is given, the best."""
+    ends_at: Estimate | None = None
+    """Level of the metric at the end of the run, with the interval of one evaluation there: no evaluation was chosen by
+    its value. `None`: its evaluations were not recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
