@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutOfMemory
-from ..fits.targets import best_value, choose_target, gets_further, milestone_of
+from ..fits.targets import best_value, milestone_of
 from ..hardware.environment import environment_of
 from ..store.records import HardwareProfile, Recipe, RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
 from ..tasks.workload import Workload
-from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
+from ..training.prepare import Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
 from .completion import steps_allowed
 from .earlier import with_earlier
 from .evaluation_spacing import note_before, spacing_at
+from .first_looks import FirstLooks
 from .follow import run_strategy
 from .forecast import expected_steps, renewed
 from .neighbour import neighbour
@@ -36,9 +37,7 @@ from .strategies.space import Request
 
 __all__ = ["Search"]
 
-_PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
 _TRIAL_SHARE = 0.25
-_MOST_LOOKS, _LOOK_STEP, _LOOK_STEPS = 4, 4.0, 60
 _MOST_PROBES = 20
 _MOST_COMPLETIONS, _LAST = 9, 2
 """Runs to the target, of which the last are bounded by the rules of every run alone."""
@@ -107,9 +106,10 @@ class Search:
 
     def run(self) -> SearchState:
         """Go through all stages; returns what is known then, from which the plan follows."""
+        looks = self._first_looks
         if self.state.rate_range is None and not self.question.tries_current_first:
-            self._test_rates()
-        self._pilot()
+            looks.test_rates()
+        looks.pilot()
         if self.state.target is not None:
             if self.ours:
                 self._update(runs=with_earlier(self.state, self.runs, self._config))
@@ -130,71 +130,20 @@ class Search:
             run = self._run(self._config(recipe.batch_size, recipe.lr, "recipe"), "to keep its model")
         self.runs.copy_model(run, path)
 
-    def _test_rates(self) -> None:
-        size = self._first_batch_size()
-        self.progress.stage(f"range test of the learning rate at batch size {size}")
-        try:
-            test = self.runs.test_rates(size, self.question.seed)
-        except OutOfMemory as error:
-            self._shrink(error)
-            return self._test_rates()
-        self.runs.keep_rate_range(test)
-        self.runs.keep_time()
-        self._update(rate_range=test)
-
-    def _first_batch_size(self) -> int:
-        """Where the best batch size is expected before anything is measured of the task."""
-        cost, allowed = self.state.choices().step_cost, self.state.batch_sizes
-        sizes = [b for b in allowed if b >= min(16, allowed[-1])]
-        return min(sizes, key=lambda b: (1.0 + PRIOR_CRITICAL_BATCH_SIZE / b) * cost(b))
-
-    def _pilot(self) -> None:
-        """The first run: reaches the target, or shows what target is within reach."""
-        current, test = self.question.current, self.state.rate_range
-        if current is not None:
-            batch_size, lr = current.batch_size, current.lr
-        else:
-            assert test is not None
-            batch_size, lr = test.batch_size, test.pilot_lr
-        groups = 2 if self.prepared.preflight.independent and batch_size >= 2 else 0
-        config = self._config(
-            batch_size,
-            lr,
-            "pilot",
-            noise_scale_groups=groups,
+    @property
+    def _first_looks(self) -> FirstLooks:
+        return FirstLooks(
+            question=self.question,
+            prepared=self.prepared,
+            runs=self.runs,
+            state=lambda: self.state,
+            update=self._update,
+            config=self._config,
+            run=self._run,
+            shrink=self._shrink,
+            raise_target=self._raise_target,
             stall_patience=_STALL_PATIENCE,
-            target=self.question.target,
         )
-        share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
-        if self.runs.runner.deadline.passed and not self.runs.runner.store.runs():
-            return None
-        if self.state.target is not None:
-            with self.workload.device.using_threads(config.num_threads):
-                start = self.workload.evaluate(self.workload.model(config.seed))
-            first = {"kind": "evaluation", "step": 0, "metrics": start}
-            self._update(milestone=milestone_of([first], self.state.target))
-        if self.ours and current is None and self.state.milestone is not None:
-            return self._look(config, self.state.milestone, share)
-        run = self._run(config, "first look", share=share)
-        if self.state.target is None:
-            best = self._furthest(config, run)
-            if self.question.within is not None:
-                self._raise_target()
-            else:
-                self._choose_target(best)
-
-    def _look(self, config: RunConfig, milestone: Target, share: float) -> None:
-        """The pilot up to the milestone; where it is not there soon, the better of it and a lower learning rate."""
-        first = self._run(config, "first look", share=share, milestone=milestone, limit=_LOOK_STEPS)
-        lower = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
-        paused = first.result is not None and first.result.status is RunStatus.PAUSED
-        if not paused or self.state.paused or self.runs.too_late_for(lower, milestone, _LOOK_STEPS):
-            return
-        why = "does a lower learning rate get further?"
-        second = self._run(lower, why, share=share, milestone=milestone, limit=_LOOK_STEPS)
-        if not self.state.paused:
-            best = lower if gets_further(second.rows, first.rows) else config
-            self._run(best, "first look", share=share, milestone=milestone)
 
     def _raise_target(self) -> None:
         """Where the length is given, the target is the best value reached so far by a run of that length."""
@@ -202,25 +151,6 @@ class Search:
         target = best_value(whole)
         if target is not None and target != self.state.target:
             self._update(target=target, milestone=self.state.milestone or milestone_of(whole[0].rows, target))
-
-    def _furthest(self, config: RunConfig, run: StoredRun) -> StoredRun:
-        """The run that gets furthest: the pilot, or one at a lower learning rate, while these get clearly further."""
-        best = run
-        for _ in range(_MOST_LOOKS):
-            config = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
-            run = self._run(config, "does a lower learning rate get further?", share=_UNAIMED_PILOT_SHARE)
-            if not gets_further(run.rows, best.rows):
-                break
-            best = run
-        return best
-
-    def _choose_target(self, run: StoredRun) -> None:
-        try:
-            target = choose_target(run.rows)
-        except ValueError as error:
-            self._update(notes=(*self.state.notes, f"no target could be chosen: {error}"))
-        else:
-            self._update(target=target, milestone=milestone_of(run.rows, target))
 
     def _probe(self) -> None:
         """Buy runs up to the milestone while one is worth its price."""
