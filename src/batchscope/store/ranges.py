@@ -22,6 +22,15 @@ class Range(NamedTuple):
         """Whether a value lies inside, its ends included."""
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
+    def clipped(self, value: float) -> float:
+        """A value, or the end of the range that it lies beyond.
+
+        >>> SHARE.clipped(1.2), SHARE.clipped(0.4), ANY.clipped(-3.0)
+        (1.0, 0.4, -3.0)
+        """
+        above = value if self.low is None else max(self.low, value)
+        return above if self.high is None else min(self.high, above)
+
     @property
     def of_differences(self) -> Range:
         """The range of a difference of two values.

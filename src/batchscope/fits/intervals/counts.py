@@ -100,7 +100,7 @@ def ratio_of_counts(over: Sequence[int], under: Sequence[int]) -> Estimate:
 
 
 @cache
-def chi_square_ends(degrees_of_freedom: int) -> tuple[float, float]:
+def chi_square_ends(degrees_of_freedom: float) -> tuple[float, float]:
     """Lower and upper 5 % point of the chi-square distribution."""
     from scipy.special import chdtri, gammaincinv  # what `scipy.stats.chi2` returns, without its import
 
