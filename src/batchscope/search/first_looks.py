@@ -17,6 +17,7 @@ from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from .question import Question
 from .runs import SearchRuns
 from .state import SearchState
+from .within import first_batch_size
 
 __all__ = ["FirstLooks"]
 
@@ -37,7 +38,6 @@ class FirstLooks:
         config: the configuration of a run, from its batch size, learning rate and purpose, and members that differ.
         run: makes a run of a configuration, or reads it, and takes it into the state.
         shrink: smaller micro-batches from here on, after a step that did not fit.
-        raise_target: makes the best value so far the target, where the length of a training is given.
         stall_patience: share of a run after which it counts as stalled.
     """
 
@@ -49,7 +49,6 @@ class FirstLooks:
     config: Callable[..., RunConfig]
     run: Callable[..., StoredRun]
     shrink: Callable[[OutOfMemory], None]
-    raise_target: Callable[[], None]
     stall_patience: float
 
     def test_rates(self) -> None:
@@ -96,15 +95,13 @@ class FirstLooks:
             return self._look(config, milestone, share)
         run = self.run(config, "first look", share=share)
         if self.state().target is None:
-            best = self._furthest(config, run)
-            if self.question.within is not None:
-                self.raise_target()
-            else:
-                self._choose_target(best)
+            self._choose_target(self._furthest(config, run))
 
     def _first_batch_size(self) -> int:
         """Where the best batch size is expected before anything is measured of the task."""
         state = self.state()
+        if self.question.within is not None:
+            return first_batch_size(state.batch_sizes, lambda size: float(size * (state.most_steps(size) or 1)))
         cost, allowed = state.choices().step_cost, state.batch_sizes
         sizes = [b for b in allowed if b >= min(16, allowed[-1])]
         return min(sizes, key=lambda b: (1.0 + PRIOR_CRITICAL_BATCH_SIZE / b) * cost(b))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutOfMemory
-from ..fits.targets import best_value, milestone_of
 from ..hardware.environment import environment_of
 from ..store.records import HardwareProfile, Recipe, RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
@@ -41,7 +40,6 @@ _TRIAL_SHARE = 0.25
 _MOST_PROBES = 20
 _MOST_COMPLETIONS, _LAST = 9, 2
 """Runs to the target, of which the last are bounded by the rules of every run alone."""
-_MOST_LENGTHS = 3
 _CURRENT_BEHIND = 4.0
 _STALL_PATIENCE = 0.5
 _MOST_STEPS = 10_000_000
@@ -109,8 +107,11 @@ class Search:
         looks = self._first_looks
         if self.state.rate_range is None and not self.question.tries_current_first:
             looks.test_rates()
-        looks.pilot()
-        if self.state.target is not None:
+        if self.question.within is not None:
+            self._train_whole()
+        else:
+            looks.pilot()
+        if self.question.within is None and self.state.target is not None:
             if self.ours:
                 self._update(runs=with_earlier(self.state, self.runs, self._config))
                 self._probe()
@@ -128,7 +129,19 @@ class Search:
         run = run_at(self.state, recipe.batch_size, recipe.lr)
         if run is None:
             run = self._run(self._config(recipe.batch_size, recipe.lr, "recipe"), "to keep its model")
-        self.runs.copy_model(run, path)
+        self.runs.copy_model(run, path, at_end=self.question.within is not None)
+
+    def _train_whole(self) -> None:
+        """Make trainings of the given length, while one is worth its time."""
+        while (following := self.state.lengths.next) is not None:
+            first = not self.state.runs and self.prepared.preflight.independent and following.batch_size >= 2
+            purpose = "probe" if self.state.runs else "pilot"
+            more = {"noise_scale_groups": 2 if first else 0, "stall_patience": None}
+            config = self._config(following.batch_size, following.lr, purpose, **more)
+            if self.runs.too_late_for(config):
+                return
+            self._run(config, following.why)
+            self._update(target=self.state.lengths.target)
 
     @property
     def _first_looks(self) -> FirstLooks:
@@ -141,16 +154,8 @@ class Search:
             config=self._config,
             run=self._run,
             shrink=self._shrink,
-            raise_target=self._raise_target,
             stall_patience=_STALL_PATIENCE,
         )
-
-    def _raise_target(self) -> None:
-        """Where the length is given, the target is the best value reached so far by a run of that length."""
-        whole = [run for run in self.state.finished if run.result and run.result.status is not RunStatus.PAUSED]
-        target = best_value(whole)
-        if target is not None and target != self.state.target:
-            self._update(target=target, milestone=self.state.milestone or milestone_of(whole[0].rows, target))
 
     def _probe(self) -> None:
         """Buy runs up to the milestone while one is worth its price."""
@@ -191,8 +196,7 @@ class Search:
 
     def _complete(self) -> None:
         """Runs at exactly the recipe, to the target, until one stands behind the decision."""
-        rounds = _MOST_COMPLETIONS if self.question.within is None else _MOST_LENGTHS
-        for left in range(rounds, 0, -1):
+        for left in range(_MOST_COMPLETIONS, 0, -1):
             choice = self.state.candidate
             if (choice.batch_size, choice.lr) in self.state.reached:
                 return
@@ -200,10 +204,7 @@ class Search:
             limit = steps_allowed(self.state, choice.batch_size, choice.lr) if left > _LAST else None
             if self.runs.too_late_for(config, limit=limit):
                 return
-            behind = None if self.question.within else BEHIND
-            self._run(config, "a run at exactly the recipe", behind=behind, limit=limit)
-            if self.question.within is not None:
-                self._raise_target()
+            self._run(config, "a run at exactly the recipe", behind=BEHIND, limit=limit)
 
     def _paused_at(self, decision: Decision) -> RunConfig | None:
         """The configuration of a run that is paused at the decision's batch size and learning rate, if there is one."""
@@ -255,10 +256,12 @@ class Search:
         )
 
     def _rules(self, config: RunConfig, behind: float | None, milestone: Target | None) -> list[StopRule]:
+        if self.question.within is not None:
+            return self.state.lengths.rules(config.max_steps)
         rules: list[StopRule] = []
-        if config.target is None and self.question.within is None:
+        if config.target is None:
             rules.append(PlateauRule())
-        elif config.stall_patience is not None and config.schedule == "constant" and self.question.within is None:
+        elif config.stall_patience is not None and config.schedule == "constant":
             rules.append(StallRule(patience=config.stall_patience))
         goal = milestone or self.state.target
         reference = self.state.cheapest(goal) if goal and behind else None
@@ -314,7 +317,7 @@ class Search:
             self._update(bench=bench)
 
     def _best_in_words(self) -> str:
-        if self.state.target is None or not self.state.reached:
+        if not self.state.answerable:
             return ""
         measured = None if self.ours else self.state.best_run_at
         batch_size, lr = measured or (self.state.decision.batch_size, self.state.decision.lr)
