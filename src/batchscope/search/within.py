@@ -28,7 +28,7 @@ from ..store.metrics import without_end
 from ..store.records import Estimate, Metric, RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
 from ..training.stopping import BehindRule, NoGainRule, StopRule
-from ..wording import number, plural
+from ..wording import number
 from .strategies.anchors import Decision
 from .strategies.space import Pair
 
@@ -101,7 +101,7 @@ class Lengths:
         start: what was expected before the first run.
         batch_sizes: to choose from.
         seconds: of the steps of a whole training at a batch size, on the hardware that the answer is for.
-        spent_s: by the search so far, likewise.
+        spent_s: by range test and runs so far, likewise.
         seed: of the draws.
     """
 
@@ -196,7 +196,7 @@ class Lengths:
         price = np.array([self.seconds(b) for b, _ in pairs]) / training_s
         best = int((gain / price**_COST_POWER).argmax())
         now, then = self.scale.value(here.mean() - np.array([0.0, gain[best]]))
-        why = f"takes {plural(price[best], 'training')}, expected to gain {number(abs(now - then))} in "
+        why = f"takes {number(price[best])} trainings, expected to gain {number(abs(now - then))} in "
         why += self.metric_in_words
         return Next(batch_size=pairs[best][0], lr=pairs[best][1], why=why)
 
@@ -275,7 +275,7 @@ def lengths_of(state: SearchState) -> Lengths:
         start=_start(state, lambda batch_size: float(batch_size * most(batch_size))),
         batch_sizes=state.batch_sizes,
         seconds=lambda batch_size: most(batch_size) * state.seconds_of(batch_size),
-        spent_s=state.device_seconds(),
+        spent_s=state.device_seconds() - (state.bench.device_seconds if state.bench_counts else 0.0),
         seed=state.question.seed,
     )
 
