@@ -65,13 +65,13 @@ TASKS = {
         Judged(
             name="bikes",
             metric=Metric(name="val_rmse", mode="min"),
-            batch_sizes=(8, 32, 128, 512),
+            batch_sizes=(4, 16, 64, 256),
             lrs=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
         ),
         Judged(
             name="shirts",
             metric=Metric(name="val_auc", mode="max"),
-            batch_sizes=(8, 32, 128, 512),
+            batch_sizes=(4, 16, 64, 256),
             lrs=(1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3),
         ),
         Judged(

@@ -29,11 +29,11 @@ class Bikes:
             x = {part: torch.from_numpy((file[f"x_{part}"] - mean) / spread).float() for part in ("train", "val")}
             y = {part: torch.from_numpy(file[f"y_{part}"]).float().log1p().reshape(-1, 1) for part in ("train", "val")}
         middle, scale = y["train"].mean(), y["train"].std()
-        self.train = TensorDataset(x["train"], (y["train"] - middle) / scale)
+        self.train = TensorDataset(x["train"][:6000], ((y["train"] - middle) / scale)[:6000])
         self.x_val, self.y_val = x["val"], (y["val"] - middle) / scale
 
     def model(self) -> nn.Module:
-        width = 256
+        width = 64
         layers = [nn.Linear(self.x_val.shape[1], width), nn.ReLU()]
         for _ in range(2):
             layers += [nn.Linear(width, width), nn.ReLU()]
@@ -59,7 +59,7 @@ class Shirts:
         with np.load(DATA / "fashion_mnist" / "fashion_mnist.npz") as file:
             x = {part: torch.from_numpy(file[f"x_{part}"]).float() / 255 for part in ("train", "val")}
             y = {part: torch.from_numpy(file[f"y_{part}"]) == _SHIRT for part in ("train", "val")}
-        self.train = TensorDataset(x["train"].flatten(1)[:16000], y["train"].float()[:16000])
+        self.train = TensorDataset(x["train"].flatten(1)[:12000], y["train"].float()[:12000])
         self.x_val, self.y_val = x["val"].flatten(1), y["val"]
 
     def model(self) -> nn.Module:
@@ -85,7 +85,7 @@ class Shakespeare:
         with np.load(DATA / "tinyshakespeare" / "tinyshakespeare.npz") as file:
             self.characters = len(file["vocab"])
             self.train, val = (self._pieces(file[part]) for part in ("train", "val"))
-        self.train, self.val = TensorDataset(self.train[:6000]), val[:600]
+        self.train, self.val = TensorDataset(self.train[:3000]), val[:300]
 
     def _pieces(self, codes: np.ndarray) -> Tensor:
         whole = codes[: len(codes) // (_CHARACTERS + 1) * (_CHARACTERS + 1)].astype(np.int64)

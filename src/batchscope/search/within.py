@@ -43,7 +43,7 @@ MOST_TRAININGS = 5.0
 _MOST_DIVERGED = 6
 WORTH, _ALIKE = 0.003, 0.005
 """Share of the metric's value that a run must be expected to gain, and by which two recipes are taken to end alike."""
-_COST_POWER = 0.7
+_COST_POWER = 0.3
 _OWN = 0.5
 """Share of the difference between a run's end and the law that another run at the same recipe repeats."""
 _SIZES_AROUND, _LRS_AROUND, _LR_STEPS = 6, 5, 2
@@ -185,8 +185,7 @@ class Lengths:
             return lower if len(self.ends) < _MOST_DIVERGED else None
         recipe, tried = (decision.batch_size, decision.lr), {(end.batch_size, end.lr) for end in self.ends}
         training_s = self.seconds(recipe[0])
-        left_s = MOST_TRAININGS * training_s - self.spent_s
-        pairs = [pair for pair in self.candidates if pair not in tried and self.seconds(pair[0]) <= left_s]
+        pairs = [pair for pair in self.candidates if pair not in tried and self._can_pay(pair[0], training_s)]
         if not pairs:
             return None
         here = self.expected([recipe])
@@ -199,6 +198,11 @@ class Lengths:
         why = f"takes {number(price[best])} trainings, expected to gain {number(abs(now - then))} in "
         why += self.metric_in_words
         return Next(batch_size=pairs[best][0], lr=pairs[best][1], why=why)
+
+    def _can_pay(self, batch_size: int, training_s: float) -> bool:
+        """Whether the search with a run takes no more than its trainings at the recipe, or at that of the run."""
+        run_s = self.seconds(batch_size)
+        return self.spent_s + run_s <= MOST_TRAININGS * min(training_s, run_s)
 
     def rules(self, steps: int) -> list[StopRule]:
         """Rules that end a run of so many steps where it is hopeless."""
