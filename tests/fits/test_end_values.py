@@ -59,7 +59,12 @@ def test_larger_batches_are_better_at_equal_steps_and_no_better_at_equal_example
 
 @pytest.mark.parametrize(
     ("values", "rising", "kind"),
-    [([2.0, 0.1], False, "error"), ([2.0, -0.1], False, "plain"), ([0.5, 0.9], True, "score"), ([9, 99], True, "plain")],
+    [
+        ([2.0, 0.1], False, "error"),
+        ([2.0, -0.1], False, "plain"),
+        ([0.5, 0.9], True, "score"),
+        ([9, 99], True, "plain"),
+    ],
 )
 def test_what_is_left_goes_there_and_back(values: list[float], rising: bool, kind: str) -> None:
     left = Left.of(values, rising=rising)

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchscope.errors import TargetError
 from batchscope.fits.curves import steps_to_target
 from batchscope.fits.step_time import fit_step_time
 from batchscope.fits.steps_to_target import Prior
 from batchscope.fits.targets import choose_target
 from batchscope.search.law import fit_joint, prior_from
 from batchscope.search.observations import curve_on_clock
-from batchscope.store.metrics import target_metric
-from batchscope.store.records import Estimate, RateRange, RunStatus
+from batchscope.store.aims import default_metric
+from batchscope.store.records import Estimate, Metric, RateRange, RunStatus
 from batchscope.store.runs import StoredRun
 
 from . import searches
@@ -194,30 +193,10 @@ def test_the_posterior_is_a_function_of_observations_and_seed() -> None:
     assert not np.array_equal(first, other)
 
 
-@pytest.mark.parametrize(
-    ("metrics", "chosen"),
-    [
-        (["test_loss", "val_accuracy", "val_loss"], ("val_loss", False)),
-        (["train_loss", "val_loss"], ("val_loss", False)),
-        (["perplexity_loss", "val_accuracy"], ("perplexity_loss", False)),
-        (["test_loss", "val_f1"], ("val_f1", True)),
-        (["val_AUC"], ("val_AUC", True)),
-    ],
-)
-def test_the_metric_to_aim_at(metrics: list[str], chosen: tuple[str, bool]) -> None:
-    assert target_metric(metrics) == chosen
-
-
-@pytest.mark.parametrize("metrics", [[], ["test_loss"], ["wer"]])
-def test_no_metric_to_aim_at(metrics: list[str]) -> None:
-    with pytest.raises(TargetError, match="is a loss or a known score"):
-        target_metric(metrics)
-
-
 def test_the_chosen_target_leaves_a_twentieth_of_the_improvement() -> None:
-    down = choose_target(evaluations([2.5, 1.0, 0.5, 0.6]))
+    down = choose_target(evaluations([2.5, 1.0, 0.5, 0.6]), Metric.parse("val_loss"))
     assert (down.metric, down.mode, down.value) == ("val_loss", "min", 0.6)
-    up = choose_target(evaluations([0.1, 0.5, 0.9, None], "val_accuracy"))
+    up = choose_target(evaluations([0.1, 0.5, 0.9, None], "val_accuracy"), Metric.parse("val_accuracy"))
     assert (up.mode, up.value) == ("max", pytest.approx(0.86))
 
 
@@ -227,12 +206,14 @@ def test_the_metric_to_aim_at_does_not_hang_on_the_order_in_which_a_task_names_t
         {"kind": "evaluation", "step": i, "metrics": {"val_f1": 0.1 * i, "val_accuracy": 0.2 * i}} for i in (0, 1, 2)
     ]
     read_back = json.loads(json.dumps(rows, sort_keys=True))
-    assert choose_target(rows) == choose_target(read_back)
+    first, again = (default_metric(each[0]["metrics"]) for each in (rows, read_back))
+    assert first == again
+    assert choose_target(rows, first) == choose_target(read_back, again)
 
 
 def test_no_target_where_nothing_improved() -> None:
     with pytest.raises(ValueError, match=r"did not improve on its first value 2\.5 in 4 steps"):
-        choose_target(evaluations([2.5, 2.6, 2.7]))
+        choose_target(evaluations([2.5, 2.6, 2.7]), Metric.parse("val_loss"))
 
 
 def test_the_price_counts_every_step_on_the_hardware_that_the_answer_is_for() -> None:

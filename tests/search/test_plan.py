@@ -12,14 +12,12 @@ from typing import Any
 
 import pytest
 
-from batchscope.fits.targets import best_value
 from batchscope.report.summary import summary
 from batchscope.search.plan import build_plan, clear_gain
-from batchscope.search.question import CurrentRecipe, Question, Within
+from batchscope.search.question import CurrentRecipe
 from batchscope.search.state import Parts, Recorded, SearchState
 from batchscope.store.codec import decode, encode
 from batchscope.store.records import EarlyStop, Plan, PlanStatus, Recipe, RunStatus, Target
-from batchscope.store.runs import StoredRun
 
 from . import searches
 from .searches import EXAMPLES, TARGET, TRIED, run, search, step_time, true_steps

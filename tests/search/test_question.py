@@ -150,7 +150,9 @@ def test_lengths_of_training(text: str, amount: float, unit: str, said: str) -> 
     assert str(parse_within(text)) == said
 
 
-@pytest.mark.parametrize("text", ["", "0", "0epochs", "-3epochs", "epochs", "0.5steps", "0steps", "soon", "nan", "1e3epochs"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "0epochs", "-3epochs", "epochs", "0.5steps", "0steps", "soon", "nan", "1e3epochs"]
+)
 def test_what_is_no_length_of_training_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match=r"--within .* write for example 300s, 10m, 20epochs or 5000steps") as refusal:
         parse_within(text)

@@ -89,7 +89,10 @@ def test_a_lucky_evaluation_in_the_middle_is_neither_chosen_nor_told() -> None:
 
 def test_of_recipes_that_end_alike_the_quickest_is_answered() -> None:
     same = [made(b, BEST_LR * b / BEST_SIZE) for b in (16, 64)]
-    rows = tuple(replace_value(row, 0.3) for row in same[0].rows), tuple(replace_value(row, 0.3) for row in same[1].rows)
+    rows = (
+        tuple(replace_value(row, 0.3) for row in same[0].rows),
+        tuple(replace_value(row, 0.3) for row in same[1].rows),
+    )
     state = asked([replace(run, rows=own) for run, own in zip(same, rows, strict=True)])
     assert state.lengths.seconds(64) < state.lengths.seconds(16)
     mean = state.lengths.expected([(16, BEST_LR), (64, 4 * BEST_LR)]).mean(axis=0)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchscope.errors import TargetError
-from batchscope.store.metrics import target_metric, without_end
 from batchscope.store.records import RunStatus, Target
-from batchscope.training.stopping import BehindRule, History, PlateauRule, StallRule
+from batchscope.training.stopping import BehindRule, History, PlateauRule, RoseRule, StallRule
 
 DOWN, UP = Target(metric="m", value=0.5, mode="min"), Target(metric="m", value=0.5, mode="max")
 
@@ -153,21 +152,27 @@ def test_the_plateau_is_where_the_last_stretch_gains_little(target: Target) -> N
     assert rule(course(target, [(0, 1.0), (20, 1.0), (49, 1.0)])) is None  # too short to tell
 
 
-@pytest.mark.parametrize(
-    ("metrics", "chosen"),
-    [
-        (["test_loss", "val_accuracy", "val_loss"], ("val_loss", False)),
-        (["aux_loss", "val_top1_accuracy"], ("aux_loss", False)),
-        (["depth", "val_F1"], ("val_F1", True)),
-    ],
-)
-def test_the_metric_to_aim_at(metrics: list[str], chosen: tuple[str, bool]) -> None:
-    assert target_metric(metrics) == chosen
-    endless = without_end(metrics)
-    assert (endless.metric, endless.mode) == (chosen[0], "max" if chosen[1] else "min")
-    assert not any(endless.met_by(sign * 1e300) for sign in (1, -1))
+def test_a_target_that_takes_several_evaluations_in_a_row() -> None:
+    """It is reached at the first of three in a row, between that one and the one before, once the third is there."""
+    thrice = replace(DOWN, confirm=3)
+    values = [(0, 0.1), (10, 1.0), (20, 0.4), (40, 0.6), (80, 0.4), (90, 0.5), (100, 0.3)]
+    reached = [course(thrice, values[:n]).reached for n in range(1, 8)]
+    assert reached == [False] * 6 + [True]
+    assert course(thrice, values).steps_to_target == pytest.approx(40 * 2**0.5)
+    assert course(thrice, values[:6]).steps_to_target is None
+    assert course(DOWN, values[:3]).reached
 
 
-def test_an_unknown_metric_is_not_guessed() -> None:
-    with pytest.raises(TargetError, match=r"none of the metrics depth, test_loss is a loss or a known score"):
-        target_metric(["depth", "test_loss"])
+def test_a_lost_run_is_known_by_the_loss_at_its_start() -> None:
+    rule, bad = RoseRule(), [2.0, 30.0, 40.0, 50.0]
+
+    def lost(name: str, first: float, losses: Sequence[float]) -> bool:
+        history = History(target=Target(metric=name, value=0.0, mode="min"))
+        for step, loss in enumerate([None, *losses]):
+            history.add(step, loss, {name: first})
+        return rule(history) is RunStatus.DIVERGED
+
+    assert lost("val_loss", 2.0, bad)
+    assert not lost("val_loss", 20.0, bad)
+    assert lost("val_rmse", 20.0, bad)  # no loss by its exact name: the training loss up to the first evaluation
+    assert not lost("val_rmse", 20.0, bad[1:])

@@ -49,6 +49,7 @@ def find(
     *,
     target: Targets = (),
     within: Quantity | None = None,
+    metric: str | None = None,
     objective: Literal["time", "examples"] = "time",
     current: str | None = None,
     max_batch_size: int | None = None,
@@ -57,6 +58,7 @@ def find(
     search: SearchName = "anchors",
     trainings: float = Question.trainings,
     evaluation_share: Quantity = "10%",
+    confirm: int | None = None,
     keep_model: Path | None = None,
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
@@ -68,6 +70,8 @@ def find(
         target: When training is done: "val_loss<=0.12" or "val_accuracy>=0.97"; default: chosen from a first run.
             Repeat it for other values of the same metric: each gets its recipe, from the same runs.
         within: Ask for the recipe that ends best after a length of training instead: 300s, 10m, 20epochs or 5000steps.
+        metric: What runs are judged by with --within or without a target: val_rmse, or depth:max where the name does
+            not say whether larger is better; default: one whose name says it, a validation loss first.
         objective: What is to be smallest.
         current: The recipe in use, "batch_size=32,lr=0.001"; it is kept unless the gain is clear.
         max_batch_size: No larger batch is recommended.
@@ -76,13 +80,14 @@ def find(
         search: What chooses the runs: ours, or what people would use instead.
         trainings: How often the recipe will be used; a further probe is bought when it saves more than it costs.
         evaluation_share: Share of a run's time that evaluations may take; a training gets at least 8 all the same.
+        confirm: The target counts as reached at the first of so many evaluations in a row; default: by their noise.
         keep_model: Write the trained model of the recipe (a state_dict) to this file: it need not be trained again.
         dry_run: Say how long it will take, and stop.
         options: Of every command that measures.
     """
     from ..hardware.profile import load_profile
     from ..store.codec import encode
-    from ..store.records import Target
+    from ..store.records import Metric, Target
     from .terminal import LiveProgress, stderr
     from .views import plan_view, prediction_in_words
 
@@ -91,6 +96,8 @@ def find(
         target=goals[0] if goals else None,
         easier_targets=goals[1:],
         within=parse_within(within) if within else None,
+        metric=Metric.parse(metric) if metric else None,
+        confirm=confirm,
         objective=objective,
         current=parse_current(current) if current else None,
         schedule=schedule,

@@ -6,7 +6,9 @@ Between two evaluations at steps `x₀ < x₁`, a metric `y` is taken as straigh
 y(x) = y₀ + s (y₁ - y₀),   s = log(x / x₀) / log(x₁ / x₀),   so   x = x₀ (x₁ / x₀)^s
 ```
 
-The first passage of a level is the smallest `x` at which the curve is at the level or beyond. What grows in proportion
+The first passage of a level is the smallest `x` at which the curve is at the level or beyond; where several evaluations
+in a row have to confirm it, the first of the first so many in a row counts, and the passage lies between it and the one
+before. What grows in proportion
 to the steps of a run (epochs, examples, seconds of a constant step time) is on the same scale: a formula in ratios has
 no unit. Measured seconds are not in proportion; they are read off at the step that was found (`clock`).
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "best_held",
     "between",
     "curve_of",
     "first_passage",
@@ -38,6 +41,7 @@ __all__ = [
     "spread_of_clock",
     "spread_of_paces",
     "steps_to_target",
+    "up_to_target",
     "value_at",
 ]
 
@@ -73,6 +77,7 @@ def first_passage(
     *,
     rising: bool,
     clock: Sequence[float] | None = None,
+    confirm: int = 1,
 ) -> float | None:
     """First passage of a level by a curve; `None` where the curve never is at the level or beyond.
 
@@ -83,9 +88,10 @@ def first_passage(
         rising: whether the curve has to rise to the level or above; else it has to fall to it or below.
         clock: what else was read at the evaluations and is asked for in the place of the step, such as epochs or
             measured seconds; straight in steps between two evaluations.
+        confirm: evaluations in a row that have to be at the level or beyond.
 
     Returns:
-        The step, or what the clock shows then. Between the evaluation at the level and the finite one before it.
+        The step, or what the clock shows then. Between the first evaluation at the level and the finite one before it.
 
     Example:
         >>> first_passage([0, 10, 1000], [9.0, 3.0, 1.0], 2.0, rising=False)
@@ -94,22 +100,33 @@ def first_passage(
         19.0
         >>> first_passage([0, 10, 1000], [9.0, 3.0, 1.0], 0.5, rising=False) is None
         True
+        >>> first_passage([0, 10, 20, 80, 90], [9.0, 1.0, 3.0, 1.0, 1.0], 2.0, rising=False, confirm=2)
+        40.0
     """
     sign = 1.0 if rising else -1.0
-    last: int | None = None
-    for i, value in enumerate(values):
-        if not math.isfinite(value):
-            continue
-        if sign * value >= sign * level:
-            if last is None:
-                return float((clock or steps)[i])
-            share = (level - values[last]) / (value - values[last])
-            step = min(max(between(steps[last], steps[i], share), steps[last]), steps[i])
-            if clock is None:
-                return step
-            passed = (step - steps[last]) / (steps[i] - steps[last])
-            return clock[last] + passed * (clock[i] - clock[last])
-        last = i
+    finite = [i for i, value in enumerate(values) if math.isfinite(value)]
+    at = _first_in_a_row([sign * values[i] >= sign * level for i in finite], confirm)
+    if at is None:
+        return None
+    i = finite[at]
+    if at == 0:
+        return float((clock or steps)[i])
+    last = finite[at - 1]
+    share = (level - values[last]) / (values[i] - values[last])
+    step = min(max(between(steps[last], steps[i], share), steps[last]), steps[i])
+    if clock is None:
+        return step
+    passed = (step - steps[last]) / (steps[i] - steps[last])
+    return clock[last] + passed * (clock[i] - clock[last])
+
+
+def _first_in_a_row(met: Sequence[bool], confirm: int) -> int | None:
+    """Index of the first of the first so many in a row that are met."""
+    in_a_row = 0
+    for i, each in enumerate(met):
+        in_a_row = in_a_row + 1 if each else 0
+        if in_a_row == confirm:
+            return i - confirm + 1
     return None
 
 
@@ -160,11 +177,49 @@ def curve_of(rows: Sequence[Row], target: Target) -> list[tuple[int, float]]:
     return [(step, float(value)) for step, value in pairs if value is not None]
 
 
+def up_to_target(curve: Sequence[tuple[int, float]], target: Target) -> list[tuple[int, float]]:
+    """The beginning of a curve with the evaluation at which the target is reached; all of it where it is not.
+
+    Args:
+        curve: of `curve_of`; what comes before the first step does not reach a target.
+        target: the first evaluation of as many in a row as confirm it reaches it.
+
+    Example:
+        >>> up_to_target([(0, 3.0), (1, 1.0), (2, 2.0), (3, 1.0), (4, 0.5)], Target.parse("val_loss<=1"))
+        [(0, 3.0), (1, 1.0)]
+    """
+    at = _first_in_a_row([step > 0 and target.met_by(value) for step, value in curve], target.confirm)
+    return list(curve if at is None else curve[: at + 1])
+
+
+def best_held(rows: Sequence[Row], target: Target) -> tuple[float, int] | None:
+    """Hardest value that a run would have reached as a target, and the step; `None` where it has too few evaluations.
+
+    It is the best that as many evaluations in a row as confirm the target were at or beyond: with one, the best. A
+    single good evaluation among noisy ones is none.
+
+    Example:
+        >>> values = {0: 0.1, 1: 0.5, 2: 0.9, 3: 0.6, 4: 0.7}
+        >>> rows = [{"kind": "evaluation", "step": s, "metrics": {"acc": v}} for s, v in values.items()]
+        >>> twice = Target(metric="acc", value=0.8, mode="max", confirm=2)
+        >>> best_held(rows, twice), best_held(rows, Target.parse("acc>=0.8"))
+        ((0.6, 2), (0.9, 2))
+    """
+    curve = [point for point in curve_of(rows, target) if math.isfinite(point[1])]
+    sign, confirm = (1.0 if target.mode == "max" else -1.0), target.confirm
+    stretches = [curve[i : i + confirm] for i in range(len(curve) - confirm + 1)]
+    held = [(min(sign * value for _, value in stretch), -stretch[0][0]) for stretch in stretches]
+    if not held:
+        return None
+    value, step = max(held)
+    return sign * value, -step
+
+
 def steps_to_target(rows: Sequence[Row], target: Target) -> float | None:
     """First passage of a target in a run's rows, in steps; `None` where the run did not reach the target.
 
     A target is reached by training: the evaluation before the first step does not count, so that the first passage is
-    at least 1.
+    at least 1. As many evaluations in a row as confirm the target have to be at it.
 
     Example:
         >>> values = {0: 0.05, 1: 3.0, 100: 1.0}
@@ -174,7 +229,7 @@ def steps_to_target(rows: Sequence[Row], target: Target) -> float | None:
     """
     curve = [point for point in curve_of(rows, target) if point[0] > 0]
     steps, values = [float(step) for step, _ in curve], [value for _, value in curve]
-    return first_passage(steps, values, target.value, rising=target.mode == "max")
+    return first_passage(steps, values, target.value, rising=target.mode == "max", confirm=target.confirm)
 
 
 def seconds_at(rows: Sequence[Row], step: float) -> float | None:

@@ -9,9 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..store.metrics import target_metric
-from ..store.records import Row, Target
+from ..store.records import Metric, Row, Target
 from ..store.runs import StoredRun
+from .curves import curve_of
+from .evaluation_noise import best_level, end_value
 
 __all__ = ["best_value", "choose_target", "gets_further", "milestone_of"]
 
@@ -27,7 +28,7 @@ def milestone_of(rows: Sequence[Row], target: Target) -> Target | None:
 
     For a loss with target v and start v₀ it is v (v₀/v)^0.3, for a score below 1 the same of 1 - score; where neither
     makes sense, v + 0.1 (v₀ - v). On seven of the trainings of `benchmarks/search` the first takes 27 to 34 % of the
-    steps in the median.
+    steps in the median. One evaluation at it is enough: runs pause there, and none ends.
 
     Args:
         rows: of any run of the search; its evaluation before the first step is the start.
@@ -45,46 +46,62 @@ def milestone_of(rows: Sequence[Row], target: Target) -> Target | None:
         value = easier if target.mode == "min" else 1.0 - easier
     else:
         value = target.value + _PLAIN_SHARE * (start - target.value)
-    return replace(target, value=value)
+    return replace(target, value=value, confirm=1)
 
 
-def gets_further(rows: Sequence[Row], others: Sequence[Row]) -> bool:
-    """Whether a run's best value of the metric to aim at is better by over 5 % of the other run's improvement."""
-    (_, first, best, larger), (_, _, known, _) = _improvement(rows), _improvement(others)
-    gain = best - known if larger else known - best
+def gets_further(rows: Sequence[Row], others: Sequence[Row], metric: Metric) -> bool:
+    """Whether a run's best value of a metric is better by over 5 % of the other run's improvement."""
+    _, best = _improvement(rows, metric)
+    first, known = _improvement(others, metric)
+    gain = best - known if metric.mode == "max" else known - best
     return gain > _SHARE_LEFT * abs(first - known) and gain > 0
 
 
-def best_value(runs: Sequence[StoredRun]) -> Target | None:
-    """Best value that any run reached, as a target; `None` where no run improved on its start."""
+def best_value(runs: Sequence[StoredRun], metric: Metric) -> Target | None:
+    """Best level at which any run ended, as a target; `None` where no run improved on its start.
+
+    It is the level of the last evaluations (`evaluation_noise.end_value`), not the best of many noisy ones; but none
+    beyond the best of them, so that a run has reached it.
+    """
     best: Target | None = None
     for run in runs:
-        if run.result is None:
+        steps, values = _curve(run.rows, metric)
+        end = end_value(steps, values)
+        if run.result is None or end is None:
             continue
-        metric, first, value, larger = _improvement(run.rows)
-        target = Target(metric=metric, value=value, mode="max" if larger else "min")
-        if value != first and (best is None or best.met_by(value)):
+        value = min(end.value, max(values)) if metric.mode == "max" else max(end.value, min(values))
+        target = Target(metric=metric.name, value=value, mode=metric.mode)
+        improved = target.value != values[0] and not target.met_by(values[0])
+        if improved and (best is None or best.met_by(target.value)):
             best = target
     return best
 
 
-def choose_target(rows: Sequence[Row]) -> Target:
+def choose_target(rows: Sequence[Row], metric: Metric) -> Target:
     """Target when the user names none: where the pilot had 5 % of its whole improvement left.
 
+    Its improvement is that up to its best level (`evaluation_noise.best_level`), not up to its best evaluation.
+
     Raises:
-        ValueError: the pilot improved no metric that can be a target.
+        ValueError: the pilot did not improve the metric.
     """
-    metric, first, best, larger = _improvement(rows)
+    first, best = _improvement(rows, metric)
     if best == first:
         steps = max(row["step"] for row in rows if row["kind"] == "evaluation")
-        raise ValueError(f"{metric} did not improve on its first value {first:.4g} in {steps} steps")
+        raise ValueError(f"{metric.name} did not improve on its first value {first:.4g} in {steps} steps")
+    steps, values = _curve(rows, metric)
+    level = best_level(steps, values, rising=metric.mode == "max")
+    best = best if level is None else level
     value = float(f"{best + _SHARE_LEFT * (first - best):.3g}")
-    return Target(metric=metric, value=value, mode="max" if larger else "min")
+    return Target(metric=metric.name, value=value, mode=metric.mode)
 
 
-def _improvement(rows: Sequence[Row]) -> tuple[str, float, float, bool]:
-    """Metric to aim at, its first and best value, and whether larger is better."""
-    evaluations = [row for row in rows if row["kind"] == "evaluation"]
-    metric, larger = target_metric(sorted(evaluations[0]["metrics"]))
-    values = [float(row["metrics"][metric]) for row in evaluations if row["metrics"].get(metric) is not None]
-    return metric, values[0], max(values) if larger else min(values), larger
+def _improvement(rows: Sequence[Row], metric: Metric) -> tuple[float, float]:
+    """First and best value of a metric."""
+    _, values = _curve(rows, metric)
+    return values[0], max(values) if metric.mode == "max" else min(values)
+
+
+def _curve(rows: Sequence[Row], metric: Metric) -> tuple[list[int], list[float]]:
+    curve = curve_of(rows, metric.endless)
+    return [step for step, _ in curve], [value for _, value in curve]

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import TargetError
 from ..fits.step_time import StepTime
 from ..probes.train_part import TrainPart
-from ..store.metrics import target_metric, without_end
-from ..store.records import Target
+from ..store.records import Metric, Target
 from ..store.runs import Store
 from ..tasks.preflight.check import Preflight
+from ..tasks.preflight.evaluation import judged_by
 from ..tasks.workload import Workload
 from ..training.prepare import Prepared, Wanted, check_task, prepare
 from ..training.progress import Prediction, Progress
 from .outlook import Outlook
 from .records import Arm, NamedStudy, StudyQuestion
 
-__all__ = ["StudyPrepared", "forecast_of", "metric_of", "outlook_of", "prepare_study"]
+__all__ = ["StudyPrepared", "forecast_of", "metric_asked", "metric_of", "outlook_of", "prepare_study"]
 
 _TIMING_S = 4.0
 _SPREAD = 1.5
@@ -72,6 +71,7 @@ def prepare_study(
         budget_s=budget_s,
         batch_sizes=tuple(sorted({arm.batch_size for arm in arms})),
         memory_limit=question.memory_limit,
+        metric=metric_asked(question.metric),
         timing_s=_TIMING_S,
     )
     preflight = check_task(workload, wanted, progress)
@@ -98,21 +98,16 @@ def metric_of(asked: str | None, preflight: Preflight) -> Target:
     Raises:
         TargetError: there is no such metric, or the direction is not known.
     """
-    there = sorted(preflight.metrics)
-    if asked is None:
-        return without_end(there)
-    name, _, mode = asked.partition(":")
-    if name not in there:
-        raise TargetError(f"--metric {name!r} is not among what the task evaluates: {', '.join(there)}")
-    if mode not in ("", "min", "max"):
-        raise TargetError(f"--metric {asked!r} ends with {mode!r}; write {name}:min or {name}:max")
-    if not mode:
-        try:
-            mode = "max" if target_metric([name])[1] else "min"
-        except TargetError:
-            raise TargetError(f"it is not known which way {name!r} is better; write {name}:min or {name}:max") from None
-    end = without_end(["score"] if mode == "max" else ["loss"])
-    return Target(metric=name, value=end.value, mode=end.mode)
+    return judged_by(preflight.metrics, metric_asked(asked)).endless
+
+
+def metric_asked(asked: str | None) -> Metric | None:
+    """The metric of `--metric`, if it was given.
+
+    Raises:
+        TargetError: it is none, or its direction is not known.
+    """
+    return None if asked is None else Metric.parse(asked)
 
 
 def forecast_of(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from ..store.courses import course_of
 from ..store.records import RunConfig
 from ..store.runs import StoredRun
 from ..wording import plural
+from .confirmation import aimed, settled
 from .requests import Request
 from .runs import SearchRuns
 from .state import SearchState
@@ -21,14 +23,14 @@ class _MakeConfig(Protocol):
     def __call__(self, batch_size: int, lr: float, purpose: str) -> RunConfig: ...
 
 
-def with_earlier(state: SearchState, runs: SearchRuns, config_of: _MakeConfig) -> tuple[StoredRun, ...]:
-    """The runs of a search, and beside them those of earlier questions that this one could have made.
+def with_earlier(state: SearchState, runs: SearchRuns, config_of: _MakeConfig) -> dict[str, Any]:
+    """Changes of a search's state: beside its runs those of earlier questions that this one could have made.
 
     Only runs that stood in the folder when the question was first asked, as far as they had gone then: so the same
     question comes to the same answer, whatever was asked after it. Left out are batch sizes that this question does
     not allow, and runs that would take another course today.
     """
-    known = {run.id: run for run in state.runs}
+    known, changes = {run.id: run for run in state.runs}, dict[str, Any]()
     for stored in runs.runner.store.named(runs.questions.asked.runs):
         own = stored.config
         if not state.batch_sizes[0] <= own.batch_size <= state.batch_sizes[-1]:
@@ -36,10 +38,13 @@ def with_earlier(state: SearchState, runs: SearchRuns, config_of: _MakeConfig) -
         config = config_of(own.batch_size, own.lr, own.purpose)
         if course_of(config) != course_of(own):
             continue
-        earlier = runs.requests.earlier(Request(config=config))
+        earlier = runs.requests.earlier(Request(config=aimed(state, config)))
+        if earlier is not None and (settles := settled(state, earlier)):
+            state, changes = replace(state, **settles), settles
+            earlier = runs.requests.earlier(Request(config=aimed(state, config)))
         if earlier is not None and _steps(earlier) > _steps(known.get(earlier.id)):
             known[earlier.id] = earlier
-    return tuple(known.values())
+    return {"runs": tuple(known.values()), **changes}
 
 
 def seconds_before(state: SearchState, runs: SearchRuns) -> tuple[float, float]:

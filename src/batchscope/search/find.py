@@ -17,12 +17,15 @@ from ..store.question import asked_of
 from ..store.records import HardwareProfile, Plan, PlanStatus, Timing
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask, as_loaded
+from ..tasks.preflight.check import Preflight
+from ..tasks.preflight.evaluation import judged_by
 from ..tasks.protocol import Task
 from ..tasks.workload import Workload
 from ..training.checkpoint import Checkpoints
-from ..training.prepare import Wanted, prepare, workload_of
+from ..training.prepare import Wanted, check_task, prepare, workload_of
 from ..training.progress import Prediction, Progress, Silent
 from ..wording import plural
+from .confirmation import resolved
 from .earlier import seconds_before, told_of_earlier
 from .evaluation_spacing import note_before
 from .follow import require
@@ -85,7 +88,9 @@ def find(
         stored = _going_on(store, questions, budget_s, progress)
         wanted = _wanted(workload, question, profile, budget_s)
         bench_note = questions.name_for("bench", MEASURED_WITHIN)
-        prepared = prepare(workload, wanted, store=store, progress=progress, bench_note=bench_note)
+        question, preflight = _checked(workload, question, wanted, progress)
+        bench_how: dict[str, Any] = {"preflight": preflight, "store": store, "bench_note": bench_note}
+        prepared = prepare(workload, wanted, progress=progress, **bench_how)
         store.check_late_files(loaded.late_files())
         prepared = replace(prepared, timing=questions.read_note(TIMING, Timing) or _fresh(prepared.timing))
         if note := note_before(prepared.timing, question.evaluation_share):
@@ -128,7 +133,9 @@ def predict(
     require(question.search)
     with preserved_random_state(question.seed):
         workload = workload_of(loaded, device or pick())
-        prepared = prepare(workload, _wanted(workload, question, profile, budget_s), progress=progress)
+        wanted = _wanted(workload, question, profile, budget_s)
+        question, preflight = _checked(workload, question, wanted, progress)
+        prepared = prepare(workload, wanted, preflight=preflight, progress=progress)
     pace = Pace(timing=prepared.timing, budget_s=budget_s, spent_s=time.monotonic() - started)
     return forecast(question, pace, examples=workload.examples)
 
@@ -162,9 +169,24 @@ def _wanted(workload: Workload, question: Question, profile: HardwareProfile | N
         max_batch_size=question.max_batch_size,
         memory_limit=question.memory_limit,
         target=question.target,
+        metric=question.metric,
         lr=current.lr if current else None,
         seed=question.seed,
     )
+
+
+def _checked(
+    workload: Workload, question: Question, wanted: Wanted, progress: Progress | None
+) -> tuple[Question, Preflight]:
+    """The preflight, and the question with what its runs are judged by: asked for before anything is measured.
+
+    Raises:
+        TaskError: the task fails the preflight.
+        TargetError: the target cannot be used, or there is none and no metric whose direction is known.
+    """
+    preflight = check_task(workload, wanted, progress)
+    metric = question.metric if question.target is not None else judged_by(preflight.metrics, question.metric)
+    return resolved(question, metric), preflight
 
 
 def identity_of(loaded: LoadedTask, question: Question, device: Device) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ..fits.targets import choose_target, gets_further, milestone_of
 from ..store.records import RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
 from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
+from .confirmation import settled
 from .question import Question
 from .runs import SearchRuns
 from .state import SearchState
@@ -116,7 +117,7 @@ class FirstLooks:
         why = "does a lower learning rate get further?"
         second = self.run(lower, why, share=share, milestone=milestone, limit=_LOOK_STEPS)
         if not self.state().paused:
-            best = lower if gets_further(second.rows, first.rows) else config
+            best = lower if gets_further(second.rows, first.rows, self.question.judged_by) else config
             self.run(best, "first look", share=share, milestone=milestone)
 
     def _furthest(self, config: RunConfig, run: StoredRun) -> StoredRun:
@@ -125,15 +126,16 @@ class FirstLooks:
         for _ in range(_MOST_LOOKS):
             config = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
             run = self.run(config, "does a lower learning rate get further?", share=_UNAIMED_PILOT_SHARE)
-            if not gets_further(run.rows, best.rows):
+            if not gets_further(run.rows, best.rows, self.question.judged_by):
                 break
             best = run
         return best
 
     def _choose_target(self, run: StoredRun) -> None:
         try:
-            target = choose_target(run.rows)
+            target = choose_target(run.rows, self.question.judged_by)
         except ValueError as error:
             self.update(notes=(*self.state().notes, f"no target could be chosen: {error}"))
         else:
-            self.update(target=target, milestone=milestone_of(run.rows, target))
+            milestone = milestone_of(run.rows, target)
+            self.update(milestone=milestone, **settled(replace(self.state(), target=target), run, at_its_end=True))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..fits.curves import curve_of, steps_to_target
+from ..fits.curves import curve_of, steps_to_target, up_to_target
 from ..fits.noise_scale import estimate
 from ..fits.steps_to_target import Observation
 from ..store.records import Estimate, RunStatus, Target
@@ -22,13 +22,8 @@ _CLEAR_LAG = 1.1
 
 
 def curve_on_clock(run: StoredRun, target: Target, step_time: float) -> list[tuple[float, float]]:
-    """Time and metric of a run's evaluations, up to the first at the target."""
-    curve: list[tuple[float, float]] = []
-    for step, value in curve_of(run.rows, target):
-        curve.append((step * step_time, value))
-        if step > 0 and target.met_by(value):
-            break
-    return curve
+    """Time and metric of a run's evaluations, up to the one at which it reached the target."""
+    return [(step * step_time, value) for step, value in up_to_target(curve_of(run.rows, target), target)]
 
 
 def best_on_clock(runs: Sequence[StoredRun], target: Target, cost: Callable[[int], float]) -> StoredRun | None:

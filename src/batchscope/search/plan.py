@@ -24,6 +24,7 @@ from ..store.records import (
 )
 from .alternatives import alternatives_to, looks_better
 from .calibration import probability_within_5_percent
+from .confirmation import confirmation_in_words
 from .evaluation_spacing import dear_at, evaluations_at
 from .follow import NAMES
 from .forecast import training_here
@@ -113,7 +114,8 @@ def _in_full(state: SearchState, message: str, batch_size: int, lr: float) -> st
 
 def _easier(state: SearchState, target: Target) -> EasierTarget:
     """The recipe for a target that is passed on the way, at a constant learning rate; none where no run passed it."""
-    milestone = state.milestone
+    assert state.target is not None
+    milestone, target = state.milestone, replace(target, confirm=state.target.confirm)
     beyond = milestone is not None and target.met_by(milestone.value)
     at_constant_lr = tuple(run for run in state.runs if run.config.purpose != "horizon")
     seen = replace(
@@ -231,6 +233,7 @@ def _measured(state: SearchState) -> Measured:
         knee_exponent=state.posterior.knee_exponent() if fitted else NOT_MEASURED,
         hardware_knee=state.step_time.hardware_knee if state.recorded.step_times else in_examples,
         largest_micro_batch_size=_largest_micro_batch_size(state.bench) if state.recorded.memory else in_examples,
+        evaluation_spread=state.confirmation.spread if state.confirmation else NOT_MEASURED,
     )
 
 
@@ -274,7 +277,8 @@ def without_recipe(state: SearchState, status: PlanStatus, message: str) -> Plan
 def _notes(state: SearchState) -> tuple[str, ...]:
     """Notes on the task, on the loader, and that the machine was busy while steps were timed."""
     bench = state.bench if state.recorded.step_times else None
-    return (*state.notes, *filter(None, [state.bench.disturbance, loader_in_words(bench)]))
+    said = confirmation_in_words(state), state.bench.disturbance, loader_in_words(bench)
+    return (*state.notes, *filter(None, said))
 
 
 def _refusal(state: SearchState) -> Plan:

@@ -67,7 +67,10 @@ class Question:
         target: when training is done; `None`: chosen from the pilot run.
         easier_targets: of the same metric; each gets a recipe of its own from the same runs.
         within: the recipe that ends best after this length is asked for, instead of the way to a target.
-        metric: by which it ends best; `None`: one of `evaluate` whose direction is known.
+        metric: that runs are judged by where no target is given; `None`: one whose direction is known by its name, a
+            validation loss first.
+        confirm: evaluations in a row that have to be at the target or beyond; it is reached at the first of them.
+            `None`: by the noise of the evaluations (`fits.evaluation_noise.confirmations`).
         objective: what is to be smallest, time to target or examples to target.
         current: kept unless the gain is clear.
         schedule: of the learning rate.
@@ -84,6 +87,7 @@ class Question:
     easier_targets: tuple[Target, ...] = ()
     within: Within | None = None
     metric: Metric | None = None
+    confirm: int | None = None
     objective: Literal["time", "examples"] = "time"
     current: CurrentRecipe | None = None
     schedule: ScheduleName = "constant"
@@ -109,12 +113,37 @@ class Question:
                 f"--within {self.within} asks for the best metric in that time, --target {self.target} for the "
                 "shortest time to a value; give one of them"
             )
-
+        self._check_judgement()
         if self.within is not None and self.search != "anchors":
             raise UsageError(
                 f"--search {self.search} looks for the shortest time to a target, and --within {self.within} asks for "
                 "the best metric in that time; leave one of them out"
             )
+
+    def _check_judgement(self) -> None:
+        """Check what runs are judged by.
+
+        Raises:
+            UsageError: the metric is not the target's, or the number of confirmations makes no sense.
+        """
+        if self.target is not None and self.metric not in (None, self.target.judged_by):
+            raise UsageError(
+                f"--metric {self.metric} and --target {self.target} name two different things to judge by; give one"
+            )
+        if self.confirm is not None and self.confirm < 1:
+            raise UsageError(f"--confirm is {self.confirm}; it must be at least 1 evaluation")
+        if self.confirm is not None and self.within is not None:
+            raise UsageError(
+                f"--confirm {self.confirm} says when a target counts as reached, and --within {self.within} has none; "
+                "leave one of them out"
+            )
+
+    @property
+    def judged_by(self) -> Metric:
+        """The metric that runs are compared by; that of a search at work is known."""
+        metric = self.metric if self.target is None else self.target.judged_by
+        assert metric is not None
+        return metric
 
     @property
     def tries_current_first(self) -> bool:

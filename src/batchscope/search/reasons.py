@@ -172,7 +172,7 @@ def _how_often(state: SearchState) -> str:
 def _of_search(state: SearchState) -> Evidence:
     if state.question.within is not None:
         return Evidence(
-            statement=f"a further run was made as long as it was expected to improve {state.lengths.metric_in_words} "
+            statement=f"a further run was made as long as it was expected to improve {state.lengths.metric.name} "
             f"by {percent(WORTH)} of its value, and the search with it had not taken {MOST_TRAININGS:.0f} trainings",
             tag="assumption",
             source="the expected improvement by the law of where trainings of this length end",

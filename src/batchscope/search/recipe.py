@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from ..fits.curves import curve_of, seconds_at, spread_of_clock, steps_to_target
+from ..fits.curves import curve_of, seconds_at, spread_of_clock, steps_to_target, up_to_target
 from ..fits.memory import fit_memory
 from ..fits.posterior import credible_interval, low_median_high
 from ..fits.step_time import accumulation
@@ -34,7 +34,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-NOT_MEASURED = Estimate(value=None, low=None, high=None, n=0, unit="", method="not measured")
+NOT_MEASURED = Estimate.missing()
 
 NORMAL_QUANTILES = ndtri((np.arange(16) + 0.5) / 16)
 _HOPELESS = 50.0
@@ -106,12 +106,10 @@ def _longest_wait(state: SearchState, batch_size: int) -> float:
     for run in runs:
         best: float | None = None
         since = 0
-        for step, value in curve_of(run.rows, state.target):
+        for step, value in up_to_target(curve_of(run.rows, state.target), state.target):
             if best is None or (value < best if state.target.mode == "min" else value > best):
                 longest = max(longest, float((step - since) * run.config.batch_size))
                 best, since = value, step
-            if state.target.met_by(value):
-                break
     return longest
 
 
@@ -162,7 +160,7 @@ def verified_by(state: SearchState, batch_size: int, lr: float) -> Verified | No
         steps, value = float(whole.steps), whole.last
     else:
         steps = steps_to_target(run.rows, state.target)
-        value = next(v for step, v in curve_of(run.rows, state.target) if step > 0 and state.target.met_by(v))
+        _, value = up_to_target(curve_of(run.rows, state.target), state.target)[-1]
     assert steps is not None
     shown = _verified(state, batch_size, steps, value)
     return replace(shown, time_s=seconds_at(run.rows, steps)) if state.bench_counts else shown

@@ -36,8 +36,7 @@ def not_reached(state: SearchState) -> str:
     where = " within the budget" if short else f": the search came to its own end after {_runs(state.finished)}"
     seen = "no run was finished" if not state.finished else f"no run has a value of {target.metric}"
     if closest is not None:
-        value, run = closest
-        step = run.result.best_step if run.result else 0
+        value, step, run = closest
         seen = f"the closest was {target.metric} {value:.4g} with {_pair(run)} after {plural(step, 'step')}, in a run "
         seen += f"that {_with_message(run)}"
         seen += _of_the_others([other for other in state.finished if other.id != run.id])

@@ -274,14 +274,14 @@ class SearchRuns:
     def copy_model(self, run: StoredRun, path: Path, *, at_end: bool = False) -> None:
         """Write the trained model of a run to a file, a `state_dict` for `torch.load`.
 
-        It is that of the run's best evaluation, which is the last one where it had a target, or `at_end` the last in
-        any case. Where it was not kept, the run is trained again up to there: it follows from its configuration.
+        It is that of the run's last evaluation where it reached its target, or `at_end`, else of its best one. Where it
+        was not kept, the run is trained again up to there: it follows from its configuration.
 
         Raises:
             StoreError: it cannot be written.
         """
         assert run.result is not None
-        step = run.result.steps if at_end else run.result.best_step
+        step = run.result.steps if at_end else _model_step(run.result)
         kept = self._model_file(run.id, step)
         if not kept.exists():
             states = self.runner.train_again(run, ("last",), steps=step)
@@ -289,13 +289,18 @@ class SearchRuns:
         copy_weights(kept, path)
 
     def _keep_model(self, model: nn.Module, name: str, result: RunResult) -> None:
-        best = result.best_step == result.steps or result.status is RunStatus.OUT_OF_STEPS
-        if self.keep_models and result.status in _COMPLETE and best:
+        whole = result.status is RunStatus.OUT_OF_STEPS or _model_step(result) == result.steps
+        if self.keep_models and result.status in _COMPLETE and whole:
             save_weights(model.state_dict(), self._model_file(name, result.steps))
 
     def _model_file(self, name: str, step: int) -> Path:
         """Where the model of a run after so many steps is kept: a run that went on has several."""
         return self.runner.store.folder(name) / f"weights-step-{step}.pt"
+
+
+def _model_step(result: RunResult) -> int:
+    """Step of the evaluation whose model counts as the trained one."""
+    return result.steps if result.status is RunStatus.REACHED else result.best_step
 
 
 def used_earlier(spent_s: float, budget_s: float) -> str:

@@ -20,6 +20,7 @@ from ..training.prepare import Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
 from .completion import steps_allowed
+from .confirmation import aimed, settled
 from .earlier import with_earlier
 from .evaluation_spacing import note_before, spacing_at
 from .first_looks import FirstLooks
@@ -80,12 +81,7 @@ class Search:
             environment=environment_of(workload.device),
             notes=(*prepared.preflight.notes, *filter(None, [dear])),
         )
-        return cls(
-            question=question,
-            prepared=prepared,
-            runs=runs,
-            state=state,
-        )
+        return cls(question=question, prepared=prepared, runs=runs, state=state)
 
     @property
     def workload(self) -> Workload:
@@ -113,11 +109,12 @@ class Search:
             looks.pilot()
         if self.question.within is None and self.state.target is not None:
             if self.ours:
-                self._update(runs=with_earlier(self.state, self.runs, self._config))
+                self._update(**with_earlier(self.state, self.runs, self._config))
                 self._probe()
                 self._try_current()
                 self._complete()
             elif self.state.finished:
+                self._update(**settled(self.state, self.state.finished[-1], at_its_end=True))
                 self._follow_strategy()
             self._shorten()
         self._update(cut_off=self.runs.cut_off)
@@ -242,6 +239,7 @@ class Search:
             "settings": self.workload.settings,
             "seed": self.question.seed,
             "target": None if self.question.within else self.state.target,
+            "metric": self.question.judged_by if self.question.target is None else None,
             "max_steps": self.state.most_steps(batch_size) or _MOST_STEPS,
             "schedule": self.question.schedule if self.question.within else "constant",
             **how_often.members(),
@@ -282,6 +280,7 @@ class Search:
         limit: int | None = None,
     ) -> StoredRun:
         """A finished run of this configuration, from the store or made now, as far as the milestone or the step."""
+        config = aimed(self.state, config)
         rules = self._rules(config, behind, milestone)
         run = self.runs.finished(config, milestone, limit, rules)
         made = run is None
@@ -297,7 +296,9 @@ class Search:
                 fitted = replace(config, **self.runs.split(config.batch_size))
                 return self._run(fitted, why, share=share, behind=behind, milestone=milestone, limit=limit)
         others = [other for other in self.state.runs if other.id != run.id]
-        self._update(runs=(*others, run))
+        self._update(runs=(*others, run), **settled(self.state, run))
+        if aimed(self.state, config) != config:
+            return self._run(config, why, share=share, behind=behind, milestone=milestone, limit=limit)
         if made:
             self.progress.run_finished(run, self._best_in_words())
         return run

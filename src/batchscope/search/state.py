@@ -14,12 +14,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fits.curves import steps_to_target
+from ..fits.curves import best_held, steps_to_target
 from ..fits.step_time import StepTime, step_time_of
 from ..fits.steps_to_target import Observation, Prior, StepsPosterior
 from ..store.records import Bench, Environment, Estimate, RateRange, RunStatus, Target
 from ..store.runs import StoredRun
 from .clock import Correction, correction_of
+from .confirmation import Confirmation
 from .law import Law, Posterior, fit_joint, joint_law, prior_from
 from .observations import best_on_clock, evaluation_seconds, noise_scale_of, observe
 from .question import Question
@@ -95,6 +96,7 @@ class SearchState:
         drawn_within: a curve is drawn where its 90 % interval reaches less than this many times its value; `None`:
             everywhere.
         cut_off: whether the budget ended the search before it came to its own end.
+        confirmation: how many evaluations confirm the target, once a run has settled it.
     """
 
     task: str
@@ -113,6 +115,7 @@ class SearchState:
     recorded: Recorded = Recorded()
     drawn_within: float | None = None
     cut_off: bool = False
+    confirmation: Confirmation | None = None
 
     @cached_property
     def finished(self) -> tuple[StoredRun, ...]:
@@ -186,15 +189,11 @@ class SearchState:
         return None if run is None else (run.config.batch_size, run.config.lr)
 
     @cached_property
-    def closest(self) -> tuple[float, StoredRun] | None:
-        """The best value of the target's metric in any run, and that run."""
+    def closest(self) -> tuple[float, int, StoredRun] | None:
+        """The hardest value that any run would have reached as a target, the step, and that run."""
         assert self.target is not None
-        metric, smaller = self.target.metric, self.target.mode == "min"
-        values = [
-            (float(run.result.best[metric]), run)
-            for run in self.finished
-            if run.result and math.isfinite(run.result.best.get(metric, math.nan))
-        ]
+        smaller = self.target.mode == "min"
+        values = [(*held, run) for run in self.finished if (held := best_held(run.rows, self.target)) is not None]
         return min(values, key=lambda v: v[0] if smaller else -v[0], default=None)
 
     @cached_property

@@ -17,7 +17,7 @@ def end_in_words(state: SearchState, batch_size: int, lr: float) -> str:
     """Clause on where a training at a recipe is expected to end, and on what equal steps mean."""
     lengths, within = state.lengths, state.question.within
     end = with_interval(lengths.end(batch_size, lr))
-    said = f"expected to end at {lengths.metric_in_words} {end} after {within}"
+    said = f"expected to end at {lengths.metric.name} {end} after {within}"
     if within is not None and within.unit == "steps":
         said += ", at equal steps: a larger batch sees more examples, in more time"
     return said

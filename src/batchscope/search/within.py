@@ -24,7 +24,6 @@ from ..fits.curves import curve_of, value_at
 from ..fits.end_values import End, EndPosterior, Left, Start, fit
 from ..fits.evaluation_noise import end_value
 from ..fits.posterior import credible_interval
-from ..store.metrics import without_end
 from ..store.records import Estimate, Metric, RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
 from ..training.stopping import BehindRule, NoGainRule, StopRule
@@ -105,7 +104,7 @@ class Lengths:
         seed: of the draws.
     """
 
-    metric: Metric | None
+    metric: Metric
     scale: Left
     ends: tuple[End, ...]
     whole: Mapping[Pair, Whole]
@@ -128,11 +127,6 @@ class Lengths:
         law = self.posterior.left(np.array([b for b, _ in pairs]), np.array([lr for _, lr in pairs]))
         own = np.array([self.whole[pair].left if pair in self.whole else math.nan for pair in pairs])
         return np.where(np.isnan(own), law, law + _OWN * (np.nan_to_num(own) - law))
-
-    @property
-    def metric_in_words(self) -> str:
-        """Name of the metric."""
-        return self.metric.name if self.metric else "the metric"
 
     @cached_property
     def best(self) -> Whole | None:
@@ -195,8 +189,7 @@ class Lengths:
         price = np.array([self.seconds(b) for b, _ in pairs]) / training_s
         best = int((gain / price**_COST_POWER).argmax())
         now, then = self.scale.value(here.mean() - np.array([0.0, gain[best]]))
-        why = f"takes {number(price[best])} trainings, expected to gain {number(abs(now - then))} in "
-        why += self.metric_in_words
+        why = f"takes {number(price[best])} trainings, expected to gain {number(abs(now - then))} in {self.metric.name}"
         return Next(batch_size=pairs[best][0], lr=pairs[best][1], why=why)
 
     def _can_pay(self, batch_size: int, training_s: float) -> bool:
@@ -218,7 +211,7 @@ class Lengths:
     def target(self) -> Target | None:
         """Where the run at the recipe ended, as a target; `None` before a run has an end."""
         decision, metric = self.decision, self.metric
-        if decision is None or metric is None:
+        if decision is None:
             return None
         whole = self.whole.get((decision.batch_size, decision.lr))
         left = whole.left if whole else float(self.expected([(decision.batch_size, decision.lr)]).mean())
@@ -265,10 +258,10 @@ def lengths_of(state: SearchState) -> Lengths:
         return state.most_steps(batch_size) or 1
 
     runs = state.finished
-    metric = _metric_of(state)
-    curves = {run.id: _curve(run, metric, most(run.config.batch_size)) for run in runs} if metric else {}
+    metric = state.question.judged_by
+    curves = {run.id: _curve(run, metric, most(run.config.batch_size)) for run in runs}
     values = [value for curve in curves.values() for _, value in curve if math.isfinite(value)]
-    scale = Left.of(values, rising=metric is not None and metric.mode == "max") if values else Left(kind="plain")
+    scale = Left.of(values, rising=metric.mode == "max") if values else Left(kind="plain")
     whole = {_pair(run.config): _whole(run, curves[run.id], scale) for run in runs if _came_to_its_end(run)}
     best = min(whole.values(), key=lambda each: each.left, default=None)
     return Lengths(
@@ -282,13 +275,6 @@ def lengths_of(state: SearchState) -> Lengths:
         spent_s=state.device_seconds() - (state.bench.device_seconds if state.bench_counts else 0.0),
         seed=state.question.seed,
     )
-
-
-def _metric_of(state: SearchState) -> Metric | None:
-    """The metric that was asked for, or the one that the first run is judged by."""
-    if state.question.metric is not None or not state.finished:
-        return state.question.metric
-    return without_end(sorted(state.finished[0].rows[0]["metrics"])).judged_by
 
 
 def _start(state: SearchState, examples_of: Callable[[int], float]) -> Start:

@@ -19,7 +19,7 @@ from .records import RunConfig, RunResult
 
 __all__ = ["course_of", "restore_result", "rows_sha256"]
 
-_WATCHING = frozenset({"target", "max_steps", "purpose", "noise_scale_groups", "stall_patience"})
+_WATCHING = frozenset({"target", "metric", "max_steps", "purpose", "noise_scale_groups", "stall_patience"})
 _SPACING = "evaluation_"
 """Members of a configuration that begin like this say when it is evaluated."""
 
@@ -27,8 +27,9 @@ _SPACING = "evaluation_"
 def course_of(config: RunConfig) -> str:
     """Hash of what decides a run's course: equal courses, equal steps as far as both go.
 
-    Where it ends (target, number of steps at a constant schedule, stop rules) and how it is watched (purpose, spacing
-    of the evaluations, groups of the noise scale) is left out. A schedule that decays is bent by the number of steps.
+    Where it ends (target, number of steps at a constant schedule, stop rules) and how it is watched (purpose, metric,
+    spacing of the evaluations, groups of the noise scale) is left out. A schedule that decays is bent by the number of
+    steps.
 
     >>> from dataclasses import replace
     >>> config = RunConfig(task="digits", batch_size=32, micro_batch_size=32, lr=0.1, max_steps=100)

@@ -1,90 +1,130 @@
-"""Metrics by their names: which one to aim at, and whether larger is better. Numbers only."""
+"""Metrics by their exact names: in which direction one is better, and what it cannot be. Numbers only.
+
+A direction is known of the names below and of no other, alone or after `val_`, `train_`, `ema_`, ... (`val/accuracy`
+counts as `val_accuracy`). Nothing is guessed from a part of a name: a "score" may be one or the other way round.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from typing import Literal
 
-from ..errors import TargetError
-from .records import Target
+from .ranges import ANY, ERRORS, NOT_NEGATIVE, PERCENT, SCORES, SHARE, Range
 
-__all__ = ["in_likely_direction", "is_share", "larger_is_better", "target_metric", "without_end"]
+__all__ = ["Mode", "Part", "is_averaged", "is_loss", "is_share", "known_mode", "limits_of", "part_of"]
 
-_LARGER_IS_BETTER = ("acc", "f1", "auc", "r2", "bleu", "precision", "recall", "score", "iou")
-_SHARES = ("f1", "auc", "precision", "recall", "iou")
-"""Scores beside accuracies that lie in [0, 1], or in percent in [0, 100]."""
+Mode = Literal["min", "max"]
+Part = Literal["validation", "training", "test", ""]
+"""Of the data, by the beginning of a metric's name; empty: it does not say."""
+
+_PARTS: dict[str, Part] = {
+    "val": "validation", "valid": "validation", "validation": "validation", "eval": "validation", "dev": "validation",
+    "train": "training", "training": "training", "test": "test",
+}  # fmt: skip
+_AVERAGED = "ema"
+"""Before or after the part: a metric of averaged weights."""
+
+_LOSSES = frozenset({"bce", "ce", "cross_entropy", "log_loss", "loss", "nll"})
+_PERPLEXITIES = frozenset({"perplexity", "ppl"})
+_ACCURACIES = frozenset(name for name in SCORES if name.startswith(("acc", "top"))) | {"balanced_accuracy"}
+_AREAS = frozenset({"auc", "auroc", "roc_auc"})
+_AT_MOST_ONE = frozenset({"kappa", "mcc", "r2", "r2_score", "ssim"})
 
 
-def target_metric(metrics: Sequence[str]) -> tuple[str, bool]:
-    """Metric to aim at when none was named, and whether larger is better.
+def known_mode(metric: str) -> Mode | None:
+    """Direction in which a metric is better, by its exact name; `None`: not known.
 
-    A validation loss first, then any loss, then any metric known to be better when larger.
+    >>> known_mode("val_accuracy"), known_mode("val/loss"), known_mode("ema_val_rmse"), known_mode("quality_score")
+    ('max', 'min', 'min', None)
+    """
+    name = _stem(metric)
+    if name in _LOSSES | ERRORS | _PERPLEXITIES:
+        return "min"
+    return "max" if name in SCORES | _AT_MOST_ONE else None
 
-    Raises:
-        TargetError: no metric is of either kind.
+
+def is_loss(metric: str) -> bool:
+    """Whether a metric is a loss, by its exact name.
+
+    >>> is_loss("val_loss"), is_loss("val_nll"), is_loss("val_rmse"), is_loss("lossless_ratio")
+    (True, True, False, False)
+    """
+    return _stem(metric) in _LOSSES
+
+
+def is_averaged(metric: str) -> bool:
+    """Whether a metric is of averaged weights, by the beginning of its name: `ema_val_loss`, `val_ema_loss`."""
+    return _AVERAGED in _words(metric)[:2]
+
+
+def part_of(metric: str) -> Part:
+    """Part of the data that a metric is measured on, by the beginning of its name.
+
+    >>> part_of("val_loss"), part_of("ema_dev_f1"), part_of("train_loss"), part_of("loss")
+    ('validation', 'validation', 'training', '')
+    """
+    words = [word for word in _words(metric) if word != _AVERAGED]
+    return _PARTS.get(words[0], "") if len(words) > 1 else ""
+
+
+def limits_of(metric: str, value: float, outputs: int | None = None) -> Range:
+    """Range that a metric cannot leave, by its exact name and by its value with fresh weights.
+
+    A loss, which may be that of a density, has no bound; a score in percent has 100.
+
+    Args:
+        metric: its name.
+        value: with fresh weights; one outside shows that the range is none.
+        outputs: of the model's last layer, as for `is_share`.
 
     Example:
-        >>> target_metric(["test_loss", "val_accuracy", "val_loss"])
-        ('val_loss', False)
+        >>> limits_of("val_ppl", 90.0).low, limits_of("val_mae", 2.0).low, limits_of("val_loss", 2.0).low
+        (1.0, 0.0, None)
+        >>> limits_of("val_accuracy", 0.1, 10).high, limits_of("val_accuracy", 0.1).high, limits_of("r2", -3.0).high
+        (1.0, 100.0, 1.0)
     """
-    usable = [m for m in metrics if not m.startswith("test_")]
-    losses = sorted((m for m in usable if "loss" in m), key=lambda m: (not m.startswith("val"), m))
-    if losses:
-        return losses[0], False
-    for metric in usable:
-        if larger_is_better(metric):
-            return metric, True
-    raise TargetError(
-        f"none of the metrics {', '.join(metrics)} is a loss or a known score; say which one counts, for example "
-        f"--target '{(usable or ['val_loss'])[0]}>=0.9'"
-    )
-
-
-def larger_is_better(metric: str) -> bool:
-    """Whether a metric is known to be better when larger, by its name.
-
-    >>> larger_is_better("val_accuracy"), larger_is_better("val_loss")
-    (True, False)
-    """
-    return any(part in metric.lower() for part in _LARGER_IS_BETTER)
-
-
-def in_likely_direction(target: Target) -> Target:
-    """Target turned into the direction in which its metric is better, by the metric's name; else as it is.
-
-    >>> str(in_likely_direction(Target.parse("val_loss>=0.1"))), str(in_likely_direction(Target.parse("depth>=2")))
-    ('val_loss<=0.1', 'depth>=2')
-    """
-    if "loss" in target.metric:
-        return replace(target, mode="min")
-    return replace(target, mode="max") if larger_is_better(target.metric) else target
+    name, found = _stem(metric), ANY
+    if name in SCORES:
+        found = SHARE if is_share(metric, value, outputs) else PERCENT
+    elif name in _AT_MOST_ONE:
+        found = Range(high=1.0)
+    elif name in _PERPLEXITIES:
+        found = Range(low=1.0)
+    elif name in ERRORS:
+        found = NOT_NEGATIVE
+    return found if found.holds(value) else ANY
 
 
 def is_share(metric: str, value: float, outputs: int | None) -> bool:
     """Whether a score is a share of 1 and no percentage, by its name and by its value with fresh weights.
 
     By chance an accuracy is about 1 / outputs as a share and 100 / outputs in percent; what lies on the side of the
-    share of the geometric mean of the two is one. Other scores may be far below chance, and are told apart only where
-    the outputs are few.
+    share of the geometric mean of the two is one. An area under the ROC curve is 0.5 or 50 by chance. Other scores may
+    be far below chance, and are told apart only where the outputs are few.
 
     Args:
         metric: the score.
         value: with fresh weights.
-        outputs: of the model's last layer; `None`: not known, and nothing is told apart.
+        outputs: of the model's last layer; `None`: not known, and only areas are told apart.
 
     Example:
         >>> is_share("val_accuracy", 0.1, 10), is_share("val_accuracy", 0.1, 1000), is_share("val_loss", 0.1, 10)
         (True, False, False)
     """
-    if outputs is None or not 0.0 < value <= 1.0:
+    name = _stem(metric)
+    if name not in SCORES or not 0.0 < value <= 1.0:
         return False
-    if "acc" in metric.lower():
-        return value <= 10.0 / outputs
-    return outputs <= 10 and any(part in metric.lower() for part in _SHARES)
+    if name in _AREAS or outputs is None:
+        return name in _AREAS
+    return value <= 10.0 / outputs if name in _ACCURACIES else outputs <= 10
 
 
-def without_end(metrics: Sequence[str]) -> Target:
-    """Target on the metric to aim at that no run reaches, for runs of a given length."""
-    metric, larger = target_metric(metrics)
-    return Target(metric=metric, value=sys.float_info.max * (1 if larger else -1), mode="max" if larger else "min")
+def _words(metric: str) -> list[str]:
+    return metric.lower().replace("/", "_").replace("-", "_").replace(".", "_").split("_")
+
+
+def _stem(metric: str) -> str:
+    """Name without what says on which part of the data, and that it is of averaged weights."""
+    words = _words(metric)
+    while len(words) > 1 and (words[0] in _PARTS or words[0] == _AVERAGED):
+        words = words[1:]
+    return "_".join(words)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["ANY", "CORRELATION", "NOT_NEGATIVE", "PERCENT", "SHARE", "Range", "range_of"]
+__all__ = ["ANY", "CORRELATION", "ERRORS", "NOT_NEGATIVE", "PERCENT", "SCORES", "SHARE", "Range", "range_of"]
 
 
 class Range(NamedTuple):
@@ -50,14 +50,25 @@ PERCENT = Range(low=0.0, high=100.0)
 CORRELATION = Range(low=-1.0, high=1.0)
 
 _BEGINNINGS, _ENDING = (("final_", "best_"), ("val_", "test_", "train_")), "_eval"
-_SHARES = frozenset({
-    "acc", "accuracy", "auc", "auroc", "balanced_accuracy", "dice", "error_rate", "f1", "iou", "precision", "recall",
-    "top1_accuracy", "top5_accuracy",
+
+SCORES = frozenset({
+    "acc", "accuracy", "auc", "auprc", "auroc", "average_precision", "balanced_accuracy", "bleu", "dice", "exact_match",
+    "f1", "f1_macro", "f1_micro", "f1_score", "iou", "macro_f1", "map", "mean_iou", "micro_f1", "miou", "pr_auc",
+    "precision", "recall", "roc_auc", "rouge", "rouge1", "rouge2", "rougel", "top1", "top1_acc", "top1_accuracy",
+    "top5", "top5_acc", "top5_accuracy",
 })  # fmt: skip
-_NOT_NEGATIVE = frozenset({
-    "cer", "cross_entropy", "distance_from_init", "epoch", "epoch_time_s", "epochs", "loss", "loss_ratio", "mae", "mse",
-    "peak_memory_bytes", "perplexity", "rmse", "roughness", "step", "step_time_s", "steps", "time_s", "wer",
+"""Metrics that are better when larger, and lie in [0, 1], or in percent in [0, 100]."""
+ERRORS = frozenset({
+    "bce", "bits_per_byte", "bits_per_character", "bpb", "bpc", "brier", "ce", "cer", "cross_entropy", "error",
+    "error_rate", "log_loss", "mae", "mape", "mse", "msle", "rmse", "rmsle", "top1_error", "top5_error", "wer",
 })  # fmt: skip
+"""Metrics that are better when smaller, and never negative."""
+
+_SHARES = SCORES | {"error_rate"}
+_NOT_NEGATIVE = ERRORS | {
+    "distance_from_init", "epoch", "epoch_time_s", "epochs", "loss", "loss_ratio", "peak_memory_bytes", "perplexity",
+    "roughness", "step", "step_time_s", "steps", "time_s",
+}  # fmt: skip
 
 
 def range_of(name: str, seen: Iterable[float]) -> Range:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..store.metrics import target_metric
+from ..store.aims import aim_of
 from ..store.records import Row, RunConfig, RunResult, RunStatus, Target
 from ..store.runs import StoredRun, run_id
 
@@ -65,7 +65,7 @@ def stored_run(
     """Finished run whose result follows from its rows.
 
     Steps, examples, time and the last metrics are those of the last evaluation; the best ones those of the evaluation
-    that is best by the target of the run, or, without one, by the metric to aim at (`store.metrics.target_metric`).
+    that is best by what the run is judged by (`store.aims.aim_of`).
 
     Args:
         batch_size: one micro-batch, unless `config` divides it.
@@ -91,7 +91,7 @@ def stored_run(
         raise ValueError("a finished run has at least one evaluation among its rows")
     members: dict[str, Any] = {"task": "made-up", "micro_batch_size": batch_size, "max_steps": 10**6}
     made = RunConfig(batch_size=batch_size, lr=lr, **(members | config))
-    last, best = evaluations[-1], _best(evaluations, made.target)
+    last, best = evaluations[-1], _best(evaluations, aim_of(made, evaluations[0]["metrics"]))
     found: dict[str, Any] = {
         "status": status,
         "message": status.meaning,
@@ -109,15 +109,10 @@ def stored_run(
     )
 
 
-def _best(evaluations: Sequence[Row], target: Target | None) -> Row:
-    if target is not None:
-        metric, larger = target.metric, target.mode == "max"
-    else:
-        metric, larger = target_metric(list(evaluations[0]["metrics"]))
-
+def _best(evaluations: Sequence[Row], target: Target) -> Row:
     def shortfall(row: Row) -> float:
-        value = float(row["metrics"][metric])
-        return math.inf if math.isnan(value) else -value if larger else value
+        value = float(row["metrics"][target.metric])
+        return math.inf if math.isnan(value) else -value if target.mode == "max" else value
 
     return min(evaluations, key=shortfall)
 

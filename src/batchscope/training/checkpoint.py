@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ..hardware.live_bytes import tensors_in
 from ..hardware.random_state import RandomState, preserved_random_state
 from ..store.courses import rows_sha256
-from ..store.records import Row, RunConfig, RunStatus, Target
+from ..store.records import Row, RunConfig, RunStatus
 from ..store.runs import StoredRun
 from ..tasks.update import Update
 from ..tasks.workload import Workload
@@ -62,9 +62,9 @@ class Checkpoint:
         """Rows of the evaluations so far, the one before the first step included."""
         return [row for row in self.rows if row["kind"] == "evaluation"]
 
-    def history(self, target: Target | None) -> History:
-        """The evaluations so far."""
-        history = history_of(self.rows, target)
+    def history(self, config: RunConfig) -> History:
+        """The evaluations so far, as a configuration judges them."""
+        history = history_of(self.rows, config)
         assert history is not None
         return history
 

@@ -16,7 +16,7 @@ from ..fits.schedules import lr_factor
 from ..hardware.device import lack_of_memory_named
 from ..hardware.random_state import RandomState, preserved_random_state
 from ..probes.base import Observer, Probe
-from ..store.metrics import without_end
+from ..store.aims import aim_of
 from ..store.records import Row, RunConfig, RunResult, RunStatus
 from ..tasks.protocol import Batch
 from ..tasks.update import Update
@@ -99,10 +99,10 @@ class Training:
         for observer in observers:
             observer.begin(self.model, self._update.optimizer)
         if goes_on is None:
-            self._history = History(target=config.target or without_end(sorted(first)))
+            self._history = History(target=aim_of(config, first))
             self._record(0, None, first)
         else:
-            self._history = goes_on.history(config.target)
+            self._history = goes_on.history(config)
             self._clock.go_on(goes_on.evaluations[-1])
             self._evaluations.go_on(goes_on.evaluations)
         self._step_number = goes_on.step if goes_on else 0
@@ -159,7 +159,7 @@ class Training:
         if config == self.config:
             return
         before, self.config = self._history, config
-        self._history = History(target=config.target or before.target)
+        self._history = History(target=aim_of(config, before.metrics[0]))
         for step, loss, metrics in zip(before.steps, before.train_losses, before.metrics, strict=True):
             self._history.add(step, loss, metrics)
 

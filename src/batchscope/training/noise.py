@@ -12,8 +12,8 @@ from ..errors import TaskError, UsageError
 from ..fits.noise_scale import NoiseBlock, estimate, trace
 from ..hardware.random_state import preserved_random_state
 from ..probes.noise_scale import NoiseScale
-from ..store.metrics import without_end
-from ..store.records import Estimate, Row, RunConfig, RunStatus, Target
+from ..store.aims import watched_metric
+from ..store.records import Estimate, Metric, Row, RunConfig, RunStatus, Target
 from ..tasks.preflight.check import check
 from ..tasks.workload import Workload
 from .limits import Deadline
@@ -100,12 +100,14 @@ def measure_noise(
     probe = NoiseScale(groups=groups, every=max(1, steps // _READINGS))
     cut = _checked_groups(probe, size, workload.examples)
     rules = [] if budget_s is None else [Deadline.after(budget_s, clock=workload.device.clock)]
-    goal = target or without_end(sorted(found.metrics))
     source = "given"
     if lr is None:
         test = measure_rate_range(workload, batch_size=size, micro_batch_size=size, seed=seed)
         lr, source = test.pilot_lr, f"a range test of {test.steps} steps ended at {test.ceiling_lr:.3g}"
-    config = _configuration(workload, lr=lr, batch_size=size, steps=steps, target=goal, seed=seed, groups=cut)
+    watched = watched_metric(found.metrics)
+    config = _configuration(
+        workload, lr=lr, batch_size=size, steps=steps, target=target, metric=watched, seed=seed, groups=cut
+    )
     rows: list[Row] = []
 
     def take(row: Row) -> None:
@@ -137,7 +139,15 @@ def default_batch_size(examples: int) -> int:
 
 
 def _configuration(
-    workload: Workload, *, lr: float, batch_size: int, steps: int, target: Target, seed: int, groups: int
+    workload: Workload,
+    *,
+    lr: float,
+    batch_size: int,
+    steps: int,
+    target: Target | None,
+    metric: Metric,
+    seed: int,
+    groups: int,
 ) -> RunConfig:
     return RunConfig(
         task=workload.name,
@@ -147,6 +157,7 @@ def _configuration(
         lr=lr,
         seed=seed,
         target=target,
+        metric=metric,
         max_steps=steps,
         device=str(workload.device.torch_device),
         purpose="noise",

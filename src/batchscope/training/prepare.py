@@ -19,7 +19,7 @@ from ..hardware.device import Device, lack_of_memory_named
 from ..hardware.profile import bench_from_profile
 from ..hardware.step_memory import measure_step_memory
 from ..hardware.step_times import measure_step_times
-from ..store.records import Bench, HardwareProfile, Target, Timing
+from ..store.records import Bench, HardwareProfile, Metric, Target, Timing
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask
 from ..tasks.preflight.check import Preflight, check
@@ -63,6 +63,8 @@ class Wanted:
     """Bytes that a step may take; default: what is free on the device."""
     target: Target | None = None
     """That training is to reach, tried on the metrics of the task."""
+    metric: Metric | None = None
+    """That runs without a target are judged by, as it was asked for."""
     lr: float | None = None
     """That the optimizer is tried at."""
     seed: int = 0
@@ -150,7 +152,9 @@ def check_task(workload: Workload, wanted: Wanted, progress: Progress | None = N
             f"a batch size of {max(sizes)} is larger than the training set of {examples} examples; "
             f"give --batch-sizes of at most {examples}"
         )
-    preflight = check(workload, max_batch_size=wanted.max_batch_size, target=wanted.target, lr=wanted.lr)
+    preflight = check(
+        workload, max_batch_size=wanted.max_batch_size, target=wanted.target or wanted.metric, lr=wanted.lr
+    )
     if sizes and min(sizes) < preflight.smallest_micro_batch_size:
         raise UsageError(
             f"a batch of {min(sizes)} example cannot be trained on by this model (batch normalisation); "

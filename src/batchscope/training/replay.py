@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..store.metrics import without_end
-from ..store.records import Row, RunConfig, RunResult, RunStatus, Target
+from ..store.aims import aim_of
+from ..store.records import Row, RunConfig, RunResult, RunStatus
 from ..store.runs import StoredRun
 from .stopping import History, StopRule
 
@@ -49,12 +49,12 @@ def result_of(history: History, status: RunStatus, *, batch_size: int, device_se
     )
 
 
-def history_of(rows: Sequence[Row], target: Target | None) -> History | None:
-    """The evaluations of stored rows, by a target; `None` where there are none."""
+def history_of(rows: Sequence[Row], config: RunConfig) -> History | None:
+    """The evaluations of stored rows, judged as a configuration says; `None` where there are none."""
     history: History | None = None
     for row in rows:
         if row["kind"] == "evaluation":
-            history = _with(history, row, target)
+            history = _with(history, row, config)
     return history
 
 
@@ -63,6 +63,7 @@ def as_asked(run: StoredRun, config: RunConfig) -> RunConfig:
     return replace(
         run.config,
         target=config.target,
+        metric=config.metric,
         max_steps=config.max_steps,
         purpose=config.purpose,
         stall_patience=config.stall_patience,
@@ -93,7 +94,7 @@ def seen(
         step = int(row["step"])
         if step > config.max_steps and history is not None and before is not None and len(history.steps) > 1:
             return _view(run, asked, history, before, RunStatus.OUT_OF_STEPS)
-        history, before = _with(history, row, config.target), index
+        history, before = _with(history, row, config), index
         if step == 0 or step < since:
             continue
         status = ended(history, config.max_steps, [*pauses, *rules] if step > since else pauses)
@@ -107,7 +108,7 @@ def at_step(run: StoredRun, config: RunConfig, step: int, status: RunStatus) -> 
     history: History | None = None
     for index, row in enumerate(run.rows):
         if row["kind"] == "evaluation":
-            history = _with(history, row, config.target)
+            history = _with(history, row, config)
             if row["step"] == step:
                 return _view(run, as_asked(run, config), history, index, status)
     return None
@@ -122,11 +123,11 @@ def _view(run: StoredRun, config: RunConfig, history: History, index: int, statu
     return replace(run, config=config, rows=run.rows[: index + 1], result=result)
 
 
-def _with(history: History | None, row: Row, target: Target | None) -> History:
+def _with(history: History | None, row: Row, config: RunConfig) -> History:
     """The history with one more evaluation; what is not finite was written as null."""
     metrics = {name: math.nan if value is None else float(value) for name, value in row["metrics"].items()}
     if history is None:
-        history = History(target=target or without_end(sorted(metrics)))
+        history = History(target=aim_of(config, metrics))
     history.add(int(row["step"]), _loss(row), metrics)
     return history
 

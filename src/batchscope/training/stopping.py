@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..errors import TargetError
 from ..fits.curves import first_passage
-from ..store.metrics import target_metric
+from ..store.metrics import is_loss, part_of
 from ..store.records import RunStatus, Target
 
 __all__ = [
@@ -55,8 +54,9 @@ class History:
 
     @property
     def reached(self) -> bool:
-        """Whether the last evaluation is at the target or beyond, after at least one step."""
-        return len(self.steps) > 1 and self.target.met_by(self.values[-1])
+        """Whether as many evaluations as confirm the target, the last ones, each after a step, are at it or beyond."""
+        confirm = self.target.confirm
+        return len(self.steps) > confirm and all(map(self.target.met_by, self.values[-confirm:]))
 
     @property
     def diverged(self) -> bool:
@@ -66,12 +66,13 @@ class History:
 
     @property
     def steps_to_target(self) -> float | None:
-        """Steps to the target, interpolated in log steps; `None` where the last evaluation is short of it."""
+        """Steps to the target, interpolated in log steps; `None` where it is not reached now."""
         if not self.reached:
             return None
         trained = [(float(step), value) for step, value in zip(self.steps, self.values, strict=True) if step > 0]
         steps, values = [step for step, _ in trained], [value for _, value in trained]
-        return first_passage(steps, values, self.target.value, rising=self.target.mode == "max")
+        target = self.target
+        return first_passage(steps, values, target.value, rising=target.mode == "max", confirm=target.confirm)
 
 
 StopRule = Callable[[History], RunStatus | None]
@@ -174,21 +175,25 @@ class PatienceRule:
 
 @dataclass(frozen=True, kw_only=True)
 class RoseRule:
-    """Ends a run that is lost although its loss stays a number: the training loss far above the loss at the start."""
+    """Ends a run that is lost although its loss stays a number: the training loss far above the loss at the start.
+
+    That is the loss of the evaluation before the first step; where the task evaluates none that is known as one by its
+    exact name, the training loss up to the first evaluation.
+    """
 
     factor: float = 10.0
-    """Times the loss of the evaluation before the first step."""
+    """Times the loss at the start."""
     evaluations: int = 3
     """How many in a row; a spike is no divergence."""
 
     def __call__(self, history: History) -> RunStatus | None:
         """`DIVERGED`, once the training loss has stayed above."""
-        try:
-            name, larger = target_metric(sorted(history.metrics[0]))
-        except TargetError:
-            return None
-        first, late = history.metrics[0][name], history.train_losses[1:][-self.evaluations :]
-        if larger or not first > 0 or len(late) < self.evaluations:
+        losses = sorted(
+            (name for name in history.metrics[0] if is_loss(name)), key=lambda n: part_of(n) != "validation"
+        )
+        late = history.train_losses[1:][-self.evaluations :]
+        first = history.metrics[0][losses[0]] if losses else next(iter(history.train_losses[1:]), None)
+        if first is None or not first > 0 or len(late) < self.evaluations:
             return None
         above = all(loss is not None and loss > self.factor * first for loss in late)
         return RunStatus.DIVERGED if above else None

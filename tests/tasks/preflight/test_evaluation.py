@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from batchscope.errors import TargetError, TaskError
+from batchscope.store.records import Metric, Target
+from batchscope.tasks.preflight.evaluation import judged_by
 
 from .parts import CLASSES, run
 
@@ -129,11 +131,35 @@ def test_a_metric_that_is_no_number_yet_is_noted() -> None:
     assert found.notes == ("val_auc is nan before training",)
 
 
-def test_without_a_target_a_metric_must_be_known() -> None:
-    assert run(metrics=lambda model: {"energy_loss": 2.0, "depth": float("nan")}).notes == (
-        "depth is nan before training",
+def test_a_target_beyond_what_its_metric_can_be() -> None:
+    def refused(target: str, fresh: float, message: str) -> None:
+        with pytest.raises(TargetError, match=message):
+            run(target=target, metrics=lambda model: {Target.parse(target).metric: fresh})
+
+    refused(
+        "val_accuracy>=150", 33.3, r"cannot be reached: .* is 33.3 .*, and it is at most 100; ask for a value of at"
     )
+    refused("auc>=1.2", 0.5, r"a share of at most 1; ask for a value of at most 1$")
+    refused("r2>=1.5", -0.5, r"and it is at most 1; ask for a value of at most 1$")
+    refused("val_mae<=-0.1", 1.0, r"val_mae is 1 with fresh weights, and it is never below 0; ask for a value above 0$")
+    refused("perplexity<=0.5", 90.0, r"never below 1; ask for a value above 1$")
+    run(target="val_loss<=-5", metrics=lambda model: {"val_loss": 1.0})  # the negative logarithm of a density, perhaps
+
+
+def test_a_metric_that_is_asked_for_has_to_be_there_and_finite() -> None:
+    metrics = {"depth": 1.0, "height": float("nan"), "test_loss": 1.0}
+    assert judged_by(metrics, Metric.parse("depth:max")) == Metric(name="depth", mode="max")
     with pytest.raises(
-        TargetError, match=r"none of the metrics depth is a loss or a known score.*--target 'depth>=0.9'"
+        TargetError, match=r"--metric dept:max asks for dept, .*did you mean 'depth'\?; there are depth, "
     ):
-        run(metrics=lambda model: {"depth": 1.0})
+        judged_by(metrics, Metric.parse("dept:max"))
+    with pytest.raises(TaskError, match=r"height is nan before training"):
+        judged_by(metrics, Metric.parse("height:max"))
+
+
+def test_without_a_target_a_metric_need_not_be_known_before_it_is_chosen_by() -> None:
+    """A bench or a noise scale chooses by none; a search asks for it, right after this."""
+    unknown = {"energy_loss": 2.0, "depth": float("nan")}
+    assert run(metrics=lambda model: unknown).notes == ("depth is nan before training",)
+    with pytest.raises(TargetError, match=r"energy_loss 2, depth nan, .*--metric energy_loss:max"):
+        judged_by(unknown, None)

@@ -27,7 +27,12 @@ from .means import (
 )
 from .pairs import geometric_ratio, matched, paired_difference, ratio_of_paired_means
 from .series import rank_correlation, slope
-from .spreads import ratio_of_relative_standard_deviations, ratio_of_standard_deviations, standard_deviation
+from .spreads import (
+    ratio_of_relative_standard_deviations,
+    ratio_of_standard_deviations,
+    standard_deviation,
+    standard_deviation_of_residuals,
+)
 
 __all__ = [
     "difference_of_independent_means",
@@ -47,5 +52,6 @@ __all__ = [
     "share",
     "slope",
     "standard_deviation",
+    "standard_deviation_of_residuals",
     "t_quantile",
 ]

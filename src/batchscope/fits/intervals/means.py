@@ -230,4 +230,4 @@ def exponential(logs: Estimate, unit: str, method: str) -> Estimate:
 
 def without(n: int, unit: str, method: str) -> Estimate:
     """Estimate without a value and without an interval; `method` says why."""
-    return Estimate(value=None, low=None, high=None, n=n, unit=unit, method=method)
+    return Estimate.missing(method, n=n, unit=unit)

@@ -11,7 +11,12 @@ from .counts import chi_square_ends
 from .means import TAIL, exponential, scatter, t_quantile, without
 from .pairs import Pairs
 
-__all__ = ["ratio_of_relative_standard_deviations", "ratio_of_standard_deviations", "standard_deviation"]
+__all__ = [
+    "ratio_of_relative_standard_deviations",
+    "ratio_of_standard_deviations",
+    "standard_deviation",
+    "standard_deviation_of_residuals",
+]
 
 
 def standard_deviation(values: Sequence[float], unit: str = "") -> Estimate:
@@ -37,10 +42,35 @@ def standard_deviation(values: Sequence[float], unit: str = "") -> Estimate:
     n = len(values)
     if n < 2:
         return without(n, unit, "no standard deviation of fewer than two values")
-    s, (lower, upper) = scatter(values), chi_square_ends(n - 1)
-    low, high = (s * math.sqrt((n - 1) / q) for q in (upper, lower))
-    method = f"standard deviation of {n} values, 90 % chi-square interval"
-    return Estimate(value=s, low=low, high=high, n=n, unit=unit, method=method)
+    return standard_deviation_of_residuals(scatter(values), n - 1, n=n, unit=unit, what=f"of {n} values")
+
+
+def standard_deviation_of_residuals(
+    value: float, degrees_of_freedom: float, *, n: int, unit: str = "", what: str
+) -> Estimate:
+    """Standard deviation that was estimated from residuals, with its 90 % chi-square interval.
+
+    Args:
+        value: the standard deviation.
+        degrees_of_freedom: of the residuals, above 0; need not be whole.
+        n: values behind them.
+        unit: of the values.
+        what: of what it is, in words.
+
+    Returns:
+        The standard deviation, with ends as for `standard_deviation`.
+
+    Valid where the residuals are normal.
+
+    Example:
+        >>> e = standard_deviation_of_residuals(1.0, 4.0, n=6, what="of one evaluation")
+        >>> round(e.low, 3), round(e.high, 3), e.method
+        (0.649, 2.372, 'standard deviation of one evaluation, 90 % chi-square interval')
+    """
+    lower, upper = chi_square_ends(degrees_of_freedom)
+    low, high = (value * math.sqrt(degrees_of_freedom / q) for q in (upper, lower))
+    method = f"standard deviation {what}, 90 % chi-square interval"
+    return Estimate(value=value, low=low, high=high, n=n, unit=unit, method=method)
 
 
 def ratio_of_standard_deviations(over: Sequence[float], under: Sequence[float]) -> Estimate:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ...fits import intervals
 from ...fits.curves import first_passage
 from ...fits.step_time import StepTime, fit_step_time
-from ...store.metrics import larger_is_better
+from ...store.metrics import is_loss, known_mode
 from ...store.not_applicable import not_applicable
 from ...store.ranges import ANY, Range
 from ...store.records import Estimate, RunStatus
@@ -196,13 +196,13 @@ class TaskResults:
     @cached_property
     def loss(self) -> str | None:
         """The validation loss, or another loss that is not the test part's."""
-        available = [m for m in self.metrics if "loss" in m and not m.startswith(("test_", "train_"))]
+        available = [m for m in self.metrics if is_loss(m) and not m.startswith(("test_", "train_"))]
         return next((m for m in available if m.startswith("val")), available[0] if available else None)
 
     @cached_property
     def score(self) -> Quality:
         """A validation metric that is better when larger; where there is none, what choices are made by."""
-        available = (m for m in self.metrics if not m.startswith(("test_", "train_")) and larger_is_better(m))
+        available = (m for m in self.metrics if not m.startswith(("test_", "train_")) and known_mode(m) == "max")
         name = next(available, None)
         return Quality(name, 1) if name else self.metric
 
@@ -212,8 +212,8 @@ class TaskResults:
         name = self.metric.metric.replace("val_", "test_", 1)
         if name in self.metrics and name.startswith("test_"):
             return Quality(name, self.metric.sign)
-        available = [m for m in self.metrics if m.startswith("test_")]
-        return next((Quality(m, 1 if larger_is_better(m) else -1) for m in available), None)
+        available = [m for m in self.metrics if m.startswith("test_") and known_mode(m) is not None]
+        return next((Quality(m, 1 if known_mode(m) == "max" else -1) for m in available), None)
 
     @property
     def gap(self) -> str | None:

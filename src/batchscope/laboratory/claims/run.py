@@ -24,7 +24,7 @@ from ...training.prepare import Wanted, check_task, prepare, workload_of
 from ...training.progress import Prediction, Progress, Silent
 from ..engine import Laboratory
 from ..pace import pace_of
-from ..prepare import metric_of, prepare_study
+from ..prepare import metric_asked, metric_of, prepare_study
 from ..records import Arm, Length, NamedStudy, StudyQuestion
 from ..study import account
 from .costs import runs_of, seconds_of
@@ -181,7 +181,9 @@ def _checked(workload: Workload, question: ClaimsQuestion) -> Preflight:
         epochs=1.0 if question.epochs is None else question.epochs,
     )
     _as_study(fixed, question)
-    preflight = check_task(workload, Wanted(budget_s=question.budget_s, batch_sizes=question.batch_sizes))
+    asked = metric_asked(question.metric)
+    wanted = Wanted(budget_s=question.budget_s, batch_sizes=question.batch_sizes, metric=asked)
+    preflight = check_task(workload, wanted)
     metric_of(question.metric, preflight)
     return preflight
 

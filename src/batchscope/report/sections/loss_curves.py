@@ -84,7 +84,7 @@ def milestone(plan: Plan, runs: Sequence[StoredRun]) -> float | None:
     paused = [run for run in runs if run.result is not None and run.result.status is RunStatus.PAUSED]
     goal = plan.target
     if plan.within is not None:
-        goal = best_value([run for run in runs if run.config.purpose == "pilot"])
+        goal = plan.target and best_value([run for run in runs if run.config.purpose == "pilot"], plan.target.judged_by)
     found = milestone_of(runs[0].rows, goal) if paused and goal is not None else None
     if found is None:
         return None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...errors import TargetError
+from ..metrics import known_mode
 
 __all__ = [
     "Estimate",
@@ -28,6 +30,11 @@ class Estimate:
     unit: str
     method: str
 
+    @classmethod
+    def missing(cls, method: str = "not measured", *, n: int = 0, unit: str = "") -> Estimate:
+        """Estimate without a value and without an interval; `method` says why."""
+        return cls(value=None, low=None, high=None, n=n, unit=unit, method=method)
+
 
 _TARGET = re.compile(r"\s*([A-Za-z_][\w./-]*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
@@ -42,6 +49,39 @@ class Metric:
 
     name: str
     mode: Literal["min", "max"]
+
+    @classmethod
+    def parse(cls, text: str) -> Metric:
+        """Read `NAME:min` or `NAME:max`, or `NAME` alone where its direction is known (`store.metrics`).
+
+        Raises:
+            TargetError: the direction is neither or not known, or the metric is one of `test_*`.
+
+        >>> Metric.parse("depth:max"), Metric.parse("val_rmse").mode
+        (Metric(name='depth', mode='max'), 'min')
+        """
+        name, colon, mode = (part.strip() for part in text.rpartition(":"))
+        if not colon:
+            name, mode = mode, known_mode(mode)
+        if not name:
+            raise TargetError(f"metric {text!r} has no name; write for example 'val_loss', or 'depth:max'")
+        if name.startswith("test_"):
+            raise TargetError(
+                f"metric {text!r} is a test metric; test metrics are reported only: choose one on validation data"
+            )
+        if mode is None:
+            raise TargetError(
+                f"it is not known whether {name} is better when larger or when smaller; write {name}:max or {name}:min"
+            )
+        if mode not in ("min", "max"):
+            raise TargetError(f"metric {text!r} ends with {mode!r}; write {name}:min or {name}:max")
+        return cls(name=name, mode=mode)
+
+    @property
+    def endless(self) -> Target:
+        """Target on it that no run reaches, for runs of a given length."""
+        never = sys.float_info.max
+        return Target(metric=self.name, value=-never if self.mode == "min" else never, mode=self.mode)
 
     def __str__(self) -> str:
         return f"{self.name}:{self.mode}"
@@ -87,6 +127,15 @@ class Target:
                 f"target {text!r} uses a test metric; test metrics are reported only: choose one on validation data"
             )
         return cls(metric=metric, value=value, mode="min" if comparison.startswith("<") else "max")
+
+    @property
+    def in_known_direction(self) -> Target:
+        """It, turned into the direction in which its metric is better where that is known by its name.
+
+        >>> str(Target.parse("val_loss>=0.1").in_known_direction), str(Target.parse("depth>=2").in_known_direction)
+        ('val_loss<=0.1', 'depth>=2')
+        """
+        return replace(self, mode=known_mode(self.metric) or self.mode)
 
     def met_by(self, value: float) -> bool:
         """Whether a metric's value is at the target or beyond."""

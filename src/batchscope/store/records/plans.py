@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .estimates import Estimate, Target
@@ -106,6 +106,8 @@ class Measured:
     knee_exponent: Estimate
     hardware_knee: Estimate
     largest_micro_batch_size: Estimate
+    evaluation_spread: Estimate = field(default_factory=Estimate.missing)
+    """Standard deviation of one evaluation of the target's metric about its level, near the target."""
 
 
 @dataclass(frozen=True, kw_only=True)

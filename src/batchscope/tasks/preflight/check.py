@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...errors import TaskError, UsageError
 from ...hardware.device import is_out_of_memory
 from ...hardware.random_state import preserved_random_state
-from ...store.records import Target
+from ...store.records import Metric, Target
 from ..workload import Workload
 from .coupling import find_batch_norm, measure_coupling, smallest_batch
 from .evaluation import check_target, evaluate_twice
@@ -56,14 +56,18 @@ class Preflight:
 
 
 def check(
-    workload: Workload, *, max_batch_size: int | None = None, target: Target | None = None, lr: float | None = None
+    workload: Workload,
+    *,
+    max_batch_size: int | None = None,
+    target: Target | Metric | None = None,
+    lr: float | None = None,
 ) -> Preflight:
     """Try a task on fresh models before anything is measured; sets `workload.independent`.
 
     Args:
         workload: the task on its device.
         max_batch_size: what the user allows; default: the whole training set.
-        target: what the user asks for, if anything.
+        target: what the user asks for, if anything: a target, or a metric without one.
         lr: the learning rate to try the optimizer at; default 0.001.
 
     Returns:
@@ -86,7 +90,7 @@ def check(
     return replace(found, max_batch_size=largest, notes=(*notes, *found.notes))
 
 
-def _try_sizes(workload: Workload, target: Target | None, lr: float) -> Preflight:
+def _try_sizes(workload: Workload, target: Target | Metric | None, lr: float) -> Preflight:
     """Make all checks on a few examples, on fewer where they do not fit into memory."""
     for size in _SIZES[:-1]:
         try:
@@ -97,7 +101,7 @@ def _try_sizes(workload: Workload, target: Target | None, lr: float) -> Prefligh
     return _check(workload, _SIZES[-1], target, lr)
 
 
-def _check(workload: Workload, size: int, target: Target | None, lr: float) -> Preflight:
+def _check(workload: Workload, size: int, target: Target | Metric | None, lr: float) -> Preflight:
     indices = telling_examples(workload, size)
     check_labels_on_cpu(workload, indices)
     model = workload.model(0)

@@ -9,13 +9,15 @@ from dataclasses import replace
 from torch import nn
 
 from ...errors import TargetError, TaskError
-from ...store.metrics import in_likely_direction, is_share, target_metric
-from ...store.records import Target
+from ...store.aims import default_metric, has_default
+from ...store.metrics import limits_of
+from ...store.ranges import SHARE
+from ...store.records import Metric, Target
 from ..model_state import difference, fingerprint
 from ..settings import near_miss
 from ..workload import Workload
 
-__all__ = ["check_target", "evaluate_twice"]
+__all__ = ["check_target", "evaluate_twice", "judged_by"]
 
 _REPEATABLE = 1e-4
 
@@ -54,54 +56,88 @@ def evaluate_twice(workload: Workload, model: nn.Module) -> tuple[dict[str, floa
     return first, min(middle - started, ended - middle)
 
 
-def check_target(metrics: Mapping[str, float], target: Target | None, outputs: int | None = None) -> list[str]:
-    """Check that the target can be asked for; returns notes on other metrics that are no numbers yet.
+def check_target(metrics: Mapping[str, float], asked: Target | Metric | None, outputs: int | None = None) -> list[str]:
+    """Check that a target or a metric can be asked for; returns notes on metrics that are no numbers yet.
 
     Args:
         metrics: of the model with fresh weights.
-        target: what is asked for; `None`: nothing.
+        asked: the target, or the metric that is asked for without one; `None`: neither, and the default metric is
+            looked at if there is one.
         outputs: of the model's last layer; `None`: not known.
 
     Raises:
-        TargetError: `evaluate` lacks the metric, none was named and none is known, the target is met already, or it
-            is a percentage of a metric that is a share of 1.
-        TaskError: the metric to choose by is not finite before training.
+        TargetError: `evaluate` lacks the metric, the target is met already, or its metric cannot reach it.
+        TaskError: the metric is not finite before training.
     """
-    usable = [name for name in metrics if not name.startswith("test_")]
-    if target is not None and target.metric not in usable:
-        raise TargetError(
-            f"the target {target} asks for {target.metric}, which evaluate(model) does not return"
-            f"{near_miss(target.metric, usable)}; there are {', '.join(usable)}"
-        )
-    needed = target.metric if target is not None else target_metric(list(metrics))[0]
-    if not math.isfinite(metrics[needed]):
-        raise TaskError(f"{needed} is {metrics[needed]} before training, with fresh weights; return a finite number")
-    if target is not None:
-        _check_value(metrics[needed], target, outputs)
+    if isinstance(asked, Target):
+        _check_value(_fresh(metrics, asked.metric, f"the target {asked}"), asked, outputs)
+    elif asked is not None or has_default(metrics):
+        judged_by(metrics, asked)
     return [f"{n} is {v} before training" for n, v in metrics.items() if not math.isfinite(v)]
 
 
+def judged_by(metrics: Mapping[str, float], asked: Metric | None) -> Metric:
+    """The metric that runs without a target are judged by: the one that was asked for, else one of known direction.
+
+    Args:
+        metrics: of the model with fresh weights.
+        asked: with its direction; `None`: none was named.
+
+    Raises:
+        TargetError: `evaluate` lacks the metric, or none was named and no direction is known.
+        TaskError: the metric is not finite before training.
+    """
+    metric = asked or default_metric(metrics)
+    _fresh(metrics, metric.name, f"--metric {metric}")
+    return metric
+
+
+def _fresh(metrics: Mapping[str, float], name: str, asked: str) -> float:
+    """Value with fresh weights of the metric to choose by.
+
+    Raises:
+        TargetError: `evaluate` lacks it.
+        TaskError: it is not finite.
+    """
+    usable = [metric for metric in metrics if not metric.startswith("test_")]
+    if name not in usable:
+        raise TargetError(
+            f"{asked} asks for {name}, which evaluate(model) does not return{near_miss(name, usable)}; there are "
+            f"{', '.join(usable)}"
+        )
+    if not math.isfinite(metrics[name]):
+        raise TaskError(f"{name} is {metrics[name]} before training, with fresh weights; return a finite number")
+    return metrics[name]
+
+
 def _check_value(fresh: float, target: Target, outputs: int | None) -> None:
-    """Check that a target is not met with fresh weights, and no percentage of a share.
+    """Check that a target is not met with fresh weights, and within what its metric can be.
 
     Raises:
         TargetError: it is.
     """
     if target.met_by(fresh):
         side = "below" if target.mode == "min" else "above"
-        meant = in_likely_direction(target)
+        meant = target.in_known_direction
         advice = f"ask for a value {side} that" if meant.met_by(fresh) else f"did you mean {meant}?"
         raise TargetError(
             f"the target {target} is already met before training: {target.metric} is {fresh:.6g} with fresh weights; "
             f"{advice}"
         )
-    if target.mode == "max" and target.value > 1.0 and is_share(target.metric, fresh, outputs):
+    limits = limits_of(target.metric, fresh, outputs)
+    low, high = limits.low, limits.high
+    if target.mode == "max" and high is not None and target.value > high:
         meant = replace(target, value=target.value / 100.0)
-        sensible = meant.value <= 1.0 and not meant.met_by(fresh)
-        raise TargetError(
-            f"the target {target} cannot be reached: {target.metric} is {fresh:.6g} with fresh weights, a share of at "
-            f"most 1; {f'did you mean {meant}?' if sensible else 'ask for a value of at most 1'}"
-        )
+        sensible = limits == SHARE and meant.value <= 1.0 and not meant.met_by(fresh)
+        what = "a share of at most 1" if limits == SHARE else f"and it is at most {high:g}"
+        change = f"did you mean {meant}?" if sensible else f"ask for a value of at most {high:g}"
+    elif target.mode == "min" and low is not None and target.value < low:
+        what, change = f"and it is never below {low:g}", f"ask for a value above {low:g}"
+    else:
+        return
+    raise TargetError(
+        f"the target {target} cannot be reached: {target.metric} is {fresh:.6g} with fresh weights, {what}; {change}"
+    )
 
 
 def _same(first: float, second: float) -> bool:
