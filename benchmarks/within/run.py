@@ -66,13 +66,13 @@ TASKS = {
             name="bikes",
             metric=Metric(name="val_rmse", mode="min"),
             batch_sizes=(4, 16, 64, 256),
-            lrs=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+            lrs=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
         ),
         Judged(
             name="shirts",
             metric=Metric(name="val_auc", mode="max"),
             batch_sizes=(4, 16, 64, 256),
-            lrs=(1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3),
+            lrs=(3e-3, 1e-2, 3e-2, 0.1, 0.3),
         ),
         Judged(
             name="shakespeare",
@@ -104,7 +104,7 @@ def ends_at(workload: Workload, judged: Judged, batch_size: int, lr: float, seed
 def fill(judged: Judged, workload: Workload, cells: list[dict[str, Any]], keep: Any) -> None:
     """Train the cells of the grid that are not there yet."""
     there = {(cell["batch_size"], cell["lr"], cell["seed"]) for cell in cells}
-    for size, lr, seed in itertools.product(judged.batch_sizes, judged.lrs, GRID_SEEDS):
+    for size, lr, seed in itertools.product(reversed(judged.batch_sizes), judged.lrs, GRID_SEEDS):
         if (size, lr, seed) in there:
             continue
         end = ends_at(workload, judged, size, lr, seed)
@@ -186,29 +186,30 @@ def main() -> None:
     parser.add_argument("task", nargs="*", choices=[[], *TASKS], default=[])
     parser.add_argument("--grid", action="store_true", help="train the cells that are not there")
     parser.add_argument("--seeds", type=int, nargs="*", default=[], help="of the searches")
+    parser.add_argument("--kept", default="within", help="name of the results file")
     parser.add_argument("--redraw", action="store_true", help="only print the table")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    kept: dict[str, Any] = read("within") if (RESULTS / "within.json").exists() else {}
+    kept: dict[str, Any] = read(asked.kept) if (RESULTS / f"{asked.kept}.json").exists() else {}
     kept = {"grids": kept.get("grids", {}), "best": kept.get("best", {}), "rows": kept.get("rows", [])}
     for name in [] if asked.redraw else asked.task or list(TASKS):
         judged, workload = TASKS[name], Workload(load_task(f"{HERE / 'tasks.py'}:{name}").task)
         cells = kept["grids"].setdefault(name, [])
         if asked.grid:
-            fill(judged, workload, cells, lambda: write("within", kept))
+            fill(judged, workload, cells, lambda: write(asked.kept, kept))
             best = kept["best"][name] = best_cell(judged, cells)
             best["fresh_ends"] = [
                 ends_at(workload, judged, best["batch_size"], best["lr"], fresh) for fresh in FRESH_SEEDS
             ]
-            write("within", kept)
+            write(asked.kept, kept)
             print(f"{name}: {best}", flush=True)
         for seed in asked.seeds:
             row = search(judged, workload, seed, kept["best"][name]["fresh_ends"])
             kept["rows"] = [r for r in kept["rows"] if (r["task"], r["seed"]) != (name, seed)] + [row]
             kept["rows"].sort(key=lambda r: (list(TASKS).index(r["task"]), r["seed"]))
-            write("within", kept)
+            write(asked.kept, kept)
     if kept["rows"]:
-        print(table(read("within") if (RESULTS / "within.json").exists() else kept))
+        print(table(read(asked.kept) if (RESULTS / f"{asked.kept}.json").exists() else kept))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 _SHIRT = 6
-_CHARACTERS = 48
+_CHARACTERS = 32
 
 
 class Bikes:
@@ -29,7 +29,7 @@ class Bikes:
             x = {part: torch.from_numpy((file[f"x_{part}"] - mean) / spread).float() for part in ("train", "val")}
             y = {part: torch.from_numpy(file[f"y_{part}"]).float().log1p().reshape(-1, 1) for part in ("train", "val")}
         middle, scale = y["train"].mean(), y["train"].std()
-        self.train = TensorDataset(x["train"][:6000], ((y["train"] - middle) / scale)[:6000])
+        self.train = TensorDataset(x["train"][:4000], ((y["train"] - middle) / scale)[:4000])
         self.x_val, self.y_val = x["val"], (y["val"] - middle) / scale
 
     def model(self) -> nn.Module:
@@ -59,7 +59,7 @@ class Shirts:
         with np.load(DATA / "fashion_mnist" / "fashion_mnist.npz") as file:
             x = {part: torch.from_numpy(file[f"x_{part}"]).float() / 255 for part in ("train", "val")}
             y = {part: torch.from_numpy(file[f"y_{part}"]) == _SHIRT for part in ("train", "val")}
-        self.train = TensorDataset(x["train"].flatten(1)[:12000], y["train"].float()[:12000])
+        self.train = TensorDataset(x["train"].flatten(1)[:6000], y["train"].float()[:6000])
         self.x_val, self.y_val = x["val"].flatten(1), y["val"]
 
     def model(self) -> nn.Module:
@@ -79,13 +79,13 @@ class Shirts:
 
 
 class Shakespeare:
-    """The next character of a play, by one layer of attention over 48 of them: AdamW on the cross entropy."""
+    """The next character of a play, by one layer of attention over 32 of them: AdamW on the cross entropy."""
 
     def __init__(self) -> None:
         with np.load(DATA / "tinyshakespeare" / "tinyshakespeare.npz") as file:
             self.characters = len(file["vocab"])
             self.train, val = (self._pieces(file[part]) for part in ("train", "val"))
-        self.train, self.val = TensorDataset(self.train[:3000]), val[:300]
+        self.train, self.val = TensorDataset(self.train[:2000]), val[:300]
 
     def _pieces(self, codes: np.ndarray) -> Tensor:
         whole = codes[: len(codes) // (_CHARACTERS + 1) * (_CHARACTERS + 1)].astype(np.int64)
@@ -110,7 +110,7 @@ class Shakespeare:
 class Attention(nn.Module):
     """One block: attention to the characters before, and a perceptron."""
 
-    def __init__(self, characters: int, width: int = 64) -> None:
+    def __init__(self, characters: int, width: int = 32) -> None:
         super().__init__()
         self.embedding, self.position = nn.Embedding(characters, width), nn.Embedding(_CHARACTERS, width)
         self.block = nn.TransformerEncoderLayer(

@@ -12,10 +12,9 @@ from batchscope.search.plan import build_plan
 from batchscope.search.question import CurrentRecipe, Question, Within
 from batchscope.search.state import SearchState
 from batchscope.search.within import first_batch_size
-from batchscope.store.records import PlanStatus, RunStatus, Target
+from batchscope.store.records import Metric, PlanStatus, RunStatus, Target
 from batchscope.store.runs import StoredRun
 from batchscope.testing import evaluation, stored_run
-from batchscope.training.replay import history_of
 from batchscope.training.stopping import History, NoGainRule
 
 from .folders import DENSE, Cli, answer, curves_of, without_clock
@@ -43,7 +42,8 @@ def made(batch_size: int, lr: float, **changes: Any) -> StoredRun:
 
 def asked(runs: list[StoredRun], unit: Any = "epochs", amount: float = EPOCHS, **changes: Any) -> SearchState:
     """The state of a search for 4 epochs, after its latest run."""
-    of_question = {k: changes.pop(k) for k in list(changes) if k in Question.__dataclass_fields__}
+    of_question: dict[str, Any] = {k: changes.pop(k) for k in list(changes) if k in Question.__dataclass_fields__}
+    of_question["metric"] = Metric(name="val_loss", mode="min")
     state = search(runs, question=Question(within=Within(amount=amount, unit=unit), **of_question), **changes)
     return replace(state, target=state.lengths.target if runs else None)
 
@@ -95,9 +95,9 @@ def test_of_recipes_that_end_alike_the_quickest_is_answered() -> None:
     )
     state = asked([replace(run, rows=own) for run, own in zip(same, rows, strict=True)])
     assert state.lengths.seconds(64) < state.lengths.seconds(16)
-    mean = state.lengths.expected([(16, BEST_LR), (64, 4 * BEST_LR)]).mean(axis=0)
-    if abs(mean[0] - mean[1]) < state.lengths.share(0.005):
-        assert state.decision.batch_size == 64
+    slow, quick = state.lengths.expected([(16, BEST_LR), (64, 4 * BEST_LR)]).mean(axis=0)
+    alike = quick - slow <= state.lengths.share(0.005)
+    assert state.decision.batch_size == (64 if alike else 16)
 
 
 def replace_value(row: Any, end: float) -> Any:
@@ -164,9 +164,9 @@ def test_rules_end_hopeless_runs_only() -> None:
 
 
 def test_a_run_that_never_gets_better_than_fresh_weights_ends() -> None:
-    rows = [evaluation(step, {"val_loss": 2.3 + 0.01 * (step > 0)}, train_loss=2.3) for step in (0, 5, 10, 15, 20)]
-    history = history_of(rows, Target(metric="val_loss", value=0.1, mode="min"))
-    assert history is not None
+    history = History(target=Target(metric="val_loss", value=0.1, mode="min"))
+    for step in (0, 5, 10, 15, 20):
+        history.add(step, 2.3, {"val_loss": 2.3 + 0.01 * (step > 0)})
     assert NoGainRule(steps=20)(history) is RunStatus.BEHIND
     assert NoGainRule(steps=21)(history) is None
     history.add(25, 2.3, {"val_loss": 2.0})
