@@ -8,16 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from batchscope.fits.curves import curve_of
 from batchscope.report.outcomes import step_time as step_time_of_the_page
 from batchscope.search.plan import build_plan
-from batchscope.search.question import Question, Within
 from batchscope.search.state import SearchState
 from batchscope.store.codec import decode, encode
-from batchscope.store.records import Estimate, Plan, RunStatus
+from batchscope.store.records import Estimate, Plan
 from batchscope.store.runs import StoredRun
 
-from .searches import TARGET, TRIED, bench, run, search, step_time
+from .searches import TRIED, bench, run, search, step_time
 
 BUSY = "the machine was busy while steps were timed: by how much"
 
@@ -112,20 +110,3 @@ def test_other_batch_sizes_that_differ_are_said_where_the_recipe_does_not() -> N
     state = search(runs(lambda b: 1.0 if b >= 64 else 2.0))
     (note,) = build_plan(state).notes
     assert "by the runs' own clocks a step takes 2 times as long as it was timed before them (at batch size 16" in note
-
-
-def test_a_length_in_seconds_is_kept_by_the_clock_of_the_runs() -> None:
-    """Runs were given 0.5 s by the bench, and took 0.8 s: within 0.5 s they were only so far."""
-    within = Within(amount=0.5, unit="seconds")
-    most = {b: int(0.5 / step_time(b)) for b, _ in TRIED}
-    long = [
-        run(b, lr, steps=2.0 * most[b], most=most[b], slower=1.6, schedule="constant", status=RunStatus.OUT_OF_STEPS)
-        for b, lr in TRIED
-    ]
-    best = min(value for each in long for step, value in curve_of(each.rows, TARGET) if step)
-    plan = build_plan(search(long, question=Question(within=within), target=replace(TARGET, value=best)))
-    assert plan.recipe is not None
-    assert plan.verified is not None
-    assert plan.recipe.steps * 1.6 * step_time(plan.recipe.batch_size) == pytest.approx(0.5, rel=0.02)
-    assert plan.verified.steps <= plan.recipe.steps
-    assert plan.verified.metric > best

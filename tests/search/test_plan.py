@@ -12,14 +12,12 @@ from typing import Any
 
 import pytest
 
-from batchscope.fits.targets import best_value
 from batchscope.report.summary import summary
 from batchscope.search.plan import build_plan, clear_gain
-from batchscope.search.question import CurrentRecipe, Question, Within
+from batchscope.search.question import CurrentRecipe
 from batchscope.search.state import Parts, Recorded, SearchState
 from batchscope.store.codec import decode, encode
 from batchscope.store.records import EarlyStop, Plan, PlanStatus, Recipe, RunStatus, Target
-from batchscope.store.runs import StoredRun
 
 from . import searches
 from .searches import EXAMPLES, TARGET, TRIED, run, search, step_time, true_steps
@@ -309,43 +307,6 @@ def test_where_the_learning_rate_decays_an_easier_target_is_answered_at_a_consta
     assert answer.recipe is not None
     assert answer.recipe.schedule == "constant"
     assert answer.recipe.steps == pytest.approx(0.5 * true_steps(answer.recipe.batch_size, answer.recipe.lr), rel=0.2)
-
-
-def within(runs: list[StoredRun], **changes: Any) -> Plan:
-    """Of a search for the best value in 4 epochs, 62 steps of 64 examples."""
-    target = best_value(runs, TARGET.judged_by)
-    question = Question(within=Within(amount=4, unit="epochs"), **changes)
-    return build_plan(search(runs, question=question, target=target))
-
-
-def test_within_a_length_the_recipe_is_that_of_the_run_that_got_furthest() -> None:
-    runs = [run(b, lr, most=4000 // b) for b, lr in ((64, 0.2), (16, 0.08), (16, 0.04))]
-    found = within(runs)
-    best = min(runs, key=lambda r: r.result.best[TARGET.metric] if r.result else math.inf)
-    assert found.recipe is not None
-    assert (found.recipe.batch_size, found.recipe.lr) == (best.config.batch_size, best.config.lr)
-    assert found.recipe.steps == 4000 // found.recipe.batch_size
-    assert found.verified is not None
-    assert found.target is not None
-    assert found.verified.metric == found.target.value
-    assert found.probability_within_5_percent is None
-    assert found.alternatives == ()
-    assert found.message == f"the best recipe found; val_loss {found.target.value:.4g} within 4 epochs"
-    assert found.search.run_equivalents is not None
-    length = found.recipe.steps * step_time(found.recipe.batch_size)
-    assert found.search.run_equivalents == pytest.approx(found.search.device_seconds / length, rel=0.05)
-
-
-def test_within_a_length_a_kept_current_recipe_is_told_with_its_own_value() -> None:
-    """It is as good as the best but for the noise of one evaluation."""
-    near = run(64, 0.21, most=62)
-    runs = [run(64, 0.2, most=62), near]
-    found = within(runs, current=CurrentRecipe(batch_size=64, lr=0.21))
-    assert found.status is PlanStatus.KEEP_CURRENT
-    assert found.verified is not None
-    assert near.result is not None
-    assert found.verified.metric == near.result.best[TARGET.metric]
-    assert found.message.endswith(f"val_loss {found.verified.metric:.4g} within 4 epochs")
 
 
 def test_what_was_not_recorded_stays_open() -> None:

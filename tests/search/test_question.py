@@ -141,6 +141,8 @@ def test_a_question_without_sense_is_refused(member: str, value: float, option: 
         ("20epochs", 20, "epochs", "20 epochs"),
         (" 1.5 Epochs", 1.5, "epochs", "1.5 epochs"),
         ("1 epoch", 1, "epochs", "1 epoch"),
+        ("2500000steps", 2500000, "steps", "2500000 steps"),
+        ("1 step", 1, "steps", "1 step"),
     ],
 )
 def test_lengths_of_training(text: str, amount: float, unit: str, said: str) -> None:
@@ -148,9 +150,11 @@ def test_lengths_of_training(text: str, amount: float, unit: str, said: str) -> 
     assert str(parse_within(text)) == said
 
 
-@pytest.mark.parametrize("text", ["", "0", "0epochs", "-3epochs", "epochs", "20 steps", "soon", "nan", "1e3epochs"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "0epochs", "-3epochs", "epochs", "0.5steps", "0steps", "soon", "nan", "1e3epochs"]
+)
 def test_what_is_no_length_of_training_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--within .* write for example 300s, 10m or 20epochs") as refusal:
+    with pytest.raises(UsageError, match=r"--within .* write for example 300s, 10m, 20epochs or 5000steps") as refusal:
         parse_within(text)
     assert repr(text) in str(refusal.value)
 

@@ -73,7 +73,7 @@ def find(
         task: What to train.
         target: When training is done: "val_loss<=0.12" or "val_accuracy>=0.97"; default: chosen from a first run.
             Repeat it for other values of the same metric: each gets its recipe, from the same runs.
-        within: Ask for the best metric inside a length of training instead: 300s, 10m or 20epochs.
+        within: Ask for the recipe that ends best after a length of training instead: 300s, 10m, 20epochs or 5000steps.
         metric: What runs are judged by with --within or without a target: val_rmse, or depth:max where the name does
             not say whether larger is better; default: one whose name says it, a validation loss first.
         objective: What is to be smallest.

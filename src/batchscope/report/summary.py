@@ -151,7 +151,9 @@ def what_to_set(plan: Plan, recipe: Recipe) -> str:
 def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
     patience = patience_in_words(recipe)
     wait = f", or when nothing has improved for {patience}" if patience else ""
-    if plan.target is None or plan.within is not None:
+    if plan.within is not None:
+        return f"Train for {_about(recipe, recipe.steps)}."
+    if plan.target is None:
         return f"Train for {_about(recipe, recipe.steps)}{wait}."
     length, first = _about(recipe, _steps_to_target(plan, recipe)), replace(plan.target, confirm=1)
     if plan.target.confirm > 1:
@@ -200,11 +202,11 @@ def length_s(recipe: Recipe, predicted: Predicted) -> float | None:
 
 def _how_sure(plan: Plan) -> str:
     if plan.within is not None and plan.verified is not None and plan.target is not None:
-        best = f"{plan.target.metric} {number(plan.verified.metric)} after {plural(plan.verified.steps, 'step')}"
-        return (
-            f"A run at exactly this recipe came to {best}. That is the best of its evaluations, so another run is "
-            "likely to come a little less far."
-        )
+        ended = f"{plan.target.metric} {number(plan.verified.metric)} after {plural(plan.verified.steps, 'step')}"
+        said = f"A run at exactly this recipe ended at {ended}."
+        if plan.expected_end is None:
+            return said
+        return f"{said} Another is expected to end at {with_interval(plan.expected_end)} (90 % credible interval)."
     sure = ""
     if plan.probability_within_5_percent is not None:
         chance = percent(plan.probability_within_5_percent)

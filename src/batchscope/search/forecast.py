@@ -46,6 +46,8 @@ _STEPS, _STEPS_OF, _STEPS_FACTOR = 100.0, 128, 10.0
 70 in the median, for the best cells of all tables in `benchmarks/search/tables`; 30 to 260 in `benchmarks/real`."""
 _RUNS_OF_A_TRAINING = 2.0
 """Runs for each training that a search takes: 5 for 2.7 in the median of the recorded searches."""
+_WITHIN = 4.0
+"""Trainings of a search for a given length, which has five at most."""
 _BETWEEN_RUNS_S = 0.6
 """Choosing the next run, before the real pace is known."""
 _KNOWN = math.log(100.0)
@@ -158,7 +160,8 @@ def forecast(question: Question, pace: Pace, *, examples: int, stored: Sequence[
         training, spent = own
         assumption = f"what {plural(len(stored), 'stored run')} showed"
     elif question.within is not None:
-        steps = question.within.amount * examples / _STEPS_OF
+        per = 1.0 if question.within.unit == "steps" else examples / _STEPS_OF
+        steps = question.within.amount * per
         by_steps = _training_s(steps, timing, question.evaluation_share)
         seconds = question.within.amount if question.within.unit == "seconds" else by_steps
         training, spent = _estimate(seconds, seconds, seconds), 0.0
@@ -173,7 +176,7 @@ def forecast(question: Question, pace: Pace, *, examples: int, stored: Sequence[
             f"a target that takes about {_STEPS:.0f} steps of {_STEPS_OF} examples, give or take a factor of "
             f"{_STEPS_FACTOR:.0f}: the first runs will tell"
         )
-    left = trainings_left(TYPICAL_RUNS[question.search], spent)
+    left = trainings_left(_typical(question), spent)
     if stored and _ended(pace):
         left, assumption = (0.0, 0.0, 0.0), "that nothing is left to train"
     return _prediction(pace, training, left, assumption)
@@ -188,7 +191,7 @@ def renewed(state: SearchState, pace: Pace) -> Prediction | None:
     seconds = [(run.result.steps, state.seconds_of(run.config.batch_size)) for run in state.finished if run.result]
     steps, step_s = np.array(seconds, dtype=np.float64).T
     spent = float(here.seconds(steps, step_s).sum()) / training.value
-    left = trainings_left(TYPICAL_RUNS[state.question.search], spent)
+    left = trainings_left(_typical(state.question), spent)
     return _prediction(pace, training, left, f"what {plural(len(state.finished), 'run')} showed")
 
 
@@ -219,6 +222,11 @@ def expected_steps(
             length = min(length, math.exp(median))
     ends = min(length, float(limit or math.inf))
     return ends if math.isfinite(ends) else None
+
+
+def _typical(question: Question) -> float:
+    """Trainings that a search takes in the median."""
+    return _WITHIN if question.within is not None else TYPICAL_RUNS[question.search]
 
 
 def _training_now(state: SearchState, here: Here) -> Estimate | None:

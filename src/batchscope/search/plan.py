@@ -21,7 +21,6 @@ from ..store.records import (
     Predicted,
     SearchCost,
     Target,
-    Verified,
 )
 from .alternatives import alternatives_to, looks_better
 from .calibration import probability_within_5_percent
@@ -44,6 +43,7 @@ from .recipe import (
 from .refusal import no_target, not_finished, not_reached
 from .state import SearchState
 from .strategies.space import Pair
+from .whole_runs import better_than, end_in_words
 
 __all__ = ["answered", "build_plan", "clear_gain", "without_recipe"]
 
@@ -65,17 +65,13 @@ def build_plan(state: SearchState) -> Plan:
     current = state.question.current
     status, message = _status(state, *decided)
     if current is not None:
-        gain = clear_gain(state)
-        if chosen == (current.batch_size, current.lr):
-            status = PlanStatus.KEEP_CURRENT
-            why = (
-                "nothing better was found"
-                if chosen == decided
-                else f"{_gain_in_words(state, gain)}: no clear gain of 5 %"
-            )
-            message = f"keep the current recipe: {why}"
+        own = current.batch_size, current.lr
+        clear, compared = _against_current(state, own)
+        if clear:
+            message = f"{message}; {compared}"
         else:
-            message = f"{message}; {_gain_in_words(state, gain)}"
+            why = "nothing better was found" if own == decided else compared
+            status, message = PlanStatus.KEEP_CURRENT, f"keep the current recipe: {why}"
     within, verified = state.question.within, verified_by(state, *chosen)
     predicted = predicted_at(state, *chosen)
     offered = within is None and state.recorded.step_times
@@ -89,8 +85,9 @@ def build_plan(state: SearchState) -> Plan:
         seconds = recipe.steps * state.seconds_of(recipe.batch_size)
     clock = disagreement(state, *chosen) or state.clock.in_words()
     return replace(
-        without_recipe(state, status, _in_full(state, message, chosen[0], verified)),
+        without_recipe(state, status, _in_full(state, message, *chosen)),
         recipe=recipe,
+        expected_end=state.lengths.end(*chosen) if within is not None else None,
         probability_within_5_percent=probability_within_5_percent(state, *chosen),
         predicted=predicted,
         verified=verified,
@@ -100,7 +97,7 @@ def build_plan(state: SearchState) -> Plan:
         search=_cost(state, seconds, recipe.batch_size),
         current=recipe_of(state, current.batch_size, current.lr) if current else None,
         current_predicted=_current_predicted(state),
-        curves=curves_of(state),
+        curves=curves_of(state) if within is None else None,
         easier_targets=tuple(_easier(state, target) for target in state.question.easier_targets),
     )
 
@@ -108,18 +105,19 @@ def build_plan(state: SearchState) -> Plan:
 def answered(state: SearchState) -> Pair:
     """Batch size and learning rate of the answer: the current ones, where nothing found is clearly better."""
     current = state.question.current
-    if current is not None and clear_gain(state)[0] < _CLEAR_GAIN:
-        return current.batch_size, current.lr
+    if current is not None:
+        own = current.batch_size, current.lr
+        if not _against_current(state, own)[0]:
+            return own
     return state.decision.batch_size, state.decision.lr
 
 
-def _in_full(state: SearchState, message: str, batch_size: int, verified: Verified | None) -> str:
+def _in_full(state: SearchState, message: str, batch_size: int, lr: float) -> str:
     """The message with what was asked, and before it what limits the answer most."""
     assert state.target is not None
     within = state.question.within
     if within is not None:
-        value = verified.metric if verified else state.target.value
-        message = f"{message}; {state.target.metric} {value:.4g} within {within}"
+        message = f"{message}; {end_in_words(state, batch_size, lr)}"
     elif state.question.target is None:
         message = f"{message}; no target was given, so {state.target} was chosen from what first runs could reach"
     waiting = waiting_in_words(state.corrected_bench if state.recorded.step_times else None, batch_size)
@@ -164,9 +162,20 @@ def clear_gain(state: SearchState) -> tuple[float, float, float]:
     return float(low), float(value), float(high)
 
 
+def _against_current(state: SearchState, current: tuple[int, float]) -> tuple[bool, str]:
+    """Whether the decision is clearly better than the current recipe, and by how much in words."""
+    if state.question.within is not None:
+        return better_than(state, current)
+    gain = clear_gain(state)
+    clear = gain[0] >= _CLEAR_GAIN
+    return clear, _gain_in_words(state, gain) if clear else f"{_gain_in_words(state, gain)}: no clear gain of 5 %"
+
+
 def _current_predicted(state: SearchState) -> Predicted | None:
     current = state.question.current
-    if current is None or lr_is_too_high(state, current.batch_size, current.lr):
+    if current is None:
+        return None
+    if state.question.within is None and lr_is_too_high(state, current.batch_size, current.lr):
         return None
     return predicted_at(state, current.batch_size, current.lr)
 
@@ -180,12 +189,13 @@ def _gain_in_words(state: SearchState, gain: tuple[float, float, float]) -> str:
             "target"
         )
     unit = "as many examples" if state.question.counts_examples else "as long"
-    so_far = " to get as far" if state.question.within is not None else ""
     interval = f"90 % credible interval {low:.2f} to {high:.2f}"
-    return f"the current recipe takes {value:.2f} times {unit} as the best one found{so_far} ({interval})"
+    return f"the current recipe takes {value:.2f} times {unit} as the best one found ({interval})"
 
 
 def _status(state: SearchState, batch_size: int, lr: float) -> tuple[PlanStatus, str]:
+    if state.question.within is not None:
+        return PlanStatus.OK, "the recipe that is expected to end best"
     largest_run = max(b for b, _ in state.tried)
     if batch_size > _EXTRAPOLATED * largest_run:
         return (
@@ -199,8 +209,6 @@ def _status(state: SearchState, batch_size: int, lr: float) -> tuple[PlanStatus,
             PlanStatus.MEMORY_BOUND,
             f"memory sets the batch size: {free} would be faster if more than {largest} fitted",
         )
-    if state.question.within is not None:
-        return PlanStatus.OK, "the best recipe found"
     fewest = state.question.counts_examples
     if state.question.search != "anchors":
         best = "the fewest examples" if fewest else "the fastest"
@@ -229,7 +237,7 @@ def _cost(state: SearchState, seconds: float | None = None, batch_size: int = 1)
 
 
 def _measured(state: SearchState) -> Measured:
-    fitted = state.answerable
+    fitted = state.answerable and state.question.within is None
     in_examples = replace(NOT_MEASURED, unit="examples")
     return Measured(
         critical_batch_size=state.posterior.critical_batch_size() if fitted else in_examples,

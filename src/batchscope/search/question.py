@@ -49,14 +49,15 @@ class CurrentRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Within:
-    """How long a training may be, where the best metric inside that length is asked for."""
+    """Length of a training, where the recipe that ends best after it is asked for."""
 
     amount: float
-    unit: Literal["seconds", "epochs"]
-    """Seconds of training steps on the hardware that the answer is for, or passes over the training set."""
+    unit: Literal["seconds", "epochs", "steps"]
+    """Seconds of training steps on the hardware that the answer is for, passes over the training set, or steps: then a
+    larger batch sees more examples, in more time."""
 
     def __str__(self) -> str:
-        return f"{self.amount:g} {self.unit if self.amount != 1 else self.unit[:-1]}"
+        return f"{self.amount:.15g} {self.unit if self.amount != 1 else self.unit[:-1]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class Question:
     Attributes:
         target: when training is done; `None`: chosen from the pilot run.
         easier_targets: of the same metric; each gets a recipe of its own from the same runs.
-        within: the best metric inside this length is asked for, instead of the way to a target.
+        within: the recipe that ends best after this length is asked for, instead of the way to a target.
         metric: that runs are judged by where no target is given; `None`: one whose direction is known by its name, a
             validation loss first.
         confirm: evaluations in a row that have to be at the target or beyond; it is reached at the first of them.
@@ -197,7 +198,7 @@ def hardest_first(targets: Sequence[Target]) -> tuple[Target, ...]:
 
 
 def parse_within(text: str) -> Within:
-    """The length of a training: `300s`, `10m`, `20epochs`.
+    """The length of a training: `300s`, `10m`, `20epochs`, `5000steps`.
 
     Raises:
         UsageError: it is not one, or not above zero.
@@ -209,11 +210,15 @@ def parse_within(text: str) -> Within:
     epochs = _quantity(text, {"epoch": 1.0, "epochs": 1.0})
     if epochs is not None and epochs > 0:
         return Within(amount=epochs, unit="epochs")
+    steps = _quantity(text, {"step": 1.0, "steps": 1.0})
+    if steps is not None and steps >= 1 and steps.is_integer():
+        return Within(amount=steps, unit="steps")
     try:
         return Within(amount=parse_seconds(text, "--within"), unit="seconds")
     except UsageError:
         raise UsageError(
-            f"--within {text!r} is not a length of training above zero; write for example 300s, 10m or 20epochs"
+            f"--within {text!r} is not a length of training above zero; write for example 300s, 10m, 20epochs or "
+            "5000steps"
         ) from None
 
 

@@ -14,6 +14,8 @@ from .evaluation_spacing import FEWEST, evaluations_at
 from .follow import NAMES
 from .horizon import evidence_of_schedule
 from .state import SearchState
+from .whole_runs import evidence_of_lengths
+from .within import MOST_TRAININGS, WORTH
 
 __all__ = ["evidence_of", "rests_on"]
 
@@ -24,7 +26,7 @@ def evidence_of(state: SearchState) -> tuple[Evidence, ...]:
         *_of_hardware(state),
         *_of_lrs(state),
         *_of_runs(state),
-        *(state.law.statements if state.answerable else ()),
+        *(state.law.statements if state.answerable and state.question.within is None else ()),
         *_of_choices(state),
     )
 
@@ -107,34 +109,23 @@ def _of_lrs(state: SearchState) -> list[Evidence]:
 def _of_runs(state: SearchState) -> list[Evidence]:
     if state.target is None:
         return []
+    if state.question.within is not None:
+        rests = [_rests(state), *evidence_of_lengths(state, _how_often(state))]
+        return [*rests, *_of_noise_scale(state)]
     reached = sum(len(steps) for steps in state.reached.values())
     without = [run for run in state.finished if steps_to_target(run.rows, state.target) is None]
     ends = Counter(run.result.status for run in without if run.result)
     lost = [f"{number} {status.ending}" for status, number in ends.items()]
     others = f"; of the others, {', '.join(lost)}" if lost else ""
-    within = state.question.within
     found = [
-        Evidence(
-            statement=f"the answer {rests_on_in_words(rests_on(state))}",
-            tag="measured",
-            source="the runs in the results folder",
-        ),
+        _rests(state),
         Evidence(
             statement=f"{reached} of {len(state.finished)} runs reached {state.target}{others}",
             tag="measured",
             source=f"{_how_often(state)}, and is kept in the results folder",
         ),
     ]
-    if within is not None:
-        found.append(
-            Evidence(
-                statement=f"recipes are compared by when they come to {state.target}, the best value that a run "
-                f"of {within} reached",
-                tag="assumption",
-                source="where one recipe comes to a value sooner, it has more time left to get further",
-            )
-        )
-    elif state.question.target is None:
+    if state.question.target is None:
         found.append(
             Evidence(
                 statement=f"the target {state.target} was chosen: there the pilot had 5 % of its whole "
@@ -143,18 +134,30 @@ def _of_runs(state: SearchState) -> list[Evidence]:
                 source="the pilot run; give --target to set your own",
             )
         )
+    return [*found, *_of_noise_scale(state)]
+
+
+def _rests(state: SearchState) -> Evidence:
+    return Evidence(
+        statement=f"the answer {rests_on_in_words(rests_on(state))}",
+        tag="measured",
+        source="the runs in the results folder",
+    )
+
+
+def _of_noise_scale(state: SearchState) -> list[Evidence]:
     noise = state.noise_scale
-    if noise.n:
-        found.append(
-            Evidence(
-                statement=f"the gradient noise scale of the pilot is {with_interval(noise)} examples, a weak hint at "
-                "the critical batch size: the prior puts that at three times as much, one standard deviation being a "
-                "factor of 6",
-                tag="measured",
-                source="unbiased estimates from micro-batch groups (McCandlish et al. 2018, appendix A.1)",
-            )
+    if not noise.n:
+        return []
+    return [
+        Evidence(
+            statement=f"the gradient noise scale of the pilot is {with_interval(noise)} examples, a weak hint at "
+            "the critical batch size: the prior puts that at three times as much, one standard deviation being a "
+            "factor of 6",
+            tag="measured",
+            source="unbiased estimates from micro-batch groups (McCandlish et al. 2018, appendix A.1)",
         )
-    return found
+    ]
 
 
 def _how_often(state: SearchState) -> str:
@@ -163,11 +166,18 @@ def _how_often(state: SearchState) -> str:
         return "every run was evaluated whenever its steps had grown by 5 %"
     share = percent(state.question.evaluation_share)
     often = f"every run was evaluated as often as {share} of its time allow, but at least {FEWEST} times in a training"
-    found = evaluations_at(state, state.decision.batch_size, state.decision.lr) if state.reached else None
+    found = evaluations_at(state, state.decision.batch_size, state.decision.lr) if state.answerable else None
     return f"{often} (the run at the recipe {spacing_in_words(found)})" if found else often
 
 
 def _of_search(state: SearchState) -> Evidence:
+    if state.question.within is not None:
+        return Evidence(
+            statement=f"a further run was made as long as it was expected to improve {state.lengths.metric.name} "
+            f"by {percent(WORTH)} of its value, and the search with it had not taken {MOST_TRAININGS:.0f} trainings",
+            tag="assumption",
+            source="the expected improvement by the law of where trainings of this length end",
+        )
     if state.question.search != "anchors":
         return Evidence(
             statement=f"the runs were chosen by {NAMES[state.question.search]}, and the recipe is the best of "

@@ -15,7 +15,7 @@ from ..fits.posterior import credible_interval, low_median_high
 from ..fits.step_time import accumulation
 from ..fits.targets import level_at_end
 from ..fits.threads import num_threads_at
-from ..store.records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, RunResult, RunStatus, Verified
+from ..store.records import Curve, Curves, EarlyStop, Estimate, Predicted, Recipe, Verified
 from ..store.runs import StoredRun
 from ..wording import duration, plural
 from .clock import NORMAL_90, clock_of_run
@@ -44,6 +44,7 @@ _HOPELESS = 50.0
 _MOST_LOG_STEPS = 50.0
 _DRAWN_AROUND = 8.0
 """Times the largest batch size that was run, and below the smallest, up to which curves are drawn."""
+_PATIENCE_SHARE = 0.5
 _NEVER = 1e15
 """Steps, seconds and examples from here on stand for a training that does not get there; such an end is left open."""
 
@@ -85,11 +86,13 @@ def _length(state: SearchState, batch_size: int, lr: float) -> float:
 def _patience(state: SearchState, batch_size: int, lr: float, steps: int, epochs: float | None) -> float | None:
     """Epochs without improvement after which to give up; `None` where the training set's size is not known.
 
-    Twice the longest wait of the runs. Where their evaluations were not recorded: up to where nine of ten trainings
-    would have ended.
+    Where a length is given, half of it. Else twice the longest wait of the runs. Where their evaluations were not
+    recorded: up to where nine of ten trainings would have ended.
     """
     if epochs is None or state.examples is None:
         return None
+    if state.question.within is not None:
+        return _PATIENCE_SHARE * epochs
     if state.recorded.evaluations:
         return min(2.0 * _longest_wait(state, batch_size) / state.examples or 1.0, epochs)
     high = None if lr_is_too_high(state, batch_size, lr) else _steps_to_target(state, batch_size, lr).high
@@ -112,17 +115,17 @@ def _longest_wait(state: SearchState, batch_size: int) -> float:
 
 
 def run_at(state: SearchState, batch_size: int, lr: float) -> StoredRun | None:
-    """The last run made at exactly this recipe that reached the target; where a length is given, the last in full."""
+    """The last run made at exactly this recipe that reached the target; where a length is given, the one of it."""
     assert state.target is not None
+    if state.question.within is not None:
+        whole = state.lengths.whole.get((batch_size, lr))
+        return whole.run if whole else None
     if (found := horizon_of(state, batch_size, lr)) is not None:
         return found
     recipe = (batch_size, lr, schedule_members(state.question, batch_size, state.most_steps(batch_size))["schedule"])
     for run in reversed(state.finished):
         same = (run.config.batch_size, run.config.lr, run.config.schedule) == recipe
-        if state.question.within is not None:
-            counts = run.result is not None and run.result.status is not RunStatus.PAUSED
-        else:
-            counts = (batch_size, lr) in state.reached and steps_to_target(run.rows, state.target) is not None
+        counts = (batch_size, lr) in state.reached and steps_to_target(run.rows, state.target) is not None
         if same and counts:
             return run
     return None
@@ -131,7 +134,7 @@ def run_at(state: SearchState, batch_size: int, lr: float) -> StoredRun | None:
 def verified_by(state: SearchState, batch_size: int, lr: float) -> Verified | None:
     """What the last run made at exactly this recipe showed, if one reached the target.
 
-    Where a length is given, the best value of a run of that length, and the steps to it. Where the evaluations of the
+    Where a length is given, the value at which a run of that length ended, and its steps. Where the evaluations of the
     runs were not recorded, the mean over all runs at this recipe.
     """
     if state.target is None:
@@ -143,29 +146,14 @@ def verified_by(state: SearchState, batch_size: int, lr: float) -> Verified | No
     if run is None or run.result is None:
         return None
     if state.question.within is not None:
-        steps, value = _best_within(state, run, run.result)
+        whole = state.lengths.whole[batch_size, lr]
+        steps, value = float(whole.steps), whole.last
     else:
         steps = steps_to_target(run.rows, state.target)
         _, value = up_to_target(curve_of(run.rows, state.target), state.target)[-1]
     assert steps is not None
     shown = replace(_verified(state, batch_size, steps, value), ends_at=level_at_end(run.rows, state.target.judged_by))
     return replace(shown, time_s=seconds_at(run.rows, steps)) if state.bench_counts else shown
-
-
-def _best_within(state: SearchState, run: StoredRun, result: RunResult) -> tuple[float, float]:
-    """Step and value of the best evaluation within the length that was asked for.
-
-    A run may have been given more steps than that, where its own clock showed later that they take longer.
-    """
-    assert state.target is not None
-    most = state.most_steps(run.config.batch_size) or result.steps
-    best = float(result.best_step), result.best.get(state.target.metric, state.target.value)
-    if result.best_step <= most:
-        return best
-    sign = 1.0 if state.target.mode == "min" else -1.0
-    within = [(sign * value, step) for step, value in curve_of(run.rows, state.target) if 0 < step <= most]
-    value, step = min(within, default=(sign * best[1], most))
-    return float(step), sign * value
 
 
 def _verified(state: SearchState, batch_size: int, steps: float, metric: float) -> Verified:
@@ -211,6 +199,8 @@ def _counted(state: SearchState, run: StoredRun) -> str:
 
 def predicted_at(state: SearchState, batch_size: int, lr: float) -> Predicted:
     """Steps, time, examples and memory of one training, each with the interval in which 90 % of trainings fall."""
+    if state.question.within is not None:
+        return _of_length(state, batch_size)
     steps, n, law = _steps(state, batch_size, lr), len(state.observations), state.law.name
     examples = _of_draws(steps * batch_size, n, "examples", f"steps to target times batch size; {law}")
     step_time, time_to_target = _times(state, batch_size, lr)
@@ -223,6 +213,24 @@ def predicted_at(state: SearchState, batch_size: int, lr: float) -> Predicted:
     )
 
 
+def _of_length(state: SearchState, batch_size: int) -> Predicted:
+    """What a training of the given length takes, whatever value it ends at."""
+    steps, step_time = state.most_steps(batch_size) or 1, _step_time(state, batch_size)
+
+    def times(factor: float, each: Estimate, unit: str, method: str) -> Estimate:
+        value, low, high = (None if end is None else factor * end for end in (each.value, each.low, each.high))
+        return replace(each, value=value, low=low, high=high, unit=unit, method=method)
+
+    one = Estimate(value=1, low=1, high=1, n=len(state.finished), unit="", method="")
+    return Predicted(
+        steps_to_target=times(steps, one, "steps", "the length that was asked for"),
+        step_time_s=step_time,
+        time_to_target_s=times(steps, step_time, "s", "steps of the length that was asked for, times step time"),
+        examples_to_target=times(steps * batch_size, one, "examples", "steps of the length, times batch size"),
+        peak_memory_bytes=_memory(state, batch_size),
+    )
+
+
 def _steps_to_target(state: SearchState, batch_size: int, lr: float) -> Estimate:
     method = f"{state.law.name}; the spread over seeds and the law's misfit included"
     return _of_draws(_steps(state, batch_size, lr), len(state.observations), "steps", method)
@@ -230,11 +238,21 @@ def _steps_to_target(state: SearchState, batch_size: int, lr: float) -> Estimate
 
 def _times(state: SearchState, batch_size: int, lr: float) -> tuple[Estimate, Estimate]:
     """Step time and time to target, in seconds."""
+    step_time = _step_time(state, batch_size)
     if not state.recorded.step_times:
-        unknown = replace(NOT_MEASURED, unit="s", method="the table has no step times")
-        return unknown, unknown
+        return step_time, step_time
+    spread = state.step_time_spread(batch_size)
+    times = state.seconds_of(batch_size) * _steps(state, batch_size, lr, further_spread=spread)
+    method = f"steps to target times step time; {state.law.name}"
+    return step_time, _of_draws(times, len(state.observations), "s", method)
+
+
+def _step_time(state: SearchState, batch_size: int) -> Estimate:
+    """Seconds of a step, not measured where a table has none."""
+    if not state.recorded.step_times:
+        return replace(NOT_MEASURED, unit="s", method="the table has no step times")
     step, spread = state.seconds_of(batch_size), state.step_time_spread(batch_size)
-    step_time = Estimate(
+    return Estimate(
         value=step,
         low=step * math.exp(-NORMAL_90 * spread),
         high=step * math.exp(NORMAL_90 * spread),
@@ -244,9 +262,6 @@ def _times(state: SearchState, batch_size: int, lr: float) -> tuple[Estimate, Es
         if not state.clock.factors
         else "measured step times, corrected by the runs' own clocks; 90 % interval from the spread of both",
     )
-    times = step * _steps(state, batch_size, lr, further_spread=spread)
-    method = f"steps to target times step time; {state.law.name}"
-    return step_time, _of_draws(times, len(state.observations), "s", method)
 
 
 def _steps(state: SearchState, batch_size: int, lr: float, further_spread: float = 0.0) -> Array:

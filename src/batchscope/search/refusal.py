@@ -11,6 +11,8 @@ from ..wording import about, joined, number, plural
 from .remaining_time import budget_with, training_in_words, wall_seconds
 from .state import SearchState
 
+_LONGER_OR_LOWER = "give a longer --budget, or a shorter --within"
+
 __all__ = ["no_target", "not_finished", "not_reached"]
 
 
@@ -21,6 +23,8 @@ def no_target(state: SearchState) -> str:
         for r in state.finished
         if r.result
     )
+    if state.question.within is not None:
+        return f"no run of {state.question.within} came to its end: {seen or 'no run was finished'}; {_LONGER_OR_LOWER}"
     return f"no target could be chosen: {seen or 'no run was finished'}; give --target, or a longer --budget"
 
 
@@ -66,6 +70,9 @@ def not_finished(state: SearchState, batch_size: int, lr: float, predicted: Pred
 def _how_far(state: SearchState, batch_size: int, lr: float) -> str:
     """How far runs came at a recipe, or that none was made at it."""
     target, milestone = state.target, state.milestone
+    if state.question.within is not None:
+        made = (batch_size, lr) in state.lengths.whole
+        return f"whose run {'ended' if made else 'may end'} near {target}"
     if (taken := state.reached.get((batch_size, lr))) is not None:
         return f"which reached {target} after {plural(round(min(taken)), 'step')}"
     passed = state.passed_after.get((batch_size, lr))

@@ -62,7 +62,8 @@ class SearchRuns:
         largest_micro_batch_size: of this machine, which may not be the one that the answer is for.
         bench: of this machine; `None` where the answer is for another one.
         started: when this process would have begun if it had made all runs itself, on the monotonic clock.
-        keep_models: whether the models of complete runs are kept with them, where they are at their best in the end.
+        keep_models: whether the models of complete runs are kept with them, where they are at their best in the end or
+            had all their steps.
         cut_off: whether a run was asked for when the budget had ended.
         earlier_s: seconds that earlier commands on the folder took.
         made: runs that this command has made.
@@ -270,17 +271,17 @@ class SearchRuns:
         self.keep_time()
         return run
 
-    def copy_model(self, run: StoredRun, path: Path) -> None:
+    def copy_model(self, run: StoredRun, path: Path, *, at_end: bool = False) -> None:
         """Write the trained model of a run to a file, a `state_dict` for `torch.load`.
 
-        It is that of the run's last evaluation where it reached its target, else of its best one. Where it was not
-        kept, the run is trained again up to there: it follows from its configuration.
+        It is that of the run's last evaluation where it reached its target, or `at_end`, else of its best one. Where it
+        was not kept, the run is trained again up to there: it follows from its configuration.
 
         Raises:
             StoreError: it cannot be written.
         """
         assert run.result is not None
-        step = _model_step(run.result)
+        step = run.result.steps if at_end else _model_step(run.result)
         kept = self._model_file(run.id, step)
         if not kept.exists():
             states = self.runner.train_again(run, ("last",), steps=step)
@@ -288,7 +289,8 @@ class SearchRuns:
         copy_weights(kept, path)
 
     def _keep_model(self, model: nn.Module, name: str, result: RunResult) -> None:
-        if self.keep_models and result.status in _COMPLETE and _model_step(result) == result.steps:
+        whole = result.status is RunStatus.OUT_OF_STEPS or _model_step(result) == result.steps
+        if self.keep_models and result.status in _COMPLETE and whole:
             save_weights(model.state_dict(), self._model_file(name, result.steps))
 
     def _model_file(self, name: str, step: int) -> Path:

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutOfMemory
-from ..fits.targets import best_value, choose_target, gets_further, milestone_of
 from ..hardware.environment import environment_of
 from ..store.records import HardwareProfile, Recipe, RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
 from ..tasks.workload import Workload
-from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
+from ..training.prepare import Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
 from .completion import steps_allowed
 from .confirmation import aimed, settled
 from .earlier import with_earlier
 from .evaluation_spacing import note_before, spacing_at
+from .first_looks import FirstLooks
 from .follow import run_strategy
 from .forecast import expected_steps, renewed
 from .horizon import schedule_members, shortest_horizon
@@ -38,13 +38,10 @@ from .strategies.space import Request
 
 __all__ = ["Search"]
 
-_PILOT_SHARE, _UNAIMED_PILOT_SHARE = 0.4, 0.15
 _TRIAL_SHARE = 0.25
-_MOST_LOOKS, _LOOK_STEP, _LOOK_STEPS = 4, 4.0, 60
 _MOST_PROBES = 20
 _MOST_COMPLETIONS, _LAST = 9, 2
 """Runs to the target, of which the last are bounded by the rules of every run alone."""
-_MOST_LENGTHS = 3
 _CURRENT_BEHIND = 4.0
 _STALL_PATIENCE = 0.5
 _MOST_STEPS = 10_000_000
@@ -104,10 +101,14 @@ class Search:
 
     def run(self) -> SearchState:
         """Go through all stages; returns what is known then, from which the plan follows."""
+        looks = self._first_looks
         if self.state.rate_range is None and not self.question.tries_current_first:
-            self._test_rates()
-        self._pilot()
-        if self.state.target is not None:
+            looks.test_rates()
+        if self.question.within is not None:
+            self._train_whole()
+        else:
+            looks.pilot()
+        if self.question.within is None and self.state.target is not None:
             if self.ours:
                 self._update(**with_earlier(self.state, self.runs, self._config))
                 self._probe()
@@ -126,101 +127,33 @@ class Search:
         run = run_at(self.state, recipe.batch_size, recipe.lr)
         if run is None:
             run = self._run(self._config(recipe.batch_size, recipe.lr, "recipe"), "to keep its model")
-        self.runs.copy_model(run, path)
+        self.runs.copy_model(run, path, at_end=self.question.within is not None)
 
-    def _test_rates(self) -> None:
-        size = self._first_batch_size()
-        self.progress.stage(f"range test of the learning rate at batch size {size}")
-        try:
-            test = self.runs.test_rates(size, self.question.seed)
-        except OutOfMemory as error:
-            self._shrink(error)
-            return self._test_rates()
-        self.runs.keep_rate_range(test)
-        self.runs.keep_time()
-        self._update(rate_range=test)
+    def _train_whole(self) -> None:
+        """Make trainings of the given length, while one is worth its time."""
+        while (following := self.state.lengths.next) is not None:
+            first = not self.state.runs and self.prepared.preflight.independent and following.batch_size >= 2
+            purpose = "probe" if self.state.runs else "pilot"
+            more = {"noise_scale_groups": 2 if first else 0, "stall_patience": None}
+            config = self._config(following.batch_size, following.lr, purpose, **more)
+            if self.runs.too_late_for(config):
+                return
+            self._run(config, following.why)
+            self._update(target=self.state.lengths.target)
 
-    def _first_batch_size(self) -> int:
-        """Where the best batch size is expected before anything is measured of the task."""
-        cost, allowed = self.state.choices().step_cost, self.state.batch_sizes
-        sizes = [b for b in allowed if b >= min(16, allowed[-1])]
-        return min(sizes, key=lambda b: (1.0 + PRIOR_CRITICAL_BATCH_SIZE / b) * cost(b))
-
-    def _pilot(self) -> None:
-        """The first run: reaches the target, or shows what target is within reach."""
-        current, test = self.question.current, self.state.rate_range
-        if current is not None:
-            batch_size, lr = current.batch_size, current.lr
-        else:
-            assert test is not None
-            batch_size, lr = test.batch_size, test.pilot_lr
-        groups = 2 if self.prepared.preflight.independent and batch_size >= 2 else 0
-        config = self._config(
-            batch_size,
-            lr,
-            "pilot",
-            noise_scale_groups=groups,
+    @property
+    def _first_looks(self) -> FirstLooks:
+        return FirstLooks(
+            question=self.question,
+            prepared=self.prepared,
+            runs=self.runs,
+            state=lambda: self.state,
+            update=self._update,
+            config=self._config,
+            run=self._run,
+            shrink=self._shrink,
             stall_patience=_STALL_PATIENCE,
-            target=self.question.target,
         )
-        share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
-        if self.runs.runner.deadline.passed and not self.runs.runner.store.runs():
-            return None
-        if self.state.target is not None:
-            with self.workload.device.using_threads(config.num_threads):
-                start = self.workload.evaluate(self.workload.model(config.seed))
-            first = {"kind": "evaluation", "step": 0, "metrics": start}
-            self._update(milestone=milestone_of([first], self.state.target))
-        if self.ours and current is None and self.state.milestone is not None:
-            return self._look(config, self.state.milestone, share)
-        run = self._run(config, "first look", share=share)
-        if self.state.target is None:
-            best = self._furthest(config, run)
-            if self.question.within is not None:
-                self._raise_target()
-            else:
-                self._choose_target(best)
-
-    def _look(self, config: RunConfig, milestone: Target, share: float) -> None:
-        """The pilot up to the milestone; where it is not there soon, the better of it and a lower learning rate."""
-        limit = config.warmup_steps + _LOOK_STEPS
-        first = self._run(config, "first look", share=share, milestone=milestone, limit=limit)
-        lower = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
-        paused = first.result is not None and first.result.status is RunStatus.PAUSED
-        if not paused or self.state.paused or self.runs.too_late_for(lower, milestone, limit):
-            return
-        why = "does a lower learning rate get further?"
-        second = self._run(lower, why, share=share, milestone=milestone, limit=limit)
-        if not self.state.paused:
-            best = lower if gets_further(second.rows, first.rows, self.question.judged_by) else config
-            self._run(best, "first look", share=share, milestone=milestone)
-
-    def _raise_target(self) -> None:
-        """Where the length is given, the target is the best value reached so far by a run of that length."""
-        whole = [run for run in self.state.finished if run.result and run.result.status is not RunStatus.PAUSED]
-        target = best_value(whole, self.question.judged_by)
-        if target is not None and target != self.state.target:
-            self._update(target=target, milestone=self.state.milestone or milestone_of(whole[0].rows, target))
-
-    def _furthest(self, config: RunConfig, run: StoredRun) -> StoredRun:
-        """The run that gets furthest: the pilot, or one at a lower learning rate, while these get clearly further."""
-        best = run
-        for _ in range(_MOST_LOOKS):
-            config = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
-            run = self._run(config, "does a lower learning rate get further?", share=_UNAIMED_PILOT_SHARE)
-            if not gets_further(run.rows, best.rows, self.question.judged_by):
-                break
-            best = run
-        return best
-
-    def _choose_target(self, run: StoredRun) -> None:
-        try:
-            target = choose_target(run.rows, self.question.judged_by)
-        except ValueError as error:
-            self._update(notes=(*self.state.notes, f"no target could be chosen: {error}"))
-        else:
-            milestone = milestone_of(run.rows, target)
-            self._update(milestone=milestone, **settled(replace(self.state, target=target), run, at_its_end=True))
 
     def _probe(self) -> None:
         """Buy runs up to the milestone while one is worth its price."""
@@ -261,8 +194,7 @@ class Search:
 
     def _complete(self) -> None:
         """Runs at exactly the recipe, to the target, until one stands behind the decision."""
-        rounds = _MOST_COMPLETIONS if self.question.within is None else _MOST_LENGTHS
-        for left in range(rounds, 0, -1):
+        for left in range(_MOST_COMPLETIONS, 0, -1):
             choice = self.state.candidate
             if (choice.batch_size, choice.lr) in self.state.reached:
                 return
@@ -270,10 +202,7 @@ class Search:
             limit = steps_allowed(self.state, choice.batch_size, choice.lr) if left > _LAST else None
             if self.runs.too_late_for(config, limit=limit):
                 return
-            behind = None if self.question.within else BEHIND
-            self._run(config, "a run at exactly the recipe", behind=behind, limit=limit)
-            if self.question.within is not None:
-                self._raise_target()
+            self._run(config, "a run at exactly the recipe", behind=BEHIND, limit=limit)
 
     def _paused_at(self, decision: Decision) -> RunConfig | None:
         """The configuration of a run that is paused at the decision's batch size and learning rate, if there is one."""
@@ -319,10 +248,12 @@ class Search:
         )
 
     def _rules(self, config: RunConfig, behind: float | None, milestone: Target | None) -> list[StopRule]:
+        if self.question.within is not None:
+            return self.state.lengths.rules(config.max_steps)
         rules: list[StopRule] = []
-        if config.target is None and self.question.within is None:
+        if config.target is None:
             rules.append(PlateauRule(least_steps=max(PlateauRule.least_steps, config.warmup_steps)))
-        elif config.stall_patience is not None and config.schedule == "constant" and self.question.within is None:
+        elif config.stall_patience is not None and config.schedule == "constant":
             least = max(StallRule.least_steps, config.warmup_steps)
             rules.append(StallRule(patience=config.stall_patience, least_steps=least))
         goal = milestone or self.state.target
@@ -382,7 +313,7 @@ class Search:
             self._update(bench=bench)
 
     def _best_in_words(self) -> str:
-        if self.state.target is None or not self.state.reached:
+        if not self.state.answerable:
             return ""
         measured = None if self.ours else self.state.best_run_at
         batch_size, lr = measured or (self.state.decision.batch_size, self.state.decision.lr)

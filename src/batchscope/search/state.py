@@ -26,6 +26,7 @@ from .observations import best_on_clock, evaluation_seconds, noise_scale_of, obs
 from .question import Question
 from .strategies.anchors import Choices, Decision, sizes_between
 from .strategies.space import Pair
+from .within import Lengths, lengths_of
 
 __all__ = ["Parts", "Recorded", "SearchState"]
 
@@ -168,7 +169,13 @@ class SearchState:
 
     @cached_property
     def answerable(self) -> bool:
-        """Whether a recipe can be named: a run reached the target, or waits on its way when the budget has ended."""
+        """Whether a recipe can be named: a run reached the target, or waits on its way when the budget has ended.
+
+        Where a length is given, a run of that length; or any that trained, when the budget has ended.
+        """
+        if self.question.within is not None:
+            decided = self.target is not None and self.lengths.decision is not None
+            return decided and bool(self.lengths.whole or self.cut_off)
         return self.target is not None and bool(self.reached or (self.cut_off and self.paused))
 
     def cheapest(self, target: Target | None = None) -> StoredRun | None:
@@ -258,6 +265,8 @@ class SearchState:
         within = self.question.within
         if within is None:
             return None
+        if within.unit == "steps":
+            return int(within.amount)
         if within.unit == "seconds":
             return max(1, math.floor(within.amount / self.seconds_of(batch_size)))
         assert self.examples is not None
@@ -333,13 +342,20 @@ class SearchState:
     def decision(self) -> Decision:
         """What would be answered now: the candidate.
 
-        Where a length is given, the run that got furthest within it; where another strategy chose the runs, the best.
+        Where a length is given, what is expected to end best; where another strategy chose the runs, the best.
         """
         if self.question.search != "anchors" and self.best_run_at is not None:
             return self.decide(preferred={self.best_run_at: math.inf})
         if self.question.within is None:
             return self.candidate
-        return self.decide(preferred=dict.fromkeys(self.reached, math.inf))
+        decision = self.lengths.decision
+        assert decision is not None
+        return decision
+
+    @cached_property
+    def lengths(self) -> Lengths:
+        """What the runs say where the length of a training is given."""
+        return lengths_of(self)
 
     def device_seconds(self) -> float:
         """Seconds of all training steps of the search on the hardware that the answer is for; 0 without step times."""

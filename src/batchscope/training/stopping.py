@@ -13,6 +13,7 @@ from ..store.records import RunStatus, Target
 __all__ = [
     "BehindRule",
     "History",
+    "NoGainRule",
     "PatienceRule",
     "PauseRule",
     "PlateauRule",
@@ -142,6 +143,20 @@ class PlateauRule:
         first, now = history.values[0], history.values[history.best_index]
         best_before = min(before) if history.target.mode == "min" else max(before)
         return RunStatus.LEVELLED_OFF if abs(now - best_before) <= self.gain * abs(now - first) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoGainRule:
+    """Ends a run that has never been better than with fresh weights."""
+
+    steps: int
+    """After so many, and three evaluations."""
+    evaluations: int = 3
+
+    def __call__(self, history: History) -> RunStatus | None:
+        """`BEHIND`, once that is clear."""
+        early = history.steps[-1] < self.steps or len(history.steps) <= self.evaluations
+        return None if early or history.best_index > 0 else RunStatus.BEHIND
 
 
 @dataclass(frozen=True, kw_only=True)

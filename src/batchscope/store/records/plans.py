@@ -115,10 +115,10 @@ class Verified:
     """Run that was made at exactly the recipe."""
 
     steps: float
-    """To the target, interpolated; where a length is given, to the best evaluation."""
+    """To the target, interpolated; where a length is given, all of it."""
     time_s: float | None
     metric: float
-    """Of the target, at the first evaluation that reaches it; where a length is given, the best."""
+    """Of the target, at the first evaluation that reaches it; where a length is given, the last one."""
     ends_at: Estimate | None = None
     """Level of the metric at the end of the run, with the interval of one evaluation there: no evaluation was chosen by
     its value. `None`: its evaluations were not recorded."""
@@ -238,7 +238,9 @@ class Plan:
     curves: Curves | None = None
     easier_targets: tuple[EasierTarget, ...] = ()
     within: str | None = None
-    """The length of training that was asked for; the target is then the best value found within it."""
+    """The length of training that was asked for; the target is then the value at which the run at the recipe ended."""
+    expected_end: Estimate | None = None
+    """Value of the metric at which another training at the recipe is expected to end; where a length is given."""
     notes: tuple[str, ...] = ()
     examples_in_training_set: int = 0
     """0: unknown."""

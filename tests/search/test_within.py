@@ -1,0 +1,235 @@
+"""A given length: runs have it whatever their evaluations say, and the recipe is what is expected to end best."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from batchscope.search.plan import build_plan
+from batchscope.search.question import CurrentRecipe, Question, Within
+from batchscope.search.state import SearchState
+from batchscope.search.within import first_batch_size
+from batchscope.store.records import Metric, PlanStatus, RunStatus, Target
+from batchscope.store.runs import StoredRun
+from batchscope.testing import evaluation, stored_run
+from batchscope.training.stopping import History, NoGainRule
+
+from .folders import DENSE, Cli, answer, curves_of, without_clock
+from .searches import EXAMPLES, search, step_time
+
+EPOCHS = 4
+BEST_SIZE, BEST_LR = 16, 0.08
+
+
+def made(batch_size: int, lr: float, **changes: Any) -> StoredRun:
+    """A run of 4 epochs whose loss falls to where a bowl around the best pair has it, with a dip in the middle."""
+    most = changes.pop("most", EPOCHS * EXAMPLES // batch_size)
+    off = math.log2(lr / (BEST_LR * batch_size / BEST_SIZE)) ** 2 + max(0.0, math.log2(batch_size / BEST_SIZE)) ** 2
+    steps = sorted({round(most * 1.05**-k) for k in range(60)} | {0, most})
+    values = [0.3 * (1 + 0.05 * off) * (most / max(step, 0.5)) ** 0.3 for step in steps]
+    middle = len(values) - 20
+    values[middle] = changes.pop("dip", values[middle])
+    rows = [
+        evaluation(s, {"val_loss": v}, batch_size=batch_size, train_loss=v, device_seconds=s * step_time(batch_size))
+        for s, v in zip(steps, values, strict=True)
+    ]
+    changes = {"status": RunStatus.OUT_OF_STEPS, "max_steps": most} | changes
+    return stored_run(batch_size, lr, rows, **changes)
+
+
+def asked(runs: list[StoredRun], unit: Any = "epochs", amount: float = EPOCHS, **changes: Any) -> SearchState:
+    """The state of a search for 4 epochs, after its latest run."""
+    of_question: dict[str, Any] = {k: changes.pop(k) for k in list(changes) if k in Question.__dataclass_fields__}
+    of_question["metric"] = Metric(name="val_loss", mode="min")
+    state = search(runs, question=Question(within=Within(amount=amount, unit=unit), **of_question), **changes)
+    return replace(state, target=state.lengths.target if runs else None)
+
+
+PAIRS = ((64, 0.32), (16, 0.08), (16, 0.04), (16, 0.16))
+
+
+def test_the_recipe_is_what_ends_best_and_its_end_is_told_with_an_interval() -> None:
+    plan = build_plan(asked([made(*pair) for pair in PAIRS]))
+    assert plan.recipe is not None
+    assert (plan.recipe.batch_size, plan.recipe.lr) == (BEST_SIZE, BEST_LR)
+    assert plan.recipe.steps == EPOCHS * EXAMPLES // BEST_SIZE
+    assert plan.recipe.early_stop.patience == EPOCHS / 2
+    end = plan.expected_end
+    assert end is not None
+    assert end.low is not None
+    assert end.high is not None
+    assert end.low < 0.3 < end.high
+    assert end.value == pytest.approx(0.3, rel=0.1)
+    assert plan.message.startswith("the recipe that is expected to end best; expected to end at val_loss 0.")
+    assert plan.message.endswith(" after 4 epochs")
+    assert plan.predicted is not None
+    assert plan.predicted.steps_to_target.low == plan.predicted.steps_to_target.high == plan.recipe.steps
+    assert (plan.probability_within_5_percent, plan.alternatives, plan.curves) == (None, (), None)
+    assert plan.search.run_equivalents == pytest.approx(
+        plan.search.device_seconds / (plan.recipe.steps * step_time(BEST_SIZE)), rel=0.05
+    )
+
+
+def test_a_lucky_evaluation_in_the_middle_is_neither_chosen_nor_told() -> None:
+    lucky = made(64, 0.32, dip=0.1)
+    plan = build_plan(asked([lucky, made(16, 0.08)]))
+    assert plan.recipe is not None
+    assert plan.recipe.batch_size == 16
+    alone = build_plan(asked([lucky]))
+    assert lucky.result is not None
+    assert alone.verified is not None
+    assert alone.verified.metric == lucky.result.last["val_loss"] > 0.2
+    assert alone.verified.steps == lucky.result.steps
+    assert alone.target is not None
+    assert alone.target.value == pytest.approx(alone.verified.metric, rel=0.02)
+
+
+def test_of_recipes_that_end_alike_the_quickest_is_answered() -> None:
+    same = [made(b, BEST_LR * b / BEST_SIZE) for b in (16, 64)]
+    rows = (
+        tuple(replace_value(row, 0.3) for row in same[0].rows),
+        tuple(replace_value(row, 0.3) for row in same[1].rows),
+    )
+    state = asked([replace(run, rows=own) for run, own in zip(same, rows, strict=True)])
+    assert state.lengths.seconds(64) < state.lengths.seconds(16)
+    slow, quick = state.lengths.expected([(16, BEST_LR), (64, 4 * BEST_LR)]).mean(axis=0)
+    alike = quick - slow <= state.lengths.share(0.005)
+    assert state.decision.batch_size == (64 if alike else 16)
+
+
+def replace_value(row: Any, end: float) -> Any:
+    """The same evaluation, never below a value."""
+    return {**row, "metrics": {"val_loss": max(end, row["metrics"]["val_loss"])}}
+
+
+def test_runs_are_made_until_none_is_worth_it_and_none_twice() -> None:
+    runs: list[StoredRun] = []
+    state = asked(runs)
+    while (following := state.lengths.next) is not None:
+        assert (following.batch_size, following.lr) not in {(r.config.batch_size, r.config.lr) for r in runs}
+        runs.append(made(following.batch_size, following.lr))
+        state = asked(runs)
+    assert 2 <= len(runs) <= 12
+    recipe = state.decision.batch_size
+    spent = sum(run.result.steps * step_time(run.config.batch_size) for run in runs if run.result)
+    assert spent <= 5.1 * EPOCHS * EXAMPLES / recipe * step_time(recipe)
+    ended = min(run.result.last["val_loss"] for run in runs if run.result)
+    assert ended <= 0.3 * 1.05
+
+
+def test_the_first_batch_size_grows_with_the_examples_of_the_training() -> None:
+    sizes = tuple(2**k for k in range(14))
+    assert [first_batch_size(sizes, lambda b, n=n: n) for n in (4_000, 64_000, 1_000_000)] == [16, 64, 256]
+    assert first_batch_size(sizes, lambda b: 5000.0 * b) in (256, 512)
+
+
+def test_runs_that_all_diverged_are_followed_by_a_lower_learning_rate_and_then_by_none() -> None:
+    lost = [made(16, lr, status=RunStatus.DIVERGED) for lr in (1.0, 0.1)]
+    following = asked(lost).lengths.next
+    assert following is not None
+    assert following.lr < 0.1
+    assert asked([made(16, 2.0**-k, status=RunStatus.DIVERGED) for k in range(6)]).lengths.next is None
+    plan = build_plan(asked(lost))
+    assert plan.status is PlanStatus.INSUFFICIENT_DATA
+    assert plan.message.startswith("no run of 4 epochs came to its end: the run at batch size 16")
+
+
+def test_a_run_that_was_stopped_counts_with_how_far_behind_it_was() -> None:
+    best, slow = made(16, 0.08), made(16, 0.01)
+    cut = replace(slow, rows=slow.rows[:-15])
+    step = cut.rows[-1]["step"]
+    assert cut.result is not None
+    cut = replace(cut, result=replace(cut.result, status=RunStatus.BEHIND, steps=step))
+    end, whole = (asked([best, run]).lengths.ends[1] for run in (cut, slow))
+    assert end.left == pytest.approx(whole.left, abs=0.02)
+    assert end.sd > whole.sd
+
+
+def test_rules_end_hopeless_runs_only() -> None:
+    rules = asked([made(16, 0.08)]).lengths.rules(250)
+
+    def ended(run: StoredRun) -> list[RunStatus]:
+        history = History(target=Target(metric="val_loss", value=-1.0, mode="min"))
+        found: list[RunStatus | None] = []
+        for row in run.rows:
+            history.add(row["step"], row["train_loss"], row["metrics"])
+            found += [rule(history) for rule in rules] if row["step"] else []
+        return [status for status in found if status is not None]
+
+    assert ended(made(16, 0.05)) == []
+    assert set(ended(made(16, 0.0001))) == {RunStatus.BEHIND}
+
+
+def test_a_run_that_never_gets_better_than_fresh_weights_ends() -> None:
+    history = History(target=Target(metric="val_loss", value=0.1, mode="min"))
+    for step in (0, 5, 10, 15, 20):
+        history.add(step, 2.3, {"val_loss": 2.3 + 0.01 * (step > 0)})
+    assert NoGainRule(steps=20)(history) is RunStatus.BEHIND
+    assert NoGainRule(steps=21)(history) is None
+    history.add(25, 2.3, {"val_loss": 2.0})
+    assert NoGainRule(steps=20)(history) is None
+
+
+def test_a_length_in_steps_is_the_same_for_every_batch_size_and_says_so() -> None:
+    state = asked([made(16, 0.08, most=250), made(64, 0.32, most=250)], unit="steps", amount=250)
+    assert {state.most_steps(size) for size in state.batch_sizes} == {250}
+    assert not state.question.counts_examples
+    plan = build_plan(state)
+    assert plan.within == "250 steps"
+    assert "after 250 steps, at equal steps: a larger batch sees more examples, in more time" in plan.message
+
+
+def test_a_length_in_seconds_is_kept_by_the_clock_of_the_runs() -> None:
+    """Runs were given 0.5 s by the bench, and took 0.8 s: within 0.5 s they were only so far."""
+    given = {b: int(0.5 / step_time(b)) for b, _ in PAIRS}
+    runs = [made(b, lr, most=given[b]) for b, lr in PAIRS]
+    slower = [
+        replace(run, rows=tuple({**row, "device_seconds": 1.6 * row["device_seconds"]} for row in run.rows))
+        for run in runs
+    ]
+    slower = [
+        replace(run, result=replace(run.result, device_seconds=1.6 * run.result.device_seconds))
+        for run in slower
+        if run.result
+    ]
+    plan = build_plan(asked(slower, unit="seconds", amount=0.5))
+    assert plan.recipe is not None
+    assert plan.verified is not None
+    assert plan.recipe.steps * 1.6 * step_time(plan.recipe.batch_size) == pytest.approx(0.5, rel=0.05)
+    assert plan.verified.steps <= plan.recipe.steps
+
+
+def test_the_current_recipe_is_kept_where_none_is_clearly_better() -> None:
+    current = CurrentRecipe(batch_size=16, lr=0.085)
+    kept = build_plan(asked([made(16, 0.085), made(16, 0.08)], current=current))
+    assert kept.status is PlanStatus.KEEP_CURRENT
+    assert kept.verified is not None
+    assert kept.recipe is not None
+    assert kept.recipe.lr == 0.085
+    poor = CurrentRecipe(batch_size=16, lr=0.002)
+    plan = build_plan(asked([made(16, 0.002), *(made(*pair) for pair in PAIRS)], current=poor))
+    assert plan.status is PlanStatus.OK
+    assert plan.current_predicted is not None
+    assert "the current recipe is expected to end at" in plan.message
+
+
+def test_a_search_that_was_cut_off_names_the_best_so_far() -> None:
+    plan = build_plan(asked([made(64, 0.2), made(16, 0.08)], cut_off=True))
+    assert plan.status is PlanStatus.UNFINISHED
+    assert plan.recipe is not None
+    assert "not finished: best so far batch size" in plan.message
+    assert plan.message.endswith("after 4 epochs")
+
+
+@pytest.mark.usefixtures("profile")
+def test_every_run_has_its_length_and_the_answer_can_be_read_again(cli: Cli) -> None:
+    words = f"find digits --hardware machine.json --within 3epochs {DENSE} --out out"
+    plan = answer(cli, words)
+    assert plan["status"] == "ok"
+    assert plan["expected_end"]["low"] < plan["expected_end"]["high"]
+    before = curves_of("out")
+    assert without_clock(answer(cli, words)) == without_clock(plan)
+    assert curves_of("out") == before
