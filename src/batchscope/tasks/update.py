@@ -68,15 +68,12 @@ class Update:
         for group, lr in zip(self.optimizer.param_groups, self._lrs, strict=True):
             group["lr"] = lr * factor
 
-    def gradients(
-        self, micro_batches: Sequence[Batch], after: Callable[[], object] | None = None, scale: float = 1.0
-    ) -> Tensor:
+    def gradients(self, micro_batches: Sequence[Batch], after: Callable[[], object] | None = None) -> Tensor:
         """Add the gradient of a step's loss to that of the parameters.
 
         Args:
             micro_batches: of the step.
             after: called after each micro-batch, when its share of the gradient has been added.
-            scale: factor on the loss.
 
         Returns:
             The loss of the step without its gradient, a scalar on the device.
@@ -89,7 +86,6 @@ class Update:
         for batch, share in zip(micro_batches, shares, strict=True):
             loss = self._workload.loss(self._model, batch)
             loss = loss / len(micro_batches) if share is None else loss * share
-            loss = loss if scale == 1.0 else scale * loss
             (loss if self._scaler is None else self._scaler.scale(loss)).backward()
             total = loss.detach() if total is None else total + loss.detach()
             if after is not None:
