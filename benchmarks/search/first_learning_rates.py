@@ -4,11 +4,12 @@
     python benchmarks/search/first_learning_rates.py first     # range tests alone, against what the grid found
     python benchmarks/search/first_learning_rates.py tables    # the same on the tables' tasks, against their best cells
 
-The small trainings are those of `batchscope.testing.small_trainings`. The grid is of learning rates a factor of 3
-apart, three seeds each, at the batch size of the training. Its target is the loss with 15 % of the way left from the
-start to the best end of any learning rate (means over seeds, in logarithms); good are learning rates that need at most
-1.3 times the fewest steps to it, in the median over seeds. All rows go to `benchmarks/search/results/`:
-`first-learning-rates.json` of the grid, `first-looks.json` of the range tests.
+The small trainings are those of `batchscope.testing.small_trainings`. The grid is of powers of 3 as learning rates,
+three seeds each, at the batch size of the training, with two on each side of the one that ends best. Its target is the
+loss with 15 % of the way left from the start to the best end of any learning rate (in logarithms); good are learning
+rates that need at most 1.3 times the fewest steps to it, in the median over seeds. All rows go to
+`benchmarks/search/results/`: `first-learning-rates.json` of the grid, `first-looks.json` and `first-looks-tables.json`
+of the range tests.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from tables import TASKS, Table
 
 __all__ = ["first_looks", "good_of", "main", "table_looks"]
 
-_LRS = tuple(float(f"{10 * 3.0**k:.3g}") for k in range(-15, 4))
+_FACTOR, _BEYOND = 3.0, 2
+"""Between two learning rates of the grid; how many of them end worse than the best on each side of it."""
 _SEEDS = (101, 102, 103)
 _LEFT = 0.15
 _GOOD = 1.3
@@ -59,6 +61,26 @@ def _loss(row: Row) -> float:
     return float(row["metrics"]["val_loss"])
 
 
+def _curves(workload: Workload, training: SmallTraining, first: int) -> dict[float, list[list[Row]]]:
+    """Runs of all seeds by learning rate, from a power of the factor on until the best end lies well inside."""
+    curves: dict[int, list[list[Row]]] = {}
+    ends: dict[int, float] = {}
+    due = [first]
+    while due:
+        for power in due:
+            curves[power] = [_curve(workload, training, _lr(power), seed) for seed in _SEEDS]
+            ends[power] = statistics.median(_loss(rows[-1]) if rows else math.inf for rows in curves[power])
+        best = min(ends, key=lambda power: ends[power])
+        due = [power for power in range(best - _BEYOND, best + _BEYOND + 1) if power not in curves]
+        if not math.isfinite(ends[best]):
+            due = [min(curves) - 1]
+    return {_lr(power): runs for power, runs in curves.items()}
+
+
+def _lr(power: int) -> float:
+    return float(f"{_FACTOR**power:.3g}")
+
+
 def _median(steps: Sequence[float | None]) -> float:
     return statistics.median(math.inf if each is None else each for each in steps)
 
@@ -66,7 +88,10 @@ def _median(steps: Sequence[float | None]) -> float:
 def good_of(training: SmallTraining) -> dict[str, Any]:
     """The grid of a training: its target, the steps of every learning rate, and which are good."""
     workload = Workload(training.make(), name=training.name)
-    curves = {lr: [_curve(workload, training, lr, seed) for seed in _SEEDS] for lr in _LRS}
+    size = training.batch_size
+    first = measure_rate_range(workload, batch_size=size, micro_batch_size=size, seed=_SEEDS[0]).pilot_lr
+    curves = dict(sorted(_curves(workload, training, round(math.log(first, _FACTOR))).items()))
+    lrs = list(curves)
     ends = [statistics.median(_loss(rows[-1]) if rows else math.inf for rows in runs) for runs in curves.values()]
     start = statistics.median(_loss(rows[0]) for runs in curves.values() for rows in runs if rows)
     best = min(ends)
@@ -81,7 +106,7 @@ def good_of(training: SmallTraining) -> dict[str, Any]:
         "start": start,
         "best_end": best,
         "target": target.value,
-        "lrs": _LRS,
+        "lrs": lrs,
         "steps": list(steps.values()),
         "good": [min(good), max(good)],
     }

@@ -2,15 +2,16 @@
 
 The learning rate is doubled every step, from one that moves the weights by a ten-thousandth of their norm, until the
 loss has clearly left the range of its start, which is where training *breaks*, or has fallen and *falls no longer*:
-its smoothed value has been higher than its least one over a range of learning rates in which it would have broken. The
-second end is that of losses with a bound, of normalised outputs and weights, of targets that no learning rate spoils.
+its smoothed value has had no new least one over a factor of 16, in which training breaks where it does at all. The
+second end is that of losses with a bound and of normalised outputs.
 
 Where training breaks, the best learning rate lies a dozen times below: 4 to 60 times on the tasks of `benchmarks/`.
-Where it only falls no longer, ... The class of an optimizer that normalises the gradient says the same in another way
-(`lr_prior`), and the two are weighed by how far each is known to be off. What comes of it places the first run and the
-prior of the best learning rate, and decides nothing: Smith (2017) proposes the test as an answer, and the tools that
-people know read it off at the steepest fall (Lightning), or there and in the lowest third of the longest fall (fastai's
-`steep` and `valley`), after a hundred steps; the spread of such answers over seeds is the reason not to.
+Where the loss only falls no longer, it lies where half of the fall was made, give or take a factor of 3. The class of
+an optimizer that normalises the gradient says the same in another way (`lr_prior`), and the two are weighed by how far
+each is known to be off. What comes of it places the first run and the prior of the best learning rate, and decides
+nothing: Smith (2017) proposes the test as an answer, and the tools that people know read it off at the steepest fall
+(Lightning), or there and two thirds down the longest fall (fastai's `steep` and `valley`), after a hundred steps; the
+spread of such answers over seeds is the reason not to.
 
 Beside it, one step shows whether the optimizer normalises the gradient: if a gradient eight times as large gives the
 same update, the best learning rate is expected to grow with the square root of the batch size, else in proportion
@@ -45,13 +46,15 @@ _ROSE = 2.0
 _TRIAL_LR, _TRIAL_LR_GROWTH, _MOST_TRIALS, _LOST_IN_ROUNDING = 1e-6, 1e3, 4, 1e-8
 """Learning rate of a first step to measure, a larger one where it moves the weights by less than they are rounded."""
 _SCALE = 8.0
-_BEFORE, _SMOOTHED, _PATIENCE = 5, 3, 5
-"""Losses before the learning rate matters; that are smoothed by their median; steps without a new least value."""
-_TOO_SOON, _LOWER = 4, 1000.0
-"""Losses within which training breaks only where the first gradient was small by chance, and how much lower the test
+_FIRST, _IN_A_ROW = 3, 2
+_BEFORE, _CLEAR, _SMOOTHED, _PATIENCE = 5, 5.0, 3, 4
+"""Losses before the learning rate matters; how many of their standard deviations are a clear fall; losses of which the
+median is taken; steps without a new least one."""
+_TOO_SOON, _LOWER = 3, 1000.0
+"""Steps until which training breaks only where the first gradient was small by chance, and how much lower the test
 then begins."""
 _CEILING_ABOVE_BEST, _CEILING_FACTOR = 12.0, 4.0
-_LEAST_ABOVE_BEST, _LEAST_FACTOR = 12.0, 5.0
+_FALL_FACTOR = 3.0
 
 
 def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size: int, seed: int = 0) -> RateRange:
@@ -78,14 +81,15 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
         first = next(batches)
         lr, prior, steps = _beginning(workload, first, seed)
         lrs, losses = _climb(workload, first, batches, lr, seed)
-        if _broke(losses) and len(losses) <= _TOO_SOON:
+        if (at := _break(losses)) is not None and at <= _TOO_SOON:
             steps += len(losses)
             lrs, losses = _climb(workload, first, batches, lr / _LOWER, seed)
+    broke = _break(losses)
     expected_lr, factor = _expected(lrs, losses, prior)
     return RateRange(
         batch_size=batch_size,
-        ceiling_lr=lrs[-1],
-        broke=_broke(losses),
+        ceiling_lr=lrs[-1 if broke is None else broke],
+        broke=broke is not None,
         normalised=prior.normalised,
         lrs=tuple(lrs),
         losses=tuple(losses),
@@ -107,7 +111,7 @@ def _climb(
         update.set_factor(_GROWTH ** len(lrs))
         losses.append(float(update.gradients(micro_batches)))
         lrs.append(lr * _GROWTH ** len(lrs))
-        if _broke(losses) or _falls_no_longer(losses):
+        if _break(losses) is not None or _falls_no_longer(losses):
             break
         update.apply()
         update.clear()
@@ -115,38 +119,47 @@ def _climb(
     return lrs, losses
 
 
-def _broke(losses: Sequence[float]) -> bool:
-    """Whether the last loss is beyond numbers, or far above the first ones."""
-    start = losses[:3]
-    most = statistics.fmean(start) + max(max(start) - min(start), (_ROSE - 1) * abs(statistics.fmean(start)))
-    return not math.isfinite(losses[-1]) or (len(losses) > 3 and losses[-1] > most)
+def _break(losses: Sequence[float]) -> int | None:
+    """Step at which training broke; `None` where it did not.
+
+    Its loss is beyond numbers, or far above the first ones like the next: of a batch with a few dear examples alone the
+    loss is far above as well.
+    """
+    start = losses[:_FIRST]
+    mean = statistics.fmean(start)
+    most = mean + max(max(start) - min(start), (_ROSE - 1) * abs(mean))
+    far = [not math.isfinite(loss) or (at >= _FIRST and loss > most) for at, loss in enumerate(losses)]
+    ends = [not math.isfinite(loss) or far[at : at + _IN_A_ROW] == [True] * _IN_A_ROW for at, loss in enumerate(losses)]
+    return ends.index(True) if True in ends else None
 
 
 def _falls_no_longer(losses: Sequence[float]) -> bool:
     """Whether the loss has fallen clearly, and its smoothed value has had no new least one for some steps."""
-    least = _least(losses)
-    return least is not None and len(losses) - 1 - least >= _PATIENCE
+    fall = _fall(losses)
+    return fall is not None and len(losses) - 1 - fall[-1] >= _PATIENCE
 
 
-def _least(losses: Sequence[float]) -> int | None:
-    """Step of the least smoothed loss; `None` where the loss has not clearly fallen to it."""
+def _fall(losses: Sequence[float]) -> tuple[int, int] | None:
+    """Steps at which the smoothed loss has made half of its fall, and all; `None` where it has not clearly fallen."""
     if len(losses) <= _BEFORE:
         return None
-    start = losses[:_BEFORE]
-    smoothed = [statistics.median(losses[i - _SMOOTHED + 1 : i + 1]) for i in range(_SMOOTHED - 1, len(losses))]
-    at = min(range(len(smoothed)), key=smoothed.__getitem__)
-    fell = statistics.fmean(start) - smoothed[at] > 2.0 * statistics.stdev(start)
-    return at + _SMOOTHED - 1 if fell else None
+    before = losses[:_BEFORE]
+    start = statistics.fmean(before)
+    smoothed = {i: statistics.median(losses[i + 1 - _SMOOTHED : i + 1]) for i in range(_SMOOTHED - 1, len(losses))}
+    least = min(smoothed, key=lambda i: smoothed[i])
+    if not start - smoothed[least] > _CLEAR * statistics.stdev(before):
+        return None
+    return next(i for i in smoothed if start - smoothed[i] >= 0.5 * (start - smoothed[least])), least
 
 
 def _expected(lrs: Sequence[float], losses: Sequence[float], prior: LrPrior) -> tuple[float, float]:
     """The best learning rate, and the factor within which it is known, by the test and by the optimizer's class."""
-    broke, least = _broke(losses), _least(losses)
+    broke, fall = _break(losses), _fall(losses)
     told: list[tuple[float, float]] = []
-    if broke:
-        told.append((lrs[-1] / _CEILING_ABOVE_BEST, _CEILING_FACTOR))
-    elif least is not None:
-        told.append((lrs[least] / _LEAST_ABOVE_BEST, _LEAST_FACTOR))
+    if broke is not None:
+        told.append((lrs[broke] / _CEILING_ABOVE_BEST, _CEILING_FACTOR))
+    elif fall is not None:
+        told.append((lrs[fall[0]], _FALL_FACTOR))
     if prior.normalised or not told:
         told.append((prior.lr, prior.factor))
     weights = [math.log(factor) ** -2 for _, factor in told]
