@@ -28,11 +28,12 @@ from batchscope.tasks.workload import Workload
 from batchscope.testing.small_trainings import SMALL_TRAININGS, SmallTraining
 from batchscope.training.loop import train
 from batchscope.training.lr_range import measure_rate_range
-from results import write
+from results import read, write
 from tables import TASKS, Table
 
 __all__ = ["first_looks", "good_of", "main", "table_looks"]
 
+FILES = {"grid": "first-learning-rates", "first": "first-looks", "tables": "first-looks-tables"}
 _FACTOR, _BEYOND = 3.0, 2
 """Between two learning rates of the grid; how many of them end worse than the best on each side of it."""
 _SEEDS = (101, 102, 103)
@@ -61,22 +62,6 @@ def _loss(row: Row) -> float:
     return float(row["metrics"]["val_loss"])
 
 
-def _curves(workload: Workload, training: SmallTraining, first: int) -> dict[float, list[list[Row]]]:
-    """Runs of all seeds by learning rate, from a power of the factor on until the best end lies well inside."""
-    curves: dict[int, list[list[Row]]] = {}
-    ends: dict[int, float] = {}
-    due = [first]
-    while due:
-        for power in due:
-            curves[power] = [_curve(workload, training, _lr(power), seed) for seed in _SEEDS]
-            ends[power] = statistics.median(_loss(rows[-1]) if rows else math.inf for rows in curves[power])
-        best = min(ends, key=lambda power: ends[power])
-        due = [power for power in range(best - _BEYOND, best + _BEYOND + 1) if power not in curves]
-        if not math.isfinite(ends[best]):
-            due = [min(curves) - 1]
-    return {_lr(power): runs for power, runs in curves.items()}
-
-
 def _lr(power: int) -> float:
     return float(f"{_FACTOR**power:.3g}")
 
@@ -86,30 +71,47 @@ def _median(steps: Sequence[float | None]) -> float:
 
 
 def good_of(training: SmallTraining) -> dict[str, Any]:
-    """The grid of a training: its target, the steps of every learning rate, and which are good."""
+    """The grid of a training: its target, the steps of every learning rate, and which are good.
+
+    It begins at the first look and grows until two learning rates on each side end worse than the best, and one on each
+    side is not good.
+    """
     workload = Workload(training.make(), name=training.name)
     size = training.batch_size
     first = measure_rate_range(workload, batch_size=size, micro_batch_size=size, seed=_SEEDS[0]).pilot_lr
-    curves = dict(sorted(_curves(workload, training, round(math.log(first, _FACTOR))).items()))
-    lrs = list(curves)
-    ends = [statistics.median(_loss(rows[-1]) if rows else math.inf for rows in runs) for runs in curves.values()]
-    start = statistics.median(_loss(rows[0]) for runs in curves.values() for rows in runs if rows)
-    best = min(ends)
-    target = Target(metric="val_loss", value=best * (start / best) ** _LEFT, mode="min")
-    steps = {lr: _median([steps_to_target(rows, target) for rows in runs]) for lr, runs in curves.items()}
-    fewest = min(steps.values())
-    good = [lr for lr, needed in steps.items() if needed <= _GOOD * fewest]
+    curves: dict[int, list[list[Row]]] = {}
+    due = [round(math.log(first, _FACTOR))]
+    while due:
+        for power in due:
+            curves[power] = [_curve(workload, training, _lr(power), seed) for seed in _SEEDS]
+        curves = dict(sorted(curves.items()))
+        target, best = _target(curves)
+        steps = {power: _median([steps_to_target(rows, target) for rows in runs]) for power, runs in curves.items()}
+        good = [power for power, needed in steps.items() if needed <= _GOOD * min(steps.values()) < math.inf]
+        wanted = {*range(best - _BEYOND, best + _BEYOND + 1), *(power + by for power in good for by in (-1, 1))}
+        due = sorted(wanted - curves.keys())
     return {
         "training": training.name,
         "batch_size": training.batch_size,
         "most_steps": training.steps,
-        "start": start,
-        "best_end": best,
         "target": target.value,
-        "lrs": lrs,
+        "lrs": [_lr(power) for power in curves],
+        "ends": [_end(runs) for runs in curves.values()],
         "steps": list(steps.values()),
-        "good": [min(good), max(good)],
+        "good": [_lr(min(good)), _lr(max(good))],
     }
+
+
+def _target(curves: Mapping[int, list[list[Row]]]) -> tuple[Target, int]:
+    """What is left of the way from the start to the best end of any learning rate, and where that end is."""
+    ends = {power: _end(runs) for power, runs in curves.items()}
+    best = min(ends, key=lambda power: ends[power])
+    start = statistics.median(_loss(rows[0]) for runs in curves.values() for rows in runs if rows)
+    return Target(metric="val_loss", value=ends[best] * (start / ends[best]) ** _LEFT, mode="min"), best
+
+
+def _end(runs: list[list[Row]]) -> float:
+    return statistics.median(_loss(rows[-1]) if rows else math.inf for rows in runs)
 
 
 def first_looks(training: SmallTraining, seeds: int) -> Iterator[dict[str, Any]]:
@@ -181,10 +183,9 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     if arguments.what != "grid":
         print(_summary(rows))
     if not arguments.dry:
-        write(
-            {"grid": "first-learning-rates", "first": "first-looks", "tables": "first-looks-tables"}[arguments.what],
-            rows,
-        )
+        kept = read(FILES[arguments.what]) if arguments.only else []
+        rows = [row for row in kept if row["training"] not in arguments.only] + rows
+        write(FILES[arguments.what], sorted(rows, key=lambda row: names.index(row["training"])))
     return rows
 
 

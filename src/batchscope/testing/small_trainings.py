@@ -265,38 +265,43 @@ def _with(kind: Callable[..., torch.optim.Optimizer], **more: Any) -> Callable[[
     return lambda params, lr: kind(params, lr=lr, **more)
 
 
-def _tenths(params: Any, lr: float) -> torch.optim.Optimizer:
+def _hundredth(params: Any, lr: float) -> torch.optim.Optimizer:
     """Adam at a hundredth of the learning rate that it is asked for."""
     return torch.optim.Adam(params, lr=0.01 * lr)
 
 
 _SGD, _MOMENTUM = torch.optim.SGD, {"momentum": 0.9}
-_MADE: Mapping[str, tuple[Callable[[], Task], int, int]] = {
-    "adamw-cnn-batch-norm": (partial(_batch_norm, "adamw"), 64, 150),
-    "adam-normalised-outputs": (_normalised_outputs, 64, 200),
-    "adamw-transformer": (_transformer, 64, 300),
-    "momentum-cosine-loss": (_cosine, 32, 300),
-    "sgd-squashed-loss": (_squashed, 32, 300),
-    "adam-focal-loss": (_focal, 64, 200),
-    "adam-ten-parameters": (_ten_parameters, 32, 400),
-    "nesterov-huge-targets": (partial(_huge_targets, _with(_SGD, nesterov=True, **_MOMENTUM)), 32, 300),
-    "adam-huge-targets": (partial(_huge_targets, _with(torch.optim.Adam)), 32, 300),
-    "momentum-sums": (_sums, 32, 200),
-    "nesterov-digits": (partial(_of_digits, _with(_SGD, nesterov=True, **_MOMENTUM)), 32, 300),
-    "momentum-clipped": (partial(_of_digits, _with(_SGD, **_MOMENTUM), before_update=_clip), 32, 300),
-    "rmsprop-digits": (partial(_of_digits, _with(torch.optim.RMSprop)), 32, 300),
-    "adagrad-digits": (partial(_of_digits, _with(torch.optim.Adagrad)), 32, 300),
-    "lion-digits": (partial(_of_digits, Lion), 32, 300),
-    "radam-digits": (partial(_of_digits, _with(torch.optim.RAdam)), 32, 300),
-    "adam-hundredths": (partial(_of_digits, _tenths), 32, 300),
-    "sgd-words": (_words, 32, 400),
-    "momentum-cnn-batch-norm": (partial(_batch_norm, "sgd"), 64, 150),
-    "adamw-nearly-solved": (_nearly_solved, 32, 300),
-    "adamw-contrastive": (_contrastive, 64, 200),
+_MADE: Mapping[str, tuple[Callable[[], Task], int, int, tuple[float, float]]] = {
+    "adamw-cnn-batch-norm": (partial(_batch_norm, "adamw"), 64, 150, (0.0123, 0.037)),
+    "adam-normalised-outputs": (_normalised_outputs, 64, 200, (0.0123, 0.111)),
+    "adamw-transformer": (_transformer, 64, 300, (0.037, 0.037)),
+    "momentum-cosine-loss": (_cosine, 32, 300, (0.111, 1)),
+    "sgd-squashed-loss": (_squashed, 32, 300, (1, 1)),
+    "adam-focal-loss": (_focal, 64, 200, (0.037, 0.037)),
+    "adam-ten-parameters": (_ten_parameters, 32, 400, (0.111, 0.333)),
+    "nesterov-huge-targets": (
+        partial(_huge_targets, _with(_SGD, nesterov=True, **_MOMENTUM)),
+        32,
+        300,
+        (1.69e-05, 1.69e-05),
+    ),
+    "adam-huge-targets": (partial(_huge_targets, _with(torch.optim.Adam)), 32, 300, (0.333, 9)),
+    "momentum-sums": (_sums, 32, 200, (0.0123, 0.0123)),
+    "nesterov-digits": (partial(_of_digits, _with(_SGD, nesterov=True, **_MOMENTUM)), 32, 300, (0.111, 0.333)),
+    "momentum-clipped": (partial(_of_digits, _with(_SGD, **_MOMENTUM), before_update=_clip), 32, 300, (0.111, 0.333)),
+    "rmsprop-digits": (partial(_of_digits, _with(torch.optim.RMSprop)), 32, 300, (0.0123, 0.037)),
+    "adagrad-digits": (partial(_of_digits, _with(torch.optim.Adagrad)), 32, 300, (0.111, 0.111)),
+    "lion-digits": (partial(_of_digits, Lion), 32, 300, (0.00412, 0.00412)),
+    "radam-digits": (partial(_of_digits, _with(torch.optim.RAdam)), 32, 300, (0.111, 0.333)),
+    "adam-hundredths": (partial(_of_digits, _hundredth), 32, 300, (3, 3)),
+    "sgd-words": (_words, 32, 400, (0.333, 3)),
+    "momentum-cnn-batch-norm": (partial(_batch_norm, "sgd"), 64, 150, (0.037, 0.037)),
+    "adamw-nearly-solved": (_nearly_solved, 32, 300, (0.0123, 0.111)),
+    "adamw-contrastive": (_contrastive, 64, 200, (0.0123, 0.333)),
 }
-_GOOD: Mapping[str, tuple[float, float]] = {}
+"""What makes each task, its batch size and number of steps, and its good learning rates as the grid found them."""
 
 SMALL_TRAININGS = tuple(
-    SmallTraining(name=name, make=make, batch_size=size, steps=steps, good=_GOOD.get(name, (0.0, 0.0)))
-    for name, (make, size, steps) in _MADE.items()
+    SmallTraining(name=name, make=make, batch_size=size, steps=steps, good=good)
+    for name, (make, size, steps, good) in _MADE.items()
 )

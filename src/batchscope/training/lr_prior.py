@@ -18,7 +18,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-__all__ = ["LrPrior", "prior_of"]
+__all__ = ["LrPrior", "normalises", "prior_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +62,22 @@ def prior_of(optimizer: Optimizer, lr: float, *, normalised: bool) -> LrPrior:
         normalised: whether a first update was measured not to depend on the size of the gradient, which counts where
             the class is not known.
     """
-    names = [kind.__name__.lower() for kind in type(optimizer).__mro__]
-    known = next((_KINDS[word] for name in names for word in _KINDS if word in name), None)
-    found = known or (_UNKNOWN if normalised else _PLAIN)
+    found = _kind_of(optimizer) or (_UNKNOWN if normalised else _PLAIN)
     shares = [(sum(p.numel() for p in group["params"]), _log_factor(group, lr, found)) for group in _moving(optimizer)]
     weights = max(1, sum(weight for weight, _ in shares))
     factor = math.exp(sum(weight * log for weight, log in shares) / weights)
     return LrPrior(lr=found.lr / factor, factor=found.factor, normalised=found.normalised or normalised)
+
+
+def normalises(optimizer: Optimizer) -> bool | None:
+    """Whether an optimizer of torch's own normalises the gradient; `None`: it is of another's class."""
+    found = _kind_of(optimizer) if type(optimizer).__module__.startswith("torch.optim.") else None
+    return None if found is None else found.normalised
+
+
+def _kind_of(optimizer: Optimizer) -> LrPrior | None:
+    names = [kind.__name__.lower() for kind in type(optimizer).__mro__]
+    return next((_KINDS[word] for name in names for word in _KINDS if word in name), None)
 
 
 def _moving(optimizer: Optimizer) -> list[dict[str, Any]]:

@@ -13,9 +13,10 @@ nothing: Smith (2017) proposes the test as an answer, and the tools that people 
 (Lightning), or there and two thirds down the longest fall (fastai's `steep` and `valley`), after a hundred steps; the
 spread of such answers over seeds is the reason not to.
 
-Beside it, one step shows whether the optimizer normalises the gradient: if a gradient eight times as large gives the
-same update, the best learning rate is expected to grow with the square root of the batch size, else in proportion
-(Malladi et al. 2022). The gradient is scaled after the task's `before_update`, which may clip it and so hide its size.
+Whether the optimizer normalises the gradient is known of torch's own. Of another's one more step shows it: a gradient
+eight times as large gives the same update. Then the best learning rate is expected to grow with the square root of the
+batch size, else in proportion (Malladi et al. 2022). The gradient is scaled after the task's `before_update`, which may
+clip it and so hide its size.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from ..store.records import RateRange
 from ..tasks.protocol import Batch
 from ..tasks.update import Update
 from ..tasks.workload import Workload
-from .lr_prior import LrPrior, prior_of
+from .lr_prior import LrPrior, normalises, prior_of
 
 __all__ = ["measure_rate_range"]
 
@@ -43,14 +44,15 @@ _GROWTH = 2.0
 _FIRST_MOVE = 1e-4
 _MOST_STEPS = 22
 _ROSE = 2.0
-_TRIAL_LR, _TRIAL_LR_GROWTH, _MOST_TRIALS, _LOST_IN_ROUNDING = 1e-6, 1e3, 4, 1e-8
+_TRIAL_LR, _TRIAL_LR_GROWTH, _MOST_TRIALS, _LOST_IN_ROUNDING = 1e-6, 1e3, 3, 1e-8
 """Learning rate of a first step to measure, a larger one where it moves the weights by less than they are rounded."""
 _SCALE = 8.0
-_FIRST, _IN_A_ROW = 3, 2
-_BEFORE, _CLEAR, _SMOOTHED, _PATIENCE = 5, 5.0, 3, 4
-"""Losses before the learning rate matters; how many of their standard deviations are a clear fall; losses of which the
-median is taken; steps without a new least one."""
-_TOO_SOON, _LOWER = 3, 1000.0
+_BEFORE, _IN_A_ROW = 5, 2
+"""Losses before the learning rate matters; losses far above them, one after the other, with which training broke."""
+_CLEAR, _SMOOTHED, _PATIENCE = 5.0, 3, 4
+"""Standard deviations of the losses before that are a clear fall; losses of which the median is taken; steps without a
+new least one."""
+_TOO_SOON, _LOWER = 5, 1000.0
 """Steps until which training breaks only where the first gradient was small by chance, and how much lower the test
 then begins."""
 _CEILING_ABOVE_BEST, _CEILING_FACTOR = 12.0, 4.0
@@ -125,10 +127,10 @@ def _break(losses: Sequence[float]) -> int | None:
     Its loss is beyond numbers, or far above the first ones like the next: of a batch with a few dear examples alone the
     loss is far above as well.
     """
-    start = losses[:_FIRST]
+    start = losses[:_BEFORE]
     mean = statistics.fmean(start)
     most = mean + max(max(start) - min(start), (_ROSE - 1) * abs(mean))
-    far = [not math.isfinite(loss) or (at >= _FIRST and loss > most) for at, loss in enumerate(losses)]
+    far = [not math.isfinite(loss) or (at >= _BEFORE and loss > most) for at, loss in enumerate(losses)]
     ends = [not math.isfinite(loss) or far[at : at + _IN_A_ROW] == [True] * _IN_A_ROW for at, loss in enumerate(losses)]
     return ends.index(True) if True in ends else None
 
@@ -169,14 +171,15 @@ def _expected(lrs: Sequence[float], losses: Sequence[float], prior: LrPrior) -> 
 
 def _beginning(workload: Workload, micro_batches: list[Batch], seed: int) -> tuple[float, LrPrior, int]:
     """Where the test begins, the prior of the optimizer, and the number of steps that it took to find out."""
-    lr, steps = _TRIAL_LR, 2
+    lr, steps = _TRIAL_LR, 1
     plain, optimizer = _first_move(workload, micro_batches, seed, lr, 1.0)
     while plain < _LOST_IN_ROUNDING and steps < _MOST_TRIALS:
         lr, steps = _TRIAL_LR_GROWTH * lr, steps + 1
         plain, optimizer = _first_move(workload, micro_batches, seed, lr, 1.0)
-    scaled, _ = _first_move(workload, micro_batches, seed, lr, _SCALE)
-    prior = prior_of(optimizer, lr, normalised=scaled < math.sqrt(_SCALE) * plain)
-    return lr * _FIRST_MOVE / max(plain, 1e-12), prior, steps
+    if (normalised := normalises(optimizer)) is None:
+        scaled, _ = _first_move(workload, micro_batches, seed, lr, _SCALE)
+        normalised, steps = scaled < math.sqrt(_SCALE) * plain, steps + 1
+    return lr * _FIRST_MOVE / max(plain, 1e-12), prior_of(optimizer, lr, normalised=normalised), steps
 
 
 def _first_move(
