@@ -62,7 +62,7 @@ def test_runs_are_counted_by_how_they_ended() -> None:
 
 @pytest.mark.parametrize(
     ("broke", "normalised", "words"),
-    [(True, False, "diverges at 2 "), (False, False, "still works at 2 "), (True, True, "diverges at 2 ")],
+    [(True, False, "diverges at 2 "), (False, False, "does not diverge up to 2 "), (True, True, "diverges at 2 ")],
 )
 def test_the_range_test_is_described_as_a_ceiling_with_the_rule_that_it_chose(
     broke: bool, normalised: bool, words: str
@@ -71,7 +71,7 @@ def test_the_range_test_is_described_as_a_ceiling_with_the_rule_that_it_chose(
         batch_size=64, ceiling_lr=2.0, broke=broke, normalised=normalised, lrs=(2.0,), losses=(None,), steps=20
     )
     state = search(rate_range=test)
-    assert words in only(state, "at batch size 64").statement
+    assert words in only(state, "training at batch size 64").statement
     rule = only(state, "the best learning rate was expected to grow").statement
     assert ("square root" in rule) == normalised
     assert "learning rate doubles" not in statements(search(rate_range=None))

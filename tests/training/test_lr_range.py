@@ -1,4 +1,4 @@
-"""The range test against a problem whose edge of stability is known."""
+"""The range test against a problem whose edge of stability is known, and against trainings that have none."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 
 from batchscope.tasks.protocol import Task, task
 from batchscope.tasks.workload import Workload
+from batchscope.testing.small_trainings import SMALL_TRAININGS, Lion, SmallTraining
 from batchscope.training.lr_range import measure_rate_range
 
 
@@ -33,12 +34,61 @@ def test_the_ceiling_follows_the_edge_of_stability(curvature: float) -> None:
     assert edge < found.ceiling_lr <= 16 * edge
 
 
-def test_the_optimizers_kind_is_measured() -> None:
+class OwnSGD(torch.optim.SGD):
+    """Of a class that is not torch's own, so that how it answers to the scale of the gradient is measured."""
+
+
+class OwnAdam(torch.optim.Adam):
+    """The same."""
+
+
+def test_the_optimizers_kind_is_known_or_measured() -> None:
     kinds = {
         kind: measure_rate_range(Workload(quadratic(1.0, optimizer=kind)), batch_size=8, micro_batch_size=8).normalised
-        for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
+        for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.RMSprop, torch.optim.RAdam, OwnSGD, OwnAdam, Lion)
     }
-    assert kinds == {torch.optim.SGD: False, torch.optim.Adam: True, torch.optim.AdamW: True, torch.optim.RMSprop: True}
+    assert [kind for kind, normalised in kinds.items() if not normalised] == [torch.optim.SGD, OwnSGD]
+
+
+def test_a_first_gradient_that_is_nearly_zero_does_not_begin_the_test_beyond_the_edge() -> None:
+    """Begun where the weight moves by a ten-thousandth it would start at a learning rate of 10; the edge is 2."""
+
+    class One(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+    made = task(
+        model=One,
+        train=TensorDataset(torch.zeros(64, 1)),
+        loss=lambda model, batch: 0.5 * (model.weight - 1.0 - 1e-5 - batch[0]).square().mean(),
+        optimizer=lambda params, lr: torch.optim.SGD(params, lr=lr),
+        evaluate=lambda model: {"val_loss": 1.0},
+    )
+    found = measure_rate_range(Workload(made), batch_size=8, micro_batch_size=8)
+    assert found.broke
+    assert found.lrs[0] < 0.1
+    assert 2.0 < found.ceiling_lr < 100.0
+    assert found.steps > len(found.lrs) + 3
+
+
+def test_clipping_does_not_hide_how_the_optimizer_answers_to_the_scale() -> None:
+    made = quadratic(100.0, optimizer=OwnSGD)
+    made.before_update = lambda model: torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-3)  # type: ignore[attr-defined]
+    assert not measure_rate_range(Workload(made), batch_size=8, micro_batch_size=8).normalised
+
+
+@pytest.mark.parametrize("training", SMALL_TRAININGS, ids=lambda training: training.name)
+def test_a_first_look_is_within_a_factor_of_ten_of_a_good_learning_rate(training: SmallTraining) -> None:
+    """What is good was found by a grid (`benchmarks/search/first_learning_rates.py`)."""
+    workload = Workload(training.make(), name=training.name)
+    lowest, highest = training.good
+    for seed in range(2):
+        size = training.batch_size
+        found = measure_rate_range(workload, batch_size=size, micro_batch_size=size, seed=seed)
+        assert lowest / 10 <= found.pilot_lr <= 10 * highest
+        assert found.steps <= 24
+        assert lowest / 10 <= found.highest_lr
 
 
 def test_accumulation_changes_nothing() -> None:
@@ -59,7 +109,7 @@ def test_f24_the_callers_random_state_is_left_as_it_was() -> None:
 
 def test_the_cost_is_the_steps_it_counts() -> None:
     found = measure_rate_range(Workload(quadratic(1.0)), batch_size=8, micro_batch_size=8)
-    assert found.steps == len(found.lrs) + 2 == len(found.losses) + 2
-    assert found.steps < 40
+    assert found.steps == len(found.lrs) + 1 == len(found.losses) + 1
+    assert found.steps <= 24
     assert math.isclose(found.lrs[1] / found.lrs[0], 2.0)
     assert found.pilot_lr == pytest.approx(found.ceiling_lr / 12, rel=1e-2)

@@ -69,9 +69,9 @@ def run_strategy(state: SearchState, run: Callable[[Request, int | None], Stored
 
 
 def space_of(state: SearchState) -> Space:
-    """The batch sizes that hardware and user allow, and the learning rates below the ceiling of the range test."""
+    """The batch sizes that hardware and user allow, and the learning rates that the range test leaves."""
     assert state.rate_range is not None
-    return Space.below(state.rate_range.ceiling_lr, state.batch_sizes)
+    return Space.below(state.rate_range.highest_lr, state.batch_sizes)
 
 
 def strategy_of(state: SearchState) -> Strategy:

@@ -25,8 +25,7 @@ __all__ = ["Law", "Posterior", "fit_joint", "joint_law", "prior_from"]
 
 Array = NDArray[np.float64]
 
-_CEILING_ABOVE_BEST = 10.0
-_CEILING_SD = math.log(4.0)
+_LR_MAX_ABOVE_BEST = 1.2
 _NORMALISED_SLOPE, _PLAIN_SLOPE, _SLOPE_SD = 0.5, 0.9, 0.2
 _NOISE_SCALES = 3.0
 """B_c ÷ gradient noise scale: 2 to 6 on the tasks of `benchmarks/`; McCandlish et al. (2018) put it near 1."""
@@ -114,7 +113,8 @@ def prior_from(rate_range: RateRange | None, noise_scale: Estimate | None) -> Pr
     """The prior of a search: a weak one, moved by the range test and by the noise scale.
 
     Args:
-        rate_range: the range test; its ceiling lies above the best learning rate, by a factor of 10 give or take 4.
+        rate_range: the range test; what it expects of the best learning rate at its batch size, and within which
+            factor, is taken for that of large batches, which is a fifth higher.
         noise_scale: of the pilot; three times it is a hint at the critical batch size, within a factor of 6.
     """
     prior = Prior()
@@ -123,7 +123,7 @@ def prior_from(rate_range: RateRange | None, noise_scale: Estimate | None) -> Pr
         prior = replace(
             prior,
             slope=(_NORMALISED_SLOPE if adaptive else _PLAIN_SLOPE, _SLOPE_SD),
-            log_lr_max=(math.log(rate_range.ceiling_lr / _CEILING_ABOVE_BEST), _CEILING_SD),
+            log_lr_max=(math.log(_LR_MAX_ABOVE_BEST * rate_range.best_lr), math.log(rate_range.expected_factor)),
         )
     if noise_scale is not None and noise_scale.value is not None and noise_scale.value >= 1.0:
         prior = prior.with_critical_batch_size(_NOISE_SCALES * noise_scale.value, _NOISE_SCALE_FACTOR)

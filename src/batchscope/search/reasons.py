@@ -87,21 +87,21 @@ def _of_lrs(state: SearchState) -> list[Evidence]:
     test = state.rate_range
     if test is None:
         return []
-    end = f"{'diverges' if test.broke else 'still works'} at {number(test.ceiling_lr)}"
+    end = f"{'diverges at' if test.broke else 'does not diverge up to'} {number(test.ceiling_lr)}"
     rule = "the square root of the batch size" if test.normalised else "the batch size"
     return [
         Evidence(
-            statement=f"training at batch size {test.batch_size} {end} when the learning rate doubles every step; the "
-            "best learning rate was looked for below that",
+            statement=f"training at batch size {test.batch_size} {end} when the learning rate doubles every step",
             tag="measured",
-            source=f"range test of {test.steps} steps (after Smith 2017; used as a ceiling only)",
+            source=f"range test of {test.steps} steps (after Smith 2017; used as a prior only)",
         ),
         Evidence(
             statement=f"before the runs, the best learning rate was expected to grow with {rule} below the critical "
-            "batch size",
+            f"batch size, and to be {number(test.best_lr)} at batch size {test.batch_size}, give or take a factor of "
+            f"{number(test.expected_factor)}",
             tag="literature",
             source="Malladi et al. 2022 for optimizers that normalise the gradient; McCandlish et al. 2018, "
-            "equation 2.6, for SGD",
+            "equation 2.6, for SGD; the range test and the optimizer's class; the factor is one standard deviation",
         ),
     ]
 

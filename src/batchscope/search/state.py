@@ -34,6 +34,7 @@ _REST_LEFT = 0.4
 """A run at the milestone has 0.6 trainings left, so that it is preferred to one not begun by this share of a training.
 """
 _MINIMUM_TIME_SPREAD = 0.02
+_LOWEST_AT = 2.5
 _WITHOUT_A_RUN, _NOT_THERE = 2.0, 0.25
 """Expected regret up to which a pair with a run is answered when none can follow, and how much less where the run has
 not come to the target."""
@@ -307,7 +308,19 @@ class SearchState:
             trainings=self.question.trainings,
             by_milestone=self.milestone is not None,
             log_cost_draws=self.parts.log_seconds if in_time and self.parts is not None else None,
+            lowest_lr=self.lowest_lr,
         )
+
+    def lowest_lr(self, batch_size: int) -> float:
+        """The lowest learning rate to look at; 0 without a range test.
+
+        It lies two and a half standard deviations of the prior below where the range test expects the best one, and for
+        batch sizes below that of the test in proportion lower, as the best one itself is at most.
+        """
+        test = self.rate_range
+        if test is None:
+            return 0.0
+        return test.best_lr / test.expected_factor**_LOWEST_AT * min(1.0, batch_size / test.batch_size)
 
     @cached_property
     def preferred(self) -> dict[Pair, float]:

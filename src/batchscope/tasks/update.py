@@ -80,7 +80,7 @@ class Update:
             group["lr"] = lr * factor
 
     def gradients(
-        self, micro_batches: Sequence[Batch], after: Callable[[float, float], object] | None = None, scale: float = 1.0
+        self, micro_batches: Sequence[Batch], after: Callable[[float, float], object] | None = None
     ) -> Tensor:
         """Add the gradient of a step's loss to that of the parameters.
 
@@ -88,7 +88,6 @@ class Update:
             micro_batches: of the step.
             after: called after each micro-batch, when its share of the gradient has been added, with this share (of 1)
                 and the factor that all shares have beside it (`loss_scale`).
-            scale: factor on the loss.
 
         Returns:
             The loss of the step without its gradient, a scalar on the device.
@@ -98,10 +97,10 @@ class Update:
         """
         if self._scaler is not None and not self._settled:
             self._settle(micro_batches)
-        return self._backward(micro_batches, after, scale)
+        return self._backward(micro_batches, after)
 
     def _backward(
-        self, micro_batches: Sequence[Batch], after: Callable[[float, float], object] | None, scale: float
+        self, micro_batches: Sequence[Batch], after: Callable[[float, float], object] | None = None
     ) -> Tensor:
         shares = self._shares(micro_batches)
         loss_scale = 1.0 if after is None else self.loss_scale
@@ -109,7 +108,6 @@ class Update:
         for batch, share in zip(micro_batches, shares, strict=True):
             loss = self._workload.loss(self._model, batch)
             loss = loss / len(micro_batches) if share is None else loss * share
-            loss = loss if scale == 1.0 else scale * loss
             (loss if self._scaler is None else self._scaler.scale(loss)).backward()
             total = loss.detach() if total is None else total + loss.detach()
             if after is not None:
@@ -126,7 +124,7 @@ class Update:
         assert self._scaler is not None
         self._settled = True
         while True:
-            self._backward(micro_batches, None, 1.0)
+            self._backward(micro_batches)
             gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
             finite = all(bool(gradient.to_dense().isfinite().all()) for gradient in gradients)
             self._model.zero_grad(set_to_none=True)

@@ -195,11 +195,11 @@ def _tried(workload: Workload, smallest: int) -> list[int]:
 
 
 def _ceiling(workload: Workload, batch_size: int, seed: int) -> float:
-    """The learning rate at which training breaks, the median of several range tests."""
+    """The highest learning rate worth a run, the median of several range tests."""
     return median(
         measure_rate_range(
             workload, batch_size=batch_size, micro_batch_size=batch_size, seed=seed + _SEED_OFFSET + i
-        ).ceiling_lr
+        ).highest_lr
         for i in range(_CEILINGS)
     )
 

@@ -36,6 +36,10 @@ _DECISIONS = 160
 _PROBES = 48
 
 
+def _no_lowest_lr(batch_size: int) -> float:
+    return 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choices:
     """What can be chosen, and what a step of each batch size costs.
@@ -48,6 +52,8 @@ class Choices:
         by_milestone: whether a probe goes as far as the milestone only.
         log_cost_draws: logarithm of step costs at some batch sizes for each draw of the posterior, shape (draws, batch
             sizes), where step times are uncertain; `None`: `step_cost` is all there is.
+        lowest_lr: the lowest learning rate that is looked at, for a batch size. Where no run gets to the target the
+            posterior moves to ever lower ones, for each run that stalls says that its own is too high.
     """
 
     batch_sizes: tuple[int, ...]
@@ -56,6 +62,7 @@ class Choices:
     trainings: float
     by_milestone: bool = False
     log_cost_draws: Callable[[Sequence[int]], Array] | None = None
+    lowest_lr: Callable[[int], float] = _no_lowest_lr
 
     def log_step_cost(self, batch_sizes: Sequence[int]) -> Array:
         """Logarithm of step costs; shape (batch sizes,), or (draws, batch sizes) where step times are uncertain."""
@@ -124,7 +131,7 @@ class _Grid:
         log_cost = choices.log_step_cost(choices.batch_sizes)
         best = posterior.log_best_steps(sizes) + log_cost
         worth = np.quantile(best - best.min(axis=1, keepdims=True), 0.1, axis=0) < math.log(1.5)
-        pairs = [(int(b), lr) for b in sizes[worth] for lr in _lrs(posterior, int(b))]
+        pairs = [(int(b), lr) for b in sizes[worth] for lr in _lrs(posterior, int(b), choices.lowest_lr(int(b)))]
         batch_size, lr = np.array([b for b, _ in pairs]), np.array([r for _, r in pairs])
         cost = _log_cost(posterior, choices, batch_size, lr)
         lowest = cost.min(axis=1)
@@ -269,9 +276,11 @@ def _probes(grid: _Grid, expected: Array, tried: Sequence[tuple[int, float]]) ->
     return chosen
 
 
-def _lrs(posterior: StepsPosterior, batch_size: int) -> list[float]:
+def _lrs(posterior: StepsPosterior, batch_size: int, lowest: float) -> list[float]:
     """Learning rates by a factor of 2^(1/4) over the range in which the best one may lie, to three digits."""
     low, high = np.quantile(posterior.log_best_lr(batch_size), (0.02, 0.95))
+    if lowest > 0.0:
+        low, high = max(low, math.log(lowest)), max(high, math.log(lowest))
     first, last = math.floor(4 * (low / math.log(2))), math.ceil(4 * (high / math.log(2)))
     stride = max(1, (last - first) // 24)
     return [float(f"{2 ** (k / 4):.3g}") for k in range(first, last + 1, stride)]

@@ -56,7 +56,7 @@ class Space:
         """The space that a range test leaves: learning rates from its ceiling down to a three-thousandth of it.
 
         Args:
-            ceiling_lr: where training broke when the learning rate was doubled every step.
+            ceiling_lr: where training broke when the learning rate was doubled every step, or may as well have.
             batch_sizes: to choose from, ascending.
 
         Example:

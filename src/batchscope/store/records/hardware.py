@@ -116,9 +116,12 @@ class Environment:
     threads: int
 
 
+_CEILING_ABOVE_BEST = 12.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class RateRange:
-    """Range test of the learning rate, which was doubled every step until training broke."""
+    """Range test of the learning rate, which was doubled every step until training broke or the loss fell no longer."""
 
     batch_size: int
     ceiling_lr: float
@@ -129,11 +132,26 @@ class RateRange:
     lrs: tuple[float, ...]
     losses: tuple[float | None, ...]
     steps: int
+    expected_lr: float | None = None
+    """The best learning rate at this batch size, as the test and the optimizer's class have it; `None`: a twelfth of
+    the ceiling."""
+    expected_factor: float = 4.0
+    """One standard deviation of its logarithm, as a factor."""
+
+    @property
+    def best_lr(self) -> float:
+        """The best learning rate as it is expected before any run."""
+        return self.expected_lr or self.ceiling_lr / _CEILING_ABOVE_BEST
+
+    @property
+    def highest_lr(self) -> float:
+        """The highest learning rate that is worth a run: above it training breaks, or is expected to gain nothing."""
+        return _CEILING_ABOVE_BEST * self.best_lr
 
     @property
     def pilot_lr(self) -> float:
-        """Learning rate at which a first run will train: a twelfth of the ceiling, to three digits."""
-        return float(f"{self.ceiling_lr / 12:.3g}")
+        """Learning rate at which a first run will train: the expected best one, to three digits."""
+        return float(f"{self.best_lr:.3g}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,90 @@
+"""Where the best learning rate of an optimizer is expected before anything is measured, from its class and defaults.
+
+The update of an optimizer that normalises the gradient is known without it: Adam's moves every weight by about the
+learning rate. Its best learning rate therefore lies within a power of ten or so of what people use, whatever the loss.
+That of SGD has the unit of weight² ÷ loss, and is only known to be smaller with momentum, which makes the same update
+`1 / (1 - momentum)` times as large.
+
+A factor that the task puts on the learning rate (its groups' learning rate ÷ the one it was given) is part of the
+task: the expected learning rate is divided by it, by the geometric mean over all weights where groups differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch.optim import Optimizer
+
+__all__ = ["LrPrior", "normalises", "prior_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrPrior:
+    """Log-normal prior of the best learning rate that the task can be given.
+
+    Attributes:
+        lr: its median.
+        factor: one standard deviation of its logarithm, as a factor.
+        normalised: whether the optimizer's class is one that normalises the gradient.
+    """
+
+    lr: float
+    factor: float
+    normalised: bool
+
+
+_ADAM = LrPrior(lr=3e-3, factor=5.0, normalised=True)
+_PLAIN = LrPrior(lr=0.3, factor=30.0, normalised=False)
+_UNKNOWN = LrPrior(lr=1e-3, factor=10.0, normalised=True)
+_KINDS: Mapping[str, LrPrior] = {
+    "lion": LrPrior(lr=5e-4, factor=5.0, normalised=True),
+    "adafactor": LrPrior(lr=1e-2, factor=8.0, normalised=True),
+    "adagrad": LrPrior(lr=2e-2, factor=5.0, normalised=True),
+    "adadelta": LrPrior(lr=1.0, factor=8.0, normalised=True),
+    "adam": _ADAM,
+    "rmsprop": LrPrior(lr=1e-3, factor=5.0, normalised=True),
+    "rprop": LrPrior(lr=1e-2, factor=10.0, normalised=True),
+    "muon": LrPrior(lr=1e-2, factor=8.0, normalised=True),
+    "sgd": _PLAIN,
+}
+"""By what the name of the optimizer's class, or of one that it is derived from, contains; the first that fits."""
+
+
+def prior_of(optimizer: Optimizer, lr: float, *, normalised: bool) -> LrPrior:
+    """The prior for an optimizer that the task made for a learning rate.
+
+    Args:
+        optimizer: as the task made it.
+        lr: that it was made for.
+        normalised: whether a first update was measured not to depend on the size of the gradient, which counts where
+            the class is not known.
+    """
+    found = _kind_of(optimizer) or (_UNKNOWN if normalised else _PLAIN)
+    shares = [(sum(p.numel() for p in group["params"]), _log_factor(group, lr, found)) for group in _moving(optimizer)]
+    weights = max(1, sum(weight for weight, _ in shares))
+    factor = math.exp(sum(weight * log for weight, log in shares) / weights)
+    return LrPrior(lr=found.lr / factor, factor=found.factor, normalised=found.normalised or normalised)
+
+
+def normalises(optimizer: Optimizer) -> bool | None:
+    """Whether an optimizer of torch's own normalises the gradient; `None`: it is of another's class."""
+    found = _kind_of(optimizer) if type(optimizer).__module__.startswith("torch.optim.") else None
+    return None if found is None else found.normalised
+
+
+def _kind_of(optimizer: Optimizer) -> LrPrior | None:
+    names = [kind.__name__.lower() for kind in type(optimizer).__mro__]
+    return next((_KINDS[word] for name in names for word in _KINDS if word in name), None)
+
+
+def _moving(optimizer: Optimizer) -> list[dict[str, Any]]:
+    return [group for group in optimizer.param_groups if group["lr"] > 0.0]
+
+
+def _log_factor(group: Mapping[str, Any], lr: float, kind: LrPrior) -> float:
+    """Logarithm of how much larger a group's updates are than those of the plain optimizer at the learning rate."""
+    momentum = 0.0 if kind.normalised else min(float(group.get("momentum", 0.0)), 0.999)
+    return math.log(float(group["lr"]) / lr) - math.log1p(-momentum)
