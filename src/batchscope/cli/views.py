@@ -13,7 +13,15 @@ from ..fits.curves import steps_to_target
 from ..report.basis import one_batch_size, rest_of_message
 from ..report.cost import cost_in_words
 from ..report.loading import waiting_in_words
-from ..report.summary import length_s, patience_in_words, summary, threads_in_words, what_it_rests_on, what_to_set
+from ..report.summary import (
+    length_s,
+    patience_in_words,
+    summary,
+    threads_in_words,
+    tokens_to_target,
+    what_it_rests_on,
+    what_to_set,
+)
 from ..store.records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe, Target
 from ..store.runs import StoredRun
 from ..training.count import Count
@@ -135,7 +143,7 @@ def _recipe_rows(plan: Plan, recipe: Recipe, predicted: Predicted) -> Iterable[t
     yield from _length_rows(plan, pairs)
     if plan.table is None or predicted.peak_memory_bytes.value is not None:
         yield ("peak memory", *(with_interval(p.peak_memory_bytes, bytes_) for _, p in pairs))
-    if patience := patience_in_words(recipe):
+    if patience := patience_in_words(plan, recipe):
         yield ("early stopping", f"when nothing improved for {patience}", *([""] if len(pairs) > 1 else []))
 
 
@@ -146,15 +154,20 @@ def _length_rows(plan: Plan, pairs: Sequence[tuple[Recipe, Predicted]]) -> Itera
         yield ("steps", *(count(r.steps) for r, _ in pairs))
     else:
         yield ("steps to target", *(with_interval(p.steps_to_target, _whole) for _, p in pairs))
-    if pairs[0][0].epochs is not None:
+    if any(r.epochs is not None and r.epochs >= 1 for r, _ in pairs):
         yield ("epochs", *(number(r.epochs) for r, _ in pairs))
     yield ("step time", *(with_interval(p.step_time_s, duration) for _, p in pairs))
     if asked:
         yield ("time", *(duration(length_s(r, p)) for r, p in pairs))
         yield ("examples", *(number(r.steps * r.batch_size) for r, _ in pairs))
+        if plan.program is not None and (each := plan.program.tokens_per_example) is not None:
+            yield ("tokens", *(number(r.steps * r.batch_size * each) for r, _ in pairs))
     else:
         yield ("time to target", *(with_interval(p.time_to_target_s, duration) for _, p in pairs))
         yield ("examples", *(with_interval(p.examples_to_target) for _, p in pairs))
+        tokens = [found for _, p in pairs if (found := tokens_to_target(plan, p)) is not None]
+        if tokens:
+            yield ("tokens", *map(with_interval, tokens))
 
 
 def _whole(steps: float) -> str:

@@ -17,6 +17,7 @@ from ..store.question import asked_of
 from ..store.records import HardwareProfile, Plan, PlanStatus, Timing
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask, as_loaded
+from ..tasks.program import program_of
 from ..tasks.protocol import Task
 from ..tasks.workload import Workload
 from ..training.checkpoint import Checkpoints
@@ -27,7 +28,7 @@ from .earlier import seconds_before, told_of_earlier
 from .evaluation_spacing import note_before
 from .follow import require
 from .forecast import Pace, forecast
-from .plan import build_plan
+from .plan import build_plan, with_program
 from .question import Question
 from .runs import MEASURED_WITHIN, TIMING, SearchRuns, used_earlier
 from .stages import Search
@@ -108,6 +109,9 @@ def find(
             training_seconds=max(0.0, plan.search.training_seconds - steps_s),
             evaluation_seconds=max(0.0, plan.search.evaluation_seconds - evaluations_s),
         )
+        if plan.recipe is not None:
+            largest = runs.largest_micro_batch_size
+            plan = with_program(plan, program_of(loaded, workload, seed=question.seed, largest_micro_batch=largest))
         questions.answer(plan := replace(plan, notes=(*plan.notes, *told), search=cost))
         write_text(Path(out) / "report.html", build(plan, store.runs()))
     return plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from ..fits.posterior import low_median_high
 from ..report.basis import one_batch_size
 from ..report.loading import loader_in_words, waiting_in_words
 from ..store.records import (
+    Alternative,
     Bench,
     EasierTarget,
     Estimate,
@@ -21,6 +23,7 @@ from ..store.records import (
     Predicted,
     SearchCost,
     Target,
+    TaskProgram,
     Verified,
 )
 from .alternatives import alternatives_to, looks_better
@@ -42,7 +45,9 @@ from .recipe import (
 from .refusal import no_target, not_finished, not_reached
 from .state import SearchState
 
-__all__ = ["build_plan", "clear_gain", "without_recipe"]
+__all__ = ["build_plan", "clear_gain", "with_program", "without_recipe"]
+
+_WithRecipe = TypeVar("_WithRecipe", Plan, Alternative, EasierTarget)
 
 Array = NDArray[np.float64]
 
@@ -96,6 +101,21 @@ def build_plan(state: SearchState) -> Plan:
         current_predicted=_current_predicted(state),
         curves=curves_of(state),
         easier_targets=tuple(_easier(state, target) for target in state.question.easier_targets),
+    )
+
+
+def with_program(plan: Plan, program: TaskProgram) -> Plan:
+    """A plan with a recipe that says what a program which trains the task must know, its precision in each recipe."""
+
+    def told(of: _WithRecipe) -> _WithRecipe:
+        return of if of.recipe is None else replace(of, recipe=replace(of.recipe, precision=program.precision))
+
+    return replace(
+        told(plan),
+        current=replace(plan.current, precision=program.precision) if plan.current else None,
+        alternatives=tuple(map(told, plan.alternatives)),
+        easier_targets=tuple(map(told, plan.easier_targets)),
+        program=program,
     )
 
 
