@@ -29,7 +29,8 @@ def measure(
 
     Args:
         workload: the task on its device.
-        max_batch_size: no larger micro-batch is looked at; the number of examples is a limit in any case.
+        max_batch_size: no larger micro-batch is looked at; the number of examples is a limit too, of a stream
+            4096 where nothing is said.
         memory_limit: bytes that a training step may take; default: what is free on the device now.
         seed: of the weights and the batches. The caller's random generators are left as they were.
         budget_s: about how many seconds the bench may take; default 16. An eighth of it is the longest single step.
@@ -51,7 +52,7 @@ def measure(
     device = workload.device
     free = device.free_bytes()
     limit = min(free, memory_limit or free)
-    top = min(workload.examples, max_batch_size or workload.examples)
+    top = workload.largest_batch(max_batch_size)
     longest_step_s = min(2.0, budget / 8)
     capacity = measure_capacity(
         workload, top=top, limit_bytes=limit, seed=seed, longest_step_s=longest_step_s, progress=progress

@@ -69,10 +69,12 @@ class MeasuredTask(Protocol):
     """Task on its device, as far as a bench needs it."""
 
     device: Device
-    examples: int
-    """In the training set."""
     loader_workers: int
     """Processes that load batches; 0: the training process does."""
+
+    def largest_batch(self, asked: int | None = None) -> int:
+        """The largest batch size to consider, at most what is asked for."""
+        ...
 
     @property
     def loader_options(self) -> Mapping[str, Any]:

@@ -71,10 +71,10 @@ def measure_rounds(
 
     Valid when: a step costs the same whatever the batch holds; each size has one batch, for all rounds.
     """
-    if not sizes or min(*sizes, rounds) < 1 or max(sizes) > workload.examples:
+    if not sizes or min(*sizes, rounds) < 1 or max(sizes) > workload.largest_batch(max(sizes)):
         raise UsageError(
-            f"{rounds} rounds of sizes {list(sizes)} out of {workload.examples} examples: at least one round and one "
-            "size, and each from 1 to the number of examples"
+            f"{rounds} rounds of sizes {list(sizes)} out of {workload.largest_batch()} examples: at least one round "
+            "and one size, and each from 1 to the number of examples"
         )
     clock = workload.device.clock
     with preserved_random_state(seed):

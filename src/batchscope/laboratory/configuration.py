@@ -32,17 +32,17 @@ def run_config(
     Raises:
         UsageError: the batch is larger than the training set, or a decaying schedule has no end.
     """
-    if arm.batch_size > workload.examples:
+    if arm.batch_size > (most := workload.largest_batch()):
         raise UsageError(
-            f"a batch size of {arm.batch_size} is larger than the training set of {workload.examples} examples; "
-            f"give batch sizes of at most {workload.examples}"
+            f"a batch size of {arm.batch_size} is larger than the training set of {most} examples; give batch sizes of "
+            f"at most {most}"
         )
-    steps, length = arm.length.steps(workload.examples, arm.batch_size), arm.length
+    steps, length = arm.length.steps(workload.epoch, arm.batch_size), arm.length
     if arm.schedule != "constant" and length.unit in ("seconds", "until-stopped"):
         raise UsageError(f"a {arm.schedule} schedule decays over a known number of steps; give --epochs or --steps")
     settings = {**workload.settings, **({"variant": arm.variant} if arm.variant else {})}
-    if workload.examples != examples:
-        settings[EXAMPLES_OF_RUN] = workload.examples
+    if workload.epoch != examples:
+        settings[EXAMPLES_OF_RUN] = workload.epoch
     if length.unit in ("seconds", "until-stopped"):
         settings["until"] = str(length)
     return RunConfig(
@@ -57,7 +57,7 @@ def run_config(
         seed=seed,
         target=target,
         max_steps=steps or _ENDLESS,
-        evaluation_epochs=_spacing(arm, workload.examples, step_time),
+        evaluation_epochs=_spacing(arm, workload.epoch, step_time),
         device=str(workload.device.torch_device),
         purpose="study",
     )

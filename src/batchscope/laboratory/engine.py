@@ -39,7 +39,10 @@ from .records import EXAMPLES_OF_RUN, TRAIN_PART, Arm, StudyQuestion
 __all__ = ["Keep", "Laboratory"]
 
 _MEASURED = "measured-"
-_TASK_MEMBERS = ("model", "train_data", "loss", "optimizer", "evaluate", "batch_size", "collate", "metrics_on")
+_TASK_MEMBERS = (
+    *("model", "train_data", "loss", "optimizer", "evaluate", "batch_size", "collate", "metrics_on", "loader_options"),
+    *("loss_weight", "before_update", "schedule", "precision", "ema_decay", "sampler"),
+)
 _MOST_PARTS = 4
 
 
@@ -123,7 +126,7 @@ class Laboratory:
     @property
     def examples(self) -> int:
         """Training examples of the task as it came."""
-        return self.workload.examples
+        return self.workload.epoch
 
     @property
     def device(self) -> Device:
@@ -228,7 +231,7 @@ class Laboratory:
         self, arm: Arm, run: StoredRun, workload: Workload, probes: Sequence[Probe], keep: Sequence[Keep]
     ) -> bool:
         """Whether a finished run's weights are there; it is trained once more for those that were not kept, in time."""
-        if all(self._kept(run, when, workload.examples) for when in keep):
+        if all(self._kept(run, when, workload.epoch) for when in keep):
             return True
         if self.late or run.result is None:
             return False
@@ -238,7 +241,7 @@ class Laboratory:
                 keep,
                 steps=run.result.steps,
                 why=", ".join(filter(None, (arm.variant, "for its weights"))),
-                rules=rules_of(arm, workload.examples),
+                rules=rules_of(arm, workload.epoch),
                 probes=probes,
                 workload=workload,
                 deadline=self.deadline,
@@ -270,9 +273,12 @@ class Laboratory:
     def changed(self, **members: Any) -> Workload:
         """The task with members exchanged: `optimizer=`, `model=`, `loss=`, `train_data=`, ...
 
-        The arm of a run with it must have a `variant` of its own.
+        The arm of a run with it must have a `variant` of its own. A task's sampler orders its own training data, and is
+        left out where these are exchanged.
         """
         own = {name: getattr(self.loaded.task, name) for name in _TASK_MEMBERS if hasattr(self.loaded.task, name)}
+        if "train_data" in members:
+            own.pop("sampler", None)
         task: Any = SimpleNamespace(**{**own, **members})
         return Workload(task, name=self.loaded.name, settings=self.loaded.settings, device=self.device)
 
@@ -338,7 +344,7 @@ class Laboratory:
                 config,
                 ", ".join(filter(None, (arm.variant, f"seed {config.seed}"))),
                 f"{self._done} of {self.planned} runs done, at most {self.deadline.left_s:.0f} s left",
-                rules=[*rules_of(arm, workload.examples), spent],
+                rules=[*rules_of(arm, workload.epoch), spent],
                 probes=probes,
                 observers=[*([part] if part else []), *observers],
                 keep=keep,

@@ -67,7 +67,7 @@ def prepare_study(
         TargetError: the metric is not there, or its direction is not known.
         UsageError: a batch size is larger than the training set, too small for the model, or too large for memory.
     """
-    arms = tuple(named.arms(question, workload.examples))
+    arms = tuple(named.arms(question, workload.epoch))
     wanted = Wanted(
         budget_s=budget_s,
         batch_sizes=tuple(sorted({arm.batch_size for arm in arms})),

@@ -77,9 +77,9 @@ def study(
         workload = workload_of(loaded, device)
         prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress, store=store)
         how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
-        outlook = outlook_of(prepared, question, workload.examples, budget_s, drops_seeds=drops_seeds)
+        outlook = outlook_of(prepared, question, workload.epoch, budget_s, drops_seeds=drops_seeds)
         laboratory = Laboratory.begin(loaded, workload, question, prepared, **how, outlook=outlook)
-        progress.predicted(forecast_of(prepared, question, workload.examples, budget_s, laboratory.made))
+        progress.predicted(forecast_of(prepared, question, workload.epoch, budget_s, laboratory.made))
         named.measure_all(laboratory)
         found, runs = account(laboratory, named, prepared)
         store.note("study", study_json(found))
@@ -100,7 +100,7 @@ def predict(
     with preserved_random_state(question.seeds[0]):
         workload = workload_of(loaded, device or pick())
         prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress or Silent())
-    return forecast_of(prepared, question, workload.examples, budget_s)
+    return forecast_of(prepared, question, workload.epoch, budget_s)
 
 
 def question_of(

@@ -24,7 +24,7 @@ class KeptWeights:
     Args:
         when: the moments.
         config: of the run, with a target whose metric says which evaluation is best.
-        examples: in the training set.
+        examples: in an epoch; `None`: a stream, of which no weights are kept after so many epochs.
 
     Attributes:
         states: a `state_dict` for each moment that has come.
@@ -32,7 +32,7 @@ class KeptWeights:
     Cost: a copy of the weights at each of the evaluations concerned; `best` at every improvement.
     """
 
-    def __init__(self, when: Sequence[Keep], config: RunConfig, examples: int) -> None:
+    def __init__(self, when: Sequence[Keep], config: RunConfig, examples: int | None) -> None:
         self.states: dict[Keep, dict[str, Any]] = {}
         self._when, self._config, self._examples = tuple(when), config, examples
         self._best = math.inf
@@ -68,6 +68,7 @@ class KeptWeights:
             return True
         if when == "best":
             return self._improved
+        assert self._examples is not None
         return when not in self.states and (step + 0.5) * self._config.batch_size >= when * self._examples
 
     def _state(self) -> dict[str, Any]:

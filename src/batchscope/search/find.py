@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import TargetError
+from ..errors import TargetError, UsageError
 from ..hardware.device import Device, pick
 from ..hardware.random_state import preserved_random_state
 from ..report import build
@@ -80,7 +81,8 @@ def find(
     loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
     started = time.monotonic() if started is None else started
     require(question.search)
-    with preserved_random_state(question.seed), Store(out, identity_of(loaded, question, device)) as store:
+    identity = identity_of(loaded, question, device)
+    with preserved_random_state(question.seed), Store(out, identity) as store, ExitStack() as at_end:
         questions = Questions(store, _beside(question, profile))
         workload = workload_of(loaded, device)
         stored = _going_on(store, questions, budget_s, progress)
@@ -94,7 +96,8 @@ def find(
         how: dict[str, Any] = {"started": started, "budget_s": budget_s, "progress": progress, "profile": profile}
         how |= {"keep_models": keep_model is not None, "checkpoints": _checkpoints(store, keep_checkpoints, progress)}
         runs = SearchRuns.begin(workload, store, questions, prepared, **how)
-        progress.predicted(forecast(question, runs.pace, examples=workload.examples, stored=stored))
+        at_end.callback(runs.runner.close)
+        progress.predicted(forecast(question, runs.pace, examples=workload.examples_in_epoch, stored=stored))
         search = Search.begin(question, prepared, runs, profile)
         plan = build_plan(state := search.run())
         if keep_model is not None and plan.recipe is not None and plan.has_model:
@@ -134,7 +137,7 @@ def predict(
         workload = workload_of(loaded, device or pick())
         prepared = prepare(workload, _wanted(workload, question, profile, budget_s), progress=progress)
     pace = Pace(timing=prepared.timing, budget_s=budget_s, spent_s=time.monotonic() - started)
-    return forecast(question, pace, examples=workload.examples)
+    return forecast(question, pace, examples=workload.examples_in_epoch)
 
 
 def _going_on(store: Store, questions: Questions, budget_s: float, progress: Progress) -> list[StoredRun]:
@@ -153,11 +156,17 @@ def _wanted(workload: Workload, question: Question, profile: HardwareProfile | N
 
     Raises:
         TargetError: the current batch size is larger than the training set.
+        UsageError: a length in epochs is asked for of a stream.
     """
-    current = question.current
-    if current is not None and current.batch_size > workload.examples:
+    current, within = question.current, question.within
+    if within is not None and within.unit == "epochs" and workload.examples_in_epoch is None:
+        raise UsageError(
+            f"--within {within} counts in epochs, and train_data() is a stream, which has none; write the length as a "
+            "time, for example --within 300s"
+        )
+    if current is not None and current.batch_size > (most := workload.largest_batch(current.batch_size)):
         raise TargetError(
-            f"the current batch size {current.batch_size} is larger than the training set of {workload.examples} "
+            f"the current batch size {current.batch_size} is larger than the training set of {most} "
             "examples; give the batch size that is really used"
         )
     return Wanted(

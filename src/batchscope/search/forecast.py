@@ -143,13 +143,13 @@ def _evaluations(run: StoredRun) -> int:
     return sum(row["kind"] == "evaluation" for row in run.rows)
 
 
-def forecast(question: Question, pace: Pace, *, examples: int, stored: Sequence[StoredRun] = ()) -> Prediction:
+def forecast(question: Question, pace: Pace, *, examples: int | None, stored: Sequence[StoredRun] = ()) -> Prediction:
     """How long a search will take, before its first run, or before it goes on from what its folder holds.
 
     Args:
         question: what is asked.
         pace: with what was measured.
-        examples: in the training set.
+        examples: in the training set, or an epoch of its sampler; `None`: a stream, whose length is no epochs.
         stored: finished runs of the folder.
     """
     timing = pace.timing
@@ -158,7 +158,7 @@ def forecast(question: Question, pace: Pace, *, examples: int, stored: Sequence[
         training, spent = own
         assumption = f"what {plural(len(stored), 'stored run')} showed"
     elif question.within is not None:
-        steps = question.within.amount * examples / _STEPS_OF
+        steps = question.within.amount * (examples or 0) / _STEPS_OF
         by_steps = _training_s(steps, timing, question.evaluation_share)
         seconds = question.within.amount if question.within.unit == "seconds" else by_steps
         training, spent = _estimate(seconds, seconds, seconds), 0.0

@@ -80,7 +80,7 @@ class SearchState:
         task: its name.
         question: what was asked.
         target: asked for or chosen from the pilot; `None` until then.
-        examples: in the training set; `None`: not known.
+        examples: in the training set, or in an epoch of its sampler; `None`: not known, or a stream.
         bench: of the hardware that the answer is for.
         bench_counts: whether the bench ran on that hardware as part of this search.
         rate_range: the range test, once made.
@@ -94,6 +94,7 @@ class SearchState:
         drawn_within: a curve is drawn where its 90 % interval reaches less than this many times its value; `None`:
             everywhere.
         cut_off: whether the budget ended the search before it came to its own end.
+        largest_batch: the largest batch size to choose; `None`: as large as the training set and the question allow.
     """
 
     task: str
@@ -112,6 +113,7 @@ class SearchState:
     recorded: Recorded = Recorded()
     drawn_within: float | None = None
     cut_off: bool = False
+    largest_batch: int | None = None
 
     @cached_property
     def finished(self) -> tuple[StoredRun, ...]:
@@ -267,8 +269,10 @@ class SearchState:
         """Batch sizes to choose from."""
         if self.parts is not None:
             return self.parts.batch_sizes
-        assert self.examples is not None
-        most = min(self.examples, self.question.max_batch_size or self.examples)
+        most = self.largest_batch
+        if most is None:
+            assert self.examples is not None
+            most = min(self.examples, self.question.max_batch_size or self.examples)
         return sizes_between(min(self.bench.smallest_micro_batch_size, most), most)
 
     def choices(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,48 +16,58 @@ from .protocol import Batch
 __all__ = ["MicroBatchSampler", "first_dimension", "index_stream", "subset", "tensors_of", "to_device"]
 
 
-def index_stream(examples: int, batch_size: int, seed: int, skip: int = 0) -> Iterator[Tensor]:
+def index_stream(
+    examples: int, batch_size: int, seed: int, skip: int = 0, order: Callable[[int], Tensor] | None = None
+) -> Iterator[Tensor]:
     """Endless batches of indices: seeded permutations of all examples, one after another without gaps.
 
-    The first `skip` batches are left out, at the cost of drawing their permutations.
+    Args:
+        examples: size of the training set.
+        batch_size: of every batch; one that an epoch ends in goes on in the next.
+        seed: draws the order of the examples.
+        skip: batches that are left out at the beginning, at the cost of drawing their orders.
+        order: gives the indices of an epoch, one dimension, for `seed` plus its 0-based number; default: permutations
+            drawn one after another.
 
     Raises:
         ValueError: the batch is larger than the data set.
     """
     if batch_size > examples:
         raise ValueError(f"batch_size {batch_size} is larger than the training set of {examples} examples")
-    generator = torch.Generator().manual_seed(seed)
-    over, within = divmod(skip * batch_size, examples)
-    for _ in range(over):
-        torch.randperm(examples, generator=generator)
-    pool = torch.randperm(examples, generator=generator)[within:]
+    epochs = _permutations(examples, seed) if order is None else map(order, itertools.count(seed))
+    pool, over = next(epochs), skip * batch_size
+    while over >= len(pool):
+        over -= len(pool)
+        pool = next(epochs)
+    pool = pool[over:]
     while True:
-        if len(pool) < batch_size:
-            pool = torch.cat([pool, torch.randperm(examples, generator=generator)])
+        while len(pool) < batch_size:
+            pool = torch.cat([pool, next(epochs)])
         yield pool[:batch_size]
         pool = pool[batch_size:]
+
+
+def _permutations(examples: int, seed: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield torch.randperm(examples, generator=generator)
 
 
 class MicroBatchSampler:
     """Indices of one micro-batch after another, for a `DataLoader`: the batches of `index_stream`, each in equal parts.
 
     Args:
-        examples: size of the training set.
-        batch_size: examples in a step.
+        batches: makes the batches of indices from the first that is not left out on.
         parts_of: micro-batches of a step, of its 0-based number.
-        seed: draws the order of the examples.
         skip: steps that are left out at the beginning.
     """
 
-    def __init__(
-        self, examples: int, batch_size: int, parts_of: Callable[[int], int], seed: int, skip: int = 0
-    ) -> None:
-        self.examples, self.batch_size, self.parts_of = examples, batch_size, parts_of
-        self.seed, self.skip = seed, skip
+    def __init__(self, batches: Callable[[], Iterator[Tensor]], parts_of: Callable[[int], int], skip: int = 0) -> None:
+        self.batches, self.parts_of, self.skip = batches, parts_of, skip
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step, indices in enumerate(index_stream(self.examples, self.batch_size, self.seed, self.skip), self.skip):
-            for part in indices.split(self.batch_size // self.parts_of(step)):
+        for step, indices in enumerate(self.batches(), self.skip):
+            for part in indices.split(len(indices) // self.parts_of(step)):
                 yield part.tolist()
 
 

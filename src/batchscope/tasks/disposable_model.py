@@ -54,9 +54,11 @@ class DisposableModel:
     def draw(self, size: int) -> Batch:
         """A batch of `size` training examples drawn at random.
 
-        Different ones, unless loading them takes over half a second: then those that load in that time are repeated.
+        Different ones, unless loading them takes over half a second, or a stream has not given as many: then those that
+        load in that time, or that there are, are repeated.
         """
-        order = torch.randperm(self.workload.examples, generator=self._order)[:size]
+        order = torch.randperm(self.workload.examples, generator=self._order)
+        order = order[torch.arange(size) % len(order)]
         loaded = size if self.loading_s * size <= _LOADING_S else max(1, int(_LOADING_S / self.loading_s))
         batch = self.workload.batch(order[:loaded])
         if loaded < size:

@@ -6,16 +6,19 @@ of it; the copy is kept until that process is gone, because only the parent may 
 
 from __future__ import annotations
 
+import io
 import math
+import multiprocessing
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sized
 from contextlib import contextmanager
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 from weakref import WeakSet
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler, default_collate
 
 from ..errors import TaskError
 from ..hardware.device import cores
@@ -24,7 +27,15 @@ from .batches import MicroBatchSampler
 from .protocol import Batch
 from .user_code import explained
 
-__all__ = ["checked_options", "example_seconds", "open_stream", "workers_for"]
+__all__ = [
+    "checked_options",
+    "example_seconds",
+    "index_loader",
+    "open_loader",
+    "refuse_loader",
+    "why_not_sent",
+    "workers_for",
+]
 
 _OURS = (
     "dataset",
@@ -75,7 +86,71 @@ def checked_options(
         )
     with explained(f"DataLoader(train_data(), **{options})", "change loader_options"):
         DataLoader(data, collate_fn=collate, **options)
+    if options.get("num_workers") and (why := why_not_sent(data, collate, options)):
+        raise TaskError(
+            f"loader_options asks for {options['num_workers']} loader workers, and {why}; define what they need "
+            "(data set, transforms, collate) at the top level of a file, or leave num_workers out"
+        )
     return options
+
+
+def refuse_loader(data: Any) -> None:
+    """Refuse what loads batches in the place of training data.
+
+    Raises:
+        TaskError: it is a `DataLoader`, or has one (`LightningDataModule`); the message says what to return, and what
+            becomes of its other arguments.
+    """
+    if isinstance(data, DataLoader):
+        loader = cast("DataLoader[Any]", data)
+        beside = [] if loader.collate_fn is default_collate else ["its collate_fn as the task's collate"]
+        if loader.num_workers:
+            beside.append(f"its workers as loader_options={{'num_workers': {loader.num_workers}}}")
+        if not isinstance(loader.sampler, RandomSampler | SequentialSampler):
+            beside.append(f"its {type(loader.sampler).__name__} as sampler(seed), if it orders the examples")
+        more = f"; give {', '.join(beside)}" if beside else ""
+        raise TaskError(
+            "train_data() returned a DataLoader, and batches are cut here, because batch size is what varies: return "
+            f"its data set, loader.dataset{more}"
+        )
+    if hasattr(data, "train_dataloader"):
+        raise TaskError(
+            f"train_data() returned {type(data).__name__}, which makes loaders, and batches are cut here, because "
+            "batch size is what varies: return the data set of its loader (after prepare_data() and setup('fit'), "
+            "train_dataloader().dataset); give that loader's collate_fn as the task's collate, and its workers as "
+            "loader_options={'num_workers': ...}"
+        )
+
+
+class _Nowhere(io.RawIOBase):
+    """A file that forgets what is written to it."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        return len(data)
+
+
+def why_not_sent(data: Any, collate: Any, options: Mapping[str, Any]) -> str:
+    """Reason why loader workers cannot be given the data; empty where they can.
+
+    Workers that are forked have them as they are. Others (the contexts `spawn` and `forkserver`) get a pickled copy,
+    which is tried.
+    """
+    context = options.get("multiprocessing_context")
+    if context is None:
+        method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    else:
+        method = context if isinstance(context, str) else context.get_start_method()
+    if method == "fork":
+        return ""
+    try:
+        ForkingPickler(cast(Any, _Nowhere())).dump((data, collate, options.get("worker_init_fn")))
+    except Exception as error:
+        raised = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"the data cannot be pickled for them, as the {method} context of multiprocessing needs ({raised})"
+    return ""
 
 
 def example_seconds(data: Dataset[Any], collate: Callable[[list[Any]], Batch]) -> float:
@@ -93,25 +168,24 @@ def workers_for(example_s: float) -> int:
     return 0 if example_s < _CHEAP_S else min(_MOST_WORKERS, cores())
 
 
-@contextmanager
-def open_stream(
+def index_loader(
     data: Dataset[Any],
     sampler: MicroBatchSampler,
-    *,
     collate: Callable[[list[Any]], Batch] | None,
     options: Mapping[str, Any],
     seed: int,
-    batch_s: float,
-    patience_s: float,
-) -> Generator[Callable[[], Batch]]:
-    """Open the stream of a run's batches; its workers are gone when the block is left.
+) -> DataLoader[Any]:
+    """A loader of one micro-batch after another; `seed` is of what its workers draw."""
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(data, batch_sampler=sampler, collate_fn=collate, generator=generator, **options)
+
+
+@contextmanager
+def open_loader(loader: DataLoader[Any], *, batch_s: float, patience_s: float) -> Generator[Callable[[], Any]]:
+    """Open a run's loader; its workers are gone when the block is left.
 
     Args:
-        data: map-style.
-        sampler: indices of one batch after another.
-        collate: joins examples; default: torch's.
-        options: further arguments of `DataLoader`; a `timeout` among them stands.
-        seed: of what workers draw.
+        loader: endless; a timeout that it has stands.
         batch_s: seconds that loading one batch is expected to take in one process.
         patience_s: how long a batch of workers may take at least before they count as hanging.
 
@@ -119,26 +193,22 @@ def open_stream(
         A function that returns the next batch. It raises `TaskError` where a worker died, or hangs: for 20 times
         `batch_s` and `patience_s` at least.
     """
-    options, owner = dict(options), os.getpid()
-    if options.get("num_workers") and not options.get("timeout"):
-        options["timeout"] = math.ceil(max(patience_s, _GENEROUS * batch_s))
-    loader = DataLoader(
-        data, batch_sampler=sampler, collate_fn=collate, generator=torch.Generator().manual_seed(seed), **options
-    )
+    owner = os.getpid()
+    if loader.num_workers and not loader.timeout:
+        loader.timeout = math.ceil(max(patience_s, _GENEROUS * batch_s))
     stream = iter(loader)
     _open.add(stream)
 
-    def next_batch() -> Batch:
+    def next_batch() -> Any:
         try:
             return next(stream)
         except RuntimeError as error:
             if _TIMED_OUT not in str(error):
                 raise
-            waited = options["timeout"]
             raise TaskError(
-                f"a batch of train_data() did not come from its {options['num_workers']} loader workers within "
-                f"{duration(waited)}, though one was expected to take {duration(batch_s)} to load: an example hangs "
-                "(a lock, a network, a file), or takes far longer than others; loader_options with num_workers=0 "
+                f"a batch of train_data() did not come from its {loader.num_workers} loader workers within "
+                f"{duration(loader.timeout)}, though one was expected to take {duration(batch_s)} to load: an example "
+                "hangs (a lock, a network, a file), or takes far longer than others; loader_options with num_workers=0 "
                 "shows where, and a longer timeout there waits longer"
             ) from error
 

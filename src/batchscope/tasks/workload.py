@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Mapping, Sized
+from contextlib import closing
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset, default_collate
 
-from ..errors import TaskError
+from ..errors import TaskError, UsageError
 from ..hardware.device import Device, pick
-from ..hardware.random_state import preserved_random_state, seed_everything
+from ..hardware.random_state import seed_everything
 from .batches import MicroBatchSampler, first_dimension, index_stream, subset, tensors_of, to_device
 from .disposable_model import DisposableModel
-from .loader import checked_options, example_seconds, open_stream, workers_for
+from .examples import examples_of, made_data
+from .loader import checked_options, example_seconds, index_loader, open_loader, why_not_sent, workers_for
 from .members import autocast, checked_decay, checked_factor, checked_precision, checked_weight, loss_in, wants_model
 from .protocol import Batch, Task
+from .streams import LARGEST_BATCH, stream_steps, without_copies
 from .user_code import explained
 
 __all__ = ["Workload", "mean_loss"]
 
-_HELD_BACK_SHARE = 0.1
-_HELD_BACK_AT_MOST = 5000
 _EVALUATION_CHUNK = 1000
 _PATIENCE_S = 60.0
 
@@ -37,7 +39,10 @@ class Workload:
         name: what the results call it.
         settings: the factory's keyword arguments, part of every run's configuration.
         device: where it runs.
-        examples: training examples, after the held-back part was taken off.
+        examples: that can be drawn by index: the training examples, after the held-back part was taken off; of a stream
+            its first ones.
+        examples_in_epoch: training examples in an epoch, as many as the task's sampler yields where it has one; `None`:
+            training data are a stream, which has no epochs.
         independent: whether one example's gradient depends on that example alone; set by the preflight.
         loader_workers: processes that load batches; 0: this one does.
         loss_weight: the task's, the number of terms in the mean of a batch's loss; `None`: its examples.
@@ -46,6 +51,7 @@ class Workload:
         precision: in which loss and metrics are computed: float32, or autocast to bfloat16 or float16.
         ema_decay: of the moving average of the weights that is evaluated beside; `None`: there is none.
         patience_s: how long loader workers may take for a batch at least, before they count as hanging.
+        notes: what a reader should know of the training data.
     """
 
     def __init__(
@@ -71,23 +77,55 @@ class Workload:
         self.schedule: Callable[[float], float] | None = getattr(task, "schedule", None)
         self.precision = checked_precision(getattr(task, "precision", None), self.device)
         self.ema_decay = checked_decay(getattr(task, "ema_decay", None))
-        with preserved_random_state(0), explained("train_data()"):
-            data = _sized(task.train_data())
-        self._held_back: Dataset[Any] | None = None
-        if self._evaluate is None:
-            data, self._held_back = _hold_back(data)
-        self.examples = len(cast(Sized, data))
-        self._data = data
-        self._options = checked_options(task, data, self._collate)
+        there = examples_of(task)
+        self.notes = list(there.notes)
+        self.examples, self.examples_in_epoch = len(cast(Sized, there.data)), there.epoch
+        self._data, self._held_back, self._sampler = there.data, there.held_back, there.sampler
+        self._stream = there.stream
+        self._options = checked_options(task, self._stream or self._data, self._collate)
         self.loader_workers = (self._options or {}).get("num_workers", 0)
-        self._tensors = None if self._collate or self.loader_workers else tensors_of(data)
+        self._tensors = None if self._collate or self.loader_workers else tensors_of(self._data)
         self._example_s = 0.0
         if self._tensors is not None:
             self._tensors = tuple(t.to(self.device.torch_device) for t in self._tensors)
             return
-        self._example_s = example_seconds(data, self._collate or default_collate)
+        self._example_s = there.example_s + example_seconds(self._data, self._collate or default_collate)
+        self._choose_workers()
+
+    def _choose_workers(self) -> None:
+        """As many loader workers as the task asks for, or as pay; a note where there are fewer."""
         if self._options is None:
-            self.loader_workers = workers_for(self._example_s)
+            workers = workers_for(self._example_s)
+            if workers and (why := why_not_sent(self._stream or self._data, self._collate, {})):
+                self.notes.append(f"examples are loaded without workers: {why}")
+                workers = 0
+            self.loader_workers = workers if self._stream is None else min(1, workers)
+        elif self._stream is not None:
+            how = {"example_s": self._example_s, "patience_s": self.patience_s}
+            self._options, note = without_copies(self._stream, self._options, **how)
+            self.loader_workers = self._options.get("num_workers", 0)
+            self.notes += [note] if note else []
+
+    @property
+    def epoch(self) -> int:
+        """Training examples in an epoch.
+
+        Raises:
+            UsageError: there are none, because training data are a stream.
+        """
+        if self.examples_in_epoch is None:
+            raise UsageError(
+                "train_data() is a stream, and this command counts in epochs, which a stream does not have; return a "
+                "list of its first examples (list(itertools.islice(stream, 10_000))), or use find, bench or noise"
+            )
+        return self.examples_in_epoch
+
+    def largest_batch(self, asked: int | None = None) -> int:
+        """The largest batch size to consider: at most an epoch, and what is asked for; of a stream that alone."""
+        if self.examples_in_epoch is None:
+            return asked or LARGEST_BATCH
+        most = min(self.examples, self.examples_in_epoch)
+        return min(most, asked or most)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -191,25 +229,43 @@ class Workload:
         The first `skip` steps are left out, and none of their examples is loaded.
         """
         parts_of = parts if callable(parts) else lambda step: parts
-        if self._tensors is not None:
-            for step, indices in enumerate(index_stream(self.examples, batch_size, seed, skip), skip):
-                yield [self.batch(part) for part in indices.split(batch_size // parts_of(step))]
         options = {**(self._options or {}), "num_workers": self.loader_workers}
         if not self.device.works_ahead:
             options.pop("pin_memory", None)
-        with open_stream(
-            self._data,
-            MicroBatchSampler(self.examples, batch_size, parts_of, seed, skip),
-            collate=self._collate,
-            options=options,
-            seed=seed + skip,
-            batch_s=self._example_s * batch_size / min(parts_of(skip), batch_size),
-            patience_s=self.patience_s,
-        ) as next_batch:
+        if self._stream is not None:
+            yield from self._steps_of_stream(batch_size, parts_of, seed, skip, options)
+        order = self._sampler.order if self._sampler else None
+        batches = partial(index_stream, self.examples, batch_size, seed, skip, order)
+        if self._tensors is not None:
+            for step, indices in enumerate(batches(), skip):
+                yield [self.batch(part) for part in indices.split(batch_size // parts_of(step))]
+        sampler = MicroBatchSampler(batches, parts_of, skip)
+        loader = index_loader(self._data, sampler, self._collate, options, seed + skip)
+        batch_s = self._example_s * batch_size / min(parts_of(skip), batch_size)
+        with open_loader(loader, batch_s=batch_s, patience_s=self.patience_s) as next_batch:
             for step in itertools.count(skip):
                 with explained("making a batch of train_data()"):
                     micro_batches = [to_device(next_batch(), self.device.torch_device) for _ in range(parts_of(step))]
                 yield micro_batches
+
+    def _steps_of_stream(
+        self, batch_size: int, parts_of: Callable[[int], int], seed: int, skip: int, options: Mapping[str, Any]
+    ) -> Generator[list[Batch]]:
+        """Each step's micro-batches out of a fresh stream; it never ends."""
+        steps = stream_steps(
+            made_data(self.task, seed),
+            batch_size=batch_size,
+            parts_of=parts_of,
+            seed=seed,
+            skip=skip,
+            collate=self._collate or default_collate,
+            options=options,
+            example_s=self._example_s,
+            patience_s=self.patience_s,
+        )
+        with closing(steps):
+            for micro_batches in steps:
+                yield [to_device(batch, self.device.torch_device) for batch in micro_batches]
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The task's metrics of a model, in evaluation mode without gradients; the mode is put back."""
@@ -266,30 +322,6 @@ def mean_loss(
             total += float(loss(model, batch)) * size
         seen += size
     return total / seen
-
-
-def _sized(data: Any) -> Dataset[Any]:
-    mapped = hasattr(data, "__getitem__") and hasattr(data, "__len__")
-    if not mapped or isinstance(data, IterableDataset):
-        raise TaskError(
-            f"train_data() returned {type(data).__name__}, which can only be iterated: batch size can only be varied "
-            "on a map-style data set (__len__ and __getitem__); for a stream, return a list of its first examples"
-        )
-    if len(data) < 2:
-        raise TaskError(f"train_data() has {len(data)} example{'s' if len(data) != 1 else ''}; at least 2 are needed")
-    return cast(Dataset[Any], data)
-
-
-def _hold_back(data: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any]]:
-    examples = len(cast(Sized, data))
-    held = max(1, min(_HELD_BACK_AT_MOST, round(examples * _HELD_BACK_SHARE)))
-    if examples - held < 2:
-        raise TaskError(
-            f"train_data() has {examples} examples; without evaluate() one of them is held back, and too few are left: "
-            "give the task an evaluate(model) method, or more examples"
-        )
-    order = torch.randperm(examples, generator=torch.Generator().manual_seed(0))
-    return subset(data, order[held:]), subset(data, order[:held])
 
 
 def _checked_metrics(metrics: Any) -> dict[str, float]:

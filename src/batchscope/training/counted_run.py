@@ -16,6 +16,7 @@ once more or once less than E times, and a single epoch may miss some.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -113,7 +114,7 @@ def count_run(
         >>> run.examples_in_set, run.updates, run.updates_in_first_epoch, run.examples_seen, run.most_uses
         (1437, 6, 3.0, 2874, 2)
     """
-    examples = workload.examples
+    examples = workload.epoch
     if min(batch_size, epochs, accumulate, most_steps) < 1 or batch_size % accumulate or batch_size > examples:
         raise UsageError(
             f"a batch size of {batch_size} in {accumulate} parts, {epochs} epochs of {examples} examples, at most "
@@ -218,9 +219,10 @@ class _CountedWorkload(Workload):
         self, batch_size: int, parts: int | Callable[[int], int], seed: int, skip: int = 0
     ) -> Generator[list[Batch]]:
         """Those of the task, each batch counted."""
-        for micro_batches in super().micro_batches(batch_size, parts, seed, skip):
-            self._counters.batches += 1
-            yield micro_batches
+        with closing(super().micro_batches(batch_size, parts, seed, skip)) as batches:
+            for micro_batches in batches:
+                self._counters.batches += 1
+                yield micro_batches
 
 
 class _NumberedTask:

@@ -28,20 +28,21 @@ _STRETCH = 3
 """A gap of a third of the way so far is never too far."""
 
 
-def next_evaluation(config: RunConfig, step: int, made: int, examples: int) -> int:
+def next_evaluation(config: RunConfig, step: int, made: int, examples: int | None) -> int:
     """Step of the evaluation after the one at `step`.
 
     Args:
         config: of the run.
         step: of the latest evaluation.
         made: evaluations until then, the one before the first step and the latest included.
-        examples: in the training set, for runs that are evaluated so many times an epoch.
+        examples: in an epoch, for runs that are evaluated so many times an epoch; `None`: a stream, which has none.
 
     >>> config = RunConfig(task="t", batch_size=1, micro_batch_size=1, lr=0.1, max_steps=100)
     >>> [next_evaluation(config, step, made, 0) for step, made in ((0, 1), (1, 2), (40, 30))]
     [1, 2, 42]
     """
     if config.evaluation_epochs is not None:
+        assert examples is not None
         stride = config.evaluation_epochs * examples / config.batch_size
         return max(step + 1, math.ceil((math.floor(step / stride + 1e-9) + 1) * stride - 1e-9))
     unpaid = step + max(config.evaluation_gap, -(-step // _STRETCH))

@@ -234,7 +234,7 @@ class Training:
             self._on_row(row)
 
     def _next_evaluation(self, step: int) -> int:
-        return next_evaluation(self.config, step, self._evaluations.made, self.workload.examples)
+        return next_evaluation(self.config, step, self._evaluations.made, self.workload.examples_in_epoch)
 
     def _parts(self, step: int) -> int:
         """Micro-batches of a step: the configuration's, or as many as the probe that wants most."""

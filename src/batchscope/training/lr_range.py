@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
+from contextlib import closing
 
 import torch
 
@@ -54,11 +55,11 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
     """
     with preserved_random_state(seed), lack_of_memory_named(workload.device, micro_batch_size):
         parts = batch_size // micro_batch_size
-        batches = workload.micro_batches(batch_size, parts, seed)
-        first = next(batches)
-        plain, scaled = (_first_move(workload, first, seed, scale) for scale in (1.0, _SCALE))
-        lr = _TRIAL_LR * _FIRST_MOVE / max(plain, 1e-12)
-        lrs, losses = _climb(workload, first, batches, lr, seed)
+        with closing(workload.micro_batches(batch_size, parts, seed)) as batches:
+            first = next(batches)
+            plain, scaled = (_first_move(workload, first, seed, scale) for scale in (1.0, _SCALE))
+            lr = _TRIAL_LR * _FIRST_MOVE / max(plain, 1e-12)
+            lrs, losses = _climb(workload, first, batches, lr, seed)
     return RateRange(
         batch_size=batch_size,
         ceiling_lr=lrs[-1],

@@ -96,9 +96,9 @@ def measure_noise(
         raise UsageError(f"--steps is {steps}; it must be at least 1")
     if budget_s is not None and not budget_s > 0:
         raise UsageError(f"the budget is {budget_s} seconds; it must be positive")
-    size = default_batch_size(workload.examples) if batch_size is None else batch_size
+    size = default_batch_size(workload.largest_batch()) if batch_size is None else batch_size
     probe = NoiseScale(groups=groups, every=max(1, steps // _READINGS))
-    cut = _checked_groups(probe, size, workload.examples)
+    cut = _checked_groups(probe, size, workload.largest_batch(size))
     rules = [] if budget_s is None else [Deadline.after(budget_s, clock=workload.device.clock)]
     goal = target or without_end(sorted(found.metrics))
     source = "given"
@@ -114,11 +114,11 @@ def measure_noise(
             on_row(row)
 
     result = train(workload, config, stop_rules=rules, probes=[probe], on_row=take)
-    whole = estimate(rows, examples=workload.examples)
+    whole = estimate(rows, examples=workload.examples_in_epoch)
     return NoiseReport(
         task=workload.name,
         gradient_noise_scale=whole,
-        trace=trace(rows, examples=workload.examples),
+        trace=trace(rows, examples=workload.examples_in_epoch),
         lr=lr,
         lr_source=source,
         batch_size=size,

@@ -144,7 +144,7 @@ def prepare(
 def check_task(workload: Workload, wanted: Wanted, progress: Progress | None = None) -> Preflight:
     """Try the task on a few examples, and refuse batch sizes that it cannot be trained with. Errors of `prepare`."""
     (progress or Silent()).stage("checking the task")
-    sizes, examples = wanted.batch_sizes, workload.examples
+    sizes, examples = wanted.batch_sizes, workload.largest_batch(max(wanted.batch_sizes, default=None))
     if sizes and max(sizes) > examples:
         raise UsageError(
             f"a batch size of {max(sizes)} is larger than the training set of {examples} examples; "
@@ -181,7 +181,7 @@ def bench_of(
     if wanted.profile is not None:
         return bench_from_profile(
             wanted.profile,
-            examples=workload.examples,
+            examples=preflight.max_batch_size,
             max_batch_size=preflight.max_batch_size,
             memory_limit=wanted.memory_limit,
         )

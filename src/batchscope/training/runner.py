@@ -111,7 +111,7 @@ class Runner:
         begun = self._paused.pop(stored.id if stored else run_id(config), None)
         goes_on = self._checkpoint(stored, task, config) if stored and begun is None else None
         writer = self._writer(config, stored, goes_on, in_memory=begun is not None)
-        kept = begun.kept if begun else KeptWeights(keep, config, task.examples)
+        kept = begun.kept if begun else KeptWeights(keep, config, task.examples_in_epoch)
 
         def take(row: Row) -> None:
             writer.append(row)
@@ -179,7 +179,7 @@ class Runner:
         """
         self.progress.run_started(run.config, why, "", float(steps))
         task = workload or self.workload
-        kept = KeptWeights(keep, run.config, task.examples)
+        kept = KeptWeights(keep, run.config, task.examples_in_epoch)
         measured = [*probes_of(run.config), *probes]
         cut = [deadline.between_steps(run.config.max_steps)] if deadline else []
         watching = [kept, *cut, Heartbeat(self.progress)]

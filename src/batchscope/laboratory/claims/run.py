@@ -106,7 +106,7 @@ def claims(
             laboratory.note("capacity", {"free_bytes": device.free_bytes(), "device": device.name})
         measures = ClaimsLaboratory(laboratory, planning.plan)
         plan = Rounds(laboratory, measures, planning, _fixed(question), question.budget_s).go()
-        study, runs = account(laboratory, named, prepared, lambda run: counts(plan, run, workload.examples))
+        study, runs = account(laboratory, named, prepared, lambda run: counts(plan, run, workload.epoch))
         found = decide(study, runs, plan)
         store.note("claims", claims_json(found, plan))
         write_text(Path(out) / "report.html", draw(claims_contents(found, runs, plan)))
@@ -132,7 +132,7 @@ def _planned(workload: Workload, question: ClaimsQuestion, progress: Progress) -
     """Learning rates from range tests, then the largest plan that fits into the budget, with what was fixed."""
     progress.stage("planning what to run")
     preflight = _checked(workload, question)
-    smallest, examples = preflight.smallest_micro_batch_size, workload.examples
+    smallest, examples = preflight.smallest_micro_batch_size, workload.epoch
     sizes = _tried(workload, smallest)
     wanted = Wanted(budget_s=question.budget_s, batch_sizes=tuple(sizes), memory=False, timing_s=_TIMING_S)
     part = TrainPart(workload, chunk=sizes[-1])
@@ -188,7 +188,7 @@ def _checked(workload: Workload, question: ClaimsQuestion) -> Preflight:
 
 def _tried(workload: Workload, smallest: int) -> list[int]:
     """Batch sizes whose steps are timed for the plan."""
-    most = max(smallest, workload.examples // 2)
+    most = max(smallest, workload.epoch // 2)
     return [b for b in _TRIED if smallest <= b <= most] or [most]
 
 

@@ -120,7 +120,7 @@ def _check(workload: Workload, size: int, target: Target | None, lr: float) -> P
         metrics=metrics,
         loss=loss.item(),
         parameters=parameters,
-        max_batch_size=workload.examples,
+        max_batch_size=workload.largest_batch(),
         smallest_micro_batch_size=smallest,
         coupling=coupled,
         notes=(*notes, *([coupled] if coupled else [])),
@@ -129,19 +129,18 @@ def _check(workload: Workload, size: int, target: Target | None, lr: float) -> P
 
 
 def _largest_batch(workload: Workload, asked: int | None) -> tuple[int, list[str]]:
-    notes: list[str] = []
+    notes = list(workload.notes)
     if workload.held_back:
         notes.append(
             "the task has no evaluate(): val_loss is measured on a validation split of "
             f"{workload.held_back} training examples, held back"
         )
-    if asked is None:
-        return workload.examples, notes
-    if asked < 1:
+    if asked is not None and asked < 1:
         raise UsageError(f"a largest batch size of {asked} makes no sense; it must be at least 1")
-    if asked > workload.examples:
-        notes.append(f"batches of up to {asked} were allowed, but there are only {workload.examples} training examples")
-    return min(asked, workload.examples), notes
+    most = workload.largest_batch(asked)
+    if asked is not None and asked > most:
+        notes.append(f"batches of up to {asked} were allowed, but there are only {most} training examples")
+    return most, notes
 
 
 def _trainable(model: nn.Module) -> int:
