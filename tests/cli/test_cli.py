@@ -246,14 +246,17 @@ def test_noise_is_refused_where_it_has_no_meaning(cli: Cli) -> None:
 
 def test_count(cli: Cli) -> None:
     there = cli("count --examples 1437 --batch-size 32 --epochs 3 --json").answer
-    assert (there["steps"], there["steps_per_epoch"]) == (135, 45)
-    assert {entry["term"]: entry["counted"] for entry in there["glossary"]}["steps per epoch"] == 45
+    assert (there["steps"], there["steps_per_epoch"]) == (135, 1437 / 32)
+    assert {entry["term"]: entry["counted"] for entry in there["glossary"]}["steps per epoch"] == 1437 / 32
     assert all(entry["agrees"] and entry["definition"] and entry["formula"] for entry in there["glossary"])
     back = cli("count --examples 1437 --batch-size 32 --steps 135 --last-batch drop --json").answer
     assert back["epochs"] == pytest.approx(135 / 44)
     told = cli("count --examples 1437 --batch-size 32 --epochs 3")
-    assert "are 135 steps, 45 in each epoch." in told.out
-    assert "Partial last batch: " in told.out
+    assert "are 135 steps, 44.9062 in each epoch." in told.out
+    assert "Partial last batch, rule stream: " in told.out
+    assert "the rule of find, of study and of the programs that they write" in told.out
+    kept = cli("count --examples 1437 --batch-size 32 --epochs 3 --last-batch keep")
+    assert "Partial last batch, rule keep: " in kept.out
     assert "counted batch by batch: 135." in told.out
     refused = cli("count --examples 1437 --batch-size 32")
     assert refused.status == 2

@@ -18,7 +18,7 @@ def count(
     batch_size: int,
     epochs: float | None = None,
     steps: int | None = None,
-    last_batch: Literal["keep", "drop", "stream"] = "keep",
+    last_batch: Literal["keep", "drop", "stream"] = "stream",
     json: Flag = False,
 ) -> int:
     """Epochs, batches and iterations: the arithmetic, both ways.
@@ -28,7 +28,7 @@ def count(
         batch_size: Examples a step.
         epochs: Passes over the training set; or give --steps.
         steps: Optimizer steps; or give --epochs.
-        last_batch: What happens to a partial last batch.
+        last_batch: What becomes of a partial last batch: kept, dropped, or filled up from the next epoch, as in find.
         json: Print one JSON object.
     """
     from ..store.codec import encode

@@ -265,7 +265,7 @@ def count_view(result: Count, glossary: Iterable[CheckedTerm]) -> list[Renderabl
     return [
         f"{number(result.epochs)} epochs of {result.examples:,} examples at batch size {result.batch_size:,} are "
         f"{result.steps:,} steps, {result.steps_per_epoch:,.6g} in each epoch.",
-        f"Partial last batch: {result.rule}.",
+        f"Partial last batch, rule {result.last_batch}: {result.rule}.",
         f"Examples seen: {result.examples_seen:,}.",
         *(f"Note: {note}." for note in result.notes),
         *(_term(entry) for entry in glossary),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import math
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,10 +35,10 @@ OPTIONAL_MEMBERS = (
 )
 """Names of what a task may have beside the four members that it needs."""
 
-_DRAWN = 8
-"""Batches over which the tokens of an example are averaged."""
-_MOST_EXAMPLES = 16
-"""In such a batch."""
+_DRAWN = 256
+"""Examples over which their tokens are averaged."""
+_AT_ONCE = 16
+"""Of them in a batch, at most."""
 
 
 def program_of(loaded: LoadedTask, workload: Workload, *, seed: int, largest_micro_batch: int) -> TaskProgram:
@@ -52,14 +53,14 @@ def program_of(loaded: LoadedTask, workload: Workload, *, seed: int, largest_mic
     Raises:
         TaskError: the task failed on a batch.
 
-    Cost: one loss of at most 16 examples, and 8 such batches are drawn where the task has `loss_weight`.
+    Cost: one loss of at most 16 examples, and 256 examples are loaded where the task has `loss_weight`.
     """
     task = loaded.task
     members = tuple(name for name in OPTIONAL_MEMBERS if getattr(task, name, None) is not None)
     written = {key: _written(loaded.arguments[key]) for key in _given(loaded) if key in loaded.arguments}
-    size = min(_MOST_EXAMPLES, largest_micro_batch)
+    size = min(_AT_ONCE, largest_micro_batch)
     with preserved_random_state(seed):
-        batches = _drawn(workload, size, seed, _DRAWN if workload.loss_weight else 1)
+        batches = _drawn(workload, size, seed, math.ceil(_DRAWN / size) if workload.loss_weight else 1)
         loss_at = _loss_at(workload, batches[0], seed)
         tokens = sum(map(workload.weight, batches)) / sum(map(workload.count, batches))
     return TaskProgram(
@@ -71,7 +72,7 @@ def program_of(loaded: LoadedTask, workload: Workload, *, seed: int, largest_mic
         loss_at=loss_at,
         precision=workload.precision,
         ema_decay=workload.ema_decay,
-        loading="tensors" if workload.in_memory else "examples",
+        loading="stream" if workload.examples_in_epoch is None else "tensors" if workload.in_memory else "examples",
         loader_options=_chosen(task, workload),
         held_back=workload.held_back,
         seed=seed,

@@ -45,7 +45,7 @@ def loop_lines(facts: Facts) -> list[str]:
     counted = ["in_a_row = 0"] if facts.aimed and facts.target.confirm > 1 else []
     both = facts.averaged and not facts.judges_averaged
     return [
-        f'best, best_step, weights = float("{worst}"), 0, None',
+        f'best, best_step, weights = float("{worst}"), 0, {{}}',
         *counted,
         "for step in range(1, LAST_STEP + 1):",
         *(f"    {line}" for line in ("model.train()", *gradient_lines(facts), *update_lines(facts))),

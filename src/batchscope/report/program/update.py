@@ -26,7 +26,7 @@ def factor_function(facts: Facts) -> list[str]:
         "linear": "1.0 - progress",
         "cosine": "0.5 * (1.0 + math.cos(math.pi * progress))",
         "wsd": f"min(1.0, (1.0 - progress) / {1.0 - STABLE_SHARE:.6g})",
-    }[recipe.schedule]
+    }.get(recipe.schedule, "1.0")
     lines.append(f"    progress = min(1.0, {passed})")
     if not recipe.final_lr:
         return [*lines, f"    return {left}"]
