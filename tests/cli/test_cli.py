@@ -261,6 +261,10 @@ def test_count(cli: Cli) -> None:
     refused = cli("count --examples 1437 --batch-size 32")
     assert refused.status == 2
     assert "epochs" in refused.err
+    refused = cli("count")
+    assert refused.status == 2
+    assert "--examples and --batch-size are not given" in refused.err
+    assert "batchscope count --examples 60000 --batch-size 256 --epochs 30" in refused.err
 
 
 def test_init_writes_a_file_that_can_be_searched(cli: Cli, profile: Path) -> None:

@@ -17,23 +17,33 @@ def indices_function(facts: Facts) -> list[str]:
     if facts.task.loading == "stream":
         return []
     order = f"torch.Generator().manual_seed(SEED + {_DATA_SEED_OFFSET})"
-    epoch = "torch.randperm(examples, generator=order)"
+    more = ["pool = torch.cat([pool, torch.randperm(examples, generator=order)])"]
     if facts.has("sampler"):
         order = f"itertools.count(SEED + {_DATA_SEED_OFFSET})"
         among = " if i in examples" if facts.task.held_back else ""
-        epoch = f"torch.tensor([int(i) for i in task.sampler(next(order)){among}])"
+        more = [
+            f"epoch = [int(i) for i in task.sampler(next(order)){among}]",
+            "pool = torch.cat([pool, torch.tensor(epoch)])",
+        ]
     batch = "pool[:BATCH_SIZE]" if facts.in_memory else "pool[:BATCH_SIZE].tolist()"
     return [
-        f"def batches_of_indices({'task, ' if facts.has('sampler') else ''}examples):",
+        f"def batches_of_indices({_given(facts)}):",
         '    """Yield batches without end; one may run on into the next epoch, so that all are full."""',
         f"    order = {order}",
         "    pool = torch.empty(0, dtype=torch.int64)",
         "    while True:",
         "        while len(pool) < BATCH_SIZE:",
-        f"            pool = torch.cat([pool, {epoch}])",
+        *(f"            {line}" for line in more),
         f"        yield {batch}",
         "        pool = pool[BATCH_SIZE:]",
     ]
+
+
+def _given(facts: Facts, examples: str = "examples") -> str:
+    """What the indices of batches follow from: how many examples there are, or the sampler and those it may give."""
+    if not facts.has("sampler"):
+        return examples
+    return "task, examples" if facts.task.held_back else "task"
 
 
 def to_device_function(facts: Facts) -> list[str]:
@@ -70,8 +80,7 @@ def held_back_lines(facts: Facts) -> list[str]:
 
 def batches_lines(facts: Facts) -> list[str]:
     """Batches without end: as a loader makes them, or cut from tensors in memory."""
-    examples = "examples" if facts.has("sampler") and facts.task.held_back else "len(train_data)"
-    indices = f"batches_of_indices({'task, ' if facts.has('sampler') else ''}{examples})"
+    indices = f"batches_of_indices({_given(facts, 'len(train_data)')})"
     if facts.in_memory:
         moved = f"[t.to({facts.device}) for t in train_data[:]]" if facts.device else "train_data[:]"
         return [

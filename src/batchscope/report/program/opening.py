@@ -17,8 +17,8 @@ def import_lines(facts: Facts) -> list[str]:
     module = _module(where)
     by_name = all(part.isidentifier() for part in module.split("."))
     folder = str(PurePosixPath(where).parent) if where.endswith(".py") else "."
-    cosine = facts.recipe.schedule == "cosine"
-    needed = {"copy": True, "importlib": not by_name, "itertools": facts.has("sampler"), "math": cosine}
+    cosine, sampled = facts.recipe.schedule == "cosine", facts.has("sampler") and task.loading != "stream"
+    needed = {"copy": True, "importlib": not by_name, "itertools": sampled, "math": cosine}
     lines = [f"import {name}" for name, needs in {**needed, "sys": folder != "."}.items() if needs]
     lines += [line for line in task.imports if line == _PATH]
     lines += ["", "import torch"]
