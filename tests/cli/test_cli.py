@@ -68,7 +68,7 @@ def test_version(cli: Cli) -> None:
         ("find digits --set", "requires an argument"),
         ("find digits letters", "Unused Tokens"),
         ("bench digits --max-batch-size many", "unable to convert"),
-        ("count --examples 100", "requires an argument"),
+        ("count --examples 100", "--batch-size is not given"),
     ],
 )
 def test_what_is_not_understood(cli: Cli, command: str, said: str) -> None:

@@ -120,6 +120,36 @@ def test_a_loader_has_what_the_task_says_and_what_was_chosen_for_it() -> None:
     assert '**{**task.loader_options, "num_workers": 1},' in text_of(own)
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("Dicts", {"members": ("evaluate", "collate"), "loss_at": '["loss"]', "device": "cpu:0"}),
+        ("Dicts", {"members": ("collate",), "loss_at": '["loss"]', "held_back": 25, "device": "cpu:0"}),
+        ("Tensors", {"loading": "tensors", "device": "cpu:0"}),
+        ("Tensors", {"loading": "tensors", "members": (), "held_back": 25, "device": "cpu:0"}),
+        ("Tensors", {"members": (), "held_back": 25}),
+        ("Ordered", {"members": ("evaluate", "sampler"), "loading": "tensors"}),
+        ("Ordered", {"members": ("sampler",), "held_back": 25}),
+        ("Stream", {"loading": "stream", "device": "cpu:0"}),
+        ("Tensors", {"loading": "tensors", "ema_decay": 0.5}),
+        ("Groups", {"loading": "tensors", "precision": "float16", "members": ("evaluate", "before_update")}),
+    ],
+)
+def test_it_trains(kind: str, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a device that the tensors have to be moved to, by its name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    task = changed(spec=f"kinds.py:{kind}", optimizer_takes_model=kind == "Groups", **changes)
+    target = Target(metric="ema_val_loss" if task.ema_decay else "val_loss", value=0.0, mode="min")
+    text = text_of(task, target, batch_size=32, micro_batch_size=16, grad_accum_steps=2, lr=0.1, steps=60)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text, "page", "exec"), names)
+    assert names["step"] > 20
+    assert names["best"] < 0.1
+    assert names["weights"].keys() == names["task"].model().state_dict().keys()
+    assert Path("best.pt").exists()
+
+
 EMA = Target(metric="ema_val_loss", value=0.1, mode="min", confirm=3)
 SIDES: tuple[tuple[dict[str, Any], ...], ...] = (
     ({}, {"loading": "tensors"}, {"loading": "stream"}, {"loader_options": {"num_workers": 2}}),

@@ -98,6 +98,8 @@ def find(
         runs = SearchRuns.begin(workload, store, questions, prepared, **how)
         at_end.callback(runs.runner.close)
         progress.predicted(forecast(question, runs.pace, examples=workload.examples_in_epoch, stored=stored))
+        largest = runs.largest_micro_batch_size
+        program = program_of(loaded, workload, seed=question.seed, largest_micro_batch=largest)
         search = Search.begin(question, prepared, runs, profile)
         plan = build_plan(state := search.run())
         if keep_model is not None and plan.recipe is not None and plan.has_model:
@@ -112,9 +114,7 @@ def find(
             training_seconds=max(0.0, plan.search.training_seconds - steps_s),
             evaluation_seconds=max(0.0, plan.search.evaluation_seconds - evaluations_s),
         )
-        if plan.recipe is not None:
-            largest = runs.largest_micro_batch_size
-            plan = with_program(plan, program_of(loaded, workload, seed=question.seed, largest_micro_batch=largest))
+        plan = with_program(plan, program) if plan.recipe is not None else plan
         questions.answer(plan := replace(plan, notes=(*plan.notes, *told), search=cost))
         write_text(Path(out) / "report.html", build(plan, store.runs()))
     return plan
