@@ -15,6 +15,7 @@ __all__ = [
     "duration_unit",
     "elapsed",
     "joined",
+    "length_in_words",
     "metric_in_words",
     "number",
     "percent",
@@ -141,6 +142,36 @@ def bytes_(n: float | None) -> str:
     while abs(n) >= 999.5 and power < len(_BYTE_UNITS) - 1:
         n, power = n / 1024, power + 1
     return f"{number(n)} {_BYTE_UNITS[power]}"
+
+
+def length_in_words(
+    steps: float, batch_size: int, *, examples: int = 0, tokens_per_example: float | None = None
+) -> str:
+    """Length of a training, or of a part of it: its steps, and what they see.
+
+    Epochs are told from one epoch on; below, and where there are none, the examples. Tokens where they are known.
+
+    Args:
+        steps: rounded up.
+        batch_size: examples of a step.
+        examples: in the training set; 0: unknown, or a stream.
+        tokens_per_example: mean; `None`: it is not trained on tokens.
+
+    >>> length_in_words(180, 128, examples=1437), length_in_words(11.3, 128, examples=60_000)
+    ('180 steps (16 epochs)', '12 steps (1,536 examples)')
+    >>> length_in_words(1200, 64, tokens_per_example=127.5), length_in_words(8, 4, examples=32)
+    ('1,200 steps (76,800 examples, 9,790,000 tokens)', '8 steps (1 epoch)')
+    """
+    whole = max(1, math.ceil(steps))
+    epochs = whole * batch_size / examples if examples else 0.0
+    told = [plural(whole * batch_size, "example") if epochs < 0.9995 else f"{number(epochs)} {_epochs(epochs)}"]
+    if tokens_per_example is not None:
+        told.append(f"{number(whole * batch_size * tokens_per_example)} tokens")
+    return f"{plural(whole, 'step')} ({', '.join(told)})"
+
+
+def _epochs(epochs: float) -> str:
+    return "epoch" if number(epochs) == "1" else "epochs"
 
 
 def metric_in_words(metric: str) -> str:

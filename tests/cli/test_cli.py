@@ -68,7 +68,7 @@ def test_version(cli: Cli) -> None:
         ("find digits --set", "requires an argument"),
         ("find digits letters", "Unused Tokens"),
         ("bench digits --max-batch-size many", "unable to convert"),
-        ("count --examples 100", "requires an argument"),
+        ("count --examples 100", "--batch-size is not given"),
     ],
 )
 def test_what_is_not_understood(cli: Cli, command: str, said: str) -> None:
@@ -246,18 +246,25 @@ def test_noise_is_refused_where_it_has_no_meaning(cli: Cli) -> None:
 
 def test_count(cli: Cli) -> None:
     there = cli("count --examples 1437 --batch-size 32 --epochs 3 --json").answer
-    assert (there["steps"], there["steps_per_epoch"]) == (135, 45)
-    assert {entry["term"]: entry["counted"] for entry in there["glossary"]}["steps per epoch"] == 45
+    assert (there["steps"], there["steps_per_epoch"]) == (135, 1437 / 32)
+    assert {entry["term"]: entry["counted"] for entry in there["glossary"]}["steps per epoch"] == 1437 / 32
     assert all(entry["agrees"] and entry["definition"] and entry["formula"] for entry in there["glossary"])
     back = cli("count --examples 1437 --batch-size 32 --steps 135 --last-batch drop --json").answer
     assert back["epochs"] == pytest.approx(135 / 44)
     told = cli("count --examples 1437 --batch-size 32 --epochs 3")
-    assert "are 135 steps, 45 in each epoch." in told.out
-    assert "Partial last batch: " in told.out
+    assert "are 135 steps, 44.9062 in each epoch." in told.out
+    assert "Partial last batch, rule stream: " in told.out
+    assert "the rule of find, of study and of the programs that they write" in told.out
+    kept = cli("count --examples 1437 --batch-size 32 --epochs 3 --last-batch keep")
+    assert "Partial last batch, rule keep: " in kept.out
     assert "counted batch by batch: 135." in told.out
     refused = cli("count --examples 1437 --batch-size 32")
     assert refused.status == 2
     assert "epochs" in refused.err
+    refused = cli("count")
+    assert refused.status == 2
+    assert "--examples and --batch-size are not given" in refused.err
+    assert "batchscope count --examples 60000 --batch-size 256 --epochs 30" in refused.err
 
 
 def test_init_writes_a_file_that_can_be_searched(cli: Cli, profile: Path) -> None:

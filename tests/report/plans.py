@@ -62,7 +62,7 @@ def about(value: float, spread: float = 1.15, unit: str = "") -> Estimate:
 
 
 def recipe(batch_size: int = 128, lr: float | None = None, micro: int | None = None) -> Recipe:
-    per_epoch = max(1, EXAMPLES // batch_size)
+    per_epoch = EXAMPLES / batch_size
     steps = round(steps_at(batch_size))
     return Recipe(
         batch_size=batch_size,
@@ -286,7 +286,7 @@ def within() -> Plan:
     return dataclasses.replace(
         ok(),
         within="20 epochs",
-        recipe=dataclasses.replace(recipe(128), steps=224, epochs=20.0),
+        recipe=dataclasses.replace(recipe(128), steps=224, epochs=224 * 128 / EXAMPLES),
         message="the recipe that is expected to end best; expected to end at val_loss 0.12 after 20 epochs",
         expected_end=Estimate(value=0.12, low=0.11, high=0.13, n=5, unit="", method="made up"),
         curves=None,

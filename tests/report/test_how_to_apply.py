@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from batchscope.report.sections.how_to_apply import build, last_step, program
+from batchscope.report.program import last_step, program
+from batchscope.report.sections.how_to_apply import build
 from batchscope.store.records import Plan, Recipe
 
 from . import plans
@@ -57,7 +58,7 @@ def plan_for(recipe: Recipe, value: float = 0.01) -> Plan:
 
 
 def small(**changes: Any) -> Recipe:
-    recipe = dataclasses.replace(plans.recipe(32), steps=12, steps_per_epoch=4, epochs=3.0)
+    recipe = dataclasses.replace(plans.recipe(32), steps=12, steps_per_epoch=4.0, epochs=3.0)
     return dataclasses.replace(recipe, **changes)
 
 

@@ -345,7 +345,7 @@ class TestWithinALength:
         names = [name for name, _ in facts.pairs]
         assert "time" in names
         assert not [name for name in names if "target" in name]
-        assert ("length", "224 steps: 20 epochs of 11") in facts.pairs
+        assert ("length", "224 steps (20 epochs)") in facts.pairs
 
     def test_no_saving_is_claimed_against_trainings_of_the_same_length(self) -> None:
         assert search_cost.pays_after(plans.within()) == ""

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from batchscope.report.summary import course_in_words, schedule_in_words, summary
-from batchscope.store.records import EarlyStop, Plan, PlanStatus
+from batchscope.report.summary import course_in_words, schedule_in_words, summary, tokens_to_target
+from batchscope.store.records import EarlyStop, Plan, PlanStatus, TaskProgram
 
 from . import plans
 
@@ -69,8 +69,8 @@ def test_where_a_schedule_sets_the_length_the_target_is_expected_when_it_is_pred
 
 def test_it_says_when_to_stop_what_to_expect_and_how_sure_it_is() -> None:
     said = text(plans.ok())
-    assert "Stop at the first evaluation with val_loss<=0.12, expected after about 180 steps (16.4 epochs)" in said
-    assert "nothing has improved for 4 epochs" in said
+    assert "Stop at the first evaluation with val_loss<=0.12, expected after about 180 steps (16 epochs)" in said
+    assert "nothing has improved for 45 steps (4.01 epochs)" in said
     assert "437 ms (380–503)" in said
     assert "probability of 83 %" in said
     assert "Verified by a run at exactly this recipe: 187 steps, 460 ms, val_loss 0.119." in said
@@ -101,9 +101,35 @@ def test_the_gain_in_examples_is_in_examples() -> None:
     assert "0.97 times as many examples" in said
 
 
-def test_one_epoch_is_singular() -> None:
-    recipe = dataclasses.replace(plans.recipe(), early_stop=EarlyStop(best_epoch=1.0, patience=1.0))
-    assert "for 1 epoch." in text(dataclasses.replace(plans.ok(), recipe=recipe))
+def with_lengths(**changes: Any) -> Plan:
+    recipe = dataclasses.replace(plans.recipe(128), **changes)
+    return dataclasses.replace(plans.ok(), recipe=recipe)
+
+
+def test_below_an_epoch_lengths_are_told_in_steps_and_examples() -> None:
+    early = EarlyStop(best_epoch=0.011, patience=0.00411)
+    plan = with_lengths(steps=100, steps_per_epoch=10_000.0, epochs=0.01, early_stop=early)
+    assert "about 100 steps (12,800 examples), or when nothing has improved for 42 steps (5,376 examples)." in text(
+        plan
+    )
+    assert "epoch" not in text(plan)
+
+
+def test_without_epochs_lengths_are_told_in_steps_and_examples() -> None:
+    unknown = EarlyStop(best_epoch=None, patience=None)
+    plan = with_lengths(steps=100, steps_per_epoch=None, epochs=None, early_stop=unknown)
+    assert "expected after about 100 steps (12,800 examples)." in text(plan)
+
+
+def test_tokens_are_told_where_the_loss_is_a_mean_over_them() -> None:
+    program = TaskProgram(spec="gpt.py:task", members=("loss_weight",), tokens_per_example=255.5)
+    plan = dataclasses.replace(with_lengths(steps=100, steps_per_epoch=50.0, epochs=2.0), program=program)
+    assert "about 100 steps (2 epochs, 3,270,000 tokens), or when" in text(plan)
+    assert plan.predicted is not None
+    tokens = tokens_to_target(plan, plan.predicted)
+    assert tokens is not None
+    assert tokens.value == 255.5 * (plan.predicted.examples_to_target.value or 0)
+    assert tokens_to_target(plans.ok(), plan.predicted) is None
 
 
 def test_without_a_recipe_the_reason_comes_first() -> None:

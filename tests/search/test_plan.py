@@ -18,6 +18,7 @@ from batchscope.search.question import CurrentRecipe
 from batchscope.search.state import Parts, Recorded, SearchState
 from batchscope.store.codec import decode, encode
 from batchscope.store.records import EarlyStop, Plan, PlanStatus, Recipe, RunStatus, Target
+from batchscope.training.count import count
 
 from . import searches
 from .searches import EXAMPLES, TARGET, TRIED, run, search, step_time, true_steps
@@ -113,9 +114,18 @@ def test_the_parts_of_a_batch_make_the_batch_and_epochs_make_the_steps(case: str
     for found in (recipe(case), *(a.recipe for a in plan(case).alternatives)):
         assert found.micro_batch_size * found.grad_accum_steps * found.world_size == found.batch_size
         assert found.micro_batch_size <= state(case).bench.largest_micro_batch_size
-        assert found.steps_per_epoch == math.ceil(EXAMPLES / found.batch_size)
-        assert found.epochs == pytest.approx(found.steps * found.batch_size / EXAMPLES, abs=found.batch_size / EXAMPLES)
+        assert found.steps_per_epoch == EXAMPLES / found.batch_size
+        assert found.epochs == found.steps * found.batch_size / EXAMPLES
         assert found.optimizer_changes == {}
+
+
+@pytest.mark.parametrize("case", WITH_RECIPE)
+def test_count_agrees_about_steps_and_epochs(case: str) -> None:
+    """The recipe counts by the rule for a partial last batch that is the default of `batchscope count`."""
+    for found in (recipe(case), *(a.recipe for a in plan(case).alternatives)):
+        there = count(examples=EXAMPLES, batch_size=found.batch_size, steps=found.steps)
+        assert (there.epochs, there.steps_per_epoch) == (found.epochs, found.steps_per_epoch)
+        assert count(examples=EXAMPLES, batch_size=found.batch_size, epochs=found.epochs).steps == found.steps
 
 
 @pytest.mark.parametrize("case", WITH_RECIPE)

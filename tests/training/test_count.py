@@ -32,7 +32,7 @@ rules = st.sampled_from(LastBatch)
     ],
 )
 def test_published_counts(examples: int, batch_size: int, steps_per_epoch: int) -> None:
-    run = count(examples=examples, batch_size=batch_size, epochs=30)
+    run = count(examples=examples, batch_size=batch_size, epochs=30, last_batch="keep")
     assert run.steps_per_epoch == steps_per_epoch
     assert run.steps == 30 * steps_per_epoch
     assert run.examples_seen == 30 * examples
@@ -60,7 +60,7 @@ def test_batch_of_one_and_batch_of_all(rule: LastBatch) -> None:
 
 
 def test_batch_larger_than_the_data_kept() -> None:
-    run = count(examples=7, batch_size=10, epochs=3)
+    run = count(examples=7, batch_size=10, epochs=3, last_batch="keep")
     assert (run.steps_per_epoch, run.steps, run.last_batch_size, run.examples_seen) == (1, 3, 7, 21)
     assert "one partial batch of 7" in run.notes[0]
 
@@ -80,10 +80,10 @@ def test_batch_larger_than_the_data_streamed() -> None:
 
 
 def test_an_epoch_cut_short() -> None:
-    run = count(examples=10, batch_size=4, steps=4)
+    run = count(examples=10, batch_size=4, steps=4, last_batch="keep")
     assert run.epochs == pytest.approx(4 / 3)
     assert run.examples_seen == 14
-    assert count(examples=30, batch_size=1, epochs=0.1).steps == 3
+    assert count(examples=30, batch_size=1, epochs=0.1, last_batch="keep").steps == 3
 
 
 @pytest.mark.parametrize(
@@ -147,5 +147,5 @@ def test_examples_seen_equals_walking_the_loader(examples: int, batch_size: int,
 
 def test_result_is_plain_data() -> None:
     data = encode(count(examples=10, batch_size=4, epochs=2))
-    assert data["last_batch"] == "keep"
-    assert data["steps"] == 6
+    assert data["last_batch"] == "stream"
+    assert data["steps"] == 5

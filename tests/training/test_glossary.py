@@ -30,7 +30,7 @@ def checked(**run: object) -> dict[str, CheckedTerm]:
     ],
 )
 def test_published_counts_are_counted(examples: int, batch_size: int, per_epoch: int, in_30_epochs: int) -> None:
-    found = checked(examples=examples, batch_size=batch_size, epochs=30)
+    found = checked(examples=examples, batch_size=batch_size, epochs=30, last_batch="keep")
     expected = {
         "epoch": 30,
         "batch size": batch_size,
@@ -86,13 +86,13 @@ def test_what_cannot_be_counted_says_why() -> None:
     large = checked(examples=10**9, batch_size=1, epochs=3)
     assert {entry.agrees for entry in large.values()} == {None}
     assert "more than 200,000 steps" in large["step"].note
-    short = checked(examples=100, batch_size=10, steps=5)
+    short = checked(examples=100, batch_size=10, steps=5, last_batch="keep")
     assert short["steps per epoch"].note == "not counted: the run ends within its first epoch"
     assert (short["epoch"].counted, short["step"].counted) == (0, 5)
 
 
 def test_every_entry_is_plain_data() -> None:
-    entry = encode(check_glossary(count(examples=10, batch_size=4, epochs=2))[3])
+    entry = encode(check_glossary(count(examples=10, batch_size=4, epochs=2, last_batch="keep"))[3])
     assert entry == {
         "term": "steps per epoch",
         "also": ["iterations per epoch", "batch count of an epoch"],

@@ -14,11 +14,11 @@ __all__ = ["count", "init", "report", "runs"]
 
 def count(
     *,
-    examples: int,
-    batch_size: int,
+    examples: int | None = None,
+    batch_size: int | None = None,
     epochs: float | None = None,
     steps: int | None = None,
-    last_batch: Literal["keep", "drop", "stream"] = "keep",
+    last_batch: Literal["keep", "drop", "stream"] = "stream",
     json: Flag = False,
 ) -> int:
     """Epochs, batches and iterations: the arithmetic, both ways.
@@ -28,7 +28,7 @@ def count(
         batch_size: Examples a step.
         epochs: Passes over the training set; or give --steps.
         steps: Optimizer steps; or give --epochs.
-        last_batch: What happens to a partial last batch.
+        last_batch: What becomes of a partial last batch: kept, dropped, or filled up from the next epoch, as in find.
         json: Print one JSON object.
     """
     from ..store.codec import encode
@@ -36,6 +36,14 @@ def count(
     from ..training.glossary import check_glossary
     from .views import count_view
 
+    if examples is None or batch_size is None:
+        lacking = " and ".join(
+            name for name, n in (("--examples", examples), ("--batch-size", batch_size)) if n is None
+        )
+        raise UsageError(
+            f"{lacking} {'are' if 'and' in lacking else 'is'} not given; write for example "
+            "batchscope count --examples 60000 --batch-size 256 --epochs 30, or --steps instead of --epochs"
+        )
     result = arithmetic(examples=examples, batch_size=batch_size, epochs=epochs, steps=steps, last_batch=last_batch)
     glossary = check_glossary(result)
     answer(json, {**encode(result), "glossary": encode(glossary)}, count_view(result, glossary))

@@ -19,6 +19,7 @@ from ..report.summary import (
     patience_in_words,
     summary,
     threads_in_words,
+    tokens_to_target,
     what_it_rests_on,
     what_to_set,
 )
@@ -143,7 +144,7 @@ def _recipe_rows(plan: Plan, recipe: Recipe, predicted: Predicted) -> Iterable[t
     yield from _length_rows(plan, pairs)
     if plan.table is None or predicted.peak_memory_bytes.value is not None:
         yield ("peak memory", *(with_interval(p.peak_memory_bytes, bytes_) for _, p in pairs))
-    if patience := patience_in_words(recipe):
+    if patience := patience_in_words(plan, recipe):
         yield ("early stopping", f"when nothing improved for {patience}", *([""] if len(pairs) > 1 else []))
 
 
@@ -154,15 +155,20 @@ def _length_rows(plan: Plan, pairs: Sequence[tuple[Recipe, Predicted]]) -> Itera
         yield ("steps", *(count(r.steps) for r, _ in pairs))
     else:
         yield ("steps to target", *(with_interval(p.steps_to_target, _whole) for _, p in pairs))
-    if pairs[0][0].epochs is not None:
+    if any(r.epochs is not None and r.epochs >= 1 for r, _ in pairs):
         yield ("epochs", *(number(r.epochs) for r, _ in pairs))
     yield ("step time", *(with_interval(p.step_time_s, duration) for _, p in pairs))
     if asked:
         yield ("time", *(duration(length_s(r, p)) for r, p in pairs))
         yield ("examples", *(number(r.steps * r.batch_size) for r, _ in pairs))
+        if plan.program is not None and (each := plan.program.tokens_per_example) is not None:
+            yield ("tokens", *(number(r.steps * r.batch_size * each) for r, _ in pairs))
     else:
         yield ("time to target", *(with_interval(p.time_to_target_s, duration) for _, p in pairs))
         yield ("examples", *(with_interval(p.examples_to_target) for _, p in pairs))
+        tokens = [found for _, p in pairs if (found := tokens_to_target(plan, p)) is not None]
+        if tokens:
+            yield ("tokens", *map(with_interval, tokens))
 
 
 def _whole(steps: float) -> str:
@@ -260,7 +266,7 @@ def count_view(result: Count, glossary: Iterable[CheckedTerm]) -> list[Renderabl
     return [
         f"{number(result.epochs)} epochs of {result.examples:,} examples at batch size {result.batch_size:,} are "
         f"{result.steps:,} steps, {result.steps_per_epoch:,.6g} in each epoch.",
-        f"Partial last batch: {result.rule}.",
+        f"Partial last batch, rule {result.last_batch}: {result.rule}.",
         f"Examples seen: {result.examples_seen:,}.",
         *(f"Note: {note}." for note in result.notes),
         *(_term(entry) for entry in glossary),

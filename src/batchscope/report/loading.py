@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from ..fits.step_time import step_time_of
 from ..store.records import Bench
 from ..wording import count, duration, percent, plural, times
@@ -9,18 +13,18 @@ from ..wording import count, duration, percent, plural, times
 __all__ = ["loader_arguments", "loader_in_words", "waiting_in_words"]
 
 
-def loader_arguments(bench: Bench | None) -> str:
-    """Arguments of `DataLoader` that load at the measured pace, as Python; empty where torch's defaults do.
+def loader_arguments(options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Arguments of `DataLoader` and their values as Python.
 
     What cannot be written as a literal (a function, a context of processes) is left out.
     """
-    options = {} if bench is None else bench.loader_options
-    return ", ".join(f"{k}={v!r}" for k, v in options.items() if isinstance(v, bool | int | float | str))
+    plain = {name: value for name, value in options.items() if isinstance(value, bool | int | float | str)}
+    return [(name, json.dumps(value) if isinstance(value, str) else repr(value)) for name, value in plain.items()]
 
 
 def loader_in_words(bench: Bench | None) -> str:
     """Remark on the loader that the step time holds for; empty where torch's defaults load at that pace."""
-    arguments = loader_arguments(bench)
+    arguments = ", ".join(f"{name}={value}" for name, value in loader_arguments(bench.loader_options if bench else {}))
     if not arguments:
         return ""
     return f"step times hold for a loader with {arguments}, whose workers start once in a training"

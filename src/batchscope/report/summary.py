@@ -5,8 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ..store.records import Plan, PlanStatus, Predicted, Recipe, RunEvaluations, Verified
-from ..wording import bytes_, count, duration, joined, number, percent, plural, sentence, times, with_interval
+from ..store.records import Estimate, Plan, PlanStatus, Predicted, Recipe, RunEvaluations, Verified
+from ..wording import (
+    bytes_,
+    count,
+    duration,
+    joined,
+    length_in_words,
+    number,
+    percent,
+    plural,
+    sentence,
+    times,
+    with_interval,
+)
 from .basis import one_batch_size, rests_on_in_words
 
 __all__ = [
@@ -15,12 +27,14 @@ __all__ = [
     "course_in_words",
     "difference",
     "expected_time",
+    "length_of",
     "length_s",
     "patience_in_words",
     "schedule_in_words",
     "spacing_in_words",
     "summary",
     "threads_in_words",
+    "tokens_to_target",
     "what_it_rests_on",
     "what_to_set",
 ]
@@ -96,14 +110,30 @@ def threads_in_words(plan: Plan, recipe: Recipe) -> str:
     return f"{plural(threads, 'thread')} (torch.set_num_threads({threads}))"
 
 
-def patience_in_words(recipe: Recipe) -> str:
-    """Patience of early stopping: in epochs, below one epoch in steps where these are known; empty if it is unknown."""
+def length_of(plan: Plan, recipe: Recipe, steps: float | None = None) -> str:
+    """Length of a training with a recipe in words, or of so many of its steps: epochs, examples, tokens as they fit."""
+    epochs = recipe.epochs is not None and recipe.steps_per_epoch is not None
+    return length_in_words(
+        recipe.steps if steps is None else steps,
+        recipe.batch_size,
+        examples=round(recipe.batch_size * recipe.steps_per_epoch) if epochs and recipe.steps_per_epoch else 0,
+        tokens_per_example=plan.program.tokens_per_example if plan.program else None,
+    )
+
+
+def tokens_to_target(plan: Plan, predicted: Predicted) -> Estimate | None:
+    """Predicted tokens of a training to the target; `None` where the task is not trained on tokens."""
+    each, found = plan.program.tokens_per_example if plan.program else None, predicted.examples_to_target
+    if each is None:
+        return None
+    value, low, high = (None if x is None else x * each for x in (found.value, found.low, found.high))
+    return replace(found, value=value, low=low, high=high, unit="tokens")
+
+
+def patience_in_words(plan: Plan, recipe: Recipe) -> str:
+    """Patience of early stopping, as a length of training; empty if it is unknown."""
     patience, per_epoch = recipe.early_stop.patience, recipe.steps_per_epoch
-    if patience is None:
-        return ""
-    if patience < 1 and per_epoch is not None:
-        return plural(max(1, math.ceil(patience * per_epoch)), "step")
-    return _epochs(patience)
+    return "" if patience is None or per_epoch is None else length_of(plan, recipe, patience * per_epoch)
 
 
 def spacing_in_words(found: RunEvaluations) -> str:
@@ -149,13 +179,14 @@ def what_to_set(plan: Plan, recipe: Recipe) -> str:
 
 
 def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
-    patience = patience_in_words(recipe)
+    patience = patience_in_words(plan, recipe)
     wait = f", or when nothing has improved for {patience}" if patience else ""
     if plan.within is not None:
-        return f"Train for {_about(recipe, recipe.steps)}."
+        return f"Train for about {length_of(plan, recipe)}."
     if plan.target is None:
-        return f"Train for {_about(recipe, recipe.steps)}{wait}."
-    length, first = _about(recipe, _steps_to_target(plan, recipe)), replace(plan.target, confirm=1)
+        return f"Train for about {length_of(plan, recipe)}{wait}."
+    length = f"about {length_of(plan, recipe, _steps_to_target(plan, recipe))}"
+    first = replace(plan.target, confirm=1)
     if plan.target.confirm > 1:
         return (
             f"Stop at the end of {plural(plan.target.confirm, 'evaluation')} in a row with {first}, of which the first "
@@ -168,11 +199,6 @@ def _steps_to_target(plan: Plan, recipe: Recipe) -> int:
     """Steps of a training to its target: the recipe's, or what is predicted where the recipe's are the schedule's."""
     predicted = plan.predicted.steps_to_target.value if plan.predicted else None
     return recipe.steps if recipe.schedule == "constant" or predicted is None else math.ceil(predicted)
-
-
-def _about(recipe: Recipe, steps: int) -> str:
-    epochs = f" ({_epochs(recipe.epochs * steps / recipe.steps)})" if recipe.epochs is not None else ""
-    return f"about {plural(steps, 'step')}{epochs}"
 
 
 def _what_to_expect(plan: Plan) -> str:
@@ -278,7 +304,3 @@ def _how_evaluated(plan: Plan) -> str:
 def _taken(verified: Verified) -> str:
     time = f", {duration(verified.time_s)}" if verified.time_s is not None else ""
     return f"{plural(verified.steps, 'step')}{time}"
-
-
-def _epochs(epochs: float) -> str:
-    return f"{number(epochs)} {'epoch' if epochs == 1 else 'epochs'}"

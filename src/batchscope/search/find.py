@@ -20,6 +20,7 @@ from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.preflight.check import Preflight
 from ..tasks.preflight.evaluation import judged_by
+from ..tasks.program import program_of
 from ..tasks.protocol import Task
 from ..tasks.workload import Workload
 from ..training.checkpoint import Checkpoints
@@ -32,7 +33,7 @@ from .evaluation_spacing import note_before
 from .follow import require
 from .forecast import Pace, forecast
 from .horizon import require_room, with_schedule
-from .plan import build_plan
+from .plan import build_plan, with_program
 from .question import Question
 from .runs import MEASURED_WITHIN, TIMING, SearchRuns, used_earlier
 from .stages import Search
@@ -105,6 +106,8 @@ def find(
         runs = SearchRuns.begin(workload, store, questions, prepared, **how)
         at_end.callback(runs.runner.close)
         progress.predicted(forecast(question, runs.pace, examples=workload.examples_in_epoch or 0, stored=stored))
+        largest = runs.largest_micro_batch_size
+        program = program_of(loaded, workload, seed=question.seed, largest_micro_batch=largest)
         search = Search.begin(question, prepared, runs, profile)
         require_room(search.state)
         plan = build_plan(state := search.run())
@@ -120,6 +123,7 @@ def find(
             training_seconds=max(0.0, plan.search.training_seconds - steps_s),
             evaluation_seconds=max(0.0, plan.search.evaluation_seconds - evaluations_s),
         )
+        plan = with_program(plan, program) if plan.recipe is not None else plan
         questions.answer(plan := replace(plan, notes=(*plan.notes, *told), search=cost))
         write_text(Path(out) / "report.html", build(plan, store.runs()))
     return plan

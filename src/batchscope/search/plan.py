@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from ..fits.posterior import low_median_high
 from ..report.basis import one_batch_size
 from ..report.loading import loader_in_words, waiting_in_words
 from ..store.records import (
+    Alternative,
     Bench,
     EasierTarget,
     Estimate,
@@ -21,6 +23,7 @@ from ..store.records import (
     Predicted,
     SearchCost,
     Target,
+    TaskProgram,
 )
 from .alternatives import alternatives_to, looks_better
 from .calibration import probability_within_5_percent
@@ -45,7 +48,9 @@ from .state import SearchState
 from .strategies.space import Pair
 from .whole_runs import better_than, end_in_words
 
-__all__ = ["answered", "build_plan", "clear_gain", "without_recipe"]
+__all__ = ["answered", "build_plan", "clear_gain", "with_program", "without_recipe"]
+
+_WithRecipe = TypeVar("_WithRecipe", Plan, Alternative, EasierTarget)
 
 Array = NDArray[np.float64]
 
@@ -110,6 +115,21 @@ def answered(state: SearchState) -> Pair:
         if not _against_current(state, own)[0]:
             return own
     return state.decision.batch_size, state.decision.lr
+
+
+def with_program(plan: Plan, program: TaskProgram) -> Plan:
+    """A plan with a recipe that says what a program which trains the task must know, its precision in each recipe."""
+
+    def told(of: _WithRecipe) -> _WithRecipe:
+        return of if of.recipe is None else replace(of, recipe=replace(of.recipe, precision=program.precision))
+
+    return replace(
+        told(plan),
+        current=replace(plan.current, precision=program.precision) if plan.current else None,
+        alternatives=tuple(map(told, plan.alternatives)),
+        easier_targets=tuple(map(told, plan.easier_targets)),
+        program=program,
+    )
 
 
 def _in_full(state: SearchState, message: str, batch_size: int, lr: float) -> str:

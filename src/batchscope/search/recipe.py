@@ -39,6 +39,8 @@ Array = NDArray[np.float64]
 NOT_MEASURED = Estimate.missing()
 
 NORMAL_QUANTILES = ndtri((np.arange(16) + 0.5) / 16)
+_LEAST_PATIENCE = 0.25
+"""Share of a training that it may wait for an improvement at least: one with another seed may wait longer than runs."""
 _HOPELESS = 50.0
 """Times the steps at the best learning rate from which one above it is beyond what can work."""
 _MOST_LOG_STEPS = 50.0
@@ -52,7 +54,7 @@ _NEVER = 1e15
 def recipe_of(state: SearchState, batch_size: int, lr: float) -> Recipe:
     """Everything to set in a training script, for as many steps as `_length` says."""
     micro, parts = accumulation(batch_size, state.bench.largest_micro_batch_size)
-    steps = _length(state, batch_size, lr)
+    steps = math.ceil(_length(state, batch_size, lr))
     epochs = None if state.examples is None else steps * batch_size / state.examples
     return Recipe(
         batch_size=batch_size,
@@ -63,10 +65,10 @@ def recipe_of(state: SearchState, batch_size: int, lr: float) -> Recipe:
         **schedule_of_recipe(state, batch_size, lr, math.ceil(steps)),
         num_threads=num_threads_at(state.bench, micro) if state.recorded.step_times else None,
         optimizer_changes={},
-        steps=math.ceil(steps),
-        steps_per_epoch=None if state.examples is None else math.ceil(state.examples / batch_size),
+        steps=steps,
+        steps_per_epoch=None if state.examples is None else state.examples / batch_size,
         epochs=epochs,
-        early_stop=EarlyStop(best_epoch=epochs, patience=_patience(state, batch_size, lr, math.ceil(steps), epochs)),
+        early_stop=EarlyStop(best_epoch=epochs, patience=_patience(state, batch_size, lr, steps, epochs)),
     )
 
 
@@ -94,7 +96,7 @@ def _patience(state: SearchState, batch_size: int, lr: float, steps: int, epochs
     if state.question.within is not None:
         return _PATIENCE_SHARE * epochs
     if state.recorded.evaluations:
-        return min(2.0 * _longest_wait(state, batch_size) / state.examples or 1.0, epochs)
+        return min(max(2.0 * _longest_wait(state, batch_size) / state.examples, _LEAST_PATIENCE * epochs), epochs)
     high = None if lr_is_too_high(state, batch_size, lr) else _steps_to_target(state, batch_size, lr).high
     return max(1.0, epochs if high is None else max(high - steps, 0.0) * batch_size / state.examples)
 

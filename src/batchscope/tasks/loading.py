@@ -54,6 +54,8 @@ class LoadedTask:
     """What `load_task` was given, so that another process can load it again; empty: the task was made in Python."""
     given: Sequence[str] | Mapping[str, Any] = ()
     """The settings that came with it, as they were written."""
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The factory's arguments as it was called with them, defaults included."""
     files: Mapping[str, str] = field(default_factory=dict[str, str])
     """Hash of each of the user's files that the task is made of, by the name of its module as a path."""
     notes: tuple[str, ...] = ()
@@ -107,6 +109,7 @@ def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> Lo
         source_sha256=sha256,
         spec=spec,
         given=settings,
+        arguments=arguments,
         files=sha256_of_each(imported),
     )
 

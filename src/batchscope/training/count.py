@@ -1,7 +1,8 @@
 """Epochs, batches and steps: the arithmetic, with its rule for a partial last batch made explicit.
 
 A data set of N examples rarely divides by the batch size B, and three rules are in use for what is left over. They
-differ by at most one step an epoch, which is enough for two scripts not to agree. Valid for any N and B of at least 1.
+differ by at most one step an epoch, which is enough for two scripts not to agree. `stream` is the rule of every run
+that batchscope makes, and of the programs that it writes. Valid for any N and B of at least 1.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ class LastBatch(enum.StrEnum):
 _MEANING = {
     LastBatch.KEEP: "the last batch of an epoch may be smaller (drop_last=False): N/B rounded up",
     LastBatch.DROP: "a last batch that is not full is left out (drop_last=True): N/B rounded down",
-    LastBatch.STREAM: "a batch may run on into the next epoch, so that all are full: exactly N/B",
+    LastBatch.STREAM: (
+        "a batch may run on into the next epoch, so that all are full: exactly N/B, the rule of find, of study and of "
+        "the programs that they write"
+    ),
 }
 
 
@@ -63,7 +67,7 @@ def count(
     batch_size: int,
     epochs: float | None = None,
     steps: int | None = None,
-    last_batch: LastBatch | str = LastBatch.KEEP,
+    last_batch: LastBatch | str = LastBatch.STREAM,
 ) -> Count:
     """Convert epochs to steps, or steps to epochs.
 
@@ -74,7 +78,8 @@ def count(
         batch_size: B, examples per step.
         epochs: passes over the training set, whole or not; give this or `steps`.
         steps: weight updates; give this or `epochs`.
-        last_batch: the rule for a partial last batch: `keep`, `drop` or `stream`.
+        last_batch: the rule for a partial last batch: `keep`, `drop` or `stream`, which is that of every search and
+            study, and of the programs that they write.
 
     Returns:
         The whole account, with a note for every special case.
@@ -84,8 +89,11 @@ def count(
 
     >>> run = count(examples=60_000, batch_size=256, epochs=30)
     >>> run.steps_per_epoch, run.steps, run.examples_seen
+    (234.375, 7032, 1800192)
+    >>> run = count(examples=60_000, batch_size=256, epochs=30, last_batch="keep")
+    >>> run.steps_per_epoch, run.steps, run.examples_seen
     (235.0, 7050, 1800000)
-    >>> count(examples=60_000, batch_size=256, steps=7050).epochs
+    >>> count(examples=60_000, batch_size=256, steps=7050, last_batch="keep").epochs
     30.0
     """
     _require_whole("examples", examples)

@@ -117,7 +117,7 @@ def walk(run: Count) -> Counters:
     Cost: a few microseconds a step.
 
     >>> from batchscope.training.count import count
-    >>> counters = walk(count(examples=10, batch_size=4, epochs=2))
+    >>> counters = walk(count(examples=10, batch_size=4, epochs=2, last_batch="keep"))
     >>> counters.updates, counters.epochs, counters.examples, counters.sizes
     (6, 2, 20, [4, 4, 2])
     """
@@ -163,7 +163,7 @@ def check_glossary(run: Count) -> tuple[CheckedTerm, ...]:
     Cost: at most a fraction of a second.
 
     >>> from batchscope.training.count import count
-    >>> for entry in check_glossary(count(examples=10, batch_size=4, epochs=2))[:4]:
+    >>> for entry in check_glossary(count(examples=10, batch_size=4, epochs=2, last_batch="keep"))[:4]:
     ...     print(entry.term, entry.value, entry.counted, entry.agrees)
     epoch 2.0 2.0 True
     batch size 4.0 4.0 True

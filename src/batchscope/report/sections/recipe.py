@@ -11,7 +11,16 @@ from ...wording import bytes_, count, duration, number, plural, sentence, with_i
 from ..basis import rest_of_message
 from ..blocks import Block, Facts, Section, Text
 from ..outcomes import outcomes
-from ..summary import batches_in_words, changes_in_words, course_in_words, length_s, summary, threads_in_words
+from ..summary import (
+    batches_in_words,
+    changes_in_words,
+    course_in_words,
+    length_of,
+    length_s,
+    summary,
+    threads_in_words,
+    tokens_to_target,
+)
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -58,7 +67,7 @@ def facts(plan: Plan, recipe: Recipe) -> tuple[tuple[str, str], ...]:
         ("learning rate", f"{number(recipe.lr)}, {course_in_words(recipe)}" if recipe.lr is not None else "unknown"),
         ("optimizer changes", changes_in_words(recipe) or "none"),
         *((("threads", threads),) if (threads := threads_in_words(plan, recipe)) else ()),
-        ("length", plural(recipe.steps, "step") + _epochs(recipe)),
+        ("length", length_of(plan, recipe)),
         *(_expected(plan, recipe, plan.predicted) if plan.predicted is not None else ()),
     )
 
@@ -72,15 +81,10 @@ def _expected(plan: Plan, recipe: Recipe, predicted: Predicted) -> tuple[tuple[s
         ("time to target", with_interval(predicted.time_to_target_s, duration)),
         ("steps to target", with_interval(predicted.steps_to_target)),
         ("examples to target", with_interval(predicted.examples_to_target)),
+        *((("tokens to target", with_interval(tokens)),) if (tokens := tokens_to_target(plan, predicted)) else ()),
         of_step,
         memory,
     )
-
-
-def _epochs(recipe: Recipe) -> str:
-    if recipe.epochs is None:
-        return ""
-    return f": {number(recipe.epochs)} epochs of {count(recipe.steps_per_epoch)}"
 
 
 def closest_approach(plan: Plan, runs: Sequence[StoredRun]) -> str:

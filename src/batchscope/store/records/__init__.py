@@ -23,6 +23,7 @@ from .plans import (
     SearchCost,
     Verified,
 )
+from .programs import TaskProgram
 from .runs import RUN_PURPOSES, Row, RunConfig, RunResult, RunStatus, ScheduleName
 from .schema import SCHEMA
 
@@ -57,6 +58,7 @@ __all__ = [
     "ScheduleName",
     "SearchCost",
     "Target",
+    "TaskProgram",
     "Timing",
     "Verified",
 ]

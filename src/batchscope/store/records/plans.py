@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from .estimates import Estimate, Target
 from .hardware import Bench, Environment
+from .programs import TaskProgram
 from .schema import SCHEMA
 
 __all__ = [
@@ -81,7 +82,8 @@ class Recipe:
     steps: int
     """Median of the predicted steps to the target, but no fewer than the run at exactly this recipe needed, where there
     is one; where the learning rate decays or a length was asked for, the length of the training."""
-    steps_per_epoch: int | None
+    steps_per_epoch: float | None
+    """Exactly N / B: a batch may run on into the next epoch, so that all are full."""
     epochs: float | None
     early_stop: EarlyStop
 
@@ -255,3 +257,5 @@ class Plan:
 
     evaluations: RunEvaluations | None = None
     """Of the run at the recipe; `None`: there is none."""
+    program: TaskProgram | None = None
+    """The task as a program that trains it must know it; `None`: there is none, or it is an older answer."""
