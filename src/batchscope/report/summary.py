@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ..store.records import Plan, PlanStatus, Predicted, Recipe, RunEvaluations, Verified
 from ..wording import bytes_, count, duration, joined, number, percent, plural, sentence, times, with_interval
@@ -36,7 +37,8 @@ def summary(plan: Plan) -> list[str]:
         return _without_recipe(plan)
     doubt = sentence(one_batch_size(plan.rests_on))
     first = f"{doubt} {what_to_set(plan, plan.recipe)}".strip()
-    sentences = [first, _when_to_stop(plan, plan.recipe), _what_to_expect(plan), *what_it_rests_on(plan)]
+    stop = _when_to_stop(plan, _until_target(plan, plan.recipe))
+    sentences = [first, stop, _what_to_expect(plan), *what_it_rests_on(plan)]
     return [s for s in sentences if s]
 
 
@@ -148,23 +150,23 @@ def what_to_set(plan: Plan, recipe: Recipe) -> str:
 
 
 def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
+    length = f"about {plural(recipe.steps, 'step')}"
+    length += f" ({_epochs(recipe.epochs)})" if recipe.epochs is not None else ""
     patience = patience_in_words(recipe)
     wait = f", or when nothing has improved for {patience}" if patience else ""
     if plan.target is None or plan.within is not None:
-        return f"Train for {_about(recipe, recipe.steps)}{wait}."
-    steps = _steps_to_target(plan, recipe)
-    return f"Stop at the first evaluation with {plan.target}, expected after {_about(recipe, steps)}{wait}."
+        return f"Train for {length}{wait}."
+    return f"Stop at the first evaluation with {plan.target}, expected after {length}{wait}."
 
 
-def _steps_to_target(plan: Plan, recipe: Recipe) -> int:
-    """Steps of a training to its target: the recipe's, or what is predicted where the recipe's are the schedule's."""
+def _until_target(plan: Plan, recipe: Recipe) -> Recipe:
+    """The recipe with the length that is predicted, where its own is that of a schedule which goes on beyond."""
     predicted = plan.predicted.steps_to_target.value if plan.predicted else None
-    return recipe.steps if recipe.schedule == "constant" or predicted is None else math.ceil(predicted)
-
-
-def _about(recipe: Recipe, steps: int) -> str:
-    epochs = f" ({_epochs(recipe.epochs * steps / recipe.steps)})" if recipe.epochs is not None else ""
-    return f"about {plural(steps, 'step')}{epochs}"
+    if recipe.schedule == "constant" or plan.within is not None or predicted is None:
+        return recipe
+    steps = math.ceil(predicted)
+    epochs = None if recipe.epochs is None else recipe.epochs * steps / recipe.steps
+    return replace(recipe, steps=steps, epochs=epochs)
 
 
 def _what_to_expect(plan: Plan) -> str:

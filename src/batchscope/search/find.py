@@ -79,9 +79,9 @@ def find(
             warm-up cannot be that of the task's runs.
     """
     loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
+    question = with_schedule(question, loaded.task)
     started = time.monotonic() if started is None else started
     require(question.search)
-    question = with_schedule(question, loaded.task)
     with preserved_random_state(question.seed), Store(out, identity_of(loaded, question, device)) as store:
         questions = Questions(store, _beside(question, profile))
         workload = workload_of(loaded, device)

@@ -60,18 +60,15 @@ def build_plan(state: SearchState) -> Plan:
     if state.target is None or not state.answerable:
         return _refusal(state)
     decision = state.decision
-    chosen, decided = answered(state), (decision.batch_size, decision.lr)
+    chosen = decision.batch_size, decision.lr
     current = state.question.current
-    status, message = _status(state, *decided)
+    status, message = _status(state, *chosen)
     if current is not None:
         gain = clear_gain(state)
-        if chosen == (current.batch_size, current.lr):
-            status = PlanStatus.KEEP_CURRENT
-            why = (
-                "nothing better was found"
-                if chosen == decided
-                else f"{_gain_in_words(state, gain)}: no clear gain of 5 %"
-            )
+        if gain[0] < _CLEAR_GAIN:
+            same = (current.batch_size, current.lr) == chosen
+            chosen, status = (current.batch_size, current.lr), PlanStatus.KEEP_CURRENT
+            why = "nothing better was found" if same else f"{_gain_in_words(state, gain)}: no clear gain of 5 %"
             message = f"keep the current recipe: {why}"
         else:
             message = f"{message}; {_gain_in_words(state, gain)}"
@@ -102,14 +99,6 @@ def build_plan(state: SearchState) -> Plan:
         curves=curves_of(state),
         easier_targets=tuple(_easier(state, target) for target in state.question.easier_targets),
     )
-
-
-def answered(state: SearchState) -> Pair:
-    """Batch size and learning rate of the answer: the current ones, where nothing found is clearly better."""
-    current = state.question.current
-    if current is not None and clear_gain(state)[0] < _CLEAR_GAIN:
-        return current.batch_size, current.lr
-    return state.decision.batch_size, state.decision.lr
 
 
 def _in_full(state: SearchState, message: str, batch_size: int, verified: Verified | None) -> str:
@@ -160,6 +149,14 @@ def clear_gain(state: SearchState) -> tuple[float, float, float]:
     spread = np.zeros(1) if same else state.law.misfit * NORMAL_QUANTILES
     low, value, high = np.exp(low_median_high(np.minimum(ratio[:, None] + spread, 10.0)))
     return float(low), float(value), float(high)
+
+
+def answered(state: SearchState) -> Pair:
+    """Batch size and learning rate of the answer: the current ones, where nothing found is clearly better."""
+    current = state.question.current
+    if current is not None and clear_gain(state)[0] < _CLEAR_GAIN:
+        return current.batch_size, current.lr
+    return state.decision.batch_size, state.decision.lr
 
 
 def _current_predicted(state: SearchState) -> Predicted | None:
