@@ -239,7 +239,7 @@ def test_what_was_compared_how_is_a_note() -> None:
     assert reached == (
         "batch sizes and learning rates were compared at a constant learning rate, and the schedule wsd down to 10 % "
         "of the learning rate was then run at the recipe alone: 2 runs of 128 and 160 steps, of which the recipe has "
-        "the one that reached the target soonest"
+        "the one that reached the target soonest, after 152 steps, and after 200 at a constant learning rate"
     )
     assert "learning rate, after a warm-up of 50 steps, and" in note(horizon(160), warmup=STEPS)
     assert "learning rate, and the schedule wsd was" in note(horizon(160), warmup=SHARE)

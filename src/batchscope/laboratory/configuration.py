@@ -39,7 +39,7 @@ def run_config(
             f"a batch size of {arm.batch_size} is larger than the training set of {most} examples; give batch sizes of "
             f"at most {most}"
         )
-    steps, length = arm.length.steps(workload.epoch, arm.batch_size) or _ENDLESS, arm.length
+    steps, length = arm.length.steps(workload.epoch, arm.batch_size), arm.length
     check_schedule_of(arm, workload)
     settings = {**workload.settings, **({"variant": arm.variant} if arm.variant else {})}
     if workload.epoch != examples:
@@ -54,11 +54,11 @@ def run_config(
         lr=arm.lr,
         optimizer_changes=arm.optimizer_changes,
         schedule=arm.schedule,
-        warmup_steps=0 if arm.warmup is None else arm.warmup.steps(arm.batch_size, steps),
+        warmup_steps=0 if arm.warmup is None else arm.warmup.steps(arm.batch_size, steps or _ENDLESS),
         final_lr=arm.final_lr or 0.0,
         seed=seed,
         target=target,
-        max_steps=steps,
+        max_steps=steps or _ENDLESS,
         evaluation_epochs=_spacing(arm, workload.epoch, step_time),
         device=str(workload.device.torch_device),
         purpose="study",

@@ -68,8 +68,6 @@ def prepare_study(
         UsageError: a batch size is larger than the training set, too small for the model, or too large for memory.
     """
     arms = tuple(named.arms(question, workload.epoch))
-    for arm in arms:
-        check_schedule_of(arm, workload)
     wanted = Wanted(
         budget_s=budget_s,
         batch_sizes=tuple(sorted({arm.batch_size for arm in arms})),
@@ -77,6 +75,8 @@ def prepare_study(
         metric=metric_asked(question.metric),
         timing_s=_TIMING_S,
     )
+    for arm in arms:
+        check_schedule_of(arm, workload)
     preflight = check_task(workload, wanted, progress)
     target = metric_of(question.metric, preflight)
     part = TrainPart(workload, chunk=wanted.batch_sizes[-1])

@@ -51,7 +51,8 @@ def summary(plan: Plan) -> list[str]:
         return _without_recipe(plan)
     doubt = sentence(one_batch_size(plan.rests_on))
     first = f"{doubt} {what_to_set(plan, plan.recipe)}".strip()
-    sentences = [first, _when_to_stop(plan, plan.recipe), _what_to_expect(plan), *what_it_rests_on(plan)]
+    stop = _when_to_stop(plan, _until_target(plan, plan.recipe))
+    sentences = [first, stop, _what_to_expect(plan), *what_it_rests_on(plan)]
     return [s for s in sentences if s]
 
 
@@ -181,11 +182,11 @@ def what_to_set(plan: Plan, recipe: Recipe) -> str:
 def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
     patience = patience_in_words(plan, recipe)
     wait = f", or when nothing has improved for {patience}" if patience else ""
+    length = f"about {length_of(plan, recipe)}"
     if plan.within is not None:
-        return f"Train for about {length_of(plan, recipe)}."
+        return f"Train for {length}."
     if plan.target is None:
-        return f"Train for about {length_of(plan, recipe)}{wait}."
-    length = f"about {length_of(plan, recipe, _steps_to_target(plan, recipe))}"
+        return f"Train for {length}{wait}."
     first = replace(plan.target, confirm=1)
     if plan.target.confirm > 1:
         return (
@@ -195,10 +196,14 @@ def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
     return f"Stop at the first evaluation with {first}, expected after {length}{wait}."
 
 
-def _steps_to_target(plan: Plan, recipe: Recipe) -> int:
-    """Steps of a training to its target: the recipe's, or what is predicted where the recipe's are the schedule's."""
+def _until_target(plan: Plan, recipe: Recipe) -> Recipe:
+    """The recipe with the length that is predicted, where its own is that of a schedule which goes on beyond."""
     predicted = plan.predicted.steps_to_target.value if plan.predicted else None
-    return recipe.steps if recipe.schedule == "constant" or predicted is None else math.ceil(predicted)
+    if recipe.schedule == "constant" or plan.within is not None or predicted is None:
+        return recipe
+    steps = math.ceil(predicted)
+    epochs = None if recipe.epochs is None else recipe.epochs * steps / recipe.steps
+    return replace(recipe, steps=steps, epochs=epochs)
 
 
 def _what_to_expect(plan: Plan) -> str:

@@ -84,9 +84,9 @@ def find(
             warm-up cannot be that of the task's runs.
     """
     loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
+    question = with_schedule(question, loaded.task)
     started = time.monotonic() if started is None else started
     require(question.search)
-    question = with_schedule(question, loaded.task)
     identity = identity_of(loaded, question, device)
     with preserved_random_state(question.seed), Store(out, identity) as store, ExitStack() as at_end:
         questions = Questions(store, _beside(question, profile))

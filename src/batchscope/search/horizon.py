@@ -164,9 +164,12 @@ def compared_in_words(state: SearchState, pair: Pair | None) -> str:
         return f"{said}, and no run was made with {schedule_in_short(state.question)}"
     runs = f"{plural(len(made), 'run')} of {joined([count(steps) for steps in made])} steps"
     said = f"{said}, and {schedule_in_short(state.question)} was then run at the recipe alone: {runs}"
-    if horizon_of(state, *pair) is None:
+    found, constant = horizon_of(state, *pair), state.reached.get(pair)
+    if found is None or found.result is None:
         return f"{said}, none of which reached the target, so that the recipe keeps the learning rate constant"
-    return f"{said}, of which the recipe has the one that reached the target soonest"
+    steps = f"after {count(found.result.steps_to_target)} steps"
+    beside = f", and after {count(min(constant))} at a constant learning rate" if constant else ""
+    return f"{said}, of which the recipe has the one that reached the target soonest, {steps}{beside}"
 
 
 def evidence_of_schedule(state: SearchState) -> list[Evidence]:

@@ -66,17 +66,17 @@ def build_plan(state: SearchState) -> Plan:
     if state.target is None or not state.answerable:
         return _refusal(state)
     decision = state.decision
-    chosen, decided = answered(state), (decision.batch_size, decision.lr)
+    chosen = decision.batch_size, decision.lr
     current = state.question.current
-    status, message = _status(state, *decided)
+    status, message = _status(state, *chosen)
     if current is not None:
         own = current.batch_size, current.lr
         clear, compared = _against_current(state, own)
         if clear:
             message = f"{message}; {compared}"
         else:
-            why = "nothing better was found" if own == decided else compared
-            status, message = PlanStatus.KEEP_CURRENT, f"keep the current recipe: {why}"
+            why = "nothing better was found" if own == chosen else compared
+            chosen, status, message = own, PlanStatus.KEEP_CURRENT, f"keep the current recipe: {why}"
     within, verified = state.question.within, verified_by(state, *chosen)
     predicted = predicted_at(state, *chosen)
     offered = within is None and state.recorded.step_times
