@@ -243,6 +243,15 @@ def test_the_stated_lines_are_those_of_the_files() -> None:
     assert stated((FOLDER / "README.md").read_text(encoding="utf-8")) == counted
 
 
+def test_the_readme_states_the_same_lines() -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    found = re.search(r"The tasks take ([\d, and]+) lines", text)
+    assert found is not None
+    assert [int(n) for n in re.findall(r"\d+", found[1])] == [
+        len(code_lines(FOLDER / f"{name}_task.py")) for name in TASKS
+    ]
+
+
 def test_a_gpt_with_all_its_members_takes_sixteen_lines_at_most() -> None:
     assert len(code_lines(FOLDER / "small_gpt_task.py")) <= 16
 
