@@ -9,7 +9,8 @@ Needs the data in `../shared`; one thread, and nothing else should run meanwhile
 * `hand`: a loop that calls nothing of ours: loss, gradient, optimizer;
 * `plain`: the task as it stands;
 * `neutral`: the task with every member, none of which changes anything: clipping at infinity, `loss_weight` the number
-  of terms, a schedule of 1, float32, averaged weights beside, the collate and the loader options that it has anyway;
+  of terms, a schedule of 1, float32, averaged weights beside, a sampler with the order of the first epoch, and the
+  collate, the loader options and the number of examples that it has anyway;
 * `hand at work`, `at work`: two parameter groups, warm-up and cosine, clipping, bfloat16, averaged weights, and four
   micro-batches weighted by their terms; written by hand, and as members.
 

@@ -51,6 +51,10 @@ class Neutral:
     def schedule(self, progress: float) -> float:
         return 1.0
 
+    def sampler(self, seed: int) -> Tensor:
+        """The order that a task without a sampler has in its first epoch."""
+        return torch.randperm(len(self.train_data()), generator=torch.Generator().manual_seed(seed))
+
 
 class AtWork(Neutral):
     """A task with every member, each of which does what people use it for."""
