@@ -1,10 +1,10 @@
 """What a task's optional members change, and what they cost: the six real trainings plain, and with every member.
 
     python benchmarks/members.py --quick          # two trainings, one repetition, nothing is written: seconds
-    python benchmarks/members.py                  # about three minutes
+    python benchmarks/members.py                  # a minute of processor time
 
-Needs the data in `../shared`; one thread, and nothing else should run meanwhile. Each training of
-`benchmarks/real/tasks` is trained five ways, from one seed and on the same batches:
+Needs the data in `../shared`; one thread. Each training of `benchmarks/real/tasks` is trained five ways, from one seed
+and on the same batches:
 
 * `hand`: a loop that calls nothing of ours: loss, gradient, optimizer;
 * `plain`: the task as it stands;
@@ -14,10 +14,11 @@ Needs the data in `../shared`; one thread, and nothing else should run meanwhile
 * `hand at work`, `at work`: two parameter groups, warm-up and cosine, clipping, bfloat16, averaged weights, and four
   micro-batches weighted by their terms; written by hand, and as members.
 
-Compared are the weights after some steps (and the averaged ones), in a real run of `training.loop`; then the seconds of
-a step on batches that are there already, medians over repetitions in turn; then the gradient of unequal micro-batches
-against that of the whole batch, in float64 and evaluation mode (batch normalisation couples examples, dropout draws).
-A step time ratio below 1 says how much longer the second takes. Raw results: `benchmarks/results/members.json`.
+Compared are the weights after some steps (and the averaged ones), in a real run of `training.loop`; then the processor
+seconds of a step on batches that are there already (loading is apart, and other work on the machine counts little),
+medians over repetitions in turn; then the gradient of unequal micro-batches against that of the whole batch, in float64
+and evaluation mode (batch normalisation couples examples, dropout draws). A ratio of step times below 1 says how much
+longer the second takes. Raw results: `benchmarks/results/members.json`.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ from record import write  # noqa: E402
 __all__ = ["accumulation", "difference", "equality", "main", "step_times", "verdicts"]
 
 STEPS, PARTS = 20, 4
-REPETITIONS = 15
+TIMED_STEPS, REPETITIONS = 10, 9
 QUICK = ("sequences", "tables")
 SAME, ACCUMULATED, RATIO = 1e-6, 1e-6, 0.95
 """Bounds: difference of weights, relative error of a gradient, and step time plain ÷ members, which is to be larger."""
@@ -92,7 +93,8 @@ def difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     """Largest difference of two models' weights and buffers; infinite where they are not of one make."""
     if one.keys() != other.keys():
         return math.inf
-    return max(float((value.double() - other[key].double()).abs().max()) for key, value in one.items())
+    with torch.no_grad():
+        return max(float((value.double() - other[key].double()).abs().max()) for key, value in one.items())
 
 
 def equality(training: Training, *, steps: int = STEPS) -> dict[str, Any]:
@@ -107,7 +109,8 @@ def equality(training: Training, *, steps: int = STEPS) -> dict[str, Any]:
     averaged = working.state()["update"]["averaged"]
     plain_losses = [row["train_loss"] for row in plain_rows[1:]]
     neutral_losses = [row["train_loss"] for row in neutral_rows[1:]]
-    moved = difference(plain.model.state_dict(), working.workload.model(SEED).state_dict())
+    fresh = dict(plain.workload.model(SEED).named_parameters())
+    moved = difference(dict(plain.model.named_parameters()), fresh)
     return {
         "steps": steps,
         "batch_size": training.batch_size,
@@ -132,11 +135,11 @@ def _mean_loss(rows: Sequence[Row]) -> float:
 def step_times(
     training: Training,
     *,
-    steps: int = STEPS,
+    steps: int = TIMED_STEPS,
     repetitions: int = REPETITIONS,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] = time.process_time,
 ) -> dict[str, Any]:
-    """Seconds of a step each way, on batches in memory: the ways in turn, a repetition some steps of each."""
+    """Seconds of a step each way by a clock, on batches in memory: in turn, a repetition some steps of each way."""
     task, lr = load(training.file), training.lr / 10
     whole, parted = (_first_batches(task, training, steps, parts) for parts in (1, PARTS))
     ways: dict[str, tuple[Any, list[list[Any]]]] = {
@@ -239,7 +242,7 @@ def main(
     torch.set_num_threads(1)
     measured: list[Callable[[Training], dict[str, Any]]] = [
         partial(equality, steps=4 if quick else STEPS),
-        partial(step_times, steps=2 if quick else STEPS, repetitions=1 if quick else REPETITIONS),
+        partial(step_times, steps=2 if quick else TIMED_STEPS, repetitions=1 if quick else REPETITIONS),
         accumulation,
     ]
     rows: list[dict[str, Any]] = []

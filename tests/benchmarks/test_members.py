@@ -19,6 +19,8 @@ RESULT = BENCHMARKS / "results" / "members.json"
 NAMES = {path.stem for folder in (BENCHMARKS, BENCHMARKS / "real") for path in folder.glob("*.py")}
 SAME = ("hand_against_plain", "neutral_against_plain", "at_work_against_hand", "averaged_against_hand")
 
+pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="needs benchmarks/, which a source distribution lacks")
+
 
 @pytest.fixture(scope="module")
 def members() -> Iterator[ModuleType]:

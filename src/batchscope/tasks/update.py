@@ -88,7 +88,7 @@ class Update:
         total: Tensor | None = None
         for batch, share in zip(micro_batches, shares, strict=True):
             loss = self._workload.loss(self._model, batch)
-            loss = loss / len(micro_batches) if share is None else loss * share
+            loss = loss * share if share is not None else loss if len(micro_batches) == 1 else loss / len(micro_batches)
             loss = loss if scale == 1.0 else scale * loss
             (loss if self._scaler is None else self._scaler.scale(loss)).backward()
             total = loss.detach() if total is None else total + loss.detach()
