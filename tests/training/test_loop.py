@@ -216,10 +216,17 @@ def test_a_run_leaves_the_callers_random_state() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_frequent_evaluation_does_not_change_the_run() -> None:
+@pytest.mark.parametrize("draws", [0, 3])
+def test_frequent_evaluation_does_not_change_the_run(draws: int) -> None:
     """F24, inside a run: evaluating after every step or hardly ever gives the same weights, dropout included."""
-    often, _ = run(Regression(dropout=0.3), evaluation_growth=1.0)
-    seldom, _ = run(Regression(dropout=0.3), evaluation_growth=100.0)
+
+    class Drawing(Regression):
+        def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+            torch.rand(draws)
+            return super().evaluate(model)
+
+    often, _ = run(Drawing(dropout=0.3), evaluation_growth=1.0)
+    seldom, _ = run(Drawing(dropout=0.3), evaluation_growth=100.0)
     assert often.last == seldom.last
 
 

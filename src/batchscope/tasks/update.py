@@ -107,7 +107,10 @@ class Update:
         total: Tensor | None = None
         for batch, share in zip(micro_batches, shares, strict=True):
             loss = self._workload.loss(self._model, batch)
-            loss = loss / len(micro_batches) if share is None else loss * share
+            if share is not None:
+                loss = loss * share
+            elif len(micro_batches) > 1:
+                loss = loss / len(micro_batches)
             (loss if self._scaler is None else self._scaler.scale(loss)).backward()
             total = loss.detach() if total is None else total + loss.detach()
             if after is not None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from ..errors import TaskError
+from ..hardware.random_state import RandomState
 from ..store.records import Row, RunConfig
 from ..tasks.members import averaged_name
 from ..tasks.model_state import ModelState, difference, fingerprint
@@ -40,6 +41,9 @@ class CheckedEvaluations:
     def evaluate(self, model: nn.Module, step: int, averaged: nn.Module | None = None) -> dict[str, float]:
         """The metrics of the model after a step, and beside them, as `ema_<metric>`, those of its averaged weights.
 
+        What it draws at random, if only the seed of a `DataLoader`, is not taken from the training: a run makes the
+        same steps however often it is evaluated.
+
         Whether the model is left as it was is looked at in the 1st, 2nd, 3rd, 5th, 9th, ... evaluation: it takes a
         pass over the weights, and who changes a model once does so again.
 
@@ -49,6 +53,7 @@ class CheckedEvaluations:
         looked_at = not self.made & (self.made - 1)
         self.made += 1
         before = fingerprint(model) if looked_at else {}
+        random = RandomState.capture()
         clock = self._workload.device.clock
         started = clock()
         try:
@@ -57,6 +62,8 @@ class CheckedEvaluations:
                 metrics |= {averaged_name(name): value for name, value in self._workload.evaluate(averaged).items()}
         except TaskError as error:
             raise TaskError(f"{error}; {self._where(step)}") from error
+        finally:
+            random.restore()
         self.seconds += clock() - started
         if looked_at:
             self._check_model(before, fingerprint(model), step)
