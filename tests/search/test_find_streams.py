@@ -133,6 +133,12 @@ def test_steps_per_epoch_follow_from_the_length_of_the_sampler(cli: Cli) -> None
     assert any("an epoch is the 900 that it yields of 300" in note for note in plan["notes"])
 
 
+def test_a_study_counts_the_epochs_of_the_sampler(cli: Cli) -> None:
+    Path("sampled.py").write_text(SAMPLER, encoding="utf-8")
+    ended = cli("study sampled.py --batch-sizes 9,30 --lrs 0.05 --seeds 1 --epochs 2 --json --out out")
+    assert [(row["steps"], row["epochs"]) for row in ended.answer["rows"]] == [(200, 2.0), (60, 2.0)]
+
+
 # --- compiled models, and weights that a model begins with --------------------------------------------------------
 
 COMPILED = """
