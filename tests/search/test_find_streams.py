@@ -54,17 +54,18 @@ def stream_file(cli: Cli) -> None:
 
 
 def test_a_search_on_a_stream_counts_in_steps_and_examples(cli: Cli) -> None:
-    plan = answer(cli, f"{FIND} --out out")
-    assert plan["status"] == "ok"
+    ended = cli(f"{FIND} --out out")
+    assert ended.status == 0, ended.err
+    plan = json.loads(Path("out/plan.json").read_text(encoding="utf-8"))
     recipe = plan["recipe"]
     assert recipe["batch_size"] <= 64
     assert recipe["steps"] > 0
     assert (recipe["steps_per_epoch"], recipe["epochs"], recipe["early_stop"]["best_epoch"]) == (None, None, None)
     assert plan["predicted"]["examples_to_target"]["value"] > 0
     assert any("train_data() is a stream: there are no epochs" in note for note in plan["notes"])
-    page, said = Path("out/report.html").read_text(encoding="utf-8"), cli(f"{FIND} --out out").out
+    page = Path("out/report.html").read_text(encoding="utf-8")
     body = page[page.index("<body") : page.index("</body>")].replace("there are no epochs", "")
-    assert " epoch" not in said.replace("there are no epochs", "")
+    assert " epoch" not in ended.out.replace("there are no epochs", "")
     assert " epochs" not in body
     assert "an epoch" not in body
     again = answer(cli, f"{FIND} --out out")
@@ -124,13 +125,20 @@ def task():
 """
 
 
+@pytest.mark.usefixtures("profile")
 def test_steps_per_epoch_follow_from_the_length_of_the_sampler(cli: Cli) -> None:
     Path("sampled.py").write_text(SAMPLER, encoding="utf-8")
-    plan = answer(cli, "find sampled.py --max-batch-size 64 --target val_loss<=0.05 --budget 60s --out out")
+    plan = answer(cli, "find sampled.py --hardware machine.json --max-batch-size 64 --target val_loss<=0.05 --out out")
     recipe = plan["recipe"]
     assert plan["status"] == "ok"
-    assert recipe["steps_per_epoch"] == -(-900 // recipe["batch_size"])
+    assert recipe["steps_per_epoch"] == pytest.approx(900 / recipe["batch_size"], abs=1.0)
     assert any("an epoch is the 900 that it yields of 300" in note for note in plan["notes"])
+
+
+def test_a_study_counts_the_epochs_of_the_sampler(cli: Cli) -> None:
+    Path("sampled.py").write_text(SAMPLER, encoding="utf-8")
+    ended = cli("study sampled.py --batch-sizes 9,30 --lrs 0.05 --seeds 1 --epochs 2 --json --out out")
+    assert [(row["steps"], row["epochs"]) for row in ended.answer["rows"]] == [(200, 2.0), (60, 2.0)]
 
 
 # --- compiled models, and weights that a model begins with --------------------------------------------------------
@@ -185,10 +193,11 @@ def task(weights: Path):
 """
 
 
+@pytest.mark.usefixtures("profile")
 def test_weights_of_a_file_begin_every_run_and_are_part_of_the_task(cli: Cli) -> None:
     Path("pretrained.py").write_text(PRETRAINED, encoding="utf-8")
     torch.save(torch.nn.Linear(4, 1).state_dict(), "w.pt")
-    command = "find pretrained.py --set weights=w.pt --max-batch-size 64 --target val_loss<=0.05 --budget 60s --out out"
+    command = "find pretrained.py --set weights=w.pt --hardware machine.json --target val_loss<=0.05 --out out"
     plan = answer(cli, command)
     assert plan["status"] == "ok"
     firsts = {

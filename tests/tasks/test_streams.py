@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import multiprocessing
 import random
 from collections.abc import Iterator
@@ -15,11 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, get_worker_info
 
 from batchscope.errors import TaskError, UsageError
-from batchscope.hardware.bench import measure
 from batchscope.store.records import Row, RunConfig
 from batchscope.tasks.preflight.check import check
 from batchscope.tasks.protocol import Task, task
-from batchscope.tasks.streams import LARGEST_BATCH
+from batchscope.tasks.streams import LARGEST_BATCH, first_examples
 from batchscope.tasks.workload import Workload
 from batchscope.training.checkpoint import Checkpoint
 from batchscope.training.loop import Training
@@ -82,12 +82,18 @@ def no_workers_are_left() -> Iterator[None]:
 
 def test_first_examples_are_drawn_by_index_and_each_run_begins_the_stream_anew() -> None:
     workload = Workload(made(Counting()))
-    assert (workload.examples, workload.examples_in_epoch) == (4096, None)
+    assert workload.examples_in_epoch is None
     assert workload.batch(torch.tensor([5, 2])).flatten().tolist() == [5.0, 2.0]
     for _ in range(2):
         assert seen(workload, batch_size=4, steps=2, parts=2) == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
     assert seen(workload, batch_size=4, steps=1, skip=3) == [[[12, 13, 14, 15]]]
     assert any("no epochs" in note and str(LARGEST_BATCH) in note for note in check(Workload(made(Drawing()))).notes)
+
+
+def test_so_many_first_examples_are_taken_as_limits_allow() -> None:
+    assert len(first_examples(Counting(), most_s=math.inf).examples) == 4096
+    assert len(first_examples(Counting(), most_s=0.0).examples) == 64
+    assert len(first_examples(Counting(), most_s=math.inf, most_bytes=0).examples) == 64
 
 
 def test_train_data_is_called_anew_for_each_run() -> None:
@@ -110,7 +116,7 @@ def test_the_largest_batch_is_bounded_or_as_asked() -> None:
     assert (workload.largest_batch(), workload.largest_batch(10_000), workload.largest_batch(8)) == (4096, 10_000, 8)
     assert check(workload).max_batch_size == 4096
     assert check(workload, max_batch_size=6000).max_batch_size == 6000
-    assert measure(workload, max_batch_size=6000, budget_s=0.2).readings[-1].micro_batch_size == 6000
+    assert workload.count(workload.disposable(0).draw(6000)) == 6000
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

@@ -54,8 +54,15 @@ class FirstExamples:
     """Of an example, without collating; the first one, which opens the stream, apart."""
 
 
-def first_examples(stream: IterableDataset[Any]) -> FirstExamples:
-    """Take the first examples of a stream: up to 4096, in about 2 seconds and 256 MB as they are pickled.
+def first_examples(
+    stream: IterableDataset[Any], *, most_s: float = _MOST_S, most_bytes: int = _MOST_BYTES
+) -> FirstExamples:
+    """Take the first examples of a stream: up to 4096, fewer where the limits allow fewer, 64 at least.
+
+    Args:
+        stream: iterated from its beginning.
+        most_s: seconds that it may take.
+        most_bytes: that the examples may have, by the first one as it is pickled.
 
     Raises:
         TaskError: the stream fails, or ends before.
@@ -65,9 +72,9 @@ def first_examples(stream: IterableDataset[Any]) -> FirstExamples:
     with explained("iterating over train_data()"):
         for example in stream:
             if not examples:
-                most, clock = _most(example), time.perf_counter()
+                most, clock = _most(example, most_bytes), time.perf_counter()
             examples.append(example)
-            late = time.perf_counter() - started > _MOST_S and len(examples) >= _FEWEST_EXAMPLES
+            late = time.perf_counter() - started > most_s and len(examples) >= _FEWEST_EXAMPLES
             if late or len(examples) >= most:
                 ended = False
                 break
@@ -79,13 +86,13 @@ def first_examples(stream: IterableDataset[Any]) -> FirstExamples:
     return FirstExamples(examples=examples, seconds=(time.perf_counter() - clock) / max(1, len(examples) - 1))
 
 
-def _most(example: Any) -> int:
+def _most(example: Any, most_bytes: int) -> int:
     """How many examples of this size are taken."""
     try:
         size = len(pickle.dumps(example))
     except Exception:  # what cannot be pickled is not measured
         return _MOST_EXAMPLES
-    return max(_FEWEST_EXAMPLES, min(_MOST_EXAMPLES, _MOST_BYTES // max(1, size)))
+    return max(_FEWEST_EXAMPLES, min(_MOST_EXAMPLES, most_bytes // max(1, size)))
 
 
 Request = tuple[tuple[int, ...], bool]
