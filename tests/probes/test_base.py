@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,7 +11,9 @@ from torch.utils.data import TensorDataset
 
 from batchscope.probes.averaging import Averaging, measure_averaging
 from batchscope.probes.base import flat, gradients, mean_gradient, shares
+from batchscope.probes.fixed_loss import FixedLoss
 from batchscope.probes.gradient_statistics import measure_gradients
+from batchscope.probes.hessian import measure_curvature
 from batchscope.probes.sequential_gradients import measure_sequential_gradients
 from batchscope.store.not_applicable import NotApplicable
 from batchscope.tasks.protocol import Task, task
@@ -85,3 +87,13 @@ def test_plain_steps_without_a_scaler_are_not_measured_in_float16() -> None:
     found = measure_sequential_gradients(workload, workload.model(0), batch_sizes=[4], repeats=1, lr=0.1, samples=8)
     assert isinstance(found, NotApplicable)
     assert "gradient scaler" in found.reason
+
+
+def test_the_fixed_loss_and_its_curvature_are_those_of_the_mean_over_all_tokens() -> None:
+    workload = Workload(Tokens())
+    parts, whole = (FixedLoss(workload, workload.model(0), at_once=n) for n in (7, 1000))
+    (value, slope), (expected, of_all) = parts.value_and_gradient(), whole.value_and_gradient()
+    assert value == pytest.approx(expected, rel=1e-12)
+    assert abs(slope - of_all).max() < 1e-12
+    traces = [cast(Any, measure_curvature(workload, workload.model(0), at_once=n)).trace.value for n in (7, 1000)]
+    assert traces[0] == pytest.approx(traces[1], rel=1e-9)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict
 from functools import partial, wraps
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -108,7 +108,11 @@ def test_every_kind_of_optimizer_trains() -> None:
         assert check(Workload(kind())).notes == ()
 
 
-Pair = namedtuple("Pair", "logits loss")
+class Pair(NamedTuple):
+    logits: torch.Tensor
+    loss: torch.Tensor
+
+
 LOSS, LOGITS = torch.tensor(0.5), torch.zeros(4, 3)
 
 

@@ -92,7 +92,8 @@ def measure_competition(
     size of the weights in float64. Measured (`benchmarks/probes.py`; 64-32-10, then 784-1024-1024-10): 1.9
     and 3.1 times as long as those passes alone, at batches of 64.
 
-    Valid when: the loss is the same each time. With a mean loss, the update at batch size 2B is `(a + b)/2` and never
+    Valid when: the loss is the same each time. With a mean loss, the update at batch size 2B is `(a + b)/2` (with
+    `loss_weight`, that mean weighted by the terms of both batches) and never
     larger than the mean of two updates at B: that is the triangle inequality, and no finding; how much smaller it is
     (`kept`), and whether a second gradient shrinks once the first step is made, are.
 

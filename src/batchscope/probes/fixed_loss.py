@@ -45,7 +45,7 @@ class FixedLoss:
         model: the copy.
         parameters: the trained parameters, in the order of the flat vector.
         batches: the examples as collated batches, in the type that the task gave them; `double` converts one.
-        counts: how many examples each of them has.
+        terms: how many terms each of them has in the mean: the task's `loss_weight`, else its examples.
         examples: how many are used.
         training_examples: how many there are.
         passes: forward-and-backward passes over the examples made so far.
@@ -72,7 +72,7 @@ class FixedLoss:
             if self.examples < workload.examples:
                 chosen = torch.randperm(workload.examples)[: self.examples]
             self.batches = [to_device(workload.batch(part), self._device) for part in chosen.split(at_once)]
-        self.counts = [workload.count(batch) for batch in self.batches]
+        self.terms = list(map(workload.count if workload.loss_weight is None else workload.weight, self.batches))
         self.passes = 0
         self._require_repeatable()
 
@@ -96,8 +96,8 @@ class FixedLoss:
             nn.utils.vector_to_parameters(flat, self.parameters)
         total, gradient = 0.0, [torch.zeros_like(p) for p in self.parameters]
         with self.differentiable():
-            for batch, count in zip(self.batches, self.counts, strict=True):
-                loss = self.loss_of(self.model, batch) * (count / self.examples)
+            for batch, terms in zip(self.batches, self.terms, strict=True):
+                loss = self.loss_of(self.model, batch) * (terms / sum(self.terms))
                 found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
                 for sum_, part in zip(gradient, found, strict=True):
                     sum_ += part.to_dense()

@@ -163,15 +163,15 @@ class _Hessian:
 
     def __init__(self, library: Any, loss: FixedLoss) -> None:
         self.library, self.loss = library, loss
-        parts = zip(loss.batches, loss.counts, strict=True)
+        parts = zip(loss.batches, loss.terms, strict=True)
         self.operator = library.HessianLinearOperator(
             _Objective(loss),
             _AlreadyTheLoss(),
             loss.parameters,
-            [({"batch": batch, "examples": count}, torch.zeros(())) for batch, count in parts],
+            [({"batch": batch, "terms": terms}, torch.zeros(())) for batch, terms in parts],
             check_deterministic=False,
-            num_data=loss.examples,
-            batch_size_fn=lambda data: data["examples"],
+            num_data=sum(loss.terms),
+            batch_size_fn=lambda data: data["terms"],
         )
         self.rows: int = self.operator.shape[0]
         self.shape, self.dtype = (self.rows, self.rows), np.dtype(np.float64)

@@ -11,14 +11,13 @@ from ...errors import TaskError, UsageError
 from ...hardware.device import is_out_of_memory
 from ...hardware.random_state import preserved_random_state
 from ...store.records import Metric, Target
-from ..members import averaged_name
 from ..workload import Workload
 from .coupling import find_batch_norm, measure_coupling, smallest_batch
 from .evaluation import check_target, evaluate_twice
 from .inputs import describe_nan, outputs_of, telling_examples
 from .loss import check_count, check_gradient, check_labels_on_cpu, check_mean, first_loss
 from .optimizer import check_optimizer
-from .update import check_before_update, check_precision
+from .update import check_before_update, check_precision, with_averaged
 
 __all__ = ["Preflight", "check"]
 
@@ -124,9 +123,7 @@ def _check(workload: Workload, size: int, target: Target | Metric | None, lr: fl
     fresh = workload.model(0)
     _check_fresh(model, fresh)
     metrics, evaluation_s = evaluate_twice(workload, fresh)
-    if workload.ema_decay is not None:  # before the first step the averaged weights are the weights
-        metrics |= {averaged_name(name): value for name, value in metrics.items()}
-        evaluation_s *= 2
+    metrics, evaluation_s = with_averaged(workload, metrics, evaluation_s)
     notes += check_target(metrics, target, outputs_of(model))
     if smallest > 1:
         notes.append("a batch of one example cannot be trained on; the smallest micro-batch is 2")
