@@ -73,6 +73,7 @@ def search(table: Table, asked: Asked) -> Plan:
     task = table.task
     asked_for = {
         "target": task.goal,
+        "confirm": 1,  # as the tables have it
         "seed": asked.seed,
         "max_batch_size": max(table.batch_sizes),
         "schedule": task.schedule,

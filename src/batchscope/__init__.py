@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .search.find import find
     from .search.question import CurrentRecipe, Question
     from .search.table.fit import fit
-    from .store.records import Estimate, HardwareProfile, Plan, PlanStatus, Recipe, RunStatus, Target
+    from .store.records import Estimate, HardwareProfile, Metric, Plan, PlanStatus, Recipe, RunStatus, Target
     from .store.runs import Store
     from .tasks.loading import LoadedTask, load_task
     from .tasks.protocol import Task, task
@@ -38,6 +38,7 @@ __all__ = [
     "Estimate",
     "HardwareProfile",
     "LoadedTask",
+    "Metric",
     "OutOfMemory",
     "Plan",
     "PlanStatus",
@@ -74,7 +75,7 @@ _NAMES_OF_MODULE = {
     ),
     "tasks.loading": ("LoadedTask", "load_task"),
     "search.question": ("CurrentRecipe", "Question"),
-    "store.records": ("Estimate", "HardwareProfile", "Plan", "PlanStatus", "Recipe", "RunStatus", "Target"),
+    "store.records": ("Estimate", "HardwareProfile", "Metric", "Plan", "PlanStatus", "Recipe", "RunStatus", "Target"),
     "store": ("Store",),
     "search.find": ("find",),
     "search.table.fit": ("fit",),

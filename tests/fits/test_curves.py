@@ -12,12 +12,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from batchscope.fits.curves import (
+    best_held,
     between,
     curve_of,
     first_passage,
     seconds_at,
     spread_of_clock,
     steps_to_target,
+    up_to_target,
     value_at,
 )
 from batchscope.store.records import Target
@@ -202,3 +204,23 @@ def test_a_run_whose_pace_varies_has_a_wider_clock() -> None:
     assert spread((1.0, 1.0, 1.0, 1.0)) == 0.02
     assert spread((1.0, 2.0, 1.0, 2.0)) == pytest.approx(math.log(2) / 2 / math.sqrt(3))
     assert spread((1.0,)) > 0.02
+
+
+def test_the_first_of_several_in_a_row_counts_and_gaps_do_not() -> None:
+    steps, values = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0], [3.0, 1.0, 2.5, math.nan, 1.5, 1.0]
+    assert first_passage(steps, values, 2.0, rising=False) == pytest.approx(2**0.5)
+    assert first_passage(steps, values, 2.0, rising=False, confirm=2) == pytest.approx(8.0)  # half-way from 4 to 16
+    assert first_passage(steps, values, 2.0, rising=False, confirm=3) is None
+    assert first_passage(steps[1:], [1.0, 1.0, 3.0, 1.0, 1.0], 2.0, rising=False, confirm=2) == 2.0
+
+
+def test_a_run_that_held_a_value_less_long_than_it_takes_did_not_come_as_far() -> None:
+    values = {0: 0.1, 4: 0.6, 8: 0.9, 16: 0.7, 32: 0.8}
+    rows = [{"kind": "evaluation", "step": step, "metrics": {"acc": value}} for step, value in values.items()]
+    once, twice = (Target(metric="acc", value=0.95, mode="max", confirm=k) for k in (1, 2))
+    assert best_held(rows, once) == (0.9, 8)
+    assert best_held(rows, twice) == (0.7, 8)
+    assert best_held(rows[:1], twice) is None
+    reached = Target(metric="acc", value=0.7, mode="max", confirm=2)
+    assert up_to_target(curve_of(rows, reached), reached) == [(0, 0.1), (4, 0.6), (8, 0.9)]
+    assert steps_to_target(rows, reached) == pytest.approx(4 * 2 ** (1 / 3))

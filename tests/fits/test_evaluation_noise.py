@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from batchscope.fits.evaluation_noise import end_value, evaluation_spread
+from batchscope.fits.curves import first_passage
+from batchscope.fits.evaluation_noise import best_level, confirmations, end_value, evaluation_spread
+from batchscope.store.records import Target
 
 _RUNS, _SIGMA = 400, 0.02
 _DENSE = np.unique(np.geomspace(1, 2000, 160).round())
@@ -61,3 +63,51 @@ def test_too_few_evaluations() -> None:
     assert end is not None
     assert (end.value, end.spread, end.n, end.estimate("1").low) == (1.5, None, 2, None)
     assert evaluation_spread([0, 5, 9], [3.0, 2.0, 1.5]).value is None
+
+
+@pytest.mark.parametrize("growth", [1.05, 1.15, 1.3])
+def test_a_run_that_is_one_spread_short_is_rarely_confirmed_by_chance(growth: float) -> None:
+    """It stands there; within a doubling of its steps at most about one in twenty has K in a row at the target."""
+    steps = 200.0 * growth ** np.arange(-30, 1)
+    draws = np.random.default_rng(7).normal(0.0, _SIGMA, (_RUNS, len(steps)))
+    found = [confirmations(steps, 0.8 + draw, rising=True) for draw in draws]
+    confirm = int(np.median(found))
+    assert {1.05: 3, 1.15: 3, 1.3: 2}[growth] == confirm
+
+    ahead = round(math.log(2) / math.log(growth))
+    later = np.random.default_rng(8).normal(0.0, _SIGMA, (20_000, ahead))
+    target = Target(metric="m", value=_SIGMA, mode="max", confirm=confirm)
+    curves = [[(i + 1, value) for i, value in enumerate(run)] for run in later]
+    chance = np.mean([_confirmed(curve, target) for curve in curves])
+    assert chance <= 0.06
+    once = np.mean([_confirmed(curve, Target(metric="m", value=_SIGMA, mode="max")) for curve in curves])
+    assert once > 0.3
+
+
+def _confirmed(curve: list[tuple[int, float]], target: Target) -> bool:
+    steps, values = [float(step) for step, _ in curve], [value for _, value in curve]
+    return first_passage(steps, values, target.value, rising=True, confirm=target.confirm) is not None
+
+
+def test_one_evaluation_is_enough_where_the_gain_outweighs_the_noise() -> None:
+    steps = np.unique(np.geomspace(20, 400, 60).round())
+    steep, flat = (np.log(steps) * gain for gain in (1.0, 0.01))
+    noise = np.random.default_rng(9).normal(0.0, _SIGMA, len(steps))
+    assert confirmations(steps, steep + noise, rising=True) == 1
+    assert confirmations(steps, -(steep + noise), rising=False) == 1
+    assert confirmations(steps, flat + noise, rising=True) == 3
+    assert confirmations(steps, -(flat + noise), rising=False) == 3
+    assert confirmations(steps, steep + noise, rising=False) == 3  # it gets worse
+    assert confirmations(steps, flat, rising=True) == 1  # no noise at all
+    assert confirmations([0, 1, 2, 3, 4], [0.0, 1.0, 0.0, 1.0, 0.0], rising=True) == 1  # too few to tell
+
+
+def test_the_best_level_of_a_run_that_got_worse_again() -> None:
+    steps = np.unique(np.geomspace(10, 2000, 150).round())
+    smooth = 0.8 - 0.1 * np.log(steps / 300.0) ** 2
+    noise = np.random.default_rng(10).normal(0.0, _SIGMA, (_RUNS, len(steps)))
+    found = [best_level(steps, smooth + draw, rising=True) for draw in noise]
+    assert abs(np.mean([level for level in found if level is not None]) - 0.8) < 0.5 * _SIGMA
+    assert np.mean((smooth + noise).max(axis=1)) > 0.8 + 1.0 * _SIGMA
+    assert best_level([0, 3, 9], [9.0, 2.0, 3.0], rising=False) == 2.0
+    assert best_level([0], [9.0], rising=False) is None

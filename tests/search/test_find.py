@@ -108,13 +108,15 @@ def test_no_target_one_is_chosen_and_said(cli: Cli) -> None:
 @pytest.mark.usefixtures("profile")
 def test_a_target_on_a_score(cli: Cli) -> None:
     plan = answer(cli, "find digits --hardware machine.json --trainings 1 --target val_accuracy>=0.9")
-    assert plan["target"] == {"metric": "val_accuracy", "value": 0.9, "mode": "max"}
+    confirm = plan["target"]["confirm"]
+    assert plan["target"] == {"metric": "val_accuracy", "value": 0.9, "mode": "max", "confirm": confirm}
     assert plan["recipe"]["steps"] >= 1
 
 
 @pytest.mark.usefixtures("profile")
 def test_the_objective_decides(cli: Cli) -> None:
-    time_, examples = (answer(cli, f"{DIGITS} --objective {o} --trainings 8 --out {o}") for o in ("time", "examples"))
+    asked = f"{DIGITS} --confirm 1 --trainings 8"
+    time_, examples = (answer(cli, f"{asked} --objective {o} --out {o}") for o in ("time", "examples"))
     assert examples["objective"] == "examples"
     assert examples["recipe"]["batch_size"] < time_["recipe"]["batch_size"]
     fewest, fastest = (p["predicted"]["examples_to_target"]["value"] for p in (examples, time_))

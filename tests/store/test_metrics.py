@@ -74,7 +74,7 @@ def test_an_unknown_metric_is_asked_for() -> None:
         default_metric({"depth": 0.25, "test_loss": 1.0})
     assert str(one.value) == (
         "evaluate(model) returned depth 0.25, test_loss 1, and it is not known whether depth is better when larger or "
-        "when smaller; say it with --metric depth:max or --metric depth:min, or give a --target"
+        "when smaller; say it with --metric depth:max or --metric depth:min"
     )
     with pytest.raises(TargetError, match=r"train_loss, val_score, .*which of them counts.*--metric val_score:max"):
         default_metric(["train_loss", "val_score", "height"])

@@ -53,7 +53,8 @@ def study(
             `schedule`, else constant.
         warmup: The learning rate rises linearly at the start of a run, over 100steps, 20000examples or 5% of its steps.
         final_lr: Share of the learning rate at which a schedule that decays ends; default: 0%.
-        metric: What choices are made by, NAME or NAME:max; default: the validation loss.
+        metric: What choices are made by: val_rmse, or depth:max where the name does not say whether larger is better;
+            default: a validation loss first.
         repeats: Independent draws, in studies that measure on drawn batches.
         quick: The small form of a named study: every part of it at work, on small numbers.
         dry_run: Say how long it will take, and stop.
@@ -126,7 +127,8 @@ def claims(
         lrs: Learning rates; default: by a factor of 3.16, below the one that breaks training.
         seeds: How many, from --seed on; default: up to 7.
         epochs: Length of a run of the grid; default: up to 20.
-        metric: What choices are made by, NAME or NAME:max; default: the validation loss.
+        metric: What choices are made by: val_rmse, or depth:max where the name does not say whether larger is better;
+            default: a validation loss first.
         dry_run: Say how long it will take, and stop.
         options: Of every command that measures.
     """

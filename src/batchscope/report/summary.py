@@ -303,7 +303,12 @@ def _how_evaluated(plan: Plan) -> str:
     found = plan.evaluations
     if found is None:
         return ""
-    return f"That run was evaluated {plural(found.number, 'time')}, in the end {spacing_in_words(found)}."
+    spread = plan.measured.evaluation_spread
+    varies = ""
+    if plan.target is not None and spread.value:
+        varies = f"; near the target one evaluation of {plan.target.metric} has a standard deviation of "
+        varies += with_interval(replace(spread, unit=""))
+    return f"That run was evaluated {plural(found.number, 'time')}, in the end {spacing_in_words(found)}{varies}."
 
 
 def _taken(verified: Verified) -> str:

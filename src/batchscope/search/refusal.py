@@ -37,8 +37,9 @@ def not_reached(state: SearchState) -> str:
     seen = "no run was finished" if not state.finished else f"no run has a value of {target.metric}"
     if closest is not None:
         value, step, run = closest
-        seen = f"the closest was {target.metric} {value:.4g} with {_pair(run)} after {plural(step, 'step')}, in a run "
-        seen += f"that {_with_message(run)}"
+        held = f" in {target.confirm} evaluations in a row" if target.confirm > 1 else ""
+        seen = f"the closest was {target.metric} {value:.4g}{held} with {_pair(run)} after {plural(step, 'step')}, "
+        seen += f"in a run that {_with_message(run)}"
         seen += _of_the_others([other for other in state.finished if other.id != run.id])
     elif state.finished:
         seen += _of_the_others(state.finished)

@@ -38,7 +38,7 @@ def default_metric(metrics: Iterable[str]) -> Metric:
     what = f"whether {example} is" if len(usable) == 1 else "which of them counts, and whether it is"
     raise TargetError(
         f"evaluate(model) returned {with_values(metrics)}, and it is not known {what} better when larger or when "
-        f"smaller; say it with --metric {example}:max or --metric {example}:min, or give a --target"
+        f"smaller; say it with --metric {example}:max or --metric {example}:min"
     )
 
 

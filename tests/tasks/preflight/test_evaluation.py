@@ -149,7 +149,7 @@ def test_a_metric_that_is_asked_for_has_to_be_there_and_finite() -> None:
     metrics = {"depth": 1.0, "height": float("nan"), "test_loss": 1.0}
     assert judged_by(metrics, Metric.parse("depth:max")) == Metric(name="depth", mode="max")
     with pytest.raises(
-        TargetError, match=r"--metric dept:max asks for dept, .*did you mean 'depth'\?; there are depth, "
+        TargetError, match=r"--metric dept:max is not among what .*did you mean 'depth'\?; there are depth, "
     ):
         judged_by(metrics, Metric.parse("dept:max"))
     with pytest.raises(TaskError, match=r"height is nan before training"):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...fits.curves import best_held
 from ...store.records import Plan, PlanStatus, Predicted, Recipe
 from ...wording import bytes_, count, duration, number, plural, sentence, with_interval
 from ..basis import rest_of_message
@@ -94,11 +94,9 @@ def closest_approach(plan: Plan, runs: Sequence[StoredRun]) -> str:
         return "There was no target to reach."
     if reached := sum(o.reached for o in outcomes(plan, runs)):
         return f"{plural(reached, 'run')} reached {target}; that is too little to decide on."
-    tried = [(run.result.best[target.metric], run) for run in runs if run.result and target.metric in run.result.best]
-    tried = [(value, run) for value, run in tried if math.isfinite(value)]
+    tried = [(*held, run) for run in runs if run.result and (held := best_held(run.rows, target)) is not None]
     if not tried:
         return f"No finished run has a value of {target.metric}."
-    value, nearest = (min if target.mode == "min" else max)(tried, key=lambda pair: pair[0])
+    value, step, nearest = (min if target.mode == "min" else max)(tried, key=lambda each: each[0])
     where = f"batch size {count(nearest.config.batch_size)} and learning rate {number(nearest.config.lr)}"
-    step = nearest.result.best_step if nearest.result else 0
     return f"The closest approach to {target} was {number(value)}, at step {count(step)} of a run with {where}."

@@ -70,7 +70,15 @@ def check_target(metrics: Mapping[str, float], asked: Target | Metric | None, ou
         TaskError: the metric is not finite before training.
     """
     if isinstance(asked, Target):
-        _check_value(_fresh(metrics, asked.metric, f"the target {asked}"), asked, outputs)
+        _check_value(
+            _fresh(
+                metrics,
+                asked.metric,
+                f"the target {asked} asks for {asked.metric}, which evaluate(model) does not return",
+            ),
+            asked,
+            outputs,
+        )
     elif asked is not None or has_default(metrics):
         judged_by(metrics, asked)
     return [f"{n} is {v} before training" for n, v in metrics.items() if not math.isfinite(v)]
@@ -88,11 +96,11 @@ def judged_by(metrics: Mapping[str, float], asked: Metric | None) -> Metric:
         TaskError: the metric is not finite before training.
     """
     metric = asked or default_metric(metrics)
-    _fresh(metrics, metric.name, f"--metric {metric}")
+    _fresh(metrics, metric.name, f"--metric {metric} is not among what the task evaluates")
     return metric
 
 
-def _fresh(metrics: Mapping[str, float], name: str, asked: str) -> float:
+def _fresh(metrics: Mapping[str, float], name: str, lacking: str) -> float:
     """Value with fresh weights of the metric to choose by.
 
     Raises:
@@ -101,10 +109,7 @@ def _fresh(metrics: Mapping[str, float], name: str, asked: str) -> float:
     """
     usable = [metric for metric in metrics if not metric.startswith("test_")]
     if name not in usable:
-        raise TargetError(
-            f"{asked} asks for {name}, which evaluate(model) does not return{near_miss(name, usable)}; there are "
-            f"{', '.join(usable)}"
-        )
+        raise TargetError(f"{lacking}{near_miss(name, usable)}; there are {', '.join(usable)}")
     if not math.isfinite(metrics[name]):
         raise TaskError(f"{name} is {metrics[name]} before training, with fresh weights; return a finite number")
     return metrics[name]
