@@ -40,6 +40,8 @@ _MISFIT, _LEAST_SD = 0.25, 0.002
 _OUTLIERS, _OUTLIER_SD = 0.03, 0.5
 _EDGE, _EDGE_SLOPE = 1.5, 3.0
 """A learning rate at which training diverges lies about so many octaves above the best or further."""
+_SIZE_SD, _LR_SD = 1.1, 1.6
+"""Of the prior, in octaves."""
 _PARTICLES = 512
 
 
@@ -170,7 +172,7 @@ def fit(ends: Sequence[End], start: Start, *, seed: int = 0) -> EndPosterior:
     best = float(left[~diverged].min())
     mean = np.array([best - 0.05, math.log(0.15), math.log(0.7), math.log2(start.batch_size)] + [0.0] * 3)
     mean[4:] = math.log2(start.lr), start.slope, math.log(0.12)
-    sd = np.array([0.3, 0.9, 0.5, 1.5, 2.0, 0.2, 0.7])
+    sd = np.array([0.3, 0.9, 0.5, _SIZE_SD, _LR_SD, 0.2, 0.7])
 
     def log_likelihood(points: Array) -> Array:
         law, above = _law(points, start, sizes, lrs)

@@ -42,7 +42,7 @@ MOST_TRAININGS = 5.0
 _MOST_DIVERGED = 6
 WORTH, _ALIKE = 0.003, 0.005
 """Share of the metric's value that a run must be expected to gain, and by which two recipes are taken to end alike."""
-_COST_POWER = 0.3
+_COST_POWER, _CHEAP = 0.3, 1.0
 _OWN = 0.5
 """Share of the difference between a run's end and the law that another run at the same recipe repeats."""
 _SIZES_AROUND, _LRS_AROUND, _LR_STEPS = 6, 5, 2
@@ -187,7 +187,7 @@ class Lengths:
         if self.whole and gain.max() < self.share(WORTH):
             return None
         price = np.array([self.seconds(b) for b, _ in pairs]) / training_s
-        best = int((gain / price**_COST_POWER).argmax())
+        best = int((gain / np.maximum(price, _CHEAP) ** _COST_POWER).argmax())
         now, then = self.scale.value(here.mean() - np.array([0.0, gain[best]]))
         why = f"takes {number(price[best])} trainings, expected to gain {number(abs(now - then))} in {self.metric.name}"
         return Next(batch_size=pairs[best][0], lr=pairs[best][1], why=why)
