@@ -126,7 +126,7 @@ def fill(judged: Judged, workload: Workload, cells: list[dict[str, Any]], keep: 
 
 def best_cell(judged: Judged, cells: list[dict[str, Any]]) -> dict[str, Any]:
     """The cell of the best mean over the grid's seeds, and whether it lies at an edge of the grid."""
-    found: dict[tuple[int, float], list[float]] = {}
+    found: dict[tuple[int, float], list[Any]] = {}
     for cell in cells:
         found.setdefault((cell["batch_size"], cell["lr"]), []).append(cell["end"])
     whole = {pair: statistics.fmean(ends) for pair, ends in found.items() if None not in ends}

@@ -46,6 +46,8 @@ _COST_POWER, _CHEAP = 0.3, 1.0
 _OWN = 0.5
 """Share of the difference between a run's end and the law that another run at the same recipe repeats."""
 _SIZES_AROUND, _LRS_AROUND, _LR_STEPS = 6, 5, 2
+_TRUSTED = 2.01
+"""Octaves of batch size, and of learning rate beside those that go with them, from the recipe so far to the next run."""
 _FIRST_SHARE = 4.0
 _BEHIND, _BEHIND_FROM = 4.0, 0.2
 """Times the share of the length at which the best run was as good, after which share of its own a run is hopeless."""
@@ -78,6 +80,7 @@ class Whole:
         steps: of its last evaluation within the length.
         last: value of the metric there.
         left: at the level of its last evaluations, by `Left.log`.
+        spread: standard deviation of one evaluation about that level, likewise.
         curve: share of the length and value of its evaluations.
     """
 
@@ -85,6 +88,7 @@ class Whole:
     steps: int
     last: float
     left: float
+    spread: float
     curve: Sequence[tuple[float, float]] = field(repr=False)
 
 
@@ -179,7 +183,8 @@ class Lengths:
             return lower if len(self.ends) < _MOST_DIVERGED else None
         recipe, tried = (decision.batch_size, decision.lr), {(end.batch_size, end.lr) for end in self.ends}
         training_s = self.seconds(recipe[0])
-        pairs = [pair for pair in self.candidates if pair not in tried and self._can_pay(pair[0], training_s)]
+        near = [pair for pair in self.candidates if pair not in tried and self._near(pair, recipe)]
+        pairs = [pair for pair in near if self._can_pay(pair[0], training_s)]
         if not pairs:
             return None
         here = self.expected([recipe])
@@ -191,6 +196,11 @@ class Lengths:
         now, then = self.scale.value(here.mean() - np.array([0.0, gain[best]]))
         why = f"takes {number(price[best])} trainings, expected to gain {number(abs(now - then))} in {self.metric.name}"
         return Next(batch_size=pairs[best][0], lr=pairs[best][1], why=why)
+
+    def _near(self, pair: Pair, recipe: Pair) -> bool:
+        """Whether a pair is no further from the recipe so far than the law can be trusted."""
+        sizes, lrs = math.log2(pair[0] / recipe[0]), math.log2(pair[1] / recipe[1])
+        return max(abs(sizes), abs(lrs - self.start.slope * sizes)) <= _TRUSTED
 
     def _can_pay(self, batch_size: int, training_s: float) -> bool:
         """Whether the search with a run takes no more than its trainings at the recipe, or at that of the run."""
@@ -219,7 +229,9 @@ class Lengths:
 
     def end(self, batch_size: int, lr: float) -> Estimate:
         """Where a training at a recipe is expected to end, with the interval in which 90 % of them do."""
-        left = self.expected([(batch_size, lr)]) + self.posterior.spread[:, None] * _QUANTILES
+        of_evaluations = float(np.median([whole.spread for whole in self.whole.values()])) if self.whole else 0.0
+        spread = np.hypot(self.posterior.spread, of_evaluations)
+        left = self.expected([(batch_size, lr)]) + spread[:, None] * _QUANTILES
         return credible_interval(
             self.scale.value(left).ravel(),
             n=len(self.ends),
@@ -302,22 +314,33 @@ def _came_to_its_end(run: StoredRun) -> bool:
 
 def _whole(run: StoredRun, curve: Sequence[tuple[int, float]], scale: Left) -> Whole:
     steps, last = curve[-1]
+    level, _, spread = _level(run, curve)
     return Whole(
         run=run,
         steps=steps,
         last=last,
-        left=scale.log(_level(run, curve)[0]),
+        left=scale.log(level),
+        spread=_in_logs(scale, level, spread),
         curve=[(step / steps, value) for step, value in curve],
     )
 
 
-def _level(run: StoredRun, curve: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Level at which a run ends, with its standard error: at a learning rate that decays the last value."""
+def _in_logs(scale: Left, value: float, deviation: float) -> float:
+    """Standard deviation in `Left.log` of one of the metric, around a value."""
+    return 0.5 * abs(scale.log(value + deviation) - scale.log(value - deviation))
+
+
+def _level(run: StoredRun, curve: Sequence[tuple[int, float]]) -> tuple[float, float, float]:
+    """Level at which a run ends, its standard error, and the standard deviation of one evaluation about it.
+
+    Where the learning rate decays it is the last value.
+    """
     found = end_value([float(step) for step, _ in curve], [value for _, value in curve])
     last = curve[-1][1]
+    spread = (found.spread or 0.0) if found else 0.0
     if found is None or run.config.schedule != "constant":
-        return last, (found.spread or 0.0) if found else 0.0
-    return found.value, found.standard_error or 0.0
+        return last, spread, spread
+    return found.value, found.standard_error or 0.0, spread
 
 
 def _end(
@@ -328,9 +351,8 @@ def _end(
     if run.result is None or run.result.status is RunStatus.DIVERGED or not math.isfinite(curve[-1][1]):
         return End(batch_size=size, lr=lr, left=None)
     if whole is not None:
-        value, error = _level(run, curve)
-        sd = 0.5 * abs(scale.log(value + error) - scale.log(value - error))
-        return End(batch_size=size, lr=lr, left=whole.left, sd=sd)
+        level, error, _ = _level(run, curve)
+        return End(batch_size=size, lr=lr, left=whole.left, sd=_in_logs(scale, level, error))
     steps, value = curve[-1]
     now = scale.log(value)
     there = None
