@@ -44,10 +44,11 @@ WORTH, _ALIKE = 0.003, 0.005
 """Share of the metric's value that a run must be expected to gain, and by which two recipes are taken to end alike."""
 _COST_POWER, _CHEAP = 0.3, 1.0
 _OWN = 0.5
-"""Share of the difference between a run's end and the law that another run at the same recipe repeats."""
+"""Share of the difference between a run's end and the law that another run at the same recipe repeats. How well that is
+known adds the same share of the variance over seeds."""
 _SIZES_AROUND, _LRS_AROUND, _LR_STEPS = 6, 5, 2
 _TRUSTED = 2.01
-"""Octaves of batch size, and of learning rate beside those that go with them, from the recipe so far to the next run."""
+"""Octaves of batch size, and of learning rate beside what goes with it, from the recipe so far to the next run."""
 _FIRST_SHARE = 4.0
 _BEHIND, _BEHIND_FROM = 4.0, 0.2
 """Times the share of the length at which the best run was as good, after which share of its own a run is hopeless."""
@@ -230,7 +231,7 @@ class Lengths:
     def end(self, batch_size: int, lr: float) -> Estimate:
         """Where a training at a recipe is expected to end, with the interval in which 90 % of them do."""
         of_evaluations = float(np.median([whole.spread for whole in self.whole.values()])) if self.whole else 0.0
-        spread = np.hypot(self.posterior.spread, of_evaluations)
+        spread = np.hypot(math.sqrt(1.0 + _OWN) * self.posterior.spread, of_evaluations)
         left = self.expected([(batch_size, lr)]) + spread[:, None] * _QUANTILES
         return credible_interval(
             self.scale.value(left).ravel(),
