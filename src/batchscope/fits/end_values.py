@@ -42,7 +42,7 @@ _EDGE, _EDGE_SLOPE = 1.5, 3.0
 """A learning rate at which training diverges lies about so many octaves above the best or further."""
 _SIZE_SD, _LR_SD = 1.1, 1.6
 """Of the prior, in octaves."""
-_SPREAD = 0.25
+_SPREAD = 0.35
 """Spread from seed to seed ÷ A, in the median of the prior; 0.1 to 1 in the tables."""
 _PARTICLES = 512
 
