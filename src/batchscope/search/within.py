@@ -14,27 +14,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from ..fits.curves import curve_of, value_at
 from ..fits.end_values import End, EndPosterior, Left, Start, fit
-from ..fits.evaluation_noise import end_value
 from ..fits.posterior import credible_interval
-from ..store.records import Estimate, Metric, RunConfig, RunStatus, Target
+from ..store.records import Estimate, Metric, Target
 from ..store.runs import StoredRun
 from ..training.stopping import BehindRule, NoGainRule, StopRule
 from ..wording import number
 from .strategies.anchors import Decision
 from .strategies.space import Pair
 
-if TYPE_CHECKING:
-    from .state import SearchState
-
-__all__ = ["MOST_TRAININGS", "WORTH", "Lengths", "Next", "Whole", "first_batch_size", "lengths_of"]
+__all__ = ["MOST_TRAININGS", "WORTH", "Lengths", "Next", "Whole", "first_batch_size"]
 
 Array = NDArray[np.float64]
 
@@ -52,8 +46,6 @@ _TRUSTED = 2.01
 _FIRST_SHARE = 4.0
 _BEHIND, _BEHIND_FROM = 4.0, 0.2
 """Times the share of the length at which the best run was as good, after which share of its own a run is hopeless."""
-_GAP_KEPT, _LEAST_GAP = 0.3, 0.02
-_UNKNOWN_REST = 0.3
 _QUANTILES = ndtri((np.arange(16) + 0.5) / 16)
 
 
@@ -262,109 +254,3 @@ def first_batch_size(batch_sizes: Sequence[int], examples_of: Callable[[int], fl
         32
     """
     return min(batch_sizes, key=lambda b: abs(math.log(b * _FIRST_SHARE / math.sqrt(examples_of(b)))))
-
-
-def lengths_of(state: SearchState) -> Lengths:
-    """What the runs of a search for a given length say."""
-
-    def most(batch_size: int) -> int:
-        return state.most_steps(batch_size) or 1
-
-    runs = state.finished
-    metric = state.question.judged_by
-    curves = {run.id: _curve(run, metric, most(run.config.batch_size)) for run in runs}
-    values = [value for curve in curves.values() for _, value in curve if math.isfinite(value)]
-    scale = Left.of(values, rising=metric.mode == "max") if values else Left(kind="plain")
-    whole = {_pair(run.config): _whole(run, curves[run.id], scale) for run in runs if _came_to_its_end(run)}
-    best = min(whole.values(), key=lambda each: each.left, default=None)
-    return Lengths(
-        metric=metric,
-        scale=scale,
-        ends=tuple(_end(run, curves[run.id], scale, whole.get(_pair(run.config)), best) for run in runs),
-        whole=whole,
-        start=_start(state, lambda batch_size: float(batch_size * most(batch_size))),
-        batch_sizes=state.batch_sizes,
-        seconds=lambda batch_size: most(batch_size) * state.seconds_of(batch_size),
-        spent_s=state.device_seconds() - (state.bench.device_seconds if state.bench_counts else 0.0),
-        seed=state.question.seed,
-    )
-
-
-def _start(state: SearchState, examples_of: Callable[[int], float]) -> Start:
-    """The current recipe, or the pair that follows from the range test."""
-    current, test, slope = state.question.current, state.rate_range, state.prior.slope[0]
-    within = state.question.within
-    by_steps = within is not None and within.unit == "steps"
-    if current is not None:
-        return Start(batch_size=current.batch_size, lr=current.lr, slope=slope, equal_steps=by_steps)
-    assert test is not None
-    size = first_batch_size(state.batch_sizes, examples_of)
-    lr = float(f"{test.pilot_lr * (size / test.batch_size) ** slope:.3g}")
-    return Start(batch_size=size, lr=lr, slope=slope, equal_steps=by_steps)
-
-
-def _curve(run: StoredRun, metric: Metric, most: int) -> list[tuple[int, float]]:
-    """Steps and values of the evaluations within the length; a run may have been given more by an earlier clock."""
-    aim = Target(metric=metric.name, value=0.0, mode=metric.mode)
-    return [(step, value) for step, value in curve_of(run.rows, aim) if step <= most]
-
-
-def _came_to_its_end(run: StoredRun) -> bool:
-    return run.result is not None and run.result.status is RunStatus.OUT_OF_STEPS
-
-
-def _whole(run: StoredRun, curve: Sequence[tuple[int, float]], scale: Left) -> Whole:
-    steps, last = curve[-1]
-    level, _, spread = _level(run, curve)
-    return Whole(
-        run=run,
-        steps=steps,
-        last=last,
-        left=scale.log(level),
-        spread=_in_logs(scale, level, spread),
-        curve=[(step / steps, value) for step, value in curve],
-    )
-
-
-def _in_logs(scale: Left, value: float, deviation: float) -> float:
-    """Standard deviation in `Left.log` of one of the metric, around a value."""
-    return 0.5 * abs(scale.log(value + deviation) - scale.log(value - deviation))
-
-
-def _level(run: StoredRun, curve: Sequence[tuple[int, float]]) -> tuple[float, float, float]:
-    """Level at which a run ends, its standard error, and the standard deviation of one evaluation about it.
-
-    Where the learning rate decays it is the last value.
-    """
-    found = end_value([float(step) for step, _ in curve], [value for _, value in curve])
-    last = curve[-1][1]
-    spread = (found.spread or 0.0) if found else 0.0
-    if found is None or run.config.schedule != "constant":
-        return last, spread, spread
-    return found.value, found.standard_error or 0.0, spread
-
-
-def _end(
-    run: StoredRun, curve: Sequence[tuple[int, float]], scale: Left, whole: Whole | None, best: Whole | None
-) -> End:
-    """The end of a run; of one that was stopped, as far behind the best as it was there."""
-    size, lr = _pair(run.config)
-    if run.result is None or run.result.status is RunStatus.DIVERGED or not math.isfinite(curve[-1][1]):
-        return End(batch_size=size, lr=lr, left=None)
-    if whole is not None:
-        level, error, _ = _level(run, curve)
-        return End(batch_size=size, lr=lr, left=whole.left, sd=_in_logs(scale, level, error))
-    steps, value = curve[-1]
-    now = scale.log(value)
-    there = None
-    if best is not None:
-        shares, values = zip(*best.curve, strict=True)
-        there = value_at(shares, values, steps / run.config.max_steps)
-    if best is None or there is None:
-        return End(batch_size=size, lr=lr, left=now, sd=_UNKNOWN_REST)
-    gap = max(0.0, now - scale.log(there))
-    return End(batch_size=size, lr=lr, left=best.left + gap, sd=_GAP_KEPT * gap + _LEAST_GAP)
-
-
-def _pair(config: RunConfig) -> Pair:
-    return config.batch_size, config.lr
