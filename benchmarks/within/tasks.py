@@ -84,8 +84,8 @@ class Shakespeare:
     def __init__(self) -> None:
         with np.load(DATA / "tinyshakespeare" / "tinyshakespeare.npz") as file:
             self.characters = len(file["vocab"])
-            self.train, val = (self._pieces(file[part]) for part in ("train", "val"))
-        self.train, self.val = TensorDataset(self.train[:2000]), val[:300]
+            train, val = (self._pieces(file[part]) for part in ("train", "val"))
+        self.train, self.val = TensorDataset(train[:2000]), val[:300]
 
     def _pieces(self, codes: np.ndarray) -> Tensor:
         whole = codes[: len(codes) // (_CHARACTERS + 1) * (_CHARACTERS + 1)].astype(np.int64)

@@ -40,6 +40,10 @@ _MISFIT, _LEAST_SD = 0.25, 0.002
 _OUTLIERS, _OUTLIER_SD = 0.03, 0.5
 _EDGE, _EDGE_SLOPE = 1.5, 3.0
 """A learning rate at which training diverges lies about so many octaves above the best or further."""
+_SIZE_SD, _LR_SD = 1.1, 1.6
+"""Of the prior, in octaves."""
+_SPREAD = 0.35
+"""Spread from seed to seed ÷ A, in the median of the prior; 0.1 to 1 in the tables."""
 _PARTICLES = 512
 
 
@@ -169,8 +173,8 @@ def fit(ends: Sequence[End], start: Start, *, seed: int = 0) -> EndPosterior:
     seen = np.where(diverged, 0.0, left)
     best = float(left[~diverged].min())
     mean = np.array([best - 0.05, math.log(0.15), math.log(0.7), math.log2(start.batch_size)] + [0.0] * 3)
-    mean[4:] = math.log2(start.lr), start.slope, math.log(0.12)
-    sd = np.array([0.3, 0.9, 0.5, 1.5, 2.0, 0.2, 0.7])
+    mean[4:] = math.log2(start.lr), start.slope, math.log(_SPREAD)
+    sd = np.array([0.3, 0.9, 0.5, _SIZE_SD, _LR_SD, 0.2, 0.7])
 
     def log_likelihood(points: Array) -> Array:
         law, above = _law(points, start, sizes, lrs)

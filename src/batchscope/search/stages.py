@@ -130,12 +130,14 @@ class Search:
         self.runs.copy_model(run, path, at_end=self.question.within is not None)
 
     def _train_whole(self) -> None:
-        """Make trainings of the given length, while one is worth its time."""
+        """Make trainings of the given length, while one is worth its time; the first goes on from an earlier one."""
+        self._update(**with_earlier(self.state, self.runs, self._config))
+        self._update(target=self.state.lengths.target)
         while (following := self.state.lengths.next) is not None:
-            first = not self.state.runs and self.prepared.preflight.independent and following.batch_size >= 2
-            purpose = "probe" if self.state.runs else "pilot"
-            more = {"noise_scale_groups": 2 if first else 0, "stall_patience": None}
-            config = self._config(following.batch_size, following.lr, purpose, **more)
+            first = not self.state.lengths.ends
+            groups = 2 if first and self.prepared.preflight.independent and following.batch_size >= 2 else 0
+            more = {"noise_scale_groups": groups, "stall_patience": None}
+            config = self._config(following.batch_size, following.lr, "pilot" if first else "probe", **more)
             if self.runs.too_late_for(config):
                 return
             self._run(config, following.why)

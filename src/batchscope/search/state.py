@@ -21,12 +21,13 @@ from ..store.records import Bench, Environment, Estimate, RateRange, RunStatus, 
 from ..store.runs import StoredRun
 from .clock import Correction, correction_of
 from .confirmation import Confirmation
+from .ends import lengths_of
 from .law import Law, Posterior, fit_joint, joint_law, prior_from
 from .observations import best_on_clock, evaluation_seconds, noise_scale_of, observe
 from .question import Question
 from .strategies.anchors import Choices, Decision, sizes_between
 from .strategies.space import Pair
-from .within import Lengths, lengths_of
+from .within import Lengths
 
 __all__ = ["Parts", "Recorded", "SearchState"]
 

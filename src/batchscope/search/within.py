@@ -14,27 +14,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from ..fits.curves import curve_of, value_at
 from ..fits.end_values import End, EndPosterior, Left, Start, fit
-from ..fits.evaluation_noise import end_value
 from ..fits.posterior import credible_interval
-from ..store.records import Estimate, Metric, RunConfig, RunStatus, Target
+from ..store.records import Estimate, Metric, Target
 from ..store.runs import StoredRun
 from ..training.stopping import BehindRule, NoGainRule, StopRule
 from ..wording import number
 from .strategies.anchors import Decision
 from .strategies.space import Pair
 
-if TYPE_CHECKING:
-    from .state import SearchState
-
-__all__ = ["MOST_TRAININGS", "WORTH", "Lengths", "Next", "Whole", "first_batch_size", "lengths_of"]
+__all__ = ["MOST_TRAININGS", "WORTH", "Lengths", "Next", "Whole", "first_batch_size"]
 
 Array = NDArray[np.float64]
 
@@ -42,15 +36,16 @@ MOST_TRAININGS = 5.0
 _MOST_DIVERGED = 6
 WORTH, _ALIKE = 0.003, 0.005
 """Share of the metric's value that a run must be expected to gain, and by which two recipes are taken to end alike."""
-_COST_POWER = 0.3
+_COST_POWER, _CHEAP = 0.3, 1.0
 _OWN = 0.5
-"""Share of the difference between a run's end and the law that another run at the same recipe repeats."""
+"""Share of the difference between a run's end and the law that another run at the same recipe repeats. How well that is
+known adds the same share of the variance over seeds."""
 _SIZES_AROUND, _LRS_AROUND, _LR_STEPS = 6, 5, 2
+_TRUSTED = 2.01
+"""Octaves of batch size, and of learning rate beside what goes with it, from the recipe so far to the next run."""
 _FIRST_SHARE = 4.0
 _BEHIND, _BEHIND_FROM = 4.0, 0.2
 """Times the share of the length at which the best run was as good, after which share of its own a run is hopeless."""
-_GAP_KEPT, _LEAST_GAP = 0.3, 0.02
-_UNKNOWN_REST = 0.3
 _QUANTILES = ndtri((np.arange(16) + 0.5) / 16)
 
 
@@ -78,6 +73,7 @@ class Whole:
         steps: of its last evaluation within the length.
         last: value of the metric there.
         left: at the level of its last evaluations, by `Left.log`.
+        spread: standard deviation of one evaluation about that level, likewise.
         curve: share of the length and value of its evaluations.
     """
 
@@ -85,6 +81,7 @@ class Whole:
     steps: int
     last: float
     left: float
+    spread: float
     curve: Sequence[tuple[float, float]] = field(repr=False)
 
 
@@ -179,7 +176,8 @@ class Lengths:
             return lower if len(self.ends) < _MOST_DIVERGED else None
         recipe, tried = (decision.batch_size, decision.lr), {(end.batch_size, end.lr) for end in self.ends}
         training_s = self.seconds(recipe[0])
-        pairs = [pair for pair in self.candidates if pair not in tried and self._can_pay(pair[0], training_s)]
+        near = [pair for pair in self.candidates if pair not in tried and self._near(pair, recipe)]
+        pairs = [pair for pair in near if self._can_pay(pair[0], training_s)]
         if not pairs:
             return None
         here = self.expected([recipe])
@@ -187,10 +185,15 @@ class Lengths:
         if self.whole and gain.max() < self.share(WORTH):
             return None
         price = np.array([self.seconds(b) for b, _ in pairs]) / training_s
-        best = int((gain / price**_COST_POWER).argmax())
+        best = int((gain / np.maximum(price, _CHEAP) ** _COST_POWER).argmax())
         now, then = self.scale.value(here.mean() - np.array([0.0, gain[best]]))
         why = f"takes {number(price[best])} trainings, expected to gain {number(abs(now - then))} in {self.metric.name}"
         return Next(batch_size=pairs[best][0], lr=pairs[best][1], why=why)
+
+    def _near(self, pair: Pair, recipe: Pair) -> bool:
+        """Whether a pair is no further from the recipe so far than the law can be trusted."""
+        sizes, lrs = math.log2(pair[0] / recipe[0]), math.log2(pair[1] / recipe[1])
+        return max(abs(sizes), abs(lrs - self.start.slope * sizes)) <= _TRUSTED
 
     def _can_pay(self, batch_size: int, training_s: float) -> bool:
         """Whether the search with a run takes no more than its trainings at the recipe, or at that of the run."""
@@ -219,7 +222,9 @@ class Lengths:
 
     def end(self, batch_size: int, lr: float) -> Estimate:
         """Where a training at a recipe is expected to end, with the interval in which 90 % of them do."""
-        left = self.expected([(batch_size, lr)]) + self.posterior.spread[:, None] * _QUANTILES
+        of_evaluations = float(np.median([whole.spread for whole in self.whole.values()])) if self.whole else 0.0
+        spread = np.hypot(math.sqrt(1.0 + _OWN) * self.posterior.spread, of_evaluations)
+        left = self.expected([(batch_size, lr)]) + spread[:, None] * _QUANTILES
         return credible_interval(
             self.scale.value(left).ravel(),
             n=len(self.ends),
@@ -249,99 +254,3 @@ def first_batch_size(batch_sizes: Sequence[int], examples_of: Callable[[int], fl
         32
     """
     return min(batch_sizes, key=lambda b: abs(math.log(b * _FIRST_SHARE / math.sqrt(examples_of(b)))))
-
-
-def lengths_of(state: SearchState) -> Lengths:
-    """What the runs of a search for a given length say."""
-
-    def most(batch_size: int) -> int:
-        return state.most_steps(batch_size) or 1
-
-    runs = state.finished
-    metric = state.question.judged_by
-    curves = {run.id: _curve(run, metric, most(run.config.batch_size)) for run in runs}
-    values = [value for curve in curves.values() for _, value in curve if math.isfinite(value)]
-    scale = Left.of(values, rising=metric.mode == "max") if values else Left(kind="plain")
-    whole = {_pair(run.config): _whole(run, curves[run.id], scale) for run in runs if _came_to_its_end(run)}
-    best = min(whole.values(), key=lambda each: each.left, default=None)
-    return Lengths(
-        metric=metric,
-        scale=scale,
-        ends=tuple(_end(run, curves[run.id], scale, whole.get(_pair(run.config)), best) for run in runs),
-        whole=whole,
-        start=_start(state, lambda batch_size: float(batch_size * most(batch_size))),
-        batch_sizes=state.batch_sizes,
-        seconds=lambda batch_size: most(batch_size) * state.seconds_of(batch_size),
-        spent_s=state.device_seconds() - (state.bench.device_seconds if state.bench_counts else 0.0),
-        seed=state.question.seed,
-    )
-
-
-def _start(state: SearchState, examples_of: Callable[[int], float]) -> Start:
-    """The current recipe, or the pair that follows from the range test."""
-    current, test, slope = state.question.current, state.rate_range, state.prior.slope[0]
-    within = state.question.within
-    by_steps = within is not None and within.unit == "steps"
-    if current is not None:
-        return Start(batch_size=current.batch_size, lr=current.lr, slope=slope, equal_steps=by_steps)
-    assert test is not None
-    size = first_batch_size(state.batch_sizes, examples_of)
-    lr = float(f"{test.pilot_lr * (size / test.batch_size) ** slope:.3g}")
-    return Start(batch_size=size, lr=lr, slope=slope, equal_steps=by_steps)
-
-
-def _curve(run: StoredRun, metric: Metric, most: int) -> list[tuple[int, float]]:
-    """Steps and values of the evaluations within the length; a run may have been given more by an earlier clock."""
-    aim = Target(metric=metric.name, value=0.0, mode=metric.mode)
-    return [(step, value) for step, value in curve_of(run.rows, aim) if step <= most]
-
-
-def _came_to_its_end(run: StoredRun) -> bool:
-    return run.result is not None and run.result.status is RunStatus.OUT_OF_STEPS
-
-
-def _whole(run: StoredRun, curve: Sequence[tuple[int, float]], scale: Left) -> Whole:
-    steps, last = curve[-1]
-    return Whole(
-        run=run,
-        steps=steps,
-        last=last,
-        left=scale.log(_level(run, curve)[0]),
-        curve=[(step / steps, value) for step, value in curve],
-    )
-
-
-def _level(run: StoredRun, curve: Sequence[tuple[int, float]]) -> tuple[float, float]:
-    """Level at which a run ends, with its standard error: at a learning rate that decays the last value."""
-    found = end_value([float(step) for step, _ in curve], [value for _, value in curve])
-    last = curve[-1][1]
-    if found is None or run.config.schedule != "constant":
-        return last, (found.spread or 0.0) if found else 0.0
-    return found.value, found.standard_error or 0.0
-
-
-def _end(
-    run: StoredRun, curve: Sequence[tuple[int, float]], scale: Left, whole: Whole | None, best: Whole | None
-) -> End:
-    """The end of a run; of one that was stopped, as far behind the best as it was there."""
-    size, lr = _pair(run.config)
-    if run.result is None or run.result.status is RunStatus.DIVERGED or not math.isfinite(curve[-1][1]):
-        return End(batch_size=size, lr=lr, left=None)
-    if whole is not None:
-        value, error = _level(run, curve)
-        sd = 0.5 * abs(scale.log(value + error) - scale.log(value - error))
-        return End(batch_size=size, lr=lr, left=whole.left, sd=sd)
-    steps, value = curve[-1]
-    now = scale.log(value)
-    there = None
-    if best is not None:
-        shares, values = zip(*best.curve, strict=True)
-        there = value_at(shares, values, steps / run.config.max_steps)
-    if best is None or there is None:
-        return End(batch_size=size, lr=lr, left=now, sd=_UNKNOWN_REST)
-    gap = max(0.0, now - scale.log(there))
-    return End(batch_size=size, lr=lr, left=best.left + gap, sd=_GAP_KEPT * gap + _LEAST_GAP)
-
-
-def _pair(config: RunConfig) -> Pair:
-    return config.batch_size, config.lr

@@ -1,0 +1,146 @@
+"""Ends of stored runs of one length, as the search for it takes them. Numbers only, no torch.
+
+A run ends at the level of its last evaluations (`fits.evaluation_noise`), where the learning rate decays at the last
+one. One that was stopped on its way counts with how far behind the best it was there; one that an earlier question left
+unfinished says nothing yet, but is where the search begins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..fits.curves import curve_of, value_at
+from ..fits.end_values import End, Left, Start
+from ..fits.evaluation_noise import end_value
+from ..store.records import Metric, RunConfig, RunStatus, Target
+from ..store.runs import StoredRun
+from .strategies.space import Pair
+from .within import Lengths, Whole, first_batch_size
+
+if TYPE_CHECKING:
+    from .state import SearchState
+
+__all__ = ["lengths_of"]
+
+_GAP_KEPT, _LEAST_GAP = 0.3, 0.02
+"""Standard deviation of where a stopped run would have ended: a share of how far behind it was, at least so much."""
+_UNKNOWN_REST = 0.3
+
+
+def lengths_of(state: SearchState) -> Lengths:
+    """What the runs of a search for a given length say."""
+
+    def most(batch_size: int) -> int:
+        return state.most_steps(batch_size) or 1
+
+    waiting = [run for run in state.finished if run.result and run.result.status is RunStatus.PAUSED]
+    runs = [run for run in state.finished if run not in waiting]
+    metric = state.question.judged_by
+    curves = {run.id: _curve(run, metric, most(run.config.batch_size)) for run in state.finished}
+    values = [value for curve in curves.values() for _, value in curve if math.isfinite(value)]
+    scale = Left.of(values, rising=metric.mode == "max") if values else Left(kind="plain")
+    whole = {_pair(run.config): _whole(run, curves[run.id], scale) for run in runs if _came_to_its_end(run)}
+    best = min(whole.values(), key=lambda each: each.left, default=None)
+    furthest = min(waiting, key=lambda run: scale.log(curves[run.id][-1][1]), default=None)
+    return Lengths(
+        metric=metric,
+        scale=scale,
+        ends=tuple(_end(run, curves[run.id], scale, whole.get(_pair(run.config)), best) for run in runs),
+        whole=whole,
+        start=_start(state, lambda batch_size: float(batch_size * most(batch_size)), furthest),
+        batch_sizes=state.batch_sizes,
+        seconds=lambda batch_size: most(batch_size) * state.seconds_of(batch_size),
+        spent_s=_spent_s(state, waiting),
+        seed=state.question.seed,
+    )
+
+
+def _spent_s(state: SearchState, waiting: Sequence[StoredRun]) -> float:
+    """Seconds of range test and runs, without the bench and what earlier questions left unfinished."""
+    bench_s = state.bench.device_seconds if state.bench_counts else 0.0
+    left_s = sum(run.result.steps * state.seconds_of(run.config.batch_size) for run in waiting if run.result)
+    return max(0.0, state.device_seconds() - bench_s - left_s)
+
+
+def _start(state: SearchState, examples_of: Callable[[int], float], furthest: StoredRun | None) -> Start:
+    """The current recipe, or that of the run that got furthest for earlier questions, or what the range test says."""
+    current, test, slope = state.question.current, state.rate_range, state.prior.slope[0]
+    within = state.question.within
+    by_steps = within is not None and within.unit == "steps"
+    if current is not None:
+        return Start(batch_size=current.batch_size, lr=current.lr, slope=slope, equal_steps=by_steps)
+    if furthest is not None:
+        return Start(batch_size=furthest.config.batch_size, lr=furthest.config.lr, slope=slope, equal_steps=by_steps)
+    assert test is not None
+    size = first_batch_size(state.batch_sizes, examples_of)
+    lr = float(f"{test.pilot_lr * (size / test.batch_size) ** slope:.3g}")
+    return Start(batch_size=size, lr=lr, slope=slope, equal_steps=by_steps)
+
+
+def _curve(run: StoredRun, metric: Metric, most: int) -> list[tuple[int, float]]:
+    """Steps and values of the evaluations within the length; a run may have been given more by an earlier clock."""
+    aim = Target(metric=metric.name, value=0.0, mode=metric.mode)
+    return [(step, value) for step, value in curve_of(run.rows, aim) if step <= most]
+
+
+def _came_to_its_end(run: StoredRun) -> bool:
+    return run.result is not None and run.result.status is RunStatus.OUT_OF_STEPS
+
+
+def _whole(run: StoredRun, curve: Sequence[tuple[int, float]], scale: Left) -> Whole:
+    steps, last = curve[-1]
+    level, _, spread = _level(run, curve)
+    return Whole(
+        run=run,
+        steps=steps,
+        last=last,
+        left=scale.log(level),
+        spread=_in_logs(scale, level, spread),
+        curve=[(step / steps, value) for step, value in curve],
+    )
+
+
+def _in_logs(scale: Left, value: float, deviation: float) -> float:
+    """Standard deviation in `Left.log` of one of the metric, around a value."""
+    return 0.5 * abs(scale.log(value + deviation) - scale.log(value - deviation))
+
+
+def _level(run: StoredRun, curve: Sequence[tuple[int, float]]) -> tuple[float, float, float]:
+    """Level at which a run ends, its standard error, and the standard deviation of one evaluation about it.
+
+    Where the learning rate decays it is the last value.
+    """
+    found = end_value([float(step) for step, _ in curve], [value for _, value in curve])
+    last = curve[-1][1]
+    spread = (found.spread or 0.0) if found else 0.0
+    if found is None or run.config.schedule != "constant":
+        return last, spread, spread
+    return found.value, found.standard_error or 0.0, spread
+
+
+def _end(
+    run: StoredRun, curve: Sequence[tuple[int, float]], scale: Left, whole: Whole | None, best: Whole | None
+) -> End:
+    """The end of a run; of one that was stopped, as far behind the best as it was there."""
+    size, lr = _pair(run.config)
+    if run.result is None or run.result.status is RunStatus.DIVERGED or not math.isfinite(curve[-1][1]):
+        return End(batch_size=size, lr=lr, left=None)
+    if whole is not None:
+        level, error, _ = _level(run, curve)
+        return End(batch_size=size, lr=lr, left=whole.left, sd=_in_logs(scale, level, error))
+    steps, value = curve[-1]
+    now = scale.log(value)
+    there = None
+    if best is not None:
+        shares, values = zip(*best.curve, strict=True)
+        there = value_at(shares, values, steps / run.config.max_steps)
+    if best is None or there is None:
+        return End(batch_size=size, lr=lr, left=now, sd=_UNKNOWN_REST)
+    gap = max(0.0, now - scale.log(there))
+    return End(batch_size=size, lr=lr, left=best.left + gap, sd=_GAP_KEPT * gap + _LEAST_GAP)
+
+
+def _pair(config: RunConfig) -> Pair:
+    return config.batch_size, config.lr
