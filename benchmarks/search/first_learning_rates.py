@@ -28,7 +28,7 @@ from batchscope.tasks.workload import Workload
 from batchscope.testing.small_trainings import SMALL_TRAININGS, SmallTraining
 from batchscope.training.loop import train
 from batchscope.training.lr_range import measure_rate_range
-from results import read, write
+from results import FOLDER, read, write
 from tables import TASKS, Table
 
 __all__ = ["first_looks", "good_of", "main", "table_looks"]
@@ -105,8 +105,8 @@ def good_of(training: SmallTraining) -> dict[str, Any]:
 def _target(curves: Mapping[int, list[list[Row]]]) -> tuple[Target, int]:
     """What is left of the way from the start to the best end of any learning rate, and where that end is."""
     ends = {power: _end(runs) for power, runs in curves.items()}
-    best = min(ends, key=lambda power: ends[power])
-    start = statistics.median(_loss(rows[0]) for runs in curves.values() for rows in runs if rows)
+    best = min(ends, key=lambda power: (ends[power], power))
+    start = statistics.median([_loss(rows[0]) for runs in curves.values() for rows in runs if rows] or [math.inf])
     return Target(metric="val_loss", value=ends[best] * (start / ends[best]) ** _LEFT, mode="min"), best
 
 
@@ -170,8 +170,8 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
-    names = [name for name in TASKS if arguments.what == "tables"] or [each.name for each in SMALL_TRAININGS]
-    for name in (name for name in names if not arguments.only or name in arguments.only):
+    all_names = [name for name in TASKS if arguments.what == "tables"] or [each.name for each in SMALL_TRAININGS]
+    for name in (name for name in all_names if not arguments.only or name in arguments.only):
         if arguments.what == "tables":
             found = list(table_looks(Table.read(name), arguments.seeds))
         else:
@@ -183,9 +183,9 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     if arguments.what != "grid":
         print(_summary(rows))
     if not arguments.dry:
-        kept = read(FILES[arguments.what]) if arguments.only else []
-        rows = [row for row in kept if row["training"] not in arguments.only] + rows
-        write(FILES[arguments.what], sorted(rows, key=lambda row: names.index(row["training"])))
+        kept = read(FILES[arguments.what]) if (FOLDER / f"{FILES[arguments.what]}.json").exists() else []
+        rows = [row for row in kept if row["training"] not in {new["training"] for new in rows}] + rows
+        write(FILES[arguments.what], sorted(rows, key=lambda row: all_names.index(row["training"])))
     return rows
 
 
