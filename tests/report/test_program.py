@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from batchscope.fits.schedules import lr_factor
 from batchscope.report.program import program
 from batchscope.report.sections.how_to_apply import build
+from batchscope.store.codec import decode, encode
 from batchscope.store.records import Plan, Target, TaskProgram
 
 from . import plans
@@ -99,6 +101,14 @@ def test_a_task_made_in_python_leaves_one_line_to_fill_in() -> None:
     plan = plan_of(changed(spec=""))
     assert "from your_script import task  # fill in: where the task 'digits' is made" in program(plan, plans.recipe())
     assert "Fill in the line that imports the task" in str(build(plan, ()))
+
+
+def test_the_page_is_rebuilt_with_the_same_program() -> None:
+    task = changed(arguments={"hidden": "64"}, loader_options={"num_workers": 2}, ema_decay=0.9, tokens_per_example=7.5)
+    plan = plan_of(task)
+    again = decode(Plan, json.loads(json.dumps(encode(plan))))
+    assert again == plan
+    assert build(again, ()) == build(plan, ())
 
 
 def test_settings_are_those_that_were_given() -> None:

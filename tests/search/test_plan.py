@@ -275,6 +275,13 @@ def test_patience_is_twice_the_longest_wait_between_two_improvements() -> None:
     assert recipe("plain").early_stop.patience >= 1.0
 
 
+@pytest.mark.parametrize("case", WITH_RECIPE)
+def test_patience_is_a_quarter_of_the_training_at_least(case: str) -> None:
+    found = recipe(case)
+    assert found.epochs is not None
+    assert 0.25 * found.epochs <= found.early_stop.patience <= found.epochs
+
+
 def test_a_decaying_schedule_takes_its_length_from_the_run_that_decayed() -> None:
     decayed = run(64, 0.2, steps=150.0, most=160, schedule="linear", purpose="horizon")
     found = build_plan(search([*(run(b, lr) for b, lr in TRIED), decayed], schedule="linear")).recipe

@@ -58,7 +58,8 @@ class EarlyStop:
 
     best_epoch: float | None
     patience: float | None
-    """In epochs: twice the longest wait between two improvements in the runs at this recipe's batch size."""
+    """In epochs: twice the longest wait between two improvements in the runs at this recipe's batch size, and at least
+    a quarter of the training."""
 
 
 @dataclass(frozen=True, kw_only=True)
