@@ -183,7 +183,6 @@ def test_micro_batches_of_unequal_tokens_make_the_whole_batch(weights: Path) -> 
     assert float((whole - parts).norm() / whole.norm()) < 1e-12
 
 
-@pytest.mark.xfail(reason="the loader does not take the order of sampler(seed) yet", strict=False)
 def test_batches_of_the_sampler_have_similar_lengths(weights: Path) -> None:
     task = loaded("padded_sequences", weights)
     spreads = []

@@ -13,7 +13,8 @@ from torch.utils.data import TensorDataset
 
 from batchscope.store.records import TaskProgram
 from batchscope.tasks.loading import as_loaded, load_task
-from batchscope.tasks.program import OPTIONAL_MEMBERS, program_of
+from batchscope.tasks.members import MEMBERS
+from batchscope.tasks.program import program_of
 from batchscope.tasks.protocol import task
 from batchscope.tasks.workload import Workload
 
@@ -100,7 +101,7 @@ def test_a_task_made_in_python() -> None:
     found = made(loss=loss, ema_decay=0.9, precision="bfloat16", before_update=lambda model: None)
     assert (found.spec, found.loss_at, found.ema_decay, found.precision) == ("", '["loss"]', 0.9, "bfloat16")
     assert set(found.members) == {"before_update", "precision", "ema_decay"}
-    assert set(found.members) < set(OPTIONAL_MEMBERS)
+    assert set(found.members) < {member.name for member in MEMBERS}
 
 
 def test_tokens_are_the_mean_weight_of_an_example() -> None:

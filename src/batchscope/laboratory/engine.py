@@ -25,6 +25,7 @@ from ..store.files import read_json
 from ..store.records import RunConfig, RunStatus, Target
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask
+from ..tasks.members import MEMBERS
 from ..tasks.workload import Workload
 from ..training.limits import CutOff, Deadline, SecondsRule
 from ..training.progress import Progress
@@ -39,10 +40,7 @@ from .records import EXAMPLES_OF_RUN, TRAIN_PART, Arm, StudyQuestion
 __all__ = ["Keep", "Laboratory"]
 
 _MEASURED = "measured-"
-_TASK_MEMBERS = (
-    *("model", "train_data", "loss", "optimizer", "evaluate", "batch_size", "collate", "metrics_on", "loader_options"),
-    *("loss_weight", "before_update", "schedule", "precision", "ema_decay", "sampler"),
-)
+_TASK_MEMBERS = (*(member.name for member in MEMBERS), "metrics_on")
 _MOST_PARTS = 4
 
 

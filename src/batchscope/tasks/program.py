@@ -11,29 +11,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from ..hardware.random_state import preserved_random_state
 from ..store.records import TaskProgram
 from .loading import LoadedTask
-from .members import autocast, wants_model
+from .members import MEMBERS, autocast, wants_model
 from .protocol import Batch, Task
 from .workload import Workload
 
-__all__ = ["OPTIONAL_MEMBERS", "program_of"]
-
-OPTIONAL_MEMBERS = (
-    "evaluate",
-    "batch_size",
-    "loss_weight",
-    "before_update",
-    "schedule",
-    "precision",
-    "ema_decay",
-    "sampler",
-    "collate",
-    "loader_options",
-)
-"""Names of what a task may have beside the four members that it needs."""
+__all__ = ["program_of"]
 
 _DRAWN = 256
 """Examples over which their tokens are averaged."""
@@ -56,7 +43,8 @@ def program_of(loaded: LoadedTask, workload: Workload, *, seed: int, largest_mic
     Cost: one loss of at most 16 examples, and 256 examples are loaded where the task has `loss_weight`.
     """
     task = loaded.task
-    members = tuple(name for name in OPTIONAL_MEMBERS if getattr(task, name, None) is not None)
+    optional = [member.name for member in MEMBERS if not member.required and member.name != "name"]
+    members = tuple(name for name in optional if getattr(task, name, None) is not None)
     written = {key: _written(loaded.arguments[key]) for key in _given(loaded) if key in loaded.arguments}
     size = min(_AT_ONCE, largest_micro_batch)
     with preserved_random_state(seed):
@@ -100,8 +88,12 @@ def _loss_at(workload: Workload, batch: Batch, seed: int) -> str:
     model = workload.model(seed)
     with torch.no_grad(), autocast(workload.precision, workload.device):
         returned = cast(Any, workload.task.loss(model, batch))
+    if isinstance(returned, Tensor):
+        return ""
     if isinstance(returned, Mapping):
         return '["loss"]'
+    if hasattr(returned, "loss"):
+        return ".loss"
     return "[0]" if isinstance(returned, tuple | list) else ""
 
 
