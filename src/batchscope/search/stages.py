@@ -40,8 +40,8 @@ __all__ = ["Search"]
 
 _TRIAL_SHARE = 0.25
 _MOST_PROBES = 20
-_MOST_COMPLETIONS, _LAST = 9, 2
-"""Runs to the target, of which the last are bounded by the rules of every run alone."""
+_MOST_COMPLETIONS, _LAST, _MOST_UNREACHED = 9, 2, 6
+"""Runs to the target, of which the last are bounded by the rules of every run alone; and more while none got there."""
 _CURRENT_BEHIND = 4.0
 _STALL_PATIENCE = 0.5
 _MOST_STEPS = 10_000_000
@@ -195,10 +195,13 @@ class Search:
             self._run(config, "the current recipe, to compare with", behind=_CURRENT_BEHIND)
 
     def _complete(self) -> None:
-        """Runs at exactly the recipe, to the target, until one stands behind the decision."""
-        for left in range(_MOST_COMPLETIONS, 0, -1):
+        """Runs at exactly the recipe, to the target, until one stands behind the decision.
+
+        While none got there, some more are made.
+        """
+        for left in range(_MOST_COMPLETIONS, -_MOST_UNREACHED, -1):
             choice = self.state.candidate
-            if (choice.batch_size, choice.lr) in self.state.reached:
+            if (choice.batch_size, choice.lr) in self.state.reached or (left <= 0 and self.state.reached):
                 return
             config = self._paused_at(choice) or self._config(choice.batch_size, choice.lr, "recipe")
             limit = steps_allowed(self.state, choice.batch_size, choice.lr) if left > _LAST else None
