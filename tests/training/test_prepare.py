@@ -123,3 +123,21 @@ def test_what_makes_no_sense_is_refused_before_anything_is_timed(
     with Store(tmp_path, {}) as store, pytest.raises(error, match=message):
         prepare(Workload(Line(norm=norm)), wanted, store=store)
     assert not (tmp_path / "bench.json").exists()
+
+
+def test_a_folder_is_loaded_as_its_first_command_did(tmp_path: Path) -> None:
+    class OneByOne(Line):
+        def train_data(self) -> Any:
+            x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+            return [(row, row.sum(0, keepdim=True)) for row in x]
+
+    first, second, own = Workload(OneByOne()), Workload(OneByOne()), Workload(OneByOne())
+    first.loader_workers = 1
+    with Store(tmp_path, {"task": "line"}) as store:
+        prepare(first, SIZES, store=store)
+        prepare(second, SIZES, store=store)
+        assert (second.loader_workers, own.loader_workers) == (1, 0)
+        own.task.loader_options = {"num_workers": 0}  # type: ignore[attr-defined]
+        said = Workload(own.task)
+        prepare(said, SIZES, store=store)
+        assert said.loader_workers == 0

@@ -106,6 +106,11 @@ class Workload:
             self.loader_workers = self._options.get("num_workers", 0)
             self.notes += [note] if note else []
 
+    def load_with(self, workers: int) -> None:
+        """Load with so many workers where the task does not say how many."""
+        if self._options is None and self._tensors is None:
+            self.loader_workers = workers
+
     @property
     def epoch(self) -> int:
         """Training examples in an epoch. Errors of `refuse_stream`."""

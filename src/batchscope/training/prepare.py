@@ -125,6 +125,8 @@ def prepare(
     """
     progress = progress or Silent()
     preflight = preflight or check_task(workload, wanted, progress)
+    if store:
+        _load_as_before(workload, store)
     bench = store.read_note(bench_note, Bench) if store else None
     if bench is None:
         bench = bench_of(workload, wanted, preflight, progress)
@@ -141,6 +143,26 @@ def prepare(
         if store:
             store.note("timing", timing)
     return Prepared(preflight=preflight, bench=bench, timing=timing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loader:
+    """Loader workers that were chosen by the time that an example takes."""
+
+    workers: int
+
+
+def _load_as_before(workload: Workload, store: Store) -> None:
+    """Load with as many workers as the first command on the folder did.
+
+    They are chosen by the clock, and what examples draw at random depends on the worker that loads them: a run that goes
+    on in another process comes to the same steps only so.
+    """
+    known = store.read_note("loader", _Loader)
+    if known is None:
+        store.note("loader", _Loader(workers=workload.loader_workers))
+    else:
+        workload.load_with(known.workers)
 
 
 def check_task(workload: Workload, wanted: Wanted, progress: Progress | None = None) -> Preflight:
