@@ -59,6 +59,7 @@ _MOST = 4.0
 def find(training: Training, seed: int, out: Path, *more: str, budget: str) -> dict[str, Any]:
     """One `find` command: what it printed, its status, and its wall time."""
     words = ["find", f"{training.file}:task", "--target", training.target, "--seed", str(seed), "--out", str(out)]
+    words += ["--confirm", "1"]  # the plain loop and the grids stop at the first evaluation at the target
     command = [sys.executable, "-m", "batchscope", *words, "--budget", budget, "--json", *more]
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=plain.environment())

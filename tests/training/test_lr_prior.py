@@ -27,7 +27,9 @@ class Signed(optim.Optimizer):
 def known(
     make: Callable[..., optim.Optimizer], *, normalised: bool = False, share: float = 1.0, **more: Any
 ) -> LrPrior:
-    return prior_of(make(nn.Linear(3, 2).parameters(), lr=1e-6 * share, **more), 1e-6, normalised=normalised)
+    return prior_of(
+        make(nn.Linear(3, 2).parameters(), lr=1e-6 * share, **more), 1e-6, batch_size=32, normalised=normalised
+    )
 
 
 @pytest.mark.parametrize("kind", [optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, OwnAdam])
@@ -65,7 +67,16 @@ def test_a_factor_on_the_learning_rate_is_divided_out_by_the_number_of_weights()
     assert known(optim.Adam, share=0.01).lr == pytest.approx(100 * adam)
     few, many = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(3))
     groups = [{"params": [few], "lr": 1e-6}, {"params": [many], "lr": 1e-7}, {"params": [], "lr": 1e-6}]
-    found = prior_of(optim.Adam(groups, lr=1e-6), 1e-6, normalised=True)
+    found = prior_of(optim.Adam(groups, lr=1e-6), 1e-6, batch_size=32, normalised=True)
     assert found.lr == pytest.approx(adam * 10**0.75)
     frozen = [{"params": [few], "lr": 1e-6}, {"params": [many], "lr": 0.0}]
-    assert prior_of(optim.Adam(frozen, lr=1e-6), 1e-6, normalised=True).lr == pytest.approx(adam)
+    assert prior_of(optim.Adam(frozen, lr=1e-6), 1e-6, batch_size=32, normalised=True).lr == pytest.approx(adam)
+
+
+def test_where_the_gradient_is_normalised_it_grows_with_the_root_of_small_batch_sizes() -> None:
+    def at(kind: type[optim.Adam | optim.SGD], size: int) -> float:
+        return prior_of(kind(nn.Linear(3, 2).parameters(), lr=1e-6), 1e-6, batch_size=size, normalised=False).lr
+
+    assert at(optim.Adam, 4) / at(optim.Adam, 1) == pytest.approx(2.0, rel=0.05)
+    assert 1.0 < at(optim.Adam, 8192) / at(optim.Adam, 1024) < 1.1
+    assert at(optim.SGD, 4) == at(optim.SGD, 1024)

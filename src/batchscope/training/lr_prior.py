@@ -18,6 +18,8 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from .prepare import PRIOR_CRITICAL_BATCH_SIZE
+
 __all__ = ["LrPrior", "normalises", "prior_of"]
 
 
@@ -26,7 +28,7 @@ class LrPrior:
     """Log-normal prior of the best learning rate that the task can be given.
 
     Attributes:
-        lr: its median.
+        lr: its median; of a kind of optimizer, that at batch size 32.
         factor: one standard deviation of its logarithm, as a factor.
         normalised: whether the optimizer's class is one that normalises the gradient.
     """
@@ -36,7 +38,8 @@ class LrPrior:
     normalised: bool
 
 
-_ADAM = LrPrior(lr=3e-3, factor=5.0, normalised=True)
+_BATCH_SIZE = 32
+_ADAM = LrPrior(lr=5e-3, factor=5.0, normalised=True)
 _PLAIN = LrPrior(lr=0.3, factor=30.0, normalised=False)
 _UNKNOWN = LrPrior(lr=1e-3, factor=10.0, normalised=True)
 _KINDS: Mapping[str, LrPrior] = {
@@ -45,7 +48,7 @@ _KINDS: Mapping[str, LrPrior] = {
     "adagrad": LrPrior(lr=2e-2, factor=5.0, normalised=True),
     "adadelta": LrPrior(lr=1.0, factor=8.0, normalised=True),
     "adam": _ADAM,
-    "rmsprop": LrPrior(lr=1e-3, factor=5.0, normalised=True),
+    "rmsprop": LrPrior(lr=2e-3, factor=5.0, normalised=True),
     "rprop": LrPrior(lr=1e-2, factor=10.0, normalised=True),
     "muon": LrPrior(lr=1e-2, factor=8.0, normalised=True),
     "sgd": _PLAIN,
@@ -53,12 +56,14 @@ _KINDS: Mapping[str, LrPrior] = {
 """By what the name of the optimizer's class, or of one that it is derived from, contains; the first that fits."""
 
 
-def prior_of(optimizer: Optimizer, lr: float, *, normalised: bool) -> LrPrior:
+def prior_of(optimizer: Optimizer, lr: float, *, batch_size: int, normalised: bool) -> LrPrior:
     """The prior for an optimizer that the task made for a learning rate.
 
     Args:
         optimizer: as the task made it.
         lr: that it was made for.
+        batch_size: examples in a step. Where the gradient is normalised, the best learning rate grows with the square
+            root of the batch size up to about the critical one, `(1 + B_c/B)^(-1/2)` (Malladi et al. 2022).
         normalised: whether a first update was measured not to depend on the size of the gradient, which counts where
             the class is not known.
     """
@@ -66,7 +71,13 @@ def prior_of(optimizer: Optimizer, lr: float, *, normalised: bool) -> LrPrior:
     shares = [(sum(p.numel() for p in group["params"]), _log_factor(group, lr, found)) for group in _moving(optimizer)]
     weights = max(1, sum(weight for weight, _ in shares))
     factor = math.exp(sum(weight * log for weight, log in shares) / weights)
+    if found.normalised:
+        factor *= math.sqrt(_bend(batch_size) / _bend(_BATCH_SIZE))
     return LrPrior(lr=found.lr / factor, factor=found.factor, normalised=found.normalised or normalised)
+
+
+def _bend(batch_size: int) -> float:
+    return 1.0 + PRIOR_CRITICAL_BATCH_SIZE / batch_size
 
 
 def normalises(optimizer: Optimizer) -> bool | None:

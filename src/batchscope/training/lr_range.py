@@ -82,7 +82,7 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
         parts = batch_size // micro_batch_size
         with closing(workload.micro_batches(batch_size, parts, seed)) as batches:
             first = next(batches)
-            lr, prior, steps = _beginning(workload, first, seed)
+            lr, prior, steps = _beginning(workload, first, batch_size, seed)
             lrs, losses = _climb(workload, first, batches, lr, seed)
             if (at := _break(losses)) is not None and at <= _TOO_SOON:
                 steps += len(losses)
@@ -170,7 +170,9 @@ def _expected(lrs: Sequence[float], losses: Sequence[float], prior: LrPrior) -> 
     return math.exp(mean), math.exp(sum(weights) ** -0.5)
 
 
-def _beginning(workload: Workload, micro_batches: list[Batch], seed: int) -> tuple[float, LrPrior, int]:
+def _beginning(
+    workload: Workload, micro_batches: list[Batch], batch_size: int, seed: int
+) -> tuple[float, LrPrior, int]:
     """Where the test begins, the prior of the optimizer, and the number of steps that it took to find out."""
     lr, steps = _TRIAL_LR, 1
     plain, optimizer = _first_move(workload, micro_batches, seed, lr, 1.0)
@@ -180,7 +182,8 @@ def _beginning(workload: Workload, micro_batches: list[Batch], seed: int) -> tup
     if (normalised := normalises(optimizer)) is None:
         scaled, _ = _first_move(workload, micro_batches, seed, lr, _SCALE)
         normalised, steps = scaled < math.sqrt(_SCALE) * plain, steps + 1
-    return lr * _FIRST_MOVE / max(plain, 1e-12), prior_of(optimizer, lr, normalised=normalised), steps
+    prior = prior_of(optimizer, lr, batch_size=batch_size, normalised=normalised)
+    return lr * _FIRST_MOVE / max(plain, 1e-12), prior, steps
 
 
 def _first_move(
