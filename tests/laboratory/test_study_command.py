@@ -138,6 +138,7 @@ def test_a_dry_run_trains_nothing(cli: Cli) -> None:
         ("study digits --batch-sizes 8 --lrs 1 --patience 3", "--patience 3 belongs to --until-stopped"),
         ("study digits --batch-sizes 8 --lrs 1 --metric test_loss", "test metrics are reported only"),
         ("study digits --batch-sizes 8 --lrs 1 --metric f1", "not among what the task evaluates"),
+        ("study digits --batch-sizes 8 --lrs 1 --metric speed", "write speed:max or speed:min"),
         ("study digits --batch-sizes 8,2000 --lrs 1", "2000 is larger than the training set of 1437"),
         ("study digits --batch-sizes 8,1024 --lrs 1 --memory-limit 200KB", "--batch-sizes of at most 8"),
         ("study digits --batch-sizes 8 --lrs 1 --time 1s --schedule cosine", "give --epochs or --steps"),

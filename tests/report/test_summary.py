@@ -5,8 +5,14 @@ from typing import Any
 
 import pytest
 
-from batchscope.report.summary import course_in_words, schedule_in_words, summary, tokens_to_target
-from batchscope.store.records import EarlyStop, Plan, PlanStatus, TaskProgram
+from batchscope.report.summary import (
+    course_in_words,
+    schedule_in_words,
+    summary,
+    tokens_to_target,
+    what_it_rests_on,
+)
+from batchscope.store.records import EarlyStop, Plan, PlanStatus, RunEvaluations, TaskProgram
 
 from . import plans
 
@@ -143,3 +149,20 @@ def test_every_status_and_every_missing_part_has_words() -> None:
         for change in ({"predicted": None}, {"target": None}, {"current_predicted": None}, {"bench": None}):
             said = summary(dataclasses.replace(plans.ok(), status=status, **change))
             assert all(sentence.endswith(".") for sentence in said)
+
+
+def test_noisy_evaluations_and_the_level_at_which_a_run_ends_are_told() -> None:
+    plan = plans.ok()
+    assert plan.target is not None
+    assert plan.verified is not None
+    noisy = dataclasses.replace(
+        plan,
+        target=dataclasses.replace(plan.target, confirm=3),
+        verified=dataclasses.replace(plan.verified, ends_at=plans.about(0.13, unit="val_loss")),
+        measured=dataclasses.replace(plan.measured, evaluation_spread=plans.about(0.02, unit="val_loss")),
+        evaluations=RunEvaluations(number=40, every_steps=20, every_examples=2560),
+    )
+    said = " ".join([*summary(noisy), *what_it_rests_on(noisy)])
+    assert f"Stop at the end of 3 evaluations in a row with {plan.target}, of which the first is expected after" in said
+    assert "; the level of its last evaluations is 0.13 (0.113–0.149)" in said
+    assert "near the target one evaluation of val_loss has a standard deviation of 0.02 (0.0174–0.023)." in said
