@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap
 
+import batchscope.search.first_looks
 import batchscope.search.law
 import batchscope.search.stages
 import batchscope.search.state
@@ -41,7 +42,7 @@ def _behind(factor: float) -> list[Patch]:
 
 VARIANTS: Mapping[str, Sequence[Patch]] = {
     "as-it-is": (),
-    "no-milestone": [(batchscope.search.stages, "milestone_of", lambda rows, target: None)],
+    "no-milestone": [(batchscope.search.first_looks, "milestone_of", lambda rows, target: None)],
     "behind-1.5": _behind(1.5),
     "wide-rates": [(batchscope.search.strategies.anchors, "_LRS_AROUND", (0.8, 1.0, 1.25))],
     "no-noise-scale": [

@@ -75,14 +75,14 @@ TASKS = {
             name="shirts",
             metric=Metric(name="val_auc", mode="max"),
             batch_sizes=(4, 16, 64, 256),
-            lrs=(3e-3, 1e-2, 3e-2, 0.1, 0.3),
-            fresh=10,
+            lrs=(1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3),
+            fresh=6,
         ),
         Judged(
             name="shakespeare",
             metric=Metric(name="val_loss", mode="min"),
             batch_sizes=(4, 16, 64, 256),
-            lrs=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+            lrs=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1),
             fresh=6,
         ),
     )

@@ -126,6 +126,12 @@ def test_the_first_batch_size_grows_with_the_examples_of_the_training() -> None:
     assert first_batch_size(sizes, lambda b: 5000.0 * b) in (256, 512)
 
 
+def test_the_second_run_is_at_a_lower_learning_rate() -> None:
+    following = asked([made(16, 0.32)]).lengths.next
+    assert following is not None
+    assert (following.batch_size, following.lr) == (16, 0.08)
+
+
 def test_runs_that_all_diverged_are_followed_by_a_lower_learning_rate_and_then_by_none() -> None:
     lost = [made(16, lr, status=RunStatus.DIVERGED) for lr in (1.0, 0.1)]
     following = asked(lost).lengths.next

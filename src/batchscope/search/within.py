@@ -44,6 +44,8 @@ _SIZES_AROUND, _LRS_AROUND, _LR_STEPS = 6, 5, 2
 _TRUSTED = 2.01
 """Octaves of batch size, and of learning rate beside what goes with it, from the recipe so far to the next run."""
 _FIRST_SHARE = 4.0
+_LOWER = 4.0
+"""The second run is at the learning rate of the first ÷ this: where the range test misleads, it is too high."""
 _BEHIND, _BEHIND_FROM = 4.0, 0.2
 """Times the share of the length at which the best run was as good, after which share of its own a run is hopeless."""
 _QUANTILES = ndtri((np.arange(16) + 0.5) / 16)
@@ -174,6 +176,9 @@ class Lengths:
             lowest = min(self.ends, key=lambda end: end.lr)
             lower = Next(batch_size=lowest.batch_size, lr=float(f"{lowest.lr / 8:.3g}"), why="all others diverged")
             return lower if len(self.ends) < _MOST_DIVERGED else None
+        if len(self.ends) == 1:
+            why = "does a lower learning rate end better?"
+            return Next(batch_size=self.ends[0].batch_size, lr=float(f"{self.ends[0].lr / _LOWER:.3g}"), why=why)
         recipe, tried = (decision.batch_size, decision.lr), {(end.batch_size, end.lr) for end in self.ends}
         training_s = self.seconds(recipe[0])
         near = [pair for pair in self.candidates if pair not in tried and self._near(pair, recipe)]
