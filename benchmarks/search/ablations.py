@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from scipy.stats import bootstrap
 
-import batchscope.search.law
 import batchscope.search.first_looks
+import batchscope.search.law
 import batchscope.search.stages
 import batchscope.search.state
 import batchscope.search.strategies.anchors
