@@ -70,7 +70,7 @@ def test_where_a_schedule_sets_the_length_the_target_is_expected_when_it_is_pred
     )
     said = text(dataclasses.replace(plan, recipe=recipe, predicted=predicted))
     assert "over 400 steps in all." in said
-    assert "expected after about 300 steps (30 epochs)" in said
+    assert "expected after about 300 steps (26.7 epochs)" in said
 
 
 def test_it_says_when_to_stop_what_to_expect_and_how_sure_it_is() -> None:

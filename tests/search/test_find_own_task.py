@@ -117,7 +117,16 @@ def test_f29_nothing_temporary_is_left_behind(own: Any, cli: Cli) -> None:
     for out in ("out", "broken"):
         names = {path.name for path in Path(out).rglob("*") if path.is_file()}
         assert names <= {
-            *("question.json", "bench.json", "timing.json", "rate-range.json", "plan.json", "report.html", "lock"),
+            *(
+                "question.json",
+                "bench.json",
+                "timing.json",
+                "rate-range.json",
+                "loader.json",
+                "plan.json",
+                "report.html",
+                "lock",
+            ),
             *("ends.json", "answer.json", "config.json", "rows.jsonl", "result.json", "checkpoint.pt"),
         }
 

@@ -25,7 +25,7 @@ from batchscope.search.plan import answered, build_plan
 from batchscope.search.question import CurrentRecipe, Question, Within
 from batchscope.search.recipe import recipe_of, run_at
 from batchscope.search.state import SearchState
-from batchscope.store.records import PlanStatus, RunStatus
+from batchscope.store.records import Metric, PlanStatus, RunStatus
 from batchscope.store.runs import StoredRun
 
 from .searches import TARGET, TRIED, run, search
@@ -207,7 +207,8 @@ def test_a_recipe_says_constant_where_it_was_not_run_with_the_schedule() -> None
 
 
 def test_with_a_given_length_every_recipe_has_the_schedule() -> None:
-    question = Question(within=FOUR_EPOCHS, schedule="wsd", warmup=SHARE, final_lr=0.1)
+    metric = Metric(name="val_loss", mode="min")
+    question = Question(within=FOUR_EPOCHS, metric=metric, schedule="wsd", warmup=SHARE, final_lr=0.1)
     runs = [run(b, lr, most=4000 // b, schedule="wsd", warmup_steps=400 // b, final_lr=0.1) for b, lr in TRIED]
     found = search(runs, question=question)
     assert schedule_of_recipe(found, 64, 0.2, 62) == {"schedule": "wsd", "warmup_steps": 6, "final_lr": 0.1}

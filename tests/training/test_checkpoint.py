@@ -61,6 +61,7 @@ class Noisy:
         self.y = (self.x[:, 0] > 0).long()
         self.data: Dataset[Any] = TensorDataset(self.x, self.y) if in_memory else Loaded(self.x, self.y)
         self.kind, self.after, self.steps = optimizer, after, 0
+        self.loader_options = None if in_memory else {"num_workers": 0}
 
     def model(self) -> nn.Module:
         model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 2))

@@ -70,11 +70,12 @@ class Left:
         >>> Left.of([2.0, 0.5], rising=False).kind, Left.of([0.1, 0.9], rising=True).kind, Left.of([9, 90], rising=True)
         ('error', 'score', Left(kind='plain', sign=-1.0, span=81))
         """
-        if not rising and min(values) > 0.0:
+        if not rising and min(values) >= 0.0:
             return cls(kind="error")
-        if rising and max(values) < 1.0:
+        if rising and max(values) <= 1.0:
             return cls(kind="score")
-        return cls(kind="plain", sign=-1.0 if rising else 1.0, span=(max(values) - min(values)) or 1.0)
+        best = max(values) if rising else min(values)
+        return cls(kind="plain", sign=-1.0 if rising else 1.0, span=abs(best - values[0]) or 1.0)
 
     def log(self, value: float) -> float:
         """What is left at a value of the metric, in logarithms.

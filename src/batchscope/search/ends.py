@@ -54,6 +54,7 @@ def lengths_of(state: SearchState) -> Lengths:
         seconds=lambda batch_size: most(batch_size) * state.seconds_of(batch_size),
         spent_s=_spent_s(state, waiting),
         seed=state.question.seed,
+        current=(state.question.current.batch_size, state.question.current.lr) if state.question.current else None,
     )
 
 
@@ -65,12 +66,10 @@ def _spent_s(state: SearchState, waiting: Sequence[StoredRun]) -> float:
 
 
 def _start(state: SearchState, examples_of: Callable[[int], float], furthest: StoredRun | None) -> Start:
-    """The current recipe, or that of the run that got furthest for earlier questions, or what the range test says."""
-    current, test, slope = state.question.current, state.rate_range, state.prior.slope[0]
+    """The pair of the run that got furthest for earlier questions, or what the range test says."""
+    test, slope = state.rate_range, state.prior.slope[0]
     within = state.question.within
     by_steps = within is not None and within.unit == "steps"
-    if current is not None:
-        return Start(batch_size=current.batch_size, lr=current.lr, slope=slope, equal_steps=by_steps)
     if furthest is not None:
         return Start(batch_size=furthest.config.batch_size, lr=furthest.config.lr, slope=slope, equal_steps=by_steps)
     assert test is not None

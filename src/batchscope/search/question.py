@@ -170,7 +170,7 @@ class Question:
     @property
     def tries_current_first(self) -> bool:
         """Whether the first run is at the current recipe, so that no range test says where to begin."""
-        return self.search == "anchors" and self.current is not None
+        return self.search == "anchors" and self.current is not None and self.within is None
 
     @property
     def counts_examples(self) -> bool:

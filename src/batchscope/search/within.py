@@ -101,6 +101,7 @@ class Lengths:
         seconds: of the steps of a whole training at a batch size, on the hardware that the answer is for.
         spent_s: by range test and runs so far, likewise.
         seed: of the draws.
+        current: the recipe in use, which is run to compare with.
     """
 
     metric: Metric
@@ -112,6 +113,7 @@ class Lengths:
     seconds: Callable[[int], float] = field(repr=False)
     spent_s: float
     seed: int = 0
+    current: Pair | None = None
 
     @cached_property
     def posterior(self) -> EndPosterior:
@@ -171,15 +173,18 @@ class Lengths:
         """The next run; `None` where none is worth its time, or the search has taken its trainings."""
         if not self.ends:
             return Next(batch_size=self.start.batch_size, lr=self.start.lr, why="first look")
+        tried = {(end.batch_size, end.lr) for end in self.ends}
+        if self.current is not None and self.current not in tried:
+            return Next(batch_size=self.current[0], lr=self.current[1], why="the current recipe, to compare with")
         decision = self.decision
         if decision is None:
             lowest = min(self.ends, key=lambda end: end.lr)
             lower = Next(batch_size=lowest.batch_size, lr=float(f"{lowest.lr / 8:.3g}"), why="all others diverged")
             return lower if len(self.ends) < _MOST_DIVERGED else None
-        if len(self.ends) == 1:
+        if all(end.lr > 0.5 * self.ends[0].lr for end in self.ends):
             why = "does a lower learning rate end better?"
             return Next(batch_size=self.ends[0].batch_size, lr=float(f"{self.ends[0].lr / _LOWER:.3g}"), why=why)
-        recipe, tried = (decision.batch_size, decision.lr), {(end.batch_size, end.lr) for end in self.ends}
+        recipe = decision.batch_size, decision.lr
         training_s = self.seconds(recipe[0])
         near = [pair for pair in self.candidates if pair not in tried and self._near(pair, recipe)]
         pairs = [pair for pair in near if self._can_pay(pair[0], training_s)]
