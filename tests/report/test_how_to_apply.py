@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +51,12 @@ class Trained:
             "evaluate": evaluate,
         }
         exec(compile(program(plan, recipe), "page", "exec"), self.names)
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program writes the best weights where it is run."""
+    monkeypatch.chdir(tmp_path)
 
 
 def plan_for(recipe: Recipe, value: float = 0.01) -> Plan:
