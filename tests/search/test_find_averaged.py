@@ -6,6 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+
+from batchscope.search.runs import SearchRuns
+from batchscope.tasks.loading import load_task
+from batchscope.tasks.workload import Workload
 
 from .folders import Cli, answer
 
@@ -45,3 +50,24 @@ def test_runs_pause_at_a_milestone_of_the_averaged_weights(cli: Cli) -> None:
     answer(cli, f"{FIND} --target ema_val_loss<=1.2")
     ends = [json.loads(path.read_text())["status"] for path in Path("out").rglob("result.interrupted-*.json")]
     assert "paused" in ends
+
+
+def of_kept(path: str) -> float:
+    """Metric of the file in a model of the task."""
+    workload = Workload(load_task("averaged.py:Averaged").task)
+    model = workload.model(1)
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return workload.evaluate(model)["val_loss"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "trained again"])
+def test_the_model_that_is_kept_has_the_weights_that_are_judged(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """Also of a folder that has kept the weights of the same runs for a target on them."""
+    if again:
+        monkeypatch.setattr(SearchRuns, "_keep_model", lambda *given: None)
+    plan = answer(cli, f"{FIND} --target ema_val_loss<=1.2 --keep-model averaged.pt")
+    assert of_kept("averaged.pt") == pytest.approx(plan["verified"]["metric"], rel=1e-6)
+    plan = answer(cli, f"{FIND} --target val_loss<=1.3 --keep-model own.pt")
+    assert of_kept("own.pt") == pytest.approx(plan["verified"]["metric"], rel=1e-6)

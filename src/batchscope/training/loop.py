@@ -12,6 +12,7 @@ from contextlib import closing
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..fits.schedules import lr_factor
 from ..hardware.device import lack_of_memory_named
@@ -72,7 +73,8 @@ def train(
 class Training:
     """A run in progress.
 
-    Args and errors as for `train`; one that `goes_on` from a checkpoint of its course has no observers, and makes the
+    Args and errors as for `train`; observers `of_judged` look at the weights by which the run is judged, and come
+    before the others. One that `goes_on` from a checkpoint of its course has no observers, and makes the
     steps that it would have made without a stop. The model is made, and evaluated once, before this returns.
 
     Attributes:
@@ -88,10 +90,12 @@ class Training:
         *,
         probes: Sequence[Probe] = (),
         observers: Sequence[Observer] = (),
+        of_judged: Sequence[Observer] = (),
         on_row: Callable[[Row], None] | None = None,
         goes_on: Checkpoint | None = None,
     ) -> None:
-        self.workload, self.config, self.probes, self.observers = workload, config, probes, observers
+        self.workload, self.config, self.probes = workload, config, probes
+        self.observers = [*of_judged, *observers]
         self._on_row = on_row or (lambda row: None)
         with preserved_random_state(config.seed), workload.device.using_threads(config.num_threads):
             self.model = workload.model(config.seed)
@@ -100,13 +104,14 @@ class Training:
             first = self._evaluations.evaluate(self.model, 0, self._update.averaged) if goes_on is None else {}
             self._random = RandomState.capture() if goes_on is None else goes_on.put_into(self.model, self._update)
         self._clock = StepClock(workload.device)
+        self._history = History(target=aim_of(config, first)) if goes_on is None else goes_on.history(config)
+        for observer in of_judged:
+            observer.begin(self.judged, self._update.optimizer)
         for observer in observers:
             observer.begin(self.model, self._update.optimizer)
         if goes_on is None:
-            self._history = History(target=aim_of(config, first))
             self._record(0, None, first)
         else:
-            self._history = goes_on.history(config)
             self._clock.go_on(goes_on.evaluations[-1])
             self._evaluations.go_on(goes_on.evaluations)
         self.steps = goes_on.step if goes_on else 0
@@ -115,6 +120,13 @@ class Training:
         )
         self._due = self._next_evaluation(self.steps)
         self._moved: list[tuple[Any, Any, torch.device]] = []
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model whose metric the run is judged by: the averaged one, where that metric is of its weights."""
+        averaged = self._update.averaged
+        of_averaged = averaged is not None and self.workload.judges_averaged(self._history.target.metric)
+        return averaged if of_averaged else self.model
 
     def advance(
         self,

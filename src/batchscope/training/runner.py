@@ -97,7 +97,7 @@ class Runner:
             workload: the task, where it is not the runner's.
             deadline: an earlier one than the runner's.
             on_row: receives the rows as they are made.
-            at_end: receives the model of a run that is not paused, before its result is written.
+            at_end: receives the model by which a run that is not paused is judged, before its result is written.
             expected_steps: step at which it is expected to end, for whoever watches.
             stored: the run of the same course that goes on; from memory, from its checkpoint, or from its seed.
 
@@ -126,9 +126,11 @@ class Runner:
                 if begun is None:
                     measured = [*probes_of(config), *probes]
                     beat = Heartbeat(self.progress)
-                    watching = [*([kept] if keep else []), *observers, *self._cut(limit, config), beat]
-                    watch: dict[str, Any] = {"probes": measured, "observers": watching, "on_row": take}
-                    begun = _Begun(training=Training(task, config, **watch, goes_on=goes_on), kept=kept)
+                    watching = [*observers, *self._cut(limit, config), beat]
+                    keeping = [kept] if keep else []
+                    watch: dict[str, Any] = {"probes": measured, "observers": watching, "of_judged": keeping}
+                    training = Training(task, config, **watch, on_row=take, goes_on=goes_on)
+                    begun = _Begun(training=training, kept=kept)
                 begun.training.aim(config)
                 begun.training.to_device()
                 ends = [limit] if self.at_deadline == "end" else []
@@ -137,7 +139,7 @@ class Runner:
             if result.status is not RunStatus.PAUSED:
                 self._save(writer.id, kept)
                 if at_end is not None:
-                    at_end(begun.training.model, result)
+                    at_end(begun.training.judged, result)
         except BaseException:
             writer.close()
             raise
@@ -173,7 +175,7 @@ class Runner:
             deadline: after which it is cut; `None`: it goes on to its end.
 
         Returns:
-            A `state_dict` for each moment that came.
+            A `state_dict` for each moment that came, of the weights by which the run is judged.
 
         Raises:
             CutOff: the deadline cut it.
@@ -183,9 +185,10 @@ class Runner:
         kept = KeptWeights(keep, run.config, task.examples_in_epoch)
         measured = [*probes_of(run.config), *probes]
         cut = [deadline.between_steps(run.config.max_steps)] if deadline else []
-        watching = [kept, *cut, Heartbeat(self.progress)]
+        watching = [*cut, Heartbeat(self.progress)]
+        watch: dict[str, Any] = {"probes": measured, "observers": watching, "of_judged": [kept]}
         with lack_of_memory_named(task.device, run.config.micro_batch_size):
-            training = Training(task, run.config, probes=measured, observers=watching, on_row=kept.see)
+            training = Training(task, run.config, **watch, on_row=kept.see)
             with closing(training):
                 training.advance([*rules, StepLimitRule(steps=steps)], late=lambda: training.steps == steps)
         return kept.states

@@ -38,7 +38,7 @@ class Preflight:
         coupling: why an example's loss depends on the other examples of its batch too, so that per-example statistics
             (the gradient noise scale) are meaningless, and are switched off; empty where it does not.
         notes: sentences for the page.
-        evaluation_s: seconds of an evaluation, the shorter of two, with that of the averaged weights where there are some.
+        evaluation_s: seconds of an evaluation, the shorter of two; averaged weights have their part in it.
     """
 
     metrics: Mapping[str, float]
