@@ -125,8 +125,9 @@ class Training:
     def judged(self) -> nn.Module:
         """The model whose metric the run is judged by: the averaged one, where that metric is of its weights."""
         averaged = self._update.averaged
-        of_averaged = averaged is not None and self.workload.judges_averaged(self._history.target.metric)
-        return averaged if of_averaged else self.model
+        if averaged is not None and self.workload.judges_averaged(self._history.target.metric):
+            return averaged
+        return self.model
 
     def advance(
         self,
