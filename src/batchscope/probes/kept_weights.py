@@ -19,7 +19,7 @@ Keep = float | Literal["best", "last"]
 
 
 class KeptWeights:
-    """Observer that copies the weights by which a run is judged, at evaluations.
+    """Observer that copies the weights at evaluations.
 
     Args:
         when: the moments.

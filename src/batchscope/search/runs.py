@@ -286,8 +286,7 @@ class SearchRuns:
         step = run.result.steps if at_end else _model_step(run.result)
         kept = self._model_file(run.id, run.config, replace(run.result, steps=step))
         if not kept.exists():
-            states = self.runner.train_again(run, ("last",), steps=step)
-            save_weights(states["last"], kept)
+            self.runner.train_again(run, (), steps=step, at_end=lambda model: save_weights(model.state_dict(), kept))
         copy_weights(kept, path)
 
     def _keep_model(self, model: nn.Module, path: Path, result: RunResult) -> None:

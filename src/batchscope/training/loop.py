@@ -73,8 +73,7 @@ def train(
 class Training:
     """A run in progress.
 
-    Args and errors as for `train`; observers `of_judged` look at the weights by which the run is judged, and come
-    before the others. One that `goes_on` from a checkpoint of its course has no observers, and makes the
+    Args and errors as for `train`; one that `goes_on` from a checkpoint of its course has no observers, and makes the
     steps that it would have made without a stop. The model is made, and evaluated once, before this returns.
 
     Attributes:
@@ -90,12 +89,10 @@ class Training:
         *,
         probes: Sequence[Probe] = (),
         observers: Sequence[Observer] = (),
-        of_judged: Sequence[Observer] = (),
         on_row: Callable[[Row], None] | None = None,
         goes_on: Checkpoint | None = None,
     ) -> None:
-        self.workload, self.config, self.probes = workload, config, probes
-        self.observers = [*of_judged, *observers]
+        self.workload, self.config, self.probes, self.observers = workload, config, probes, observers
         self._on_row = on_row or (lambda row: None)
         with preserved_random_state(config.seed), workload.device.using_threads(config.num_threads):
             self.model = workload.model(config.seed)
@@ -105,8 +102,6 @@ class Training:
             self._random = RandomState.capture() if goes_on is None else goes_on.put_into(self.model, self._update)
         self._clock = StepClock(workload.device)
         self._history = History(target=aim_of(config, first)) if goes_on is None else goes_on.history(config)
-        for observer in of_judged:
-            observer.begin(self.judged, self._update.optimizer)
         for observer in observers:
             observer.begin(self.model, self._update.optimizer)
         if goes_on is None:

@@ -126,11 +126,9 @@ class Runner:
                 if begun is None:
                     measured = [*probes_of(config), *probes]
                     beat = Heartbeat(self.progress)
-                    watching = [*observers, *self._cut(limit, config), beat]
-                    keeping = [kept] if keep else []
-                    watch: dict[str, Any] = {"probes": measured, "observers": watching, "of_judged": keeping}
-                    training = Training(task, config, **watch, on_row=take, goes_on=goes_on)
-                    begun = _Begun(training=training, kept=kept)
+                    watching = [*([kept] if keep else []), *observers, *self._cut(limit, config), beat]
+                    watch: dict[str, Any] = {"probes": measured, "observers": watching, "on_row": take}
+                    begun = _Begun(training=Training(task, config, **watch, goes_on=goes_on), kept=kept)
                 begun.training.aim(config)
                 begun.training.to_device()
                 ends = [limit] if self.at_deadline == "end" else []
@@ -161,6 +159,7 @@ class Runner:
         probes: Sequence[Probe] = (),
         workload: Workload | None = None,
         deadline: Deadline | None = None,
+        at_end: Callable[[nn.Module], None] | None = None,
     ) -> dict[Keep, dict[str, Any]]:
         """Train a finished run once more up to a step for weights that were not kept, and touch nothing of it.
 
@@ -173,9 +172,10 @@ class Runner:
             probes: that it had, beside those of its configuration.
             workload: the task, where it is not the runner's.
             deadline: after which it is cut; `None`: it goes on to its end.
+            at_end: receives the model by which the run is judged, after that step.
 
         Returns:
-            A `state_dict` for each moment that came, of the weights by which the run is judged.
+            A `state_dict` for each moment that came.
 
         Raises:
             CutOff: the deadline cut it.
@@ -185,12 +185,13 @@ class Runner:
         kept = KeptWeights(keep, run.config, task.examples_in_epoch)
         measured = [*probes_of(run.config), *probes]
         cut = [deadline.between_steps(run.config.max_steps)] if deadline else []
-        watching = [*cut, Heartbeat(self.progress)]
-        watch: dict[str, Any] = {"probes": measured, "observers": watching, "of_judged": [kept]}
+        watching = [kept, *cut, Heartbeat(self.progress)]
         with lack_of_memory_named(task.device, run.config.micro_batch_size):
-            training = Training(task, run.config, **watch, on_row=kept.see)
+            training = Training(task, run.config, probes=measured, observers=watching, on_row=kept.see)
             with closing(training):
                 training.advance([*rules, StepLimitRule(steps=steps)], late=lambda: training.steps == steps)
+                if at_end is not None:
+                    at_end(training.judged)
         return kept.states
 
     def _cut(self, deadline: Deadline, config: RunConfig) -> list[Observer]:

@@ -32,7 +32,7 @@ def measure_all(laboratory: Laboratory) -> None:
             laboratory.cut_off = True
             return
         model = laboratory.model(laboratory.weights(run, "best"))
-        kept[run.id] = laboratory.workload.all_metrics(model)
+        kept[run.id] = laboratory.workload.evaluate(model)
         laboratory.note("restored", kept)
 
 
