@@ -79,6 +79,12 @@ def test_gradients_of_float16_are_unscaled_before_they_are_clipped() -> None:
     assert "task.loss(model, to_device(next(batches)))" in text
 
 
+def test_generators_of_the_gpu_are_left_alone_as_well() -> None:
+    """A sampler's seed is set on every device."""
+    assert "torch.cuda.set_rng_state_all(of_gpus)" in text_of(changed(device="cuda:0"))
+    assert "torch.cuda" not in text_of()
+
+
 def test_a_metric_of_averaged_weights_is_measured_on_them() -> None:
     task = changed(ema_decay=0.99)
     text = text_of(task, Target(metric="test_ema_loss", value=0.1, mode="min"))
