@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 SGD = torch.optim.SGD
 
@@ -123,6 +126,67 @@ class Averaged(Tensors):
 
     evaluate = None
     ema_decay = 0.9
+
+
+class Line(nn.Linear):
+    """A model with a method of its own."""
+
+    def predict(self, x):
+        return self(x)
+
+
+class Predicting(Tensors):
+    """Averaged weights, and an `evaluate` that calls a method of the model's own class."""
+
+    ema_decay = 0.9
+
+    def model(self):
+        return Line(4, 1)
+
+    def evaluate(self, model):
+        x, y = numbers(100, 1)
+        return {"val_loss": float(F.mse_loss(model.predict(x), y))}
+
+
+class Drawn(Dataset):
+    """Each example drawn anew, from every generator that there is."""
+
+    def __init__(self):
+        self.x, self.y = numbers(250, random.randrange(100))
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        drawn = random.random() + np.random.random()  # noqa: NPY002
+        return self.x[i] + 0.2 * drawn + 0.2 * torch.randn(4), self.y[i]
+
+
+class Chance(Tensors):
+    """Dropout, examples that are drawn anew, and an evaluation through a loader, which draws a seed."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = random.random()
+
+    def model(self):
+        return nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.2), nn.Linear(16, 1))
+
+    def train_data(self):
+        return Drawn()
+
+    def loss(self, model, batch):
+        return (1.0 + self.scale) * F.mse_loss(model(batch[0]), batch[1])
+
+    def evaluate(self, model):
+        chunks = DataLoader(TensorDataset(*numbers(100, 1)), batch_size=50)
+        return {"val_loss": sum(float(F.mse_loss(model(x), y)) for x, y in chunks) / 2}
+
+
+class HeldBack(Padded):
+    """Without an `evaluate`."""
+
+    evaluate = None
 
 
 class Endless(IterableDataset):

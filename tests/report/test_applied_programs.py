@@ -53,7 +53,7 @@ def program_on(page: Path) -> str:
 
 @pytest.fixture
 def apply(cli: Cli, profile: Path) -> Any:
-    def run(kind: str, *words: str) -> Applied:
+    def run(kind: str, *words: str, executions: int = 1) -> Applied:
         Path("kinds.py").write_text(KINDS.read_text(encoding="utf-8"), encoding="utf-8")
         how = "--hardware machine.json --evaluation-share 100% --trainings 1 --out out"
         plan = answer(cli, f"find kinds.py:{kind} {how}", *words)
@@ -61,9 +61,14 @@ def apply(cli: Cli, profile: Path) -> Any:
         Path("train.py").write_text(f"{program}\n", encoding="utf-8")
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-W", "error", "train.py"]
-        ended = subprocess.run(command, capture_output=True, text=True, env=environment)
-        assert ended.returncode == 0, ended.stderr
-        course = re.findall(r"step (\d+): \S+ (\S+)", ended.stdout)
+        printed = list[str]()
+        for _ in range(executions):
+            ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+            assert ended.returncode == 0, ended.stderr
+            printed.append(ended.stdout)
+        assert len(set(printed)) == 1, printed
+        course = re.findall(r"step (\d+): \S+ (\S+)", printed[0])
+        assert printed[0].splitlines()[-1] == f"target reached at step {course[-1][0]}"
         return Applied(plan=plan, program=program, course={int(step): float(value) for step, value in course})
 
     return run
@@ -79,8 +84,8 @@ def assert_same_course(done: Applied) -> None:
 
 
 def assert_clean(program: str) -> None:
-    for command in (["check", "--select", "E,F,W,B,UP,SIM,C4,RUF", "--line-length", "100"], ["format", "--check"]):
-        words = [*RUFF, command[0], "--isolated", *command[1:], "-"]
+    for command in (["check", "--select", "E,F,W,B,UP,SIM,C4,RUF"], ["format", "--check"]):
+        words = [*RUFF, command[0], "--isolated", "--line-length", "100", *command[1:], "-"]
         done = subprocess.run(words, input=f"{program}\n", capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -137,6 +142,25 @@ def test_averaged_weights_without_an_evaluate(apply: Any) -> None:
     assert_same_course(done)
     assert_clean(done.program)
     assert Path("averaged.pt").exists()
+
+
+def test_a_target_on_averaged_weights_of_a_model_with_a_method(apply: Any) -> None:
+    done = apply("Predicting", "--target", "ema_val_loss<=0.012")
+    assert done.reached
+    assert_same_course(done)
+    assert_clean(done.program)
+
+
+def test_chance_is_that_of_the_search_in_every_execution(apply: Any, profile: Path) -> None:
+    """Dropout and augmentation from all generators, in accumulated steps."""
+    data = json.loads(profile.read_text(encoding="utf-8"))
+    peaks = [[size, 100_000 + 16_384 * size] for size in (1, 4, 16, 32)]
+    little = {**data, "peak_memory_bytes": peaks, "capacity_bytes": 140_000}
+    profile.write_text(json.dumps(little), encoding="utf-8")
+    done = apply("Chance", "--target", "val_loss<=0.5", "--max-batch-size", "16", executions=2)
+    assert done.plan["recipe"]["grad_accum_steps"] > 1
+    assert_same_course(done)
+    assert_clean(done.program)
 
 
 def test_a_stream(apply: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,17 @@ import pytest
 
 from batchscope.report.program import last_step, program
 from batchscope.report.sections.how_to_apply import build
-from batchscope.store.records import Plan, Recipe
+from batchscope.store.records import Plan, Recipe, RunEvaluations
 
 from . import plans
 
 torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs write the weights where they are run."""
+    monkeypatch.chdir(tmp_path)
 
 
 class Trained:
@@ -61,7 +68,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def plan_for(recipe: Recipe, value: float = 0.01) -> Plan:
     target = dataclasses.replace(plans.TARGET, value=value)
-    return dataclasses.replace(plans.ok(), recipe=recipe, target=target, predicted=None)
+    return dataclasses.replace(plans.ok(), recipe=recipe, target=target, predicted=None, verified=None)
 
 
 def small(**changes: Any) -> Recipe:
@@ -114,9 +121,35 @@ def test_a_linear_schedule_falls_to_zero() -> None:
 def test_a_constant_learning_rate_may_run_to_the_end_of_the_interval() -> None:
     plan = plans.ok()
     assert plan.recipe is not None
-    assert last_step(plan, plan.recipe) == 202
+    assert last_step(dataclasses.replace(plan, verified=None), plan.recipe) == 202
     decaying = dataclasses.replace(plan.recipe, schedule="linear")
     assert last_step(plan, decaying) == plan.recipe.steps
+
+
+def test_a_constant_learning_rate_has_room_beyond_the_verified_run_and_for_what_confirms_it() -> None:
+    plan, recipe = plans.ok(), plans.ok().recipe
+    assert recipe is not None
+    assert plan.verified is not None
+    once = math.ceil(1.5 * plan.verified.steps)
+    assert last_step(plan, recipe) == once
+    evaluations = RunEvaluations(number=20, every_steps=7, every_examples=7 * recipe.batch_size)
+    confirmed = dataclasses.replace(plan.target or plans.TARGET, confirm=3)
+    plan = dataclasses.replace(plan, target=confirmed, evaluations=evaluations)
+    assert last_step(plan, recipe) == once + 2 * 7
+
+
+@pytest.mark.parametrize(("losses", "said"), [([0.5, 0.39], "target reached at step 8"), ([0.5] * 9, "not reached")])
+def test_it_says_whether_the_target_was_reached(losses: list[float], said: str, capsys: Any) -> None:
+    recipe = small()
+    Trained(plan_for(recipe, value=0.4), recipe, losses=losses)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(said)
+
+
+@pytest.mark.parametrize("within", ["100 epochs", None])
+def test_a_decaying_learning_rate_is_not_ended_by_patience(within: str | None) -> None:
+    recipe = small(steps=400, schedule="wsd", early_stop=dataclasses.replace(small().early_stop, patience=2.0))
+    plan = dataclasses.replace(plan_for(recipe), within=within)
+    assert Trained(plan, recipe, losses=[0.5] * 400).names["step"] == 400
 
 
 def test_several_devices_are_explained() -> None:

@@ -11,17 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from batchscope.fits.schedules import lr_factor
 from batchscope.report.program import program
 from batchscope.report.sections.how_to_apply import build
 from batchscope.store.codec import decode, encode
 from batchscope.store.records import Plan, Target, TaskProgram
+from batchscope.tasks.workload import mean_loss
 
 from . import plans
 from .test_how_to_apply import Trained, plan_for, small
 
 TASK = TaskProgram(spec="mine.py:task", members=("evaluate",), loading="examples")
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs write the weights where they are run."""
+    monkeypatch.chdir(tmp_path)
 
 
 def plan_of(task: TaskProgram, target: Target = plans.TARGET, **recipe: Any) -> Plan:
@@ -71,10 +79,16 @@ def test_gradients_of_float16_are_unscaled_before_they_are_clipped() -> None:
     assert "task.loss(model, to_device(next(batches)))" in text
 
 
+def test_generators_of_the_gpu_are_left_alone_as_well() -> None:
+    """A sampler's seed is set on every device."""
+    assert "torch.cuda.set_rng_state_all(of_gpus)" in text_of(changed(device="cuda:0"))
+    assert "torch.cuda" not in text_of()
+
+
 def test_a_metric_of_averaged_weights_is_measured_on_them() -> None:
     task = changed(ema_decay=0.99)
     text = text_of(task, Target(metric="test_ema_loss", value=0.1, mode="min"))
-    assert 'value = task.evaluate(averaged)["test_loss"]' in text
+    assert 'value = task.evaluate(averaged.module)["test_loss"]' in text
     assert "copy.deepcopy(averaged.module.state_dict())" in text
     assert 'value = task.evaluate(model)["val_loss"]' in text_of(task)
 
@@ -142,12 +156,13 @@ def test_a_loader_has_what_the_task_says_and_what_was_chosen_for_it() -> None:
         ("Ordered", {"members": ("sampler",), "held_back": 25}),
         ("Stream", {"loading": "stream", "device": "cpu:0"}),
         ("Tensors", {"loading": "tensors", "ema_decay": 0.5}),
+        ("Predicting", {"loading": "tensors", "ema_decay": 0.5}),
+        ("Predicting", {"loading": "tensors", "ema_decay": 0.5, "precision": "float16"}),
         ("Groups", {"loading": "tensors", "precision": "float16", "members": ("evaluate", "before_update")}),
     ],
 )
-def test_it_trains(kind: str, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_trains(kind: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on a device that the tensors have to be moved to, by its name."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(Path(__file__).parent)
     task = changed(spec=f"kinds.py:{kind}", optimizer_takes_model=kind == "Groups", **changes)
     target = Target(metric="ema_val_loss" if task.ema_decay else "val_loss", value=0.0, mode="min")
@@ -158,6 +173,21 @@ def test_it_trains(kind: str, changes: dict[str, Any], tmp_path: Path, monkeypat
     assert names["best"] < 0.1
     assert names["weights"].keys() == names["task"].model().state_dict().keys()
     assert Path("best.pt").exists()
+
+
+def test_tokens_that_are_held_back_weigh_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the last chunk has longer sequences than the first."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    task = changed(spec="kinds.py:HeldBack", members=("collate", "loss_weight"), held_back=30)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text_of(task, batch_size=32, lr=0.1, steps=2), "page", "exec"), names)
+    made, model = names["task"], names["model"]
+    held_back: Any = [torch.tensor([1, 2])] * 1000 + [torch.tensor([8, 1] * 20)] * 100
+    with torch.no_grad():
+        found = names["evaluate"](model, made, held_back)["val_loss"]
+    assert found == pytest.approx(
+        mean_loss(model, made.loss, held_back, collate=made.collate, weight=lambda b: float(made.loss_weight(b)))
+    )
 
 
 EMA = Target(metric="ema_val_loss", value=0.1, mode="min", confirm=3)

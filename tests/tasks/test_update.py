@@ -273,6 +273,29 @@ def test_the_first_step_of_float16_is_made_and_not_left_out() -> None:
     assert 1.0 < update.loss_scale < 65536.0
 
 
+def test_averaged_weights_leave_out_a_step_that_the_scaler_left_out() -> None:
+    made = Autocast("float16", scale=1.0)
+    made.ema_decay = 0.5  # pyright: ignore[reportAttributeAccessIssue]
+    workload = Workload(made)
+    model = workload.model(0)
+    update = Update(workload, model, 0.1)
+
+    def step(*, overflows: bool = False) -> Tensor:
+        update.gradients([workload.batch(torch.arange(12))])
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            parameter.grad.mul_(math.inf if overflows else 1.0)
+        update.apply()
+        update.clear()
+        assert update.averaged is not None
+        return flat(update.averaged).clone()
+
+    first, second = step(), step()
+    assert not torch.equal(first, second)
+    assert torch.equal(step(overflows=True), second)
+    assert not torch.equal(step(), second)
+
+
 def test_clipping_sees_gradients_without_the_scalers_factor() -> None:
     norms: list[float] = []
     made = Autocast("float16", scale=1e-3)

@@ -108,6 +108,30 @@ def test_the_evaluation_is_timed_with_all_that_is_measured_there(monkeypatch: py
     assert prepare(workload, SIZES, at_evaluation=measure).timing.evaluation_s == pytest.approx(5.0)
 
 
+@pytest.mark.parametrize("seconds", [0.1, 2.0])
+def test_an_evaluation_has_the_price_of_that_of_the_averaged_weights_too(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Also where it is cheap and timed anew."""
+    now = [0.0]
+
+    class Averaged(Line):
+        ema_decay = 0.9
+
+        def loss(self, model: nn.Module, batch: Any) -> Tensor:
+            now[0] += 0.01
+            return super().loss(model, batch)
+
+        def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+            now[0] += seconds
+            return super().evaluate(model)
+
+    workload = Workload(Averaged())
+    monkeypatch.setattr(type(workload.device), "clock", lambda self: now[0])
+    prepared = prepare(workload, SIZES)
+    assert prepared.timing.evaluation_s == prepared.preflight.evaluation_s == pytest.approx(2 * seconds)
+
+
 @pytest.mark.parametrize(
     ("wanted", "norm", "error", "message"),
     [

@@ -88,7 +88,7 @@ class FirstLooks:
         if (target := self.state().target) is not None:
             workload = self.runs.runner.workload
             with workload.device.using_threads(config.num_threads):
-                start = workload.evaluate(workload.model(config.seed))
+                start = workload.all_metrics(workload.model(config.seed))
             first = {"kind": "evaluation", "step": 0, "metrics": start}
             self.update(milestone=milestone_of([first], target))
         milestone = self.state().milestone

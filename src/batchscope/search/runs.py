@@ -18,6 +18,7 @@ from ..fits.memory import HEADROOM, fit_memory
 from ..fits.step_time import accumulation
 from ..fits.threads import num_threads_at
 from ..hardware.device import Device
+from ..store.aims import aim_of
 from ..store.answers import Questions
 from ..store.records import Bench, HardwareProfile, RateRange, RunConfig, RunResult, RunStatus, Target, Timing
 from ..store.runs import Store, StoredRun, run_id
@@ -260,7 +261,7 @@ class SearchRuns:
             pauses=[PauseRule(milestone=milestone)] if milestone is not None else [],
             rules=[*rules, *([StepLimitRule(steps=limit)] if limit is not None else [])],
             deadline=self.runner.deadline.within(share * self.budget_s),
-            at_end=lambda model, result: self._keep_model(model, name, result),
+            at_end=lambda model, result: self._keep_model(model, self._model_file(name, made, result), result),
             stored=stored,
         )
         self.made += 1
@@ -274,28 +275,29 @@ class SearchRuns:
     def copy_model(self, run: StoredRun, path: Path, *, at_end: bool = False) -> None:
         """Write the trained model of a run to a file, a `state_dict` for `torch.load`.
 
-        It is that of the run's last evaluation where it reached its target, or `at_end`, else of its best one. Where it
-        was not kept, the run is trained again up to there: it follows from its configuration.
+        It has the averaged weights where the run is judged by a metric of theirs, and loads into `task.model()` either
+        way. It is that of the last evaluation where the run reached its target, or `at_end`, else of its best one.
+        Where it was not kept, the run is trained again up to there: it follows from its configuration.
 
         Raises:
             StoreError: it cannot be written.
         """
         assert run.result is not None
         step = run.result.steps if at_end else _model_step(run.result)
-        kept = self._model_file(run.id, step)
+        kept = self._model_file(run.id, run.config, replace(run.result, steps=step))
         if not kept.exists():
-            states = self.runner.train_again(run, ("last",), steps=step)
-            save_weights(states["last"], kept)
+            self.runner.train_again(run, (), steps=step, at_end=lambda model: save_weights(model.state_dict(), kept))
         copy_weights(kept, path)
 
-    def _keep_model(self, model: nn.Module, name: str, result: RunResult) -> None:
+    def _keep_model(self, model: nn.Module, path: Path, result: RunResult) -> None:
         whole = result.status is RunStatus.OUT_OF_STEPS or _model_step(result) == result.steps
         if self.keep_models and result.status in _COMPLETE and whole:
-            save_weights(model.state_dict(), self._model_file(name, result.steps))
+            save_weights(model.state_dict(), path)
 
-    def _model_file(self, name: str, step: int) -> Path:
-        """Where the model of a run after so many steps is kept: a run that went on has several."""
-        return self.runner.store.folder(name) / f"weights-step-{step}.pt"
+    def _model_file(self, name: str, config: RunConfig, result: RunResult) -> Path:
+        """File of the model at the end of a run, which has several where it went on, and one for averaged weights."""
+        averaged = self.runner.workload.judges_averaged(aim_of(config, result.first).metric)
+        return self.runner.store.folder(name) / f"weights-step-{result.steps}{'-averaged' if averaged else ''}.pt"
 
 
 def _model_step(result: RunResult) -> int:

@@ -10,7 +10,18 @@ from typing import Literal
 
 from .ranges import ANY, ERRORS, NOT_NEGATIVE, PERCENT, SCORES, SHARE, Range
 
-__all__ = ["Mode", "Part", "is_averaged", "is_loss", "is_share", "known_mode", "limits_of", "part_of"]
+__all__ = [
+    "Mode",
+    "Part",
+    "averaged_name",
+    "is_averaged",
+    "is_loss",
+    "is_share",
+    "known_mode",
+    "limits_of",
+    "name_of_own",
+    "part_of",
+]
 
 Mode = Literal["min", "max"]
 Part = Literal["validation", "training", "test", ""]
@@ -54,6 +65,25 @@ def is_loss(metric: str) -> bool:
 def is_averaged(metric: str) -> bool:
     """Whether a metric is of averaged weights, by the beginning of its name: `ema_val_loss`, `val_ema_loss`."""
     return _AVERAGED in _words(metric)[:2]
+
+
+def averaged_name(metric: str) -> str:
+    """Name of a metric of the averaged weights: a test metric remains one.
+
+    >>> averaged_name("val_loss"), averaged_name("test_loss")
+    ('ema_val_loss', 'test_ema_loss')
+    """
+    return f"test_ema_{metric.removeprefix('test_')}" if metric.startswith("test_") else f"ema_{metric}"
+
+
+def name_of_own(metric: str) -> str | None:
+    """Name of the metric that one of the averaged weights is of; `None`: it is of none.
+
+    >>> name_of_own("ema_val_loss"), name_of_own("test_ema_loss"), name_of_own("val_loss")
+    ('val_loss', 'test_loss', None)
+    """
+    own = metric.replace("ema_", "", 1)
+    return own if own != metric and averaged_name(own) == metric else None
 
 
 def part_of(metric: str) -> Part:

@@ -25,7 +25,6 @@ __all__ = [
     "PRECISIONS",
     "Member",
     "autocast",
-    "averaged_name",
     "checked_decay",
     "checked_factor",
     "checked_precision",
@@ -205,15 +204,6 @@ def checked_decay(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < 1.0:
         raise TaskError(f"ema_decay is {value!r}; it must be a number between 0 and 1, for example 0.999")
     return float(value)
-
-
-def averaged_name(metric: str) -> str:
-    """Name of a metric of the averaged weights: a test metric remains one.
-
-    >>> averaged_name("val_loss"), averaged_name("test_loss")
-    ('ema_val_loss', 'test_ema_loss')
-    """
-    return f"test_ema_{metric.removeprefix('test_')}" if metric.startswith("test_") else f"ema_{metric}"
 
 
 def checked_precision(value: Any, device: Device) -> str:

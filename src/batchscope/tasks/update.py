@@ -150,13 +150,15 @@ class Update:
             scaler.unscale_(self.optimizer)
         if self._workload.before_update is not None:
             call_before_update(self._workload.before_update, self._model)
+        before = self.loss_scale
         with explained("optimizer.step()", "it is called without a closure"):
             if scaler is None:
                 self.optimizer.step()
             else:
                 scaler.step(self.optimizer)
                 scaler.update()
-        if self._average is not None:
+        skipped = scaler is not None and self.loss_scale < before  # gradients that are not finite change nothing
+        if self._average is not None and not skipped:
             self._average.update_parameters(self._model)
 
     def clear(self) -> None:

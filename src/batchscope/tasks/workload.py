@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, default_collate
 from ..errors import TaskError, UsageError
 from ..hardware.device import Device, pick
 from ..hardware.random_state import seed_everything
+from ..store.metrics import averaged_name, name_of_own
 from .batches import MicroBatchSampler, first_dimension, index_stream, subset, tensors_of, to_device
 from .disposable_model import DisposableModel
 from .examples import examples_of, made_data
@@ -291,6 +292,24 @@ class Workload:
                 return {"val_loss": self._held_back_loss(model)}
         finally:
             model.train(was_training)
+
+    def all_metrics(self, model: nn.Module, averaged: nn.Module | None = None) -> dict[str, float]:
+        """What an evaluation of a run is: the metrics, and beside them, as `ema_<metric>`, those of averaged weights.
+
+        Args:
+            model: that is trained.
+            averaged: that with the averaged weights, where the task has `ema_decay`; default: the model, as before the
+                first step the averaged weights are the weights.
+        """
+        metrics = self.evaluate(model)
+        if self.ema_decay is None:
+            return metrics
+        beside = self.evaluate(model if averaged is None else averaged)
+        return metrics | {averaged_name(name): value for name, value in beside.items()}
+
+    def judges_averaged(self, metric: str) -> bool:
+        """Whether a metric is one of the averaged weights."""
+        return self.ema_decay is not None and name_of_own(metric) is not None
 
     def _held_back_loss(self, model: nn.Module) -> float:
         held_back = cast(Dataset[Any], self._held_back)

@@ -9,7 +9,6 @@ from torch import nn
 from ..errors import TaskError
 from ..hardware.random_state import RandomState
 from ..store.records import Row, RunConfig
-from ..tasks.members import averaged_name
 from ..tasks.model_state import ModelState, difference, fingerprint
 from ..tasks.workload import Workload
 
@@ -57,9 +56,7 @@ class CheckedEvaluations:
         clock = self._workload.device.clock
         started = clock()
         try:
-            metrics = self._workload.evaluate(model)
-            if averaged is not None:
-                metrics |= {averaged_name(name): value for name, value in self._workload.evaluate(averaged).items()}
+            metrics = self._workload.all_metrics(model, averaged)
         except TaskError as error:
             raise TaskError(f"{error}; {self._where(step)}") from error
         finally:

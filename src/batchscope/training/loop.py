@@ -12,6 +12,7 @@ from contextlib import closing
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..fits.schedules import lr_factor
 from ..hardware.device import lack_of_memory_named
@@ -100,13 +101,12 @@ class Training:
             first = self._evaluations.evaluate(self.model, 0, self._update.averaged) if goes_on is None else {}
             self._random = RandomState.capture() if goes_on is None else goes_on.put_into(self.model, self._update)
         self._clock = StepClock(workload.device)
+        self._history = History(target=aim_of(config, first)) if goes_on is None else goes_on.history(config)
         for observer in observers:
             observer.begin(self.model, self._update.optimizer)
         if goes_on is None:
-            self._history = History(target=aim_of(config, first))
             self._record(0, None, first)
         else:
-            self._history = goes_on.history(config)
             self._clock.go_on(goes_on.evaluations[-1])
             self._evaluations.go_on(goes_on.evaluations)
         self.steps = goes_on.step if goes_on else 0
@@ -115,6 +115,14 @@ class Training:
         )
         self._due = self._next_evaluation(self.steps)
         self._moved: list[tuple[Any, Any, torch.device]] = []
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model whose metric the run is judged by: the averaged one, where that metric is of its weights."""
+        averaged = self._update.averaged
+        if averaged is not None and self.workload.judges_averaged(self._history.target.metric):
+            return averaged
+        return self.model
 
     def advance(
         self,

@@ -97,7 +97,7 @@ class Runner:
             workload: the task, where it is not the runner's.
             deadline: an earlier one than the runner's.
             on_row: receives the rows as they are made.
-            at_end: receives the model of a run that is not paused, before its result is written.
+            at_end: receives the model by which a run that is not paused is judged, before its result is written.
             expected_steps: step at which it is expected to end, for whoever watches.
             stored: the run of the same course that goes on; from memory, from its checkpoint, or from its seed.
 
@@ -137,7 +137,7 @@ class Runner:
             if result.status is not RunStatus.PAUSED:
                 self._save(writer.id, kept)
                 if at_end is not None:
-                    at_end(begun.training.model, result)
+                    at_end(begun.training.judged, result)
         except BaseException:
             writer.close()
             raise
@@ -159,6 +159,7 @@ class Runner:
         probes: Sequence[Probe] = (),
         workload: Workload | None = None,
         deadline: Deadline | None = None,
+        at_end: Callable[[nn.Module], None] | None = None,
     ) -> dict[Keep, dict[str, Any]]:
         """Train a finished run once more up to a step for weights that were not kept, and touch nothing of it.
 
@@ -171,6 +172,7 @@ class Runner:
             probes: that it had, beside those of its configuration.
             workload: the task, where it is not the runner's.
             deadline: after which it is cut; `None`: it goes on to its end.
+            at_end: receives the model by which the run is judged, after that step.
 
         Returns:
             A `state_dict` for each moment that came.
@@ -188,6 +190,8 @@ class Runner:
             training = Training(task, run.config, probes=measured, observers=watching, on_row=kept.see)
             with closing(training):
                 training.advance([*rules, StepLimitRule(steps=steps)], late=lambda: training.steps == steps)
+                if at_end is not None:
+                    at_end(training.judged)
         return kept.states
 
     def _cut(self, deadline: Deadline, config: RunConfig) -> list[Observer]:

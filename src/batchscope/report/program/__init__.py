@@ -12,6 +12,7 @@ from .data import batches_lines, evaluate_function, indices_function, to_device_
 from .facts import Facts
 from .loop import last_step, limits_lines, loop_lines
 from .opening import constants_lines, import_lines
+from .randomness import random_functions
 from .update import factor_function, made_lines
 
 __all__ = ["last_step", "program"]
@@ -24,7 +25,8 @@ def program(plan: Plan, recipe: Recipe) -> str:
     `model`, `train_data`, `make_optimizer`, `loss` and `evaluate` stand for those of the reader's own script.
     """
     facts = Facts(plan=plan, recipe=recipe)
-    functions = [indices_function(facts), factor_function(facts), to_device_function(facts), evaluate_function(facts)]
+    functions = [*random_functions(facts), indices_function(facts), factor_function(facts), to_device_function(facts)]
+    functions.append(evaluate_function(facts))
     main = [*made_lines(facts), *batches_lines(facts), "", *limits_lines(facts), "", *loop_lines(facts)]
     if facts.has_workers:  # where processes are spawned, each imports the file
         main = ['if __name__ == "__main__":', *(f"    {line}".rstrip() for line in main)]

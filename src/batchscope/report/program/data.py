@@ -7,8 +7,6 @@ from .facts import Facts
 
 __all__ = ["batches_lines", "evaluate_function", "held_back_lines", "indices_function", "to_device_function"]
 
-_DATA_SEED_OFFSET = 1_000_003
-"""Between the seeds of the weights and of the order, as in `training.loop`."""
 _EVALUATION_CHUNK = 1000
 
 
@@ -16,13 +14,16 @@ def indices_function(facts: Facts) -> list[str]:
     """Generator of the indices of one batch after another; a stream has none."""
     if facts.task.loading == "stream":
         return []
-    order = f"torch.Generator().manual_seed(SEED + {_DATA_SEED_OFFSET})"
+    order = f"torch.Generator().manual_seed({facts.data_seed})"
     more = ["pool = torch.cat([pool, torch.randperm(examples, generator=order)])"]
     if facts.has("sampler"):
-        order = f"itertools.count(SEED + {_DATA_SEED_OFFSET})"
+        order = f"itertools.count({facts.data_seed})"
         among = " if i in examples" if facts.task.held_back else ""
         more = [
-            f"epoch = [int(i) for i in task.sampler(next(order)){among}]",
+            "seed = next(order)",
+            "with kept_random_state():",
+            "    seed_everything(seed)",
+            f"    epoch = [int(i) for i in task.sampler(seed){among}]",
             "pool = torch.cat([pool, torch.tensor(epoch)])",
         ]
     batch = "pool[:BATCH_SIZE]" if facts.in_memory else "pool[:BATCH_SIZE].tolist()"
@@ -92,6 +93,7 @@ def batches_lines(facts: Facts) -> list[str]:
         options = ["batch_size=BATCH_SIZE", "drop_last=True"]
     if facts.has("collate"):
         options.append("collate_fn=task.collate")
+    options.append(f"generator=torch.Generator().manual_seed({facts.data_seed})")
     arguments = loader_arguments(facts.task.loader_options)
     if facts.has("loader_options"):
         changed = "".join(f', "{name}": {value}' for name, value in arguments)
@@ -112,13 +114,16 @@ def evaluate_function(facts: Facts) -> list[str]:
         batch = f"[t.to({facts.device}) for t in {batch}]" if facts.device else batch
     elif facts.device:
         batch = f"to_device({batch})"
+    weight = "float(task.loss_weight(batch))" if facts.has("loss_weight") else "len(chunk)"
     return [
         "def evaluate(model, task, held_back):",
         '    """Mean loss of the examples that are held back."""',
-        "    total = 0.0",
+        "    total = terms = 0.0",
         f"    for start in range(0, len(held_back), {_EVALUATION_CHUNK}):",
         f"        chunk = range(start, min(start + {_EVALUATION_CHUNK}, len(held_back)))",
         f"        batch = {batch}",
-        f"        total += float(task.loss(model, batch){facts.task.loss_at}) * len(chunk)",
-        '    return {"val_loss": total / len(held_back)}',
+        f"        weight = {weight}",
+        f"        total += float(task.loss(model, batch){facts.task.loss_at}) * weight",
+        "        terms += weight",
+        '    return {"val_loss": total / terms}',
     ]

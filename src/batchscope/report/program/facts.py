@@ -6,9 +6,13 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+from ...store.metrics import name_of_own
 from ...store.records import Plan, Recipe, Target, TaskProgram
 
 __all__ = ["Facts"]
+
+_DATA_SEED_OFFSET = 1_000_003
+"""Between the seeds of the weights and of the order, as in `training.loop`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,4 +109,20 @@ class Facts:
     @property
     def judges_averaged(self) -> bool:
         """Whether the metric is one of the averaged weights."""
-        return self.averaged and self.target.metric.removeprefix("test_").startswith("ema_")
+        return self.averaged and name_of_own(self.target.metric) is not None
+
+    @property
+    def judged(self) -> str:
+        """Name of the model that is evaluated; the averaged one is of the task's own class, as the model is."""
+        return "averaged.module" if self.judges_averaged else "model"
+
+    @property
+    def metric(self) -> str:
+        """Metric that is judged by, as the task's `evaluate` names it."""
+        own = name_of_own(self.target.metric) if self.judges_averaged else None
+        return own or self.target.metric
+
+    @property
+    def data_seed(self) -> str:
+        """Seed of the order of the examples, and of what loading draws, as Python."""
+        return f"SEED + {_DATA_SEED_OFFSET}"

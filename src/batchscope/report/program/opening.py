@@ -8,6 +8,7 @@ from .facts import Facts
 
 __all__ = ["constants_lines", "import_lines"]
 
+_CONTEXT = "from contextlib import contextmanager"
 _PATH = "from pathlib import Path"
 
 
@@ -18,10 +19,11 @@ def import_lines(facts: Facts) -> list[str]:
     by_name = all(part.isidentifier() for part in module.split("."))
     folder = str(PurePosixPath(where).parent) if where.endswith(".py") else "."
     cosine, sampled = facts.recipe.schedule == "cosine", facts.has("sampler") and task.loading != "stream"
-    needed = {"copy": True, "importlib": not by_name, "itertools": sampled, "math": cosine}
+    needed = {"copy": True, "importlib": not by_name, "itertools": sampled, "math": cosine, "random": facts.known}
     lines = [f"import {name}" for name, needs in {**needed, "sys": folder != "."}.items() if needs]
+    lines += [_CONTEXT] if facts.known else []
     lines += [line for line in task.imports if line == _PATH]
-    lines += ["", "import torch"]
+    lines += ["", *(["import numpy as np"] if facts.known else []), "import torch"]
     if facts.averaged:
         lines.append("from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn")
     if names := _of_data(facts):

@@ -40,7 +40,7 @@ def made_lines(facts: Facts) -> list[str]:
         had = facts.plan.environment.threads
         lines.append(f"torch.set_num_threads({recipe.num_threads})  # steps are faster so than with {had}")
     if facts.known:
-        lines += [*_task_lines(facts), *held_back_lines(facts), "torch.manual_seed(SEED)"]
+        lines += [*_task_lines(facts), *held_back_lines(facts), "seed_everything(SEED)"]
         lines.append("model = task.model()" + (f".to({facts.device})" if facts.device else ""))
     parameters = "model" if task.optimizer_takes_model else "model.parameters()"
     make = "task.optimizer" if facts.known else "make_optimizer"
@@ -59,8 +59,9 @@ def made_lines(facts: Facts) -> list[str]:
 
 def _task_lines(facts: Facts) -> list[str]:
     arguments = ", ".join(f"{name}={text}" for name, text in facts.task.arguments.items())
-    made = ["torch.manual_seed(0)", f"task = make_task({arguments})"] if facts.task.spec else []
-    return [*made, "train_data = task.train_data()"]
+    made = ["seed_everything(0)", f"task = make_task({arguments})"] if facts.task.spec else []
+    data_seed = facts.data_seed if facts.task.loading == "stream" else "0"
+    return [*made, f"seed_everything({data_seed})", "train_data = task.train_data()"]
 
 
 def _factor(facts: Facts) -> str:
@@ -78,10 +79,13 @@ def gradient_lines(facts: Facts) -> list[str]:
     following = "to_device(next(batches))" if facts.device and not facts.in_memory else "next(batches)"
     if facts.parts == 1:
         return _backward(facts, following, "")
-    if not facts.has("loss_weight"):
+    loaded = f"micro_batches = [{following} for _ in range(PARTS)]"
+    if not facts.has("loss_weight") and (facts.in_memory or facts.has_workers):
         return ["for _ in range(PARTS):", *_indented(_backward(facts, following, " / PARTS"))]
+    if not facts.has("loss_weight"):  # loading draws from the generators of this process, as in a run before the losses
+        return [loaded, "for batch in micro_batches:", *_indented(_backward(facts, "batch", " / PARTS"))]
     return [
-        f"micro_batches = [{following} for _ in range(PARTS)]",
+        loaded,
         "tokens = [float(task.loss_weight(batch)) for batch in micro_batches]",
         "for batch, number in zip(micro_batches, tokens, strict=True):",
         *_indented(_backward(facts, "batch", " * number / sum(tokens)")),
@@ -103,11 +107,15 @@ def _indented(lines: list[str]) -> list[str]:
 def update_lines(facts: Facts) -> list[str]:
     """Change of the weights by the gradient."""
     clips = facts.has("before_update")
+    averages = ["averaged.update_parameters(model)"] if facts.averaged else []
+    if averages and facts.scaled:
+        averages = ["if scaler.get_scale() >= scale:  # else no step was made", f"    {averages[0]}"]
     return [
+        *(["scale = scaler.get_scale()"] if averages and facts.scaled else []),
         *(["scaler.unscale_(optimizer)"] if facts.scaled and clips else []),
         *(["task.before_update(model)"] if clips else []),
         *(["scaler.step(optimizer)", "scaler.update()"] if facts.scaled else ["optimizer.step()"]),
         "optimizer.zero_grad()",
         *(["schedule.step()"] if facts.scheduled else []),
-        *(["averaged.update_parameters(model)"] if facts.averaged else []),
+        *averages,
     ]

@@ -17,7 +17,7 @@ from .evaluation import check_target, evaluate_twice
 from .inputs import describe_nan, outputs_of, telling_examples
 from .loss import check_count, check_gradient, check_labels_on_cpu, check_mean, first_loss
 from .optimizer import check_optimizer
-from .update import check_before_update, check_precision, with_averaged
+from .update import check_before_update, check_precision
 
 __all__ = ["Preflight", "check"]
 
@@ -38,7 +38,7 @@ class Preflight:
         coupling: why an example's loss depends on the other examples of its batch too, so that per-example statistics
             (the gradient noise scale) are meaningless, and are switched off; empty where it does not.
         notes: sentences for the page.
-        evaluation_s: seconds of an evaluation, the shorter of two; of both where averaged weights are evaluated beside.
+        evaluation_s: seconds of an evaluation, the shorter of two; averaged weights have their part in it.
     """
 
     metrics: Mapping[str, float]
@@ -123,7 +123,6 @@ def _check(workload: Workload, size: int, target: Target | Metric | None, lr: fl
     fresh = workload.model(0)
     _check_fresh(model, fresh)
     metrics, evaluation_s = evaluate_twice(workload, fresh)
-    metrics, evaluation_s = with_averaged(workload, metrics, evaluation_s)
     notes += check_target(metrics, target, outputs_of(model))
     if smallest > 1:
         notes.append("a batch of one example cannot be trained on; the smallest micro-batch is 2")

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from ...errors import TaskError
-from ..members import averaged_name
 from ..update import call_before_update
 from ..workload import Workload
 
-__all__ = ["check_before_update", "check_precision", "with_averaged"]
+__all__ = ["check_before_update", "check_precision"]
 
 
 def check_precision(workload: Workload, model: nn.Module) -> None:
@@ -50,16 +49,6 @@ def check_before_update(workload: Workload, model: nn.Module) -> None:
         )
     if not math.isfinite(after):
         raise TaskError(f"{seen}; look for a division by a norm or a standard deviation of zero in it")
-
-
-def with_averaged(workload: Workload, metrics: dict[str, float], seconds: float) -> tuple[dict[str, float], float]:
-    """Metrics of fresh weights and the seconds of their evaluation, with those of the averaged weights if there are.
-
-    Before the first step the averaged weights are the weights; both are evaluated each time.
-    """
-    if workload.ema_decay is None:
-        return metrics, seconds
-    return metrics | {averaged_name(name): value for name, value in metrics.items()}, 2 * seconds
 
 
 def _norm(model: nn.Module) -> float:
