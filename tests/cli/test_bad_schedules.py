@@ -33,6 +33,7 @@ BAD = [
     ("--warmup 100%", r"is as long as the run or longer.*for example --warmup 5%"),
     ("--final-lr -10% --schedule linear", r"--final-lr '-10%' is not a share; write for example 10% or 0.1"),
     ("--final-lr 100% --schedule linear", r"at least 0% and below 100%, for example --final-lr 10%"),
+    ("--final-lr 10 --schedule linear", r"--final-lr 10 is 1000%; did you mean 10%\?"),
     ("--final-lr 10% --schedule constant", r"add --schedule linear, cosine or wsd, or leave --final-lr out"),
 ]
 
