@@ -183,6 +183,8 @@ def test_a_task_that_fails_in_the_middle(search: Callable[..., Any], member: str
         ("--budget 0", r"--budget '0' is not a length of time above zero"),
         ("--budget=-5m", r"--budget '-5m' is not a length of time above zero"),
         ("--budget -5s", r"--budget '-5s' is not a length of time above zero"),
+        ("--within 200", r"--within 200 has no unit; did you mean 200s, 200epochs or 200steps\?"),
+        ("--within 3 epochs", r"'epochs'.* Write --within 3epochs$"),
         ("--within -5m", r"--within '-5m' is not a length of training above zero"),
         ("--memory-limit -8GiB", r"--memory-limit '-8GiB' is not an amount of memory above zero"),
         ("--memory-limit lots", r"--memory-limit 'lots' is not an amount of memory"),

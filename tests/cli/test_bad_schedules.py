@@ -33,6 +33,7 @@ BAD = [
     ("--warmup 100%", r"is as long as the run or longer.*for example --warmup 5%"),
     ("--final-lr -10% --schedule linear", r"--final-lr '-10%' is not a share; write for example 10% or 0.1"),
     ("--final-lr 100% --schedule linear", r"at least 0% and below 100%, for example --final-lr 10%"),
+    ("--final-lr 10 --schedule linear", r"--final-lr 10 is 1000%; did you mean 10%\?"),
     ("--final-lr 10% --schedule constant", r"add --schedule linear, cosine or wsd, or leave --final-lr out"),
 ]
 
@@ -61,15 +62,16 @@ def test_the_advice_is_followed_in_a_search(search: Callable[..., Any], advice: 
 
 
 @pytest.mark.usefixtures("profile")
-def test_a_warm_up_as_long_as_every_run_within_a_length(cli: Cli) -> None:
+@pytest.mark.parametrize("more", ["", " --dry-run"])
+def test_a_warm_up_as_long_as_every_run_within_a_length(cli: Cli, more: str) -> None:
     write()
     refused(
-        cli(f"{WITHIN} --warmup 5000steps"),
+        cli(f"{WITHIN} --warmup 5000steps{more}"),
         r"--warmup 5000steps is 5,000 steps at batch size 1, and a run within 2 epochs has 200 steps.*"
         r"for example --warmup 5%, or a longer --within",
     )
     assert no_run()
-    assert cli(f"{WITHIN} --warmup 5%").status == 0
+    assert cli(f"{WITHIN} --warmup 5%{more}").status == 0
 
 
 @pytest.mark.parametrize("words", ["--schedule cosine", "--warmup 5steps", "--final-lr 10%", "--schedule constant"])

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batchscope.errors import UsageError
 from batchscope.fits.schedules import WarmUp
-from batchscope.laboratory.configuration import check_schedule_of
+from batchscope.laboratory.configuration import check_schedule_of, with_schedule
 from batchscope.laboratory.records import Arm, Length, StudyQuestion
 from batchscope.laboratory.studies import named_study, names
+from batchscope.store.runs import read_runs
 from batchscope.tasks.builtin.digits import digits
 from batchscope.tasks.workload import Workload
+
+from .quadratic import Quadratic, made, question
 
 CONSTANT_ALONE = ("recovery", "trial_and_error")
 WARM = WarmUp.parse("5steps")
@@ -77,4 +82,36 @@ def test_one_that_fits_passes(asked: Arm) -> None:
 
 def test_a_question_with_an_end_that_no_schedule_has_is_refused() -> None:
     with pytest.raises(UsageError, match="add --schedule linear, cosine or wsd"):
-        StudyQuestion(batch_sizes=(8,), lrs=(0.1,), final_lr=0.1)
+        StudyQuestion(batch_sizes=(8,), lrs=(0.1,), schedule="constant", final_lr=0.1)
+    with pytest.raises(UsageError, match="add --schedule linear, cosine or wsd"):
+        with_schedule(StudyQuestion(batch_sizes=(8,), lrs=(0.1,), final_lr=0.1), object())
+
+
+class Falling(Quadratic):
+    """A quadratic with a schedule of its own."""
+
+    def schedule(self, progress: float) -> float:
+        return 1.0 - progress
+
+
+def test_a_study_in_python_trains_at_the_tasks_own_schedule(tmp_path: Path) -> None:
+    found = made(tmp_path, question(seeds=(0,), lrs=(0.1,)), Falling())
+    assert found.question.schedule == "task"
+    assert {run.config.schedule for run in read_runs(tmp_path / "out")} == {"task"}
+    with pytest.raises(UsageError, match="leave that out"):
+        made(tmp_path / "other", question(schedule="wsd"), Falling())
+    assert made(tmp_path / "plain", question(seeds=(0,), lrs=(0.1,))).question.schedule == "constant"
+
+
+class Sampled(Quadratic):
+    """An epoch of 10 of the 40 examples."""
+
+    def sampler(self, seed: int) -> Iterable[int]:
+        return range(10)
+
+
+def test_a_warm_up_is_compared_with_the_epochs_of_the_sampler() -> None:
+    """Two epochs of ten are 2 steps of 10, not the 8 of the whole training set."""
+    asked = Arm(batch_size=10, lr=0.1, length=EPOCHS, warmup=WarmUp.parse("4steps"))
+    with pytest.raises(UsageError, match="and a run of 2 epochs has 2 steps"):
+        check_schedule_of(asked, Workload(Sampled()))

@@ -80,6 +80,19 @@ def test_recorded_searches_and_trainings_lie_within_the_first_forecast() -> None
     assert told.high > 398
 
 
+def test_runs_that_find_the_length_of_a_schedule_are_foreseen() -> None:
+    at_constant, decaying = (
+        forecast(replace(ASKED, schedule=schedule), pace(), examples=1000).trainings or 0.0
+        for schedule in ("constant", "wsd")
+    )
+    assert at_constant + 1.8 <= decaying <= at_constant + 3.0
+    within = Question(schedule="wsd", within=Within(amount=300, unit="seconds"))
+    assert (
+        forecast(within, pace(), examples=1000).trainings
+        == forecast(replace(within, schedule="constant"), pace(), examples=1000).trainings
+    )
+
+
 def test_a_length_that_is_given_is_the_time_of_one_training() -> None:
     seconds = forecast(Question(within=Within(amount=300, unit="seconds")), pace(), examples=1000).training_s
     assert seconds is not None

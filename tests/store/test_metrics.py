@@ -9,7 +9,19 @@ import pytest
 from batchscope.errors import TargetError
 from batchscope.store.aims import aim_of, default_metric, has_default, watched_metric
 from batchscope.store.metrics import is_loss, known_mode, limits_of
-from batchscope.store.ranges import ERRORS, SCORES
+from batchscope.store.ranges import (
+    ANY,
+    AT_MOST_ONE,
+    ERRORS,
+    LOSSES,
+    NOT_NEGATIVE,
+    PERCENT,
+    PERPLEXITIES,
+    SCORES,
+    SHARE,
+    range_of,
+    stem_of,
+)
 from batchscope.store.records import Metric, RunConfig, Target
 
 
@@ -126,6 +138,23 @@ def test_what_a_metric_cannot_be(
     name: str, fresh: float, outputs: int | None, low: float | None, high: float | None
 ) -> None:
     assert limits_of(name, fresh, outputs) == (low, high)
+
+
+@pytest.mark.parametrize("stem", sorted(SCORES | ERRORS | LOSSES | PERPLEXITIES | AT_MOST_ONE))
+@pytest.mark.parametrize(
+    "form", ["{}", "val_{}", "val/{}", "ema_val_{}", "dev_{}", "best_val_{}", "final_train_{}_eval"]
+)
+def test_what_a_name_can_be_is_one_table(stem: str, form: str) -> None:
+    """Of a value that contradicts nothing the limits are the range, but for losses, which may be those of a density."""
+    name, value = form.format(stem), 1.0
+    assert stem_of(name) == stem
+    assert known_mode(name) == known_mode(stem) is not None
+    if stem in LOSSES - ERRORS:
+        assert (limits_of(name, value), range_of(name, [value])) == (ANY, NOT_NEGATIVE)
+    elif limits_of(name, value) != PERCENT:
+        assert limits_of(name, value) == range_of(name, [value]) != ANY
+    else:
+        assert range_of(name, [value]) == SHARE
 
 
 def test_losses() -> None:

@@ -272,7 +272,8 @@ def main(arguments: list[str] | None = None) -> None:
         status = app(words, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
-        sys.stderr.write(f"batchscope: {' '.join(str(error).split())} (--help lists what there is)\n")
+        hint = _split_quantity(words) or "(--help lists what there is)"
+        sys.stderr.write(f"batchscope: {' '.join(str(error).split())} {hint}\n")
         _answer_error(error, words)
         sys.exit(2)
     except BatchscopeError as error:
@@ -286,6 +287,18 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _split_quantity(words: Sequence[str]) -> str:
+    """What to write where a number and its unit stand apart behind an option; empty where none do.
+
+    >>> _split_quantity(["find", "digits", "--within", "3", "epochs"])
+    'Write --within 3epochs'
+    """
+    for option, amount, unit in zip(words, words[1:], words[2:], strict=False):
+        if option.startswith("--") and amount.replace(".", "", 1).isdigit() and (unit.isalpha() or unit == "%"):
+            return f"Write {option} {amount}{unit}"
+    return ""
 
 
 def _explain(error: BatchscopeError, *, debug: bool) -> None:

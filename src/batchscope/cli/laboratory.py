@@ -94,7 +94,6 @@ def study(
         loaded, device = replace(options, set=tuple(settings)).load(spec), options.picked()
         from ..laboratory import study as study_command
 
-        question = words.with_schedule(question, loaded.task)
         how: dict[str, Any] = {"named": named or study_command.OWN_GRID, "device": device}
         if dry_run:
             prediction = study_command.predict(loaded, question, **how, budget_s=budget_s, progress=progress)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import Parameter
 
 from ..errors import UsageError
-from ..fits.schedules import WarmUp, schedule_of_task
+from ..fits.schedules import WarmUp
 from ..laboratory.records import Length, NamedStudy, StudyQuestion
 from ..laboratory.studies import named_study, names
 from ..search.question import parse_seconds, parse_share
@@ -101,7 +101,7 @@ class StudyWords:
             "length": self._length(),
             "schedule": self.schedule,
             "warmup": None if self.warmup is None else WarmUp.parse(self.warmup),
-            "final_lr": self._end if self.schedule else None,
+            "final_lr": self._end,
             "metric": self.metric,
             "memory_limit": self.memory_limit,
             "repeats": self.repeats,
@@ -109,17 +109,6 @@ class StudyWords:
         given = {name: value for name, value in given.items() if value not in (None, ())}
         own = self._own(named)
         return replace(own, **given) if own else StudyQuestion(**given)
-
-    def with_schedule(self, question: StudyQuestion, task: object) -> StudyQuestion:
-        """The question with the schedule of its task, where that has one.
-
-        Raises:
-            UsageError: a schedule, a warm-up or an end of it was asked for as well, or an end of none.
-        """
-        own = getattr(task, "schedule", None)
-        if own is None:
-            return replace(question, final_lr=self._end)
-        return replace(question, schedule=schedule_of_task(own, self.schedule, question.warmup, self._end))
 
     @property
     def _end(self) -> float | None:

@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ..fits.curves import steps_to_target
-from ..report.basis import one_batch_size, rest_of_message
+from ..report.basis import doubts, rest_of_message
 from ..report.cost import cost_in_words
 from ..report.loading import waiting_in_words
 from ..report.summary import (
@@ -99,7 +99,7 @@ def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
     message_first = waits or plan.status is PlanStatus.UNFINISHED
     parts: list[RenderableType] = ["", sentences[0]]
     if plan.recipe is not None:
-        first = sentence(plan.message if message_first else one_batch_size(plan.rests_on))
+        first = sentence(plan.message if message_first else "; ".join(doubts(plan)))
         parts = ["", *([first, ""] if first else []), what_to_set(plan, plan.recipe)]
     if plan.recipe is not None and plan.predicted is not None:
         parts += ["", _recipe_table(plan, plan.recipe, plan.predicted), _INTERVALS, "", *what_it_rests_on(plan)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..errors import UsageError
 from ..fits.schedules import schedule_of_task
 from ..fits.step_time import StepTime
@@ -9,13 +11,23 @@ from ..store.records import RunConfig, Target
 from ..tasks.workload import Workload
 from ..training.stopping import PatienceRule, RoseRule, StopRule
 from ..wording import plural
-from .records import EXAMPLES_OF_RUN, Arm
+from .records import EXAMPLES_OF_RUN, Arm, StudyQuestion
 
-__all__ = ["check_schedule_of", "rules_of", "run_config"]
+__all__ = ["check_schedule_of", "rules_of", "run_config", "with_schedule"]
 
 _EVALUATIONS = 30
 """Of a run whose length is given in steps or seconds, unless an epoch is shorter."""
 _ENDLESS = 10**9
+
+
+def with_schedule(question: StudyQuestion, task: object) -> StudyQuestion:
+    """The question with its schedule decided: the one asked for, else the task's own, else constant.
+
+    Raises:
+        UsageError: the task has a schedule, and another, a warm-up or an end of it was asked for; or an end of none.
+    """
+    own = getattr(task, "schedule", None)
+    return replace(question, schedule=schedule_of_task(own, question.schedule, question.warmup, question.final_lr))
 
 
 def run_config(
@@ -85,7 +97,7 @@ def check_schedule_of(arm: Arm, workload: Workload) -> None:
             f"--warmup {arm.warmup} is a share of a known number of steps; give --epochs or --steps, or the warm-up in "
             "steps or examples, for example --warmup 100steps"
         )
-    most = arm.length.steps(workload.examples, arm.batch_size)
+    most = arm.length.steps(workload.epoch, arm.batch_size)
     if most is not None and (steps := arm.warmup.steps(arm.batch_size, most)) >= most:
         raise UsageError(
             f"--warmup {arm.warmup} is {plural(steps, 'step')} at batch size {arm.batch_size}, and a run of "

@@ -105,7 +105,8 @@ class StudyQuestion:
     seeds: tuple[int, ...] = (0, 1, 2)
     """A seed draws the weights and the order of the examples together."""
     length: Length = Length(unit="epochs", amount=30)
-    schedule: ScheduleName = "constant"
+    schedule: ScheduleName | None = None
+    """`None`: the task's own where it has the member `schedule`, else constant."""
     warmup: WarmUp | None = None
     final_lr: float | None = None
     """Share of the learning rate at which a schedule that decays ends; `None`: 0."""
@@ -136,7 +137,7 @@ class StudyQuestion:
     @property
     def course(self) -> dict[str, Any]:
         """Members of an arm that say how its learning rate goes."""
-        return {"schedule": self.schedule, "warmup": self.warmup, "final_lr": self.final_lr}
+        return {"schedule": self.schedule or "constant", "warmup": self.warmup, "final_lr": self.final_lr}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from ..training.limits import Deadline
 from ..training.prepare import workload_of
 from ..training.progress import Prediction, Progress, Silent
 from .conclusions import findings_of
+from .configuration import with_schedule
 from .engine import Laboratory
 from .files import study_json
 from .page.page import study_contents
@@ -67,12 +68,13 @@ def study(
 
     Raises:
         TaskError: the task fails the preflight.
-        UsageError: a batch size is larger than the training set, or does not fit into memory.
+        UsageError: a batch size is larger than the training set, or does not fit into memory, or the schedule cannot be
+            that of the task's runs.
         TargetError: the metric is not there.
         StoreError: the folder cannot be used.
     """
     loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
-    deadline = Deadline.after(budget_s)
+    question, deadline = with_schedule(question, loaded.task), Deadline.after(budget_s)
     with preserved_random_state(question.seeds[0]), Store(out, question_of(loaded, question, device, named)) as store:
         workload = workload_of(loaded, device)
         prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress, store=store)
@@ -97,6 +99,7 @@ def predict(
     progress: Progress | None = None,
 ) -> Prediction:
     """How long `study` would take; steps are timed, and nothing is stored. Arguments and errors as there."""
+    question = with_schedule(question, loaded.task)
     with preserved_random_state(question.seeds[0]):
         workload = workload_of(loaded, device or pick())
         prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress or Silent())
@@ -107,7 +110,8 @@ def question_of(
     loaded: LoadedTask, question: StudyQuestion, device: Device, named: NamedStudy = OWN_GRID
 ) -> dict[str, Any]:
     """Everything that makes a study another one; a results folder holds one."""
-    return asked_of("study", loaded.identity(str(device.torch_device)), study=named.name, **vars(question))
+    asked = vars(with_schedule(question, loaded.task))
+    return asked_of("study", loaded.identity(str(device.torch_device)), study=named.name, **asked)
 
 
 def account(

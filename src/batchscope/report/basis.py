@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..store.records import Plan, RestsOn
-from ..wording import count, number, plural, sentence
+from ..store.records import Plan, RestsOn, Verified
+from ..wording import count, number, plural, sentence, times
 
-__all__ = ["one_batch_size", "rest_of_message", "rests_on_in_words"]
+__all__ = ["beyond_law_in_words", "doubts", "one_batch_size", "rest_of_message", "rests_on_in_words"]
 
 _MOST_LISTED = 8
 
@@ -37,9 +37,26 @@ def one_batch_size(rests_on: RestsOn | None) -> str:
     return f"only batch size {size} was run: how other batch sizes compare with it is assumed, not measured"
 
 
+def beyond_law_in_words(verified: Verified | None) -> str:
+    """Warning that the run at the recipe contradicts the law, without a full stop; empty where it does not.
+
+    >>> beyond_law_in_words(Verified(steps=336, time_s=4.4, metric=1.8, times_the_law=6.3))
+    'the run at this recipe took 6.3 times as many steps as the law of all runs says: the law does not hold here'
+    """
+    if verified is None or verified.times_the_law is None:
+        return ""
+    ratio = times(verified.times_the_law)
+    return f"the run at this recipe took {ratio} as many steps as the law of all runs says: the law does not hold here"
+
+
+def doubts(plan: Plan) -> tuple[str, ...]:
+    """Warnings that come before the answer of a plan, in the order in which its message begins with them."""
+    return tuple(filter(None, (one_batch_size(plan.rests_on), beyond_law_in_words(plan.verified))))
+
+
 def rest_of_message(plan: Plan) -> str:
-    """Message of a plan as a sentence, without the warning that only one batch size was run, where that was said."""
-    return sentence(plan.message.removeprefix(f"{one_batch_size(plan.rests_on)}; "))
+    """Message of a plan as a sentence, without the warnings that were said before it."""
+    return sentence(plan.message.removeprefix("".join(f"{doubt}; " for doubt in doubts(plan))))
 
 
 def _sizes(sizes: tuple[int, ...]) -> str:

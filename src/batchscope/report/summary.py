@@ -19,7 +19,7 @@ from ..wording import (
     times,
     with_interval,
 )
-from .basis import one_batch_size, rests_on_in_words
+from .basis import doubts, rests_on_in_words
 
 __all__ = [
     "batches_in_words",
@@ -44,13 +44,13 @@ def summary(plan: Plan) -> list[str]:
     """Sentences of an answer that a person can act on, the most important first; never empty.
 
     With a recipe: what to set, when to stop, what to expect, what that rests on, how sure it is, and what it gains.
-    Where only one batch size was run, the first says so before it says what to set.
+    Where only one batch size was run, or the run at the recipe contradicts the law, the first says so before it says
+    what to set.
     Without: why there is none, and what is known all the same.
     """
     if plan.recipe is None:
         return _without_recipe(plan)
-    doubt = sentence(one_batch_size(plan.rests_on))
-    first = f"{doubt} {what_to_set(plan, plan.recipe)}".strip()
+    first = " ".join([*map(sentence, doubts(plan)), what_to_set(plan, plan.recipe)])
     stop = _when_to_stop(plan, _until_target(plan, plan.recipe))
     sentences = [first, stop, _what_to_expect(plan), *what_it_rests_on(plan)]
     return [s for s in sentences if s]

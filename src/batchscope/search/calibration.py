@@ -14,6 +14,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from .recipe import beyond_law
 from .state import SearchState
 
 __all__ = ["probability_within_5_percent", "share_within_5_percent"]
@@ -25,13 +26,13 @@ _JITTER = 1e-6
 def probability_within_5_percent(state: SearchState, batch_size: int, lr: float) -> float | None:
     """Probability that a recipe costs at most 5 % more than the best one; `None` where it was not calibrated.
 
-    That is where the search was cut off, a length of training was given, another strategy chose the runs, or fewer than
-    two batch sizes were run.
+    That is where the search was cut off, a length of training was given, another strategy chose the runs, fewer than
+    two batch sizes were run, or the run at the recipe contradicts the law.
     """
     question, tried = state.question, {size for size, _ in state.tried}
     if state.cut_off or question.within is not None or question.search != "anchors":
         return None
-    if len(tried) < _NEEDED_BATCH_SIZES:
+    if len(tried) < _NEEDED_BATCH_SIZES or beyond_law(state, batch_size, lr):
         return None
     decision = state.decision
     if not state.law.misfit and (batch_size, lr) == (decision.batch_size, decision.lr):

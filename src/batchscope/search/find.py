@@ -36,7 +36,7 @@ from .horizon import require_room, with_schedule
 from .plan import build_plan, with_program
 from .question import Question
 from .runs import MEASURED_WITHIN, TIMING, SearchRuns, used_earlier
-from .stages import Search
+from .stages import Search, beginning
 
 __all__ = ["find", "identity_of", "predict"]
 
@@ -148,6 +148,7 @@ def predict(
         wanted = _wanted(workload, question, profile, budget_s)
         question, preflight = _checked(workload, question, wanted, progress)
         prepared = prepare(workload, wanted, preflight=preflight, progress=progress)
+        require_room(beginning(question, prepared, workload, profile))
     pace = Pace(timing=prepared.timing, budget_s=budget_s, spent_s=time.monotonic() - started)
     return forecast(question, pace, examples=workload.examples_in_epoch or 0)
 

@@ -22,6 +22,7 @@ from ..training.progress import Prediction
 from ..wording import plural
 from .evaluation_spacing import Spacing, evaluations_in, spacing_before
 from .follow import TYPICAL_RUNS
+from .horizon import TYPICAL_HORIZONS
 from .observations import best_on_clock, evaluation_seconds
 from .question import Question
 from .state import SearchState
@@ -225,8 +226,10 @@ def expected_steps(
 
 
 def _typical(question: Question) -> float:
-    """Trainings that a search takes in the median."""
-    return _WITHIN if question.within is not None else TYPICAL_RUNS[question.search]
+    """Trainings that a search takes in the median, those that find the length of a schedule included."""
+    if question.within is not None:
+        return _WITHIN
+    return TYPICAL_RUNS[question.search] + (TYPICAL_HORIZONS if question.decays_to_target else 0.0)
 
 
 def _training_now(state: SearchState, here: Here) -> Estimate | None:

@@ -24,6 +24,7 @@ from .state import SearchState
 from .strategies.space import Pair
 
 __all__ = [
+    "TYPICAL_HORIZONS",
     "at_constant_lr",
     "compared_in_words",
     "evidence_of_schedule",
@@ -38,6 +39,8 @@ __all__ = [
 
 _HORIZONS = 4
 _SHORTER, _LONGER = 0.8, 1.3
+TYPICAL_HORIZONS = 2.4
+"""Expected price of these runs, in trainings at the recipe: 1.8 to 3.0 where they get shorter."""
 
 
 def with_schedule(question: Question, task: object) -> Question:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fits.posterior import low_median_high
-from ..report.basis import one_batch_size
+from ..report.basis import beyond_law_in_words, one_batch_size
 from ..report.loading import loader_in_words, waiting_in_words
 from ..store.records import (
     Alternative,
@@ -36,9 +36,11 @@ from .reasons import evidence_of, rests_on
 from .recipe import (
     NORMAL_QUANTILES,
     NOT_MEASURED,
+    beyond_law,
     curves_of,
     disagreement,
     lr_is_too_high,
+    misfit_at,
     predicted_at,
     recipe_of,
     verified_by,
@@ -141,7 +143,8 @@ def _in_full(state: SearchState, message: str, batch_size: int, lr: float) -> st
     elif state.question.target is None:
         message = f"{message}; no target was given, so {state.target} was chosen from what first runs could reach"
     waiting = waiting_in_words(state.corrected_bench if state.recorded.step_times else None, batch_size)
-    return "; ".join(filter(None, [one_batch_size(rests_on(state)), waiting, message]))
+    law = beyond_law_in_words(verified_by(state, batch_size, lr))
+    return "; ".join(filter(None, [one_batch_size(rests_on(state)), law, waiting, message]))
 
 
 def _easier(state: SearchState, target: Target) -> EasierTarget:
@@ -166,7 +169,8 @@ def _easier(state: SearchState, target: Target) -> EasierTarget:
 def clear_gain(state: SearchState) -> tuple[float, float, float]:
     """Cost of the current recipe ÷ cost of the decision: low end, median and high end of the 90 % credible interval.
 
-    What the law misses is part of it, once: both recipes were run, and share what it misses in common.
+    What the law misses is part of it, once: both recipes were run, and share what it misses in common. Where a run at
+    one of them contradicts the law, that run counts.
     """
     current, decision = state.question.current, state.decision
     assert current is not None
@@ -176,8 +180,10 @@ def clear_gain(state: SearchState) -> tuple[float, float, float]:
         - state.posterior.log_steps(decision.batch_size, decision.lr)
         + math.log(cost(current.batch_size) / cost(decision.batch_size))
     )
-    same = (current.batch_size, current.lr) == (decision.batch_size, decision.lr)
-    spread = np.zeros(1) if same else state.law.misfit * NORMAL_QUANTILES
+    own, chosen = (current.batch_size, current.lr), (decision.batch_size, decision.lr)
+    ratio += beyond_law(state, *own) - beyond_law(state, *chosen)
+    misfit = 0.0 if own == chosen else max(misfit_at(state, *own), misfit_at(state, *chosen))
+    spread = misfit * NORMAL_QUANTILES
     low, value, high = np.exp(low_median_high(np.minimum(ratio[:, None] + spread, 10.0)))
     return float(low), float(value), float(high)
 

@@ -201,7 +201,7 @@ def parse_within(text: str) -> Within:
     """The length of a training: `300s`, `10m`, `20epochs`, `5000steps`.
 
     Raises:
-        UsageError: it is not one, or not above zero.
+        UsageError: it is not one, not above zero, or a bare number.
 
     Example:
         >>> parse_within("20epochs")
@@ -213,6 +213,11 @@ def parse_within(text: str) -> Within:
     steps = _quantity(text, {"step": 1.0, "steps": 1.0})
     if steps is not None and steps >= 1 and steps.is_integer():
         return Within(amount=steps, unit="steps")
+    if (bare := _quantity(text, {"": 1.0})) is not None and bare > 0:
+        raise UsageError(
+            f"--within {text.strip()} has no unit; did you mean {bare:.15g}s, {bare:.15g}epochs or "
+            f"{math.ceil(bare)}steps?"
+        )
     try:
         return Within(amount=parse_seconds(text, "--within"), unit="seconds")
     except UsageError:
@@ -253,7 +258,8 @@ def parse_share(text: str, name: str) -> float:
     """A share: `10%` or `0.1`.
 
     Raises:
-        UsageError: it is not one. Whether it makes sense is for whoever asks.
+        UsageError: it is not one, or a number above 1 that lacks its percent sign. Whether it makes sense is for
+            whoever asks.
 
     Example:
         >>> parse_share("10%", "--evaluation-share"), parse_share("0.25", "--evaluation-share")
@@ -262,6 +268,8 @@ def parse_share(text: str, name: str) -> float:
     value = _quantity(text.replace("%", " percent"), {"": 1.0, "percent": 0.01})
     if value is None:
         raise UsageError(f"{name} {text!r} is not a share; write for example 10% or 0.1")
+    if 1.0 < value <= 100.0 and "%" not in text:
+        raise UsageError(f"{name} {text.strip()} is {100 * value:.6g}%; did you mean {value:.6g}%?")
     return value
 
 

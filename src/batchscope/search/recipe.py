@@ -25,9 +25,11 @@ from .state import SearchState
 __all__ = [
     "NORMAL_QUANTILES",
     "NOT_MEASURED",
+    "beyond_law",
     "curves_of",
     "disagreement",
     "lr_is_too_high",
+    "misfit_at",
     "predicted_at",
     "recipe_of",
     "run_at",
@@ -139,6 +141,13 @@ def verified_by(state: SearchState, batch_size: int, lr: float) -> Verified | No
     Where a length is given, the value at which a run of that length ended, and its steps. Where the evaluations of the
     runs were not recorded, the mean over all runs at this recipe.
     """
+    found = _made_at(state, batch_size, lr)
+    if found is None or state.question.within is not None:
+        return found
+    return replace(found, times_the_law=_times_the_law(state, batch_size, lr, found.steps))
+
+
+def _made_at(state: SearchState, batch_size: int, lr: float) -> Verified | None:
     if state.target is None:
         return None
     if not state.recorded.evaluations:
@@ -219,16 +228,16 @@ def _of_length(state: SearchState, batch_size: int) -> Predicted:
     """What a training of the given length takes, whatever value it ends at."""
     steps, step_time = state.most_steps(batch_size) or 1, _step_time(state, batch_size)
 
-    def times(factor: float, each: Estimate, unit: str, method: str) -> Estimate:
+    def scaled(factor: float, each: Estimate, unit: str, method: str) -> Estimate:
         value, low, high = (None if end is None else factor * end for end in (each.value, each.low, each.high))
         return replace(each, value=value, low=low, high=high, unit=unit, method=method)
 
     one = Estimate(value=1, low=1, high=1, n=len(state.finished), unit="", method="")
     return Predicted(
-        steps_to_target=times(steps, one, "steps", "the length that was asked for"),
+        steps_to_target=scaled(steps, one, "steps", "the length that was asked for"),
         step_time_s=step_time,
-        time_to_target_s=times(steps, step_time, "s", "steps of the length that was asked for, times step time"),
-        examples_to_target=times(steps * batch_size, one, "examples", "steps of the length, times batch size"),
+        time_to_target_s=scaled(steps, step_time, "s", "steps of the length that was asked for, times step time"),
+        examples_to_target=scaled(steps * batch_size, one, "examples", "steps of the length, times batch size"),
         peak_memory_bytes=_memory(state, batch_size),
     )
 
@@ -244,9 +253,9 @@ def _times(state: SearchState, batch_size: int, lr: float) -> tuple[Estimate, Es
     if not state.recorded.step_times:
         return step_time, step_time
     spread = state.step_time_spread(batch_size)
-    times = state.seconds_of(batch_size) * _steps(state, batch_size, lr, further_spread=spread)
+    seconds = state.seconds_of(batch_size) * _steps(state, batch_size, lr, further_spread=spread)
     method = f"steps to target times step time; {state.law.name}"
-    return step_time, _of_draws(times, len(state.observations), "s", method)
+    return step_time, _of_draws(seconds, len(state.observations), "s", method)
 
 
 def _step_time(state: SearchState, batch_size: int) -> Estimate:
@@ -268,13 +277,49 @@ def _step_time(state: SearchState, batch_size: int) -> Estimate:
 
 def _steps(state: SearchState, batch_size: int, lr: float, further_spread: float = 0.0) -> Array:
     """Steps of one training: each draw of the posterior at the quantiles of the spread over seeds and the misfit."""
-    posterior = state.posterior
-    spread = np.sqrt(posterior.spread(batch_size, lr) ** 2 + state.law.misfit**2 + further_spread**2)
-    log_steps = posterior.log_steps(batch_size, lr)[:, None] + spread[:, None] * NORMAL_QUANTILES
-    horizon = horizon_of(state, batch_size, lr)
-    if horizon is not None and horizon.result is not None and horizon.result.steps_to_target is not None:
-        log_steps += math.log(horizon.result.steps_to_target) - float(np.median(log_steps))
+    misfit = misfit_at(state, batch_size, lr)
+    log_steps = _log_steps(state, batch_size, lr, math.hypot(misfit, further_spread))
+    if steps := _steps_of_run(state, batch_size, lr):
+        log_steps += math.log(steps) - float(np.median(log_steps))
     return np.exp(np.minimum(log_steps, _MOST_LOG_STEPS)).ravel()
+
+
+def _steps_of_run(state: SearchState, batch_size: int, lr: float) -> float | None:
+    """Steps of the run at a recipe that the prediction is moved to: of a whole schedule, or against the law."""
+    horizon = horizon_of(state, batch_size, lr)
+    if horizon is not None:
+        return horizon.result.steps_to_target if horizon.result is not None else None
+    verified = verified_by(state, batch_size, lr)
+    return verified.steps if verified and verified.times_the_law else None
+
+
+def _log_steps(state: SearchState, batch_size: int, lr: float, further_spread: float) -> Array:
+    """What the law says of the logarithm of the steps, with its spread over seeds and a further one."""
+    posterior = state.posterior
+    spread = np.hypot(posterior.spread(batch_size, lr), further_spread)
+    return posterior.log_steps(batch_size, lr)[:, None] + spread[:, None] * NORMAL_QUANTILES
+
+
+def beyond_law(state: SearchState, batch_size: int, lr: float) -> float:
+    """Logarithm of `Verified.times_the_law`; 0 where the run at exactly this recipe agrees with the law, or none is.
+
+    What is predicted is then the run's, and what the law misses so much that its median is inside the interval.
+    """
+    verified = verified_by(state, batch_size, lr)
+    return math.log(verified.times_the_law) if verified and verified.times_the_law else 0.0
+
+
+def _times_the_law(state: SearchState, batch_size: int, lr: float, steps: float) -> float | None:
+    """Steps of a run ÷ the median of the law, where they are outside of its 90 % interval."""
+    if horizon_of(state, batch_size, lr) is not None or steps <= 0:
+        return None
+    low, median, high = low_median_high(_log_steps(state, batch_size, lr, state.law.misfit))
+    return None if low <= math.log(steps) <= high else steps / math.exp(median)
+
+
+def misfit_at(state: SearchState, batch_size: int, lr: float) -> float:
+    """Standard deviation, in log steps, of what the law misses at a recipe: at least what the run at it shows."""
+    return max(state.law.misfit, abs(beyond_law(state, batch_size, lr)) / NORMAL_90)
 
 
 def _memory(state: SearchState, batch_size: int) -> Estimate:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import OutOfMemory
 from ..hardware.environment import environment_of
-from ..store.records import HardwareProfile, Recipe, RunConfig, RunStatus, Target
+from ..store.records import HardwareProfile, RateRange, Recipe, RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
 from ..tasks.workload import Workload
 from ..training.prepare import Prepared
@@ -36,7 +36,7 @@ from .state import SearchState
 from .strategies.anchors import BEHIND, Decision, propose
 from .strategies.space import Request
 
-__all__ = ["Search"]
+__all__ = ["Search", "beginning"]
 
 _TRIAL_SHARE = 0.25
 _MOST_PROBES = 20
@@ -45,6 +45,31 @@ _MOST_COMPLETIONS, _LAST, _MOST_UNREACHED = 9, 2, 6
 _CURRENT_BEHIND = 4.0
 _STALL_PATIENCE = 0.5
 _MOST_STEPS = 10_000_000
+
+
+def beginning(
+    question: Question,
+    prepared: Prepared,
+    workload: Workload,
+    profile: HardwareProfile | None,
+    rate_range: RateRange | None = None,
+) -> SearchState:
+    """The state of a search before its first run: what was measured before, and nothing else."""
+    dear = note_before(prepared.timing, question.evaluation_share)
+    return SearchState(
+        task=workload.name,
+        question=question,
+        target=question.target,
+        examples=workload.examples_in_epoch,
+        largest_batch=prepared.preflight.max_batch_size,
+        bench=prepared.bench,
+        bench_counts=profile is None,
+        rate_range=rate_range,
+        runs=(),
+        seconds=prepared.timing.spent_s,
+        environment=environment_of(workload.device),
+        notes=(*prepared.preflight.notes, *filter(None, [dear])),
+    )
 
 
 @dataclass(kw_only=True)
@@ -66,22 +91,8 @@ class Search:
     @classmethod
     def begin(cls, question: Question, prepared: Prepared, runs: SearchRuns, profile: HardwareProfile | None) -> Search:
         """A search with nothing but what was measured before; runs that the folder holds are read when asked for."""
-        workload = runs.runner.workload
-        dear = note_before(prepared.timing, question.evaluation_share)
-        state = SearchState(
-            task=workload.name,
-            question=question,
-            target=question.target,
-            examples=workload.examples_in_epoch,
-            largest_batch=prepared.preflight.max_batch_size,
-            bench=prepared.bench,
-            bench_counts=profile is None,
-            rate_range=None if question.tries_current_first else runs.read_rate_range(),
-            runs=(),
-            seconds=prepared.timing.spent_s,
-            environment=environment_of(workload.device),
-            notes=(*prepared.preflight.notes, *filter(None, [dear])),
-        )
+        rate_range = None if question.tries_current_first else runs.read_rate_range()
+        state = beginning(question, prepared, runs.runner.workload, profile, rate_range)
         return cls(question=question, prepared=prepared, runs=runs, state=state)
 
     @property

@@ -8,11 +8,26 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .ranges import ANY, ERRORS, NOT_NEGATIVE, PERCENT, SCORES, SHARE, Range
+from .ranges import (
+    ANY,
+    AT_MOST_ONE,
+    AVERAGED,
+    ERRORS,
+    LOSSES,
+    PARTS,
+    PERCENT,
+    PERPLEXITIES,
+    SCORES,
+    SHARE,
+    Part,
+    Range,
+    candidates_of,
+    stem_of,
+    words_of,
+)
 
 __all__ = [
     "Mode",
-    "Part",
     "averaged_name",
     "is_averaged",
     "is_loss",
@@ -24,21 +39,9 @@ __all__ = [
 ]
 
 Mode = Literal["min", "max"]
-Part = Literal["validation", "training", "test", ""]
-"""Of the data, by the beginning of a metric's name; empty: it does not say."""
 
-_PARTS: dict[str, Part] = {
-    "val": "validation", "valid": "validation", "validation": "validation", "eval": "validation", "dev": "validation",
-    "train": "training", "training": "training", "test": "test",
-}  # fmt: skip
-_AVERAGED = "ema"
-"""Before or after the part: a metric of averaged weights."""
-
-_LOSSES = frozenset({"bce", "ce", "cross_entropy", "log_loss", "loss", "nll"})
-_PERPLEXITIES = frozenset({"perplexity", "ppl"})
 _ACCURACIES = frozenset(name for name in SCORES if name.startswith(("acc", "top"))) | {"balanced_accuracy"}
 _AREAS = frozenset({"auc", "auroc", "roc_auc"})
-_AT_MOST_ONE = frozenset({"kappa", "mcc", "r2", "r2_score", "ssim"})
 
 
 def known_mode(metric: str) -> Mode | None:
@@ -47,10 +50,10 @@ def known_mode(metric: str) -> Mode | None:
     >>> known_mode("val_accuracy"), known_mode("val/loss"), known_mode("ema_val_rmse"), known_mode("quality_score")
     ('max', 'min', 'min', None)
     """
-    name = _stem(metric)
-    if name in _LOSSES | ERRORS | _PERPLEXITIES:
+    name = stem_of(metric)
+    if name in LOSSES | ERRORS | PERPLEXITIES:
         return "min"
-    return "max" if name in SCORES | _AT_MOST_ONE else None
+    return "max" if name in SCORES | AT_MOST_ONE else None
 
 
 def is_loss(metric: str) -> bool:
@@ -59,12 +62,12 @@ def is_loss(metric: str) -> bool:
     >>> is_loss("val_loss"), is_loss("val_nll"), is_loss("val_rmse"), is_loss("lossless_ratio")
     (True, True, False, False)
     """
-    return _stem(metric) in _LOSSES
+    return stem_of(metric) in LOSSES
 
 
 def is_averaged(metric: str) -> bool:
     """Whether a metric is of averaged weights, by the beginning of its name: `ema_val_loss`, `val_ema_loss`."""
-    return _AVERAGED in _words(metric)[:2]
+    return AVERAGED in words_of(metric)[:2]
 
 
 def averaged_name(metric: str) -> str:
@@ -92,14 +95,15 @@ def part_of(metric: str) -> Part:
     >>> part_of("val_loss"), part_of("ema_dev_f1"), part_of("train_loss"), part_of("loss")
     ('validation', 'validation', 'training', '')
     """
-    words = [word for word in _words(metric) if word != _AVERAGED]
-    return _PARTS.get(words[0], "") if len(words) > 1 else ""
+    words = [word for word in words_of(metric) if word != AVERAGED]
+    return PARTS.get(words[0], "") if len(words) > 1 else ""
 
 
 def limits_of(metric: str, value: float, outputs: int | None = None) -> Range:
     """Range that a metric cannot leave, by its exact name and by its value with fresh weights.
 
-    A loss, which may be that of a density, has no bound; a score in percent has 100.
+    A loss, which may be that of a density, has no bound; a score in percent has 100. What a name can be is `ranges`'
+    to say.
 
     Args:
         metric: its name.
@@ -112,16 +116,10 @@ def limits_of(metric: str, value: float, outputs: int | None = None) -> Range:
         >>> limits_of("val_accuracy", 0.1, 10).high, limits_of("val_accuracy", 0.1).high, limits_of("r2", -3.0).high
         (1.0, 100.0, 1.0)
     """
-    name, found = _stem(metric), ANY
-    if name in SCORES:
-        found = SHARE if is_share(metric, value, outputs) else PERCENT
-    elif name in _AT_MOST_ONE:
-        found = Range(high=1.0)
-    elif name in _PERPLEXITIES:
-        found = Range(low=1.0)
-    elif name in ERRORS:
-        found = NOT_NEGATIVE
-    return found if found.holds(value) else ANY
+    ranges = candidates_of(metric, promised=True)
+    if ranges == (SHARE, PERCENT) and not is_share(metric, value, outputs):
+        ranges = (PERCENT,)
+    return next((each for each in ranges if each.holds(value)), ANY)
 
 
 def is_share(metric: str, value: float, outputs: int | None) -> bool:
@@ -140,21 +138,9 @@ def is_share(metric: str, value: float, outputs: int | None) -> bool:
         >>> is_share("val_accuracy", 0.1, 10), is_share("val_accuracy", 0.1, 1000), is_share("val_loss", 0.1, 10)
         (True, False, False)
     """
-    name = _stem(metric)
+    name = stem_of(metric)
     if name not in SCORES or not 0.0 < value <= 1.0:
         return False
     if name in _AREAS or outputs is None:
         return name in _AREAS
     return value <= 10.0 / outputs if name in _ACCURACIES else outputs <= 10
-
-
-def _words(metric: str) -> list[str]:
-    return metric.lower().replace("/", "_").replace("-", "_").replace(".", "_").split("_")
-
-
-def _stem(metric: str) -> str:
-    """Name without what says on which part of the data, and that it is of averaged weights."""
-    words = _words(metric)
-    while len(words) > 1 and (words[0] in _PARTS or words[0] == _AVERAGED):
-        words = words[1:]
-    return "_".join(words)

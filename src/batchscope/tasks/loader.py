@@ -33,6 +33,7 @@ __all__ = [
     "index_loader",
     "open_loader",
     "refuse_loader",
+    "refuse_validation_loader",
     "why_not_sent",
     "workers_for",
 ]
@@ -120,6 +121,22 @@ def refuse_loader(data: Any) -> None:
             "train_dataloader().dataset); give that loader's collate_fn as the task's collate, and its workers as "
             "loader_options={'num_workers': ...}"
         )
+
+
+def refuse_validation_loader(data: Any) -> None:
+    """Refuse a loader in the place of validation data, which are cut into batches here.
+
+    Raises:
+        TaskError: it is one.
+    """
+    if not isinstance(data, DataLoader):
+        return
+    loader = cast("DataLoader[Any]", data)
+    collate = "" if loader.collate_fn is default_collate else ", and its collate_fn as collate"
+    raise TaskError(
+        f"val is a DataLoader, and batches of it are cut here: give its data set, val=loader.dataset{collate}; or "
+        "measure on the loader yourself, in evaluate=lambda model: {'val_loss': ...}"
+    )
 
 
 class _Nowhere(io.RawIOBase):

@@ -23,7 +23,7 @@ from .members import MEMBERS
 from .protocol import Task
 from .protocol import task as task_of_parts
 from .settings import bind, near_miss, nearest, plain
-from .unknown_members import refuse_own_update, refuse_unknown_members
+from .unknown_members import refuse_own_update, refuse_unknown_members, refuse_wrong_arguments
 from .user_code import explained
 
 __all__ = ["LoadedTask", "as_loaded", "load_task"]
@@ -135,6 +135,7 @@ def as_loaded(task: LoadedTask | Task) -> LoadedTask:
     what = f"the task {name!r}, an object of type {type(made).__name__}"
     refuse_own_update(made, what)
     refuse_unknown_members(made, what)
+    refuse_wrong_arguments(made, what)
     identity = identity_of(made)
     return LoadedTask(
         task=made,
@@ -317,6 +318,7 @@ def _check_members(task: Any, factory: Callable[..., Any], source: Path) -> None
     if inspect.isclass(task):
         raise TaskError(f"{call} returned the class {task.__name__}; return an object of it: {task.__name__}()")
     refuse_unknown_members(task, what)
+    refuse_wrong_arguments(task, what)
 
 
 def _call(factory: Callable[..., Any]) -> str:

@@ -58,6 +58,12 @@ class Member:
         return self.signature.startswith("(")
 
     @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of what it is called with, without `self`."""
+        inside = self.signature.removeprefix("(").partition(")")[0]
+        return tuple(filter(None, inside.split(", "))) if self.called else ()
+
+    @property
     def line(self) -> str:
         """How a class defines it, in one line."""
         if not self.called:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Never, Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -90,6 +90,7 @@ def task(
     collate: Callable[[list[Any]], Batch] | None = None,
     loader_options: Mapping[str, Any] | None = None,
     name: str = "task",
+    **unknown: Never,
 ) -> Task:
     """Build a task from its parts.
 
@@ -111,9 +112,13 @@ def task(
         loader_options: arguments of `DataLoader`, such as `{"num_workers": 2}`; without them the number of workers is
             chosen, and said.
         name: what the results folder and the page call it.
+        unknown: refused, with the argument that is likely meant.
 
     Returns:
         A `Task`.
+
+    Raises:
+        TaskError: there is no such argument, or `val` is a `DataLoader`.
 
     Example:
         >>> import torch
@@ -129,6 +134,11 @@ def task(
         >>> len(linear.train_data())
         64
     """
+    from .loader import refuse_validation_loader
+    from .unknown_members import refuse_unknown_arguments
+
+    refuse_unknown_arguments(unknown)
+    refuse_validation_loader(val)
     members = {
         "model": model,
         "train_data": partial(_itself, train),

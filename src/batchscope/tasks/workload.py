@@ -139,6 +139,11 @@ class Workload:
         return min(most, asked or most)
 
     @property
+    def has_collate(self) -> bool:
+        """Whether the task joins examples to a batch itself."""
+        return self._collate is not None
+
+    @property
     def tensors(self) -> tuple[Tensor, ...]:
         """The training data on the device, examples first; none where they come from a `DataLoader`."""
         return self._tensors or ()

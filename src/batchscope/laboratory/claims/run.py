@@ -211,6 +211,7 @@ def _as_study(plan: ClaimsPlan, question: ClaimsQuestion) -> tuple[NamedStudy, S
         lrs=plan.lrs,
         seeds=plan.seeds,
         length=Length(unit="epochs", amount=plan.epochs),
+        schedule="constant",
         metric=question.metric,
         memory_limit=question.memory_limit,
     )

@@ -125,6 +125,9 @@ class Verified:
     ends_at: Estimate | None = None
     """Level of the metric at the end of the run, with the interval of one evaluation there: no evaluation was chosen by
     its value. `None`: its evaluations were not recorded."""
+    times_the_law: float | None = None
+    """Steps ÷ those that the law of all runs tells, where they are outside of its 90 % interval: the prediction is then
+    the run's. `None`: law and run agree."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..protocol import Batch
 from ..workload import Workload
 
-__all__ = ["describe_integers", "describe_nan", "named_tensors", "outputs_of", "telling_examples"]
+__all__ = ["describe_batch", "describe_integers", "describe_nan", "named_tensors", "outputs_of", "telling_examples"]
 
 _SCANNED_AT_MOST = 200_000_000
 
@@ -46,6 +46,22 @@ def named_tensors(batch: Batch, name: str = "batch") -> Iterator[tuple[str, Tens
         fields: Any = getattr(batch, "_fields", None)
         for i, value in enumerate(batch):
             yield from named_tensors(value, f"{name}.{fields[i]}" if fields else f"{name}[{i}]")
+
+
+def describe_batch(workload: Workload, batch: Batch) -> str:
+    """Sentence on what a batch is, and who made it."""
+    kind = type(batch).__name__
+    if isinstance(batch, Mapping):
+        kind = f"{kind} with the keys {', '.join(map(str, batch))}"
+    elif isinstance(batch, list | tuple):
+        kind = f"{kind} of {len(batch)}"
+    tensors = ", ".join(f"{name} {tuple(t.shape)}" for name, t in named_tensors(batch))
+    what = f"the batch is a {kind}{f' ({tensors})' if tensors else ''}"
+    if workload.in_memory:
+        return f"{what}, cut from the tensors of train_data()"
+    if workload.has_collate:
+        return f"{what}, made by the task's collate"
+    return f"{what}, made by torch's default_collate; a collate_fn of your loader goes into the task's collate"
 
 
 def describe_nan(workload: Workload, batch: Batch) -> str:

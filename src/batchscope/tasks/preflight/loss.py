@@ -14,7 +14,7 @@ from ..batches import to_device
 from ..protocol import Batch
 from ..update import without_underflow
 from ..workload import Workload
-from .inputs import describe_integers, describe_nan, named_tensors
+from .inputs import describe_batch, describe_integers, describe_nan, named_tensors
 
 __all__ = ["check_count", "check_gradient", "check_labels_on_cpu", "check_mean", "first_loss", "loss_of"]
 
@@ -68,6 +68,8 @@ def first_loss(workload: Workload, model: nn.Module, batch: Batch) -> Tensor:
     except TaskError as error:
         if _is_about_range(error):
             raise _out_of_range(error, workload, batch, model) from error.__cause__
+        if error.__cause__ is not None:
+            raise TaskError(f"{error}; {describe_batch(workload, batch)}") from error.__cause__
         raise
     if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's code decides
         raise TaskError(

@@ -27,7 +27,8 @@ _DEFINITIONS = (
 def _schedule(asked: StudyQuestion) -> str:
     warm = f", after a linear warm-up of {asked.warmup.in_words}" if asked.warmup else ""
     end = f", down to {number(100 * asked.final_lr)} % of the learning rate" if asked.final_lr else ""
-    return f"{'of the task' if asked.schedule == 'task' else asked.schedule}{end}{warm}"
+    course = "of the task" if asked.schedule == "task" else asked.course["schedule"]
+    return f"{course}{end}{warm}"
 
 
 def build(study: Study, runs: Sequence[StoredRun]) -> Section:
