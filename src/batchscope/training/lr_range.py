@@ -3,12 +3,17 @@
 The learning rate is doubled every step, from one that moves the weights by a ten-thousandth of their norm, until the
 loss has clearly left the range of its start, which is where training *breaks*, or has fallen and *falls no longer*:
 its smoothed value has had no new least one over a factor of 16, in which training breaks where it does at all. The
-second end is that of losses with a bound and of normalised outputs.
+second end is that of losses with a bound and of normalised outputs. Batches of fewer than 32 examples are taken
+together, and what the test says is scaled to the batch size asked for as the prior of a search has it. A loss far above
+the others may be that of a few dear examples: training has broken only if the loss of the first batch, computed again,
+is higher than it was.
 
 Where training breaks, the best learning rate lies a dozen times below: 4 to 60 times on the tasks of `benchmarks/`.
 Where the loss only falls no longer, it lies where half of the fall was made, give or take a factor of 3. The class of
 an optimizer that normalises the gradient says the same in another way (`lr_prior`), and the two are weighed by how far
-each is known to be off. What comes of it places the first run and the prior of the best learning rate, and decides
+each is known to be off. So does SGD on a model with normalisation layers, which hide that a learning rate is too high:
+where the test ends above that prior. A parameter group whose learning rate does not follow the one asked for keeps it,
+and says nothing. What comes of it places the first run and the prior of the best learning rate, and decides
 nothing: Smith (2017) proposes the test as an answer, and the tools that people know read it off at the steepest fall
 (Lightning), or there and two thirds down the longest fall (fastai's `steep` and `valley`), after a hundred steps; the
 spread of such answers over seeds is the reason not to.
@@ -47,7 +52,9 @@ _GROWTH = 2.0
 _FIRST_MOVE = 1e-4
 _MOST_STEPS = 22
 _FEWEST_EXAMPLES = 32
+"""In a step: the losses of smaller batches scatter too much to tell anything."""
 _ROSE, _ROSE_WITHIN_LAYERS = 2.0, 1.2
+"""Times the loss of the start that is far above it; less on models with normalisation layers, which it stays near."""
 _TRIAL_LR, _TRIAL_LR_GROWTH, _MOST_TRIALS, _LOST_IN_ROUNDING = 1e-6, 1e3, 3, 1e-8
 """Learning rate of a first step to measure, a larger one where it moves the weights by less than they are rounded."""
 _SCALE = 8.0
@@ -69,7 +76,8 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
     Args:
         workload: the task on its device; a fresh model is trained and thrown away.
         batch_size: examples a step.
-        micro_batch_size: how many of them fit at once; divides `batch_size`.
+        micro_batch_size: how many of them fit at once; divides `batch_size`. A step of more examples is made of
+            more of them.
         seed: of the weights and the order of the data. The caller's random state is left as it was.
 
     Returns:
@@ -79,7 +87,7 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
     Raises:
         OutOfMemory: a step did not fit.
 
-    Cost: 10 to 24 training steps, counted in `steps`.
+    Cost: 10 to 25 training steps, counted in `steps`.
     """
     with preserved_random_state(seed), lack_of_memory_named(workload.device, micro_batch_size):
         tested = _tested_batch_size(workload, batch_size, micro_batch_size)
