@@ -163,7 +163,7 @@ def test_a_parameter_group_with_its_own_learning_rate_neither_shifts_nor_follows
         return measure_rate_range(Workload(made), batch_size=32, micro_batch_size=32).pilot_lr
 
     alone = pilot(own=False)
-    assert pilot(own=True) == pytest.approx(alone, rel=1.0)
+    assert alone / 3 < pilot(own=True) < 3 * alone
     assert {made.param_groups[1]["lr"] for made in made_at if len(made.param_groups) == 2} == {1e-3}
 
 
