@@ -10,11 +10,15 @@ import torch
 from torch import nn, optim
 
 from batchscope.testing.small_trainings import Lion
-from batchscope.training.lr_prior import LrPrior, prior_of
+from batchscope.training.lr_prior import LrPrior, has_normalisation, lr_ratio, prior_of
 
 
 class OwnAdam(optim.AdamW):
     """A class that a user derives."""
+
+
+class OwnRMSNorm(nn.Module):
+    """A layer that a library has for itself."""
 
 
 class Signed(optim.Optimizer):
@@ -71,6 +75,35 @@ def test_a_factor_on_the_learning_rate_is_divided_out_by_the_number_of_weights()
     assert found.lr == pytest.approx(adam * 10**0.75)
     frozen = [{"params": [few], "lr": 1e-6}, {"params": [many], "lr": 0.0}]
     assert prior_of(optim.Adam(frozen, lr=1e-6), 1e-6, batch_size=32, normalised=True).lr == pytest.approx(adam)
+
+
+def test_a_group_with_a_learning_rate_of_its_own_says_nothing() -> None:
+    free, fixed = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(99))
+    optimizer = optim.Adam([{"params": [free], "lr": 1e-6}, {"params": [fixed], "lr": 1e-3}], lr=1e-6)
+    following = optimizer.param_groups[:1]
+    found = prior_of(optimizer, 1e-6, batch_size=32, normalised=True, groups=following)
+    assert found.lr == pytest.approx(known(optim.Adam).lr)
+
+
+def test_normalisation_layers_make_sgd_known_better_and_hide_its_edge() -> None:
+    plain = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+    assert not has_normalisation(plain)
+    for layer in (nn.BatchNorm2d(2), nn.LayerNorm(2), nn.GroupNorm(1, 2), nn.RMSNorm(2), OwnRMSNorm()):
+        assert has_normalisation(nn.Sequential(plain, layer))
+    with_layers = [
+        prior_of(kind(plain.parameters(), lr=1e-6), 1e-6, batch_size=32, normalised=False, layers_normalise=True)
+        for kind in (optim.SGD, optim.Adam)
+    ]
+    assert [prior.hides_the_edge for prior in with_layers] == [True, False]
+    assert with_layers[0].factor < known(optim.SGD).factor
+    assert with_layers[1] == known(optim.Adam)
+
+
+def test_what_is_found_at_one_batch_size_is_scaled_to_a_smaller_one_as_a_search_expects() -> None:
+    assert lr_ratio(32, 32, normalised=False) == (1.0, 1.0)
+    plain, off = lr_ratio(32, 8, normalised=False)
+    normalised, _ = lr_ratio(32, 8, normalised=True)
+    assert 0.25 < plain < normalised < 1.0 < off < 2.0
 
 
 def test_where_the_gradient_is_normalised_it_grows_with_the_root_of_small_batch_sizes() -> None:

@@ -43,11 +43,20 @@ class WithSchedule(Regression):
         return torch.optim.AdamW([{"params": [first], "lr": lr / 10}, {"params": rest}], lr=lr)
 
 
+class WithItsOwn(Regression):
+    """A parameter group whose learning rate does not follow the one asked for."""
+
+    def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> Optimizer:
+        first, *rest = list(params)
+        return torch.optim.SGD([{"params": [first], "lr": 0.005}, {"params": rest}], lr=lr)
+
+
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "constant after a warm-up": (Regression, {"warmup_steps": 6}),
     "linear to a tenth": (Regression, {"schedule": "linear", "final_lr": 0.1}),
     "cosine after a warm-up": (Regression, {"schedule": "cosine", "warmup_steps": 6}),
     "wsd after a warm-up": (Regression, {"schedule": "wsd", "warmup_steps": 6, "final_lr": 0.05}),
+    "linear for a group with a learning rate of its own": (WithItsOwn, {"schedule": "linear"}),
     "the task's own": (WithSchedule, {"schedule": "task"}),
 }
 

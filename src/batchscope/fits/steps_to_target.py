@@ -35,7 +35,9 @@ from scipy.special import log_ndtr
 from ..store.records import Estimate
 from .posterior import credible_interval, draw
 
-__all__ = ["Observation", "Prior", "StepsPosterior", "fit"]
+__all__ = ["Observation", "Prior", "StepsPosterior", "fit", "slope_of"]
+
+_NORMALISED_SLOPE, _PLAIN_SLOPE, _SLOPE_SD = 0.5, 0.9, 0.2
 
 Array = NDArray[np.float64]
 
@@ -64,6 +66,18 @@ class Observation:
     to: Literal["target", "milestone"] = "target"
     milestone_steps: float | None = None
     """Steps at which the run passed the milestone on its way to the target; `None`: not known, or not passed."""
+
+
+def slope_of(normalised: bool) -> tuple[float, float]:
+    """Prior of the power of batch size with which the best learning rate grows where that is small.
+
+    Args:
+        normalised: whether the optimizer normalises the gradient (Malladi et al. 2022); else it is like SGD.
+
+    Returns:
+        Mean and standard deviation.
+    """
+    return (_NORMALISED_SLOPE if normalised else _PLAIN_SLOPE), _SLOPE_SD
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..fits.steps_to_target import Observation, Prior, StepsPosterior, fit
+from ..fits.steps_to_target import Observation, Prior, StepsPosterior, fit, slope_of
 from ..store.records import Estimate, Evidence, RateRange
 from ..wording import with_interval
 from .strategies.anchors import Choices, Decision, decide
@@ -26,7 +26,6 @@ __all__ = ["Law", "Posterior", "fit_joint", "joint_law", "prior_from"]
 Array = NDArray[np.float64]
 
 _LR_MAX_ABOVE_BEST = 1.2
-_NORMALISED_SLOPE, _PLAIN_SLOPE, _SLOPE_SD = 0.5, 0.9, 0.2
 _NOISE_SCALES = 3.0
 """B_c ÷ gradient noise scale: 2 to 6 on the tasks of `benchmarks/`; McCandlish et al. (2018) put it near 1."""
 _NOISE_SCALE_FACTOR = 6.0
@@ -119,10 +118,9 @@ def prior_from(rate_range: RateRange | None, noise_scale: Estimate | None) -> Pr
     """
     prior = Prior()
     if rate_range is not None:
-        adaptive = rate_range.normalised
         prior = replace(
             prior,
-            slope=(_NORMALISED_SLOPE if adaptive else _PLAIN_SLOPE, _SLOPE_SD),
+            slope=slope_of(rate_range.normalised),
             log_lr_max=(math.log(_LR_MAX_ABOVE_BEST * rate_range.best_lr), math.log(rate_range.expected_factor)),
         )
     if noise_scale is not None and noise_scale.value is not None and noise_scale.value >= 1.0:

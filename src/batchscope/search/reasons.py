@@ -87,11 +87,12 @@ def _of_lrs(state: SearchState) -> list[Evidence]:
     test = state.rate_range
     if test is None:
         return []
+    size = test.tested_batch_size or test.batch_size
     end = f"{'diverges at' if test.broke else 'does not diverge up to'} {number(test.ceiling_lr)}"
     rule = "the square root of the batch size" if test.normalised else "the batch size"
     return [
         Evidence(
-            statement=f"training at batch size {test.batch_size} {end} when the learning rate doubles every step",
+            statement=f"training at batch size {size} {end} when the learning rate doubles every step",
             tag="measured",
             source=f"range test of {test.steps} steps (after Smith 2017; used as a prior only)",
         ),

@@ -377,7 +377,9 @@ class SearchState:
             return 0.0
         total = self.bench.device_seconds if self.bench_counts else 0.0
         if self.rate_range is not None:
-            total += self.rate_range.steps * self.seconds_of(self.rate_range.batch_size)
+            total += self.rate_range.steps * self.seconds_of(
+                self.rate_range.tested_batch_size or self.rate_range.batch_size
+            )
         for run in self.runs:
             steps = run.result.steps if run.result else max((int(r["step"]) for r in run.rows), default=0)
             step = self.seconds_of(run.config.batch_size)
@@ -395,4 +397,4 @@ class SearchState:
     def examples_seen(self) -> int:
         """Training examples that the search looked at, the bench apart."""
         seen = sum(run.result.examples if run.result else 0 for run in self.runs)
-        return seen + (self.rate_range.steps * self.rate_range.batch_size if self.rate_range else 0)
+        return seen + (self.rate_range.examples if self.rate_range else 0)

@@ -74,10 +74,16 @@ class Update:
         """Factor that the gradients have until they are applied, against too small numbers in float16."""
         return 1.0 if self._scaler is None else float(self._scaler.get_scale())
 
-    def set_factor(self, factor: float) -> None:
-        """Set every group's learning rate to a multiple of its own."""
-        for group, lr in zip(self.optimizer.param_groups, self._lrs, strict=True):
-            group["lr"] = lr * factor
+    def set_factor(self, factor: float, *, only: Sequence[bool] | None = None) -> None:
+        """Set every group's learning rate to a multiple of its own, as torch's `LambdaLR` does.
+
+        Args:
+            factor: on the learning rate with which the task made the optimizer.
+            only: which groups; `None`: all, also those whose learning rate does not follow the one that is asked for.
+        """
+        for i, (group, lr) in enumerate(zip(self.optimizer.param_groups, self._lrs, strict=True)):
+            if only is None or only[i]:
+                group["lr"] = lr * factor
 
     def gradients(
         self, micro_batches: Sequence[Batch], after: Callable[[float, float], object] | None = None

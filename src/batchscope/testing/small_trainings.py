@@ -1,9 +1,10 @@
 """Small trainings whose good learning rates are known, of kinds on which a range test of the learning rate has no edge.
 
-Losses with a bound, normalised outputs and weights, adaptive optimizers, ten parameters, targets in thousands, a start
-that is nearly the end. What is good at the batch size of each was found by `benchmarks/search/first_learning_rates.py`,
-by a grid of learning rates a factor of 3 apart: those that need at most 1.3 times the fewest steps to a loss. A first
-learning rate can then be judged without training anything but its range test.
+Losses with a bound, normalised outputs and weights, noisy images, adaptive optimizers, ten parameters, targets in
+thousands, a start that is nearly the end. What is good at the batch size of each was found by
+`benchmarks/search/first_learning_rates.py`, by a grid of learning rates a factor of 3 apart: those that need at most
+1.3 times the fewest steps to a loss. A first learning rate can then be judged without training anything but its range
+test.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset, WeightedRandomSampler
 
 from ..tasks.builtin.digits import digits
 from ..tasks.protocol import Batch, Task, task
@@ -123,6 +124,59 @@ def _curved(examples: int, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
 
 def _batch_norm(optimizer: Any) -> Task:
     return digits(model="cnn", norm="batch", optimizer=optimizer)
+
+
+class _Stripes(Dataset[tuple[Tensor, Tensor]]):
+    """Noisy images of 12 x 12 pixels with stripes in one of six directions, of which some are rare.
+
+    Args:
+        examples: how many.
+        seed: of the images.
+        moved: whether an image is shifted by up to two pixels and gets a little more noise each time that it is asked
+            for.
+    """
+
+    def __init__(self, examples: int, seed: int, *, moved: bool) -> None:
+        drawn = torch.Generator().manual_seed(seed)
+        shares = torch.tensor([0.4, 0.2, 0.15, 0.1, 0.1, 0.05])
+        self.moved = moved
+        self.y = torch.multinomial(shares, examples, replacement=True, generator=drawn)
+        angle, phase = 0.5 * self.y, 2.0 * math.pi * torch.rand(examples, generator=drawn)
+        down, across = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
+        along = across * torch.cos(angle)[:, None, None] + down * torch.sin(angle)[:, None, None]
+        noise = torch.randn(examples, 12, 12, generator=drawn)
+        self.x = (torch.sin(1.3 * along + phase[:, None, None]) + 2.0 * noise)[:, None]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image = self.x[index]
+        if self.moved:
+            image = torch.roll(image, torch.randint(-2, 3, (2,)).tolist(), (1, 2)) + 0.1 * torch.randn_like(image)
+        return image, self.y[index]
+
+    def evenly(self, seed: int) -> WeightedRandomSampler:
+        """Draws all directions alike."""
+        weights = (1.0 / torch.bincount(self.y))[self.y].tolist()
+        return WeightedRandomSampler(weights, len(self), generator=torch.Generator().manual_seed(seed))
+
+
+def _stripes() -> Task:
+    def model() -> nn.Module:
+        first = (nn.Conv2d(1, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(), nn.MaxPool2d(2))
+        second = (nn.Conv2d(12, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU(), nn.AdaptiveAvgPool2d(3))
+        return nn.Sequential(*first, *second, nn.Flatten(), nn.Linear(216, 6))
+
+    train, val = _Stripes(4000, 1, moved=True), _Stripes(1000, 2, moved=False)
+    return task(
+        model=model,
+        train=train,
+        loss=_cross_entropy,
+        optimizer=lambda params, lr: torch.optim.SGD(params, lr=lr, momentum=0.9, weight_decay=5e-4),
+        sampler=train.evenly,
+        evaluate=lambda model: {"val_loss": float(_cross_entropy(model, [val.x, val.y]))},
+    )
 
 
 def _normalised_outputs() -> Task:
@@ -296,6 +350,7 @@ _MADE: Mapping[str, tuple[Callable[[], Task], int, int, tuple[float, float]]] = 
     "adam-hundredths": (partial(_of_digits, _hundredth), 32, 300, (3, 3)),
     "sgd-words": (_words, 32, 400, (0.333, 3)),
     "momentum-cnn-batch-norm": (partial(_batch_norm, "sgd"), 64, 150, (0.037, 0.037)),
+    "momentum-cnn-stripes": (_stripes, 16, 500, (0.037, 0.037)),
     "adamw-nearly-solved": (_nearly_solved, 32, 300, (0.0123, 0.111)),
     "adamw-contrastive": (_contrastive, 64, 200, (0.0123, 0.333)),
 }

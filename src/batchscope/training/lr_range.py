@@ -3,12 +3,17 @@
 The learning rate is doubled every step, from one that moves the weights by a ten-thousandth of their norm, until the
 loss has clearly left the range of its start, which is where training *breaks*, or has fallen and *falls no longer*:
 its smoothed value has had no new least one over a factor of 16, in which training breaks where it does at all. The
-second end is that of losses with a bound and of normalised outputs.
+second end is that of losses with a bound and of normalised outputs. Batches of fewer than 32 examples are taken
+together, and what the test says is scaled to the batch size asked for as the prior of a search has it. A loss far above
+the others may be that of a few dear examples: training has broken only if the loss of the first batch, computed again,
+is higher than it was.
 
 Where training breaks, the best learning rate lies a dozen times below: 4 to 60 times on the tasks of `benchmarks/`.
 Where the loss only falls no longer, it lies where half of the fall was made, give or take a factor of 3. The class of
 an optimizer that normalises the gradient says the same in another way (`lr_prior`), and the two are weighed by how far
-each is known to be off. What comes of it places the first run and the prior of the best learning rate, and decides
+each is known to be off. So does SGD on a model with normalisation layers, which hide that a learning rate is too high:
+where the test ends above that prior. A parameter group whose learning rate does not follow the one asked for keeps it,
+and says nothing. What comes of it places the first run and the prior of the best learning rate, and decides
 nothing: Smith (2017) proposes the test as an answer, and the tools that people know read it off at the steepest fall
 (Lightning), or there and two thirds down the longest fall (fastai's `steep` and `valley`), after a hundred steps; the
 spread of such answers over seeds is the reason not to.
@@ -25,10 +30,12 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from ..hardware.device import lack_of_memory_named
@@ -37,14 +44,17 @@ from ..store.records import RateRange
 from ..tasks.protocol import Batch
 from ..tasks.update import Update
 from ..tasks.workload import Workload
-from .lr_prior import LrPrior, normalises, prior_of
+from .lr_prior import LrPrior, has_normalisation, lr_ratio, normalises, prior_of
 
 __all__ = ["measure_rate_range"]
 
 _GROWTH = 2.0
 _FIRST_MOVE = 1e-4
 _MOST_STEPS = 22
-_ROSE = 2.0
+_FEWEST_EXAMPLES = 32
+"""In a step: the losses of smaller batches scatter too much to tell anything."""
+_ROSE, _ROSE_WITHIN_LAYERS = 2.0, 1.2
+"""Times the loss of the start that is far above it; less on models with normalisation layers, which it stays near."""
 _TRIAL_LR, _TRIAL_LR_GROWTH, _MOST_TRIALS, _LOST_IN_ROUNDING = 1e-6, 1e3, 3, 1e-8
 """Learning rate of a first step to measure, a larger one where it moves the weights by less than they are rounded."""
 _SCALE = 8.0
@@ -66,7 +76,8 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
     Args:
         workload: the task on its device; a fresh model is trained and thrown away.
         batch_size: examples a step.
-        micro_batch_size: how many of them fit at once; divides `batch_size`.
+        micro_batch_size: how many of them fit at once; divides `batch_size`. A step of more examples is made of
+            more of them.
         seed: of the weights and the order of the data. The caller's random state is left as it was.
 
     Returns:
@@ -76,64 +87,115 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
     Raises:
         OutOfMemory: a step did not fit.
 
-    Cost: 10 to 24 training steps, counted in `steps`.
+    Cost: 10 to 25 training steps, counted in `steps`.
     """
     with preserved_random_state(seed), lack_of_memory_named(workload.device, micro_batch_size):
-        parts = batch_size // micro_batch_size
-        with closing(workload.micro_batches(batch_size, parts, seed)) as batches:
+        tested = _tested_batch_size(workload, batch_size, micro_batch_size)
+        with closing(workload.micro_batches(tested, tested // micro_batch_size, seed)) as batches:
             first = next(batches)
-            lr, prior, steps = _beginning(workload, first, batch_size, seed)
-            lrs, losses = _climb(workload, first, batches, lr, seed)
-            if (at := _break(losses)) is not None and at <= _TOO_SOON:
-                steps += len(losses)
-                lrs, losses = _climb(workload, first, batches, lr / _LOWER, seed)
-    broke = _break(losses)
-    expected_lr, factor = _expected(lrs, losses, prior)
+            lr, prior, steps = _beginning(workload, first, tested, seed)
+            rose = _ROSE_WITHIN_LAYERS if prior.hides_the_edge else _ROSE
+            climb = _climb(workload, first, batches, lr, seed, rose)
+            if climb.broke is not None and climb.broke <= _TOO_SOON:
+                steps += climb.steps
+                climb = _climb(workload, first, batches, lr / _LOWER, seed, rose)
+    expected_lr, factor = _expected(climb, prior)
+    ratio, off = lr_ratio(tested, batch_size, normalised=prior.normalised)
     return RateRange(
         batch_size=batch_size,
-        ceiling_lr=lrs[-1 if broke is None else broke],
-        broke=broke is not None,
+        ceiling_lr=climb.lrs[-1 if climb.broke is None else climb.broke],
+        broke=climb.broke is not None,
         normalised=prior.normalised,
-        lrs=tuple(lrs),
-        losses=tuple(losses),
-        steps=steps + len(lrs),
-        expected_lr=expected_lr,
-        expected_factor=factor,
+        lrs=tuple(climb.lrs),
+        losses=tuple(climb.losses),
+        steps=steps + climb.steps,
+        expected_lr=ratio * expected_lr,
+        expected_factor=math.exp(math.hypot(math.log(factor), math.log(off))),
+        tested_batch_size=tested,
     )
 
 
+def _tested_batch_size(workload: Workload, batch_size: int, micro_batch_size: int) -> int:
+    """The batch size itself, or where it is small as many of its micro-batches as make losses that tell something."""
+    most = max(batch_size, min(workload.largest_batch(), _FEWEST_EXAMPLES + micro_batch_size - 1))
+    return max(batch_size, most // micro_batch_size * micro_batch_size)
+
+
+@dataclass(kw_only=True)
+class _Climb:
+    """The learning rates of one climb and the losses that they met.
+
+    Attributes:
+        lrs: one a step.
+        losses: before the step at each.
+        broke: the step at which training broke, if it did.
+        checks: passes over the first batch beside those steps.
+    """
+
+    lrs: list[float] = field(default_factory=list[float])
+    losses: list[float] = field(default_factory=list[float])
+    broke: int | None = None
+    checks: int = 0
+
+    @property
+    def steps(self) -> int:
+        """What it cost."""
+        return len(self.lrs) + self.checks
+
+
 def _climb(
-    workload: Workload, first: list[Batch], batches: Iterator[list[Batch]], lr: float, seed: int
-) -> tuple[list[float], list[float]]:
+    workload: Workload, first: list[Batch], batches: Iterator[list[Batch]], lr: float, seed: int, rose: float
+) -> _Climb:
     model = workload.model(seed)
     update = Update(workload, model, lr)
-    lrs: list[float] = []
-    losses: list[float] = []
+    follows = _follows(workload, model, update.optimizer, lr)
+    climb = _Climb()
     micro_batches = first
-    for _ in range(_MOST_STEPS):
-        update.set_factor(_GROWTH ** len(lrs))
-        losses.append(float(update.gradients(micro_batches)))
-        lrs.append(lr * _GROWTH ** len(lrs))
-        if _break(losses) is not None or _falls_no_longer(losses):
+    while climb.steps < _MOST_STEPS:
+        growth = _GROWTH ** len(climb.lrs)
+        update.set_factor(growth, only=follows)
+        climb.losses.append(float(update.gradients(micro_batches)))
+        climb.lrs.append(growth * lr)
+        climb.broke = _suspect(climb.losses, rose)
+        if climb.broke is not None and math.isfinite(climb.losses[climb.broke]):
+            update.clear()
+            climb.checks += 1
+            if not _has_risen(climb.losses, rose, float(update.gradients(first))):
+                climb.broke = None
+        if climb.broke is not None or _falls_no_longer(climb.losses):
             break
         update.apply()
         update.clear()
         micro_batches = next(batches)
-    return lrs, losses
+    return climb
 
 
-def _break(losses: Sequence[float]) -> int | None:
-    """Step at which training broke; `None` where it did not.
+def _suspect(losses: Sequence[float], rose: float) -> int | None:
+    """Step at which training seems to have broken; `None`: it does not seem so.
 
-    Its loss is beyond numbers, or far above the first ones like the next: of a batch with a few dear examples alone the
-    loss is far above as well.
+    Its loss is beyond numbers, or far above the first ones and all that came after, like the next: of a batch with a
+    few dear examples alone the loss is far above as well.
     """
+    if not math.isfinite(losses[-1]):
+        return len(losses) - 1
+    at = len(losses) - _IN_A_ROW
+    if at < _BEFORE:
+        return None
+    most = max(_far(losses, rose), *losses[:at])
+    return at if min(losses[at:]) > most else None
+
+
+def _far(losses: Sequence[float], rose: float) -> float:
+    """What is far above the first losses."""
     start = losses[:_BEFORE]
     mean = statistics.fmean(start)
-    most = mean + max(max(start) - min(start), (_ROSE - 1) * abs(mean))
-    far = [not math.isfinite(loss) or (at >= _BEFORE and loss > most) for at, loss in enumerate(losses)]
-    ends = [not math.isfinite(loss) or far[at : at + _IN_A_ROW] == [True] * _IN_A_ROW for at, loss in enumerate(losses)]
-    return ends.index(True) if True in ends else None
+    return mean + max(max(start) - min(start), (rose - 1) * abs(mean))
+
+
+def _has_risen(losses: Sequence[float], rose: float, again: float) -> bool:
+    """Whether the loss of the first batch is half as far above its start: no other examples are then to blame."""
+    half = 0.5 * (_far(losses, rose) - statistics.fmean(losses[:_BEFORE]))
+    return not again - losses[0] <= half
 
 
 def _falls_no_longer(losses: Sequence[float]) -> bool:
@@ -155,15 +217,15 @@ def _fall(losses: Sequence[float]) -> tuple[int, int] | None:
     return next(i for i in smoothed if start - smoothed[i] >= 0.5 * (start - smoothed[least])), least
 
 
-def _expected(lrs: Sequence[float], losses: Sequence[float], prior: LrPrior) -> tuple[float, float]:
+def _expected(climb: _Climb, prior: LrPrior) -> tuple[float, float]:
     """The best learning rate, and the factor within which it is known, by the test and by the optimizer's class."""
-    broke, fall = _break(losses), _fall(losses)
+    fall = _fall(climb.losses)
     told: list[tuple[float, float]] = []
-    if broke is not None:
-        told.append((lrs[broke] / _CEILING_ABOVE_BEST, _CEILING_FACTOR))
+    if climb.broke is not None:
+        told.append((climb.lrs[climb.broke] / _CEILING_ABOVE_BEST, _CEILING_FACTOR))
     elif fall is not None:
-        told.append((lrs[fall[0]], _FALL_FACTOR))
-    if prior.normalised or not told:
+        told.append((climb.lrs[fall[0]], _FALL_FACTOR))
+    if prior.normalised or not told or (prior.hides_the_edge and prior.lr < told[0][0]):
         told.append((prior.lr, prior.factor))
     weights = [math.log(factor) ** -2 for _, factor in told]
     mean = sum(w * math.log(lr) for w, (lr, _) in zip(weights, told, strict=True)) / sum(weights)
@@ -175,29 +237,52 @@ def _beginning(
 ) -> tuple[float, LrPrior, int]:
     """Where the test begins, the prior of the optimizer, and the number of steps that it took to find out."""
     lr, steps = _TRIAL_LR, 1
-    plain, optimizer = _first_move(workload, micro_batches, seed, lr, 1.0)
-    while plain < _LOST_IN_ROUNDING and steps < _MOST_TRIALS:
+    first = _first_move(workload, micro_batches, seed, lr, 1.0)
+    while first.size < _LOST_IN_ROUNDING and steps < _MOST_TRIALS:
         lr, steps = _TRIAL_LR_GROWTH * lr, steps + 1
-        plain, optimizer = _first_move(workload, micro_batches, seed, lr, 1.0)
-    if (normalised := normalises(optimizer)) is None:
-        scaled, _ = _first_move(workload, micro_batches, seed, lr, _SCALE)
-        normalised, steps = scaled < math.sqrt(_SCALE) * plain, steps + 1
-    prior = prior_of(optimizer, lr, batch_size=batch_size, normalised=normalised)
-    return lr * _FIRST_MOVE / max(plain, 1e-12), prior, steps
+        first = _first_move(workload, micro_batches, seed, lr, 1.0)
+    if (normalised := normalises(first.optimizer)) is None:
+        scaled = _first_move(workload, micro_batches, seed, lr, _SCALE)
+        normalised, steps = scaled.size < math.sqrt(_SCALE) * first.size, steps + 1
+    layers = has_normalisation(first.model)
+    groups = [group for group, follows in zip(first.optimizer.param_groups, first.follows, strict=True) if follows]
+    prior = prior_of(
+        first.optimizer, lr, batch_size=batch_size, normalised=normalised, groups=groups, layers_normalise=layers
+    )
+    return lr * _FIRST_MOVE / max(first.size, 1e-12), prior, steps
 
 
-def _first_move(
-    workload: Workload, micro_batches: list[Batch], seed: int, lr: float, scale: float
-) -> tuple[float, Optimizer]:
-    """‖update‖ ÷ ‖weights‖ of a first step, the gradient multiplied by `scale`, and the optimizer that made it."""
+@dataclass(frozen=True, kw_only=True)
+class _Move:
+    """A first step: ‖update‖ ÷ ‖weights‖ of the groups that follow the learning rate, and what made it."""
+
+    size: float
+    model: nn.Module
+    optimizer: Optimizer
+    follows: list[bool]
+
+
+def _first_move(workload: Workload, micro_batches: list[Batch], seed: int, lr: float, scale: float) -> _Move:
+    """A first step, the gradient multiplied by `scale`."""
     model = workload.model(seed)
     update = Update(workload, model, lr)
-    before = [p.detach().double().clone() for p in model.parameters()]
+    follows = _follows(workload, model, update.optimizer, lr)
+    groups = zip(update.optimizer.param_groups, follows, strict=True)
+    moving = [p for group, follow in groups if follow for p in group["params"]]
+    before = [p.detach().double().clone() for p in moving]
     update.optimizer.register_step_pre_hook(partial(_multiply, scale))
     update.gradients(micro_batches)
     update.apply()
-    moved = [p.detach().double() - b for p, b in zip(model.parameters(), before, strict=True)]
-    return _norm(moved) / max(_norm(before), 1e-12), update.optimizer
+    moved = [p.detach().double() - b for p, b in zip(moving, before, strict=True)]
+    size = _norm(moved) / max(_norm(before), 1e-12)
+    return _Move(size=size, model=model, optimizer=update.optimizer, follows=follows)
+
+
+def _follows(workload: Workload, model: nn.Module, optimizer: Optimizer, lr: float) -> list[bool]:
+    """Which parameter groups follow the learning rate: those of an optimizer made for half of it have another one."""
+    halved = workload.optimizer(model, 0.5 * lr).param_groups
+    pairs = zip(optimizer.param_groups, halved, strict=True)
+    return [not math.isclose(float(full["lr"]), float(half["lr"]), rel_tol=1e-6) for full, half in pairs]
 
 
 def _multiply(scale: float, optimizer: Optimizer, *_: Any) -> None:

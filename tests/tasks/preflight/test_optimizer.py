@@ -72,7 +72,9 @@ def test_what_is_legitimate_but_worth_saying() -> None:
     assert run(make_model=stacked(nn.ReLU()), make_optimizer=without_a_bias).notes == (
         "the optimizer leaves 1 of 4 parameter tensors as they are, 3 of 67 numbers (2.bias)",
     )
-    assert run(make_optimizer=fixed_rate).notes == ("parameter group 1 keeps its learning rate 0.5 whatever lr is",)
+    assert run(make_optimizer=fixed_rate).notes == (
+        "parameter group 1 keeps its learning rate 0.5 whatever lr is; a schedule scales it like the others",
+    )
     assert run(make_optimizer=lambda params, lr: sgd(params, lr / 10)).notes == (
         "asked for lr=0.001, the optimizer's learning rate is 0.0001; what is recommended is lr",
     )

@@ -137,6 +137,13 @@ class RateRange:
     the ceiling."""
     expected_factor: float = 4.0
     """One standard deviation of its logarithm, as a factor."""
+    tested_batch_size: int | None = None
+    """Batch size of the test's steps, ceiling and losses, which is larger than a small one; `None`: the same."""
+
+    @property
+    def examples(self) -> int:
+        """Training examples that the test saw."""
+        return self.steps * (self.tested_batch_size or self.batch_size)
 
     @property
     def best_lr(self) -> float:

@@ -118,7 +118,11 @@ def _check_lrs(lrs: Sequence[Sequence[float]], fixed: Sequence[int], lr: float) 
             f"is {lrs[1][0]:g}; pass lr on: torch.optim.SGD(params, lr=lr)"
         )
     factors = [group / lr for i, group in enumerate(lrs[0]) if i not in fixed]
-    notes = [f"parameter group {i} keeps its learning rate {lrs[0][i]:g} whatever lr is" for i in fixed[:1]]
+    notes = [
+        f"parameter group {i} keeps its learning rate {lrs[0][i]:g} whatever lr is; a schedule scales it like the "
+        "others"
+        for i in fixed[:1]
+    ]
     if not all(math.isclose(factor, factors[0], rel_tol=1e-6) for factor in factors):
         listed = ", ".join(f"{factor:.4g}" for factor in factors)
         notes.append(
