@@ -40,6 +40,14 @@ def made(batch_size: int, lr: float, **changes: Any) -> StoredRun:
     return stored_run(batch_size, lr, rows, **changes)
 
 
+def levelled(run: StoredRun, start: float, end: float, wobble: float = 0.0) -> StoredRun:
+    """The same run with a value of fresh weights, a straight way from there, and a level that its end wobbles about."""
+    last = len(run.rows) - 1
+    values = [start + (end - start) * min(1.0, 2.0 * i / last) + wobble * (-1) ** i * (i > 0) for i in range(last + 1)]
+    rows = tuple({**row, "metrics": {"val_loss": v}} for row, v in zip(run.rows, values, strict=True))
+    return replace(run, rows=rows)
+
+
 def asked(runs: list[StoredRun], unit: Any = "epochs", amount: float = EPOCHS, **changes: Any) -> SearchState:
     """The state of a search for 4 epochs, after its latest run."""
     of_question: dict[str, Any] = {k: changes.pop(k) for k in list(changes) if k in Question.__dataclass_fields__}
@@ -228,6 +236,52 @@ def test_a_search_that_was_cut_off_names_the_best_so_far() -> None:
     assert plan.recipe is not None
     assert "not finished: best so far batch size" in plan.message
     assert plan.message.endswith("after 4 epochs")
+
+
+def test_runs_that_were_never_better_than_fresh_weights_are_no_recipe() -> None:
+    lost = [levelled(made(16, lr), 1.797, 1.84) for lr in (3.2, 0.8)]
+    assert asked(lost).lengths.decision is None
+    good = levelled(made(16, 0.05), 1.797, 0.97)
+    decision = asked([*lost, good]).lengths.decision
+    assert decision is not None
+    assert (decision.batch_size, decision.lr) == (16, 0.05)
+
+
+def test_a_run_that_ended_clearly_worse_than_another_is_not_answered_whatever_the_law_says() -> None:
+    """Runs at the same learning rate for its batch size on both sides make the law expect much of the bad one."""
+    around = [levelled(made(16, lr), 1.8, v) for lr, v in ((0.04, 1.3), (0.16, 1.28), (0.02, 1.5), (0.32, 1.5))]
+    bad, best = levelled(made(16, 0.08), 1.8, 1.6, 0.02), levelled(made(64, 0.01), 1.8, 1.1, 0.02)
+    lengths = asked([*around, bad, best]).lengths
+    assert (16, 0.08) not in lengths.answers
+    assert lengths.answers == [(64, 0.01)]
+
+
+def test_an_end_that_is_worse_by_no_more_than_its_noise_may_be_answered() -> None:
+    one, other = levelled(made(16, 0.08), 1.8, 1.0, 0.3), levelled(made(16, 0.04), 1.8, 1.06, 0.3)
+    assert len(asked([one, other]).lengths.answers) == 2
+
+
+def test_runs_that_did_not_train_do_not_count_against_the_trainings() -> None:
+    lost = [levelled(made(16, lr), 1.797, 1.84) for lr in (20.0, 5.0, 0.6)]
+    good = [levelled(made(16, lr), 1.797, v) for lr, v in ((0.075, 0.9), (0.0094, 1.2))]
+    assert asked([*lost, *good]).lengths.next is not None
+
+
+def test_another_batch_size_is_run_before_one_is_answered() -> None:
+    runs = [levelled(made(16, lr), 1.8, v) for lr, v in ((0.08, 0.9), (0.02, 1.2), (0.32, 1.2))]
+    following = asked(runs).lengths.next
+    assert following is not None
+    assert following.batch_size != 16
+    assert following.why == "does another batch size end better?"
+
+
+def test_at_equal_steps_the_first_batch_size_is_large() -> None:
+    state = asked([made(16, 0.08, most=250)], unit="steps", amount=250)
+    assert state.lengths.start.batch_size == 64
+    epochs = asked([made(16, 0.08)])
+    assert epochs.lengths.start.batch_size == 16
+    sizes = tuple(2**k for k in range(11))
+    assert first_batch_size(sizes, lambda b: 200.0 * b, equal_steps=True) == 256
 
 
 @pytest.mark.usefixtures("profile")
