@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from batchscope.report.summary import summary
 from batchscope.search.plan import build_plan
 from batchscope.search.question import CurrentRecipe, Question, Within
 from batchscope.search.state import SearchState
 from batchscope.search.within import first_batch_size
+from batchscope.store.ranges import Range
 from batchscope.store.records import Metric, PlanStatus, RunStatus, Target
 from batchscope.store.runs import StoredRun
 from batchscope.testing import evaluation, stored_run
@@ -71,7 +73,7 @@ def test_the_recipe_is_what_ends_best_and_its_end_is_told_with_an_interval() -> 
     assert end.high is not None
     assert end.low < 0.3 < end.high
     assert end.value == pytest.approx(0.3, rel=0.1)
-    assert plan.message.startswith("the recipe that is expected to end best; expected to end at val_loss 0.")
+    assert plan.message.startswith("expected to end best, at val_loss 0.")
     assert plan.message.endswith(" after 4 epochs")
     assert plan.predicted is not None
     assert plan.predicted.steps_to_target.low == plan.predicted.steps_to_target.high == plan.recipe.steps
@@ -147,8 +149,10 @@ def test_runs_that_all_diverged_are_followed_by_a_lower_learning_rate_and_then_b
     assert following.lr < 0.1
     assert asked([made(16, 2.0**-k, status=RunStatus.DIVERGED) for k in range(6)]).lengths.next is None
     plan = build_plan(asked(lost))
-    assert plan.status is PlanStatus.INSUFFICIENT_DATA
-    assert plan.message.startswith("no run of 4 epochs came to its end: the run at batch size 16")
+    assert plan.status is PlanStatus.TARGET_NOT_REACHED
+    assert plan.status.exit_status == 3
+    assert "of 2 runs 2 diverged; learning rates from 0.1 to 1 were tried at batch size 16" in plan.message
+    assert "--budget" not in plan.message
 
 
 def test_a_run_that_was_stopped_counts_with_how_far_behind_it_was() -> None:
@@ -193,7 +197,8 @@ def test_a_length_in_steps_is_the_same_for_every_batch_size_and_says_so() -> Non
     assert not state.question.counts_examples
     plan = build_plan(state)
     assert plan.within == "250 steps"
-    assert "after 250 steps, at equal steps: a larger batch sees more examples, in more time" in plan.message
+    assert plan.message.endswith(" after 250 steps, at equal steps")
+    assert "at equal steps: a larger batch sees more examples, in more time." in " ".join(summary(plan))
 
 
 def test_a_length_in_seconds_is_kept_by_the_clock_of_the_runs() -> None:
@@ -245,6 +250,36 @@ def test_runs_that_were_never_better_than_fresh_weights_are_no_recipe() -> None:
     decision = asked([*lost, good]).lengths.decision
     assert decision is not None
     assert (decision.batch_size, decision.lr) == (16, 0.05)
+
+
+def test_where_nothing_was_better_than_fresh_weights_that_is_the_answer() -> None:
+    lost = [levelled(made(16, lr), 1.797, 1.84) for lr in (3.2, 0.8)]
+    plan = build_plan(asked([*lost, made(16, 9.0, status=RunStatus.DIVERGED)]))
+    assert (plan.status, plan.recipe, plan.target) == (PlanStatus.TARGET_NOT_REACHED, None, None)
+    assert "no run of 4 epochs was clearly better than fresh weights (val_loss 1.8)" in plan.message
+    assert "of 3 runs 2 ran to the last step and 1 diverged; learning rates from 0.8 to 9 were tried" in plan.message
+
+
+def test_runs_of_a_batch_size_have_one_horizon_under_a_schedule_whatever_their_clocks_say() -> None:
+    run = made(16, 0.08, most=400, schedule="cosine")
+    assert run.result is not None
+    rows = tuple({**row, "device_seconds": 1.6 * row["device_seconds"]} for row in run.rows)
+    slow = replace(run, rows=rows, result=replace(run.result, device_seconds=1.6 * run.result.device_seconds))
+    lengths = [
+        asked([slow], unit="seconds", amount=0.5, schedule=schedule).most_steps(16) for schedule in ("cosine", None)
+    ]
+    assert lengths[0] == int(0.5 / step_time(16)) > (lengths[1] or 0)
+
+
+def test_an_interval_lies_inside_what_the_metric_can_be_and_one_that_says_nothing_is_left_out() -> None:
+    lengths = asked([levelled(made(16, lr), 1.8, v) for lr, v in ((0.08, 0.9), (0.02, 1.2), (0.32, 1.2))]).lengths
+    whole = lengths.end(16, 0.08)
+    assert whole.low is not None
+    assert replace(lengths, limits=Range(low=whole.value)).end(16, 0.08).low == whole.value
+    wild = {pair: replace(each, spread=5.0) for pair, each in lengths.whole.items()}
+    end = replace(lengths, whole=wild).end(16, 0.08)
+    assert (end.low, end.high) == (None, None)
+    assert end.value == pytest.approx(0.9, rel=0.05)
 
 
 def test_a_run_that_ended_clearly_worse_than_another_is_not_answered_whatever_the_law_says() -> None:

@@ -263,14 +263,19 @@ class SearchState:
         return float(batch_size) if self.question.counts_examples else self.seconds_of(batch_size)
 
     def most_steps(self, batch_size: int) -> int | None:
-        """How long one training may be, in steps; `None` where the question sets no length."""
+        """How long one training may be, in steps; `None` where the question sets no length.
+
+        Under a schedule that decays it is fixed by the bench, so that all runs of a batch size have one horizon.
+        """
         within = self.question.within
         if within is None:
             return None
         if within.unit == "steps":
             return int(within.amount)
         if within.unit == "seconds":
-            return max(1, math.floor(within.amount / self.seconds_of(batch_size)))
+            decays = self.question.schedule not in (None, "constant")
+            step_s = self.measured_step_time.of_batch(batch_size) if decays else self.seconds_of(batch_size)
+            return max(1, math.floor(within.amount / step_s))
         assert self.examples is not None
         return max(1, math.floor(within.amount / (batch_size / self.examples)))
 

@@ -157,6 +157,11 @@ class Lengths:
         left = self.best.left if self.best else min((e.left for e in self.ends if e.left is not None), default=0.0)
         return self.scale.of_share(float(self.scale.value(np.array(left))), share)
 
+    @property
+    def fresh_value(self) -> float | None:
+        """The metric with fresh weights; `None`: not known."""
+        return None if self.fresh is None else float(self.scale.value(np.array(self.fresh)))
+
     @cached_property
     def trained(self) -> tuple[End, ...]:
         """Ends of runs that were clearly better than fresh weights."""
