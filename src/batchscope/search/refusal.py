@@ -52,10 +52,10 @@ def untrained(state: SearchState) -> str:
         look = "look whether the loss falls on one batch that is trained on repeatedly, and at labels and optimizer"
     fresh = "" if lengths.fresh_value is None else f" ({lengths.metric.name} {number(lengths.fresh_value)})"
     late = ", until the budget ended" if state.cut_off else ""
+    where = f"{tried} were tried at batch size {joined([str(size) for size in sizes])}{late}"
     return (
-        f"no run of {state.question.within} was clearly better than fresh weights{fresh}: "
-        f"of {_runs(finished)} {ended}; {tried} were tried at batch size {joined([str(size) for size in sizes])}{late}; {look}; or give a longer "
-        "--within"
+        f"no run of {state.question.within} was clearly better than fresh weights{fresh}: of {_runs(finished)} {ended}"
+        f"; {where}; {look}; or give a longer --within"
     )
 
 
@@ -108,7 +108,8 @@ def _how_far(state: SearchState, batch_size: int, lr: float) -> str:
     target, milestone = state.target, state.milestone
     if state.question.within is not None:
         made = (batch_size, lr) in state.lengths.whole
-        return f"whose run {'ended' if made else 'may end'} near {target}"
+        assert target is not None
+        return f"whose run {'ended' if made else 'may end'} near {target.metric} {number(target.value)}"
     if (taken := state.reached.get((batch_size, lr))) is not None:
         return f"which reached {target} after {plural(round(min(taken)), 'step')}"
     passed = state.passed_after.get((batch_size, lr))

@@ -51,7 +51,7 @@ _TRUSTED = 2.01
 """Octaves of batch size, and of learning rate beside what goes with it, from the recipe so far to the next run."""
 _OTHER_SIZE = 4.0
 """Factor to the second batch size of a search that has run one alone."""
-_FIRST_SHARE, _SHARE_OF_DATA, _WITHOUT_DATA = 4.0, 16.0, 256
+_FIRST_SHARE, _SHARE_OF_DATA, _LARGE = 4.0, 16.0, 256
 _NO_GAIN_FROM, _GAIN = 0.1, 0.01
 """Share of its length, after the warm-up, from which a run must have gained so much of the value of fresh weights."""
 _BEHIND, _BEHIND_FROM = 4.0, 0.2
@@ -361,8 +361,8 @@ def first_batch_size(
     """Batch size of the first run: nearest to √(examples of a training) / 4.
 
     So it is within a factor of 2 of the one that ends best in 11 of the 15 tables of `benchmarks/search/tables`. At
-    equal steps a larger batch is nearly always at least as good: there it is a 16th of the training set, or 256 where
-    that has no size, if it is more.
+    equal steps a larger batch is nearly always at least as good: there it is 256, or a 16th of a smaller training set, if
+    that is more.
 
     Args:
         batch_sizes: to choose from.
@@ -380,5 +380,5 @@ def first_batch_size(
     size = min(batch_sizes, key=lambda b: abs(math.log(b * _FIRST_SHARE / math.sqrt(examples_of(b)))))
     if not equal_steps:
         return size
-    large = _WITHOUT_DATA if data is None else data / _SHARE_OF_DATA
+    large = _LARGE if data is None else min(_LARGE, data / _SHARE_OF_DATA)
     return max(size, min(batch_sizes, key=lambda b: abs(math.log(b / large))))
