@@ -12,7 +12,6 @@ from batchscope.report.blocks import Facts, Figure, Row, Section, Table, Tagged,
 from batchscope.report.sections import (
     alternatives,
     easier_targets,
-    ends,
     environment,
     evidence,
     hardware,
@@ -342,23 +341,6 @@ class TestWithinALength:
             assert absent not in page
         assert "<h2>Alternatives</h2>" not in page
         assert "probability of" not in page
-
-    def test_every_run_is_drawn_where_it_ended_and_fresh_weights_beside(self) -> None:
-        (figure,) = ends.build(plans.within(), plans.runs()).blocks
-        assert isinstance(figure, Figure)
-        kept = [r for r in plans.runs() if r.result and r.result.status is not RunStatus.DIVERGED]
-        assert sum(len(trace["x"]) for trace in figure.data) == len(kept)
-        assert any(key.label.startswith("fresh weights") for key in figure.keys)
-        assert "diverged and" in figure.caption
-        assert ends.build(plans.ok(), plans.runs()).blocks == ()
-
-    def test_without_a_run_that_trained_the_page_speaks_of_no_target(self) -> None:
-        lost = dataclasses.replace(
-            plans.within(), status=PlanStatus.TARGET_NOT_REACHED, recipe=None, target=None, predicted=None
-        )
-        page = build(lost, plans.runs())
-        assert "There was no target to reach" not in page
-        assert "No target was set" not in page
 
     def test_the_facts(self) -> None:
         (facts,) = (b for b in recipe.build(plans.within(), ()).blocks if isinstance(b, Facts))

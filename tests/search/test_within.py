@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from batchscope.report.summary import summary
+from batchscope.search.ends import first_batch_size
 from batchscope.search.plan import build_plan
 from batchscope.search.question import CurrentRecipe, Question, Within
 from batchscope.search.state import SearchState
-from batchscope.search.within import first_batch_size
 from batchscope.store.ranges import Range
 from batchscope.store.records import Metric, PlanStatus, RunStatus, Target
 from batchscope.store.runs import StoredRun
@@ -300,6 +300,17 @@ def test_runs_that_did_not_train_do_not_count_against_the_trainings() -> None:
     lost = [levelled(made(16, lr), 1.797, 1.84) for lr in (20.0, 5.0, 0.6)]
     good = [levelled(made(16, lr), 1.797, v) for lr, v in ((0.075, 0.9), (0.0094, 1.2))]
     assert asked([*lost, *good]).lengths.next is not None
+
+
+def test_the_law_looks_around_the_learning_rate_that_the_climb_came_to() -> None:
+    """A range test that broke far too early: the best is 12 octaves above it."""
+    ends = ((0.048, 1.75), (0.012, 1.79), (0.192, 1.6), (1.54, 1.3), (12.3, 0.9), (98.4, 1.2))
+    runs = [levelled(made(16, lr), 1.8, v) for lr, v in ends]
+    lengths = asked([*runs, levelled(made(64, 24.6), 1.8, 0.91)]).lengths
+    assert lengths.centre.lr == 12.3
+    assert max(lr for _, lr in lengths.candidates) > 100
+    near = asked([levelled(made(16, lr), 1.8, v) for lr, v in ((0.048, 0.9), (0.012, 1.2), (0.192, 1.3))]).lengths
+    assert near.centre == near.start
 
 
 def test_another_batch_size_is_run_before_one_is_answered() -> None:

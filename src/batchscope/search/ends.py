@@ -8,7 +8,7 @@ unfinished says nothing yet, but is where the search begins.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..fits.curves import curve_of, value_at
@@ -19,16 +19,17 @@ from ..store.ranges import ANY, Range, range_of
 from ..store.records import Metric, RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
 from .strategies.space import Pair
-from .within import Lengths, Whole, first_batch_size
+from .within import Lengths, Whole
 
 if TYPE_CHECKING:
     from .state import SearchState
 
-__all__ = ["first_size", "lengths_of"]
+__all__ = ["first_batch_size", "first_size", "lengths_of"]
 
 _GAP_KEPT, _LEAST_GAP = 0.3, 0.02
 """Standard deviation of where a stopped run would have ended: a share of how far behind it was, at least so much."""
 _UNKNOWN_REST = 0.3
+_FIRST_SHARE, _SHARE_OF_DATA, _LARGE = 4.0, 16.0, 256
 
 
 def lengths_of(state: SearchState) -> Lengths:
@@ -72,6 +73,39 @@ def _limits(metric: Metric, fresh: float | None, values: Sequence[float]) -> Ran
     named = ANY if fresh is None else limits_of(metric.name, fresh)
     named = named if all(map(named.holds, values)) else ANY
     return of_values if of_values != ANY else named
+
+
+def first_batch_size(
+    batch_sizes: Sequence[int],
+    examples_of: Callable[[int], float],
+    *,
+    equal_steps: bool = False,
+    data: int | None = None,
+) -> int:
+    """Batch size of the first run: nearest to √(examples of a training) / 4.
+
+    So it is within a factor of 2 of the one that ends best in 11 of the 15 tables of `benchmarks/search/tables`. At
+    equal steps a larger batch is nearly always at least as good: there it is 256, or a 16th of a smaller training set,
+    if that is more.
+
+    Args:
+        batch_sizes: to choose from.
+        examples_of: examples that a training of the length sees at a batch size.
+        equal_steps: whether trainings have equal steps.
+        data: examples of the training set; `None`: not known.
+
+    Example:
+        >>> sizes = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+        >>> first_batch_size(sizes, lambda batch_size: 30_000)
+        32
+        >>> first_batch_size(sizes, lambda batch_size: 200 * batch_size, equal_steps=True, data=4000)
+        256
+    """
+    size = min(batch_sizes, key=lambda b: abs(math.log(b * _FIRST_SHARE / math.sqrt(examples_of(b)))))
+    if not equal_steps:
+        return size
+    large = _LARGE if data is None else min(_LARGE, data / _SHARE_OF_DATA)
+    return max(size, min(batch_sizes, key=lambda b: abs(math.log(b / large))))
 
 
 def first_size(state: SearchState) -> int:

@@ -19,7 +19,7 @@ from ..fits.end_values import End
 __all__ = ["Climb", "Rung"]
 
 _FIRST, _THEN = 4.0, 8.0
-_MOST_LOWER, _MOST_HIGHER = 5, 3
+_MOST_LOWER, _MOST_HIGHER, _MOST_UNMOVED = 5, 6, 3
 _CLEAR = 0.05
 """Share of the gain over fresh weights by which one end is clearly better than another."""
 _SLIGHT = 0.1
@@ -103,7 +103,7 @@ class Climb:
         if higher >= _MOST_HIGHER or highest.left is None:
             return False
         if self._gain(best) < self.least:
-            return True
+            return higher < _MOST_UNMOVED or self._rises(rungs)
         if highest is not best:
             return False
         return len(rungs) > 1 and self._clearly_better(highest, rungs[-2])

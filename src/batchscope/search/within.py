@@ -32,7 +32,7 @@ from .ladder import Climb
 from .strategies.anchors import Decision
 from .strategies.space import Pair
 
-__all__ = ["MOST_TRAININGS", "WORTH", "Lengths", "Next", "Whole", "first_batch_size"]
+__all__ = ["MOST_TRAININGS", "WORTH", "Lengths", "Next", "Whole"]
 
 Array = NDArray[np.float64]
 
@@ -51,9 +51,11 @@ _TRUSTED = 2.01
 """Octaves of batch size, and of learning rate beside what goes with it, from the recipe so far to the next run."""
 _OTHER_SIZE = 4.0
 """Factor to the second batch size of a search that has run one alone."""
-_FIRST_SHARE, _SHARE_OF_DATA, _LARGE = 4.0, 16.0, 256
-_NO_GAIN_FROM, _GAIN = 0.1, 0.01
-"""Share of its length, after the warm-up, from which a run must have gained so much of the value of fresh weights."""
+_FAR = 2.5
+"""Octaves of learning rate from the first run to the best of the climb, from which the range test was wrong."""
+_GAINS = ((0.1, 0.0), (0.25, 0.01))
+"""Shares of its length, after the warm-up, from which a run must have gained more than a share of fresh weights' value.
+"""
 _BEHIND, _BEHIND_FROM = 4.0, 0.2
 """Times the share of the length at which the best run was as good, after which share of its own a run is hopeless."""
 _SAYS_NOTHING = 3.0
@@ -134,9 +136,18 @@ class Lengths:
     current: Pair | None = None
 
     @cached_property
+    def centre(self) -> Start:
+        """What the law expects: the start, at the learning rate that the climb came to where that is far from it."""
+        climbed = [end for end in self.trained if end.batch_size == self.start.batch_size]
+        best = min(climbed, key=lambda end: end.left or 0.0, default=None)
+        if best is None or abs(math.log2(best.lr / self.start.lr)) < _FAR:
+            return self.start
+        return replace(self.start, lr=best.lr)
+
+    @cached_property
     def posterior(self) -> EndPosterior:
         """Of the law of ends."""
-        return fit(self.ends, self.start, seed=1000 * self.seed + len(self.ends))
+        return fit(self.ends, self.centre, seed=1000 * self.seed + len(self.ends))
 
     def expected(self, pairs: Sequence[Pair]) -> Array:
         """What is left at the end of trainings, the spread over seeds apart: of each draw; shape (draws, pairs).
@@ -219,11 +230,11 @@ class Lengths:
 
     @cached_property
     def candidates(self) -> list[Pair]:
-        """Pairs to choose from: batch sizes by factors of 2, learning rates by factors of √2, around the start."""
+        """Pairs to choose from: batch sizes by factors of 2, learning rates by factors of √2, around the centre."""
         octaves = {size: abs(math.log2(size / self.start.batch_size)) for size in self.batch_sizes}
         sizes = [b for b in self.batch_sizes if octaves[b] <= _SIZES_AROUND and (b & (b - 1) == 0 or octaves[b] == 0)]
         steps = range(-_LRS_AROUND * _LR_STEPS, _LRS_AROUND * _LR_STEPS + 1)
-        return [(b, float(f"{self.start.lr * 2.0 ** (k / _LR_STEPS):.3g}")) for b in sizes for k in steps]
+        return [(b, float(f"{self.centre.lr * 2.0 ** (k / _LR_STEPS):.3g}")) for b in sizes for k in steps]
 
     @cached_property
     def next(self) -> Next | None:
@@ -290,17 +301,24 @@ class Lengths:
     def _can_pay(self, batch_size: int, training_s: float) -> bool:
         """Whether the search with a run takes no more than its trainings at the recipe, or at that of the run.
 
-        Runs that did not train are not counted: they were to find where training begins.
+        Runs that did not train, or far from where the climb came to, are not counted: they were to find that.
         """
         run_s = self.seconds(batch_size)
-        lost_s = sum(cost for cost, end in zip(self.costs_s, self.ends, strict=False) if not self._gained(end))
+        lost_s = sum(cost for cost, end in zip(self.costs_s, self.ends, strict=False) if self._only_led_on(end))
         return self.spent_s - lost_s + run_s <= MOST_TRAININGS * min(training_s, run_s)
+
+    def _only_led_on(self, end: End) -> bool:
+        """Whether a run did not train, or was a far rung of the climb."""
+        rung = end.batch_size == self.start.batch_size
+        return not self._gained(end) or (rung and abs(math.log2(end.lr / self.centre.lr)) > _FAR)
 
     def rules(self, steps: int, warmup_steps: int = 0) -> list[StopRule]:
         """Rules that end a run of so many steps where it is hopeless."""
-        without_gain = warmup_steps + math.ceil(_NO_GAIN_FROM * max(0, steps - warmup_steps))
-        rules: list[StopRule] = [NoGainRule(steps=without_gain, gain=_GAIN)]
-        if self.best is not None:
+        after = max(0, steps - warmup_steps)
+        rules: list[StopRule] = [
+            NoGainRule(steps=warmup_steps + math.ceil(share * after), gain=gain) for share, gain in _GAINS
+        ]
+        if self.best is not None and self.trained:
             in_shares = BehindRule(
                 reference=self.best.curve, step_time=1.0 / steps, factor=_BEHIND, from_share=_BEHIND_FROM
             )
@@ -349,36 +367,3 @@ class Lengths:
 
 def _ends(found: Estimate) -> tuple[float | None, float | None, float | None]:
     return found.value, found.low, found.high
-
-
-def first_batch_size(
-    batch_sizes: Sequence[int],
-    examples_of: Callable[[int], float],
-    *,
-    equal_steps: bool = False,
-    data: int | None = None,
-) -> int:
-    """Batch size of the first run: nearest to √(examples of a training) / 4.
-
-    So it is within a factor of 2 of the one that ends best in 11 of the 15 tables of `benchmarks/search/tables`. At
-    equal steps a larger batch is nearly always at least as good: there it is 256, or a 16th of a smaller training set, if
-    that is more.
-
-    Args:
-        batch_sizes: to choose from.
-        examples_of: examples that a training of the length sees at a batch size.
-        equal_steps: whether trainings have equal steps.
-        data: examples of the training set; `None`: not known.
-
-    Example:
-        >>> sizes = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-        >>> first_batch_size(sizes, lambda batch_size: 30_000)
-        32
-        >>> first_batch_size(sizes, lambda batch_size: 200 * batch_size, equal_steps=True, data=4000)
-        256
-    """
-    size = min(batch_sizes, key=lambda b: abs(math.log(b * _FIRST_SHARE / math.sqrt(examples_of(b)))))
-    if not equal_steps:
-        return size
-    large = _LARGE if data is None else min(_LARGE, data / _SHARE_OF_DATA)
-    return max(size, min(batch_sizes, key=lambda b: abs(math.log(b / large))))
