@@ -64,6 +64,7 @@ def test_larger_batches_are_better_at_equal_steps_and_no_better_at_equal_example
         ([2.0, -0.1], False, "plain"),
         ([0.5, 0.9], True, "score"),
         ([9, 99], True, "plain"),
+        ([-3.0, -0.5], True, "plain"),
     ],
 )
 def test_what_is_left_goes_there_and_back(values: list[float], rising: bool, kind: str) -> None:
@@ -76,6 +77,14 @@ def test_what_is_left_goes_there_and_back(values: list[float], rising: bool, kin
     step = left.of_share(value, 0.01)
     assert step > 0.0
     assert abs(float(left.value(np.array(logs[1] - step))) - value) <= 0.0101 * abs(value)
+
+
+def test_a_score_at_its_ideal_leaves_little_and_not_nothing() -> None:
+    left = Left.of([0.1, 1.0], rising=True)
+    assert left.log(1.0) == pytest.approx(math.log(0.9e-3))
+    assert math.isfinite(left.slope(1.0))
+    assert Left.of([0.0, 0.0], rising=False).log(0.0) == pytest.approx(math.log(1e-3))
+    assert Left.of([1.0, 1e-7], rising=False).log(1e-7) == pytest.approx(math.log(1e-7))
 
 
 def test_equal_arguments_give_equal_draws() -> None:

@@ -287,7 +287,7 @@ def within() -> Plan:
         ok(),
         within="20 epochs",
         recipe=dataclasses.replace(recipe(128), steps=224, epochs=224 * 128 / EXAMPLES),
-        message="the recipe that is expected to end best; expected to end at val_loss 0.12 after 20 epochs",
+        message="expected to end best, at val_loss 0.12 after 20 epochs",
         expected_end=Estimate(value=0.12, low=0.11, high=0.13, n=5, unit="", method="made up"),
         curves=None,
         probability_within_5_percent=None,

@@ -88,7 +88,7 @@ def test_it_says_when_to_stop_what_to_expect_and_how_sure_it_is() -> None:
 
 def test_within_a_length_the_metric_is_expected_and_training_goes_on_to_the_end() -> None:
     said = text(plans.within())
-    assert "learning rate 0.276: the best val_loss found within 20 epochs." in said
+    assert "learning rate 0.276: expected to end best in val_loss after 20 epochs." in said
     assert "Train for about 224 steps (20 epochs)." in said
     assert "That takes 546 ms on a two-core CPU" in said
     assert "A run at exactly this recipe ended at val_loss 0.119 after 187 steps. Another is expected to end at" in said

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from batchscope.report.summary import summary
+from batchscope.search.ends import first_batch_size
 from batchscope.search.plan import build_plan
 from batchscope.search.question import CurrentRecipe, Question, Within
 from batchscope.search.state import SearchState
-from batchscope.search.within import first_batch_size
+from batchscope.store.ranges import Range
 from batchscope.store.records import Metric, PlanStatus, RunStatus, Target
 from batchscope.store.runs import StoredRun
 from batchscope.testing import evaluation, stored_run
@@ -40,6 +42,14 @@ def made(batch_size: int, lr: float, **changes: Any) -> StoredRun:
     return stored_run(batch_size, lr, rows, **changes)
 
 
+def levelled(run: StoredRun, start: float, end: float, wobble: float = 0.0) -> StoredRun:
+    """The same run with a value of fresh weights, a straight way from there, and a level that its end wobbles about."""
+    last = len(run.rows) - 1
+    values = [start + (end - start) * min(1.0, 2.0 * i / last) + wobble * (-1) ** i * (i > 0) for i in range(last + 1)]
+    rows = tuple({**row, "metrics": {"val_loss": v}} for row, v in zip(run.rows, values, strict=True))
+    return replace(run, rows=rows)
+
+
 def asked(runs: list[StoredRun], unit: Any = "epochs", amount: float = EPOCHS, **changes: Any) -> SearchState:
     """The state of a search for 4 epochs, after its latest run."""
     of_question: dict[str, Any] = {k: changes.pop(k) for k in list(changes) if k in Question.__dataclass_fields__}
@@ -63,7 +73,7 @@ def test_the_recipe_is_what_ends_best_and_its_end_is_told_with_an_interval() -> 
     assert end.high is not None
     assert end.low < 0.3 < end.high
     assert end.value == pytest.approx(0.3, rel=0.1)
-    assert plan.message.startswith("the recipe that is expected to end best; expected to end at val_loss 0.")
+    assert plan.message.startswith("expected to end best, at val_loss 0.")
     assert plan.message.endswith(" after 4 epochs")
     assert plan.predicted is not None
     assert plan.predicted.steps_to_target.low == plan.predicted.steps_to_target.high == plan.recipe.steps
@@ -139,8 +149,10 @@ def test_runs_that_all_diverged_are_followed_by_a_lower_learning_rate_and_then_b
     assert following.lr < 0.1
     assert asked([made(16, 2.0**-k, status=RunStatus.DIVERGED) for k in range(6)]).lengths.next is None
     plan = build_plan(asked(lost))
-    assert plan.status is PlanStatus.INSUFFICIENT_DATA
-    assert plan.message.startswith("no run of 4 epochs came to its end: the run at batch size 16")
+    assert plan.status is PlanStatus.TARGET_NOT_REACHED
+    assert plan.status.exit_status == 3
+    assert "of 2 runs 2 diverged; learning rates from 0.1 to 1 were tried at batch size 16" in plan.message
+    assert "--budget" not in plan.message
 
 
 def test_a_run_that_was_stopped_counts_with_how_far_behind_it_was() -> None:
@@ -185,7 +197,8 @@ def test_a_length_in_steps_is_the_same_for_every_batch_size_and_says_so() -> Non
     assert not state.question.counts_examples
     plan = build_plan(state)
     assert plan.within == "250 steps"
-    assert "after 250 steps, at equal steps: a larger batch sees more examples, in more time" in plan.message
+    assert plan.message.endswith(" after 250 steps, at equal steps")
+    assert "at equal steps: a larger batch sees more examples, in more time." in " ".join(summary(plan))
 
 
 def test_a_length_in_seconds_is_kept_by_the_clock_of_the_runs() -> None:
@@ -228,6 +241,93 @@ def test_a_search_that_was_cut_off_names_the_best_so_far() -> None:
     assert plan.recipe is not None
     assert "not finished: best so far batch size" in plan.message
     assert plan.message.endswith("after 4 epochs")
+
+
+def test_runs_that_were_never_better_than_fresh_weights_are_no_recipe() -> None:
+    lost = [levelled(made(16, lr), 1.797, 1.84) for lr in (3.2, 0.8)]
+    assert asked(lost).lengths.decision is None
+    good = levelled(made(16, 0.05), 1.797, 0.97)
+    decision = asked([*lost, good]).lengths.decision
+    assert decision is not None
+    assert (decision.batch_size, decision.lr) == (16, 0.05)
+
+
+def test_where_nothing_was_better_than_fresh_weights_that_is_the_answer() -> None:
+    lost = [levelled(made(16, lr), 1.797, 1.84) for lr in (3.2, 0.8)]
+    plan = build_plan(asked([*lost, made(16, 9.0, status=RunStatus.DIVERGED)]))
+    assert (plan.status, plan.recipe, plan.target) == (PlanStatus.TARGET_NOT_REACHED, None, None)
+    assert "no run of 4 epochs was clearly better than fresh weights (val_loss 1.8)" in plan.message
+    assert "of 3 runs 2 ran to the last step and 1 diverged; learning rates from 0.8 to 9 were tried" in plan.message
+
+
+def test_runs_of_a_batch_size_have_one_horizon_under_a_schedule_whatever_their_clocks_say() -> None:
+    run = made(16, 0.08, most=400, schedule="cosine")
+    assert run.result is not None
+    rows = tuple({**row, "device_seconds": 1.6 * row["device_seconds"]} for row in run.rows)
+    slow = replace(run, rows=rows, result=replace(run.result, device_seconds=1.6 * run.result.device_seconds))
+    lengths = [
+        asked([slow], unit="seconds", amount=0.5, schedule=schedule).most_steps(16) for schedule in ("cosine", None)
+    ]
+    assert lengths[0] == int(0.5 / step_time(16)) > (lengths[1] or 0)
+
+
+def test_an_interval_lies_inside_what_the_metric_can_be_and_one_that_says_nothing_is_left_out() -> None:
+    lengths = asked([levelled(made(16, lr), 1.8, v) for lr, v in ((0.08, 0.9), (0.02, 1.2), (0.32, 1.2))]).lengths
+    whole = lengths.end(16, 0.08)
+    assert whole.low is not None
+    assert replace(lengths, limits=Range(low=whole.value)).end(16, 0.08).low == whole.value
+    wild = {pair: replace(each, spread=5.0) for pair, each in lengths.whole.items()}
+    end = replace(lengths, whole=wild).end(16, 0.08)
+    assert (end.low, end.high) == (None, None)
+    assert end.value == pytest.approx(0.9, rel=0.05)
+
+
+def test_a_run_that_ended_clearly_worse_than_another_is_not_answered_whatever_the_law_says() -> None:
+    """Runs at the same learning rate for its batch size on both sides make the law expect much of the bad one."""
+    around = [levelled(made(16, lr), 1.8, v) for lr, v in ((0.04, 1.3), (0.16, 1.28), (0.02, 1.5), (0.32, 1.5))]
+    bad, best = levelled(made(16, 0.08), 1.8, 1.6, 0.02), levelled(made(64, 0.01), 1.8, 1.1, 0.02)
+    lengths = asked([*around, bad, best]).lengths
+    assert (16, 0.08) not in lengths.answers
+    assert lengths.answers == [(64, 0.01)]
+
+
+def test_an_end_that_is_worse_by_no_more_than_its_noise_may_be_answered() -> None:
+    one, other = levelled(made(16, 0.08), 1.8, 1.0, 0.3), levelled(made(16, 0.04), 1.8, 1.06, 0.3)
+    assert len(asked([one, other]).lengths.answers) == 2
+
+
+def test_runs_that_did_not_train_do_not_count_against_the_trainings() -> None:
+    lost = [levelled(made(16, lr), 1.797, 1.84) for lr in (20.0, 5.0, 0.6)]
+    good = [levelled(made(16, lr), 1.797, v) for lr, v in ((0.075, 0.9), (0.0094, 1.2))]
+    assert asked([*lost, *good]).lengths.next is not None
+
+
+def test_the_law_looks_around_the_learning_rate_that_the_climb_came_to() -> None:
+    """A range test that broke far too early: the best is 12 octaves above it."""
+    ends = ((0.048, 1.75), (0.012, 1.79), (0.192, 1.6), (1.54, 1.3), (12.3, 0.9), (98.4, 1.2))
+    runs = [levelled(made(16, lr), 1.8, v) for lr, v in ends]
+    lengths = asked([*runs, levelled(made(64, 24.6), 1.8, 0.91)]).lengths
+    assert lengths.centre.lr == 12.3
+    assert max(lr for _, lr in lengths.candidates) > 100
+    near = asked([levelled(made(16, lr), 1.8, v) for lr, v in ((0.048, 0.9), (0.012, 1.2), (0.192, 1.3))]).lengths
+    assert near.centre == near.start
+
+
+def test_another_batch_size_is_run_before_one_is_answered() -> None:
+    runs = [levelled(made(16, lr), 1.8, v) for lr, v in ((0.08, 0.9), (0.02, 1.2), (0.32, 1.2))]
+    following = asked(runs).lengths.next
+    assert following is not None
+    assert following.batch_size != 16
+    assert following.why == "does another batch size end better?"
+
+
+def test_at_equal_steps_the_first_batch_size_is_large() -> None:
+    state = asked([made(16, 0.08, most=250)], unit="steps", amount=250)
+    assert state.lengths.start.batch_size == 64
+    epochs = asked([made(16, 0.08)])
+    assert epochs.lengths.start.batch_size == 16
+    sizes = tuple(2**k for k in range(11))
+    assert first_batch_size(sizes, lambda b: 200.0 * b, equal_steps=True) == 256
 
 
 @pytest.mark.usefixtures("profile")

@@ -141,7 +141,7 @@ def test_within_a_length_no_run_is_longer_and_the_recipe_ends_about_best(
     assert plan["expected_end"]["low"] < plan["target"]["value"] < plan["expected_end"]["high"]
     assert (plan["within"], plan["status"], plan["alternatives"]) == (said, "ok", [])
     assert plan["probability_within_5_percent"] is None
-    assert f"the best val_loss found within {said}" in ended.out
+    assert f"expected to end best in val_loss after {said}" in ended.out
     assert f"ended at val_loss {last:.3g}" in " ".join(ended.out.split())
     assert "to target" not in ended.out
     assert "probability" not in ended.out

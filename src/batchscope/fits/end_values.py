@@ -45,6 +45,7 @@ _SIZE_SD, _LR_SD = 1.1, 1.6
 _SPREAD = 0.35
 """Spread from seed to seed ÷ A, in the median of the prior; 0.1 to 1 in the tables."""
 _PARTICLES = 512
+_FLOOR = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,23 +58,30 @@ class Left:
         kind: of the metric.
         sign: 1 where smaller is better, else -1; of kind `plain` alone.
         span: what a training gains; of kind `plain` alone.
+        floor: the least that is taken to be left, so that a value at its ideal has a logarithm; not of kind `plain`.
     """
 
     kind: Literal["error", "score", "plain"]
     sign: float = 1.0
     span: float = 1.0
+    floor: float = 1e-12
 
     @classmethod
     def of(cls, values: Sequence[float], *, rising: bool) -> Left:
         """The kind that fits all values of a metric that were seen, the first of them with fresh weights.
 
-        >>> Left.of([2.0, 0.5], rising=False).kind, Left.of([0.1, 0.9], rising=True).kind, Left.of([9, 90], rising=True)
-        ('error', 'score', Left(kind='plain', sign=-1.0, span=81))
+        What is left is 1/1000 of that with fresh weights at least; of a loss or an error less, where less was seen.
+
+        >>> Left.of([2.0, 0.5], rising=False).kind, Left.of([0.1, 0.9], rising=True).kind
+        ('error', 'score')
+        >>> [Left.of(values, rising=True).kind for values in ([9.0, 90.0], [-3.0, -0.2])]
+        ['plain', 'plain']
         """
         if not rising and min(values) >= 0.0:
-            return cls(kind="error")
-        if rising and max(values) <= 1.0:
-            return cls(kind="score")
+            positive = [value for value in (_FLOOR * values[0], *values) if value > 0.0]
+            return cls(kind="error", floor=min(positive, default=_FLOOR))
+        if rising and min(values) >= 0.0 and max(values) <= 1.0:
+            return cls(kind="score", floor=_FLOOR * (1.0 - values[0]) or _FLOOR)
         best = max(values) if rising else min(values)
         return cls(kind="plain", sign=-1.0 if rising else 1.0, span=abs(best - values[0]) or 1.0)
 
@@ -85,7 +93,18 @@ class Left:
         """
         if self.kind == "plain":
             return self.sign * value / self.span
-        return math.log(max(value if self.kind == "error" else 1.0 - value, 1e-12))
+        return math.log(max(self._left(value), self.floor))
+
+    def slope(self, value: float) -> float:
+        """Change of `log` with the metric at a value, without its sign.
+
+        >>> Left(kind="error").slope(0.5)
+        2.0
+        """
+        return 1.0 / (self.span if self.kind == "plain" else max(self._left(value), self.floor))
+
+    def _left(self, value: float) -> float:
+        return value if self.kind == "error" else 1.0 - value
 
     def value(self, log: Array) -> Array:
         """Values of the metric at what is left."""
@@ -103,7 +122,7 @@ class Left:
             return share
         if self.kind == "plain":
             return share * abs(value) / self.span
-        return share * min(5.0, value / max(1.0 - value, 1e-12))
+        return share * min(5.0, abs(value) / max(1.0 - value, self.floor))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,19 +74,22 @@ class EndValue:
     def estimate(self, unit: str = "", within: Range = ANY) -> Estimate:
         """The level with the interval that holds one evaluation at the end of such a run in 90 % of runs.
 
-        The spread from seed to seed, of which one run says nothing, is not in it. Its ends lie inside what the metric
+        The spread from seed to seed, of which one run says nothing, is not in it. It lies inside what the metric
         can be (`store.ranges`).
         """
         method = f"level of the last {self.n} evaluations; 90 % interval of a single evaluation, one run"
+        value = within.clipped(self.value)
         if self.spread is None or self.standard_error is None:
-            return Estimate(value=self.value, low=None, high=None, n=self.n, unit=unit, method=method)
+            return Estimate(value=value, low=None, high=None, n=self.n, unit=unit, method=method)
         half = intervals.t_quantile(max(1.0, (self.n - 2) / _DEPENDENCE)) * math.hypot(self.spread, self.standard_error)
         low, high = within.clipped(self.value - half), within.clipped(self.value + half)
-        return Estimate(value=self.value, low=low, high=high, n=self.n, unit=unit, method=method)
+        return Estimate(value=value, low=low, high=high, n=self.n, unit=unit, method=method)
 
 
 def end_value(steps: Sequence[float], values: Sequence[float]) -> EndValue | None:
     """Level at which a run ends: the line in log steps through its last evaluations, at the last step.
+
+    It lies between the lowest and the highest of them.
 
     Args:
         steps: of the evaluations; from 0, increasing.
@@ -98,7 +101,7 @@ def end_value(steps: Sequence[float], values: Sequence[float]) -> EndValue | Non
     Example:
         >>> end = end_value([0, 8, 16, 32, 64, 128], [9.0, 3.2, 2.7, 2.3, 1.7, 1.3])
         >>> round(end.value, 2), round(end.spread, 2), end.n
-        (1.28, 0.07, 5)
+        (1.3, 0.07, 5)
     """
     x, y = _at_the_end(steps, values)
     n = len(x)
@@ -106,7 +109,8 @@ def end_value(steps: Sequence[float], values: Sequence[float]) -> EndValue | Non
         return EndValue(value=y[-1], standard_error=None, spread=None, n=n) if n else None
     line, spread = _Line.through(x, y), math.sqrt(_mean_square(_pseudo_residuals(x, y)))
     error = spread * math.sqrt(1.0 / n + (x[-1] - line.middle) ** 2 / line.about)
-    return EndValue(value=line.at(x[-1]), standard_error=error, spread=spread, n=n)
+    level = min(max(line.at(x[-1]), min(y)), max(y))
+    return EndValue(value=level, standard_error=error, spread=spread, n=n)
 
 
 def best_level(steps: Sequence[float], values: Sequence[float], *, rising: bool) -> float | None:

@@ -19,6 +19,7 @@ from .blocks import Section
 from .sections import (
     alternatives,
     easier_targets,
+    ends,
     environment,
     evidence,
     hardware,
@@ -43,6 +44,7 @@ SECTIONS: tuple[Callable[[Plan, Sequence[StoredRun]], Section], ...] = (
     recipe.build,
     easier_targets.build,
     alternatives.build,
+    ends.build,
     time_to_target.build,
     steps_and_examples.build,
     learning_rate.build,
@@ -59,6 +61,8 @@ SECTIONS: tuple[Callable[[Plan, Sequence[StoredRun]], Section], ...] = (
 """The page from top to bottom."""
 _ONLY_OF_SEARCHES = ("curves", "noise")
 """What measurements made elsewhere have nothing to show for."""
+_ONLY_OF_TARGETS = ("time", "steps", "learning-rates")
+"""What a search for a given length has nothing to show for: steps and time to a target."""
 
 
 _ALLOWED = "img-src data: blob:; style-src 'unsafe-inline';"
@@ -90,11 +94,13 @@ def contents(plan: Plan, runs: Sequence[StoredRun]) -> Contents:
     sections = [build(plan, runs) for build in SECTIONS]
     soonest = "soonest" if plan.objective == "time" else "with the fewest examples"
     asked = ("The batch size that reaches", str(plan.target), soonest) if plan.target else ("No target was set", "", "")
-    if plan.within is not None and plan.target is not None:
-        asked = (f"The recipe with the best {plan.target.metric} within", plan.within, "of training")
+    if plan.within is not None:
+        best = f"the best {plan.target.metric}" if plan.target else "the best end"
+        asked = (f"The recipe with {best} within", plan.within, "of training")
+    left_out = (_ONLY_OF_SEARCHES if plan.table else ()) + (_ONLY_OF_TARGETS if plan.within else ())
     return Contents(
         head=Head(task=plan.task, status=plan.status.value, question=asked, version=plan.environment.batchscope),
-        sections=tuple(s for s in sections if s.blocks and (plan.table is None or s.name not in _ONLY_OF_SEARCHES)),
+        sections=tuple(s for s in sections if s.blocks and s.name not in left_out),
     )
 
 

@@ -175,7 +175,9 @@ def what_to_set(plan: Plan, recipe: Recipe) -> str:
     further = f", and set {changes} in the optimizer" if changes else ""
     if threads := threads_in_words(plan, recipe):
         further += f", on {threads}"
-    best = f": the best {plan.target.metric} found within {plan.within}" if plan.within and plan.target else ""
+    best = ""
+    if plan.within and plan.target and plan.status is not PlanStatus.KEEP_CURRENT:
+        best = f": expected to end best in {plan.target.metric} after {plan.within}"
     return f"{verb} {size} and {lr}{course}{further}{best}."
 
 
@@ -234,9 +236,11 @@ def length_s(recipe: Recipe, predicted: Predicted) -> float | None:
 def _how_sure(plan: Plan) -> str:
     if plan.within is not None and plan.verified is not None and plan.target is not None:
         ended = f"{plan.target.metric} {number(plan.verified.metric)} after {plural(plan.verified.steps, 'step')}"
-        said = f"A run at exactly this recipe ended at {ended}."
+        said = f"A run at exactly this recipe ended at {ended}.{_of_equal_steps(plan)}"
         if plan.expected_end is None:
             return said
+        if plan.expected_end.low is None:
+            return f"{said} How near to that another ends is not known."
         return f"{said} Another is expected to end at {with_interval(plan.expected_end)} (90 % credible interval)."
     sure = ""
     if plan.probability_within_5_percent is not None:
@@ -244,12 +248,19 @@ def _how_sure(plan: Plan) -> str:
         sure = f"It is within 5 % of the best recipe with a probability of {chance}. "
     if plan.verified is None:
         came = "was made" if plan.within is not None else "has reached the target"
-        return f"{sure}No run at exactly this recipe {came}: the numbers are predictions."
+        return f"{sure}No run at exactly this recipe {came}: the numbers are predictions.{_of_equal_steps(plan)}"
     if plan.table is not None:
         return f"{sure}Runs at it took {_taken(plan.verified)} on average."
     found = f"{plural(plan.verified.steps, 'step')}, {duration(plan.verified.time_s)}"
     metric = f", {plan.target.metric} {number(plan.verified.metric)}" if plan.target else ""
     return f"{sure}Verified by a run at exactly this recipe: {found}{metric}{_level(plan.verified)}."
+
+
+def _of_equal_steps(plan: Plan) -> str:
+    """Sentence on what it means that trainings have equal steps, where they have."""
+    if plan.within is None or not plan.within.endswith((" step", " steps")):
+        return ""
+    return " Trainings were compared at equal steps: a larger batch sees more examples, in more time."
 
 
 def _level(verified: Verified) -> str:

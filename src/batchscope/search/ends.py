@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING
 from ..fits.curves import curve_of, value_at
 from ..fits.end_values import End, Left, Start
 from ..fits.evaluation_noise import end_value
+from ..store.metrics import limits_of
+from ..store.ranges import ANY, Range, range_of
 from ..store.records import Metric, RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
 from .strategies.space import Pair
-from .within import Lengths, Whole, first_batch_size
+from .within import Lengths, Whole
 
 if TYPE_CHECKING:
     from .state import SearchState
 
-__all__ = ["lengths_of"]
+__all__ = ["first_batch_size", "first_size", "lengths_of"]
 
 _GAP_KEPT, _LEAST_GAP = 0.3, 0.02
 """Standard deviation of where a stopped run would have ended: a share of how far behind it was, at least so much."""
 _UNKNOWN_REST = 0.3
+_FIRST_SHARE, _SHARE_OF_DATA, _LARGE = 4.0, 16.0, 256
 
 
 def lengths_of(state: SearchState) -> Lengths:
@@ -38,8 +41,11 @@ def lengths_of(state: SearchState) -> Lengths:
     waiting = [run for run in state.finished if run.result and run.result.status is RunStatus.PAUSED]
     runs = [run for run in state.finished if run not in waiting]
     metric = state.question.judged_by
+    lost = {run.id for run in runs if run.result and run.result.status is RunStatus.DIVERGED}
     curves = {run.id: _curve(run, metric, most(run.config.batch_size)) for run in state.finished}
-    values = [value for curve in curves.values() for _, value in curve if math.isfinite(value)]
+    trained = [curve if run not in lost else curve[:1] for run, curve in curves.items()]
+    values = [value for curve in trained for _, value in curve if math.isfinite(value)]
+    fresh = next((curve[0][1] for curve in curves.values() if curve[0][0] == 0 and math.isfinite(curve[0][1])), None)
     scale = Left.of(values, rising=metric.mode == "max") if values else Left(kind="plain")
     whole = {_pair(run.config): _whole(run, curves[run.id], scale) for run in runs if _came_to_its_end(run)}
     best = min(whole.values(), key=lambda each: each.left, default=None)
@@ -49,12 +55,67 @@ def lengths_of(state: SearchState) -> Lengths:
         scale=scale,
         ends=tuple(_end(run, curves[run.id], scale, whole.get(_pair(run.config)), best) for run in runs),
         whole=whole,
-        start=_start(state, lambda batch_size: float(batch_size * most(batch_size)), furthest),
+        start=_start(state, furthest),
         batch_sizes=state.batch_sizes,
         seconds=lambda batch_size: most(batch_size) * state.seconds_of(batch_size),
         spent_s=_spent_s(state, waiting),
+        fresh=None if fresh is None else scale.log(fresh),
+        limits=_limits(metric, fresh, values),
+        costs_s=tuple(run.result.steps * state.seconds_of(run.config.batch_size) for run in runs if run.result),
         seed=state.question.seed,
         current=(state.question.current.batch_size, state.question.current.lr) if state.question.current else None,
+    )
+
+
+def _limits(metric: Metric, fresh: float | None, values: Sequence[float]) -> Range:
+    """What a metric can be, by its name and all values that were seen."""
+    of_values = range_of(metric.name, values)
+    named = ANY if fresh is None else limits_of(metric.name, fresh)
+    named = named if all(map(named.holds, values)) else ANY
+    return of_values if of_values != ANY else named
+
+
+def first_batch_size(
+    batch_sizes: Sequence[int],
+    examples_of: Callable[[int], float],
+    *,
+    equal_steps: bool = False,
+    data: int | None = None,
+) -> int:
+    """Batch size of the first run: nearest to √(examples of a training) / 4.
+
+    So it is within a factor of 2 of the one that ends best in 11 of the 15 tables of `benchmarks/search/tables`. At
+    equal steps a larger batch is nearly always at least as good: there it is 256, or a 16th of a smaller training set,
+    if that is more.
+
+    Args:
+        batch_sizes: to choose from.
+        examples_of: examples that a training of the length sees at a batch size.
+        equal_steps: whether trainings have equal steps.
+        data: examples of the training set; `None`: not known.
+
+    Example:
+        >>> sizes = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+        >>> first_batch_size(sizes, lambda batch_size: 30_000)
+        32
+        >>> first_batch_size(sizes, lambda batch_size: 200 * batch_size, equal_steps=True, data=4000)
+        256
+    """
+    size = min(batch_sizes, key=lambda b: abs(math.log(b * _FIRST_SHARE / math.sqrt(examples_of(b)))))
+    if not equal_steps:
+        return size
+    large = _LARGE if data is None else min(_LARGE, data / _SHARE_OF_DATA)
+    return max(size, min(batch_sizes, key=lambda b: abs(math.log(b / large))))
+
+
+def first_size(state: SearchState) -> int:
+    """Batch size at which a search for a given length begins."""
+    within = state.question.within
+    return first_batch_size(
+        state.batch_sizes,
+        lambda size: float(size * (state.most_steps(size) or 1)),
+        equal_steps=within is not None and within.unit == "steps",
+        data=state.examples,
     )
 
 
@@ -65,7 +126,7 @@ def _spent_s(state: SearchState, waiting: Sequence[StoredRun]) -> float:
     return max(0.0, state.device_seconds() - bench_s - left_s)
 
 
-def _start(state: SearchState, examples_of: Callable[[int], float], furthest: StoredRun | None) -> Start:
+def _start(state: SearchState, furthest: StoredRun | None) -> Start:
     """The pair of the run that got furthest for earlier questions, or what the range test says."""
     test, slope = state.rate_range, state.prior.slope[0]
     within = state.question.within
@@ -73,7 +134,7 @@ def _start(state: SearchState, examples_of: Callable[[int], float], furthest: St
     if furthest is not None:
         return Start(batch_size=furthest.config.batch_size, lr=furthest.config.lr, slope=slope, equal_steps=by_steps)
     assert test is not None
-    size = first_batch_size(state.batch_sizes, examples_of)
+    size = first_size(state)
     lr = float(f"{test.pilot_lr * (size / test.batch_size) ** slope:.3g}")
     return Start(batch_size=size, lr=lr, slope=slope, equal_steps=by_steps)
 
@@ -90,20 +151,21 @@ def _came_to_its_end(run: StoredRun) -> bool:
 
 def _whole(run: StoredRun, curve: Sequence[tuple[int, float]], scale: Left) -> Whole:
     steps, last = curve[-1]
-    level, _, spread = _level(run, curve)
+    level, error, spread = _level(run, curve)
     return Whole(
         run=run,
         steps=steps,
         last=last,
         left=scale.log(level),
         spread=_in_logs(scale, level, spread),
+        error=_in_logs(scale, level, error),
         curve=[(step / steps, value) for step, value in curve],
     )
 
 
 def _in_logs(scale: Left, value: float, deviation: float) -> float:
-    """Standard deviation in `Left.log` of one of the metric, around a value."""
-    return 0.5 * abs(scale.log(value + deviation) - scale.log(value - deviation))
+    """Standard deviation in `Left.log` of one of the metric, around a value: as much as is left, at most."""
+    return min(1.0, deviation * scale.slope(value))
 
 
 def _level(run: StoredRun, curve: Sequence[tuple[int, float]]) -> tuple[float, float, float]:

@@ -15,10 +15,10 @@ from ..store.records import RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
 from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from .confirmation import settled
+from .ends import first_size
 from .question import Question
 from .runs import SearchRuns
 from .state import SearchState
-from .within import first_batch_size
 
 __all__ = ["FirstLooks"]
 
@@ -102,7 +102,7 @@ class FirstLooks:
         """Where the best batch size is expected before anything is measured of the task."""
         state = self.state()
         if self.question.within is not None:
-            return first_batch_size(state.batch_sizes, lambda size: float(size * (state.most_steps(size) or 1)))
+            return first_size(state)
         cost, allowed = state.choices().step_cost, state.batch_sizes
         sizes = [b for b in allowed if b >= min(16, allowed[-1])]
         return min(sizes, key=lambda b: (1.0 + PRIOR_CRITICAL_BATCH_SIZE / b) * cost(b))

@@ -45,7 +45,7 @@ from .recipe import (
     recipe_of,
     verified_by,
 )
-from .refusal import no_target, not_finished, not_reached
+from .refusal import no_target, not_finished, not_reached, nothing_trained, untrained
 from .state import SearchState
 from .strategies.space import Pair
 from .whole_runs import better_than, end_in_words
@@ -139,7 +139,8 @@ def _in_full(state: SearchState, message: str, batch_size: int, lr: float) -> st
     assert state.target is not None
     within = state.question.within
     if within is not None:
-        message = f"{message}; {end_in_words(state, batch_size, lr)}"
+        end = end_in_words(state, batch_size, lr)
+        message = message if end in message else f"{message}; it is expected to end {end}"
     elif state.question.target is None:
         message = f"{message}; no target was given, so {state.target} was chosen from what first runs could reach"
     waiting = waiting_in_words(state.corrected_bench if state.recorded.step_times else None, batch_size)
@@ -221,7 +222,7 @@ def _gain_in_words(state: SearchState, gain: tuple[float, float, float]) -> str:
 
 def _status(state: SearchState, batch_size: int, lr: float) -> tuple[PlanStatus, str]:
     if state.question.within is not None:
-        return PlanStatus.OK, "the recipe that is expected to end best"
+        return PlanStatus.OK, f"expected to end best, {end_in_words(state, batch_size, lr)}"
     largest_run = max(b for b, _ in state.tried)
     if batch_size > _EXTRAPOLATED * largest_run:
         return (
@@ -320,6 +321,8 @@ def _notes(state: SearchState) -> tuple[str, ...]:
 
 
 def _refusal(state: SearchState) -> Plan:
+    if nothing_trained(state):
+        return without_recipe(state, PlanStatus.TARGET_NOT_REACHED, untrained(state))
     if state.target is None:
         return without_recipe(state, PlanStatus.INSUFFICIENT_DATA, no_target(state))
     plan = without_recipe(state, PlanStatus.TARGET_NOT_REACHED, not_reached(state))

@@ -11,9 +11,11 @@ from ..wording import about, joined, number, plural
 from .remaining_time import budget_with, training_in_words, wall_seconds
 from .state import SearchState
 
-_LONGER_OR_LOWER = "give a longer --budget, or a shorter --within"
+_LONGER_OR_SHORTER = "give a longer --budget, or a shorter --within"
 
-__all__ = ["no_target", "not_finished", "not_reached"]
+_UNTRAINED_ENDING = {RunStatus.BEHIND: "ended early, without a gain"}
+
+__all__ = ["no_target", "not_finished", "not_reached", "nothing_trained", "untrained"]
 
 
 def no_target(state: SearchState) -> str:
@@ -24,8 +26,41 @@ def no_target(state: SearchState) -> str:
         if r.result
     )
     if state.question.within is not None:
-        return f"no run of {state.question.within} came to its end: {seen or 'no run was finished'}; {_LONGER_OR_LOWER}"
+        return (
+            f"no run of {state.question.within} came to its end: {seen or 'no run was finished'}; {_LONGER_OR_SHORTER}"
+        )
     return f"no target could be chosen: {seen or 'no run was finished'}; give --target, or a longer --budget"
+
+
+def nothing_trained(state: SearchState) -> bool:
+    """Whether runs of a given length were made, and none of them trained, though none lacked the time for it."""
+    if state.question.within is None or not state.finished or _any_out_of_time(state.finished):
+        return False
+    return not state.lengths.trained
+
+
+def untrained(state: SearchState) -> str:
+    """Message of a search for a given length in which no run was clearly better than fresh weights."""
+    lengths, finished = state.lengths, state.finished
+    ends = Counter(run.result.status for run in finished if run.result)
+    ended = joined([f"{n} {_UNTRAINED_ENDING.get(status, status.ending)}" for status, n in ends.most_common()])
+    lrs, sizes = [run.config.lr for run in finished], sorted({run.config.batch_size for run in finished})
+    tried = f"learning rates from {number(min(lrs))} to {number(max(lrs))}" if len(lrs) > 1 else _lr(lrs[0])
+    if ends[RunStatus.DIVERGED] == len(finished):
+        look = "look at the loss at a learning rate below these: at not a number from the first step, at the data"
+    else:
+        look = "look whether the loss falls on one batch that is trained on repeatedly, and at labels and optimizer"
+    fresh = "" if lengths.fresh_value is None else f" ({lengths.metric.name} {number(lengths.fresh_value)})"
+    late = ", until the budget ended" if state.cut_off else ""
+    where = f"{tried} were tried at batch size {joined([str(size) for size in sizes])}{late}"
+    return (
+        f"no run of {state.question.within} was clearly better than fresh weights{fresh}: of {_runs(finished)} {ended}"
+        f"; {where}; {look}; or give a longer --within"
+    )
+
+
+def _lr(lr: float) -> str:
+    return f"learning rate {number(lr)} alone"
 
 
 def not_reached(state: SearchState) -> str:
@@ -73,7 +108,8 @@ def _how_far(state: SearchState, batch_size: int, lr: float) -> str:
     target, milestone = state.target, state.milestone
     if state.question.within is not None:
         made = (batch_size, lr) in state.lengths.whole
-        return f"whose run {'ended' if made else 'may end'} near {target}"
+        assert target is not None
+        return f"whose run {'ended' if made else 'may end'} near {target.metric} {number(target.value)}"
     if (taken := state.reached.get((batch_size, lr))) is not None:
         return f"which reached {target} after {plural(round(min(taken)), 'step')}"
     passed = state.passed_after.get((batch_size, lr))

@@ -265,7 +265,7 @@ class Search:
 
     def _rules(self, config: RunConfig, behind: float | None, milestone: Target | None) -> list[StopRule]:
         if self.question.within is not None:
-            return self.state.lengths.rules(config.max_steps)
+            return self.state.lengths.rules(config.max_steps, config.warmup_steps)
         rules: list[StopRule] = []
         if config.target is None:
             rules.append(PlateauRule(least_steps=max(PlateauRule.least_steps, config.warmup_steps)))

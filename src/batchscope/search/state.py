@@ -32,8 +32,7 @@ from .within import Lengths
 __all__ = ["Parts", "Recorded", "SearchState"]
 
 _REST_LEFT = 0.4
-"""A run at the milestone has 0.6 trainings left, so that it is preferred to one not begun by this share of a training.
-"""
+"""A run at the milestone has 0.6 trainings left, so it is preferred to one not begun by this share of a training."""
 _MINIMUM_TIME_SPREAD = 0.02
 _LOWEST_AT = 2.5
 _WITHOUT_A_RUN, _NOT_THERE = 2.0, 0.25
@@ -263,14 +262,16 @@ class SearchState:
         return float(batch_size) if self.question.counts_examples else self.seconds_of(batch_size)
 
     def most_steps(self, batch_size: int) -> int | None:
-        """How long one training may be, in steps; `None` where the question sets no length."""
+        """How long one training may be, in steps, under a schedule by the bench alone; `None`: no length was asked."""
         within = self.question.within
         if within is None:
             return None
         if within.unit == "steps":
             return int(within.amount)
         if within.unit == "seconds":
-            return max(1, math.floor(within.amount / self.seconds_of(batch_size)))
+            fixed = self.question.schedule not in (None, "constant")
+            step_time = self.measured_step_time if fixed else self.step_time
+            return max(1, math.floor(within.amount / step_time.of_batch(batch_size)))
         assert self.examples is not None
         return max(1, math.floor(within.amount / (batch_size / self.examples)))
 

@@ -147,16 +147,21 @@ class PlateauRule:
 
 @dataclass(frozen=True, kw_only=True)
 class NoGainRule:
-    """Ends a run that has never been better than with fresh weights."""
+    """Ends a run that has never been better than with fresh weights, or never by a share of their value."""
 
     steps: int
     """After so many, and three evaluations."""
     evaluations: int = 3
+    gain: float = 0.0
 
     def __call__(self, history: History) -> RunStatus | None:
         """`BEHIND`, once that is clear."""
         early = history.steps[-1] < self.steps or len(history.steps) <= self.evaluations
-        return None if early or history.best_index > 0 else RunStatus.BEHIND
+        if early:
+            return None
+        first, best = history.values[0], history.values[history.best_index]
+        gained = history.best_index > 0 and abs(best - first) > self.gain * abs(first)
+        return None if gained else RunStatus.BEHIND
 
 
 @dataclass(frozen=True, kw_only=True)

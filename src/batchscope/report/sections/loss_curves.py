@@ -61,8 +61,9 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> Courses:
     metric = plan.target.metric if plan.target is not None else _shared_metric(runs)
     courses = [course(run, metric) for run in runs]
     drawn = {c.id: c for c in courses if any(v is not None for v in (*c.metric, *c.train_loss))}
-    reached = [o for o in outcomes(plan, runs) if o.reached and o.id in drawn]
-    reached_ids = {o.id for o in outcomes(plan, runs) if o.reached}
+    there = [o for o in outcomes(plan, runs) if o.reached and plan.within is None]
+    reached = [o for o in there if o.id in drawn]
+    reached_ids = {o.id for o in there}
     endings: dict[RunStatus, int] = {}
     for run in runs:
         if run.result is not None:
@@ -71,7 +72,7 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> Courses:
     return Courses(
         tuple(sorted(drawn.values(), key=lambda c: c.batch_size)),
         metric,
-        plan.target.value if plan.target is not None else None,
+        plan.target.value if plan.target is not None and plan.within is None else None,
         drawn[min(reached, key=lambda o: o.steps).id] if reached else None,
         drawn[min(reached, key=lambda o: o.examples).id] if reached else None,
         endings,

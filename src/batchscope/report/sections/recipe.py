@@ -48,7 +48,8 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     status = Text((message,) if message else (), tone="status", badge=f"{plan.status.value}")
     if plan.recipe is None:
         rest = tuple(s for s in sentences if s != message)
-        blocks: tuple[Block, ...] = (status, Text((closest_approach(plan, runs), *rest)))
+        closest = () if plan.within is not None else (closest_approach(plan, runs),)
+        blocks: tuple[Block, ...] = (status, Text((*closest, *rest)))
         return Section("recipe", f"No recommendation: {STATUS_IN_WORDS[plan.status]}", blocks)
     title = _TITLES.get(plan.status, "The recipe")
     lead, *rest = sentences

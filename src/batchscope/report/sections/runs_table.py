@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...store.records import RUN_PURPOSES, Plan, RunStatus
@@ -19,7 +20,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     """Section with a table that can be unfolded, and what its words mean."""
     if not runs:
         return Section("runs", "Runs", (Text(("No run was made.",)),))
-    metric = plan.target.metric if plan.target is not None else "val_loss"
+    metric = plan.target.metric if plan.target is not None else _judged_by(runs)
     columns = (
         Column("run"),
         Column("purpose"),
@@ -35,7 +36,20 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     passages = {o.id: o.steps for o in outcomes(plan, runs) if o.reached}
     table = Table(columns, tuple(row(run, metric, passages.get(run.id)) for run in runs))
     title = f"All {plural(len(runs), 'run')}" if len(runs) > 1 else "The run"
+    if plan.within is not None:
+        table = _without(table, "to target")
     return Section("runs", title, (table, Facts(legend(runs))), folded=True)
+
+
+def _judged_by(runs: Sequence[StoredRun]) -> str:
+    return next((run.config.metric.name for run in runs if run.config.metric is not None), "val_loss")
+
+
+def _without(table: Table, title: str) -> Table:
+    """The table without a column."""
+    at = next(i for i, column in enumerate(table.columns) if column.label == title)
+    rows = tuple((*cells[:at], *cells[at + 1 :]) for cells in table.rows)
+    return replace(table, columns=(*table.columns[:at], *table.columns[at + 1 :]), rows=rows)
 
 
 def legend(runs: Sequence[StoredRun]) -> tuple[tuple[str, str], ...]:

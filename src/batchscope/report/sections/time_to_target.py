@@ -61,7 +61,7 @@ class TimeToTarget(NamedTuple):
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     """Section with the figure, or why there is none."""
     data = collect(plan, runs)
-    title = f"Time to {'the best value' if plan.within else 'target'} against batch size"
+    title = "Time to target against batch size"
     if data.curve is None and not (data.best or data.censored):
         return Section("time", title, (Text((why_not(plan, runs),)),))
     return Section("time", title, (draw(data, plan),))
