@@ -18,6 +18,48 @@ from . import plans
 torch = pytest.importorskip("torch")
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs write the weights where they are run."""
+    monkeypatch.chdir(tmp_path)
+
+
+class Trained:
+    """What the program did, seen from the outside."""
+
+    def __init__(self, plan: Plan, recipe: Recipe, losses: list[float] | None = None) -> None:
+        torch.manual_seed(0)
+        x = torch.randn(130, 3)
+        data = torch.utils.data.TensorDataset(x, x @ torch.tensor([1.0, -2.0, 0.5]))
+        self.model = torch.nn.Linear(3, 1)
+        self.batches: list[int] = []
+        self.rates: list[float] = []
+        self.evaluations = 0
+        values = iter(losses) if losses is not None else None
+
+        def make_optimizer(parameters: Any, lr: float) -> Any:
+            self.optimizer = torch.optim.AdamW(parameters, lr=lr)
+            self.optimizer.register_step_pre_hook(lambda o, *_: self.rates.append(o.param_groups[0]["lr"]))
+            return self.optimizer
+
+        def loss(model: Any, batch: Any) -> Any:
+            self.batches.append(len(batch[0]))
+            return ((model(batch[0])[:, 0] - batch[1]) ** 2).mean()
+
+        def evaluate(model: Any) -> dict[str, float]:
+            self.evaluations += 1
+            return {"val_loss": next(values) if values is not None else 1.0 / self.evaluations}
+
+        self.names: dict[str, Any] = {
+            "model": self.model,
+            "train_data": data,
+            "make_optimizer": make_optimizer,
+            "loss": loss,
+            "evaluate": evaluate,
+        }
+        exec(compile(program(plan, recipe), "page", "exec"), self.names)
+
+
 def plan_for(recipe: Recipe, value: float = 0.01) -> Plan:
     target = dataclasses.replace(plans.TARGET, value=value)
     return dataclasses.replace(plans.ok(), recipe=recipe, target=target, predicted=None, verified=None)
