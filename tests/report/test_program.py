@@ -17,8 +17,10 @@ from batchscope.fits.schedules import lr_factor
 from batchscope.report.program import program
 from batchscope.report.sections.how_to_apply import build
 from batchscope.store.codec import decode, encode
-from batchscope.store.records import Plan, Target, TaskProgram
-from batchscope.tasks.workload import mean_loss
+from batchscope.store.records import Plan, RunConfig, Target, TaskProgram
+from batchscope.tasks.loading import load_task
+from batchscope.tasks.workload import Workload, mean_loss
+from batchscope.training.loop import Training
 
 from . import plans
 from .test_how_to_apply import Trained, plan_for, small
@@ -188,6 +190,27 @@ def test_tokens_that_are_held_back_weigh_the_same(monkeypatch: pytest.MonkeyPatc
     assert found == pytest.approx(
         mean_loss(model, made.loss, held_back, collate=made.collate, weight=lambda b: float(made.loss_weight(b)))
     )
+
+
+def test_accumulated_steps_draw_what_those_of_a_run_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout and augmentation from the same generators, with evaluations at other steps."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    split: dict[str, Any] = {
+        "batch_size": 16,
+        "micro_batch_size": 4,
+        "grad_accum_steps": 4,
+        "schedule": "linear",
+        "lr": 0.05,
+    }
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(text_of(changed(spec="kinds.py:Chance"), steps=30, **split), "page", "exec"), names)
+    workload = Workload(load_task(str(Path(__file__).with_name("kinds.py")) + ":Chance").task)
+    workload.load_with(0)
+    training = Training(workload, RunConfig(task="chance", max_steps=30, **split))
+    training.advance()
+    assert names["step"] == training.steps == 30
+    for name, weight in training.model.state_dict().items():
+        torch.testing.assert_close(names["model"].state_dict()[name], weight)
 
 
 EMA = Target(metric="ema_val_loss", value=0.1, mode="min", confirm=3)
