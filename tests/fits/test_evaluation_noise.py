@@ -9,6 +9,7 @@ import pytest
 
 from batchscope.fits.curves import first_passage
 from batchscope.fits.evaluation_noise import best_level, confirmations, end_value, evaluation_spread
+from batchscope.store.ranges import Range
 from batchscope.store.records import Target
 
 _RUNS, _SIGMA = 400, 0.02
@@ -111,3 +112,12 @@ def test_the_best_level_of_a_run_that_got_worse_again() -> None:
     assert np.mean((smooth + noise).max(axis=1)) > 0.8 + 1.0 * _SIGMA
     assert best_level([0, 3, 9], [9.0, 2.0, 3.0], rising=False) == 2.0
     assert best_level([0], [9.0], rising=False) is None
+
+
+def test_the_level_at_the_end_lies_between_the_last_evaluations_and_inside_what_the_metric_can_be() -> None:
+    steps = [10, 11, 12, 13, 14]
+    end = end_value(steps, [0.90, 0.94, 0.98, 1.0, 1.0])
+    assert end is not None
+    assert end.value == 1.0
+    told = end.estimate(within=Range(0.0, 0.99))
+    assert told.value == told.high == 0.99
