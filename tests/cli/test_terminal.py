@@ -258,3 +258,19 @@ def test_an_end_of_an_interval_that_says_nothing_is_left_out() -> None:
 def test_a_training_of_milliseconds_is_told_in_them() -> None:
     told = Prediction(seconds=9, low=6, high=30, budget_s=60, assumption="x", training_s=seconds(0.003, 0.0312, 0.4))
     assert "one training takes about 30 ms (3 ms to 400 ms)" in renewed_in_words(told)
+
+
+def test_a_paused_run_that_goes_on_keeps_its_number() -> None:
+    watched, other = Watched(), replace(CONFIG, lr=0.2)
+    for config, status in ((CONFIG, RunStatus.PAUSED), (other, RunStatus.REACHED), (CONFIG, RunStatus.REACHED)):
+        watched.progress.run_started(replace(config, purpose="probe"), "why", "")
+        run = stored_run(8, config.lr, [evaluation(20, {"val_loss": 0.05})], status=status)
+        watched.progress.run_finished(run, "")
+    watched.progress.run_started(other, "for its weights", "")
+    begun = [line for line in watched.lines() if line.startswith("run ")]
+    assert begun == [
+        "run 1: batch size 8, learning rate 0.1 (why)",
+        "run 2: batch size 8, learning rate 0.2 (why)",
+        "run 1 goes on: batch size 8, learning rate 0.1 (why)",
+        "run 2 again: batch size 8, learning rate 0.2 (for its weights)",
+    ]

@@ -33,11 +33,12 @@ class RunView:
 
     Attributes:
         config: of the run.
-        number_: of the runs that this command made.
+        number_: of the runs that this command made; one that goes on keeps its own.
         why: it is made.
         expected_steps: step at which it is expected to end; `None`: at its last step where it is a study's run of so
             many steps, else not known.
         began: on the clock of whoever watches.
+        again: what it does that was at work before, "goes on" or "again"; empty for one that begins.
         step: that it has made.
     """
 
@@ -46,6 +47,7 @@ class RunView:
     why: str
     expected_steps: float | None
     began: float
+    again: str = ""
     step: int = 0
     _first: tuple[int, float] | None = field(default=None, init=False)
     _evaluation: str = field(default="", init=False)
@@ -60,7 +62,9 @@ class RunView:
         """The run's number, recipe and purpose."""
         why = self.why or _PURPOSES.get(self.config.purpose, "")
         recipe = f"batch size {count(self.config.batch_size)}, learning rate {number(self.config.lr)}"
-        return f"run {self.number_}: {recipe}" + (f" ({why})" if why else "")
+        return f"{' '.join(filter(None, ('run', str(self.number_), self.again)))}: {recipe}" + (
+            f" ({why})" if why else ""
+        )
 
     def evaluated(self, row: Row, now: float) -> None:
         """Take an evaluation."""

@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from ..store.records import Row, RunConfig
+from ..store.courses import course_of
+from ..store.records import Row, RunConfig, RunStatus
 from ..store.runs import StoredRun
 from ..training.limits import Deadline
 from ..training.progress import Prediction
@@ -26,6 +27,8 @@ _FIRST_S, _EVERY_S = 10.0, 30.0
 _MUCH, _MUCH_S = 1.5, 10.0
 """A forecast has changed by much when it is this factor and these seconds off the one that was said."""
 _REFRESHES_PER_SECOND = 4
+_COMPLETE = (RunStatus.REACHED, RunStatus.OUT_OF_STEPS, RunStatus.DIVERGED)
+"""How a run ends that does not wait to go on."""
 
 
 class _Answers(Console):
@@ -74,7 +77,8 @@ class LiveProgress:
         self._end = 0.0
         self._run: RunView | None = None
         self._next_line = 0.0
-        self._runs = 0
+        self._numbers: dict[str, int] = {}
+        self._waiting: set[str] = set()
         self._live = Live(
             console=console, get_renderable=self.drawn, refresh_per_second=_REFRESHES_PER_SECOND, transient=True
         )
@@ -112,8 +116,10 @@ class LiveProgress:
 
     def run_started(self, config: RunConfig, why: str, left: str, expected_steps: float | None = None) -> None:
         """Show a training run that begins."""
-        self._runs += 1
-        self._run = RunView(config, self._runs, why, expected_steps, began=self._clock())
+        course = course_of(config)
+        again = "" if course not in self._numbers else "goes on" if course in self._waiting else "again"
+        number = self._numbers.setdefault(course, len(self._numbers) + 1)
+        self._run = RunView(config, number, why, expected_steps, began=self._clock(), again=again)
         self._next_line = self._clock() + _FIRST_S
         self._begin(self._run.title)
         if not self._moves:
@@ -140,10 +146,12 @@ class LiveProgress:
 
     def run_finished(self, run: StoredRun, best: str) -> None:
         """Show how a run ended."""
-        self._best, self._run = best, None
-        if run.result is None:
+        self._best, view, self._run = best, self._run, None
+        if run.result is None or view is None:
             return
-        show(self._console, [f"  {finished_in_words(run, self._runs)}"])
+        course = course_of(view.config)
+        (self._waiting.discard if run.result.status in _COMPLETE else self._waiting.add)(course)
+        show(self._console, [f"  {finished_in_words(run, view.number_)}"])
         self._begin("choosing what to run next")
 
     def _take(self, prediction: Prediction) -> None:

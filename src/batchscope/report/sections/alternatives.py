@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     Column("why"),
+    Column("time", numeric=True),
     Column("batch size", numeric=True),
     Column("learning rate", numeric=True),
-    Column("time", numeric=True),
     Column("steps", numeric=True),
     Column("examples", numeric=True),
     Column("memory", numeric=True),
@@ -55,12 +55,13 @@ def row(why: str, recipe: Recipe, predicted: Predicted | None) -> tuple[str, ...
     """Row of one recipe."""
     parts = f"{count(recipe.micro_batch_size)} × {count(recipe.grad_accum_steps)}"
     parts += f" × {count(recipe.world_size)} devices" if recipe.world_size > 1 else ""
-    setting = (why, count(recipe.batch_size), number(recipe.lr))
+    setting = count(recipe.batch_size), number(recipe.lr)
     if predicted is None:
-        return (*setting, "not predicted", "", "", "", parts)
+        return (why, "not predicted", *setting, "", "", "", parts)
     return (
-        *setting,
+        why,
         with_interval(predicted.time_to_target_s, duration),
+        *setting,
         number(predicted.steps_to_target.value),
         number(predicted.examples_to_target.value),
         with_interval(predicted.peak_memory_bytes, bytes_),

@@ -146,9 +146,11 @@ def _parts_in_words(data: Hardware) -> str:
 def draw_throughput(data: Hardware) -> Figure:
     """Figure of the throughput."""
     best_size, best = max(data.throughput, key=lambda pair: pair[1])
-    enough = next(b for b, throughput in data.throughput if throughput >= 0.9 * best)
-    caption = f"Up to {number(best)} examples/s, at {count(best_size)}; "
-    caption += f"micro-batches from about {count(enough)} up are within 10 % of that."
+    first, last = _about_best(data.throughput)
+    near = f"micro-batches from about {count(first)} to {count(last)} are within 10 % of that"
+    if first == last:
+        near = "no other size measured is within 10 % of that"
+    caption = f"Up to {number(best)} examples/s, at {count(best_size)}; {near}."
     if data.micro is not None and data.micro_time_s is not None:
         here = data.micro / data.micro_time_s
         caption += (
@@ -156,6 +158,21 @@ def draw_throughput(data: Hardware) -> Figure:
         )
     axis = value_axis([throughput for _, throughput in data.throughput])
     return _draw("throughput", "examples per second", data, data.throughput, axis, _throughput, caption)
+
+
+def _about_best(throughput: Sequence[tuple[int, float]]) -> tuple[int, int]:
+    """Smallest and largest size of the stretch around the best one in which all are within 10 % of it.
+
+    >>> _about_best([(256, 5.0), (1024, 14.0), (2048, 14.5), (6000, 9.0), (8000, 14.4)])
+    (1024, 2048)
+    """
+    rates = [rate for _, rate in throughput]
+    first = last = rates.index(max(rates))
+    while first > 0 and rates[first - 1] >= 0.9 * max(rates):
+        first -= 1
+    while last + 1 < len(rates) and rates[last + 1] >= 0.9 * max(rates):
+        last += 1
+    return throughput[first][0], throughput[last][0]
 
 
 def draw_memory(data: Hardware) -> Figure:
