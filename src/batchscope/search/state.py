@@ -33,11 +33,10 @@ __all__ = ["Parts", "Recorded", "SearchState"]
 
 _REST_LEFT = 0.4
 """A run at the milestone has 0.6 trainings left, so it is preferred to one not begun by this share of a training."""
-_MINIMUM_TIME_SPREAD = 0.02
-_LOWEST_AT = 2.5
+_MINIMUM_TIME_SPREAD, _LOWEST_AT = 0.02, 2.5
 _WITHOUT_A_RUN, _NOT_THERE = 2.0, 0.25
-"""Expected regret up to which a pair with a run is answered when none can follow, and how much less where the run has
-not come to the target."""
+"""Expected regret up to which a pair with a run is answered when none can follow, and how much less where it did not
+come to the target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class Recorded:
 
     Attributes:
         step_times: of the hardware that the answer is for.
-        memory: of steps on it.
+        memory: of its steps.
         lrs: learning rates of the runs.
         evaluations: along the runs; without them a run is known by its steps to target alone.
     """
@@ -62,7 +61,7 @@ class Parts:
     """Parts of a state that do not follow from stored runs.
 
     Attributes:
-        observations: of steps to target, one a run.
+        observations: of steps to target.
         batch_sizes: to choose from, ascending.
         law: of steps to target; `None`: the joint law, fitted to the observations.
         log_seconds: logarithm of the seconds of a step at some batch sizes for each draw of the law's posterior, shape
