@@ -72,12 +72,13 @@ def test_the_program_has_the_loader_that_the_step_time_holds_for() -> None:
     loaded = replace(bench(), loader_workers=2, loader_options={"num_workers": 2, "worker_init_fn": "f"})
     plan = build_plan(search(bench=replace(loaded, loader_options={"num_workers": 2, "pin_memory": True})))
     assert plan.recipe is not None
-    loader = ["train_data,", "batch_sampler=batches_of_indices(len(train_data)),", "num_workers=2,", "pin_memory=True,"]
-    assert loader_in(program(plan, plan.recipe)) == loader
+    loader = ["train_data,", "batch_sampler=batches_of_indices(len(train_data)),"]
+    loader.append("generator=torch.Generator().manual_seed(SEED + 1000003),")
+    assert loader_in(program(plan, plan.recipe)) == [*loader, "num_workers=2,", "pin_memory=True,"]
     assert "step times hold for a loader with num_workers=2, pin_memory=True" in plan.notes[0]
     plain = build_plan(search())
     assert plain.recipe is not None
-    assert loader_in(program(plain, plain.recipe)) == loader[:2]
+    assert loader_in(program(plain, plain.recipe)) == loader
     cut = build_plan(search(bench=replace(bench(), in_memory=True)))
     assert cut.recipe is not None
     assert "DataLoader" not in program(cut, cut.recipe)

@@ -153,7 +153,7 @@ def test_the_figure_begins_every_branch_where_its_weights_were_kept(tmp_path: Pa
         ({"length": Length(unit="steps", amount=9)}, "a run lasts 9 steps; give --epochs above 1"),
         ({"schedule": "cosine"}, "--schedule cosine changes the learning rate in them; leave --schedule out"),
         ({"warmup": WarmUp.parse("5steps")}, "--warmup 5steps changes the learning rate in them; leave --warmup out"),
-        ({"schedule": "task"}, "take the member schedule out of the task"),
+        ({"schedule": "task"}, "the task has no member schedule"),
     ],
 )
 def test_what_makes_no_sense_is_one_message(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
