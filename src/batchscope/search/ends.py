@@ -110,11 +110,10 @@ def first_batch_size(
 
 def first_size(state: SearchState) -> int:
     """Batch size at which a search for a given length begins."""
-    within = state.question.within
     return first_batch_size(
         state.batch_sizes,
         lambda size: float(size * (state.most_steps(size) or 1)),
-        equal_steps=within is not None and within.unit == "steps",
+        equal_steps=state.question.at_equal_steps,
         data=state.examples,
     )
 
@@ -129,8 +128,7 @@ def _spent_s(state: SearchState, waiting: Sequence[StoredRun]) -> float:
 def _start(state: SearchState, furthest: StoredRun | None) -> Start:
     """The pair of the run that got furthest for earlier questions, or what the range test says."""
     test, slope = state.rate_range, state.prior.slope[0]
-    within = state.question.within
-    by_steps = within is not None and within.unit == "steps"
+    by_steps = state.question.at_equal_steps
     if furthest is not None:
         return Start(batch_size=furthest.config.batch_size, lr=furthest.config.lr, slope=slope, equal_steps=by_steps)
     assert test is not None

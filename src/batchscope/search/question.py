@@ -133,6 +133,11 @@ class Question:
             )
 
     @property
+    def at_equal_steps(self) -> bool:
+        """Whether trainings of a given number of steps are compared, in which a larger batch sees more examples."""
+        return self.within is not None and self.within.unit == "steps"
+
+    @property
     def to_target_at_constant_lr(self) -> bool:
         """Whether runs go on at a constant learning rate until the target, and none has a length of its own."""
         return self.schedule == "constant" and self.within is None

@@ -18,7 +18,7 @@ def end_in_words(state: SearchState, batch_size: int, lr: float) -> str:
     lengths, within = state.lengths, state.question.within
     end = lengths.end(batch_size, lr)
     known = with_interval(end) if end.low is not None else f"{with_interval(end)} or so, how near is not known,"
-    equal = ", at equal steps" if within is not None and within.unit == "steps" else ""
+    equal = ", at equal steps" if state.question.at_equal_steps else ""
     return f"at {lengths.metric.name} {known} after {within}{equal}"
 
 
@@ -39,7 +39,7 @@ def evidence_of_lengths(state: SearchState, how_often: str) -> list[Evidence]:
     ends = Counter(run.result.status for run in state.finished if run.result)
     lost = [f"{n} {status.ending}" for status, n in ends.items() if status is not RunStatus.OUT_OF_STEPS]
     others = f"; of the others, {', '.join(lost)}" if lost else ""
-    of_steps = within is not None and within.unit == "steps"
+    of_steps = state.question.at_equal_steps
     return [
         Evidence(
             statement=f"{len(lengths.whole)} of {plural(len(state.finished), 'run')} had the whole length of {within}"

@@ -30,6 +30,7 @@ __all__ = [
     "checked_precision",
     "checked_weight",
     "loss_in",
+    "place_of_loss",
     "wants_model",
 ]
 
@@ -145,9 +146,8 @@ def loss_in(returned: Any) -> Tensor:
     Raises:
         TaskError: a dict lacks it, or the first of a tuple is no scalar.
     """
-    if isinstance(returned, Tensor):
-        return returned
-    if isinstance(returned, Mapping):
+    place = place_of_loss(returned)
+    if place == '["loss"]':
         held = cast(Mapping[str, Any], returned)
         if "loss" not in held:
             raise TaskError(
@@ -155,9 +155,9 @@ def loss_in(returned: Any) -> Tensor:
                 "train on must stand in it as 'loss'"
             )
         return held["loss"]
-    if hasattr(returned, "loss"):
+    if place == ".loss":
         return returned.loss
-    if isinstance(returned, tuple | list) and returned:
+    if place == "[0]" and returned:
         first: Any = cast("tuple[Any, ...]", returned)[0]
         if not isinstance(first, Tensor) or first.ndim:
             shape = f"of shape {tuple(first.shape)}" if isinstance(first, Tensor) else f"a {type(first).__name__}"
@@ -167,6 +167,21 @@ def loss_in(returned: Any) -> Tensor:
             )
         return first
     return cast(Tensor, returned)
+
+
+def place_of_loss(returned: Any) -> str:
+    """Where the loss stands in what the task's `loss` returned, as Python; empty: it was returned itself.
+
+    >>> place_of_loss({"loss": 1.0}), place_of_loss((1.0, None)), place_of_loss(1.0)
+    ('["loss"]', '[0]', '')
+    """
+    if isinstance(returned, Tensor):
+        return ""
+    if isinstance(returned, Mapping):
+        return '["loss"]'
+    if hasattr(returned, "loss"):
+        return ".loss"
+    return "[0]" if isinstance(returned, tuple | list) else ""
 
 
 def checked_weight(value: Any) -> float:

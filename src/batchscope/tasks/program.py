@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from ..hardware.random_state import preserved_random_state
 from ..store.records import TaskProgram
 from .loading import LoadedTask
-from .members import MEMBERS, autocast, wants_model
+from .members import MEMBERS, autocast, place_of_loss, wants_model
 from .protocol import Batch, Task
 from .workload import Workload
 
@@ -87,14 +86,7 @@ def _loss_at(workload: Workload, batch: Batch, seed: int) -> str:
     """Where the scalar stands in what the task's `loss` returns, as Python."""
     model = workload.model(seed)
     with torch.no_grad(), autocast(workload.precision, workload.device):
-        returned = cast(Any, workload.task.loss(model, batch))
-    if isinstance(returned, Tensor):
-        return ""
-    if isinstance(returned, Mapping):
-        return '["loss"]'
-    if hasattr(returned, "loss"):
-        return ".loss"
-    return "[0]" if isinstance(returned, tuple | list) else ""
+        return place_of_loss(workload.task.loss(model, batch))
 
 
 def _given(loaded: LoadedTask) -> list[str]:

@@ -28,7 +28,7 @@ from .user_code import explained
 if TYPE_CHECKING:
     from .workload import Workload
 
-__all__ = ["Update", "call_before_update", "without_underflow"]
+__all__ = ["Update", "call_before_update", "groups_that_follow", "without_underflow"]
 
 _LARGEST_SCALE, _SMALLER = 2.0**16, 16.0
 _SETTLES_BY = 4.0
@@ -134,8 +134,7 @@ class Update:
         self._settled = True
         while True:
             self._backward(micro_batches)
-            gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
-            finite = all(bool(gradient.to_dense().isfinite().all()) for gradient in gradients)
+            finite = _finite([p.grad for p in self._model.parameters()])
             self._model.zero_grad(set_to_none=True)
             if finite or self.loss_scale <= 1.0:
                 return
@@ -230,6 +229,19 @@ def without_underflow(precision: str, compute: Callable[[float], Sequence[Tensor
     scale = _LARGEST_SCALE
     while True:
         found = compute(scale)
-        if scale <= 1.0 or all(g is None or bool(g.to_dense().isfinite().all()) for g in found):
+        if scale <= 1.0 or _finite(found):
             return [None if g is None else g / scale for g in found]
         scale /= _SMALLER
+
+
+def _finite(gradients: Sequence[Tensor | None]) -> bool:
+    return all(g is None or bool(g.to_dense().isfinite().all()) for g in gradients)
+
+
+def groups_that_follow(lrs: Sequence[float], halved: Sequence[float]) -> list[bool]:
+    """Which parameter groups follow the learning rate: those that have another one in an optimizer made for half of it.
+
+    >>> groups_that_follow([1e-3, 5e-4, 0.1], [5e-4, 2.5e-4, 0.1])
+    [True, True, False]
+    """
+    return [not math.isclose(full, half, rel_tol=1e-6) for full, half in zip(lrs, halved, strict=True)]

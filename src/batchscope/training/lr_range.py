@@ -42,7 +42,7 @@ from ..hardware.device import lack_of_memory_named
 from ..hardware.random_state import preserved_random_state
 from ..store.records import RateRange
 from ..tasks.protocol import Batch
-from ..tasks.update import Update
+from ..tasks.update import Update, groups_that_follow
 from ..tasks.workload import Workload
 from .lr_prior import LrPrior, has_normalisation, lr_ratio, normalises, prior_of
 
@@ -279,10 +279,10 @@ def _first_move(workload: Workload, micro_batches: list[Batch], seed: int, lr: f
 
 
 def _follows(workload: Workload, model: nn.Module, optimizer: Optimizer, lr: float) -> list[bool]:
-    """Which parameter groups follow the learning rate: those of an optimizer made for half of it have another one."""
-    halved = workload.optimizer(model, 0.5 * lr).param_groups
-    pairs = zip(optimizer.param_groups, halved, strict=True)
-    return [not math.isclose(float(full["lr"]), float(half["lr"]), rel_tol=1e-6) for full, half in pairs]
+    """Which parameter groups of an optimizer that was made for a learning rate follow it."""
+    halved = workload.optimizer(model, 0.5 * lr)
+    full, half = ([float(group["lr"]) for group in each.param_groups] for each in (optimizer, halved))
+    return groups_that_follow(full, half)
 
 
 def _multiply(scale: float, optimizer: Optimizer, *_: Any) -> None:

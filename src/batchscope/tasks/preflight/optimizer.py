@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import TaskError
+from ..update import groups_that_follow
 from ..user_code import explained
 from ..workload import Workload
 from .scheduler import refusal_of, refuse_scheduler
@@ -56,7 +57,7 @@ def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str
         with torch.no_grad():
             for p, weight in weights.items():
                 p.copy_(weight)
-    fixed = [i for i, (full, half) in enumerate(zip(*lrs, strict=True)) if math.isclose(full, half, rel_tol=1e-6)]
+    fixed = [i for i, follows in enumerate(groups_that_follow(*lrs)) if not follows]
     notes += _check_lrs(lrs, fixed, lr)
     _check_moves([math.hypot(*(d for i, d in enumerate(groups) if i not in fixed)) for groups in moved], lr)
     return notes
