@@ -14,11 +14,11 @@ import pytest
 from batchscope.fits.curves import steps_to_target
 from batchscope.fits.step_time import fit_step_time
 from batchscope.fits.steps_to_target import Prior
-from batchscope.fits.targets import choose_target
+from batchscope.fits.targets import choose_target, gets_further
 from batchscope.search.law import fit_joint, prior_from
 from batchscope.search.observations import curve_on_clock
 from batchscope.store.aims import default_metric
-from batchscope.store.records import Estimate, Metric, RateRange, RunStatus
+from batchscope.store.records import Estimate, Metric, RateRange, RunStatus, Target
 from batchscope.store.runs import StoredRun
 
 from . import searches
@@ -214,6 +214,15 @@ def test_the_metric_to_aim_at_does_not_hang_on_the_order_in_which_a_task_names_t
 def test_no_target_where_nothing_improved() -> None:
     with pytest.raises(ValueError, match=r"did not improve on its first value 2\.5 in 4 steps"):
         choose_target(evaluations([2.5, 2.6, 2.7]), Metric.parse("val_loss"))
+
+
+def test_on_a_plateau_no_run_gets_further() -> None:
+    """Both have hardly begun their way from 1 to 0.1; without the way, the larger improvement is further."""
+    higher, lower = evaluations([1.0, 0.99, 0.995]), evaluations([1.0, 0.985, 0.98])
+    loss, target = Metric.parse("val_loss"), Target(metric="val_loss", value=0.1)
+    assert gets_further(lower, higher, loss)
+    assert not gets_further(lower, higher, loss, towards=target)
+    assert gets_further(evaluations([1.0, 0.9, 0.7]), higher, loss, towards=target)
 
 
 def test_the_price_counts_every_step_on_the_hardware_that_the_answer_is_for() -> None:

@@ -208,7 +208,7 @@ def test_rules_are_asked_again_from_where_the_request_found_the_run(tmp_path: Pa
     config = replace(CONFIG, target=None, lr=2.0, max_steps=200)  # the weight swings from 2 to -2, for ever
     with Made(tmp_path, config) as made:
         run = made.advance()
-    rule = StallRule(patience=0.5, least_steps=10)
+    rule = StallRule(patience=0.5, least_steps=10, least_steps_at_the_start=10)
     stalled = seen(run, config, rules=[rule])
     assert stalled is not None
     assert stalled.result is not None

@@ -87,6 +87,18 @@ def test_short_runs_never_stall() -> None:
     assert rule(course(DOWN, [*waited, (51, 1.5)])) is RunStatus.STALLED
 
 
+def test_a_run_that_has_not_begun_its_way_waits_longer() -> None:
+    """From 2.5 the target is 2 away: 2.4 is no beginning, 2.2 is one."""
+    rule = StallRule(patience=0.5)
+
+    def stalls(best: float, step: int) -> bool:
+        way = [(0, 2.5), (10, best), *((s, 2.5) for s in range(20, step + 1, 10))]
+        return rule(course(DOWN, way)) is RunStatus.STALLED
+
+    assert [stalls(2.2, step) for step in (50, 60)] == [False, True]
+    assert [stalls(2.4, step) for step in (60, 200, 210)] == [False, False, True]
+
+
 def test_evaluations_that_lie_far_apart_are_no_wait() -> None:
     """From one to the next more than half of the run goes by; it takes three without a better value."""
     rule, worse = StallRule(patience=0.5), [(0, 1.0), (100, 1.2), (200, 1.1), (300, 1.05)]

@@ -50,12 +50,21 @@ def milestone_of(rows: Sequence[Row], target: Target) -> Target | None:
     return replace(target, value=value, confirm=1)
 
 
-def gets_further(rows: Sequence[Row], others: Sequence[Row], metric: Metric) -> bool:
-    """Whether a run's best value of a metric is better by over 5 % of the other run's improvement."""
+def gets_further(rows: Sequence[Row], others: Sequence[Row], metric: Metric, *, towards: Target | None = None) -> bool:
+    """Whether a run's best value of a metric is better by over 5 % of the other run's improvement.
+
+    Args:
+        rows: of the run.
+        others: of the other run.
+        metric: that is judged.
+        towards: where both are to get; then it is better only by over 5 % of the way there from the start. On a plateau
+            at the start, where neither has improved to speak of, neither gets further.
+    """
     _, best = _improvement(rows, metric)
     first, known = _improvement(others, metric)
     gain = best - known if metric.mode == "max" else known - best
-    return gain > _SHARE_LEFT * abs(first - known) and gain > 0
+    way = abs(first - known) if towards is None else max(abs(first - known), abs(first - towards.value))
+    return gain > _SHARE_LEFT * way and gain > 0
 
 
 def best_value(runs: Sequence[StoredRun], metric: Metric) -> Target | None:

@@ -118,7 +118,8 @@ class FirstLooks:
         why = "does a lower learning rate get further?"
         second = self.run(lower, why, share=share, milestone=milestone, limit=limit)
         if not self.state().paused:
-            best = lower if gets_further(second.rows, first.rows, self.question.judged_by) else config
+            further = gets_further(second.rows, first.rows, self.question.judged_by, towards=milestone)
+            best = lower if further else config
             self.run(best, "first look", share=share, milestone=milestone)
 
     def _furthest(self, config: RunConfig, run: StoredRun) -> StoredRun:

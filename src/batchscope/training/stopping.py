@@ -84,11 +84,16 @@ class StallRule:
     """Ends a run whose metric has not improved for a share of its length.
 
     It is called overfitting when the training loss fell meanwhile, else stalling (Prechelt 1998 measures the same with
-    fixed strips; a share of the run's length needs no unit).
+    fixed strips; a share of the run's length needs no unit). Many losses have a plateau at the start, which a run leaves
+    faster the higher its learning rate (Saxe et al. 2014): one that has hardly begun its way to the target waits longer.
     """
 
     patience: float
     least_steps: int = 50
+    least_steps_at_the_start: int = 200
+    """Until the run has made `begun` of its way."""
+    begun: float = 0.1
+    """Share of the way from the metric of the fresh weights to the target."""
     evaluations: int = 3
     """How many without a better value, at least: one gap between evaluations that are far apart is no wait."""
     overfit_fall: float = 0.7
@@ -97,11 +102,17 @@ class StallRule:
         """`STALLED` or `OVERFIT`, once the wait is too long."""
         step, best = history.steps[-1], history.steps[history.best_index]
         since = len(history.steps) - 1 - history.best_index
-        if since < self.evaluations or step - best < max(self.least_steps, self.patience * step):
+        least = self.least_steps if self._has_begun(history) else max(self.least_steps, self.least_steps_at_the_start)
+        if since < self.evaluations or step - best < max(least, self.patience * step):
             return None
         before, now = history.train_losses[history.best_index], history.train_losses[-1]
         fell = before is not None and now is not None and now < self.overfit_fall * before
         return RunStatus.OVERFIT if fell else RunStatus.STALLED
+
+    def _has_begun(self, history: History) -> bool:
+        first, best = history.values[0], history.values[history.best_index]
+        way = abs(history.target.value - first)
+        return not abs(best - first) < self.begun * way
 
 
 @dataclass(frozen=True, kw_only=True)
