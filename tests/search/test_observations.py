@@ -219,7 +219,7 @@ def test_no_target_where_nothing_improved() -> None:
 def test_on_a_plateau_no_run_gets_further() -> None:
     """Both have hardly begun their way from 1 to 0.1; without the way, the larger improvement is further."""
     higher, lower = evaluations([1.0, 0.99, 0.995]), evaluations([1.0, 0.985, 0.98])
-    loss, target = Metric.parse("val_loss"), Target(metric="val_loss", value=0.1)
+    loss, target = Metric.parse("val_loss"), Target(metric="val_loss", value=0.1, mode="min")
     assert gets_further(lower, higher, loss)
     assert not gets_further(lower, higher, loss, towards=target)
     assert gets_further(evaluations([1.0, 0.9, 0.7]), higher, loss, towards=target)

@@ -84,8 +84,9 @@ class StallRule:
     """Ends a run whose metric has not improved for a share of its length.
 
     It is called overfitting when the training loss fell meanwhile, else stalling (Prechelt 1998 measures the same with
-    fixed strips; a share of the run's length needs no unit). Many losses have a plateau at the start, which a run leaves
-    faster the higher its learning rate (Saxe et al. 2014): one that has hardly begun its way to the target waits longer.
+    fixed strips; a share of the run's length needs no unit). Many losses have a plateau at the start, which a run
+    leaves faster the higher its learning rate (Saxe et al. 2014): one that has hardly begun its way to the target
+    waits longer.
     """
 
     patience: float
