@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -38,7 +39,6 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.append(str(Path(__file__).resolve().parent))
 
-import batchscope.search.find  # noqa: F401  # once, before the processes are forked
 from batchscope.cli import main as command_line
 from fuzz_arguments import argument_line
 from fuzz_tables import table_case
@@ -179,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, help="leave the cases' files in this folder")
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args(arguments)
+    importlib.import_module("batchscope.search.find")  # once, before the processes are forked
     base = (chosen.keep or Path(tempfile.mkdtemp(prefix="fuzz-"))).resolve()
     began, ways, failed = time.monotonic(), dict[str, Counter[int]](), list[dict[str, Any]]()
     try:

@@ -120,11 +120,12 @@ class Generated:
     def model(self) -> nn.Module:
         """A small network."""
         norms = {"batch": [nn.BatchNorm1d(16)], "layer": [nn.LayerNorm(16)]}.get(self.norm, [])
-        model = nn.Sequential(nn.Linear(self.inputs, 16), *norms, nn.ReLU(), nn.Linear(16, self.outputs))
+        head = nn.Linear(16, self.outputs)
+        model = nn.Sequential(nn.Linear(self.inputs, 16), *norms, nn.ReLU(), head)
         if self.flaw == "frozen":
             model.requires_grad_(False)
         if self.flaw == "dead unit":
-            nn.init.zeros_(model[-1].weight)
+            nn.init.zeros_(head.weight)
         return model
 
     def train_data(self) -> Any:
