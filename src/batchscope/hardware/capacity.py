@@ -6,6 +6,7 @@ import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -19,7 +20,7 @@ from .random_state import preserved_random_state
 from .step import MeasuredTask
 from .step_memory import StepMemory, read_step
 
-__all__ = ["Capacity", "measure_capacity"]
+__all__ = ["Capacity", "TrainingGuess", "measure_capacity"]
 
 _HOP = 4
 """The next size is at most this many times the largest that was run: further out, the line is not trusted."""
@@ -33,6 +34,34 @@ _CLOSE_ENOUGH = 1.01
 _SMALL_SIZES = (1, 2, 4)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _MOST_STEPS = 60
+_SHORT_S = 0.125
+"""A step that takes no longer is worth running whatever a training takes."""
+_SHARE_OF_TRAINING = 1 / 32
+"""Of a training, that the longest step may take: the bench makes about eight of them, a quarter of a training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingGuess:
+    """How long a training may be, before anything is known of it: a bench that serves it need not take longer.
+
+    Attributes:
+        batch_size: examples of a step.
+        steps: of it.
+    """
+
+    batch_size: int
+    steps: float
+
+    def longest_step_s(self, size: int, seconds: float) -> float:
+        """Seconds of the longest step that is worth running, once one of `size` examples has taken so many.
+
+        A step is taken to grow with its examples, so that the training looks longer from a small size than it is.
+
+        >>> guess = TrainingGuess(batch_size=128, steps=100.0)
+        >>> guess.longest_step_s(256, 0.001), guess.longest_step_s(256, 0.64)
+        (0.125, 1.0)
+        """
+        return max(_SHORT_S, _SHARE_OF_TRAINING * self.steps * seconds * self.batch_size / size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +89,7 @@ def measure_capacity(
     limit_bytes: int,
     seed: int = 0,
     longest_step_s: float = 2.0,
+    training: TrainingGuess | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Capacity:
     """Find the largest micro-batch, of up to `top` examples, whose training step stays within `limit_bytes`.
@@ -75,6 +105,7 @@ def measure_capacity(
         limit_bytes: memory that the step may take; 8 % of it stay free.
         seed: of the weights and the batches; the caller's generators are left as they were.
         longest_step_s: no step is run that is expected to take longer; the answer is then predicted, and says so.
+        training: that the answer serves, where there is one: no step is run that takes too large a share of it.
         progress: receives a line before each step.
 
     Returns:
@@ -89,7 +120,8 @@ def measure_capacity(
     with preserved_random_state(seed):
         runner = _Runner(workload, seed=seed, progress=progress or (lambda line: None))
         smallest, note = _smallest(runner, top=top, limit_bytes=limit_bytes)
-        search = _Search(runner=runner, top=top, limit_bytes=limit_bytes, longest_step_s=longest_step_s)
+        limits: dict[str, Any] = {"limit_bytes": limit_bytes, "longest_step_s": longest_step_s, "training": training}
+        search = _Search(runner=runner, top=top, **limits)
         search.notes += [note] if note else []
         search.grow(smallest)
         return search.result(smallest)
@@ -171,6 +203,7 @@ class _Search:
     top: int
     limit_bytes: int
     longest_step_s: float
+    training: TrainingGuess | None = None
     steps: dict[int, StepMemory] = field(default_factory=dict)
     predicted: dict[int, float] = field(default_factory=dict)
     fits: int = 0
@@ -253,6 +286,13 @@ class _Search:
             return False
         return len(self.steps) == 1 or self.model.bent_bytes(self.fits + 1) <= self.usable_bytes
 
+    @property
+    def longest_s(self) -> float:
+        """Seconds of the longest step that is run."""
+        if self.training is None:
+            return self.longest_step_s
+        return min(self.longest_step_s, self.training.longest_step_s(self.fits, self.steps[self.fits].seconds))
+
     def next_size(self) -> int | None:
         """The next size to run, or `None` when no larger one is worth a step or may be run."""
         base = self.runner.lasting
@@ -260,7 +300,7 @@ class _Search:
         size = min(self.reach, (_FAR_HOP if far else _HOP) * self.fits)
         if size <= self.fits or (size < self.top and size <= self.fits * _CLOSE_ENOUGH):
             return None
-        affordable = int(self.fits * self.longest_step_s / max(1e-9, self.steps[self.fits].seconds))
+        affordable = int(self.fits * self.longest_s / max(1e-9, self.steps[self.fits].seconds))
         self.too_slow = affordable < min(size, 2 * self.fits)
         return None if self.too_slow else min(size, affordable)
 
@@ -273,7 +313,7 @@ class _Search:
         memory_bound = largest < self.top
         if largest > self.fits:
             self.notes.append(
-                f"a step of {largest} examples was not run, because it may take over {self.longest_step_s:.3g} s; "
+                f"a step of {largest} examples was not run, because it may take over {self.longest_s:.3g} s; "
                 f"its memory ({_mebibytes(model.peak_bytes(largest))}) is predicted from steps of up to {self.fits}"
             )
         elif largest in self.predicted:
