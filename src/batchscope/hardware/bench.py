@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 
 from ..errors import UsageError
 from ..store.records import Bench, HardwareProfile, Reading
-from .capacity import TrainingGuess, measure_capacity
+from .capacity import measure_capacity
 from .step import MeasuredTask
 from .step_times import grid, measure_step_times
+from .training_guess import TrainingGuess
 
 __all__ = ["measure"]
 

@@ -19,8 +19,9 @@ from .live_bytes import tensors_in, unique_bytes
 from .random_state import preserved_random_state
 from .step import MeasuredTask
 from .step_memory import StepMemory, read_step
+from .training_guess import TrainingGuess
 
-__all__ = ["Capacity", "TrainingGuess", "measure_capacity"]
+__all__ = ["Capacity", "measure_capacity"]
 
 _HOP = 4
 """The next size is at most this many times the largest that was run: further out, the line is not trusted."""
@@ -34,34 +35,8 @@ _CLOSE_ENOUGH = 1.01
 _SMALL_SIZES = (1, 2, 4)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _MOST_STEPS = 60
-_SHORT_S = 0.125
-"""A step that takes no longer is worth running whatever a training takes."""
-_SHARE_OF_TRAINING = 1 / 32
-"""Of a training, that the longest step may take: the bench makes about eight of them, a quarter of a training."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingGuess:
-    """How long a training may be, before anything is known of it: a bench that serves it need not take longer.
-
-    Attributes:
-        batch_size: examples of a step.
-        steps: of it.
-    """
-
-    batch_size: int
-    steps: float
-
-    def longest_step_s(self, size: int, seconds: float) -> float:
-        """Seconds of the longest step that is worth running, once one of `size` examples has taken so many.
-
-        A step is taken to grow with its examples, so that the training looks longer from a small size than it is.
-
-        >>> guess = TrainingGuess(batch_size=128, steps=100.0)
-        >>> guess.longest_step_s(256, 0.001), guess.longest_step_s(256, 0.64)
-        (0.125, 1.0)
-        """
-        return max(_SHORT_S, _SHARE_OF_TRAINING * self.steps * seconds * self.batch_size / size)
+_LEAST_GROWTH = 0.1
+"""Of growth in proportion to the examples: so much a step is expected to grow where two sizes show less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +266,22 @@ class _Search:
         """Seconds of the longest step that is run."""
         if self.training is None:
             return self.longest_step_s
-        return min(self.longest_step_s, self.training.longest_step_s(self.fits, self.steps[self.fits].seconds))
+        seconds = {size: step.seconds for size, step in self.steps.items()}
+        return min(self.longest_step_s, self.training.longest_step_s(seconds))
+
+    @property
+    def affordable(self) -> int:
+        """The largest size whose step is expected to take no longer: in proportion to its examples at most.
+
+        Beside a training a size is asked for only if its step is short, so less growth counts where it was seen.
+        """
+        last_s = max(1e-9, self.steps[self.fits].seconds)
+        before = max((size for size in self.steps if size < self.fits), default=None)
+        if self.training is None or before is None:
+            return int(self.fits * self.longest_s / last_s)
+        seen = (last_s - self.steps[before].seconds) / (self.fits - before)
+        each = min(1.0, max(_LEAST_GROWTH, seen * self.fits / last_s)) * last_s / self.fits
+        return self.fits + int((self.longest_s - last_s) / each)
 
     def next_size(self) -> int | None:
         """The next size to run, or `None` when no larger one is worth a step or may be run."""
@@ -300,7 +290,7 @@ class _Search:
         size = min(self.reach, (_FAR_HOP if far else _HOP) * self.fits)
         if size <= self.fits or (size < self.top and size <= self.fits * _CLOSE_ENOUGH):
             return None
-        affordable = int(self.fits * self.longest_s / max(1e-9, self.steps[self.fits].seconds))
+        affordable = self.affordable
         self.too_slow = affordable < min(size, 2 * self.fits)
         return None if self.too_slow else min(size, affordable)
 

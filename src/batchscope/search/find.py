@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TargetError, UsageError
-from ..hardware.capacity import TrainingGuess
 from ..hardware.device import Device, pick
 from ..hardware.random_state import preserved_random_state
+from ..hardware.training_guess import TrainingGuess
 from ..report import build
 from ..store.answers import Questions
 from ..store.files import write_text

@@ -15,11 +15,11 @@ from ..errors import OutOfMemory, UsageError
 from ..fits.step_time import StepTime, fit_step_time, step_time_of
 from ..fits.threads import num_threads_at
 from ..hardware.bench import measure
-from ..hardware.capacity import TrainingGuess
 from ..hardware.device import Device, lack_of_memory_named
 from ..hardware.profile import bench_from_profile
 from ..hardware.step_memory import measure_step_memory
 from ..hardware.step_times import measure_step_times
+from ..hardware.training_guess import TrainingGuess
 from ..store.records import Bench, HardwareProfile, Metric, Target, Timing
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask
