@@ -52,8 +52,8 @@ def test_with_workers_a_step_takes_the_longer_of_the_two_and_not_their_sum(worke
     workload = device().workload(examples=100, example_time_s=EXAMPLE_S, workers=workers)
     for reading in measure_step_times(workload, SIZES, budget_s=1e4).readings:
         size = reading.micro_batch_size
-        assert reading.loading_time_s == pytest.approx(EXAMPLE_S * size / workers)
-        assert reading.step_time_s == pytest.approx(max(compute_s(size), EXAMPLE_S * size / workers))
+        assert reading.loading_time_s == pytest.approx(EXAMPLE_S * size / workers, rel=0.01)
+        assert reading.step_time_s == pytest.approx(max(compute_s(size), EXAMPLE_S * size / workers), rel=0.01)
 
 
 def test_tensors_in_memory_cost_nothing_to_load() -> None:

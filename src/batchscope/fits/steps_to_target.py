@@ -40,11 +40,14 @@ __all__ = ["Observation", "Prior", "StepsPosterior", "fit", "slope_of"]
 _NORMALISED_SLOPE, _PLAIN_SLOPE, _SLOPE_SD = 0.5, 0.9, 0.2
 
 Array = NDArray[np.float64]
+Columns = NDArray[np.intp]
 
 _WORST = np.log(50.0)
 """log of what ψ reaches at the edge beyond which no number of steps suffices."""
 _WALL_SLOPE = 10.0
-_OUTLIERS = 0.03
+_OUTLIERS, _OUTLIER_SD = 0.03, 1.5
+_LOG_INLIERS, _LOG_OUTLIERS, _LOG_2 = np.log1p(-_OUTLIERS), np.log(_OUTLIERS), np.log(2)
+_LOG_OUTLIER_SD = np.log(_OUTLIER_SD)
 _LAG_SD = 0.2
 _FIRST_LEG_SPREAD, _SECOND_LEG_SPREAD = 0.65, 1.0
 """Spread over seeds of the way to the milestone, and from there to the target, in units of the whole way's."""
@@ -143,30 +146,30 @@ class StepsPosterior:
     def log_best_steps(self, batch_size: ArrayLike) -> Array:
         """Logarithm of S*(B); shape (n, *batch_size.shape)."""
         draws, size = self._against(batch_size)
-        return draws[0] + _bend(draws, size)
+        return draws[0] + _bend(draws, np.log(size))
 
     def log_best_lr(self, batch_size: ArrayLike) -> Array:
         """Logarithm of η*(B); shape (n, *batch_size.shape)."""
         draws, size = self._against(batch_size)
-        return draws[3] - draws[4] * _bend(draws, size)
+        return draws[3] - draws[4] * _bend(draws, np.log(size))
 
     def log_steps(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
         """Logarithm of S(B, η); shape (n, *broadcast shape)."""
         size, lrs = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
         draws, _ = self._against(size)
-        return _log_steps(draws, size, np.log(lrs))
+        return _steps_and_lr(draws, np.log(size), np.log(lrs))[0]
 
     def spread(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
         """Standard deviation of log S over seeds; shape (n, *broadcast shape)."""
         size, lrs = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
         draws, _ = self._against(size)
-        return _spread(draws, np.log(lrs) - (draws[3] - draws[4] * _bend(draws, size)))
+        return _spread(draws, np.log(lrs) - (draws[3] - draws[4] * _bend(draws, np.log(size))))
 
     def log_milestone_steps(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
         """Logarithm of the steps to the milestone; shape (n, *broadcast shape)."""
         size, lrs = np.broadcast_arrays(np.asarray(batch_size, float), np.asarray(lr, float))
         draws, _ = self._against(size)
-        return _log_steps(_at_milestone(draws), size, np.log(lrs))
+        return _steps_and_lr(_at_milestone(draws), np.log(size), np.log(lrs))[0]
 
     def milestone_spread(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
         """Standard deviation over seeds of the logarithm of the steps to the milestone."""
@@ -219,63 +222,93 @@ def fit(observations: Sequence[Observation], prior: Prior, *, particles: int = 2
 
 @dataclass(frozen=True)
 class _Likelihood:
-    """Log likelihood of all observations, for points of shape (n, 11)."""
+    """Log likelihood of all observations, for points of shape (n, 11).
 
-    size: Array
+    It is called some hundred times a fit, so each kind of observation is computed for its own columns alone.
+    """
+
+    log_size: Array
     log_lr: Array
     log_steps: Array
     log_milestone_steps: Array
     """NaN where it is not known."""
-    kind: NDArray[np.str_]
     to_milestone: NDArray[np.bool_]
+    exact: Columns
+    """Of observations that tell the steps; of those are `lagging`."""
+    lagging: NDArray[np.bool_]
+    censored: Columns
+    diverged: Columns
+    passed: Columns
+    """Of observations that tell the steps to the milestone too."""
 
     @classmethod
     def of(cls, observations: Sequence[Observation]) -> _Likelihood:
+        kind = np.array([o.kind for o in observations])
+        exact = np.flatnonzero((kind == "reached") | (kind == "lagging"))
+        passed = np.array([o.milestone_steps is not None for o in observations])
         return cls(
-            np.array([o.batch_size for o in observations], float),
+            np.log([float(o.batch_size) for o in observations]),
             np.log([o.lr for o in observations]),
             np.log([max(o.steps, 0.5) for o in observations]),
             np.log([np.nan if o.milestone_steps is None else max(o.milestone_steps, 0.5) for o in observations]),
-            np.array([o.kind for o in observations]),
             np.array([o.to == "milestone" for o in observations]),
+            exact=exact,
+            lagging=kind[exact] == "lagging",
+            censored=np.flatnonzero(kind == "censored"),
+            diverged=np.flatnonzero(kind == "diverged"),
+            passed=np.flatnonzero(passed),
         )
 
     def __call__(self, points: Array) -> Array:
         draws = points.T[:, :, None]
-        early = _at_milestone(draws)
-        whole, first = (_log_steps(d, self.size, self.log_lr) for d in (draws, early))
-        beyond, beyond_early = (self.log_lr - (d[3] - d[4] * _bend(d, self.size)) for d in (draws, early))
-        spread = _spread(draws, beyond)
-        passed = ~np.isnan(self.log_milestone_steps)
+        (whole, beyond), (first, beyond_early) = (
+            _steps_and_lr(each, self.log_size, self.log_lr) for each in (draws, _at_milestone(draws))
+        )
+        spread, passed = _spread(draws, beyond), self.passed
         predicted = np.where(self.to_milestone, first, whole)
         own = np.where(self.to_milestone, _FIRST_LEG_SPREAD * spread, spread)
-        predicted = np.where(passed, self.log_milestone_steps + np.maximum(whole - first, 0.02), predicted)
-        own = np.where(passed, _SECOND_LEG_SPREAD * spread, own)
-        total = self._leg(predicted, own)
-        total = np.where(self.kind == "diverged", self._too_high(draws, beyond, beyond_early), total)
-        first_leg = _density(self.log_milestone_steps - first, _FIRST_LEG_SPREAD * spread)
-        return (total + np.where(passed, first_leg, 0.0)).sum(axis=1)
+        if passed.size:
+            rest = np.maximum(whole[:, passed] - first[:, passed], 0.02)
+            predicted[:, passed] = self.log_milestone_steps[passed] + rest
+            own[:, passed] = _SECOND_LEG_SPREAD * spread[:, passed]
+        total = self._legs(predicted, own)
+        if self.diverged.size:
+            above = np.where(self.to_milestone, beyond_early, beyond)[:, self.diverged]
+            total[:, self.diverged] = _too_high(draws, above)
+        if passed.size:
+            residual = self.log_milestone_steps[passed] - first[:, passed]
+            total[:, passed] += _density(residual, _FIRST_LEG_SPREAD * spread[:, passed])
+        return total.sum(axis=1)
 
-    def _leg(self, predicted: Array, spread: Array) -> Array:
-        spread = np.where(self.kind == "lagging", np.hypot(spread, _LAG_SD), spread)
-        survival = np.logaddexp(
-            np.log1p(-_OUTLIERS) + log_ndtr((predicted - self.log_steps) / spread), np.log(_OUTLIERS) - np.log(2)
-        )
-        exact = (self.kind == "reached") | (self.kind == "lagging")
-        return np.where(exact, _density(self.log_steps - predicted, spread), survival)
+    def _legs(self, predicted: Array, spread: Array) -> Array:
+        total = np.empty_like(predicted)
+        if self.exact.size:
+            own = spread[:, self.exact]
+            if self.lagging.any():
+                own = np.where(self.lagging, np.hypot(own, _LAG_SD), own)
+            total[:, self.exact] = _density(self.log_steps[self.exact] - predicted[:, self.exact], own)
+        if self.censored.size:
+            lacking = predicted[:, self.censored] - self.log_steps[self.censored]
+            total[:, self.censored] = _or_outlier(log_ndtr(lacking / spread[:, self.censored]))
+        return total
 
-    def _too_high(self, draws: Array, beyond: Array, beyond_early: Array) -> Array:
-        edge = np.log1p(np.exp(draws[5])) / np.exp(draws[5])
-        over = _off_plateau(draws, np.where(self.to_milestone, beyond_early, beyond)) - 0.8 * edge
-        return np.logaddexp(np.log1p(-_OUTLIERS) + log_ndtr(over / 0.3), np.log(_OUTLIERS) - np.log(2))
+
+def _too_high(draws: Array, beyond: Array) -> Array:
+    """Log probability that a learning rate breaks training, so far beyond the best one."""
+    edge = np.log1p(np.exp(draws[5])) / np.exp(draws[5])
+    return _or_outlier(log_ndtr((_off_plateau(draws, beyond) - 0.8 * edge) / 0.3))
+
+
+def _or_outlier(log_probability: Array) -> Array:
+    """Log probability where of two outcomes an outlier has each as often."""
+    return np.logaddexp(_LOG_INLIERS + log_probability, _LOG_OUTLIERS - _LOG_2)
 
 
 def _density(residual: Array, spread: Array) -> Array:
-    """Logarithm of a normal density with outliers, up to a constant; 0 where the residual is not known."""
-    known = np.nan_to_num(residual)
+    """Logarithm of a normal density with outliers, up to a constant."""
     return np.logaddexp(
-        np.log1p(-_OUTLIERS) - 0.5 * (known / spread) ** 2 - np.log(spread),
-        np.log(_OUTLIERS) - 0.5 * (known / 1.5) ** 2 - np.log(1.5),
+        _LOG_INLIERS - 0.5 * (residual / spread) ** 2 - np.log(spread),
+        _LOG_OUTLIERS - 0.5 * (residual / _OUTLIER_SD) ** 2 - _LOG_OUTLIER_SD,
     )
 
 
@@ -287,15 +320,17 @@ def _at_milestone(draws: Array) -> Array:
     return early
 
 
-def _bend(draws: Array, size: Array) -> Array:
+def _bend(draws: Array, log_size: Array) -> Array:
     """Excess of log S*(B) over log S_min: (1/α) log(1 + (B_c/B)^α), without overflow."""
     alpha = np.exp(draws[2])
-    return np.logaddexp(0.0, alpha * (draws[1] - np.log(size))) / alpha
+    return np.logaddexp(0.0, alpha * (draws[1] - log_size)) / alpha
 
 
-def _log_steps(draws: Array, size: Array, log_lr: Array) -> Array:
-    bend = _bend(draws, size)
-    return draws[0] + bend + _cost_of_lr(_off_plateau(draws, log_lr - (draws[3] - draws[4] * bend)), np.exp(draws[5]))
+def _steps_and_lr(draws: Array, log_size: Array, log_lr: Array) -> tuple[Array, Array]:
+    """Logarithms of S(B, η) and of η/η*(B)."""
+    bend = _bend(draws, log_size)
+    beyond = log_lr - (draws[3] - draws[4] * bend)
+    return draws[0] + bend + _cost_of_lr(_off_plateau(draws, beyond), np.exp(draws[5])), beyond
 
 
 def _off_plateau(draws: Array, u: Array) -> Array:

@@ -10,6 +10,7 @@ from ..store.records import Bench, HardwareProfile, Reading
 from .capacity import measure_capacity
 from .step import MeasuredTask
 from .step_times import grid, measure_step_times
+from .training_guess import TrainingGuess
 
 __all__ = ["measure"]
 
@@ -23,6 +24,7 @@ def measure(
     memory_limit: int | None = None,
     seed: int = 0,
     budget_s: float | None = None,
+    training: TrainingGuess | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Bench:
     """Measure memory and step time of a task on its device.
@@ -34,6 +36,7 @@ def measure(
         memory_limit: bytes that a training step may take; default: what is free on the device now.
         seed: of the weights and the batches. The caller's random generators are left as they were.
         budget_s: about how many seconds the bench may take; default 16. An eighth of it is the longest single step.
+        training: that the bench serves, where there is one: no step is run that takes too large a share of it.
         progress: receives a line before each part.
 
     Returns:
@@ -55,7 +58,13 @@ def measure(
     top = workload.largest_batch(max_batch_size)
     longest_step_s = min(2.0, budget / 8)
     capacity = measure_capacity(
-        workload, top=top, limit_bytes=limit, seed=seed, longest_step_s=longest_step_s, progress=progress
+        workload,
+        top=top,
+        limit_bytes=limit,
+        seed=seed,
+        longest_step_s=longest_step_s,
+        training=training,
+        progress=progress,
     )
     times = measure_step_times(
         workload,

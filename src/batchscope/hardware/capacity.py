@@ -6,6 +6,7 @@ import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -18,6 +19,7 @@ from .live_bytes import tensors_in, unique_bytes
 from .random_state import preserved_random_state
 from .step import MeasuredTask
 from .step_memory import StepMemory, read_step
+from .training_guess import TrainingGuess
 
 __all__ = ["Capacity", "measure_capacity"]
 
@@ -33,6 +35,8 @@ _CLOSE_ENOUGH = 1.01
 _SMALL_SIZES = (1, 2, 4)
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _MOST_STEPS = 60
+_LEAST_GROWTH = 0.1
+"""Of growth in proportion to the examples: so much a step is expected to grow where two sizes show less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,7 @@ def measure_capacity(
     limit_bytes: int,
     seed: int = 0,
     longest_step_s: float = 2.0,
+    training: TrainingGuess | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Capacity:
     """Find the largest micro-batch, of up to `top` examples, whose training step stays within `limit_bytes`.
@@ -75,6 +80,7 @@ def measure_capacity(
         limit_bytes: memory that the step may take; 8 % of it stay free.
         seed: of the weights and the batches; the caller's generators are left as they were.
         longest_step_s: no step is run that is expected to take longer; the answer is then predicted, and says so.
+        training: that the answer serves, where there is one: no step is run that takes too large a share of it.
         progress: receives a line before each step.
 
     Returns:
@@ -89,7 +95,8 @@ def measure_capacity(
     with preserved_random_state(seed):
         runner = _Runner(workload, seed=seed, progress=progress or (lambda line: None))
         smallest, note = _smallest(runner, top=top, limit_bytes=limit_bytes)
-        search = _Search(runner=runner, top=top, limit_bytes=limit_bytes, longest_step_s=longest_step_s)
+        limits: dict[str, Any] = {"limit_bytes": limit_bytes, "longest_step_s": longest_step_s, "training": training}
+        search = _Search(runner=runner, top=top, **limits)
         search.notes += [note] if note else []
         search.grow(smallest)
         return search.result(smallest)
@@ -171,6 +178,7 @@ class _Search:
     top: int
     limit_bytes: int
     longest_step_s: float
+    training: TrainingGuess | None = None
     steps: dict[int, StepMemory] = field(default_factory=dict)
     predicted: dict[int, float] = field(default_factory=dict)
     fits: int = 0
@@ -253,6 +261,28 @@ class _Search:
             return False
         return len(self.steps) == 1 or self.model.bent_bytes(self.fits + 1) <= self.usable_bytes
 
+    @property
+    def longest_s(self) -> float:
+        """Seconds of the longest step that is run."""
+        if self.training is None:
+            return self.longest_step_s
+        seconds = {size: step.seconds for size, step in self.steps.items()}
+        return min(self.longest_step_s, self.training.longest_step_s(seconds))
+
+    @property
+    def affordable(self) -> int:
+        """The largest size whose step is expected to take no longer: in proportion to its examples at most.
+
+        Beside a training a size is asked for only if its step is short, so less growth counts where it was seen.
+        """
+        last_s = max(1e-9, self.steps[self.fits].seconds)
+        before = max((size for size in self.steps if size < self.fits), default=None)
+        if self.training is None or before is None:
+            return int(self.fits * self.longest_s / last_s)
+        seen = (last_s - self.steps[before].seconds) / (self.fits - before)
+        each = min(1.0, max(_LEAST_GROWTH, seen * self.fits / last_s)) * last_s / self.fits
+        return self.fits + int((self.longest_s - last_s) / each)
+
     def next_size(self) -> int | None:
         """The next size to run, or `None` when no larger one is worth a step or may be run."""
         base = self.runner.lasting
@@ -260,7 +290,7 @@ class _Search:
         size = min(self.reach, (_FAR_HOP if far else _HOP) * self.fits)
         if size <= self.fits or (size < self.top and size <= self.fits * _CLOSE_ENOUGH):
             return None
-        affordable = int(self.fits * self.longest_step_s / max(1e-9, self.steps[self.fits].seconds))
+        affordable = self.affordable
         self.too_slow = affordable < min(size, 2 * self.fits)
         return None if self.too_slow else min(size, affordable)
 
@@ -273,7 +303,7 @@ class _Search:
         memory_bound = largest < self.top
         if largest > self.fits:
             self.notes.append(
-                f"a step of {largest} examples was not run, because it may take over {self.longest_step_s:.3g} s; "
+                f"a step of {largest} examples was not run, because it may take over {self.longest_s:.3g} s; "
                 f"its memory ({_mebibytes(model.peak_bytes(largest))}) is predicted from steps of up to {self.fits}"
             )
         elif largest in self.predicted:

@@ -51,8 +51,9 @@ def measure_loading_times(
     """Time the next batch of the task's own stream, at each size.
 
     With workers the clock runs from the first batch over as many as all workers load together, once or more, so that
-    what they load side by side is counted at the pace at which it comes. Without, over three to eight batches: their
-    mean, as examples may differ, but for tensors in memory their median.
+    what they load side by side is counted at the pace at which it comes; as starting workers and filling their queues
+    takes longer than that, every other size is timed, the largest among them, and those between follow from the line.
+    Without, over three to eight batches: their mean, as examples may differ, but for tensors in memory their median.
 
     Args:
         workload: the task on its device.
@@ -68,12 +69,14 @@ def measure_loading_times(
     Returns:
         Seconds of a batch of each size, and what the timing took.
 
-    Cost: at each size about two batches of every worker and one for those that are left when the workers end.
+    Cost: at each of them about two batches of every worker and one for those that are left when the workers end.
     """
     clock = workload.device.clock
     began, timed = clock(), list[tuple[int, float]]()
     notes, differ = list[str](), list[tuple[float, int, list[float]]]()
-    for i, size in enumerate(sizes):
+    stride = 2 if workload.loader_workers else 1
+    for i in range((len(sizes) - 1) % stride, len(sizes), stride):
+        size = sizes[i]
         if timed and _expected_s(workload, timed[-1], size) > budget_s - (clock() - began):
             notes.append(
                 f"loading was timed up to batches of {timed[-1][0]}; beyond, it is taken to grow with the examples"

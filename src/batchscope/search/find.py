@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import TargetError, UsageError
 from ..hardware.device import Device, pick
 from ..hardware.random_state import preserved_random_state
+from ..hardware.training_guess import TrainingGuess
 from ..report import build
 from ..store.answers import Questions
 from ..store.files import write_text
@@ -31,7 +32,7 @@ from .confirmation import resolved
 from .earlier import seconds_before, told_of_earlier
 from .evaluation_spacing import note_before
 from .follow import require
-from .forecast import Pace, forecast
+from .forecast import STEPS, STEPS_OF, Pace, forecast
 from .horizon import require_room, with_schedule
 from .plan import build_plan, with_program
 from .question import Question
@@ -191,6 +192,7 @@ def _wanted(workload: Workload, question: Question, profile: HardwareProfile | N
         metric=question.metric,
         lr=current.lr if current else None,
         seed=question.seed,
+        training=TrainingGuess(batch_size=STEPS_OF, steps=STEPS),
     )
 
 

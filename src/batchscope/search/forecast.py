@@ -28,6 +28,8 @@ from .question import Question
 from .state import SearchState
 
 __all__ = [
+    "STEPS",
+    "STEPS_OF",
     "Here",
     "Pace",
     "expected_steps",
@@ -42,7 +44,7 @@ Array = NDArray[np.float64]
 
 _TRAININGS_SD = 0.5
 """Standard deviation of the logarithm of N: 0.30 and 0.41 in the recorded searches (`benchmarks/search/results`)."""
-_STEPS, _STEPS_OF, _STEPS_FACTOR = 100.0, 128, 10.0
+STEPS, STEPS_OF, _STEPS_FACTOR = 100.0, 128, 10.0
 """Length of a training in steps at batch size 128, and the factor to either side that holds 90 %: 21 to 398 steps,
 70 in the median, for the best cells of all tables in `benchmarks/search/tables`; 30 to 260 in `benchmarks/real`."""
 _RUNS_OF_A_TRAINING = 2.0
@@ -161,7 +163,7 @@ def forecast(question: Question, pace: Pace, *, examples: int, stored: Sequence[
         training, spent = own
         assumption = f"what {plural(len(stored), 'stored run')} showed"
     elif question.within is not None:
-        per = 1.0 if question.within.unit == "steps" else examples / _STEPS_OF
+        per = 1.0 if question.within.unit == "steps" else examples / STEPS_OF
         steps = question.within.amount * per
         by_steps = _training_s(steps, timing, question.evaluation_share)
         seconds = question.within.amount if question.within.unit == "seconds" else by_steps
@@ -169,12 +171,12 @@ def forecast(question: Question, pace: Pace, *, examples: int, stored: Sequence[
         assumption = f"trainings of {question.within}"
     else:
         low, value, high = (
-            _training_s(_STEPS * factor, timing, question.evaluation_share)
+            _training_s(STEPS * factor, timing, question.evaluation_share)
             for factor in (1 / _STEPS_FACTOR, 1.0, _STEPS_FACTOR)
         )
         training, spent = _estimate(low, value, high), 0.0
         assumption = (
-            f"a target that takes about {_STEPS:.0f} steps of {_STEPS_OF} examples, give or take a factor of "
+            f"a target that takes about {STEPS:.0f} steps of {STEPS_OF} examples, give or take a factor of "
             f"{_STEPS_FACTOR:.0f}: the first runs will tell"
         )
     left = trainings_left(_typical(question), spent)

@@ -22,8 +22,8 @@ _RATE = 1e-4
 """Small enough that a few steps leave the weights where they were; time and memory do not depend on it."""
 
 _EXAMPLES_LOOKED_AT = 128
-_LOOKING_S = 0.2
-_LOADING_S = 0.5
+_LOOKING_S = 0.1
+_LOADING_S = 0.1
 _SAME_SIZE = 1.02
 
 
@@ -54,8 +54,8 @@ class DisposableModel:
     def draw(self, size: int) -> Batch:
         """A batch of `size` training examples drawn at random.
 
-        Different ones, unless loading them takes over half a second, or a stream has not given as many: then those that
-        load in that time, or that there are, are repeated.
+        Different ones, unless loading them takes over a tenth of a second, or a stream has not given as many: then
+        those that load in that time, or that there are, are repeated.
         """
         order = torch.randperm(self.workload.examples, generator=self._order)
         order = order[torch.arange(size) % len(order)]

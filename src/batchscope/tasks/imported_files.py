@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -75,10 +77,21 @@ def sha256_of_each(files: Mapping[str, Path]) -> dict[str, str]:
 
 def is_users(path: Path) -> bool:
     """Whether a file belongs to the user: not to Python, to an installed package, or to batchscope."""
-    whole = path.resolve()
+    whole = _resolved(path)
     if _INSTALLED.intersection(whole.parts) or whole.is_relative_to(_PACKAGE):
         return False
     return whole.is_file() and not any(whole.is_relative_to(folder) for folder in _STANDARD)
+
+
+def _resolved(path: Path) -> Path:
+    """The path without links. Thousands of modules share some hundred folders, each of which is looked up once."""
+    alone = os.path.islink(path) or not path.is_absolute()
+    return path.resolve() if alone else _resolved_folder(path.parent) / path.name
+
+
+@cache
+def _resolved_folder(path: Path) -> Path:
+    return path.resolve()
 
 
 def _imports(path: Path, module: str) -> Iterator[str]:

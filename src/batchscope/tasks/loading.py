@@ -7,6 +7,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -149,7 +150,9 @@ def as_loaded(task: LoadedTask | Task) -> LoadedTask:
 
 def _files(sources: Sequence[Path]) -> dict[str, Path]:
     """The user's files that a task is made of: those that its factory stands in, and what they import."""
-    names = {Path(file).resolve(): name for name, module in list(sys.modules.items()) if (file := _module_file(module))}
+    own = {source.name for source in sources}
+    files = ((name, _module_file(module)) for name, module in list(sys.modules.items()))
+    names = {Path(file).resolve(): name for name, file in files if file and os.path.basename(file) in own}
     found: dict[str, Path] = {}
     for source in sources:
         found |= imported_files(source, names.get(source.resolve(), source.stem))

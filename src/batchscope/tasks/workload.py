@@ -53,6 +53,7 @@ class Workload:
         ema_decay: of the moving average of the weights that is evaluated beside; `None`: there is none.
         patience_s: how long loader workers may take for a batch at least, before they count as hanging.
         notes: what a reader should know of the training data.
+        metrics_at_start: of fresh models, by their seed and the number of threads, as far as they were evaluated.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Workload:
         self.device = device or pick("cpu")
         self.independent = True
         self.patience_s = patience_s
+        self.metrics_at_start: dict[tuple[int, int | None], dict[str, float]] = {}
         self._evaluate = getattr(task, "evaluate", None)
         self._collate: Callable[[list[Any]], Batch] | None = getattr(task, "collate", None)
         self._batch_size: Callable[[Batch], int] = getattr(task, "batch_size", None) or first_dimension

@@ -37,6 +37,19 @@ class CheckedEvaluations:
         self.made, self.seconds = len(rows), float(rows[-1].get("evaluation_seconds") or 0.0)
         self._metrics = sorted(rows[-1]["metrics"])
 
+    def at_start(self, model: nn.Module, averaged: nn.Module | None = None) -> dict[str, float]:
+        """The metrics before the first step: those of an earlier run that began with the same weights, if there was.
+
+        Weights follow from the seed; the number of threads may move the last digits. Errors as for `evaluate`.
+        """
+        known = self._workload.metrics_at_start
+        begins = self._config.seed, self._config.num_threads
+        if begins in known:
+            self.made, self._metrics = 1, sorted(known[begins])
+        else:
+            known[begins] = self.evaluate(model, 0, averaged)
+        return dict(known[begins])
+
     def evaluate(self, model: nn.Module, step: int, averaged: nn.Module | None = None) -> dict[str, float]:
         """The metrics of the model after a step, and beside them, as `ema_<metric>`, those of its averaged weights.
 

@@ -74,7 +74,8 @@ class Training:
     """A run in progress.
 
     Args and errors as for `train`; one that `goes_on` from a checkpoint of its course has no observers, and makes the
-    steps that it would have made without a stop. The model is made, and evaluated once, before this returns.
+    steps that it would have made without a stop. The model is made, and evaluated once, before this returns,
+    unless another run of the workload began with the same weights.
 
     Attributes:
         model: as it stands.
@@ -98,7 +99,7 @@ class Training:
             self.model = workload.model(config.seed)
             self._update = Update(workload, self.model, config.lr, config.optimizer_changes)
             self._evaluations = CheckedEvaluations(workload, config)
-            first = self._evaluations.evaluate(self.model, 0, self._update.averaged) if goes_on is None else {}
+            first = self._evaluations.at_start(self.model, self._update.averaged) if goes_on is None else {}
             self._random = RandomState.capture() if goes_on is None else goes_on.put_into(self.model, self._update)
         self._clock = StepClock(workload.device)
         self._history = History(target=aim_of(config, first)) if goes_on is None else goes_on.history(config)

@@ -19,6 +19,7 @@ from ..hardware.device import Device, lack_of_memory_named
 from ..hardware.profile import bench_from_profile
 from ..hardware.step_memory import measure_step_memory
 from ..hardware.step_times import measure_step_times
+from ..hardware.training_guess import TrainingGuess
 from ..store.records import Bench, HardwareProfile, Metric, Target, Timing
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask
@@ -42,7 +43,9 @@ PRIOR_CRITICAL_BATCH_SIZE = 128
 
 _MOST_BENCH_S, _BENCH_SHARE = 16.0, 0.25
 _STEPS_HERE_S = 1.0
-_EVALUATIONS, _CHEAP_S = 3, 0.5
+_EVALUATIONS, _CHEAP_S, _LONG_S = 3, 0.05, 0.5
+"""So many more evaluations are timed where one takes little: a disturbance is a small part of a longer one. Of one that
+takes long none is, even where the runs have another number of threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,8 @@ class Wanted:
     """That the optimizer is tried at."""
     seed: int = 0
     """Of the weights and batches of the bench."""
+    training: TrainingGuess | None = None
+    """That all this serves: steps that are long beside it are not run."""
     timing_s: float | None = None
     """Seconds that timing may take; default: a quarter of the budget, at most 16."""
 
@@ -217,6 +222,7 @@ def bench_of(
         memory_limit=wanted.memory_limit,
         seed=wanted.seed,
         budget_s=wanted.timing_s or min(_MOST_BENCH_S, _BENCH_SHARE * wanted.budget_s),
+        training=wanted.training,
         progress=progress.stage if each else None,
     )
 
@@ -283,10 +289,11 @@ def _evaluation_seconds(
     with all threads.
     """
     model, device = workload.model(0), workload.device
-    cheap, all_threads = seen_s < _CHEAP_S, threads in (None, device.threads)
-    each = [seen_s] if all_threads or not cheap else []
+    counts = threads in (None, device.threads) or seen_s >= _LONG_S
+    more = _EVALUATIONS if seen_s < _CHEAP_S else int(not counts)
+    each = [seen_s] if counts else []
     with device.using_threads(threads):
-        for _ in range(_EVALUATIONS if cheap else 0):
+        for _ in range(more):
             started = device.clock()
             workload.all_metrics(model)
             each.append(device.clock() - started)
