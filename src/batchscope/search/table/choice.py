@@ -153,6 +153,8 @@ class _Chooser:
             taken = some if role == "run" else [each for each in some if each.index not in self._taken()]
             if not taken:
                 continue
+            if len(taken) > 1 and len({plain(each.name) for each in taken}) == 1:
+                raise self._names.ask(role, taken)
             same = all(self._cells.columns[each.index] == self._cells.columns[taken[0].index] for each in taken[1:])
             exact = [each for each in taken if each.name.strip() == role]
             if not same and len(exact) != 1:

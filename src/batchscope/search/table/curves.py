@@ -21,6 +21,10 @@ from .names import Unit
 __all__ = ["Evaluations", "runs_of_curves"]
 
 
+_SEVERAL = 3
+"""Rows from which a run with a learning rate that changes can be told from several runs of one row."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluations:
     """Rows of a table of curves, column by column; every column has one entry a row.
@@ -93,9 +97,9 @@ def runs_of_curves(table: Evaluations, target: Target) -> tuple[list[Measurement
 def _groups(table: Evaluations) -> dict[Hashable, list[int]]:
     """Rows of each run, by position."""
     groups = _grouped(table, by_lr=table.runs is None)
-    if table.runs is None and table.lrs is not None and max(map(len, groups.values())) == 1:
+    if table.runs is None and table.lrs is not None and min(map(len, groups.values())) == 1:
         whole = _grouped(table, by_lr=False)
-        if not any(_twice(table, rows) for rows in whole.values()):
+        if all(_is_one_run(table, rows) for rows in whole.values()):
             groups = whole
     for rows in groups.values():
         if (pair := _twice(table, rows)) is not None:
@@ -106,6 +110,12 @@ def _groups(table: Evaluations) -> dict[Hashable, list[int]]:
                 f"line {table.lines[one]}; these are rows of several runs: add a column run, or give --column run=NAME"
             )
     return groups
+
+
+def _is_one_run(table: Evaluations, rows: Sequence[int]) -> bool:
+    """Whether rows whose learning rates differ look like one run with a schedule: they go on, row by row."""
+    positions = [table.positions[i] for i in rows]
+    return len(rows) >= _SEVERAL and len(set(positions)) == len(rows) and list(rows) == sorted(rows)
 
 
 def _grouped(table: Evaluations, *, by_lr: bool) -> dict[Hashable, list[int]]:

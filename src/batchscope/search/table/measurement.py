@@ -60,11 +60,13 @@ class Table:
         Raises:
             TableError: it is needed and not there, or smaller than a batch size.
         """
-        needed = "epochs" if self.unit == "epochs" else "times of an epoch" if self.time_of == "epoch" else None
+        needed = "epoch_time_s" if self.time_of == "epoch" else None
+        if self.unit == "epochs":
+            needed = "epochs_to_target" if all(row.length is None for row in self.rows) else "epoch"
         if examples is None and needed is not None:
             raise TableError(
-                f"{self.name} has {needed}, and epochs are steps only when the size of the training set is known; add "
-                "--examples N"
+                f"{self.name} speaks of epochs ({needed}), and epochs are steps only when the size of the training set "
+                "is known; add --examples N"
             )
         if examples is None:
             return

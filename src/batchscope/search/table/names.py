@@ -231,7 +231,7 @@ def _as(role: str, index: int, name: str) -> list[tuple[float, Found]]:
 
 def _as_time(found: Found, full: str, short: str) -> list[tuple[float, Found]]:
     epoch = found.role == "epoch_time_s"
-    for name in (full, short):
+    for name in (full.replace("/", "_per_"), short):
         if (match := _TIME.fullmatch(name)) is not None:
             of = match["of"] or match["per"]
             unit = match["in"] or match["in2"] or ("" if match["unit"] in (None, "time") else match["unit"])

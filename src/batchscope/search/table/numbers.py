@@ -46,7 +46,7 @@ _LEAST = 1e-15
 _NUMBER = re.compile(r"([+-]?)([0-9][0-9.,]*|[.,][0-9]+)([eE][+-]?[0-9]+)?\s*([^\W\d_]+|%)?")
 _GROUPS = re.compile(r"(?<=[0-9])[ '’](?=[0-9]{3}(?![0-9]))")  # noqa: RUF001 - an apostrophe of spreadsheets
 _UNDERSCORE = re.compile(r"(?<=[0-9])_(?=[0-9])")
-_JOINERS = frozenset(" '’_")
+_JOINERS = frozenset(" '’_")  # noqa: RUF001 - an apostrophe of spreadsheets
 _THREE = 3
 
 
@@ -140,7 +140,7 @@ class Column:
         if len(first) > 1:
             (line, percent), (other, plain) = first[True], first[False]
             raise TableError(
-                f"{where(line)}: {self.name} is {percent!r} there and {plain!r} in line {other}; write all cells of "
+                f"{where(line)}: {self.name} is {percent!r}, and {plain!r} in line {other}; write all cells of "
                 "the column with %, or none"
             )
 
@@ -198,9 +198,12 @@ def style_of(column: Column, where: Callable[[int], str]) -> Style:
     if not comma and "," in either and _no_decimals(column):
         point.append(either[","])
     if (comma and point) or len(either) > 1 or _is_mixed(column, comma, point, either, seen):
-        (line, one), (other, two) = sorted([*comma, *point, *either.values()])[:2]
+        rest = list(either.values())
+        (line, one), (other, two) = (
+            _two_ways(comma, [*point, *rest]) or _two_ways(point, rest) or _two_ways(rest, rest[1:])
+        )
         raise TableError(
-            f"{where(line)}: {column.name} is {one!r} there and {two!r} in line {other}: a decimal comma in one and a "
+            f"{where(line)}: {column.name} is {one!r}, and {two!r} in line {other}: a decimal comma in one and a "
             "decimal point in the other, or separated thousands; write all cells of the column in one way, as 1234.5"
         )
     if comma:
@@ -209,6 +212,11 @@ def style_of(column: Column, where: Callable[[int], str]) -> Style:
         return Style(decimal=".")
     ((mark, (line, cell)),) = either.items()
     return Style(decimal=None, mark=mark, example=cell, line=line)
+
+
+def _two_ways(some: Sequence[tuple[int, str]], others: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+    """A cell of each, with their lines; empty: there are not two."""
+    return next((sorted((one, other)) for one in some for other in others if one != other), [])
 
 
 def _is_mixed(

@@ -42,7 +42,7 @@ class Copies:
         more = f", and {len(self.rows) - _SHOWN:,} more" if len(self.rows) > _SHOWN else ""
         several = len(self.rows) > 1
         copies = f"{plural(len(self.rows), 'row')} {'are exact copies' if several else 'is an exact copy'}"
-        seen = f"{copies} of other{'s' if several else ''} ({', '.join(shown)}{more})"
+        seen = f"{copies} of {'others' if several else 'another'} ({', '.join(shown)}{more})"
         if what == "counted once":
             return f"{seen} and counted once; if they are runs of their own, give them a column seed"
         return f"{seen}, and no column tells runs apart: taken as repeats; if they are not, remove them"

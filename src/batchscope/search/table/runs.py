@@ -19,7 +19,7 @@ from .repeats import step_times_of
 __all__ = ["LrRule", "Runs", "runs_of"]
 
 _SAME_LR = 1e-6
-_MOST_STORED = 300
+_MOST_STORED = 100
 """Runs of a table that are kept one by one, for the page; of more, as many evenly spaced ones."""
 
 

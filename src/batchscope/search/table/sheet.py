@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import TableError
+from ...wording import plural
 
 __all__ = ["EXAMPLE", "Cells", "Sheet"]
 
@@ -116,7 +117,7 @@ class Sheet:
             comma = self.separator == "," and len(cells) > len(self.names)
             hint = "; a number with a decimal comma stands in quotes, or semicolons separate the cells" if comma else ""
             raise TableError(
-                f"{self.where(line)}: {len(cells)} cells under {len(self.names)} column names; write one cell for "
+                f"{self.where(line)}: {plural(len(cells), 'cell')} under {plural(len(self.names), 'column name')}; write one cell for "
                 f"each, empty where nothing is known{hint}"
             )
         return cells
