@@ -3,9 +3,9 @@
     python benchmarks/large_table.py                 about two minutes; writes results/large_table.json
     python benchmarks/large_table.py --runs 10000
 
-Each table is made here, read by the command in a process of its own, and answered with a results folder and a page. Wall
-and processor time, the largest memory of the process, what it said on the way, and the recipe are kept. The best batch
-size is known: the tables follow a law with critical batch size 150 and a step time with its knee at 300 examples.
+Each table is made here, read by the command in a process of its own, and answered with a results folder and a page.
+Wall and processor time, the largest memory of the process, what it said on the way, and the recipe are kept. The best
+batch size is known: the tables follow a law with critical batch size 150 and a step time with its knee at 300 examples.
 """
 
 from __future__ import annotations

@@ -47,6 +47,8 @@ _WALL_SLOPE = 10.0
 _OUTLIERS = 0.03
 _MOST, _PARTS = 120, 3
 """Observations that are taken one by one; of more, those that are alike are counted together, in so many parts."""
+_TELLING = 1000.0
+"""Runs that more count as."""
 _LAG_SD = 0.2
 _FIRST_LEG_SPREAD, _SECOND_LEG_SPREAD = 0.65, 1.0
 """Spread over seeds of the way to the milestone, and from there to the target, in units of the whole way's."""
@@ -241,7 +243,7 @@ class _Likelihood:
     @classmethod
     def of(cls, observations: Sequence[Observation]) -> _Likelihood:
         weight: Array | None = None
-        if len(observations) > _MOST:
+        if len(observations) > _MOST and all(o.milestone_steps is None for o in observations):
             observations, weight = _condensed(observations)
         return cls(
             np.array([o.batch_size for o in observations], float),
@@ -302,23 +304,31 @@ class _Likelihood:
 def _condensed(observations: Sequence[Observation]) -> tuple[list[Observation], Array]:
     """Observations that are alike in all but their steps, counted together, and how many each stands for.
 
-    Those of one batch size, learning rate and kind are put in order of their steps and cut into parts of equal numbers;
-    a part counts as often as it has runs, at the geometric mean of its steps. The likelihood of a part is off by the
-    curvature of the log density across it, which is small against that of all of them.
+    Those of one kind whose batch sizes and learning rates lie in one cell, no wider than needed, are put in order of
+    their steps and cut into parts of equal numbers; a part counts as often as it has runs, at the geometric
+    means of its batch sizes, learning rates and steps. In all they count as no more runs than tell the law: its own
+    misfit is as large as the spread over seeds.
     """
-    groups: dict[tuple[object, ...], list[Observation]] = {}
-    for o in observations:
-        groups.setdefault((o.batch_size, o.lr, o.kind, o.to, o.milestone_steps), []).append(o)
-    parts = max(1, min(_PARTS, _MOST // len(groups)))
+    logs = np.log([(o.batch_size, o.lr, max(o.steps, 0.5)) for o in observations])
+    kinds, kind = np.unique([f"{o.kind} {o.to}" for o in observations], return_inverse=True)
+    width, cell = 0.0, np.empty(0)
+    while not len(cell) or cell.max() >= max(_MOST, len(kinds)):
+        near = np.round(logs[:, :2] / width) if width else logs[:, :2]
+        cell = np.unique(np.column_stack([near, kind]), axis=0, return_inverse=True)[1].ravel()
+        width = 2.0 * width or 0.05
+    parts = max(1, min(_PARTS, _MOST // int(cell.max() + 1)))
     found: list[Observation] = []
     weights: list[float] = []
-    for own in groups.values():
-        own.sort(key=lambda o: o.steps)
-        steps = np.log([max(o.steps, 0.5) for o in own])
-        for part in np.array_split(steps, min(parts, len(own))):
-            found.append(replace(own[0], steps=float(np.exp(part.mean()))))
+    for number in range(int(cell.max()) + 1):
+        own = np.flatnonzero(cell == number)
+        own = own[np.argsort(logs[own, 2], kind="stable")]
+        for part in np.array_split(own, min(parts, len(own))):
+            size, lr, steps = np.exp(logs[part].mean(axis=0))
+            found.append(
+                replace(observations[part[0]], batch_size=max(1, round(size)), lr=float(lr), steps=float(steps))
+            )
             weights.append(float(len(part)))
-    return found, np.array(weights)
+    return found, np.array(weights) * min(1.0, _TELLING / len(observations))
 
 
 def _density(residual: Array, spread: Array) -> Array:

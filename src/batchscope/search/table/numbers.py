@@ -44,6 +44,7 @@ SECONDS: dict[str, float] = {
 _MOST = 1e15
 _LEAST = 1e-15
 _NUMBER = re.compile(r"([+-]?)([0-9][0-9.,]*|[.,][0-9]+)([eE][+-]?[0-9]+)?\s*([^\W\d_]+|%)?")
+_PLAIN = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _GROUPS = re.compile(r"(?<=[0-9])[ '’](?=[0-9]{3}(?![0-9]))")  # noqa: RUF001 - an apostrophe of spreadsheets
 _UNDERSCORE = re.compile(r"(?<=[0-9])_(?=[0-9])")
 _JOINERS = frozenset(" '’_")  # noqa: RUF001 - an apostrophe of spreadsheets
@@ -111,6 +112,8 @@ class Column:
         return value
 
     def _value(self, bare: str, decimal: str) -> float:
+        if decimal == "." and _PLAIN.fullmatch(bare):
+            return float(bare) * self.scale
         match = _NUMBER.fullmatch(bare)
         if match is None:
             return math.nan

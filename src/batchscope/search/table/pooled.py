@@ -50,7 +50,7 @@ def _pools(values: Iterable[float], place: Callable[[float], float]) -> Mapping[
     bins: dict[int, list[float]] = {}
     for value in sorted(values):
         bins.setdefault(math.floor(place(value) + 0.5), []).append(value)
-    return {value: _mean(own) for own in bins.values() for value in own}
+    return {value: mean for own in bins.values() for mean in [_mean(own)] for value in own}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -117,8 +117,8 @@ class Sheet:
             comma = self.separator == "," and len(cells) > len(self.names)
             hint = "; a number with a decimal comma stands in quotes, or semicolons separate the cells" if comma else ""
             raise TableError(
-                f"{self.where(line)}: {plural(len(cells), 'cell')} under {plural(len(self.names), 'column name')}; write one cell for "
-                f"each, empty where nothing is known{hint}"
+                f"{self.where(line)}: {plural(len(cells), 'cell')} under {plural(len(self.names), 'column name')}; "
+                f"write one cell for each, empty where nothing is known{hint}"
             )
         return cells
 
