@@ -21,7 +21,7 @@ from ..fits.schedules import WarmUp
 from ..search.question import Question, hardest_first, parse_current, parse_share, parse_within
 from ..search.strategies import SearchName
 from .laboratory import claims, study
-from .options import Flag, Options, Quantity, ResultOptions, Schedule, Targets
+from .options import Columns, Flag, Options, Quantity, ResultOptions, Schedule, Targets
 from .output import answer
 from .unmeasured import count, init, report, runs
 
@@ -225,26 +225,33 @@ def fit(
     max_batch_size: int | None = None,
     hardware: Path | None = None,
     target: str | None = None,
+    column: Columns = (),
     options: ResultOptions = _RESULT_DEFAULTS,
 ) -> int:
     """Recommend a batch size from measurements that you already have; nothing is trained.
 
     Args:
         table: One row a run: batch_size, steps_to_target (or epochs_to_target, examples_to_target; empty: never
-            reached), step_time_s (or epoch_time_s), and, if known, lr and seed.
+            reached), step_time_s (or epoch_time_s), and, if known, lr and seed. Or one row an evaluation: batch_size,
+            step (or epoch), a metric, run; with --target. Names as W&B, Optuna, MLflow, Lightning and Keras write them
+            are found, too.
         examples: In the training set; needed where the table speaks of epochs.
         objective: What is to be smallest.
         current: The recipe in use, "batch_size=32,lr=0.001" or "batch_size=32"; it is kept unless the gain is clear.
         max_batch_size: No larger batch is recommended.
         hardware: Profile of the machine that the answer is for (`bench --save`); default: the times of the table.
-        target: What the runs were after, "val_accuracy>=0.97": a name for the page.
+        target: What the runs were after, "val_accuracy>=0.97": what is looked for where each row is an evaluation,
+            else a name for the page.
+        column: Which column is meant, ROLE=NAME, such as "lr=config.optimizer.lr"; repeatable.
         options: Of every command that leaves results.
     """
     from ..hardware.profile import load_profile
     from ..search.table.fit import TARGET, question_of
     from ..search.table.fit import fit as fitted
+    from ..search.table.names import chosen_of
     from ..store.codec import encode
     from ..store.records import Target
+    from .terminal import LiveProgress, stderr
     from .views import plan_view
 
     recipe = parse_current(current, default_lr=1.0) if current else None
@@ -257,8 +264,11 @@ def fit(
         "current": recipe if recipe is None or "lr" in (current or "") else recipe.batch_size,
         "profile": load_profile(hardware) if hardware else None,
     }
+    if column:
+        how["columns"] = chosen_of(column)
     out = options.folder(table.stem, question_of(table, how)) if table.is_file() else options.out
-    plan = fitted(table, **how, out=out)
+    with LiveProgress(stderr()) as progress:
+        plan = fitted(table, **how, out=out, tell=progress.stage)
     assert out is not None
     answer(options.json, encode(plan), plan_view(plan, out))
     return plan.status.exit_status

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
     from ..hardware.device import Device
     from ..tasks.loading import LoadedTask
 
-__all__ = ["Flag", "Options", "Quantity", "ResultOptions", "Schedule", "Targets"]
+__all__ = ["Columns", "Flag", "Options", "Quantity", "ResultOptions", "Schedule", "Targets"]
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch without a `--no-` form."""
 
 Targets = Annotated[
     tuple[str, ...], Parameter(name="--target", negative="", consume_multiple=False, show_default=False)
+]
+"""Repeatable."""
+
+Columns = Annotated[
+    tuple[str, ...], Parameter(name="--column", negative="", consume_multiple=False, show_default=False)
 ]
 """Repeatable."""
 

@@ -237,3 +237,30 @@ def test_a_refusal_ends_with_three_and_a_mistake_with_two(cli: Any, tmp_path: Pa
     nothing = cli("fit nothing.csv --json")
     assert (nothing.status, nothing.answer["error"]) == (2, "TableError")
     assert cli("fit", table, "--examples", "4096", "--current", "lr=1").status == 2
+
+
+def test_the_command_takes_columns_and_a_target(cli: Any, tmp_path: Path) -> None:
+    curves = tmp_path / "curves.csv"
+    rows = [f"{b},{at},{v}" for b, s in ((16, 900), (64, 300), (256, 200)) for at, v in ((s / 9, 0.9), (s, 0.2))]
+    curves.write_text("config.batch_size,_step,eval/loss\n" + "\n".join(rows))
+    asked = ("fit", curves, "--objective", "examples", "--target", "val_loss<=0.2", "--json")
+    ended = cli(*asked)
+    assert ended.status == 0
+    assert "val_loss is eval/loss" in " ".join(ended.answer["notes"])
+    chosen = cli(*asked, "--column", "batch_size=config.batch_size", "--column", "val_loss=eval/loss")
+    assert chosen.answer["recipe"] == ended.answer["recipe"]
+    wrong = cli(*asked, "--column", "batch_size")
+    assert wrong.status == 2
+    assert "write ROLE=NAME" in wrong.err
+
+
+def test_a_large_table_says_what_it_is_doing(tmp_path: Path) -> None:
+    said: list[str] = []
+    path = tmp_path / "runs.csv"
+    rows = (f"{b},{1000 + 16 * k // b},{k}" for k in range(10_002) for b in [(16, 64, 256)[k % 3]])
+    path.write_text("batch_size,steps_to_target,seed\n" + "\n".join(rows))
+    plan = fit(path, objective="examples", out=tmp_path / "out", tell=said.append)
+    assert said == ["fitting the law to 10,002 runs", "writing the results"]
+    assert plan.search.runs == 10_002
+    assert len(read_runs(tmp_path / "out")) == 100
+    assert any("100 of 10,002 runs" in note for note in plan.notes)

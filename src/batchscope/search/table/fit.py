@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,15 +12,17 @@ from ...hardware.profile import bench_from_profile
 from ...report import build
 from ...store.files import file_sha256, write_text
 from ...store.question import asked_of
-from ...store.records import Alternative, Bench, HardwareProfile, Plan, PlanStatus, Target
+from ...store.records import Alternative, Bench, HardwareProfile, Plan, PlanStatus, SearchCost, Target
 from ...store.runs import Store
 from ...store.versions import environment_without_device
-from ...wording import joined
+from ...wording import joined, plural
 from ..alternatives import alternative
 from ..plan import build_plan, without_recipe
 from ..question import CurrentRecipe, Question
 from ..recipe import curves_of
-from .reading import Table, read_table
+from .measurement import Table
+from .pooled import pooled
+from .reading import read_table
 from .reasons import evidence_of_table
 from .runs import Runs, runs_of
 from .state import NO_LIMIT, TableState, bench_of, state_of
@@ -31,6 +33,10 @@ TARGET = Target(metric="target_reached", value=1.0, mode="max")
 """Stands for whatever the runs of a table were after."""
 
 _SAME_LR = 1.05
+_NAMED = 5
+"""Columns that are not read are named up to so many."""
+_SLOW, _LARGE = 10_000, 1_000_000
+"""Rows, and bytes of a file, from which the stages of the work are told."""
 
 
 def fit(
@@ -42,8 +48,10 @@ def fit(
     max_batch_size: int | None = None,
     profile: HardwareProfile | None = None,
     target: Target = TARGET,
+    columns: Mapping[str, str] | None = None,
     seed: int = 0,
     out: Path | str | None = None,
+    tell: Callable[[str], None] = lambda stage: None,
 ) -> Plan:
     """Answer which batch size reaches the target soonest, from measurements that somebody already has.
 
@@ -54,18 +62,25 @@ def fit(
     ```
 
     An empty cell under the target is a run that never reached it. Where every batch size has one learning rate, it is
-    taken as it is; where batch sizes have several, learning rate and batch size are fitted together.
+    taken as it is; where batch sizes have several, learning rate and batch size are fitted together. A file without
+    such a column is one of curves, one row an evaluation (`batch_size, step | epoch | examples, METRIC, [run]`), and
+    each run's way to the target is read off its curve. Columns are found under the names that W&B, Optuna, MLflow,
+    Lightning and Keras give them, too.
 
     Args:
-        path: of the file; commas, semicolons or tabs separate.
+        path: of the file; commas, semicolons, tabs or bars separate.
         examples: in the training set; needed where the file speaks of epochs.
         objective: what is to be minimised; without step times only examples can be.
         current: the recipe in use, or its batch size alone; it is kept unless the gain is clear.
         max_batch_size: no larger one is recommended.
         profile: of the hardware that the answer is for; default: the step times of the file.
-        target: what the runs were after; a name for the page, no number follows from it.
+        target: what the runs were after; in a table of curves, what is looked for. Else a name for the page: no number
+            follows from it.
+        columns: which column is meant, by what it is taken for: `{"lr": "config.optim.lr"}`; also for the target's
+            metric. Default: they are found by their names, and the choice is among the plan's notes.
         seed: of the draws that carry the intervals.
         out: results folder for `plan.json`, `report.html` and the runs; default: nothing is written.
+        tell: is told what begins, where a table is so large that it takes long.
 
     Returns:
         The plan. A refusal is a plan too: `plan.status` says so, and `plan.recipe` is `None`.
@@ -74,15 +89,24 @@ def fit(
         TableError: the file cannot be used; the message names the line, what was seen, and what to write.
         StoreError: the results cannot be written.
 
-    Cost: about half a second.
+    Cost: about half a second; some ten seconds for 100,000 rows (`benchmarks/large_table.py`).
     """
     asked: dict[str, Any] = {"target": target, "objective": objective, "max_batch_size": max_batch_size, "seed": seed}
     how = {**asked, "examples": examples, "current": current, "profile": profile}
-    table = read_table(path)
+    if columns:
+        how["columns"] = dict(columns)
+    if Path(path).is_file() and Path(path).stat().st_size > _LARGE:
+        tell(f"reading {Path(path).name}")
+    table = read_table(path, target=None if target == TARGET else target, columns=columns)
     table.check_examples(examples)
-    answered = _answered(table, Question(**asked), examples, profile, current)
+    large = len(table.rows) > _SLOW
+    if large:
+        tell(f"fitting the law to {plural(len(table.rows), 'run')}")
+    answered = _answered(pooled(table), Question(**asked), examples, profile, current)
     plan = _plan(answered)
     if out is not None:
+        if large:
+            tell("writing the results")
         _write(plan, answered, Path(out), question_of(path, how))
     return plan
 
@@ -143,9 +167,19 @@ def _notes(
     profile: HardwareProfile | None,
     current: CurrentRecipe | int | None,
 ) -> tuple[str, ...]:
-    notes: list[str] = []
+    notes: list[str] = [*table.notes, *runs.notes]
     if table.ignored:
-        notes.append(f"not read: the column{'s' * (len(table.ignored) > 1)} {joined(table.ignored)}")
+        notes.append(_not_read(table.ignored))
+    if runs.too_short:
+        notes.append(
+            f"{plural(runs.too_short, 'run')} left out: stopped before the target, after fewer examples than the "
+            "longest run that reached it"
+        )
+    total = sum(map(len, runs.steps.values()))
+    if total > len(runs.stored):
+        notes.append(
+            f"the page and the folder show {len(runs.stored)} of {plural(total, 'run')}, evenly spaced in the table"
+        )
     if runs.dropped:
         notes.append(
             f"{runs.dropped} rows were left out: their batch size has a better learning rate, and too few batch sizes "
@@ -165,6 +199,17 @@ def _notes(
     return tuple(notes)
 
 
+def _not_read(ignored: Sequence[str]) -> str:
+    """Note on the columns that are not read, on one line however many they are.
+
+    >>> _not_read(("a", "b")), _not_read(tuple("abcdefgh"))
+    ('not read: the columns a and b', 'not read: 8 columns, among them a, b, c, d and e')
+    """
+    if len(ignored) <= _NAMED:
+        return f"not read: the column{'s' * (len(ignored) > 1)} {joined(ignored)}"
+    return f"not read: {len(ignored):,} columns, among them {joined(ignored[:_NAMED])}"
+
+
 def _plan(answered: TableState) -> Plan:
     state, name = answered.state, answered.table.name
     if not state.reached:
@@ -175,7 +220,22 @@ def _plan(answered: TableState) -> Plan:
         plan = replace(plan, alternatives=_alternatives(answered), curves=curves_of(state))
     else:
         plan = build_plan(state)
-    return replace(plan, table=name, evidence=evidence_of_table(answered))
+    return replace(plan, table=name, evidence=evidence_of_table(answered), search=_cost(answered, plan))
+
+
+def _cost(answered: TableState, plan: Plan) -> SearchCost:
+    """What all runs of the table cost, those too that are not kept one by one."""
+    state, runs = answered.state, answered.runs
+    known = state.recorded.step_times
+    spent = sum(steps * state.seconds_of(size) for size, steps in runs.made.items()) if known else 0.0
+    once = plan.search.device_seconds / plan.search.run_equivalents if plan.search.run_equivalents else None
+    return replace(
+        plan.search,
+        runs=len(runs.observed),
+        device_seconds=spent,
+        examples=round(sum(steps * size for size, steps in runs.made.items())),
+        run_equivalents=spent / once if once else None,
+    )
 
 
 def _alternatives(answered: TableState) -> tuple[Alternative, ...]:

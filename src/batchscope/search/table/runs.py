@@ -13,11 +13,14 @@ import numpy as np
 from ...fits.steps_to_target import Observation
 from ...store.records import RunConfig, RunResult, RunStatus, Target
 from ...store.runs import StoredRun, run_id
-from .reading import Measurement, Table
+from .measurement import Measurement, Table
+from .repeats import step_times_of
 
 __all__ = ["LrRule", "Runs", "runs_of"]
 
 _SAME_LR = 1e-6
+_MOST_STORED = 100
+"""Runs of a table that are kept one by one, for the page; of more, as many evenly spaced ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +56,15 @@ class Runs:
     """The rows that are used, in every shape that is asked for.
 
     Attributes:
-        stored: as a search would have kept them.
+        stored: as a search would have kept them; of many, some.
         observed: as the joint law takes them.
         steps: to target, by batch size; `None`: never reached.
         step_times: seconds by batch size, the median over its rows.
         lrs: one learning rate a batch size; where there are several, of the best.
         tuned: whether at least two batch sizes were run at several learning rates.
         dropped: how many rows were left out because their batch size has a better learning rate.
+        too_short: how many, because they were not followed as far as the longest run that reached the target.
+        notes: what to say of the step times.
     """
 
     stored: tuple[StoredRun, ...]
@@ -69,6 +74,16 @@ class Runs:
     lrs: LrRule
     tuned: bool
     dropped: int
+    too_short: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def made(self) -> Mapping[int, float]:
+        """Steps that all runs made together, by batch size, as far as they are known."""
+        found: dict[int, float] = {}
+        for seen in self.observed:
+            found[seen.batch_size] = found.get(seen.batch_size, 0.0) + math.ceil(seen.steps)
+        return found
 
     @property
     def reached_at(self) -> tuple[int, ...]:
@@ -87,6 +102,9 @@ def runs_of(table: Table, examples: int | None, target: Target) -> Runs:
         table: that was read.
         examples: in the training set, where they are known.
         target: that all runs were after.
+
+    Raises:
+        TableError: times of a step contradict each other.
     """
     by_lr = _by_lr(table, examples)
     several = [size for size, lrs in by_lr.items() if len(lrs) > 1]
@@ -97,18 +115,24 @@ def runs_of(table: Table, examples: int | None, target: Target) -> Runs:
         best = {size: min(lrs, key=lambda lr: _typical(lrs[lr])) for size, lrs in by_lr.items()}
         kept = tuple(row for row in table.rows if _near(row.lr, best[row.batch_size]))
     lrs = _rule(by_lr)
+    given = _longest(table, kept, examples)
+    dropped = len(table.rows) - len(kept)
+    followed = kept if tuned else tuple(row for row in kept if not _too_short(table, row, examples, given))
+    too_short, kept = len(kept) - len(followed), followed
     steps: dict[int, list[float | None]] = {}
     for row in kept:
         steps.setdefault(row.batch_size, []).append(table.steps(row, examples))
-    given = _longest(steps)
+    times, notes = _step_times(table, examples)
     return Runs(
-        stored=tuple(_stored(table, row, examples, target, given) for row in kept),
+        stored=tuple(_stored(table, row, examples, target, given) for row in _some(kept)),
         observed=tuple(_observed(table, row, examples, given, lrs, tuned) for row in kept),
         steps=steps,
-        step_times=_step_times(table, examples),
+        step_times=times,
         lrs=lrs,
         tuned=tuned,
-        dropped=len(table.rows) - len(kept),
+        dropped=dropped,
+        too_short=too_short,
+        notes=notes,
     )
 
 
@@ -120,7 +144,7 @@ def _by_lr(table: Table, examples: int | None) -> dict[int, _Lrs]:
     found: dict[int, _Lrs] = {}
     for row in table.rows:
         lrs = found.setdefault(row.batch_size, {})
-        same = next((lr for lr in lrs if _near(row.lr, lr)), row.lr)
+        same = row.lr if row.lr in lrs else next((lr for lr in lrs if _near(row.lr, lr)), row.lr)
         lrs.setdefault(same, []).append(table.steps(row, examples))
     return found
 
@@ -143,35 +167,58 @@ def _rule(by_lr: Mapping[int, _Lrs]) -> LrRule:
     return LrRule(points=tuple(sorted(best.items())))
 
 
-def _longest(steps: Mapping[int, Sequence[float | None]]) -> float:
+def _longest(table: Table, rows: Sequence[Measurement], examples: int | None) -> float:
     """Examples that the longest successful run read; what those that failed are taken to have been given."""
-    return max((s * b for b, runs in steps.items() for s in runs if s is not None), default=1.0)
+    reached = [(table.steps(row, examples), row.batch_size) for row in rows]
+    return max((steps * size for steps, size in reached if steps is not None), default=1.0)
 
 
-def _step_times(table: Table, examples: int | None) -> tuple[tuple[int, float], ...]:
-    times: dict[int, list[float]] = {}
+def _too_short(table: Table, row: Measurement, examples: int | None, given: float) -> bool:
+    """Whether a run that never reached the target is known to have been given less than the longest that did."""
+    if row.to_target is not None or row.length is None:
+        return False
+    return (table.in_steps(row, row.length, examples) or 0.0) * row.batch_size < (1 - _SAME_LR) * given
+
+
+def _some(rows: Sequence[Measurement]) -> Sequence[Measurement]:
+    """All rows, or as many evenly spaced ones as are kept."""
+    if len(rows) <= _MOST_STORED:
+        return rows
+    return [rows[i * len(rows) // _MOST_STORED] for i in range(_MOST_STORED)]
+
+
+def _step_times(table: Table, examples: int | None) -> tuple[tuple[tuple[int, float], ...], tuple[str, ...]]:
+    times: dict[int, list[tuple[float, int]]] = {}
     for row in table.rows:
         seconds = table.step_time(row, examples)
         if seconds is not None:
-            times.setdefault(row.batch_size, []).append(seconds)
-    return tuple((size, statistics.median(seconds)) for size, seconds in sorted(times.items()))
+            times.setdefault(row.batch_size, []).append((seconds, row.line))
+    return step_times_of(table.name, times)
+
+
+def _length(table: Table, row: Measurement, examples: int | None, given: float) -> float:
+    """Steps that a run made, as far as they are known."""
+    steps = table.steps(row, examples)
+    if steps is not None:
+        return steps
+    followed = table.in_steps(row, row.length, examples)
+    return given / row.batch_size if followed is None else followed
 
 
 def _observed(
     table: Table, row: Measurement, examples: int | None, given: float, lrs: LrRule, tuned: bool
 ) -> Observation:
-    steps = table.steps(row, examples)
     return Observation(
         batch_size=row.batch_size,
         lr=row.lr if tuned and row.lr is not None else lrs.at(row.batch_size),
-        steps=given / row.batch_size if steps is None else steps,
-        kind="censored" if steps is None else "reached",
+        steps=_length(table, row, examples, given),
+        kind="censored" if row.to_target is None else "reached",
     )
 
 
 def _stored(table: Table, row: Measurement, examples: int | None, target: Target, given: float) -> StoredRun:
     steps, seconds = table.steps(row, examples), table.step_time(row, examples)
-    made = math.ceil(given / row.batch_size if steps is None else steps)
+    made = math.ceil(_length(table, row, examples, given))
     config = RunConfig(
         task=Path(table.name).stem,
         settings={"table": table.name, "line": row.line},

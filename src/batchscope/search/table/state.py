@@ -19,7 +19,7 @@ from ...store.records import Bench, Environment, HardwareProfile
 from ..question import Question
 from ..state import Parts, Recorded, SearchState
 from ..strategies.anchors import sizes_between
-from .reading import Table
+from .measurement import Table
 from .runs import Runs
 from .untuned import UntunedFit
 
