@@ -21,7 +21,7 @@ from ..fits.schedules import WarmUp
 from ..search.question import Question, hardest_first, parse_current, parse_share, parse_within
 from ..search.strategies import SearchName
 from .laboratory import claims, study
-from .options import Flag, Options, Quantity, ResultOptions, Schedule, Targets
+from .options import Amount, Flag, Options, Quantity, ResultOptions, Schedule, Targets, Whole
 from .output import answer
 from .unmeasured import count, init, report, runs
 
@@ -54,15 +54,15 @@ def find(
     metric: str | None = None,
     objective: Literal["time", "examples"] = "time",
     current: str | None = None,
-    max_batch_size: int | None = None,
+    max_batch_size: Whole | None = None,
     hardware: Path | None = None,
     schedule: Schedule | None = None,
     warmup: Quantity | None = None,
     final_lr: Quantity | None = None,
     search: SearchName = "anchors",
-    trainings: float = Question.trainings,
+    trainings: Amount = Question.trainings,
     evaluation_share: Quantity = "10%",
-    confirm: int | None = None,
+    confirm: Whole | None = None,
     keep_model: Path | None = None,
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
@@ -139,7 +139,7 @@ def find(
 
 @app.command
 def bench(
-    task: str, /, *, max_batch_size: int | None = None, save: Path | None = None, options: Options = _DEFAULTS
+    task: str, /, *, max_batch_size: Whole | None = None, save: Path | None = None, options: Options = _DEFAULTS
 ) -> int:
     """Measure step time and memory against micro-batch size; nothing is trained.
 
@@ -183,9 +183,9 @@ def noise(
     task: str,
     /,
     *,
-    lr: float | None = None,
-    batch_size: int | None = None,
-    steps: int = 300,
+    lr: Amount | None = None,
+    batch_size: Whole | None = None,
+    steps: Whole = 300,
     options: Options = _DEFAULTS,
 ) -> int:
     """Measure the gradient noise scale along a short run.
@@ -219,10 +219,10 @@ def fit(
     table: Path,
     /,
     *,
-    examples: int | None = None,
+    examples: Whole | None = None,
     objective: Literal["time", "examples"] = "time",
     current: str | None = None,
-    max_batch_size: int | None = None,
+    max_batch_size: Whole | None = None,
     hardware: Path | None = None,
     target: str | None = None,
     options: ResultOptions = _RESULT_DEFAULTS,

@@ -9,6 +9,7 @@ from typing import Any
 from ..fits.step_time import step_time_of
 from ..hardware.device import Device
 from ..hardware.random_state import preserved_random_state
+from ..quantities import checked_members
 from ..store.question import asked_of
 from ..store.records import Bench, Estimate
 from ..store.runs import Store
@@ -36,6 +37,10 @@ class BenchLimits:
     memory_limit: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        limits = {"max_batch_size": "--max-batch-size", "memory_limit": "--memory-limit"}
+        checked_members(self, whole=limits)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseRun:
@@ -52,6 +57,10 @@ class NoiseRun:
     batch_size: int | None = None
     steps: int = 300
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole = {"batch_size": "--batch-size", "steps": "--steps"}
+        checked_members(self, whole=whole, finite={"lr": "--lr"})
 
 
 def question_of(command: str, loaded: LoadedTask, device: Device, what: BenchLimits | NoiseRun) -> dict[str, Any]:
