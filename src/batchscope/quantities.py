@@ -129,7 +129,7 @@ def checked_members(
 
 
 def _whole(value: object) -> int | None:
-    if isinstance(value, bool):
+    if _truth(value):
         return None
     try:
         return operator.index(cast(Any, value))
@@ -138,9 +138,14 @@ def _whole(value: object) -> int | None:
         return int(number) if number is not None and number.is_integer() else None
 
 
+def _truth(value: object) -> bool:
+    """Whether a value is `True` or `False`, in Python, NumPy or torch."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
+
+
 def _finite(value: object) -> float | None:
     """A number as a float; `None` of what is none, not finite, or beyond the range of floats."""
-    if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__"):
+    if _truth(value) or isinstance(value, str | bytes) or not hasattr(value, "__float__"):
         return None
     try:
         number = float(cast(SupportsFloat, value))

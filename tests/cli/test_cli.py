@@ -63,7 +63,7 @@ def test_version(cli: Cli) -> None:
         ("fnd digits", 'Unknown command "fnd". Did you mean "find"?'),
         ("find", "requires an argument"),
         ("find digits --objective speed", 'Choose from: "time", "examples"'),
-        ("find digits --seed -1", "Must be >= 0"),
+        ("find digits --seed -1", "--seed is -1; it must be at least 0"),
         ("find digits --seed x", "unable to convert"),
         ("find digits --set", "requires an argument"),
         ("find digits letters", "Unused Tokens"),

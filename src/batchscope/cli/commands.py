@@ -23,6 +23,7 @@ from ..search.strategies import SearchName
 from .laboratory import claims, study
 from .options import Amount, Flag, Options, Quantity, ResultOptions, Schedule, Targets, Whole
 from .output import answer
+from .streams import answers, only_answers_on_stdout
 from .unmeasured import count, init, report, runs
 
 app = App(
@@ -265,28 +266,48 @@ def fit(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The program: parses, calls, and turns every ending into an exit status."""
+    """The program: parses, calls, and turns every ending into an exit status.
+
+    Args:
+        arguments: of the command line; `None`: this process is the program, and those that it was started with.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with only_answers_on_stdout(to_the_end=arguments is None):
+        status = _status(words)
+    sys.exit(status)
+
+
+def _status(words: Sequence[str]) -> int:
+    """Exit status of a command line, after its answer or one message."""
     try:
-        status = app(words, result_action="return_value", exit_on_error=False, print_error=False)
-        sys.stdout.flush()
-    except CycloptsError as error:
-        hint = _split_quantity(words) or "(--help lists what there is)"
-        sys.stderr.write(f"batchscope: {' '.join(str(error).split())} {hint}\n")
-        _answer_error(error, words)
-        sys.exit(2)
-    except BatchscopeError as error:
-        _explain(error, debug="--debug" in words)
-        _answer_error(error, words)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; finished runs are kept, and the same command goes on from there\n")
-        sys.exit(130)
+        try:
+            return _carried_out(words)
+        except CycloptsError as error:
+            hint = _split_quantity(words) or "(--help lists what there is)"
+            sys.stderr.write(f"batchscope: {' '.join(str(error).split())} {hint}\n")
+            return _failed(error, words, 2)
+        except BatchscopeError as error:
+            _explain(error, debug="--debug" in words)
+            return _failed(error, words, error.exit_status)
+        except KeyboardInterrupt as error:
+            said = "interrupted; finished runs are kept, and the same command goes on from there"
+            sys.stderr.write(f"{said}\n")
+            return _failed(error, words, 130, said)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    sys.exit(status if isinstance(status, int) else 0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), answers().fileno())
+        return 0
+
+
+def _carried_out(words: Sequence[str]) -> int:
+    """Exit status of a command that ran to its end."""
+    from rich.console import Console
+
+    status = app(
+        words, result_action="return_value", exit_on_error=False, print_error=False, console=Console(file=answers())
+    )
+    answers().flush()
+    return status if isinstance(status, int) else 0
 
 
 def _split_quantity(words: Sequence[str]) -> str:
@@ -310,7 +331,8 @@ def _explain(error: BatchscopeError, *, debug: bool) -> None:
         sys.stderr.write("(--debug shows where)\n")
 
 
-def _answer_error(error: Exception, words: Sequence[str]) -> None:
-    """Whoever asked for JSON gets an object for an error too."""
-    if "--json" in words:
-        answer(True, {"status": "error", "error": type(error).__name__, "message": str(error)}, [])
+def _failed(error: BaseException, words: Sequence[str], status: int, said: str = "") -> int:
+    """The exit status of an error; whoever asked for JSON gets an object for it too."""
+    if any(word.partition("=")[0] == "--json" for word in words):
+        answer(True, {"status": "error", "error": type(error).__name__, "message": said or str(error)}, [])
+    return status
