@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from cyclopts import App, CycloptsError
 
-from ..errors import BatchscopeError, UsageError
+from ..errors import BatchscopeError, OutOfMemory, UsageError
 from ..fits.schedules import WarmUp
 from ..search.question import Question, hardest_first, parse_current, parse_share, parse_within
 from ..search.strategies import SearchName
@@ -42,6 +42,8 @@ app.command(runs)
 app.command(study)
 app.command(claims)
 
+_INTERNAL = 3
+"""Exit status where batchscope itself is at fault: there is no answer."""
 _DEFAULTS, _RESULT_DEFAULTS = Options(), ResultOptions()
 
 
@@ -290,6 +292,8 @@ def _status(words: Sequence[str]) -> int:
         except BatchscopeError as error:
             _explain(error, debug="--debug" in words)
             return _failed(error, words, error.exit_status)
+        except Exception as error:
+            return _unforeseen(error, words)
         except KeyboardInterrupt as error:
             said = "interrupted; finished runs are kept, and the same command goes on from there"
             sys.stderr.write(f"{said}\n")
@@ -329,6 +333,26 @@ def _explain(error: BatchscopeError, *, debug: bool) -> None:
     sys.stderr.write(f"batchscope: {error}\n")
     if not isinstance(error, UsageError) or error.__cause__ is not None:
         sys.stderr.write("(--debug shows where)\n")
+
+
+def _unforeseen(error: Exception, words: Sequence[str]) -> int:
+    """What is said of an error that no room has named: a lack of memory, or a fault of batchscope."""
+    from ..hardware.host_memory import in_words
+
+    if "--debug" in words:
+        traceback.print_exception(error)
+    if isinstance(error, MemoryError):
+        said, status = in_words(error), OutOfMemory.exit_status
+    else:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = " ".join(str(error).split())
+        said = (
+            f"internal error, a fault of batchscope: {type(error).__name__}: {text} ({Path(place.filename).name}, line "
+            f"{place.lineno}); please report it with what --debug shows"
+        )
+        status = _INTERNAL
+    sys.stderr.write(f"batchscope: {said}\n")
+    return _failed(error, words, status, said)
 
 
 def _failed(error: BaseException, words: Sequence[str], status: int, said: str = "") -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TargetError, UsageError
-from ..hardware.device import Device, pick
+from ..hardware.device import Device, pick, within_memory
 from ..hardware.random_state import preserved_random_state
 from ..report import build
 from ..store.answers import Questions
@@ -43,6 +43,7 @@ __all__ = ["find", "identity_of", "predict"]
 _ANY_TARGET = Question()
 
 
+@within_memory()
 def find(
     task: LoadedTask | Task,
     question: Question = _ANY_TARGET,
@@ -129,6 +130,7 @@ def find(
     return plan
 
 
+@within_memory()
 def predict(
     loaded: LoadedTask,
     question: Question,

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ...hardware.device import Device, pick
+from ...hardware.device import Device, pick, within_memory
 from ...hardware.random_state import preserved_random_state
 from ...probes.train_part import TrainPart
 from ...quantities import checked_members, whole_number
@@ -70,6 +70,7 @@ class ClaimsQuestion:
         checked_members(self, whole=whole, finite={"epochs": "--epochs", "budget_s": "--budget"})
 
 
+@within_memory()
 def claims(
     task: LoadedTask | Task,
     question: ClaimsQuestion,
@@ -95,6 +96,7 @@ def claims(
         UsageError: the numbers that were fixed make no sense for the task.
         TargetError: the metric is not there.
         StoreError: the folder cannot be used.
+        OutOfMemory: something does not fit into memory.
     """
     loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
     deadline = Deadline.after(question.budget_s)
@@ -120,6 +122,7 @@ def claims(
     return found
 
 
+@within_memory()
 def predict(
     loaded: LoadedTask, question: ClaimsQuestion, *, device: Device | None = None, progress: Progress | None = None
 ) -> Prediction:

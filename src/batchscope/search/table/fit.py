@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import TableError
+from ...hardware.host_memory import bounded
 from ...hardware.profile import bench_from_profile
 from ...quantities import whole_number
 from ...report import build
@@ -34,6 +35,7 @@ TARGET = Target(metric="target_reached", value=1.0, mode="max")
 _SAME_LR = 1.05
 
 
+@bounded()
 def fit(
     path: str | Path,
     *,
