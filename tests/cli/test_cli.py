@@ -64,10 +64,10 @@ def test_version(cli: Cli) -> None:
         ("find", "requires an argument"),
         ("find digits --objective speed", 'Choose from: "time", "examples"'),
         ("find digits --seed -1", "--seed is -1; it must be at least 0"),
-        ("find digits --seed x", "unable to convert"),
+        ("find digits --seed x", "must be a whole number"),
         ("find digits --set", "requires an argument"),
         ("find digits letters", "Unused Tokens"),
-        ("bench digits --max-batch-size many", "unable to convert"),
+        ("bench digits --max-batch-size many", "must be a whole number"),
         ("count --examples 100", "--batch-size is not given"),
     ],
 )

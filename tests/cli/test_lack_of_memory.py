@@ -27,6 +27,7 @@ def use_up(way):
 
 class Large(Sound):
     def __init__(self, place="", way="torch"):
+        super().__init__()
         self.place, self.way = place, way
         if place == "factory":
             use_up(way)
@@ -73,7 +74,7 @@ def _little_memory() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("place", "way", "said"),
     [
-        ("factory", "numpy", r"Large\(place, way\).* needs more memory than is free.*asked for.*mmap_mode"),
+        ("factory", "numpy", r"Large\(\) in large\.py needs more memory than is free.*asked for.*mmap_mode"),
         ("data", "list", r"train_data\(\) needs more memory than is free.*are free.*mmap_mode"),
         ("model", "torch", r"model\(\) needs more memory than is free.*asked for.*smaller model"),
         ("optimizer", "numpy", r"optimizer\(params, lr\) needs more memory.*smaller model"),

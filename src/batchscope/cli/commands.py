@@ -292,6 +292,8 @@ def _status(words: Sequence[str]) -> int:
         except BatchscopeError as error:
             _explain(error, debug="--debug" in words)
             return _failed(error, words, error.exit_status)
+        except BrokenPipeError:
+            raise
         except Exception as error:
             return _unforeseen(error, words)
         except KeyboardInterrupt as error:
