@@ -8,7 +8,7 @@ BatchscopeError
 │   ├── ProfileError      a hardware profile is truncated or of another schema
 │   ├── TableError        a table of measurements lacks a column, or a cell makes no sense
 │   └── StoreError        a results folder cannot be read, written or shared
-└── OutOfMemory           one step did not fit; carries the micro-batch size
+└── OutOfMemory           something did not fit; carries the micro-batch size of a step
 ```
 
 A message says what happened, the numbers that were seen, and what to change. The command line prints it and ends with
@@ -60,12 +60,13 @@ class StoreError(UsageError):
 
 
 class OutOfMemory(BatchscopeError):
-    """One training step did not fit into the device's memory.
+    """Something did not fit into memory: a training step, an evaluation, the model, the data.
 
     Attributes:
-        micro_batch_size: the size of the step that did not fit, in examples.
+        micro_batch_size: the size of the step that did not fit, in examples; `None`: it was no step, so that smaller
+            micro-batches do not help.
     """
 
-    def __init__(self, message: str, *, micro_batch_size: int) -> None:
+    def __init__(self, message: str, *, micro_batch_size: int | None = None) -> None:
         super().__init__(message)
         self.micro_batch_size = micro_batch_size

@@ -139,9 +139,16 @@ def test_what_is_no_warm_up_is_told_with_what_to_write(text: str, message: str) 
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("amount", [math.nan, math.inf, -1.0])
-def test_a_warm_up_made_in_python_is_a_number_above_zero(amount: float) -> None:
-    with pytest.raises(UsageError, match="leave --warmup out"):
+@pytest.mark.parametrize(
+    ("amount", "message"),
+    [
+        (math.nan, "leave --warmup out"),
+        (math.inf, "--warmup is inf; it must be a number of at most"),
+        (-1.0, "leave --wa"),
+    ],
+)
+def test_a_warm_up_made_in_python_is_a_number_above_zero(amount: float, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         WarmUp(amount=amount, unit="steps")
 
 

@@ -16,13 +16,14 @@ from typing import Any, Literal
 
 from cyclopts import App, CycloptsError
 
-from ..errors import BatchscopeError, UsageError
+from ..errors import BatchscopeError, OutOfMemory, UsageError
 from ..fits.schedules import WarmUp
 from ..search.question import Question, hardest_first, parse_current, parse_share, parse_within
 from ..search.strategies import SearchName
 from .laboratory import claims, study
-from .options import Columns, Flag, Options, Quantity, ResultOptions, Schedule, Targets
+from .options import Amount, Columns, Flag, Options, Quantity, ResultOptions, Schedule, Targets, Whole
 from .output import answer
+from .streams import answers, only_answers_on_stdout
 from .unmeasured import count, init, report, runs
 
 app = App(
@@ -41,6 +42,8 @@ app.command(runs)
 app.command(study)
 app.command(claims)
 
+_INTERNAL = 3
+"""Exit status where batchscope itself is at fault: there is no answer."""
 _DEFAULTS, _RESULT_DEFAULTS = Options(), ResultOptions()
 
 
@@ -54,15 +57,15 @@ def find(
     metric: str | None = None,
     objective: Literal["time", "examples"] = "time",
     current: str | None = None,
-    max_batch_size: int | None = None,
+    max_batch_size: Whole | None = None,
     hardware: Path | None = None,
     schedule: Schedule | None = None,
     warmup: Quantity | None = None,
     final_lr: Quantity | None = None,
     search: SearchName = "anchors",
-    trainings: float = Question.trainings,
+    trainings: Amount = Question.trainings,
     evaluation_share: Quantity = "10%",
-    confirm: int | None = None,
+    confirm: Whole | None = None,
     keep_model: Path | None = None,
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
@@ -139,7 +142,7 @@ def find(
 
 @app.command
 def bench(
-    task: str, /, *, max_batch_size: int | None = None, save: Path | None = None, options: Options = _DEFAULTS
+    task: str, /, *, max_batch_size: Whole | None = None, save: Path | None = None, options: Options = _DEFAULTS
 ) -> int:
     """Measure step time and memory against micro-batch size; nothing is trained.
 
@@ -183,9 +186,9 @@ def noise(
     task: str,
     /,
     *,
-    lr: float | None = None,
-    batch_size: int | None = None,
-    steps: int = 300,
+    lr: Amount | None = None,
+    batch_size: Whole | None = None,
+    steps: Whole = 300,
     options: Options = _DEFAULTS,
 ) -> int:
     """Measure the gradient noise scale along a short run.
@@ -219,10 +222,10 @@ def fit(
     table: Path,
     /,
     *,
-    examples: int | None = None,
+    examples: Whole | None = None,
     objective: Literal["time", "examples"] = "time",
     current: str | None = None,
-    max_batch_size: int | None = None,
+    max_batch_size: Whole | None = None,
     hardware: Path | None = None,
     target: str | None = None,
     column: Columns = (),
@@ -275,28 +278,52 @@ def fit(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The program: parses, calls, and turns every ending into an exit status."""
+    """The program: parses, calls, and turns every ending into an exit status.
+
+    Args:
+        arguments: of the command line; `None`: this process is the program, and those that it was started with.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with only_answers_on_stdout(to_the_end=arguments is None):
+        status = _status(words)
+    sys.exit(status)
+
+
+def _status(words: Sequence[str]) -> int:
+    """Exit status of a command line, after its answer or one message."""
     try:
-        status = app(words, result_action="return_value", exit_on_error=False, print_error=False)
-        sys.stdout.flush()
-    except CycloptsError as error:
-        hint = _split_quantity(words) or "(--help lists what there is)"
-        sys.stderr.write(f"batchscope: {' '.join(str(error).split())} {hint}\n")
-        _answer_error(error, words)
-        sys.exit(2)
-    except BatchscopeError as error:
-        _explain(error, debug="--debug" in words)
-        _answer_error(error, words)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; finished runs are kept, and the same command goes on from there\n")
-        sys.exit(130)
+        try:
+            return _carried_out(words)
+        except CycloptsError as error:
+            hint = _split_quantity(words) or "(--help lists what there is)"
+            sys.stderr.write(f"batchscope: {' '.join(str(error).split())} {hint}\n")
+            return _failed(error, words, 2)
+        except BatchscopeError as error:
+            _explain(error, debug="--debug" in words)
+            return _failed(error, words, error.exit_status)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            return _unforeseen(error, words)
+        except KeyboardInterrupt as error:
+            said = "interrupted; finished runs are kept, and the same command goes on from there"
+            sys.stderr.write(f"{said}\n")
+            return _failed(error, words, 130, said)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    sys.exit(status if isinstance(status, int) else 0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), answers().fileno())
+        return 0
+
+
+def _carried_out(words: Sequence[str]) -> int:
+    """Exit status of a command that ran to its end."""
+    from rich.console import Console
+
+    status = app(
+        words, result_action="return_value", exit_on_error=False, print_error=False, console=Console(file=answers())
+    )
+    answers().flush()
+    return status if isinstance(status, int) else 0
 
 
 def _split_quantity(words: Sequence[str]) -> str:
@@ -320,7 +347,28 @@ def _explain(error: BatchscopeError, *, debug: bool) -> None:
         sys.stderr.write("(--debug shows where)\n")
 
 
-def _answer_error(error: Exception, words: Sequence[str]) -> None:
-    """Whoever asked for JSON gets an object for an error too."""
-    if "--json" in words:
-        answer(True, {"status": "error", "error": type(error).__name__, "message": str(error)}, [])
+def _unforeseen(error: Exception, words: Sequence[str]) -> int:
+    """What is said of an error that no room has named: a lack of memory, or a fault of batchscope."""
+    from ..hardware.host_memory import in_words
+
+    if "--debug" in words:
+        traceback.print_exception(error)
+    if isinstance(error, MemoryError):
+        said, status = in_words(error), OutOfMemory.exit_status
+    else:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        text = " ".join(str(error).split())
+        said = (
+            f"internal error, a fault of batchscope: {type(error).__name__}: {text} ({Path(place.filename).name}, line "
+            f"{place.lineno}); please report it with what --debug shows"
+        )
+        status = _INTERNAL
+    sys.stderr.write(f"batchscope: {said}\n")
+    return _failed(error, words, status, said)
+
+
+def _failed(error: BaseException, words: Sequence[str], status: int, said: str = "") -> int:
+    """The exit status of an error; whoever asked for JSON gets an object for it too."""
+    if any(word.partition("=")[0] == "--json" for word in words):
+        answer(True, {"status": "error", "error": type(error).__name__, "message": said or str(error)}, [])
+    return status

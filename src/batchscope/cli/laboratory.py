@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .options import Flag, Options, Quantity, Schedule
+from .options import Amount, Flag, Options, Quantity, Schedule, Whole
 from .output import answer
 from .study_options import Numbers, StudyWords, choose, default_task, parsed_numbers
 
@@ -21,17 +21,17 @@ def study(
     *,
     batch_sizes: Numbers = (),
     lrs: Numbers = (),
-    seeds: int | None = None,
-    epochs: float | None = None,
-    steps: int | None = None,
+    seeds: Whole | None = None,
+    epochs: Amount | None = None,
+    steps: Whole | None = None,
     time: Quantity | None = None,
     until_stopped: Flag = False,
-    patience: float | None = None,
+    patience: Amount | None = None,
     schedule: Schedule | None = None,
     warmup: Quantity | None = None,
     final_lr: Quantity | None = None,
     metric: str | None = None,
-    repeats: int | None = None,
+    repeats: Whole | None = None,
     quick: Flag = False,
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
@@ -112,8 +112,8 @@ def claims(
     *,
     batch_sizes: Numbers = (),
     lrs: Numbers = (),
-    seeds: int | None = None,
-    epochs: float | None = None,
+    seeds: Whole | None = None,
+    epochs: Amount | None = None,
     metric: str | None = None,
     dry_run: Flag = False,
     options: Options = _DEFAULTS,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
-from cyclopts.validators import Number
+from cyclopts import Parameter, Token
 
+from ..quantities import parse_number, parse_whole
 from ..search.question import parse_bytes, parse_seconds
 from ..store.runs import free_folder
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..hardware.device import Device
     from ..tasks.loading import LoadedTask
 
-__all__ = ["Columns", "Flag", "Options", "Quantity", "ResultOptions", "Schedule", "Targets"]
+__all__ = ["Amount", "Columns", "Flag", "Options", "Quantity", "ResultOptions", "Schedule", "Targets", "Whole"]
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch without a `--no-` form."""
@@ -31,6 +31,25 @@ Columns = Annotated[
     tuple[str, ...], Parameter(name="--column", negative="", consume_multiple=False, show_default=False)
 ]
 """Repeatable."""
+
+
+def _whole(kind: object, tokens: Sequence[Token]) -> int:
+    return parse_whole(tokens[0].value, tokens[0].keyword or "the number")
+
+
+def _seed(kind: object, tokens: Sequence[Token]) -> int:
+    return parse_whole(tokens[0].value, "--seed", least=0, most=2**32 - 1)
+
+
+def _number(kind: object, tokens: Sequence[Token]) -> float:
+    return parse_number(tokens[0].value, tokens[0].keyword or "the number")
+
+
+Whole = Annotated[int, Parameter(converter=_whole, allow_leading_hyphen=True)]
+"""Whole number of at least 1: 1000, 1e3 or 64.0; what would have to be rounded is refused."""
+
+Amount = Annotated[float, Parameter(converter=_number, allow_leading_hyphen=True)]
+"""Number above 0, and no infinity."""
 
 Quantity = Annotated[str, Parameter(allow_leading_hyphen=True)]
 """A number with a unit; -5s is no option, so that its own message says what is wrong with it."""
@@ -46,7 +65,7 @@ _RESULTS = Path("batchscope-runs")
 class ResultOptions:
     """Options of every command that leaves results."""
 
-    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**32))] = 0
+    seed: Annotated[int, Parameter(converter=_seed, allow_leading_hyphen=True)] = 0
     """Of everything that is drawn at random."""
     out: Path | None = None
     """Results folder; default: batchscope-runs/NAME, numbered when it belongs to another task or other settings."""

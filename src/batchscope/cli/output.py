@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from ..store.codec import encode
+from .streams import answers
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,9 +16,11 @@ __all__ = ["answer"]
 
 
 def answer(as_json: bool, data: Any, view: Sequence[RenderableType]) -> None:
-    """Write to stdout: the data as valid JSON on one line, or the view."""
+    """Write to stdout: the data as valid JSON on one line, without NaN or infinities, or the view."""
     if as_json:
-        sys.stdout.write(json.dumps(data, allow_nan=False) + "\n")
+        stream = answers()
+        stream.write(json.dumps(encode(data), allow_nan=False) + "\n")
+        stream.flush()
     else:
         from .terminal import show, stdout
 

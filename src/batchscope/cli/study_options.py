@@ -10,8 +10,9 @@ from cyclopts import Parameter
 
 from ..errors import UsageError
 from ..fits.schedules import WarmUp
-from ..laboratory.records import Length, NamedStudy, StudyQuestion
+from ..laboratory.records import MOST_SEEDS, Length, NamedStudy, StudyQuestion
 from ..laboratory.studies import named_study, names
+from ..quantities import parse_number, parse_whole, whole_number
 from ..search.question import parse_seconds, parse_share
 from ..tasks.builtin import BUILT_IN
 from ..tasks.settings import near_miss
@@ -22,7 +23,6 @@ __all__ = ["Numbers", "StudyWords", "choose", "default_task", "parsed_numbers"]
 Numbers = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False, show_default=False)]
 """Separated by commas, or the option repeated."""
 
-_MOST_SEEDS = 1000
 _DEFAULT_PATIENCE, _DEFAULT_CAP = 10.0, 1000.0
 
 _Number = TypeVar("_Number", int, float)
@@ -123,10 +123,7 @@ class StudyWords:
         question = self._own(named)
         own = len(question.seeds) if question else len(StudyQuestion(batch_sizes=(1,), lrs=(1.0,)).seeds)
         count = own if self.seeds is None else self.seeds
-        if not 1 <= count <= _MOST_SEEDS:
-            raise UsageError(
-                f"--seeds {count} makes no sense; it is how many seeds each setting is run with, at least 1"
-            )
+        count = whole_number(count, "--seeds", most=MOST_SEEDS)
         return tuple(range(self.first_seed, self.first_seed + count))
 
     def _length(self) -> Length | None:
@@ -156,17 +153,13 @@ def parsed_numbers(batch_sizes: Sequence[str], lrs: Sequence[str]) -> tuple[tupl
         UsageError: one is none.
     """
     return (
-        _parsed(batch_sizes, "--batch-sizes", int, "8,32,128"),
-        _parsed(lrs, "--lrs", float, "0.01,0.1"),
+        _parsed(batch_sizes, "--batch-sizes", parse_whole, "8,32,128"),
+        _parsed(lrs, "--lrs", parse_number, "0.01,0.1"),
     )
 
 
-def _parsed(texts: Sequence[str], name: str, kind: Callable[[str], _Number], example: str) -> tuple[_Number, ...]:
-    values: list[_Number] = []
-    for word in (word.strip() for text in texts for word in text.split(",")):
-        try:
-            values.append(kind(word))
-        except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            raise UsageError(f"{name} has {word!r}, which is not {what}; write for example {name} {example}") from None
-    return tuple(values)
+def _parsed(texts: Sequence[str], name: str, parse: Callable[[str, str], _Number], example: str) -> tuple[_Number, ...]:
+    try:
+        return tuple(parse(word, f"one of {name}") for text in texts for word in text.split(","))
+    except UsageError as error:
+        raise UsageError(f"{error}; write for example {name} {example}") from None

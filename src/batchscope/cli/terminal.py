@@ -18,6 +18,7 @@ from ..training.limits import Deadline
 from ..training.progress import Prediction
 from ..wording import about, elapsed
 from .run_view import RunView, evaluation_in_words, finished_in_words
+from .streams import answers
 from .views import prediction_in_words, renewed_in_words
 
 __all__ = ["LiveProgress", "show", "stderr", "stdout"]
@@ -39,7 +40,7 @@ class _Answers(Console):
 
 def stdout() -> Console:
     """Console for answers. What users wrote is never taken for markup."""
-    return _Answers(file=sys.stdout, markup=False, emoji=False, highlight=False)
+    return _Answers(file=answers(), markup=False, emoji=False, highlight=False)
 
 
 def stderr() -> Console:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UsageError
-from .options import Flag
+from .options import Amount, Flag, Whole
 from .output import answer
 
 __all__ = ["count", "init", "report", "runs"]
@@ -14,10 +14,10 @@ __all__ = ["count", "init", "report", "runs"]
 
 def count(
     *,
-    examples: int | None = None,
-    batch_size: int | None = None,
-    epochs: float | None = None,
-    steps: int | None = None,
+    examples: Whole | None = None,
+    batch_size: Whole | None = None,
+    epochs: Amount | None = None,
+    steps: Whole | None = None,
     last_batch: Literal["keep", "drop", "stream"] = "stream",
     json: Flag = False,
 ) -> int:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import UsageError
+from ..quantities import finite_number
 from ..store.records import ScheduleName
 from ..wording import number, plural
 
@@ -33,7 +34,7 @@ __all__ = ["STABLE_SHARE", "WarmUp", "check_schedule", "lr_factor", "schedule_of
 STABLE_SHARE = 0.8
 """Share of a run, warm-up apart, that `wsd` keeps the learning rate constant."""
 
-_WARM_UP = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(%|steps?|examples?)\s*")
+_WARM_UP = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(%|steps?|examples?)\s*")
 _WRITE = "write for example --warmup 5%, 100steps or 20000examples"
 
 
@@ -83,8 +84,9 @@ class WarmUp:
     """`share`: of the steps of the run."""
 
     def __post_init__(self) -> None:
-        if not (self.amount > 0 and math.isfinite(self.amount)):
+        if not self.amount > 0:
             raise UsageError(f"--warmup {self} is no warm-up; leave --warmup out where there is none")
+        finite_number(self.amount, "--warmup")
         if self.unit == "share" and self.amount >= 1:
             raise UsageError(
                 f"--warmup {self} is as long as the run or longer, so that it would never train at its learning rate; "

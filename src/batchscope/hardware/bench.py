@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from ..errors import UsageError
+from ..quantities import whole_number
 from ..store.records import Bench, HardwareProfile, Reading
 from .capacity import measure_capacity
 from .step import MeasuredTask
@@ -43,14 +43,14 @@ def measure(
         Readings, split, the largest micro-batch that fits and whether it was run, and the profile to save.
 
     Raises:
-        UsageError: not even the smallest step fits, or a limit is not positive.
+        UsageError: not even the smallest step fits, or a limit is not positive or not whole.
         TaskError: a training step fails.
 
     Cost: about 8 steps for memory and up to 60 for time, the largest of which dominate; all count as `device_seconds`.
     """
     for name, value in (("--max-batch-size", max_batch_size), ("--memory-limit", memory_limit)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} is {value}; it must be at least 1")
+        if value is not None:
+            whole_number(value, name)
     budget = budget_s or _BUDGET_S
     device = workload.device
     free = device.free_bytes()

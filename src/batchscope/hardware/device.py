@@ -6,18 +6,18 @@ import os
 import platform
 import time
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..errors import OutOfMemory, UsageError
+from . import host_memory
 from .live_bytes import LiveBytes, unique_bytes
 
-__all__ = ["Device", "MemoryWatch", "cores", "is_out_of_memory", "lack_of_memory_named", "pick"]
+__all__ = ["Device", "MemoryWatch", "cores", "is_out_of_memory", "lack_of_memory_named", "pick", "within_memory"]
 
 _MEMORY_MESSAGES = (
     "out of memory",  # CUDA, HIP, MPS and XPU allocators, and "CUDA error: out of memory" of the driver
@@ -34,7 +34,15 @@ _MEMORY_MESSAGES = (
     "hiperroroutofmemory",
     "ur_result_error_out_of_device_memory",
     "ur_result_error_out_of_host_memory",
+    "bad_alloc",  # C++
+    "could not create a memory",  # oneDNN
+    "storage size calculation overflowed",  # more bytes than 64 bits can count
+    "integer multiplication overflow",  # more numbers than that
+    "_arraymemoryerror",  # NumPy, in a loader worker
+    "caught memoryerror",  # Python, in a loader worker
 )
+_KINDS = (RuntimeError, MemoryError, OSError, ImportError)
+"""Exceptions by which a lack of memory is told: OSError when a file is mapped, ImportError when a library is."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -42,7 +50,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     message = str(error).lower()
-    return isinstance(error, RuntimeError) and any(part in message for part in _MEMORY_MESSAGES)
+    return isinstance(error, _KINDS) and any(part in message for part in _MEMORY_MESSAGES)
 
 
 class MemoryWatch(Protocol):
@@ -141,8 +149,7 @@ class Device:
         """Capacity: all the memory that a process could use on the device, were it alone there."""
         if self.keeps_peak:
             return int(torch.accelerator.get_memory_info(self.torch_device)[1])
-        physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return min([physical, *_control_group_bytes("memory.max", "memory.limit_in_bytes")])
+        return host_memory.total_bytes()
 
     def free_bytes(self) -> int:
         """The memory that this process could take now: other processes' share is gone, our allocator's cache is not."""
@@ -150,9 +157,7 @@ class Device:
             reserved = torch.accelerator.memory_reserved(self.torch_device)
             cached = reserved - torch.accelerator.memory_allocated(self.torch_device)
             return int(torch.accelerator.get_memory_info(self.torch_device)[0]) + cached
-        free = _available_bytes() or self.capacity_bytes()
-        used = _control_group_bytes("memory.current", "memory.usage_in_bytes")
-        return min([free, *(self.capacity_bytes() - taken for taken in used)])
+        return host_memory.available_bytes()
 
     @contextmanager
     def memory_watch(self, present: Iterable[Tensor] = ()) -> Generator[MemoryWatch]:
@@ -186,18 +191,46 @@ def lack_of_memory_named(device: Device, micro_batch_size: int) -> Generator[Non
 
     Args:
         device: where the step runs.
-        micro_batch_size: of the step.
+        micro_batch_size: of the step; the error has none where memory ran out in an evaluation, which smaller
+            micro-batches do not help.
 
     Raises:
-        OutOfMemory: the step did not fit.
+        OutOfMemory: the step, or an evaluation, did not fit.
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except _KINDS as error:
         if not is_out_of_memory(error):
             raise
+        if host_memory.place_of(error).startswith("evaluat"):
+            raise _out_of_memory(error) from error
         message = f"a step of {micro_batch_size} examples did not fit into the memory of {device.name}"
         raise OutOfMemory(message, micro_batch_size=micro_batch_size) from error
+
+
+@contextmanager
+def within_memory() -> Generator[None]:
+    """Do the work inside in the memory that is free: what needs more is `OutOfMemory`, before the machine swaps.
+
+    Where steps run on the CPU this process is bounded (`host_memory.bounded`); an accelerator bounds itself, and maps
+    more of the host's memory than it uses. Serves as a decorator too.
+
+    Raises:
+        OutOfMemory: something did not fit; the message says what, and what is free.
+    """
+    bound = nullcontext() if torch.accelerator.is_available() else host_memory.bounded()
+    try:
+        with bound:
+            yield
+    except _KINDS as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _out_of_memory(error) from error
+
+
+def _out_of_memory(error: BaseException) -> OutOfMemory:
+    of_host = "cpu" in str(error).lower() or not isinstance(error, torch.OutOfMemoryError)
+    return OutOfMemory(host_memory.in_words(error, "this machine" if of_host else "the device"))
 
 
 def cores() -> int:
@@ -221,22 +254,3 @@ def pick(name: str | None = None) -> Device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {name!r} cannot be used here: {reason}; try --device cpu") from error
     return Device(device)
-
-
-def _available_bytes() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-
-
-def _control_group_bytes(*names: str) -> list[int]:
-    """Bytes by a container's memory files, of version 2 or 1; none outside a container or where no limit is set."""
-    values = []
-    for path in (Path("/sys/fs/cgroup") / names[0], Path("/sys/fs/cgroup/memory") / names[1]):
-        try:
-            values.append(int(path.read_text()))
-        except (OSError, ValueError):
-            continue
-    return values

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ..errors import ProfileError, StoreError, UsageError
 from ..fits.memory import HEADROOM, fit_memory
+from ..quantities import whole_number
 from ..store.codec import decode
 from ..store.files import read_json, write_json
 from ..store.records import SCHEMA, Bench, HardwareProfile, Reading
@@ -89,8 +90,8 @@ def bench_from_profile(
         UsageError: not even the smallest micro-batch fits, or a limit is not positive.
     """
     for name, value in (("--max-batch-size", max_batch_size), ("--memory-limit", memory_limit)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} is {value}; it must be at least 1")
+        if value is not None:
+            whole_number(value, name)
     top = min(examples, max_batch_size or examples)
     limits = [value for value in (profile.capacity_bytes, memory_limit) if value is not None]
     limit = min(limits, default=None)

@@ -352,6 +352,8 @@ class Laboratory:
         except CutOff:
             return None
         except OutOfMemory as error:
+            if error.micro_batch_size is None:
+                raise
             raise UsageError(f"{error}; leave batch sizes from {config.batch_size} on out of --batch-sizes") from error
         self._done += 1
         self.times.append(run_time(run, left - self.deadline.left_s))

@@ -7,13 +7,13 @@ summaries follow from stored runs that of `summary`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UsageError
 from ..fits.schedules import WarmUp, check_schedule
+from ..quantities import MOST, checked_members, finite_number, whole_number
 from ..store.codec import encode
 from ..store.records import SCHEMA, Environment, Estimate, ScheduleName
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXAMPLES_OF_RUN",
+    "MOST_SEEDS",
     "ROW_MEMBERS",
     "SUMMARY_MEMBERS",
     "TRAIN_PART",
@@ -43,6 +44,9 @@ __all__ = [
 EXAMPLES_OF_RUN = "examples_in_training_set"
 """The setting of a run whose training set is not the task's."""
 
+MOST_SEEDS = 1000
+"""More seeds than anybody repeats a setting with."""
+
 TRAIN_PART = "train-part"
 """The measurement that is there, not applicable, where runs cannot be evaluated on their training data."""
 
@@ -61,11 +65,13 @@ class Length:
     """`until-stopped`: epochs without a better value of the metric after which a run ends."""
 
     def __post_init__(self) -> None:
-        if not (self.amount > 0 and math.isfinite(self.amount)):
-            raise UsageError(f"a run of {self.amount:g} {self._noun} makes no sense; give a number above 0")
+        if not 0 < self.amount <= MOST:
+            raise UsageError(
+                f"a run of {self.amount:g} {self._noun} makes no sense; give a number above 0 and at most {MOST:,}"
+            )
         if self.unit == "steps" and self.amount != int(self.amount):
             raise UsageError(f"a run of {self.amount:g} steps makes no sense; give a whole number")
-        if self.unit == "until-stopped" and not (self.patience and self.patience > 0):
+        if self.unit == "until-stopped" and not (self.patience and 0 < self.patience <= MOST):
             raise UsageError(f"a patience of {self.patience} epochs makes no sense; give a number above 0")
 
     @property
@@ -124,10 +130,13 @@ class StudyQuestion:
             if len(set(values)) < len(values):
                 again = next(value for value in values if values.count(value) > 1)
                 raise UsageError(f"{name} has {again:g} twice; give each once")
-        if (smallest := min(self.batch_sizes)) < 1:
-            raise UsageError(f"--batch-sizes has {smallest}; a batch has at least one example")
-        if wrong := [lr for lr in self.lrs if not 0.0 < lr < math.inf]:
-            raise UsageError(f"--lrs has {wrong[0]:g}; a learning rate is a positive number")
+        object.__setattr__(
+            self, "batch_sizes", tuple(whole_number(b, "one of --batch-sizes") for b in self.batch_sizes)
+        )
+        object.__setattr__(self, "lrs", tuple(finite_number(lr, "one of --lrs") for lr in self.lrs))
+        seeds = tuple(whole_number(seed, "one of the seeds", least=0, most=2**32 - 1) for seed in self.seeds)
+        object.__setattr__(self, "seeds", seeds)
+        checked_members(self, whole={"memory_limit": "--memory-limit", "repeats": "--repeats"})
         if self.repeats is not None and self.repeats < 2:
             raise UsageError(f"--repeats {self.repeats} makes no sense; a spread needs at least 2")
         if (metric := self.metric) is not None and metric.startswith("test_"):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..hardware.device import Device, pick
+from ..hardware.device import Device, pick, within_memory
 from ..hardware.environment import environment_of
 from ..hardware.random_state import preserved_random_state
 from ..report.page import draw
@@ -39,6 +39,7 @@ OWN_GRID = NamedStudy(
 """What `batchscope study TASK` does."""
 
 
+@within_memory()
 def study(
     task: LoadedTask | Task,
     question: StudyQuestion,
@@ -72,6 +73,7 @@ def study(
             that of the task's runs.
         TargetError: the metric is not there.
         StoreError: the folder cannot be used.
+        OutOfMemory: something does not fit into memory.
     """
     loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
     question, deadline = with_schedule(question, loaded.task), Deadline.after(budget_s)
@@ -89,6 +91,7 @@ def study(
     return found
 
 
+@within_memory()
 def predict(
     loaded: LoadedTask,
     question: StudyQuestion,

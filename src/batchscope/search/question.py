@@ -10,6 +10,7 @@ from typing import Literal
 
 from ..errors import TargetError, UsageError
 from ..fits.schedules import WarmUp, check_schedule
+from ..quantities import MOST, checked_members, finite_number, parse_number, parse_whole, whole_number
 from ..store.records import Metric, ScheduleName, Target
 from ..wording import plural
 from .strategies import SearchName
@@ -36,7 +37,7 @@ _BYTES = _ONLY_BYTES | {
 }
 _FEWEST_BYTES = 2**20
 """Fewer bytes without another unit are no limit that anybody means."""
-_QUANTITY = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zA-Z]*)\s*")
+_QUANTITY = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Z]*)\s*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,11 @@ class CurrentRecipe:
 
     batch_size: int
     lr: float
+
+    def __post_init__(self) -> None:
+        checked_members(
+            self, whole={"batch_size": "the current batch size"}, finite={"lr": "the current learning rate"}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +61,11 @@ class Within:
     unit: Literal["seconds", "epochs", "steps"]
     """Seconds of training steps on the hardware that the answer is for, passes over the training set, or steps: then a
     larger batch sees more examples, in more time."""
+
+    def __post_init__(self) -> None:
+        name = f"--within in {self.unit}"
+        amount = whole_number(self.amount, name) if self.unit == "steps" else finite_number(self.amount, name)
+        object.__setattr__(self, "amount", float(amount))
 
     def __str__(self) -> str:
         return f"{self.amount:.15g} {self.unit if self.amount != 1 else self.unit[:-1]}"
@@ -104,10 +115,12 @@ class Question:
     evaluation_share: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.max_batch_size is not None and self.max_batch_size < 1:
-            raise UsageError(f"--max-batch-size is {self.max_batch_size}; it must be at least 1")
-        if self.trainings <= 0:
-            raise UsageError(f"--trainings is {self.trainings:g}; it must be above 0")
+        limits = {"max_batch_size": "--max-batch-size", "memory_limit": "--memory-limit", "confirm": "--confirm"}
+        checked_members(self, whole=limits, finite={"trainings": "--trainings"})
+        object.__setattr__(self, "seed", whole_number(self.seed, "--seed", least=0, most=2**32 - 1))
+        for target in filter(None, (self.target, *self.easier_targets)):
+            if not math.isfinite(target.value):
+                raise TargetError(f"the target {target} is not a finite number")
         if not 0.0 < self.evaluation_share <= 1.0:
             raise UsageError(
                 f"--evaluation-share is {100 * self.evaluation_share:g}%; it must be above 0 and at most 100%: a run "
@@ -157,8 +170,6 @@ class Question:
             raise UsageError(
                 f"--metric {self.metric} and --target {self.target} name two different things to judge by; give one"
             )
-        if self.confirm is not None and self.confirm < 1:
-            raise UsageError(f"--confirm is {self.confirm}; it must be at least 1 evaluation")
         if self.confirm is not None and self.within is not None:
             raise UsageError(
                 f"--confirm {self.confirm} says when a target counts as reached, and --within {self.within} has none; "
@@ -216,7 +227,7 @@ def parse_within(text: str) -> Within:
     if epochs is not None and epochs > 0:
         return Within(amount=epochs, unit="epochs")
     steps = _quantity(text, {"step": 1.0, "steps": 1.0})
-    if steps is not None and steps >= 1 and steps.is_integer():
+    if steps is not None and steps > 0:
         return Within(amount=steps, unit="steps")
     if (bare := _quantity(text, {"": 1.0})) is not None and bare > 0:
         raise UsageError(
@@ -301,7 +312,10 @@ def _quantity(text: str, units: Mapping[str, float]) -> float | None:
     match = _QUANTITY.fullmatch(text)
     if match is None or match.group(2).lower() not in units:
         return None
-    return float(match.group(1)) * units[match.group(2).lower()]
+    amount = float(match.group(1)) * units[match.group(2).lower()]
+    if amount > MOST:
+        raise UsageError(f"{text.strip()!r} is too large; at most {MOST:,} make sense")
+    return amount
 
 
 def parse_current(text: str, *, default_lr: float | None = None) -> CurrentRecipe:
@@ -331,11 +345,8 @@ def parse_current(text: str, *, default_lr: float | None = None) -> CurrentRecip
     if missing := {"batch_size", "lr"} - set(parts):
         raise TargetError(f"the current recipe {text!r} lacks {' and '.join(sorted(missing))}; {example}")
     try:
-        batch_size, lr = int(parts["batch_size"]), float(parts["lr"])
-    except ValueError as error:
-        raise TargetError(f"the current recipe {text!r} is not made of numbers ({error}); {example}") from None
-    if batch_size < 1 or not 0 < lr < float("inf"):
-        raise TargetError(
-            f"the current recipe {text!r} needs a batch size of at least 1 and a positive learning rate; {example}"
+        return CurrentRecipe(
+            batch_size=parse_whole(parts["batch_size"], "batch_size"), lr=parse_number(parts["lr"], "lr")
         )
-    return CurrentRecipe(batch_size=batch_size, lr=lr)
+    except UsageError as error:
+        raise TargetError(f"the current recipe {text!r} makes no sense: {error}; {example}") from None

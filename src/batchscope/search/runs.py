@@ -217,9 +217,9 @@ class SearchRuns:
         """Halve the micro-batch after a step that did not fit; returns a sentence that says so.
 
         Raises:
-            OutOfMemory: a step of one example did not fit.
+            OutOfMemory: a step of one example did not fit, or it was no step.
         """
-        if error.micro_batch_size == 1:
+        if error.micro_batch_size is None or error.micro_batch_size == 1:
             raise error
         self.largest_micro_batch_size = error.micro_batch_size // 2
         note = f"{error}, although it should have: at most {self.largest_micro_batch_size} at once from there on"

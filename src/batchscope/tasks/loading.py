@@ -16,6 +16,7 @@ from types import CodeType, ModuleType
 from typing import Any, cast
 
 from ..errors import TaskError
+from ..hardware.device import within_memory
 from ..hardware.random_state import preserved_random_state
 from .builtin import BUILT_IN
 from .imported_files import imported_files, is_users, late_files, sha256_of_each
@@ -74,6 +75,7 @@ class LoadedTask:
         return late_files(self.modules, self.files)
 
 
+@within_memory()
 def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> LoadedTask:
     """Find a task's factory, call it, and check what it returns.
 

@@ -11,10 +11,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..errors import TaskError
+from ..errors import TaskError, UsageError
+from ..quantities import parse_whole
 
 __all__ = ["bind", "near_miss", "nearest", "plain"]
 
+_MOST = 10**30
+"""Nobody writes a larger whole number; whether a smaller one makes sense is for the factory."""
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -119,10 +122,8 @@ def _convert(text: str, kind: Any, where: str) -> Any:
 
 def _convert_number_or_path(text: str, kind: Any, where: str) -> Any:
     try:
-        if kind is int and not text.lstrip("+-").replace("_", "").isdigit() and float(text).is_integer():
-            return int(float(text))
-        return kind(text)
-    except (ValueError, OverflowError):
+        return parse_whole(text, where, least=-_MOST, most=_MOST) if kind is int else kind(text)
+    except (UsageError, ValueError):
         raise _refused(where, "a whole number" if kind is int else "a number") from None
 
 

@@ -13,6 +13,7 @@ import torch
 
 from ..errors import BatchscopeError, TaskError
 from ..hardware.device import is_out_of_memory
+from ..hardware.host_memory import mark
 
 __all__ = ["dead_worker_named", "explained"]
 
@@ -30,8 +31,8 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in .*\n(?P<tex
 def explained(what: str, advice: str = "") -> Generator[None]:
     """Turn an exception of user code into a `TaskError` that names it; the original is its cause.
 
-    batchscope's own errors and a lack of memory pass through; torch's report of a dead loader worker may interrupt any
-    line, and is no fault of what was called.
+    batchscope's own errors pass through, and so does a lack of memory, with `what` noted on it; torch's report of a
+    dead loader worker may interrupt any line, and is no fault of what was called.
 
     Args:
         what: what was called, for example `loss(model, batch)`.
@@ -43,6 +44,7 @@ def explained(what: str, advice: str = "") -> Generator[None]:
         raise
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
+            mark(error, what)
             raise
         if (dead := _dead_worker(error)) is not None:
             raise dead from error

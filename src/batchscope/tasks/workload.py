@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset, default_collate
 
 from ..errors import TaskError, UsageError
-from ..hardware.device import Device, pick
+from ..hardware.device import Device, is_out_of_memory, pick
+from ..hardware.host_memory import mark
 from ..hardware.random_state import seed_everything
 from ..store.metrics import averaged_name, name_of_own
 from .batches import MicroBatchSampler, first_dimension, index_stream, subset, tensors_of, to_device
@@ -320,7 +321,12 @@ class Workload:
 
     def _held_back_loss(self, model: nn.Module) -> float:
         held_back = cast(Dataset[Any], self._held_back)
-        return mean_loss(model, self.loss, held_back, collate=self._collate, weight=self.weight)
+        try:
+            return mean_loss(model, self.loss, held_back, collate=self._collate, weight=self.weight)
+        except Exception as error:
+            if is_out_of_memory(error):
+                mark(error, "evaluating on the validation split")
+            raise
 
 
 def mean_loss(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..errors import UsageError
+from ..quantities import finite_number, whole_number
 
 __all__ = ["Count", "LastBatch", "count"]
 
@@ -85,7 +86,8 @@ def count(
         The whole account, with a note for every special case.
 
     Raises:
-        UsageError: a number is missing, not positive, or given twice; or an epoch without a batch cannot make steps.
+        UsageError: a number is missing, not positive, not whole, too large (`quantities.MOST`) or given twice; or an
+            epoch without a batch cannot make steps.
 
     >>> run = count(examples=60_000, batch_size=256, epochs=30)
     >>> run.steps_per_epoch, run.steps, run.examples_seen
@@ -96,18 +98,16 @@ def count(
     >>> count(examples=60_000, batch_size=256, steps=7050, last_batch="keep").epochs
     30.0
     """
-    _require_whole("examples", examples)
-    _require_whole("batch_size", batch_size)
+    examples, batch_size = whole_number(examples, "examples"), whole_number(batch_size, "batch_size")
     rule = _parse_rule(last_batch)
     per_epoch = _steps_per_epoch(examples, batch_size, rule)
     if epochs is not None and steps is not None:
         raise UsageError(f"epochs {epochs} and steps {steps} are both given; give one, the other follows from it")
     if epochs is not None:
-        if isinstance(epochs, bool) or not math.isfinite(epochs) or epochs <= 0:
-            raise UsageError(f"epochs is {epochs}; it must be a finite number above 0")
+        epochs = finite_number(epochs, "epochs")
         steps = _ceil(_exact(epochs) * per_epoch)
     elif steps is not None:
-        _require_whole("steps", steps)
+        steps = whole_number(steps, "steps")
         if not per_epoch:
             raise UsageError(
                 f"no number of epochs makes {steps} steps: the batch size {batch_size} exceeds {examples} examples, "
@@ -129,11 +129,6 @@ def count(
         examples_left_out_per_epoch=examples % batch_size if rule is LastBatch.DROP else 0,
         notes=tuple(_notes(examples, batch_size, rule)),
     )
-
-
-def _require_whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"{name} is {value!r}; it must be a whole number of at least 1")
 
 
 def _parse_rule(last_batch: LastBatch | str) -> LastBatch:

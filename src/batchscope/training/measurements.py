@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..fits.step_time import step_time_of
-from ..hardware.device import Device
+from ..hardware.device import Device, within_memory
 from ..hardware.random_state import preserved_random_state
+from ..quantities import checked_members
 from ..store.question import asked_of
 from ..store.records import Bench, Estimate
 from ..store.runs import Store
@@ -36,6 +37,10 @@ class BenchLimits:
     memory_limit: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        limits = {"max_batch_size": "--max-batch-size", "memory_limit": "--memory-limit"}
+        checked_members(self, whole=limits)
+
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseRun:
@@ -53,12 +58,17 @@ class NoiseRun:
     steps: int = 300
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        whole = {"batch_size": "--batch-size", "steps": "--steps"}
+        checked_members(self, whole=whole, finite={"lr": "--lr"})
+
 
 def question_of(command: str, loaded: LoadedTask, device: Device, what: BenchLimits | NoiseRun) -> dict[str, Any]:
     """Everything that makes a measurement another one; a results folder holds one."""
     return asked_of(command, loaded.identity(str(device.torch_device)), **vars(what))
 
 
+@within_memory()
 def keep_bench(
     loaded: LoadedTask,
     limits: BenchLimits,
@@ -82,6 +92,7 @@ def keep_bench(
         TaskError: the task fails the preflight.
         UsageError: a limit makes no sense, or not even the smallest step fits.
         StoreError: the folder cannot be used.
+        OutOfMemory: something does not fit into memory.
     """
     asked = question_of("bench", loaded, device, limits)
     wanted = Wanted(budget_s=budget_s, timing_s=min(budget_s, _MOST_BENCH_S), **vars(limits))
@@ -94,6 +105,7 @@ def keep_bench(
     return bench
 
 
+@within_memory()
 def keep_noise(
     loaded: LoadedTask, run: NoiseRun, *, out: Path, device: Device, budget_s: float, progress: Progress | None = None
 ) -> NoiseReport:
@@ -111,6 +123,7 @@ def keep_noise(
         TaskError: the task fails the preflight, or its examples are not independent of one another.
         UsageError: the learning rate, the batch size or the number of steps makes no sense.
         StoreError: the folder cannot be used.
+        OutOfMemory: something does not fit into memory.
     """
     progress = progress or Silent()
     asked = question_of("noise", loaded, device, run)

@@ -12,6 +12,7 @@ from ..errors import TaskError, UsageError
 from ..fits.noise_scale import NoiseBlock, estimate, trace
 from ..hardware.random_state import preserved_random_state
 from ..probes.noise_scale import NoiseScale
+from ..quantities import whole_number
 from ..store.aims import watched_metric
 from ..store.records import Estimate, Metric, Row, RunConfig, RunStatus, Target
 from ..tasks.preflight.check import check
@@ -92,8 +93,8 @@ def measure_noise(
             f"{workload.name} has no gradient noise scale: {found.coupling}; put GroupNorm or LayerNorm in place of "
             "batch normalisation to measure it, or use `batchscope find`, which compares batch sizes without it"
         )
-    if steps < 1:
-        raise UsageError(f"--steps is {steps}; it must be at least 1")
+    steps = whole_number(steps, "--steps")
+    batch_size = None if batch_size is None else whole_number(batch_size, "--batch-size")
     if budget_s is not None and not budget_s > 0:
         raise UsageError(f"the budget is {budget_s} seconds; it must be positive")
     size = default_batch_size(workload.largest_batch()) if batch_size is None else batch_size

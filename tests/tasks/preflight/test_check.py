@@ -96,9 +96,9 @@ def test_the_largest_batch(asked: int | None, given: int, noted: bool) -> None:
 
 
 def test_nonsense_limits() -> None:
-    with pytest.raises(UsageError, match="a largest batch size of 0 makes no sense"):
+    with pytest.raises(UsageError, match="the largest batch size is 0; it must be at least 1"):
         run(max_batch_size=0)
-    with pytest.raises(UsageError, match="a learning rate of -1 makes no sense"):
+    with pytest.raises(UsageError, match=r"the learning rate is -1\.0; it must be a number above 0"):
         check(Workload(Parts()), lr=-1.0)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ...hardware.device import Device, pick
+from ...hardware.device import Device, pick, within_memory
 from ...hardware.random_state import preserved_random_state
 from ...probes.train_part import TrainPart
+from ...quantities import checked_members, whole_number
 from ...report.page import draw
 from ...store.files import write_text
 from ...store.question import asked_of
@@ -25,7 +26,7 @@ from ...training.progress import Prediction, Progress, Silent
 from ..engine import Laboratory
 from ..pace import pace_of
 from ..prepare import metric_asked, metric_of, prepare_study
-from ..records import Arm, Length, NamedStudy, StudyQuestion
+from ..records import MOST_SEEDS, Arm, Length, NamedStudy, StudyQuestion
 from ..study import account
 from .costs import runs_of, seconds_of
 from .decide import Claims, decide
@@ -62,7 +63,14 @@ class ClaimsQuestion:
     budget_s: float = 600.0
     """What the plan is made to fit into."""
 
+    def __post_init__(self) -> None:
+        if self.seeds is not None:
+            object.__setattr__(self, "seeds", whole_number(self.seeds, "--seeds", most=MOST_SEEDS))
+        whole = {"memory_limit": "--memory-limit"}
+        checked_members(self, whole=whole, finite={"epochs": "--epochs", "budget_s": "--budget"})
 
+
+@within_memory()
 def claims(
     task: LoadedTask | Task,
     question: ClaimsQuestion,
@@ -88,6 +96,7 @@ def claims(
         UsageError: the numbers that were fixed make no sense for the task.
         TargetError: the metric is not there.
         StoreError: the folder cannot be used.
+        OutOfMemory: something does not fit into memory.
     """
     loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
     deadline = Deadline.after(question.budget_s)
@@ -113,6 +122,7 @@ def claims(
     return found
 
 
+@within_memory()
 def predict(
     loaded: LoadedTask, question: ClaimsQuestion, *, device: Device | None = None, progress: Progress | None = None
 ) -> Prediction:
@@ -177,7 +187,7 @@ def _checked(workload: Workload, question: ClaimsQuestion) -> Preflight:
     fixed = ClaimsPlan(
         batch_sizes=question.batch_sizes or (1, 2),
         lrs=question.lrs or (0.1, 1.0),
-        seeds=tuple(range(2 if question.seeds is None else max(0, question.seeds))),
+        seeds=tuple(range(question.seeds or 2)),
         epochs=1.0 if question.epochs is None else question.epochs,
     )
     _as_study(fixed, question)

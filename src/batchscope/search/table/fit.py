@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import TableError
+from ...hardware.host_memory import bounded
 from ...hardware.profile import bench_from_profile
+from ...quantities import whole_number
 from ...report import build
 from ...store.files import file_sha256, write_text
 from ...store.question import asked_of
@@ -39,6 +41,7 @@ _SLOW, _LARGE = 10_000, 1_000_000
 """Rows, and bytes of a file, from which the stages of the work are told."""
 
 
+@bounded()
 def fit(
     path: str | Path,
     *,
@@ -86,11 +89,15 @@ def fit(
         The plan. A refusal is a plan too: `plan.status` says so, and `plan.recipe` is `None`.
 
     Raises:
+        UsageError: a number is not whole, or makes no sense.
         TableError: the file cannot be used; the message names the line, what was seen, and what to write.
         StoreError: the results cannot be written.
 
     Cost: about half a second; some ten seconds for 100,000 rows (`benchmarks/large_table.py`).
     """
+    examples = None if examples is None else whole_number(examples, "--examples")
+    if current is not None and not isinstance(current, CurrentRecipe):
+        current = whole_number(current, "the current batch size")
     asked: dict[str, Any] = {"target": target, "objective": objective, "max_batch_size": max_batch_size, "seed": seed}
     how = {**asked, "examples": examples, "current": current, "profile": profile}
     if columns:

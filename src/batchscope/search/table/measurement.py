@@ -70,8 +70,6 @@ class Table:
             )
         if examples is None:
             return
-        if examples < 1:
-            raise TableError(f"--examples is {examples}; it must be at least 1")
         for row in self.rows:
             if row.batch_size > examples:
                 raise TableError(

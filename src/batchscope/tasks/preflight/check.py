@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from ...errors import TaskError, UsageError
+from ...errors import TaskError
 from ...hardware.device import is_out_of_memory
 from ...hardware.random_state import preserved_random_state
+from ...quantities import finite_number, whole_number
 from ...store.records import Metric, Target
 from ..workload import Workload
 from .coupling import find_batch_norm, measure_coupling, smallest_batch
@@ -83,8 +84,8 @@ def check(
     fifteen forward passes over at most 64 examples, one backward pass and two optimizer steps.
     """
     largest, notes = _largest_batch(workload, max_batch_size)
-    if lr is not None and not 0.0 < lr < float("inf"):
-        raise UsageError(f"a learning rate of {lr:g} makes no sense; give a positive number")
+    if lr is not None:
+        lr = finite_number(lr, "the learning rate")
     with preserved_random_state(0):
         found = _try_sizes(workload, target, lr or _LR)
     workload.independent = found.independent
@@ -145,8 +146,7 @@ def _largest_batch(workload: Workload, asked: int | None) -> tuple[int, list[str
             "the task has no evaluate(): val_loss is measured on a validation split of "
             f"{workload.held_back} training examples, held back"
         )
-    if asked is not None and asked < 1:
-        raise UsageError(f"a largest batch size of {asked} makes no sense; it must be at least 1")
+    asked = None if asked is None else whole_number(asked, "the largest batch size")
     most = workload.largest_batch(asked)
     if asked is not None and asked > most:
         notes.append(f"batches of up to {asked} were allowed, but there are only {most} training examples")

@@ -1,0 +1,174 @@
+"""Memory of this machine: what this process may still take, a bound that holds it there, and a lack of it in words.
+
+Without a bound Linux grants more than there is, and the machine swaps, or kills the process, before anybody is told.
+No torch: `fit` runs without it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..wording import bytes_
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+__all__ = ["amounts", "available_bytes", "bounded", "in_words", "mark", "place_of", "total_bytes"]
+
+_KEPT_FREE = 0.03
+"""Share of the free memory that stays free for the rest of the machine."""
+_ROOT = Path("/")
+_PLACE = "memory ran out in "
+_ASKED = re.compile(r"(?:tried to allocate|unable to allocate) ([\d.]+) ?([kmgtp]i?b|bytes)", re.IGNORECASE)
+_UNITS = {"bytes": 1, **{f"{p}{i}": 1024**n for n, p in enumerate("kmgtp", 1) for i in ("b", "ib")}}
+_ADVICE = (
+    (r"evaluat", "evaluate in smaller parts and keep less of each, or use a machine with more memory"),
+    (r"model\(\)|optimizer", "use a smaller model, or a machine with more memory"),
+    (
+        r"data|example|import|\.py|task",
+        "leave the data on disk (np.load with mmap_mode='r', or a Dataset that reads an example when it is asked for), "
+        "or use a machine with more memory",
+    ),
+    (r"", "use a smaller model or --max-batch-size, or a machine with more memory"),
+)
+"""What to change, by where memory ran out."""
+
+
+def total_bytes(root: Path = _ROOT) -> int:
+    """Memory that a process could use here, were it alone: that of the machine, or of its control groups.
+
+    Args:
+        root: of the file system in which the kernel says so.
+    """
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([physical, *(limit for limit, _ in _control_groups(root))])
+
+
+def available_bytes(root: Path = _ROOT) -> int:
+    """Memory that this process could take now without swapping: by the machine, control groups and `ulimit`.
+
+    What files of a control group's cache hold counts as free, as the kernel gives it up first.
+
+    Args:
+        root: of the file system in which the kernel says so.
+    """
+    free = [_kilobytes(root / "proc/meminfo", "MemAvailable") or total_bytes(root)]
+    free += [limit - used for limit, used in _control_groups(root)]
+    if resource is not None:
+        status = root / "proc/self/status"
+        for limit, taken in (("RLIMIT_AS", "VmSize"), ("RLIMIT_DATA", "VmData")):
+            soft = resource.getrlimit(getattr(resource, limit))[0] if hasattr(resource, limit) else -1
+            used = _kilobytes(status, taken)
+            if soft not in (-1, resource.RLIM_INFINITY) and used is not None:
+                free.append(soft - used)
+    return max(0, min(free))
+
+
+@contextmanager
+def bounded() -> Generator[None]:
+    """Let this process take what memory is free, and no more: the next allocation fails, and Python says so.
+
+    The bound is on private memory that can be written to (`RLIMIT_DATA`), as it stands on entry; a file that is mapped
+    for reading is not counted, one that is mapped as a private copy is. Linux only; elsewhere nothing is bounded.
+    """
+    used = _kilobytes(Path("/proc/self/status"), "VmData")
+    if resource is None or used is None:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    bound = used + int(available_bytes() * (1.0 - _KEPT_FREE))
+    limits = [limit for limit in before if limit not in (-1, resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([bound, *limits]), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def mark(error: BaseException, place: str) -> None:
+    """Note on a lack of memory where it came about, for `in_words`."""
+    error.add_note(f"{_PLACE}{place}")
+
+
+def place_of(error: BaseException) -> str:
+    """The outermost place that was noted on a lack of memory; empty where none was."""
+    notes = [note for note in getattr(error, "__notes__", []) if note.startswith(_PLACE)]
+    return notes[-1].removeprefix(_PLACE) if notes else ""
+
+
+def in_words(error: BaseException, memory: str = "this machine") -> str:
+    """A lack of memory in one sentence: where, how much was asked for, how much is free, what to change.
+
+    Args:
+        error: as Python, NumPy or torch raised it.
+        memory: whose memory it is.
+    """
+    place = place_of(error)
+    advice = next(words for pattern, words in _ADVICE if re.search(pattern, place))
+    subject = f"{place} needs more memory than is free on {memory}" if place else f"the memory of {memory} is used up"
+    return f"{subject} ({amounts(error, here=memory == 'this machine')}); {advice}"
+
+
+def amounts(error: BaseException, *, here: bool = True) -> str:
+    """What was asked for, where the error says so, and what is free of this machine's memory."""
+    asked = _ASKED.search(str(error))
+    parts = []
+    if asked is not None:
+        parts.append(f"{bytes_(float(asked[1]) * _UNITS[asked[2].lower()])} were asked for")
+    if here:
+        parts.append(f"{bytes_(available_bytes())} of {bytes_(total_bytes())} are free")
+    return ", ".join(parts) or "the device says no more"
+
+
+def _control_groups(root: Path) -> Iterator[tuple[int, int]]:
+    """Limit and use, in bytes, of every control group (version 1 or 2) of this process that has a limit."""
+    for folder in _folders(root):
+        for most, now, cached in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            try:
+                limit, used = int((folder / most).read_text()), int((folder / now).read_text())
+            except (OSError, ValueError):  # ValueError: "max", no limit
+                continue
+            yield limit, used - _of_table(folder / "memory.stat", cached)
+
+
+def _folders(root: Path) -> list[Path]:
+    """Folders of this process's control groups up to the root, which is all that a container may see."""
+    groups, found = root / "sys/fs/cgroup", dict[Path, None]()
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base = groups / "memory" if controllers else groups
+        own = Path(name.lstrip("/"))
+        found |= dict.fromkeys(base / part for part in (own, *own.parents))
+    return [*found, *(folder for folder in (groups, groups / "memory") if folder not in found)]
+
+
+def _of_table(path: Path, name: str) -> int:
+    try:
+        rows = dict(line.split(maxsplit=1) for line in path.read_text().splitlines())
+        return int(rows.get(name, 0))
+    except (OSError, ValueError):
+        return 0
+
+
+def _kilobytes(path: Path, name: str) -> int | None:
+    """A figure of a table of the kernel, in bytes; `None` where there is none."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
