@@ -227,14 +227,14 @@ def broken_gradients(workload: Workload, model: nn.Module, batch: Batch) -> tupl
 
 def operation_of(workload: Workload, model: nn.Module, batch: Batch) -> str:
     """Clause on the operation whose backward pass gives NaN first, and the user's line; empty where none is found."""
-    with warnings.catch_warnings(record=True) as caught, torch.autograd.detect_anomaly(check_nan=True):
+    with warnings.catch_warnings(record=True) as caught, torch.autograd.set_detect_anomaly(True):
         warnings.simplefilter("always")
         try:
             workload.loss(model, batch).backward()
         except RuntimeError as error:
             name = str(error).partition("'")[2].partition("'")[0].removesuffix("0").removesuffix("Backward")
             line = next(filter(None, (line_in(str(warning.message)) for warning in caught)), "")
-            return f" (the first is in the backward pass of {name}{line})" if name else ""
+            return f" (the first NaN is in the backward pass of {name}{line})" if name else ""
         finally:
             model.zero_grad(set_to_none=True)
     return ""
