@@ -25,13 +25,15 @@ __all__ = [
 ]
 
 _SCANNED_AT_MOST = 200_000_000
-_LOADING_S = 0.08
+_LOADING_S, _WAITING_S = 0.08, 0.2
+"""Seconds that looking through examples may take of this thread, and by the clock."""
 
 
 def telling_examples(workload: Workload, size: int) -> Tensor:
     """Indices of `size` examples: the smallest and largest labels or codes, some with NaN or inf, then any.
 
-    Cost: one pass over the training data where it is in memory, else up to 0.08 s of loading examples drawn at random.
+    Cost: one pass over the training data where it is in memory, else 0.08 s of loading examples drawn at random, 0.2 s where they
+    are waited for.
     """
     telling = [] if workload.in_memory else _with_bad_values(workload)
     for tensor in workload.tensors:
@@ -52,8 +54,8 @@ def _with_bad_values(workload: Workload) -> list[int]:
     They are drawn in batches that double in size. One that cannot be made is left to the checks that follow.
     """
     order = torch.randperm(workload.examples, generator=torch.Generator().manual_seed(1))
-    ends, size = time.perf_counter() + _LOADING_S, 1
-    while len(order) and time.perf_counter() < ends:
+    works_until, waits_until, size = time.thread_time() + _LOADING_S, time.perf_counter() + _WAITING_S, 1
+    while len(order) and time.thread_time() < works_until and time.perf_counter() < waits_until:
         chunk, order, size = order[:size], order[size:], 2 * size
         try:
             if not_finite(workload.batch(chunk)):
