@@ -122,7 +122,7 @@ def test_a_value_that_collate_makes() -> None:
 def test_a_value_of_an_example_that_stands_elsewhere_once_a_part_is_held_back() -> None:
     x, y = inputs()
     x[BAD] = math.nan
-    held_back = Workload(batchscope.task(**{**vars_of(), "train": list(zip(x, y, strict=True))}))
+    held_back = Workload(batchscope.task(train=list(zip(x, y, strict=True)), **vars_of()))
     if not any(held_back.number_of(i, held_back=True) == BAD for i in range(held_back.held_back)):
         assert f"({BAD} of train_data()" in refused(held_back, max_steps=100)
 

@@ -32,8 +32,8 @@ _LOADING_S, _WAITING_S = 0.08, 0.2
 def telling_examples(workload: Workload, size: int) -> Tensor:
     """Indices of `size` examples: the smallest and largest labels or codes, some with NaN or inf, then any.
 
-    Cost: one pass over the training data where it is in memory, else 0.08 s of loading examples drawn at random, 0.2 s where they
-    are waited for.
+    Cost: one pass over the training data where it is in memory, else loading examples drawn at random: 0.08 s of
+    work, 0.2 s where they are waited for.
     """
     telling = [] if workload.in_memory else _with_bad_values(workload)
     for tensor in workload.tensors:
