@@ -16,6 +16,7 @@ from ..store.runs import StoredRun
 from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from .confirmation import settled
 from .ends import first_size
+from .observations import has_diverged
 from .question import Question
 from .runs import SearchRuns
 from .state import SearchState
@@ -123,17 +124,24 @@ class FirstLooks:
             self.run(best, "first look", share=share, milestone=milestone)
 
     def _furthest(self, config: RunConfig, run: StoredRun) -> StoredRun:
-        """The run that gets furthest: the pilot, or one at a lower learning rate, while these get clearly further."""
+        """The run that gets furthest: the pilot, or one at a lower learning rate, while these get clearly further.
+
+        One that diverged is not it while a lower learning rate is left to try.
+        """
         best = run
         for _ in range(_MOST_LOOKS):
             config = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
             run = self.run(config, "does a lower learning rate get further?", share=_UNAIMED_PILOT_SHARE)
-            if not gets_further(run.rows, best.rows, self.question.judged_by):
-                break
+            if not has_diverged(best):
+                further = gets_further(run.rows, best.rows, self.question.judged_by)
+                if has_diverged(run) or not further:
+                    break
             best = run
         return best
 
     def _choose_target(self, run: StoredRun) -> None:
+        if has_diverged(run):  # then all first runs have: what one had reached before is no target
+            return
         try:
             target = choose_target(run.rows, self.question.judged_by)
         except ValueError as error:

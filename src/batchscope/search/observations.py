@@ -13,12 +13,17 @@ from ..store.records import Estimate, RunStatus, Target
 from ..store.runs import StoredRun
 from ..training.stopping import BehindRule, History
 
-__all__ = ["best_on_clock", "curve_on_clock", "evaluation_seconds", "noise_scale_of", "observe"]
+__all__ = ["best_on_clock", "curve_on_clock", "evaluation_seconds", "has_diverged", "noise_scale_of", "observe"]
 
 _BEYOND = 1.5
 """Times the steps to the milestone from which on a paused run says something of the way to the target."""
 _CLEAR_LAG = 1.1
 """A lag below this factor is not told from none."""
+
+
+def has_diverged(run: StoredRun) -> bool:
+    """Whether a run ended because it diverged."""
+    return run.result is not None and run.result.status is RunStatus.DIVERGED
 
 
 def curve_on_clock(run: StoredRun, target: Target, step_time: float) -> list[tuple[float, float]]:

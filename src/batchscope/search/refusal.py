@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..store.records import Predicted, RunStatus
 from ..store.runs import StoredRun
 from ..wording import about, joined, number, plural
+from .observations import has_diverged
 from .remaining_time import budget_with, training_in_words, wall_seconds
 from .state import SearchState
 
@@ -20,6 +21,8 @@ __all__ = ["no_target", "not_finished", "not_reached", "nothing_trained", "untra
 
 def no_target(state: SearchState) -> str:
     """Message of a search whose first runs showed no target within reach."""
+    if _all_diverged(state.finished):
+        return f"no target could be chosen: {_lost(state.finished)}"
     seen = "; ".join(
         f"the run at {_pair(r)} {_with_message(r)} after {plural(r.result.steps, 'step')}"
         for r in state.finished
@@ -46,7 +49,7 @@ def untrained(state: SearchState) -> str:
     ended = joined([f"{n} {_UNTRAINED_ENDING.get(status, status.ending)}" for status, n in ends.most_common()])
     lrs, sizes = [run.config.lr for run in finished], sorted({run.config.batch_size for run in finished})
     tried = f"learning rates from {number(min(lrs))} to {number(max(lrs))}" if len(lrs) > 1 else _lr(lrs[0])
-    if ends[RunStatus.DIVERGED] == len(finished):
+    if _all_diverged(finished):
         look = "look at the loss at a learning rate below these: at not a number from the first step, at the data"
     else:
         look = "look whether the loss falls on one batch that is trained on repeatedly, and at labels and optimizer"
@@ -59,6 +62,23 @@ def untrained(state: SearchState) -> str:
     )
 
 
+def _all_diverged(runs: Sequence[StoredRun]) -> bool:
+    return bool(runs) and all(map(has_diverged, runs))
+
+
+def _lost(runs: Sequence[StoredRun]) -> str:
+    """What runs that all diverged have in common, and what to look at: no learning rate is known to work."""
+    lrs, steps = [run.config.lr for run in runs], [run.result.steps for run in runs if run.result]
+    after = f"after {plural(max(steps), 'step')} at most"
+    tried = f"learning rates from {number(min(lrs))} to {number(max(lrs))}" if len(runs) > 1 else _lr(lrs[0])
+    all_ = f"all {len(runs)} runs" if len(runs) > 1 else "the only run"
+    return (
+        f"{all_} diverged {after}, at {tried}, so it is not known that the learning rate is to blame; train one model "
+        "at the lowest of them and look at the first loss that is not a number, or far above the others: its batch, "
+        "and log, exp or a division in loss(model, batch)"
+    )
+
+
 def _lr(lr: float) -> str:
     return f"learning rate {number(lr)} alone"
 
@@ -66,6 +86,8 @@ def _lr(lr: float) -> str:
 def not_reached(state: SearchState) -> str:
     """Message of a search in which no run reached the target: the closest run with its ending, then the others."""
     assert state.target is not None
+    if _all_diverged(state.finished):
+        return f"no run reached {state.target}: {_lost(state.finished)}"
     target, closest = state.target, state.closest
     short = state.cut_off or not state.finished or _any_out_of_time(state.finished)
     where = " within the budget" if short else f": the search came to its own end after {_runs(state.finished)}"

@@ -15,7 +15,7 @@ from ..errors import BatchscopeError, TaskError
 from ..hardware.device import is_out_of_memory
 from ..hardware.host_memory import mark
 
-__all__ = ["dead_worker_named", "explained"]
+__all__ = ["dead_worker_named", "explained", "line_in", "raised_by_user"]
 
 _PACKAGE = Path(__file__).parents[1]
 _STANDARD_LIBRARY = Path(traceback.__file__).parent
@@ -68,6 +68,13 @@ def dead_worker_named() -> Generator[None]:
         raise
 
 
+def raised_by_user(error: TaskError) -> bool:
+    """Whether a task's error is about an exception of user code, not about a rule or a loader worker that is gone."""
+    cause = error.__cause__
+    lost = isinstance(cause, RuntimeError) and ("DataLoader timed out" in str(cause) or _DEAD_WORKER.search(str(cause)))
+    return isinstance(cause, Exception) and not isinstance(cause, BatchscopeError) and not lost
+
+
 def _dead_worker(error: BaseException) -> TaskError | None:
     """Message on a loader worker that died, where an exception is torch's report of one."""
     died = _DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
@@ -90,12 +97,15 @@ def _in_a_worker(error: BaseException) -> str:
     """Type, text and place of an exception that a loader worker hands over as a traceback in its text, else empty."""
     if not _FROM_WORKER.match(text := str(error)):
         return ""
-    lines = text.rstrip().splitlines()
+    return f"{text.rstrip().splitlines()[-1].strip()}{line_in(text)}, in a loader worker"
+
+
+def line_in(text: str) -> str:
+    """The file, line and text of the innermost call that the user wrote, of a traceback as text; empty for none."""
     theirs = [match for match in _FRAME.finditer(text) if not _foreign(match["file"])]
-    where = ""
-    if theirs:
-        where = f" ({Path(theirs[-1]['file']).name}, line {theirs[-1]['line']}: {theirs[-1]['text'].strip()})"
-    return f"{lines[-1].strip()}{where}, in a loader worker"
+    if not theirs:
+        return ""
+    return f" ({Path(theirs[-1]['file']).name}, line {theirs[-1]['line']}: {theirs[-1]['text'].strip()})"
 
 
 def _where(error: BaseException) -> str:

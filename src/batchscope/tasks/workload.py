@@ -19,6 +19,7 @@ from ..hardware.host_memory import mark
 from ..hardware.random_state import seed_everything
 from ..store.metrics import averaged_name, name_of_own
 from .batches import MicroBatchSampler, first_dimension, index_stream, subset, tensors_of, to_device
+from .culprits import example_named
 from .disposable_model import DisposableModel
 from .examples import examples_of, made_data
 from .loader import checked_options, example_seconds, index_loader, open_loader, why_not_sent, workers_for
@@ -85,7 +86,7 @@ class Workload:
         self.notes = list(there.notes)
         self.examples, self.examples_in_epoch = len(cast(Sized, there.data)), there.epoch
         self._data, self._held_back, self._sampler = there.data, there.held_back, there.sampler
-        self._stream = there.stream
+        self._stream, self._numbers = there.stream, there.numbers
         self._options = checked_options(task, self._stream or self._data, self._collate)
         self.loader_workers = (self._options or {}).get("num_workers", 0)
         self._tensors = None if self._collate or self.loader_workers else tensors_of(self._data)
@@ -155,6 +156,27 @@ class Workload:
     def held_back(self) -> int:
         """Training examples taken off to evaluate on, because the task has no `evaluate`."""
         return 0 if self._held_back is None else len(cast(Sized, self._held_back))
+
+    @property
+    def data(self) -> Dataset[Any]:
+        """The examples that can be drawn by index, as `train_data()` has them: neither collated nor on the device."""
+        return self._data
+
+    @property
+    def held_back_data(self) -> Dataset[Any] | None:
+        """Those that were held back; `None` where the task has its own `evaluate`."""
+        return self._held_back
+
+    def number_of(self, index: int, *, held_back: bool = False) -> int:
+        """Index in what `train_data()` returned of a training example, or of one that was held back."""
+        return index if self._numbers is None else int(self._numbers[held_back][index])
+
+    def indices_of(self, batch_size: int, seed: int, step: int) -> Tensor | None:
+        """Indices of the examples of a step of `micro_batches`; `None` where they come from a stream."""
+        if self._stream is not None:
+            return None
+        order = self._sampler.order if self._sampler else None
+        return next(index_stream(self.examples, batch_size, seed, step, order))
 
     @property
     def in_memory(self) -> bool:
@@ -229,7 +251,7 @@ class Workload:
         """The examples at `indices` (int64, one dimension), collated, on the device."""
         if self._tensors is not None:
             return [t[indices.to(t.device)] for t in self._tensors]
-        with explained("making a batch of train_data()"):
+        with example_named(self._data, indices, self.number_of), explained("making a batch of train_data()"):
             items = [self._data[i] for i in indices.tolist()]
             return to_device((self._collate or default_collate)(items), self.device.torch_device)
 
@@ -263,7 +285,11 @@ class Workload:
         batch_s = self._example_s * batch_size / min(parts_of(skip), batch_size)
         with open_loader(loader, batch_s=batch_s, patience_s=self.patience_s) as next_batch:
             for step in itertools.count(skip):
-                with explained("making a batch of train_data()"):
+                drawn = partial(self.indices_of, batch_size, seed, step)
+                with (
+                    example_named(self._data, drawn, self.number_of),
+                    explained("making a batch of train_data()"),
+                ):
                     micro_batches = [to_device(next_batch(), self.device.torch_device) for _ in range(parts_of(step))]
                 yield micro_batches
 

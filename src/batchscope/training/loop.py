@@ -7,6 +7,7 @@ A stop is a pause as long as the `Training` lives: it can go on, and comes to wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..fits.schedules import lr_factor
 from ..hardware.device import lack_of_memory_named
 from ..hardware.random_state import RandomState, preserved_random_state
 from ..probes.base import Observer, Probe
@@ -26,6 +26,7 @@ from ..tasks.user_code import dead_worker_named
 from ..tasks.workload import Workload
 from .checked_evaluation import CheckedEvaluations
 from .checkpoint import Checkpoint, state_of
+from .divergence import LossWatch, set_schedule
 from .evaluation_grid import next_evaluation
 from .replay import ended, result_of
 from .step_clock import StepClock
@@ -111,9 +112,9 @@ class Training:
             self._clock.go_on(goes_on.evaluations[-1])
             self._evaluations.go_on(goes_on.evaluations)
         self.steps = goes_on.step if goes_on else 0
-        self._batches = workload.micro_batches(
-            config.batch_size, self._parts, config.seed + _DATA_SEED_OFFSET, skip=self.steps
-        )
+        data_seed = config.seed + _DATA_SEED_OFFSET
+        self._batches = workload.micro_batches(config.batch_size, self._parts, data_seed, skip=self.steps)
+        self._watch = LossWatch(workload, config, data_seed, self._parts)
         self._due = self._next_evaluation(self.steps)
         self._moved: list[tuple[Any, Any, torch.device]] = []
 
@@ -207,7 +208,10 @@ class Training:
         loss_sum, loss_steps = torch.zeros((), device=device.torch_device), 0
         self._clock.begin()
         for micro_batches in self._batches:
-            loss_sum += self._step(self.steps, micro_batches)
+            with self._watch.step(self.steps, micro_batches):
+                loss = self._step(self.steps, micro_batches)
+            loss_sum += loss
+            self._watch.see(self.steps, micro_batches, loss)
             self._clock.step(plain=not any(self._groups(probe, self.steps) for probe in self.probes))
             self.steps, loss_steps = self.steps + 1, loss_steps + 1
             step = self.steps
@@ -216,7 +220,9 @@ class Training:
             self._clock.end()
             metrics = self._evaluations.evaluate(self.model, step, self._update.averaged)
             self._due = self._next_evaluation(step)
-            self._record(step, float(loss_sum) / loss_steps, metrics)
+            train_loss, metric = float(loss_sum) / loss_steps, self._history.target.metric
+            self._watch.at_evaluation(step, train_loss, metric, metrics.get(metric, math.nan), self.judged)
+            self._record(step, train_loss, metrics)
             if (status := ended(self._history, config.max_steps, stop_rules)) is not None:
                 seconds = self._clock.seconds
                 return result_of(self._history, status, batch_size=config.batch_size, device_seconds=seconds)
@@ -225,7 +231,7 @@ class Training:
         raise AssertionError("the stream of batches is endless")
 
     def _step(self, step: int, micro_batches: list[Batch]) -> torch.Tensor:
-        self._schedule(step)
+        set_schedule(self.workload, self.config, self._update, step)
         probes = [probe for probe in self.probes if self._groups(probe, step)]
         parameters = [p for p in self.model.parameters() if p.requires_grad]
 
@@ -257,15 +263,6 @@ class Training:
     def _groups(self, probe: Probe, step: int) -> int:
         config = self.config
         return probe.groups(step, config.batch_size, config.grad_accum_steps * config.world_size)
-
-    def _schedule(self, step: int) -> None:
-        config = self.config
-        if config.schedule == "task":
-            self._update.set_factor(self.workload.lr_factor(step / max(1, config.max_steps)))
-        elif config.schedule != "constant" or config.warmup_steps:
-            warmup, final_lr = config.warmup_steps, config.final_lr
-            factor = lr_factor(config.schedule, step, config.max_steps, warmup=warmup, final_lr=final_lr)
-            self._update.set_factor(factor)
 
     def _record(self, step: int, train_loss: float | None, metrics: Mapping[str, float]) -> None:
         self._history.add(step, train_loss, metrics)

@@ -41,6 +41,7 @@ from torch.optim import Optimizer
 from ..hardware.device import lack_of_memory_named
 from ..hardware.random_state import preserved_random_state
 from ..store.records import RateRange
+from ..tasks.culprits import Drawn, refuse_batch, refuse_gradient_of, step_named
 from ..tasks.protocol import Batch
 from ..tasks.update import Update, groups_that_follow
 from ..tasks.workload import Workload
@@ -86,6 +87,7 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
 
     Raises:
         OutOfMemory: a step did not fit.
+        TaskError: the loss failed, or is no number for another reason than the learning rate.
 
     Cost: 10 to 25 training steps, counted in `steps`.
     """
@@ -93,12 +95,13 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
         tested = _tested_batch_size(workload, batch_size, micro_batch_size)
         with closing(workload.micro_batches(tested, tested // micro_batch_size, seed)) as batches:
             first = next(batches)
-            lr, prior, steps = _beginning(workload, first, tested, seed)
+            drawn = _Batches(workload=workload, batch_size=tested, seed=seed, first=first, following=batches)
+            lr, prior, steps = _beginning(drawn)
             rose = _ROSE_WITHIN_LAYERS if prior.hides_the_edge else _ROSE
-            climb = _climb(workload, first, batches, lr, seed, rose)
+            climb = _climb(drawn, lr, rose)
             if climb.broke is not None and climb.broke <= _TOO_SOON:
                 steps += climb.steps
-                climb = _climb(workload, first, batches, lr / _LOWER, seed, rose)
+                climb = _climb(drawn, lr / _LOWER, rose)
     expected_lr, factor = _expected(climb, prior)
     ratio, off = lr_ratio(tested, batch_size, normalised=prior.normalised)
     return RateRange(
@@ -143,30 +146,75 @@ class _Climb:
         return len(self.lrs) + self.checks
 
 
-def _climb(
-    workload: Workload, first: list[Batch], batches: Iterator[list[Batch]], lr: float, seed: int, rose: float
-) -> _Climb:
-    model = workload.model(seed)
+@dataclass(kw_only=True)
+class _Batches:
+    """The batches of one test, each with its place in the order of the examples.
+
+    Attributes:
+        workload: the task.
+        batch_size: of each.
+        seed: of their order, and of the weights.
+        first: the first one.
+        following: those after it.
+        step: number of those after the first that were drawn.
+    """
+
+    workload: Workload
+    batch_size: int
+    seed: int
+    first: list[Batch]
+    following: Iterator[list[Batch]]
+    step: int = 0
+
+    def next(self) -> Drawn:
+        """The next one."""
+        self.step += 1
+        return self.drawn(next(self.following), self.step)
+
+    def drawn(self, micro_batches: list[Batch], step: int = 0) -> Drawn:
+        """A batch with the indices of its examples."""
+        indices = self.workload.indices_of(self.batch_size, self.seed, step)
+        return Drawn(micro_batches=micro_batches, indices=indices)
+
+    def loss(self, update: Update, drawn: Drawn, before: Drawn | None = None) -> float:
+        """The loss of a batch, its gradient added.
+
+        Raises:
+            TaskError: it failed, or is no number because of this batch or the gradient of the one before.
+        """
+        how: dict[str, Any] = {"seed": self.seed, "where": f"the range test at batch size {self.batch_size}"}
+        with step_named(self.workload, lambda: drawn, **how):
+            loss = float(update.gradients(drawn.micro_batches))
+        if not math.isfinite(loss):
+            refuse_batch(self.workload, drawn, **how)
+            if before is not None:
+                refuse_gradient_of(self.workload, before, **how)
+        return loss
+
+
+def _climb(drawn: _Batches, lr: float, rose: float) -> _Climb:
+    workload = drawn.workload
+    model = workload.model(drawn.seed)
     update = Update(workload, model, lr)
     follows = _follows(workload, model, update.optimizer, lr)
     climb = _Climb()
-    micro_batches = first
+    batch, before = drawn.drawn(drawn.first), None
     while climb.steps < _MOST_STEPS:
         growth = _GROWTH ** len(climb.lrs)
         update.set_factor(growth, only=follows)
-        climb.losses.append(float(update.gradients(micro_batches)))
+        climb.losses.append(drawn.loss(update, batch, before))
         climb.lrs.append(growth * lr)
         climb.broke = _suspect(climb.losses, rose)
         if climb.broke is not None and math.isfinite(climb.losses[climb.broke]):
             update.clear()
             climb.checks += 1
-            if not _has_risen(climb.losses, rose, float(update.gradients(first))):
+            if not _has_risen(climb.losses, rose, float(update.gradients(drawn.first))):
                 climb.broke = None
         if climb.broke is not None or _falls_no_longer(climb.losses):
             break
         update.apply()
         update.clear()
-        micro_batches = next(batches)
+        batch, before = drawn.next(), batch
     return climb
 
 
@@ -232,22 +280,20 @@ def _expected(climb: _Climb, prior: LrPrior) -> tuple[float, float]:
     return math.exp(mean), math.exp(sum(weights) ** -0.5)
 
 
-def _beginning(
-    workload: Workload, micro_batches: list[Batch], batch_size: int, seed: int
-) -> tuple[float, LrPrior, int]:
+def _beginning(drawn: _Batches) -> tuple[float, LrPrior, int]:
     """Where the test begins, the prior of the optimizer, and the number of steps that it took to find out."""
     lr, steps = _TRIAL_LR, 1
-    first = _first_move(workload, micro_batches, seed, lr, 1.0)
+    first = _first_move(drawn, lr, 1.0)
     while first.size < _LOST_IN_ROUNDING and steps < _MOST_TRIALS:
         lr, steps = _TRIAL_LR_GROWTH * lr, steps + 1
-        first = _first_move(workload, micro_batches, seed, lr, 1.0)
+        first = _first_move(drawn, lr, 1.0)
     if (normalised := normalises(first.optimizer)) is None:
-        scaled = _first_move(workload, micro_batches, seed, lr, _SCALE)
+        scaled = _first_move(drawn, lr, _SCALE)
         normalised, steps = scaled.size < math.sqrt(_SCALE) * first.size, steps + 1
     layers = has_normalisation(first.model)
     groups = [group for group, follows in zip(first.optimizer.param_groups, first.follows, strict=True) if follows]
     prior = prior_of(
-        first.optimizer, lr, batch_size=batch_size, normalised=normalised, groups=groups, layers_normalise=layers
+        first.optimizer, lr, batch_size=drawn.batch_size, normalised=normalised, groups=groups, layers_normalise=layers
     )
     return lr * _FIRST_MOVE / max(first.size, 1e-12), prior, steps
 
@@ -262,16 +308,17 @@ class _Move:
     follows: list[bool]
 
 
-def _first_move(workload: Workload, micro_batches: list[Batch], seed: int, lr: float, scale: float) -> _Move:
+def _first_move(drawn: _Batches, lr: float, scale: float) -> _Move:
     """A first step, the gradient multiplied by `scale`."""
-    model = workload.model(seed)
+    workload = drawn.workload
+    model = workload.model(drawn.seed)
     update = Update(workload, model, lr)
     follows = _follows(workload, model, update.optimizer, lr)
     groups = zip(update.optimizer.param_groups, follows, strict=True)
     moving = [p for group, follow in groups if follow for p in group["params"]]
     before = [p.detach().double().clone() for p in moving]
     update.optimizer.register_step_pre_hook(partial(_multiply, scale))
-    update.gradients(micro_batches)
+    drawn.loss(update, drawn.drawn(drawn.first))
     update.apply()
     moved = [p.detach().double() - b for p, b in zip(moving, before, strict=True)]
     size = _norm(moved) / max(_norm(before), 1e-12)

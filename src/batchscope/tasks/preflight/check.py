@@ -12,10 +12,11 @@ from ...hardware.device import is_out_of_memory
 from ...hardware.random_state import preserved_random_state
 from ...quantities import finite_number, whole_number
 from ...store.records import Metric, Target
+from ..evaluation_values import seen_in_evaluation
 from ..workload import Workload
 from .coupling import find_batch_norm, measure_coupling, smallest_batch
 from .evaluation import check_target, evaluate_twice
-from .inputs import describe_nan, outputs_of, telling_examples
+from .inputs import describe_bad_values, outputs_of, telling_examples
 from .loss import check_count, check_gradient, check_labels_on_cpu, check_mean, first_loss
 from .optimizer import check_optimizer
 from .update import check_before_update, check_precision
@@ -112,9 +113,10 @@ def _check(workload: Workload, size: int, target: Target | Metric | None, lr: fl
     check_count(workload, batch, size)
     check_precision(workload, model)
     workload.weight(batch)
-    loss = first_loss(workload, model, batch)
-    notes = [f"{nan}, and the loss is a number all the same"] if (nan := describe_nan(workload, batch)) else []
-    without = check_gradient(model, loss, workload.precision)
+    loss = first_loss(workload, model, batch, indices)
+    bad = describe_bad_values(workload, batch, indices)
+    notes = [f"{bad}, and the loss is a number all the same"] if "NaN" in bad else []
+    without = check_gradient(workload, model, loss, batch, indices)
     notes += [f"{len(without)} parameter tensors get no gradient ({without[0]}, ...)"] if without else []
     check_mean(workload, model, indices)
     coupled = _coupling(workload, model, indices)
@@ -124,7 +126,7 @@ def _check(workload: Workload, size: int, target: Target | Metric | None, lr: fl
     fresh = workload.model(0)
     _check_fresh(model, fresh)
     metrics, evaluation_s = evaluate_twice(workload, fresh)
-    notes += check_target(metrics, target, outputs_of(model))
+    notes += check_target(metrics, target, outputs_of(model), lambda: seen_in_evaluation(workload, fresh).in_words())
     if smallest > 1:
         notes.append("a batch of one example cannot be trained on; the smallest micro-batch is 2")
     return Preflight(

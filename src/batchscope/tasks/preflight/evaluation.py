@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torch import nn
@@ -20,6 +20,10 @@ from ..workload import Workload
 __all__ = ["check_target", "evaluate_twice", "judged_by"]
 
 _REPEATABLE = 1e-4
+
+
+def _no_reason() -> str:
+    return "return a finite number"
 
 
 def evaluate_twice(workload: Workload, model: nn.Module) -> tuple[dict[str, float], float]:
@@ -56,7 +60,12 @@ def evaluate_twice(workload: Workload, model: nn.Module) -> tuple[dict[str, floa
     return first, min(middle - started, ended - middle)
 
 
-def check_target(metrics: Mapping[str, float], asked: Target | Metric | None, outputs: int | None = None) -> list[str]:
+def check_target(
+    metrics: Mapping[str, float],
+    asked: Target | Metric | None,
+    outputs: int | None = None,
+    why: Callable[[], str] = _no_reason,
+) -> list[str]:
     """Check that a target or a metric can be asked for; returns notes on metrics that are no numbers yet.
 
     Args:
@@ -64,6 +73,7 @@ def check_target(metrics: Mapping[str, float], asked: Target | Metric | None, ou
         asked: the target, or the metric that is asked for without one; `None`: neither, and the default metric is
             looked at if there is one.
         outputs: of the model's last layer; `None`: not known.
+        why: finds out why a metric is no number, and what to change.
 
     Raises:
         TargetError: `evaluate` lacks the metric, the target is met already, or its metric cannot reach it.
@@ -75,32 +85,34 @@ def check_target(metrics: Mapping[str, float], asked: Target | Metric | None, ou
                 metrics,
                 asked.metric,
                 f"the target {asked} asks for {asked.metric}, which evaluate(model) does not return",
+                why,
             ),
             asked,
             outputs,
         )
     elif asked is not None or has_default(metrics):
-        judged_by(metrics, asked)
+        judged_by(metrics, asked, why)
     return [f"{n} is {v} before training" for n, v in metrics.items() if not math.isfinite(v)]
 
 
-def judged_by(metrics: Mapping[str, float], asked: Metric | None) -> Metric:
+def judged_by(metrics: Mapping[str, float], asked: Metric | None, why: Callable[[], str] = _no_reason) -> Metric:
     """The metric that runs without a target are judged by: the one that was asked for, else one of known direction.
 
     Args:
         metrics: of the model with fresh weights.
         asked: with its direction; `None`: none was named.
+        why: as for `check_target`.
 
     Raises:
         TargetError: `evaluate` lacks the metric, or none was named and no direction is known.
         TaskError: the metric is not finite before training.
     """
     metric = asked or default_metric(metrics)
-    _fresh(metrics, metric.name, f"--metric {metric} is not among what the task evaluates")
+    _fresh(metrics, metric.name, f"--metric {metric} is not among what the task evaluates", why)
     return metric
 
 
-def _fresh(metrics: Mapping[str, float], name: str, lacking: str) -> float:
+def _fresh(metrics: Mapping[str, float], name: str, lacking: str, why: Callable[[], str]) -> float:
     """Value with fresh weights of the metric to choose by.
 
     Raises:
@@ -111,7 +123,7 @@ def _fresh(metrics: Mapping[str, float], name: str, lacking: str) -> float:
     if name not in usable:
         raise TargetError(f"{lacking}{near_miss(name, usable)}; there are {', '.join(usable)}")
     if not math.isfinite(metrics[name]):
-        raise TaskError(f"{name} is {metrics[name]} before training, with fresh weights; return a finite number")
+        raise TaskError(f"{name} is {metrics[name]} before training, with fresh weights; {why()}")
     return metrics[name]
 
 

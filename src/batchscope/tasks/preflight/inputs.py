@@ -2,50 +2,72 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...errors import TaskError
+from ..culprits import bad_values_of
 from ..protocol import Batch
+from ..values import named_values, not_finite
 from ..workload import Workload
 
-__all__ = ["describe_batch", "describe_integers", "describe_nan", "named_tensors", "outputs_of", "telling_examples"]
+__all__ = [
+    "describe_bad_values",
+    "describe_batch",
+    "describe_integers",
+    "named_tensors",
+    "outputs_of",
+    "telling_examples",
+]
 
 _SCANNED_AT_MOST = 200_000_000
+_LOADING_S, _WAITING_S = 0.08, 0.2
+"""Seconds that looking through examples may take of this thread, and by the clock."""
 
 
 def telling_examples(workload: Workload, size: int) -> Tensor:
-    """Indices of `size` examples: those with the smallest and largest labels or codes, one with a NaN, then any.
+    """Indices of `size` examples: the smallest and largest labels or codes, some with NaN or inf, then any.
 
-    Cost: one pass over the training data where it is in memory.
+    Cost: one pass over the training data where it is in memory, else loading examples drawn at random: 0.08 s of
+    work, 0.2 s where they are waited for.
     """
-    telling: list[int] = []
+    telling = [] if workload.in_memory else _with_bad_values(workload)
     for tensor in workload.tensors:
         if not 0 < tensor.numel() <= _SCANNED_AT_MOST:
             continue
-        rows = tensor.reshape(len(tensor), -1) if tensor.is_contiguous() else tensor.flatten(1)
         if tensor.is_floating_point():
-            with_nan = rows.isnan().any(1)
-            telling += [int(with_nan.int().argmax())] if bool(with_nan.any()) else []
+            telling += [row for found in not_finite(tensor) for row in found.rows[:1]]
         elif not tensor.is_complex():
+            rows = tensor.reshape(len(tensor), -1) if tensor.is_contiguous() else tensor.flatten(1)
             telling += [int(rows.amin(1).argmin()), int(rows.amax(1).argmax())]
     drawn = torch.randperm(workload.examples, generator=torch.Generator().manual_seed(0))[:size].tolist()
     return torch.tensor(list(dict.fromkeys([*telling, *drawn]))[:size])
 
 
+def _with_bad_values(workload: Workload) -> list[int]:
+    """Index of an example that reaches the loss with NaN or inf, of as many as load in a short time; empty: none does.
+
+    They are drawn in batches that double in size. One that cannot be made is left to the checks that follow.
+    """
+    order = torch.randperm(workload.examples, generator=torch.Generator().manual_seed(1))
+    works_until, waits_until, size = time.thread_time() + _LOADING_S, time.perf_counter() + _WAITING_S, 1
+    while len(order) and time.thread_time() < works_until and time.perf_counter() < waits_until:
+        chunk, order, size = order[:size], order[size:], 2 * size
+        try:
+            if not_finite(workload.batch(chunk)):
+                return [i for i in chunk.tolist() if not_finite(workload.batch(torch.tensor([i])))][:1]
+        except TaskError:
+            return []
+    return []
+
+
 def named_tensors(batch: Batch, name: str = "batch") -> Iterator[tuple[str, Tensor]]:
     """Tensors in a batch, with the expression that reaches it."""
-    if isinstance(batch, Tensor):
-        yield name, batch
-    elif isinstance(batch, Mapping):
-        for key, value in batch.items():
-            yield from named_tensors(value, f"{name}[{key!r}]")
-    elif isinstance(batch, list | tuple):
-        fields: Any = getattr(batch, "_fields", None)
-        for i, value in enumerate(batch):
-            yield from named_tensors(value, f"{name}.{fields[i]}" if fields else f"{name}[{i}]")
+    return ((at, value) for at, value in named_values(batch, name) if isinstance(value, Tensor))
 
 
 def describe_batch(workload: Workload, batch: Batch) -> str:
@@ -64,15 +86,18 @@ def describe_batch(workload: Workload, batch: Batch) -> str:
     return f"{what}, made by torch's default_collate; a collate_fn of your loader goes into the task's collate"
 
 
-def describe_nan(workload: Workload, batch: Batch) -> str:
-    """Sentence on where the inputs hold NaN, and how many; empty where none was seen."""
-    whole = [(f"tensor {i} of the training data", t) for i, t in enumerate(workload.tensors)]
-    found: list[str] = []
-    for name, tensor in whole or list(named_tensors(batch)):
-        if tensor.is_floating_point() and (count := int(tensor.isnan().sum())):
-            rows = int(tensor.isnan().flatten(1).any(1).sum()) if tensor.ndim > 1 else count
-            found.append(f"{name} (shape {tuple(tensor.shape)}) holds {count} NaN in {rows} of {len(tensor)} examples")
-    return "; ".join(found)
+def describe_bad_values(workload: Workload, batch: Batch, indices: Tensor) -> str:
+    """Sentence on where the inputs hold NaN or inf, and in which examples; empty where none was seen.
+
+    Args:
+        workload: the task; training data in memory are looked at as a whole.
+        batch: of other training data.
+        indices: of the examples in it.
+    """
+    if workload.in_memory:
+        whole = [(f"tensor {i} of the training data", t) for i, t in enumerate(workload.tensors)]
+        return "; ".join(found.of_examples(workload.number_of) for name, t in whole for found in not_finite(t, name))
+    return "; ".join(bad_values_of(workload, batch, indices))
 
 
 def describe_integers(workload: Workload, batch: Batch, model: nn.Module) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 from ...errors import TaskError
 from ...hardware.random_state import seed_everything
 from ..batches import to_device
+from ..culprits import cause_of_gradient, cause_of_loss
 from ..protocol import Batch
 from ..update import without_underflow
 from ..workload import Workload
-from .inputs import describe_batch, describe_integers, describe_nan, named_tensors
+from .inputs import describe_bad_values, describe_batch, describe_integers, named_tensors
 
 __all__ = ["check_count", "check_gradient", "check_labels_on_cpu", "check_mean", "first_loss", "loss_of"]
 
@@ -57,8 +59,14 @@ def check_labels_on_cpu(workload: Workload, indices: Tensor) -> None:
             raise _out_of_range(error, workload, workload.batch(indices), model) from error.__cause__
 
 
-def first_loss(workload: Workload, model: nn.Module, batch: Batch) -> Tensor:
+def first_loss(workload: Workload, model: nn.Module, batch: Batch, indices: Tensor) -> Tensor:
     """The loss of the first batch, with its graph.
+
+    Args:
+        workload: the task.
+        model: with fresh weights.
+        batch: collated, on the device.
+        indices: of the examples in it.
 
     Raises:
         TaskError: it cannot be computed, is not a scalar tensor, is not finite, or has no gradient.
@@ -81,9 +89,10 @@ def first_loss(workload: Workload, model: nn.Module, batch: Batch) -> Tensor:
         )
     value = loss.item()
     if not math.isfinite(value):
-        nan = describe_nan(workload, batch)
-        reason = f"{nan}; fill or drop them" if nan else "no input is NaN: look for a division by zero or a log(0)"
-        raise TaskError(f"the loss is {value} before training, with fresh weights; {reason}")
+        cause = cause_of_loss(workload, model, batch, indices, value)
+        if cause.values:
+            cause = replace(cause, said=describe_bad_values(workload, batch, indices))
+        raise TaskError(f"the loss is {value} before training, with fresh weights; {cause}")
     if not loss.requires_grad:
         raise TaskError(
             f"the loss ({value:.4g}) does not depend on the model's parameters: it carries no gradient; compute "
@@ -92,8 +101,15 @@ def first_loss(workload: Workload, model: nn.Module, batch: Batch) -> Tensor:
     return loss
 
 
-def check_gradient(model: nn.Module, loss: Tensor, precision: str = "float32") -> list[str]:
+def check_gradient(workload: Workload, model: nn.Module, loss: Tensor, batch: Batch, indices: Tensor) -> list[str]:
     """Run the backward pass, in float16 with a factor against too small numbers that is divided out again.
+
+    Args:
+        workload: the task.
+        model: with fresh weights.
+        loss: of a batch, with its graph.
+        batch: its examples.
+        indices: of them.
 
     Returns:
         The names of trainable parameters that get no gradient.
@@ -108,7 +124,7 @@ def check_gradient(model: nn.Module, loss: Tensor, precision: str = "float32") -
         (loss if scale == 1.0 else loss * scale).backward(retain_graph=scale > 1.0)
         return [p.grad for p in trainable.values()]
 
-    for p, gradient in zip(trainable.values(), without_underflow(precision, compute), strict=True):
+    for p, gradient in zip(trainable.values(), without_underflow(workload.precision, compute), strict=True):
         p.grad = gradient
     without = [name for name, p in trainable.items() if p.grad is None or not bool(p.grad.to_dense().any())]
     if len(without) == len(trainable):
@@ -120,7 +136,7 @@ def check_gradient(model: nn.Module, loss: Tensor, precision: str = "float32") -
     if broken:
         raise TaskError(
             f"the gradient of {broken[0]} ({len(broken)} of {len(trainable)} parameter tensors) is not finite before "
-            f"training, although the loss is {loss.item():.4g}; look for sqrt, log or a norm at zero"
+            f"training, although the loss is {loss.item():.4g}: {cause_of_gradient(workload, model, batch, indices)}"
         )
     return [name for name, p in trainable.items() if p.grad is None]
 

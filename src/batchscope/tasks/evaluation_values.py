@@ -1,0 +1,96 @@
+"""Why a metric is no number: what the model is given, and what it returns, while it is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from torch import nn
+
+from .values import NotFinite, not_finite
+from .workload import Workload
+
+__all__ = ["Seen", "seen_in_evaluation"]
+
+
+@dataclass
+class Seen:
+    """What passed through a model in one evaluation.
+
+    Attributes:
+        calls: how often it was called; 0 where its parts were called instead.
+        inputs: the first that held NaN or inf.
+        outputs: likewise.
+        held_back: sentence on an example that was held back to evaluate on and holds NaN or inf; empty: none does.
+    """
+
+    calls: int = 0
+    inputs: list[NotFinite] = field(default_factory=list[NotFinite])
+    outputs: list[NotFinite] = field(default_factory=list[NotFinite])
+    held_back: str = ""
+
+    @property
+    def only_arithmetic(self) -> bool:
+        """Whether the model was given numbers and returned numbers, so that what came after made none of them."""
+        return self.calls > 0 and not self.inputs and not self.outputs
+
+    def in_words(self) -> str:
+        """What of it explains a metric that is no number, and what to change.
+
+        >>> Seen(calls=1).in_words()[:66]
+        "the model's inputs and outputs in evaluate(model) are numbers: loo"
+        """
+        if self.held_back:
+            return f"{self.held_back}; fill such values, or leave these examples out"
+        if self.inputs:
+            first = self.inputs[0]
+            rows = (
+                f" in {len(first.rows)} of {first.shape[0]} rows (the first is {first.rows[0]})" if first.rows else ""
+            )
+            return (
+                f"evaluate(model) gives the model an input (shape {first.shape}) that holds {first.counted}{rows}: "
+                "fill such values in the evaluation data, or leave these examples out"
+            )
+        if self.outputs:
+            first = self.outputs[0]
+            return f"in evaluation mode the model returns {first.counted} (shape {first.shape}) for inputs without any"
+        if self.calls:
+            return (
+                "the model's inputs and outputs in evaluate(model) are numbers: look at the labels that it uses, and "
+                "for a division by zero or a mean over nothing"
+            )
+        return "look in evaluate(model) for NaN in its data, and for a division by zero"
+
+
+def seen_in_evaluation(workload: Workload, model: nn.Module) -> Seen:
+    """Evaluate a model once more, and look at what it is given and returns.
+
+    The hooks that look are taken off again. Cost: an evaluation, and a pass over its inputs and outputs.
+    """
+    seen = Seen()
+
+    def look(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        seen.calls += 1
+        seen.inputs = seen.inputs or not_finite((args, kwargs), "input")
+        seen.outputs = seen.outputs or not_finite(output, "output")
+
+    handle = model.register_forward_hook(look, with_kwargs=True)
+    try:
+        workload.evaluate(model)
+    finally:
+        handle.remove()
+    seen.held_back = _held_back(workload)
+    return seen
+
+
+def _held_back(workload: Workload) -> str:
+    data = workload.held_back_data
+    for i in range(0 if data is None else len(cast(Sized, data))):
+        if values := not_finite(cast(Any, data)[i], "example"):
+            number = workload.number_of(i, held_back=True)
+            return (
+                f"example {number} of train_data(), counted from 0, which is held back to evaluate on, holds "
+                f"{values[0].alone}"
+            )
+    return ""

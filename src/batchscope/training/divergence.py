@@ -1,0 +1,217 @@
+"""Why a run's loss is no number: its batch, a gradient at zero, or `evaluate`; else its learning rate was too high.
+
+A run that diverges says of its learning rate that it is too high, and a search goes by that. So at the first loss that
+is no number the batch is tried with fresh weights, and the gradient of the step before; and a run that broke all of a
+sudden, with an ordinary loss, is gone through once more, each gradient looked at. What does not come from the learning
+rate ends the command in one message.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TaskError
+from ..fits.schedules import lr_factor
+from ..hardware.random_state import RandomState, preserved_random_state
+from ..store.records import RunConfig
+from ..tasks.culprits import Drawn, operation_of, refuse_batch, refuse_gradient_of, step_named
+from ..tasks.evaluation_values import seen_in_evaluation
+from ..tasks.protocol import Batch
+from ..tasks.update import Update
+from ..tasks.workload import Workload
+from ..wording import number
+
+__all__ = ["LossWatch", "set_schedule"]
+
+_ORDINARY, _ORDINARY_WEIGHT = 10.0, 1e6
+"""Times the first loss, and size of a weight, up to which neither has been driven away."""
+_REPLAY_S = 10.0
+"""Seconds that going through a run once more may take."""
+
+
+def set_schedule(workload: Workload, config: RunConfig, update: Update, step: int) -> None:
+    """Set the learning rate of a step (0-based) as the run's schedule has it."""
+    if config.schedule == "task":
+        update.set_factor(workload.lr_factor(step / max(1, config.max_steps)))
+    elif config.schedule != "constant" or config.warmup_steps:
+        warmup, final_lr = config.warmup_steps, config.final_lr
+        update.set_factor(lr_factor(config.schedule, step, config.max_steps, warmup=warmup, final_lr=final_lr))
+
+
+class LossWatch:
+    """Watch over the losses of one run.
+
+    On the CPU each loss is looked at when it is there, and the batch at hand is tried. On an accelerator, which works
+    ahead, losses are looked at when the run is evaluated, and the batch is drawn anew.
+
+    Args:
+        workload: the task on its device.
+        config: of the run.
+        data_seed: of the order of its examples.
+        parts: micro-batches of a step.
+    """
+
+    def __init__(self, workload: Workload, config: RunConfig, data_seed: int, parts: Callable[[int], int]) -> None:
+        self._workload, self._config, self._data_seed, self._parts = workload, config, data_seed, parts
+        self._at_once = workload.device.torch_device.type == "cpu"
+        self._losses: list[tuple[int, Tensor]] = []
+        self._last: tuple[int, Sequence[Batch]] | None = None
+        self._first, self._largest, self._looked = math.nan, 0.0, False
+
+    def step(self, step: int, micro_batches: Sequence[Batch]) -> AbstractContextManager[None]:
+        """Context in which an error of the task is told with the step, and the example where one alone raises it."""
+        drawn = partial(self._drawn, step, micro_batches)
+        return step_named(self._workload, drawn, seed=self._config.seed, where=self._where(step))
+
+    def see(self, step: int, micro_batches: Sequence[Batch], loss: Tensor) -> None:
+        """Look at the loss of a step (0-based), or keep it to be looked at.
+
+        Raises:
+            TaskError: it is no number, and the learning rate is not to blame.
+        """
+        if not self._at_once:
+            self._losses.append((step, loss))
+            return
+        value = float(loss)
+        if math.isfinite(value):
+            self._see_number(value)
+        elif not self._looked:
+            self._explain(step, self._drawn(step, micro_batches), self._last)
+        self._last = step, micro_batches
+
+    def at_evaluation(self, step: int, train_loss: float, metric: str, value: float, model: nn.Module) -> None:
+        """Look at the losses since the evaluation before, and at the metric that the run is judged by.
+
+        Args:
+            step: steps made.
+            train_loss: mean since the evaluation before.
+            metric: by which the run is judged.
+            value: of it.
+            model: that it is of.
+
+        Raises:
+            TaskError: one is no number, and the learning rate is not to blame.
+        """
+        losses, self._losses = self._losses, []
+        if math.isfinite(train_loss):
+            self._see_number(train_loss)
+            if not math.isfinite(value) and not self._looked:
+                self._explain_metric(step, train_loss, metric, value, model)
+        elif losses and not self._looked:
+            finite = torch.stack([loss for _, loss in losses]).isfinite().tolist()
+            broke = losses[finite.index(False)][0] if False in finite else losses[-1][0]
+            self._explain(broke, self._drawn_anew(broke), (broke - 1, self._redrawn(broke - 1)) if broke else None)
+
+    def _see_number(self, value: float) -> None:
+        self._first = value if math.isnan(self._first) else self._first
+        self._largest = max(self._largest, abs(value))
+
+    @property
+    def _ordinary(self) -> bool:
+        """Whether no loss so far was far above the first."""
+        return self._largest <= _ORDINARY * abs(self._first)
+
+    def _explain(self, step: int, drawn: Drawn, before: tuple[int, Sequence[Batch]] | None) -> None:
+        """Refuse the task if its batch, the gradient before, or the arithmetic of either is to blame."""
+        self._looked = True
+        workload, seed = self._workload, self._config.seed
+        refuse_batch(workload, drawn, seed=seed, where=self._where(step))
+        if before is not None:
+            refuse_gradient_of(workload, self._drawn(*before), seed=seed, where=self._where(before[0]))
+            if self._ordinary:
+                self._go_through_again(step)
+
+    def _explain_metric(self, step: int, train_loss: float, metric: str, value: float, model: nn.Module) -> None:
+        self._looked = True
+        if not _finite(model):
+            last = self._last if self._last is not None else (step - 1, self._redrawn(step - 1))
+            refuse_gradient_of(self._workload, self._drawn(*last), seed=self._config.seed, where=self._where(last[0]))
+            if self._ordinary:
+                self._go_through_again(step)
+        elif math.isnan(value) and self._ordinary:
+            random = RandomState.capture()
+            seen = seen_in_evaluation(self._workload, model)
+            random.restore()
+            if seen.only_arithmetic:
+                raise TaskError(
+                    f"evaluate(model) returned NaN for {metric} after {self._where(step - 1)}, although the training "
+                    f"loss is {train_loss:.4g} and the weights are numbers, so the learning rate is not to blame: "
+                    f"{seen.in_words()}; return a number for every model"
+                )
+
+    def _go_through_again(self, steps: int) -> None:
+        """Make the run's steps once more, and look at each gradient; more than 10 s are not spent on it.
+
+        Raises:
+            TaskError: a gradient, or an update by a finite one, is no number, with an ordinary loss and weights.
+        """
+        workload, config, ends = self._workload, self._config, time.monotonic() + _REPLAY_S
+        if workload.precision == "float16":  # gradients beyond numbers are part of its scaling
+            return
+        with preserved_random_state(config.seed):
+            model = workload.model(config.seed)
+            update = Update(workload, model, config.lr, config.optimizer_changes)
+            drawn = workload.micro_batches(config.batch_size, self._parts, self._data_seed)
+            with closing(drawn) as batches:
+                for step, micro_batches in zip(range(steps), batches, strict=False):
+                    set_schedule(workload, config, update, step)
+                    update.clear()
+                    loss = float(update.gradients(micro_batches))
+                    if not math.isfinite(loss) or time.monotonic() > ends or not _finite(model, _ORDINARY_WEIGHT):
+                        return
+                    self._check_gradients(step, loss, model, micro_batches)
+                    update.apply()
+                    self._check_update(step, loss, model)
+
+    def _check_gradients(self, step: int, loss: float, model: nn.Module, micro_batches: Sequence[Batch]) -> None:
+        broken = [n for n, p in model.named_parameters() if p.grad is not None and not _is_finite(p.grad)]
+        if broken:
+            operation = next(filter(None, (operation_of(self._workload, model, b) for b in micro_batches)), "")
+            raise TaskError(
+                f"the gradient of {broken[0]} is not finite in {self._where(step)}, although the loss is {loss:.4g} "
+                "and the weights are numbers, so the learning rate is not to blame: look for sqrt, log or a norm at "
+                f"zero, and add a small number inside: sqrt(x + 1e-12){operation}"
+            )
+
+    def _check_update(self, step: int, loss: float, model: nn.Module) -> None:
+        nan = [name for name, p in model.named_parameters() if bool(p.detach().isnan().any())]
+        if nan:
+            what = "before_update(model) or the optimizer" if self._workload.before_update else "the optimizer"
+            raise TaskError(
+                f"{what} made {nan[0]} NaN in {self._where(step)}, although the loss is {loss:.4g} and the gradients "
+                "are numbers, so the learning rate is not to blame: look for a division by zero (a norm, a standard "
+                "deviation, an optimizer with eps=0)"
+            )
+
+    def _drawn(self, step: int, micro_batches: Sequence[Batch]) -> Drawn:
+        config = self._config
+        indices = self._workload.indices_of(config.batch_size, self._data_seed, step)
+        return Drawn(micro_batches=micro_batches, indices=indices)
+
+    def _drawn_anew(self, step: int) -> Drawn:
+        return self._drawn(step, self._redrawn(step))
+
+    def _redrawn(self, step: int) -> Sequence[Batch]:
+        drawn = self._workload.micro_batches(self._config.batch_size, self._parts, self._data_seed, skip=step)
+        with closing(drawn) as batches:
+            return next(batches)
+
+    def _where(self, step: int) -> str:
+        config = self._config
+        return f"step {step + 1} of the run with batch size {config.batch_size} and learning rate {number(config.lr)}"
+
+
+def _finite(model: nn.Module, most: float = math.inf) -> bool:
+    """Whether every weight is a number, and none larger than some size."""
+    return all(_is_finite(p) and (p.numel() == 0 or float(p.detach().abs().max()) <= most) for p in model.parameters())
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(tensor.detach().to_dense().isfinite().all())
