@@ -128,8 +128,6 @@ def test_epochs_need_the_size_of_the_training_set(tmp_path: Path) -> None:
         table.check_examples(None)
     with pytest.raises(TableError, match="line 3: batch_size 64 is larger than the training set of 50"):
         table.check_examples(50)
-    with pytest.raises(TableError, match="--examples is 0"):
-        table.check_examples(0)
     table.check_examples(64)
     timed = read(tmp_path, "batch_size,steps_to_target,epoch_time_s\n32,4,1\n")
     with pytest.raises(TableError, match=r"epoch_time_s.*add --examples N"):
