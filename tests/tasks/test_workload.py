@@ -271,7 +271,8 @@ def test_a_data_set_that_raises_is_named() -> None:
             raise OSError("no such image")
 
     with pytest.raises(
-        TaskError, match=r"collating examples of train_data\(\) raised OSError: no such image \(test_workload"
+        TaskError,
+        match=r"making a batch of train_data\(\) raised OSError: no such image \(test_workl.*; example 0 of",
     ):
         make_workload(Broken(10), evaluate=no_metrics)
 

@@ -14,6 +14,7 @@ from ..errors import TaskError
 from ..hardware.random_state import preserved_random_state
 from .batches import subset
 from .loader import refuse_loader
+from .map_style import map_style
 from .protocol import Task
 from .samplers import TaskSampler
 from .streams import LARGEST_BATCH, first_examples
@@ -34,6 +35,7 @@ class Examples:
         epoch: how many there are in an epoch; `None`: training data are a stream.
         stream: as it was first made; `None`: they are none.
         held_back: taken off to evaluate on, where the task has no `evaluate`.
+        numbers: of those that are left, then of those held back, in what `train_data()` returned; `None`: as they come.
         sampler: the task's, if it has one.
         example_s: seconds for a stream to yield an example; 0 for other data.
         notes: what a reader should know of them.
@@ -43,6 +45,7 @@ class Examples:
     epoch: int | None
     stream: IterableDataset[Any] | None = None
     held_back: Dataset[Any] | None = None
+    numbers: tuple[Tensor, Tensor] | None = None
     sampler: TaskSampler | None = None
     example_s: float = 0.0
     notes: tuple[str, ...] = ()
@@ -76,20 +79,20 @@ def examples_of(task: Task) -> Examples:
                 "out, or return a list of examples"
             )
         return _of_stream(cast("IterableDataset[Any]", data), evaluates)
-    data = _sized(data)
-    examples, held_back, position = len(cast(Sized, data)), None, None
+    data = map_style(data)
+    examples, held_back, position, numbers = len(cast(Sized, data)), None, None, None
     if not evaluates:
-        data, held_back, position = _hold_back(data)
+        data, held_back, position, numbers = _hold_back(data)
     rest = len(cast(Sized, data))
     if sampler is None:
-        return Examples(data=data, epoch=rest, held_back=held_back)
+        return Examples(data=data, epoch=rest, held_back=held_back, numbers=numbers)
     ordered = TaskSampler(make=sampler, examples=examples, position=position)
     epoch = len(ordered.order(0))
     note = (
         f"the task's sampler orders the examples: an epoch is the {epoch} that it yields of {rest}, and a batch is a "
         "consecutive stretch of them, so that what a batch is made of depends on the batch size"
     )
-    return Examples(data=data, epoch=epoch, held_back=held_back, sampler=ordered, notes=(note,))
+    return Examples(data=data, epoch=epoch, held_back=held_back, numbers=numbers, sampler=ordered, notes=(note,))
 
 
 def _of_stream(stream: IterableDataset[Any], evaluates: bool) -> Examples:
@@ -109,20 +112,8 @@ def _of_stream(stream: IterableDataset[Any], evaluates: bool) -> Examples:
     return Examples(data=data, epoch=None, stream=stream, example_s=first.seconds, notes=(note,))
 
 
-def _sized(data: Any) -> Dataset[Any]:
-    if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
-        raise TaskError(
-            f"train_data() returned {type(data).__name__}, which is neither a data set with __len__ and __getitem__ "
-            "nor an IterableDataset (a class whose __iter__ begins anew each time); where it fits into memory, return "
-            "a list of its examples"
-        )
-    if len(data) < 2:
-        raise TaskError(f"train_data() has {len(data)} example{'s' if len(data) != 1 else ''}; at least 2 are needed")
-    return cast("Dataset[Any]", data)
-
-
-def _hold_back(data: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any], Tensor]:
-    """Training examples, those that are held back, and where each stands among the former; -1: among the latter."""
+def _hold_back(data: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any], Tensor, tuple[Tensor, Tensor]]:
+    """Training examples, those held back, where each stands among the former (-1: the latter), numbers of both."""
     examples = len(cast(Sized, data))
     held = max(1, min(_HELD_BACK_AT_MOST, round(examples * _HELD_BACK_SHARE)))
     if examples - held < 2:
@@ -133,4 +124,5 @@ def _hold_back(data: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any], Tensor]:
     order = torch.randperm(examples, generator=torch.Generator().manual_seed(0))
     position = torch.full((examples,), -1)
     position[order[held:]] = torch.arange(examples - held)
-    return subset(data, order[held:]), subset(data, order[:held]), position
+    numbers = order[held:], order[:held]
+    return subset(data, numbers[0]), subset(data, numbers[1]), position, numbers

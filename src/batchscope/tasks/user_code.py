@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 from ..errors import BatchscopeError, TaskError
 from ..hardware.device import is_out_of_memory
 
-__all__ = ["dead_worker_named", "explained"]
+__all__ = ["dead_worker_named", "explained", "raised_in_worker"]
 
 _PACKAGE = Path(__file__).parents[1]
 _STANDARD_LIBRARY = Path(traceback.__file__).parent
@@ -27,7 +27,7 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in .*\n(?P<tex
 
 
 @contextmanager
-def explained(what: str, advice: str = "") -> Generator[None]:
+def explained(what: str, advice: str | Callable[[], str] = "") -> Generator[None]:
     """Turn an exception of user code into a `TaskError` that names it; the original is its cause.
 
     batchscope's own errors and a lack of memory pass through; torch's report of a dead loader worker may interrupt any
@@ -35,18 +35,21 @@ def explained(what: str, advice: str = "") -> Generator[None]:
 
     Args:
         what: what was called, for example `loss(model, batch)`.
-        advice: what to change, appended to the message.
+        advice: what to change, appended to the message; a function says it once there is an exception.
     """
     try:
         yield
-    except BatchscopeError:
-        raise
+    except BatchscopeError as error:
+        if not raised_in_worker(error):
+            raise
+        raise TaskError(str(error).rstrip().splitlines()[-1].partition(": ")[2]) from error
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             raise
         if (dead := _dead_worker(error)) is not None:
             raise dead from error
         raised = _in_a_worker(error) or _here(error)
+        advice = advice if isinstance(advice, str) else advice()
         message = f"{what} raised {raised}"
         raise TaskError(f"{message}; {advice}" if advice else message) from error
 
@@ -64,6 +67,11 @@ def dead_worker_named() -> Generator[None]:
         if (dead := _dead_worker(error)) is not None:
             raise dead from error
         raise
+
+
+def raised_in_worker(error: BaseException) -> bool:
+    """Whether an exception was raised in a loader worker, whose traceback is then its text."""
+    return bool(_FROM_WORKER.match(str(error)))
 
 
 def _dead_worker(error: BaseException) -> TaskError | None:
@@ -86,8 +94,9 @@ def _here(error: BaseException) -> str:
 
 def _in_a_worker(error: BaseException) -> str:
     """Type, text and place of an exception that a loader worker hands over as a traceback in its text, else empty."""
-    if not _FROM_WORKER.match(text := str(error)):
+    if not raised_in_worker(error):
         return ""
+    text = str(error)
     lines = text.rstrip().splitlines()
     theirs = [match for match in _FRAME.finditer(text) if not _foreign(match["file"])]
     where = ""

@@ -17,6 +17,7 @@ from .evaluation import check_target, evaluate_twice
 from .inputs import describe_nan, outputs_of, telling_examples
 from .loss import check_count, check_gradient, check_labels_on_cpu, check_mean, first_loss
 from .optimizer import check_optimizer
+from .parameters import parameters_as_made, trainable_numbers
 from .update import check_before_update, check_precision
 
 __all__ = ["Preflight", "check"]
@@ -106,12 +107,13 @@ def _check(workload: Workload, size: int, target: Target | Metric | None, lr: fl
     indices = telling_examples(workload, size)
     check_labels_on_cpu(workload, indices)
     model = workload.model(0)
-    parameters = _trainable(model)
     batch = workload.batch(indices)
     check_count(workload, batch, size)
+    parameters = trainable_numbers(workload, model, batch)
     check_precision(workload, model)
     workload.weight(batch)
-    loss = first_loss(workload, model, batch)
+    with parameters_as_made(model):
+        loss = first_loss(workload, model, batch)
     notes = [f"{nan}, and the loss is a number all the same"] if (nan := describe_nan(workload, batch)) else []
     without = check_gradient(model, loss, workload.precision)
     notes += [f"{len(without)} parameter tensors get no gradient ({without[0]}, ...)"] if without else []
@@ -151,16 +153,6 @@ def _largest_batch(workload: Workload, asked: int | None) -> tuple[int, list[str
     if asked is not None and asked > most:
         notes.append(f"batches of up to {asked} were allowed, but there are only {most} training examples")
     return most, notes
-
-
-def _trainable(model: nn.Module) -> int:
-    parameters = list(model.parameters())
-    if not any(p.requires_grad for p in parameters):
-        raise TaskError(
-            f"the model has no trainable parameters ({len(parameters)} parameter tensors"
-            f"{', all with requires_grad=False' if parameters else ''}); model() must return one that can learn"
-        )
-    return sum(p.numel() for p in parameters if p.requires_grad)
 
 
 def _check_fresh(model: nn.Module, other: nn.Module) -> None:
