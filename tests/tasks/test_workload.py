@@ -279,12 +279,16 @@ def test_a_data_set_that_raises_is_named() -> None:
 
 def test_an_example_that_raises_in_the_middle_of_a_run_is_named() -> None:
     class BrokenLate(Items):
+        broken = False
+
         def __getitem__(self, index: int) -> Any:
-            if index == 18:
+            if index == 18 and self.broken:
                 raise OSError("no such image")
             return super().__getitem__(index)
 
-    workload = make_workload(BrokenLate(20), evaluate=no_metrics)
+    data = BrokenLate(20)
+    workload = make_workload(data, evaluate=no_metrics)
+    data.broken = True
     with pytest.raises(
         TaskError, match=r"making a batch of train_data\(\) raised OSError: no such image \(test_workload"
     ):

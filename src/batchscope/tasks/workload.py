@@ -95,7 +95,8 @@ class Workload:
             self._tensors = tuple(t.to(self.device.torch_device) for t in self._tensors)
             return
         own_s = example_seconds(self._collation)
-        self._collation.look_through(own_s)
+        if self._sampler is None:  # else what it leaves out may be of any kind
+            self._collation.look_through(own_s)
         self._example_s = there.example_s + own_s
         self._choose_workers()
 

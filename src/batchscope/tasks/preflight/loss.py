@@ -77,7 +77,7 @@ def first_loss(workload: Workload, model: nn.Module, batch: Batch) -> Tensor:
         raise
     if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's code decides
         kind = "None" if loss is None else type(loss).__name__
-        write = "end it with `return loss`" if loss is None else "return the loss as torch computes it, without .item()"
+        write = "end it with `return loss`" if loss is None else "return the loss without .item()"
         raise TaskError(f"loss(model, batch) returned {kind}, not a tensor; {write}")
     if loss.is_complex() or loss.layout is not torch.strided:
         kind, write = ("complex", "loss.abs() or loss.real") if loss.is_complex() else ("sparse", "loss.to_dense()")
