@@ -126,13 +126,17 @@ def _list_of_numbers(batch: Batch, name: str) -> str:
 
 def comparable(tensor: Tensor) -> Tensor | None:
     """Whole numbers of a tensor in a dtype that torch orders; `None`: it holds others, or is not dense."""
-    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+    if not _is_dense(tensor) or tensor.is_quantized:
         return None
     if tensor.is_floating_point() or tensor.is_complex():
         return None
     if tensor.dtype == torch.bool:
         return tensor.to(torch.uint8)
     return tensor if tensor.dtype in _ORDERED else tensor.to(torch.int64)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested
 
 
 def shape_of(tensor: Tensor) -> str:
@@ -155,7 +159,7 @@ def describe_nan(workload: Workload, batch: Batch) -> str:
     whole = [(f"tensor {i} of the training data", t) for i, t in enumerate(workload.tensors)]
     found: list[str] = []
     for name, tensor in whole or list(named_tensors(batch)):
-        if tensor.is_floating_point() and tensor.layout is torch.strided and (count := int(tensor.isnan().sum())):
+        if tensor.is_floating_point() and _is_dense(tensor) and (count := int(tensor.isnan().sum())):
             rows = int(tensor.isnan().flatten(1).any(1).sum()) if tensor.ndim > 1 else count
             found.append(f"{name} (shape {tuple(tensor.shape)}) holds {count} NaN in {rows} of {len(tensor)} examples")
     return "; ".join(found)
