@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import TaskError
 
-__all__ = ["MADE_BEFORE", "checked_module", "give_sizes"]
+__all__ = ["MADE_BEFORE", "checked_module", "give_sizes", "without_sizes"]
 
 _NAMED = 3
 MADE_BEFORE = "call the model once in model(), for example `net(torch.zeros(2, ...))` with inputs as loss gives it"
@@ -53,7 +53,7 @@ def give_sizes(model: nn.Module, compute_loss: Callable[[], object]) -> None:
 
     What the new weights draw comes from the generators as they are. Cost: one forward pass, or two.
     """
-    if not _lazy(model):
+    if not without_sizes(model):
         return
     failed: TaskError | None = None
     for training in (False, True):
@@ -63,7 +63,7 @@ def give_sizes(model: nn.Module, compute_loss: Callable[[], object]) -> None:
                 compute_loss()
         except TaskError as error:
             failed = error
-        if not (left := _lazy(model)):
+        if not (left := without_sizes(model)):
             return
     if failed is not None:
         raise TaskError(f"{failed}; it was the first call, in which lazy layers learn their input size") from (
@@ -78,6 +78,6 @@ def give_sizes(model: nn.Module, compute_loss: Callable[[], object]) -> None:
     )
 
 
-def _lazy(model: nn.Module) -> Sequence[str]:
-    """Names of the parameters and buffers that have no size yet."""
+def without_sizes(model: nn.Module) -> Sequence[str]:
+    """Names of the parameters and buffers of lazy layers that have no size yet."""
     return [name for name, t in itertools.chain(model.named_parameters(), model.named_buffers()) if is_lazy(t)]
