@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..hardware.live_bytes import tensors_in, unique_bytes
+from ..hardware.live_bytes import bytes_of, tensors_in
 from .protocol import Batch
 from .update import Update
 
@@ -78,7 +78,7 @@ class DisposableModel:
         nbytes: dict[int, int] = {}
         started = time.perf_counter()
         for i in torch.randperm(self.workload.examples, generator=self._order)[:_EXAMPLES_LOOKED_AT]:
-            nbytes[int(i)] = unique_bytes(tensors_in(self.workload.batch(i[None])))
+            nbytes[int(i)] = bytes_of(tensors_in(self.workload.batch(i[None])))
             if time.perf_counter() - started > _LOOKING_S:
                 break
         self.loading_s = (time.perf_counter() - started) / len(nbytes)
