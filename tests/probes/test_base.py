@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from batchscope.probes.averaging import Averaging, measure_averaging
-from batchscope.probes.base import flat, gradients, mean_gradient, shares
+from batchscope.probes.base import flat, gradients, mean_gradient, shares, square_norm
 from batchscope.probes.fixed_loss import FixedLoss
 from batchscope.probes.gradient_statistics import measure_gradients
 from batchscope.probes.hessian import measure_curvature
@@ -47,6 +47,12 @@ def test_gradients_in_float16_are_neither_lost_nor_infinite(factor: float) -> No
         return flat(gradients(workload, model, workload.batch(torch.arange(16)), model.parameters()))
 
     assert apart(found("float16"), found("float32")) < 5e-3
+
+
+def test_complex_numbers_count_whole() -> None:
+    x = torch.tensor([3.0 + 4.0j, 1.0 - 2.0j])
+    assert flat([x]).tolist() == [3.0, 4.0, 1.0, -2.0]
+    assert float(flat([x]).square().sum()) == pytest.approx(float(square_norm(x)))
 
 
 def test_a_parameter_that_the_loss_does_not_depend_on_has_a_gradient_of_zeros() -> None:

@@ -128,6 +128,13 @@ class Averaged(Tensors):
     ema_decay = 0.9
 
 
+class Lazy(Tensors):
+    """A layer that learns its input size at its first call."""
+
+    def model(self):
+        return nn.LazyLinear(1)
+
+
 class Line(nn.Linear):
     """A model with a method of its own."""
 

@@ -158,6 +158,8 @@ def test_a_loader_has_what_the_task_says_and_what_was_chosen_for_it() -> None:
         ("Ordered", {"members": ("sampler",), "held_back": 25}),
         ("Stream", {"loading": "stream", "device": "cpu:0"}),
         ("Tensors", {"loading": "tensors", "ema_decay": 0.5}),
+        ("Lazy", {"lazy": True, "loading": "tensors", "members": (), "held_back": 25, "device": "cpu:0"}),
+        ("Lazy", {"lazy": True, "ema_decay": 0.5}),
         ("Predicting", {"loading": "tensors", "ema_decay": 0.5}),
         ("Predicting", {"loading": "tensors", "ema_decay": 0.5, "precision": "float16"}),
         ("Groups", {"loading": "tensors", "precision": "float16", "members": ("evaluate", "before_update")}),

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,6 +20,7 @@ from torch.utils.data import TensorDataset
 from batchscope.errors import TaskError
 from batchscope.search.find import find
 from batchscope.tasks.loading import LoadedTask, as_loaded
+from batchscope.tasks.made_in_python import identity_of
 from batchscope.tasks.protocol import Task, task
 
 X = torch.randn(32, 3, generator=torch.Generator().manual_seed(0))
@@ -166,3 +169,31 @@ def test_code_that_cannot_be_read_is_said() -> None:
     (note,) = as_loaded(linear(model=operator.methodcaller("build"))).notes
     assert "methodcaller" in note
     assert as_loaded(linear(loss=torch.nn.functional.mse_loss, model=torch.ones)).notes == ()
+
+
+def _holding(value: Any) -> str:
+    return identity_of(SimpleNamespace(value=value)).sha256
+
+
+TENSORS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "sparse": lambda x: x.to_sparse(),
+    "compressed": lambda x: x.to_sparse_csr(),
+    "nested": lambda x: torch.nested.nested_tensor(list(x)),
+    "conjugate": lambda x: torch.complex(x, x).conj(),
+    "bool": lambda x: x > 0,
+    "float8": lambda x: x.to(torch.float8_e4m3fn),
+    "objects": lambda x: np.array([str(x.tolist()), None], dtype=object),
+}
+
+
+@pytest.mark.parametrize("make", TENSORS.values(), ids=TENSORS)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_tensors_and_arrays_of_any_kind_count_by_their_contents(make: Any) -> None:
+    one, same, other = (make(torch.eye(3) * factor) for factor in (1, 1, -2))
+    assert _holding(one) == _holding(same)
+    assert _holding(one) != _holding(other)
+
+
+def test_a_tensor_without_data_counts_by_its_shape() -> None:
+    assert _holding(torch.ones(3, device="meta")) != _holding(torch.ones(4, device="meta"))

@@ -271,19 +271,24 @@ def test_a_data_set_that_raises_is_named() -> None:
             raise OSError("no such image")
 
     with pytest.raises(
-        TaskError, match=r"collating examples of train_data\(\) raised OSError: no such image \(test_workload"
+        TaskError,
+        match=r"making a batch of train_data\(\) raised OSError: no such image \(test_workl.*; example 0 of",
     ):
         make_workload(Broken(10), evaluate=no_metrics)
 
 
 def test_an_example_that_raises_in_the_middle_of_a_run_is_named() -> None:
     class BrokenLate(Items):
+        broken = False
+
         def __getitem__(self, index: int) -> Any:
-            if index == 18:
+            if index == 18 and self.broken:
                 raise OSError("no such image")
             return super().__getitem__(index)
 
-    workload = make_workload(BrokenLate(20), evaluate=no_metrics)
+    data = BrokenLate(20)
+    workload = make_workload(data, evaluate=no_metrics)
+    data.broken = True
     with pytest.raises(
         TaskError, match=r"making a batch of train_data\(\) raised OSError: no such image \(test_workload"
     ):

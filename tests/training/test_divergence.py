@@ -286,7 +286,7 @@ def test_an_example_that_cannot_be_made(workers: int) -> None:
 
     said = refused(workload(Broken(), weighted, loader_options={"num_workers": workers}))
     assert "OSError: cannot identify image file 'img_137.jpg'" in said
-    assert f"example {BAD} of train_data(), counted from 0 raises it" in said
+    assert f"example {BAD} of train_data(), counted from 0, raises it" in said
 
 
 # --- what is the learning rate's stays so ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@ frees inside one operation (a convolution's workspace) is not seen.
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["LiveBytes", "tensors_in", "unique_bytes"]
+__all__ = ["LiveBytes", "bytes_of", "plain_parts", "tensors_in", "unique_bytes"]
 
 
 class LiveBytes(TorchDispatchMode):
@@ -55,7 +56,7 @@ class LiveBytes(TorchDispatchMode):
 
     def count(self, tensor: Tensor) -> None:
         """Enter a tensor's storage, unless it is entered already."""
-        for part in _plain_parts(tensor):
+        for part in plain_parts(tensor):
             self._enter(part.untyped_storage())
 
     def _enter(self, storage: torch.UntypedStorage) -> None:
@@ -96,17 +97,28 @@ def unique_bytes(tensors: Iterable[Tensor]) -> int:
     return LiveBytes(tensors).live
 
 
-def _plain_parts(tensor: Tensor) -> list[Tensor]:
-    """The dense tensors that hold a tensor's data: itself, or a sparse tensor's indices and values."""
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """The bytes of the numbers of some tensors, sparse and nested ones too, whatever storage they share."""
+    return sum(part.nbytes for tensor in tensors for part in plain_parts(tensor))
+
+
+def plain_parts(tensor: Tensor) -> list[Tensor]:
+    """Dense tensors that hold a tensor's data: itself, a sparse one's indices and values, a nested one's parts."""
+    if tensor.is_nested:
+        return list(tensor.unbind())
     if tensor.layout is torch.strided:
         return [tensor]
     if tensor.layout is torch.sparse_coo:
         return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
     return []
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:
-    """Every tensor inside nested mappings, lists and tuples."""
+    """Every tensor inside nested mappings, lists, tuples and dataclasses."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -115,3 +127,6 @@ def tensors_in(value: object) -> Iterator[Tensor]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from tensors_in(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from tensors_in(getattr(value, field.name))

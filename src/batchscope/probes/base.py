@@ -249,8 +249,9 @@ def watched(modules: Mapping[str, nn.Module], keep: Callable[[str, nn.Module, Te
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
-    """Flat vector of all elements, in float64 (float32 where the device has no other)."""
-    return torch.cat([t.detach().to(_accumulator(t)).reshape(-1) for t in tensors])
+    """Flat vector of all elements, in float64 (float32 where the device has no other); complex ones as two each."""
+    parts = [torch.view_as_real(t.detach()) if t.is_complex() else t.detach() for t in tensors]
+    return torch.cat([t.to(_accumulator(t)).reshape(-1) for t in parts])
 
 
 def square_norm(tensor: Tensor) -> Tensor:

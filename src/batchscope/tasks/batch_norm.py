@@ -116,7 +116,7 @@ def normalised(
         raise UsageError(f"batch normalisation {where!r} is not known; write one of {', '.join(get_args(Where))}")
     if ghost is not None and (where == "none" or ghost < 1):
         raise UsageError(f"ghost batches of {ghost} examples make no sense with normalisation {where!r}")
-    make = workload.task.model
+    make = workload.made_model
     if where == "none":
         return lambda: _without(make())
     places = normalised_places(workload)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from ..errors import TaskError
+from ..hardware.live_bytes import tensors_in
 from .protocol import Batch
 
 __all__ = ["MicroBatchSampler", "first_dimension", "index_stream", "subset", "tensors_of", "to_device"]
@@ -60,15 +64,20 @@ class MicroBatchSampler:
         batches: makes the batches of indices from the first that is not left out on.
         parts_of: micro-batches of a step, of its 0-based number.
         skip: steps that are left out at the beginning.
+
+    Attributes:
+        asked: indices of each micro-batch that was yielded, the oldest first; whoever receives one takes it off.
     """
 
     def __init__(self, batches: Callable[[], Iterator[Tensor]], parts_of: Callable[[int], int], skip: int = 0) -> None:
         self.batches, self.parts_of, self.skip = batches, parts_of, skip
+        self.asked: deque[list[int]] = deque()
 
     def __iter__(self) -> Iterator[list[int]]:
         for step, indices in enumerate(self.batches(), self.skip):
             for part in indices.split(len(indices) // self.parts_of(step)):
-                yield part.tolist()
+                self.asked.append(part.tolist())
+                yield self.asked[-1]
 
 
 def first_dimension(batch: Batch) -> int:
@@ -77,29 +86,20 @@ def first_dimension(batch: Batch) -> int:
     Raises:
         TaskError: the batch holds no tensor.
     """
-    tensor = _first_tensor(batch)
+    tensor = next(tensors_in(batch), None)
     if tensor is None or tensor.ndim == 0:
         raise TaskError(
             f"a batch of type {type(batch).__name__} holds no tensor with a first dimension, so its examples cannot be "
             "counted; give the task a method batch_size(batch) -> int"
         )
-    return tensor.shape[0]
-
-
-def _first_tensor(batch: Batch) -> Tensor | None:
-    if isinstance(batch, Tensor):
-        return batch
-    members: Sequence[Any] = ()
-    if isinstance(batch, Mapping):
-        members = list(batch.values())
-    elif isinstance(batch, list | tuple):
-        members = batch
-    return next((t for t in map(_first_tensor, members) if t is not None), None)
+    return tensor.size(0)  # a nested tensor has no shape
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with every tensor in it on the device."""
-    if isinstance(batch, Tensor) or hasattr(batch, "to"):
+    """The batch with every tensor in it on the device, and none that leads back to what the data were computed by."""
+    if isinstance(batch, Tensor):
+        return batch.detach().to(device)
+    if hasattr(batch, "to"):
         return batch.to(device)
     if isinstance(batch, Mapping):
         return {key: to_device(value, device) for key, value in batch.items()}
@@ -107,6 +107,11 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         return type(batch)(*(to_device(value, device) for value in batch))
     if isinstance(batch, list | tuple):
         return type(batch)(to_device(value, device) for value in batch)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        moved = copy.copy(batch)
+        for field in dataclasses.fields(batch):
+            object.__setattr__(moved, field.name, to_device(getattr(batch, field.name), device))
+        return moved
     return batch
 
 
@@ -117,9 +122,13 @@ def subset(data: Dataset[Any], indices: Tensor) -> Dataset[Any]:
 
 
 def tensors_of(data: Dataset[Any]) -> tuple[Tensor, ...] | None:
-    """Tensors of a `TensorDataset` or of a part of one (`random_split`); other types may compute their examples."""
+    """Tensors of a `TensorDataset` or of a part of one (`random_split`); other types may compute their examples.
+
+    Sparse and nested ones, of which rows are not taken by indices, are left to the data set.
+    """
     if type(data) is TensorDataset:
-        return data.tensors
+        dense = all(t.layout is torch.strided and not t.is_nested for t in data.tensors)
+        return tuple(t.detach() for t in data.tensors) if dense else None
     if type(data) is Subset and (whole := tensors_of(data.dataset)) is not None:
         return tuple(t[torch.as_tensor(data.indices)] for t in whole)
     return None

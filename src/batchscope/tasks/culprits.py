@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,6 @@ __all__ = [
     "broken_gradients",
     "cause_of_gradient",
     "cause_of_loss",
-    "example_named",
     "operation_of",
     "refuse_batch",
     "refuse_gradient_of",
@@ -86,29 +85,6 @@ class Cause:
 
     def __str__(self) -> str:
         return f"{self.said}; {self.advice}"
-
-
-@contextmanager
-def example_named(
-    data: Any, indices: Tensor | Callable[[], Tensor | None], number_of: Callable[[int], int]
-) -> Generator[None]:
-    """Add to an exception of the user's data set which example raises it, where one does so again.
-
-    Args:
-        data: map-style data set.
-        indices: of the examples that are loaded.
-        number_of: index in the training data by that.
-    """
-    try:
-        yield
-    except TaskError as error:
-        if not raised_by_user(error):
-            raise
-        known = indices() if callable(indices) else indices
-        found = next((i for i in known.tolist() if _raises(lambda i=i: data[i])), None) if known is not None else None
-        if found is None:
-            raise
-        raise TaskError(f"{error}; example {in_training_data([number_of(found)])} raises it") from error.__cause__
 
 
 def without_number(value: float) -> str:

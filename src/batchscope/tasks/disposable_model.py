@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..hardware.live_bytes import tensors_in
+from ..hardware.live_bytes import bytes_of, tensors_in
 from .protocol import Batch
 from .update import Update
 
@@ -78,7 +78,7 @@ class DisposableModel:
         nbytes: dict[int, int] = {}
         started = time.perf_counter()
         for i in torch.randperm(self.workload.examples, generator=self._order)[:_EXAMPLES_LOOKED_AT]:
-            nbytes[int(i)] = sum(t.nbytes for t in tensors_in(self.workload.batch(i[None])))
+            nbytes[int(i)] = bytes_of(tensors_in(self.workload.batch(i[None])))
             if time.perf_counter() - started > _LOOKING_S:
                 break
         self.loading_s = (time.perf_counter() - started) / len(nbytes)
@@ -120,7 +120,7 @@ class DisposableModel:
 def _repeated(batch: Batch, count: int, size: int) -> Batch | None:
     """A batch of `count` examples repeated up to `size`; `None` if it is not made of tensors of that length."""
     if isinstance(batch, Tensor):
-        if batch.ndim == 0 or batch.shape[0] != count:
+        if batch.ndim == 0 or batch.layout is not torch.strided or batch.is_nested or batch.shape[0] != count:
             return None
         return batch[torch.arange(size, device=batch.device) % count]
     if isinstance(batch, Mapping):

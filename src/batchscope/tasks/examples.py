@@ -14,6 +14,7 @@ from ..errors import TaskError
 from ..hardware.random_state import preserved_random_state
 from .batches import subset
 from .loader import refuse_loader
+from .map_style import map_style
 from .protocol import Task
 from .samplers import TaskSampler
 from .streams import LARGEST_BATCH, first_examples
@@ -78,7 +79,7 @@ def examples_of(task: Task) -> Examples:
                 "out, or return a list of examples"
             )
         return _of_stream(cast("IterableDataset[Any]", data), evaluates)
-    data = _sized(data)
+    data = map_style(data)
     examples, held_back, position, numbers = len(cast(Sized, data)), None, None, None
     if not evaluates:
         data, held_back, position, numbers = _hold_back(data)
@@ -109,18 +110,6 @@ def _of_stream(stream: IterableDataset[Any], evaluates: bool) -> Examples:
     )
     data = cast("Dataset[Any]", first.examples)
     return Examples(data=data, epoch=None, stream=stream, example_s=first.seconds, notes=(note,))
-
-
-def _sized(data: Any) -> Dataset[Any]:
-    if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
-        raise TaskError(
-            f"train_data() returned {type(data).__name__}, which is neither a data set with __len__ and __getitem__ "
-            "nor an IterableDataset (a class whose __iter__ begins anew each time); where it fits into memory, return "
-            "a list of its examples"
-        )
-    if len(data) < 2:
-        raise TaskError(f"train_data() has {len(data)} example{'s' if len(data) != 1 else ''}; at least 2 are needed")
-    return cast("Dataset[Any]", data)
 
 
 def _hold_back(data: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any], Tensor, tuple[Tensor, Tensor]]:

@@ -24,6 +24,7 @@ from ..errors import TaskError
 from ..hardware.device import cores
 from ..wording import duration
 from .batches import MicroBatchSampler
+from .collation import Collation
 from .protocol import Batch
 from .user_code import explained
 
@@ -170,14 +171,13 @@ def why_not_sent(data: Any, collate: Any, options: Mapping[str, Any]) -> str:
     return ""
 
 
-def example_seconds(data: Dataset[Any], collate: Callable[[list[Any]], Batch]) -> float:
+def example_seconds(collation: Collation) -> float:
     """Seconds to load an example in this process, by some of the first ones."""
-    probe = min(_PROBED, len(cast(Sized, data)))
-    with explained("collating examples of train_data()"):
-        collate([data[0]])
-        start = time.perf_counter()
-        collate([data[i] for i in range(probe)])
-        return (time.perf_counter() - start) / probe
+    probe = min(_PROBED, len(cast(Sized, collation.data)))
+    collation.batch([0])
+    start = time.perf_counter()
+    collation.batch(range(probe))
+    return (time.perf_counter() - start) / probe
 
 
 def workers_for(example_s: float) -> int:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..hardware.live_bytes import bytes_of, plain_parts
 from .imported_files import imported_files, is_users, sha256_of_each
 
 __all__ = ["Identity", "identity_of"]
@@ -100,7 +101,7 @@ class _Look:
             return
         self._met[id(value)] = value
         if isinstance(value, Tensor | np.ndarray):
-            self._array(value)
+            self._array(value, depth)
         elif isinstance(value, types.CodeType):
             self._code(value, depth)
         elif isinstance(value, functools.partial):
@@ -120,12 +121,24 @@ class _Look:
         for value in values:
             self.at(value, depth + 1)
 
-    def _array(self, value: Tensor | np.ndarray[Any, Any]) -> None:
+    def _array(self, value: Tensor | np.ndarray[Any, Any], depth: int) -> None:
+        if isinstance(value, Tensor):
+            self._tensor(value)
+            return
         self.add(type(value).__name__, tuple(value.shape), value.dtype)
-        host = value.detach().cpu() if isinstance(value, Tensor) else value
-        if host.nbytes <= _MOST_BYTES:
-            data = host.contiguous().view(-1).view(torch.uint8).numpy() if isinstance(host, Tensor) else host
-            self.digest.update(np.ascontiguousarray(data).tobytes())
+        if value.dtype.hasobject:
+            self.at(value.tolist(), depth + 1)  # its bytes are addresses
+        elif value.nbytes <= _MOST_BYTES:
+            self.digest.update(np.ascontiguousarray(value).tobytes())
+
+    def _tensor(self, tensor: Tensor) -> None:
+        shape = tensor.size(0) if tensor.is_nested else tuple(tensor.shape)
+        self.add(type(tensor).__name__, shape, tensor.dtype)
+        if tensor.is_meta or bytes_of([tensor]) > _MOST_BYTES:
+            return
+        for part in plain_parts(tensor.detach()):
+            host = part.cpu().resolve_conj().resolve_neg().contiguous()
+            self.digest.update(host.view(-1).view(torch.uint8).numpy().tobytes())
 
     def _code(self, code: types.CodeType, depth: int) -> None:
         self.add("code", code.co_name, code.co_code.hex(), *code.co_names, *code.co_varnames)

@@ -50,6 +50,9 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _number(tensor: Tensor) -> Tensor:
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
     if tensor.is_floating_point() or tensor.is_complex():
-        return torch.linalg.vector_norm(tensor).double()
-    return tensor.sum().double()
+        wide = tensor.float() if tensor.element_size() == 1 else tensor  # torch computes nothing in float8
+        return torch.linalg.vector_norm(wide).double()
+    return tensor.sum(dtype=torch.int64).double()

@@ -14,6 +14,7 @@ import torch
 
 from ..hardware.random_state import preserved_random_state
 from ..store.records import TaskProgram
+from .fresh_model import without_sizes
 from .loading import LoadedTask
 from .members import MEMBERS, autocast, place_of_loss, wants_model
 from .protocol import Batch, Task
@@ -39,7 +40,7 @@ def program_of(loaded: LoadedTask, workload: Workload, *, seed: int, largest_mic
     Raises:
         TaskError: the task failed on a batch.
 
-    Cost: one loss of at most 16 examples, and 256 examples are loaded where the task has `loss_weight`.
+    Cost: two models, one loss of at most 16 examples, and 256 examples are loaded where the task has `loss_weight`.
     """
     task = loaded.task
     optional = [member.name for member in MEMBERS if not member.required and member.name != "name"]
@@ -49,6 +50,7 @@ def program_of(loaded: LoadedTask, workload: Workload, *, seed: int, largest_mic
     with preserved_random_state(seed):
         batches = _drawn(workload, size, seed, math.ceil(_DRAWN / size) if workload.loss_weight else 1)
         loss_at = _loss_at(workload, batches[0], seed)
+        lazy = bool(without_sizes(task.model()))
         tokens = sum(map(workload.weight, batches)) / sum(map(workload.count, batches))
     return TaskProgram(
         spec=loaded.spec,
@@ -56,6 +58,7 @@ def program_of(loaded: LoadedTask, workload: Workload, *, seed: int, largest_mic
         imports=tuple(sorted({line for _, lines in written.values() for line in lines})),
         members=members,
         optimizer_takes_model=wants_model(task.optimizer),
+        lazy=lazy,
         loss_at=loss_at,
         precision=workload.precision,
         ema_decay=workload.ema_decay,

@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from ..errors import TaskError
 from ..hardware.random_state import RandomState, preserved_random_state, seed_everything
+from .collation import joined
 from .loader import open_loader
 from .protocol import Batch
 from .user_code import explained
@@ -110,7 +111,7 @@ class _Ended:
 class _Steps(Dataset[Any]):
     """Steps of a stream, as a data set that a `DataLoader` asks by requests, in order."""
 
-    def __init__(self, stream: IterableDataset[Any], collate: Callable[[list[Any]], Batch], seed: int) -> None:
+    def __init__(self, stream: IterableDataset[Any], collate: Callable[[list[Any]], Batch] | None, seed: int) -> None:
         self.stream, self._collate, self._seed = stream, collate, seed
         self._examples: Iterator[Any] | None = None
         self._random: RandomState | None = None
@@ -125,7 +126,8 @@ class _Steps(Dataset[Any]):
             return _Ended(examples=self._taken, processes=worker.num_workers if worker else 1)
         if passed_over and worker is None:
             return None
-        made = [self._collate(part) for part in parts]  # of a step passed over as well: it may draw from the worker's
+        # of a step passed over as well: it may draw from the worker's
+        made = [joined(part, self._collate) for part in parts]
         return None if passed_over else made
 
     def _take(self, sizes: tuple[int, ...]) -> list[list[Any]]:
@@ -163,7 +165,7 @@ def stream_steps(
     parts_of: Callable[[int], int],
     seed: int,
     skip: int,
-    collate: Callable[[list[Any]], Batch],
+    collate: Callable[[list[Any]], Batch] | None,
     options: Mapping[str, Any],
     example_s: float,
     patience_s: float,
@@ -176,7 +178,7 @@ def stream_steps(
         parts_of: micro-batches of a step, of its 0-based number.
         seed: of what the stream draws from global generators.
         skip: steps whose examples are passed over.
-        collate: joins the examples of a micro-batch.
+        collate: joins the examples of a micro-batch; `None`: torch's does.
         options: further arguments of `DataLoader`.
         example_s: seconds that an example is expected to take in one process.
         patience_s: how long a step of workers may take at least before they count as hanging.

@@ -117,7 +117,8 @@ class Update:
                 loss = loss * share
             elif len(micro_batches) > 1:
                 loss = loss / len(micro_batches)
-            (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+            with explained("the backward pass of loss(model, batch)"):
+                (loss if self._scaler is None else self._scaler.scale(loss)).backward()
             total = loss.detach() if total is None else total + loss.detach()
             if after is not None:
                 after(1.0 / len(micro_batches) if share is None else share, loss_scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ..errors import BatchscopeError, TaskError
 from ..hardware.device import is_out_of_memory
 from ..hardware.host_memory import mark
 
-__all__ = ["dead_worker_named", "explained", "line_in", "raised_by_user"]
+__all__ = ["dead_worker_named", "explained", "line_in", "raised_by_user", "raised_in_worker"]
 
 _PACKAGE = Path(__file__).parents[1]
 _STANDARD_LIBRARY = Path(traceback.__file__).parent
@@ -28,7 +28,7 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in .*\n(?P<tex
 
 
 @contextmanager
-def explained(what: str, advice: str = "") -> Generator[None]:
+def explained(what: str, advice: str | Callable[[], str] = "") -> Generator[None]:
     """Turn an exception of user code into a `TaskError` that names it; the original is its cause.
 
     batchscope's own errors pass through, and so does a lack of memory, with `what` noted on it; torch's report of a
@@ -36,12 +36,14 @@ def explained(what: str, advice: str = "") -> Generator[None]:
 
     Args:
         what: what was called, for example `loss(model, batch)`.
-        advice: what to change, appended to the message.
+        advice: what to change, appended to the message; a function says it once there is an exception.
     """
     try:
         yield
-    except BatchscopeError:
-        raise
+    except BatchscopeError as error:
+        if not raised_in_worker(error):
+            raise
+        raise TaskError(str(error).rstrip().splitlines()[-1].partition(": ")[2]) from error
     except (Exception, SystemExit) as error:
         if is_out_of_memory(error):
             mark(error, what)
@@ -49,6 +51,7 @@ def explained(what: str, advice: str = "") -> Generator[None]:
         if (dead := _dead_worker(error)) is not None:
             raise dead from error
         raised = _in_a_worker(error) or _here(error)
+        advice = advice if isinstance(advice, str) else advice()
         message = f"{what} raised {raised}"
         raise TaskError(f"{message}; {advice}" if advice else message) from error
 
@@ -75,6 +78,11 @@ def raised_by_user(error: TaskError) -> bool:
     return isinstance(cause, Exception) and not isinstance(cause, BatchscopeError) and not lost
 
 
+def raised_in_worker(error: BaseException) -> bool:
+    """Whether an exception was raised in a loader worker, whose traceback is then its text."""
+    return bool(_FROM_WORKER.match(str(error)))
+
+
 def _dead_worker(error: BaseException) -> TaskError | None:
     """Message on a loader worker that died, where an exception is torch's report of one."""
     died = _DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
@@ -95,8 +103,9 @@ def _here(error: BaseException) -> str:
 
 def _in_a_worker(error: BaseException) -> str:
     """Type, text and place of an exception that a loader worker hands over as a traceback in its text, else empty."""
-    if not _FROM_WORKER.match(text := str(error)):
+    if not raised_in_worker(error):
         return ""
+    text = str(error)
     return f"{text.rstrip().splitlines()[-1].strip()}{line_in(text)}, in a loader worker"
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from ..errors import TaskError, UsageError
 from ..hardware.device import Device, is_out_of_memory, pick
@@ -19,9 +19,10 @@ from ..hardware.host_memory import mark
 from ..hardware.random_state import seed_everything
 from ..store.metrics import averaged_name, name_of_own
 from .batches import MicroBatchSampler, first_dimension, index_stream, subset, tensors_of, to_device
-from .culprits import example_named
+from .collation import Collation
 from .disposable_model import DisposableModel
 from .examples import examples_of, made_data
+from .fresh_model import checked_module, give_sizes
 from .loader import checked_options, example_seconds, index_loader, open_loader, why_not_sent, workers_for
 from .members import autocast, checked_decay, checked_factor, checked_precision, checked_weight, loss_in, wants_model
 from .protocol import Batch, Task
@@ -87,6 +88,8 @@ class Workload:
         self.examples, self.examples_in_epoch = len(cast(Sized, there.data)), there.epoch
         self._data, self._held_back, self._sampler = there.data, there.held_back, there.sampler
         self._stream, self._numbers = there.stream, there.numbers
+        numbers = there.numbers and there.numbers[False]
+        self._collation = Collation(data=self._data, collate=self._collate, numbers=numbers)
         self._options = checked_options(task, self._stream or self._data, self._collate)
         self.loader_workers = (self._options or {}).get("num_workers", 0)
         self._tensors = None if self._collate or self.loader_workers else tensors_of(self._data)
@@ -94,7 +97,10 @@ class Workload:
         if self._tensors is not None:
             self._tensors = tuple(t.to(self.device.torch_device) for t in self._tensors)
             return
-        self._example_s = there.example_s + example_seconds(self._data, self._collate or default_collate)
+        own_s = example_seconds(self._collation)
+        if self._sampler is None:  # else what it leaves out may be of any kind
+            self._collation.look_through(own_s)
+        self._example_s = there.example_s + own_s
         self._choose_workers()
 
     def _choose_workers(self) -> None:
@@ -193,10 +199,16 @@ class Workload:
         return {"num_workers": self.loader_workers, "persistent_workers": True} if self.loader_workers else {}
 
     def model(self, seed: int) -> nn.Module:
-        """A fresh model on the device, in training mode, initialised from `seed`."""
+        """A fresh model on the device, in training mode, initialised from `seed`; lazy layers have their sizes."""
         seed_everything(seed)
+        return self.made_model().train()
+
+    def made_model(self) -> nn.Module:
+        """A model as `model` returns it, but initialised from the generators as they are."""
         with explained("model()"):
-            return self.task.model().to(self.device.torch_device).train()
+            model = checked_module(self.task.model()).to(self.device.torch_device)
+        give_sizes(model, lambda: self.loss(model, self.batch(torch.arange(2))))
+        return model
 
     def disposable(self, seed: int) -> DisposableModel:
         """A fresh model with its optimizer, for the few steps whose time or memory is measured."""
@@ -251,9 +263,7 @@ class Workload:
         """The examples at `indices` (int64, one dimension), collated, on the device."""
         if self._tensors is not None:
             return [t[indices.to(t.device)] for t in self._tensors]
-        with example_named(self._data, indices, self.number_of), explained("making a batch of train_data()"):
-            items = [self._data[i] for i in indices.tolist()]
-            return to_device((self._collate or default_collate)(items), self.device.torch_device)
+        return to_device(self._collation.batch(indices.tolist()), self.device.torch_device)
 
     def part(self, indices: Tensor) -> Dataset[Any]:
         """The training examples at `indices` (int64, one dimension) as a data set; in memory where the whole is."""
@@ -284,14 +294,9 @@ class Workload:
         loader = index_loader(self._data, sampler, self._collate, options, seed + skip)
         batch_s = self._example_s * batch_size / min(parts_of(skip), batch_size)
         with open_loader(loader, batch_s=batch_s, patience_s=self.patience_s) as next_batch:
+            load = partial(self._collation.loaded, next_batch, sampler, self.loader_workers)
             for step in itertools.count(skip):
-                drawn = partial(self.indices_of, batch_size, seed, step)
-                with (
-                    example_named(self._data, drawn, self.number_of),
-                    explained("making a batch of train_data()"),
-                ):
-                    micro_batches = [to_device(next_batch(), self.device.torch_device) for _ in range(parts_of(step))]
-                yield micro_batches
+                yield [to_device(load(), self.device.torch_device) for _ in range(parts_of(step))]
 
     def _steps_of_stream(
         self, batch_size: int, parts_of: Callable[[int], int], seed: int, skip: int, options: Mapping[str, Any]
@@ -303,7 +308,7 @@ class Workload:
             parts_of=parts_of,
             seed=seed,
             skip=skip,
-            collate=self._collate or default_collate,
+            collate=self._collate,
             options=options,
             example_s=self._example_s,
             patience_s=self.patience_s,
@@ -346,9 +351,11 @@ class Workload:
         return self.ema_decay is not None and name_of_own(metric) is not None
 
     def _held_back_loss(self, model: nn.Module) -> float:
-        held_back = cast(Dataset[Any], self._held_back)
+        numbers = self._numbers and self._numbers[True]
+        data = cast(Dataset[Any], self._held_back)
+        how: dict[str, Any] = {"collate": self._collate, "weight": self.weight}
         try:
-            return mean_loss(model, self.loss, held_back, collate=self._collate, weight=self.weight)
+            return mean_loss(model, self.loss, data, name="train_data()", numbers=numbers, **how)
         except Exception as error:
             if is_out_of_memory(error):
                 mark(error, "evaluating on the validation split")
@@ -362,6 +369,8 @@ def mean_loss(
     *,
     collate: Callable[[list[Any]], Batch] | None = None,
     weight: Callable[[Batch], float] | None = None,
+    name: str = "val",
+    numbers: Tensor | None = None,
 ) -> float:
     """The mean loss over a whole data set, in chunks, without gradients.
 
@@ -372,19 +381,22 @@ def mean_loss(
         collate: as the loader's; default: `default_collate`.
         weight: number of terms in the mean of a batch's loss; default: its examples, the first dimension of its first
             tensor.
+        name: of the data, for messages.
+        numbers: index of each example in what goes by that name, where it is another.
 
     Returns:
         The mean over all terms, every one weighing the same.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     total, seen = 0.0, 0
-    tensors = None if collate else tensors_of(data)
-    for start in range(0, len(cast(Sized, data)), _EVALUATION_CHUNK):
-        stop = min(start + _EVALUATION_CHUNK, len(cast(Sized, data)))
+    held = Collation(data=data, collate=collate, name=name, numbers=numbers)
+    tensors, examples = None if collate else tensors_of(data), len(cast(Sized, data))
+    for start in range(0, examples, _EVALUATION_CHUNK):
+        stop = min(start + _EVALUATION_CHUNK, examples)
         if tensors is not None:
             batch: Batch = [t[start:stop].to(device) for t in tensors]
         else:
-            batch = to_device((collate or default_collate)([data[i] for i in range(start, stop)]), device)
+            batch = to_device(held.batch(range(start, stop)), device)
         size = (weight or first_dimension)(batch)
         with torch.no_grad():
             total += float(loss(model, batch)) * size
@@ -401,8 +413,17 @@ def _checked_metrics(metrics: Any) -> dict[str, float]:
     for key, value in metrics.items():
         try:
             checked[str(key)] = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             raise TaskError(
-                f"evaluate() returned {value!r} for {str(key)!r}, which is not a number; return float(...) of it"
+                f"evaluate() returned {_short(value)} for {str(key)!r}, which is not a number; return float(...) of it"
             ) from None
     return checked
+
+
+def _short(value: Any) -> str:
+    """A value in a message; a number of thousands of digits has none."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:
+        return f"{type(value).__name__} beyond all floats"
+    return text if len(text) <= 80 else f"{text[:80]}..."

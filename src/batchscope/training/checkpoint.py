@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..hardware.live_bytes import tensors_in
+from ..hardware.live_bytes import bytes_of, tensors_in
 from ..hardware.random_state import RandomState, preserved_random_state
 from ..store.courses import rows_sha256
 from ..store.records import Row, RunConfig, RunStatus
@@ -154,7 +154,7 @@ class Checkpoints:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             whole = state()
-            size = sum(tensor.nbytes for tensor in tensors_in(whole))
+            size = bytes_of(tensors_in(whole))
             if self.most_bytes is not None and size > self.most_bytes:
                 self._once(
                     f"the training state of a run takes {size / 1e9:.3g} GB: no checkpoints are kept, and a run that "

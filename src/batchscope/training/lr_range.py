@@ -316,11 +316,11 @@ def _first_move(drawn: _Batches, lr: float, scale: float) -> _Move:
     follows = _follows(workload, model, update.optimizer, lr)
     groups = zip(update.optimizer.param_groups, follows, strict=True)
     moving = [p for group, follow in groups if follow for p in group["params"]]
-    before = [p.detach().double().clone() for p in moving]
+    before = [_exact(p).clone() for p in moving]
     update.optimizer.register_step_pre_hook(partial(_multiply, scale))
     drawn.loss(update, drawn.drawn(drawn.first))
     update.apply()
-    moved = [p.detach().double() - b for p, b in zip(moving, before, strict=True)]
+    moved = [_exact(p) - b for p, b in zip(moving, before, strict=True)]
     size = _norm(moved) / max(_norm(before), 1e-12)
     return _Move(size=size, model=model, optimizer=update.optimizer, follows=follows)
 
@@ -340,5 +340,10 @@ def _multiply(scale: float, optimizer: Optimizer, *_: Any) -> None:
                 p.grad.mul_(scale)
 
 
+def _exact(weights: torch.Tensor) -> torch.Tensor:
+    """Weights in double precision, complex ones too."""
+    return weights.detach().to(torch.complex128 if weights.is_complex() else torch.float64)
+
+
 def _norm(tensors: list[torch.Tensor]) -> float:
-    return math.sqrt(sum(float((t**2).sum()) for t in tensors))
+    return math.sqrt(sum(float(torch.linalg.vector_norm(t)) ** 2 for t in tensors))

@@ -47,7 +47,7 @@ def with_nan(rows: list[int]) -> TensorDataset:
         ),
         (lambda m, b: mean_loss(m, b)[None], r"a tensor of shape \(1,\), not a scalar"),
         (lambda m, b: mean_loss(m, b).item(), r"returned float, not a tensor; return the loss without .item\(\)"),
-        (lambda m, b: None, r"returned NoneType, not a tensor"),
+        (lambda m, b: None, r"returned None, not a tensor; end it with `return loss`"),
         (lambda m, b: mean_loss(m, b) * float("nan"), r"the loss is nan before training.*no input is NaN"),
         (lambda m, b: mean_loss(m, b) / 0, r"the loss is inf before training"),
         (lambda m, b: mean_loss(m, b).detach(), r"the loss \([\d.]+\) does not depend on.*it carries no gradient"),

@@ -167,7 +167,7 @@ class ClaimsLaboratory:
                 return
             length = Length(unit="epochs", amount=plan.epochs / 2)
             arm = Arm(batch_size=plan.middle, lr=lr, length=length, variant=order_variant(where))
-            same = laboratory.changed(model=same_initial_weights(task.task.model, plan.seeds[0]))
+            same = laboratory.changed(model=same_initial_weights(task.made_model, plan.seeds[0]))
             for order in (plan.seeds[0] + i for s in seeds for i in plan.orders_of(s)):
                 laboratory.run(arm, order, workload=same)
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from ..loading import loader_arguments
 from .facts import Facts
 
-__all__ = ["batches_lines", "evaluate_function", "held_back_lines", "indices_function", "to_device_function"]
+__all__ = [
+    "batches_lines",
+    "evaluate_function",
+    "held_back_lines",
+    "indices_function",
+    "to_device_function",
+    "two_examples",
+]
 
 _EVALUATION_CHUNK = 1000
 
@@ -101,6 +108,16 @@ def batches_lines(facts: Facts) -> list[str]:
     options += [f"{name}={value}" if name else f"**{value}" for name, value in arguments]
     given = (f"    {option}," for option in ("train_data", *options))
     return ["loader = DataLoader(", *given, ")", "batches = iter(loader)"]
+
+
+def two_examples(facts: Facts) -> str:
+    """A batch of two examples."""
+    if facts.in_memory:
+        moved = f".to({facts.device})" if facts.device else ""
+        return f"[t{moved} for t in train_data[:2]]"
+    collate = "collate_fn=task.collate, " if facts.has("collate") else ""
+    batch = f"next(iter(DataLoader(train_data, 2, {collate}generator=torch.Generator())))"
+    return f"to_device({batch})" if facts.device else batch
 
 
 def evaluate_function(facts: Facts) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...fits.schedules import STABLE_SHARE
 from ..summary import threads_in_words
-from .data import held_back_lines
+from .data import held_back_lines, two_examples
 from .facts import Facts
 
 __all__ = ["factor_function", "gradient_lines", "made_lines", "update_lines"]
@@ -42,6 +42,7 @@ def made_lines(facts: Facts) -> list[str]:
     if facts.known:
         lines += [*_task_lines(facts), *held_back_lines(facts), "seed_everything(SEED)"]
         lines.append("model = task.model()" + (f".to({facts.device})" if facts.device else ""))
+        lines += _size_lines(facts)
     parameters = "model" if task.optimizer_takes_model else "model.parameters()"
     make = "task.optimizer" if facts.known else "make_optimizer"
     lines.append(f"optimizer = {make}({parameters}, LEARNING_RATE)")
@@ -55,6 +56,18 @@ def made_lines(facts: Facts) -> list[str]:
     if facts.averaged:
         lines.append(f"averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn({task.ema_decay:.8g}))")
     return lines
+
+
+def _size_lines(facts: Facts) -> list[str]:
+    """First call of a model with lazy layers, before copies of it are made."""
+    if not facts.task.lazy:
+        return []
+    return [
+        "model.eval()",
+        "with torch.no_grad():  # lazy layers learn their input size",
+        f"    task.loss(model, {two_examples(facts)})",
+        "model.train()",
+    ]
 
 
 def _task_lines(facts: Facts) -> list[str]:

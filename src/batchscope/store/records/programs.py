@@ -22,6 +22,8 @@ class TaskProgram:
     members: tuple[str, ...] = ()
     """Optional members that the task has, by their names."""
     optimizer_takes_model: bool = False
+    lazy: bool = False
+    """Its model has layers that learn their input size at their first call."""
     loss_at: str = ""
     """Where the scalar stands in what `loss` returns, as Python: `["loss"]` or `[0]`; empty: it is the scalar."""
     precision: str = "float32"

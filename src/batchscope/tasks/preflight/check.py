@@ -19,6 +19,7 @@ from .evaluation import check_target, evaluate_twice
 from .inputs import describe_bad_values, outputs_of, telling_examples
 from .loss import check_count, check_gradient, check_labels_on_cpu, check_mean, first_loss
 from .optimizer import check_optimizer
+from .parameters import parameters_as_made, trainable_numbers
 from .update import check_before_update, check_precision
 
 __all__ = ["Preflight", "check"]
@@ -108,12 +109,13 @@ def _check(workload: Workload, size: int, target: Target | Metric | None, lr: fl
     indices = telling_examples(workload, size)
     check_labels_on_cpu(workload, indices)
     model = workload.model(0)
-    parameters = _trainable(model)
     batch = workload.batch(indices)
     check_count(workload, batch, size)
+    parameters = trainable_numbers(workload, model, batch)
     check_precision(workload, model)
     workload.weight(batch)
-    loss = first_loss(workload, model, batch, indices)
+    with parameters_as_made(model):
+        loss = first_loss(workload, model, batch, indices)
     bad = describe_bad_values(workload, batch, indices)
     notes = [f"{bad}, and the loss is a number all the same"] if "NaN" in bad else []
     without = check_gradient(workload, model, loss, batch, indices)
@@ -153,16 +155,6 @@ def _largest_batch(workload: Workload, asked: int | None) -> tuple[int, list[str
     if asked is not None and asked > most:
         notes.append(f"batches of up to {asked} were allowed, but there are only {most} training examples")
     return most, notes
-
-
-def _trainable(model: nn.Module) -> int:
-    parameters = list(model.parameters())
-    if not any(p.requires_grad for p in parameters):
-        raise TaskError(
-            f"the model has no trainable parameters ({len(parameters)} parameter tensors"
-            f"{', all with requires_grad=False' if parameters else ''}); model() must return one that can learn"
-        )
-    return sum(p.numel() for p in parameters if p.requires_grad)
 
 
 def _check_fresh(model: nn.Module, other: nn.Module) -> None:

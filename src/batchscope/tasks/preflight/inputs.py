@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,14 +20,17 @@ __all__ = [
     "describe_bad_values",
     "describe_batch",
     "describe_integers",
+    "describe_mismatch",
     "named_tensors",
     "outputs_of",
+    "shape_of",
     "telling_examples",
 ]
 
 _SCANNED_AT_MOST = 200_000_000
 _LOADING_S, _WAITING_S = 0.08, 0.2
 """Seconds that looking through examples may take of this thread, and by the clock."""
+_ORDERED = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def telling_examples(workload: Workload, size: int) -> Tensor:
@@ -41,9 +45,10 @@ def telling_examples(workload: Workload, size: int) -> Tensor:
             continue
         if tensor.is_floating_point():
             telling += [row for found in not_finite(tensor) for row in found.rows[:1]]
-        elif not tensor.is_complex():
-            rows = tensor.reshape(len(tensor), -1) if tensor.is_contiguous() else tensor.flatten(1)
-            telling += [int(rows.amin(1).argmin()), int(rows.amax(1).argmax())]
+        elif (codes := comparable(tensor)) is not None:
+            within = tuple(range(1, tensor.ndim))  # an example's own dimensions; a view of a part is not copied so
+            least, most = (codes.amin(within), codes.amax(within)) if within else (codes, codes)
+            telling += [int(least.argmin()), int(most.argmax())]
     drawn = torch.randperm(workload.examples, generator=torch.Generator().manual_seed(0))[:size].tolist()
     return torch.tensor(list(dict.fromkeys([*telling, *drawn]))[:size])
 
@@ -77,7 +82,7 @@ def describe_batch(workload: Workload, batch: Batch) -> str:
         kind = f"{kind} with the keys {', '.join(map(str, batch))}"
     elif isinstance(batch, list | tuple):
         kind = f"{kind} of {len(batch)}"
-    tensors = ", ".join(f"{name} {tuple(t.shape)}" for name, t in named_tensors(batch))
+    tensors = ", ".join(f"{name} {shape_of(t)} {dtype_of(t)}" for name, t in named_tensors(batch))
     what = f"the batch is a {kind}{f' ({tensors})' if tensors else ''}"
     if workload.in_memory:
         return f"{what}, cut from the tensors of train_data()"
@@ -100,13 +105,87 @@ def describe_bad_values(workload: Workload, batch: Batch, indices: Tensor) -> st
     return "; ".join(bad_values_of(workload, batch, indices))
 
 
+def describe_mismatch(workload: Workload, model: nn.Module, batch: Batch, error: BaseException) -> str:
+    """Clause on what in a batch a failed loss was about: numbers of another dtype, or a list in a tensor's place.
+
+    Args:
+        workload: the task.
+        model: whose loss failed.
+        batch: of which.
+        error: what torch raised.
+    """
+    text = str(error)
+    name = "" if workload.has_collate else _list_of_numbers(batch, "batch")
+    if name and "list" in text:
+        return (
+            f"; {name} is a list of tensors, one for each place in a list of numbers: make it one tensor of an example "
+            "in train_data(), torch.tensor(...)"
+        )
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    about = re.search(r"\b(d|scalar )?type\b", text) and not re.search("target|indices", text)
+    if own is None or not about or workload.precision != "float32":
+        return ""
+    tensors = list(named_tensors(batch))
+    fractions = [(name, t) for name, t in tensors if t.is_floating_point() and t.dtype != own]
+    name, tensor = next(iter(fractions or tensors), ("", None))
+    if tensor is None or tensor.dtype == own:
+        return ""
+    return (
+        f"; {name} is {dtype_of(tensor)} and the model's weights are {_word(own)}, which torch does not mix: use "
+        f"{name}.to({own}) in loss, or make it so in train_data()"
+    )
+
+
+def _list_of_numbers(batch: Batch, name: str) -> str:
+    """Expression that reaches a list of one number each for all examples, in a batch; empty where there is none."""
+    if isinstance(batch, Mapping):
+        parts = [(f"{name}[{key!r}]", value) for key, value in batch.items()]
+    elif isinstance(batch, list | tuple):
+        parts = [(f"{name}[{i}]", value) for i, value in enumerate(batch)]
+        if name != "batch" and len(batch) > 1 and all(isinstance(value, Tensor) and value.ndim == 1 for value in batch):
+            return name
+    else:
+        return ""
+    return next(filter(None, (_list_of_numbers(value, at) for at, value in parts)), "")
+
+
+def comparable(tensor: Tensor) -> Tensor | None:
+    """Whole numbers of a tensor in a dtype that torch orders; `None`: it holds others, or is not dense."""
+    if not _is_dense(tensor) or tensor.is_quantized:
+        return None
+    if tensor.is_floating_point() or tensor.is_complex():
+        return None
+    if tensor.dtype == torch.bool:
+        return tensor.to(torch.uint8)
+    return tensor if tensor.dtype in _ORDERED else tensor.to(torch.int64)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested
+
+
+def shape_of(tensor: Tensor) -> str:
+    """Shape in words; a nested tensor has none."""
+    return f"({tensor.size(0)}, nested)" if tensor.is_nested else str(tuple(tensor.shape))
+
+
+def dtype_of(tensor: Tensor) -> str:
+    """Type of a tensor's numbers, and its layout where it is not dense."""
+    sparse = "" if tensor.layout in (torch.strided, torch.jagged) else "sparse "
+    return f"{sparse}{_word(tensor.dtype)}"
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def describe_integers(workload: Workload, batch: Batch, model: nn.Module) -> str:
     """Sentence on the ranges of integer tensors, and how many outputs the model's last layer has."""
     whole = [(f"tensor {i} of the training data", t) for i, t in enumerate(workload.tensors)]
     ranges = [
-        f"{name} runs from {int(t.min())} to {int(t.max())}"
+        f"{name} runs from {int(codes.min())} to {int(codes.max())}"
         for name, t in whole or list(named_tensors(batch))
-        if t.numel() and not t.is_floating_point() and not t.is_complex()
+        if (codes := comparable(t)) is not None and codes.numel()
     ]
     last = outputs_of(model)
     outputs = f"; the model's last layer has {last} outputs (0 to {last - 1})" if last is not None else ""

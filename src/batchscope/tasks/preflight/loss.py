@@ -13,10 +13,19 @@ from ...errors import TaskError
 from ...hardware.random_state import seed_everything
 from ..batches import to_device
 from ..culprits import cause_of_gradient, cause_of_loss
+from ..fresh_model import checked_module, give_sizes
 from ..protocol import Batch
 from ..update import without_underflow
+from ..user_code import explained
 from ..workload import Workload
-from .inputs import describe_bad_values, describe_batch, describe_integers, named_tensors
+from .inputs import (
+    describe_bad_values,
+    describe_batch,
+    describe_integers,
+    describe_mismatch,
+    named_tensors,
+    shape_of,
+)
 
 __all__ = ["check_count", "check_gradient", "check_labels_on_cpu", "check_mean", "first_loss", "loss_of"]
 
@@ -32,7 +41,7 @@ def check_count(workload: Workload, batch: Batch, size: int) -> None:
         TaskError: `batch_size(batch)`, or the first dimension of the first tensor, is not the number of examples.
     """
     if (counted := workload.count(batch)) != size:
-        shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in named_tensors(batch))
+        shapes = ", ".join(f"{name} {shape_of(t)}" for name, t in named_tensors(batch))
         raise TaskError(
             f"a batch of {size} examples was counted as {counted} ({shapes or type(batch).__name__}); give the task a "
             "method `def batch_size(self, batch) -> int` that returns the number of examples"
@@ -48,7 +57,8 @@ def check_labels_on_cpu(workload: Workload, indices: Tensor) -> None:
     if workload.device.torch_device.type == "cpu":
         return
     seed_everything(0)
-    model = workload.task.model()
+    model = checked_module(workload.task.model())
+    give_sizes(model, lambda: workload.loss(model, to_device(workload.batch(indices), torch.device("cpu"))))
     if sum(p.numel() for p in model.parameters()) > _TRIED_ON_CPU:
         return
     try:
@@ -76,13 +86,17 @@ def first_loss(workload: Workload, model: nn.Module, batch: Batch, indices: Tens
     except TaskError as error:
         if _is_about_range(error):
             raise _out_of_range(error, workload, batch, model) from error.__cause__
-        if error.__cause__ is not None:
-            raise TaskError(f"{error}; {describe_batch(workload, batch)}") from error.__cause__
+        if (cause := error.__cause__) is not None:
+            hint = describe_mismatch(workload, model, batch, cause)
+            raise TaskError(f"{error}; {describe_batch(workload, batch)}{hint}") from cause
         raise
     if not isinstance(loss, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance] - the user's code decides
-        raise TaskError(
-            f"loss(model, batch) returned {type(loss).__name__}, not a tensor; return the loss without .item()"
-        )
+        kind = "None" if loss is None else type(loss).__name__
+        write = "end it with `return loss`" if loss is None else "return the loss without .item()"
+        raise TaskError(f"loss(model, batch) returned {kind}, not a tensor; {write}")
+    if loss.is_complex() or loss.layout is not torch.strided:
+        kind, write = ("complex", "loss.abs() or loss.real") if loss.is_complex() else ("sparse", "loss.to_dense()")
+        raise TaskError(f"loss(model, batch) returned a {kind} tensor, not a real scalar; return {write}")
     if loss.ndim:
         raise TaskError(
             f"loss(model, batch) returned a tensor of shape {tuple(loss.shape)}, not a scalar; return loss.mean()"
@@ -121,7 +135,8 @@ def check_gradient(workload: Workload, model: nn.Module, loss: Tensor, batch: Ba
 
     def compute(scale: float) -> list[Tensor | None]:
         model.zero_grad(set_to_none=True)
-        (loss if scale == 1.0 else loss * scale).backward(retain_graph=scale > 1.0)
+        with explained("the backward pass of loss(model, batch)"):
+            (loss if scale == 1.0 else loss * scale).backward(retain_graph=scale > 1.0)
         return [p.grad for p in trainable.values()]
 
     for p, gradient in zip(trainable.values(), without_underflow(workload.precision, compute), strict=True):

@@ -147,5 +147,5 @@ def _check_moves(moved: Sequence[float], lr: float) -> None:
 
 
 def _distance(parameters: Sequence[nn.Parameter], weights: Mapping[nn.Parameter, Tensor]) -> float:
-    squares = [(p.detach() - weights[p]).double().square().sum() for p in parameters if p in weights]
+    squares = [(p.detach() - weights[p]).abs().double().square().sum() for p in parameters if p in weights]
     return math.sqrt(sum(float(square) for square in squares))

@@ -52,5 +52,5 @@ def check_before_update(workload: Workload, model: nn.Module) -> None:
 
 
 def _norm(model: nn.Module) -> float:
-    squares = [float(p.grad.to_dense().double().square().sum()) for p in model.parameters() if p.grad is not None]
+    squares = [float(p.grad.to_dense().abs().double().square().sum()) for p in model.parameters() if p.grad is not None]
     return math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else math.inf

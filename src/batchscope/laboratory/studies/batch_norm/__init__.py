@@ -150,7 +150,7 @@ class _Trials:
             if best is None:
                 continue
             task = self.laboratory.changed(
-                model=same_initial_weights(self.tasks[variant].task.model, question.seeds[0])
+                model=same_initial_weights(self.tasks[variant].made_model, question.seeds[0])
             )
             arm = _arm(question, ordered(variant), middle, best.lr)
             for order in range(_orders(question)):
