@@ -167,5 +167,5 @@ def _shown(value: object) -> str:
     """A value in a message: short, whatever it is."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**_LONGEST:
         return f"about {'-' if value < 0 else ''}1e{round(math.log10(abs(value)))}"
-    text = value if isinstance(value, str) else repr(value)
+    text = (value or "empty") if isinstance(value, str) else repr(value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"

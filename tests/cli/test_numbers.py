@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from batchscope.cli.commands import app
+from batchscope.search.question import parse_bytes, parse_seconds, parse_within
 
 from .sound import refused
 
@@ -46,7 +47,7 @@ def test_an_option_that_measures(cli: Cli, command: str, option: str, text: str)
         ("find digits --budget 1e400", "'1e400' is too large"),
         ("find digits --memory-limit 1e400", "'1e400' is too large"),
         ("find digits --within 1e400epochs", "'1e400epochs' is too large"),
-        ("find digits --within 1000.5steps", r"1000\.5; it must be a whole number"),
+        ("find digits --within 1000.5steps", r"1000\.5steps\' is not a whole number of steps"),
         ("find digits --warmup 1e400steps", "--warmup is inf"),
         ("find digits --evaluation-share 1e400", "'1e400' is too large"),
         ("find digits --current batch_size=32.5,lr=0.1", r"batch_size is 32\.5; it must be a whole number"),
@@ -61,6 +62,11 @@ def test_an_option_that_measures(cli: Cli, command: str, option: str, text: str)
 )
 def test_numbers_inside_a_text(cli: Cli, words: str, message: str) -> None:
     refused(cli(words), message)
+
+
+def test_a_quantity_may_have_an_exponent() -> None:
+    assert (parse_seconds("1e3"), parse_seconds("1.5e1m"), parse_bytes("1e9")) == (1000.0, 900.0, 10**9)
+    assert str(parse_within("1e3epochs")) == "1000 epochs"
 
 
 def test_whole_numbers_may_be_written_as_people_write_them(cli: Cli) -> None:

@@ -38,7 +38,7 @@ def test_lengths_of_time(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "ten", "m", "0", "0s", "-5m", "5 weeks", "1h30m", "nan", "inf", "1e3", "1,5h", "5m later"]
+    "text", ["", "ten", "m", "0", "0s", "-5m", "5 weeks", "1h30m", "nan", "inf", "e3", "1,5h", "5m later"]
 )
 def test_what_is_no_length_of_time_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match=r"--budget .* write for example 90s, 10m or 1\.5h") as refusal:
@@ -66,7 +66,7 @@ def test_amounts_of_memory(text: str, size: int) -> None:
     assert parse_bytes(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "lots", "0", "0.4b", "-1G", "8 gibs", "8Gbit", "GB", "1e9", "nan", "80%"])
+@pytest.mark.parametrize("text", ["", "lots", "0", "0.4b", "-1G", "8 gibs", "8Gbit", "GB", "e9", "nan", "80%"])
 def test_what_is_no_amount_of_memory_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match=r"--memory-limit .* write for example 500MB or 8GiB"):
         parse_bytes(text)
@@ -100,15 +100,15 @@ def test_a_recipe_is_read_as_it_is_written(batch_size: int, lr: float, first: bo
         ("batch_size=32,lr=0.1,lr=0.2", "has the part 'lr=0.2'"),
         ("batch=32,lr=0.1", "has the part 'batch=32'"),
         ("batch_size=32;lr=0.1", "lacks lr"),
-        ("batch_size=32.5,lr=0.1", "is not made of numbers"),
-        ("batch_size=many,lr=0.1", "is not made of numbers"),
-        ("batch_size=,lr=0.1", "is not made of numbers"),
-        ("batch_size=0,lr=0.1", "a batch size of at least 1 and a positive learning rate"),
-        ("batch_size=-8,lr=0.1", "a batch size of at least 1 and a positive learning rate"),
-        ("batch_size=32,lr=0", "a batch size of at least 1 and a positive learning rate"),
-        ("batch_size=32,lr=-1", "a batch size of at least 1 and a positive learning rate"),
-        ("batch_size=32,lr=nan", "a batch size of at least 1 and a positive learning rate"),
-        ("batch_size=32,lr=inf", "a batch size of at least 1 and a positive learning rate"),
+        ("batch_size=32.5,lr=0.1", "batch_size is 32.5; it must be a whole number"),
+        ("batch_size=many,lr=0.1", "batch_size is many; it must be a whole number"),
+        ("batch_size=,lr=0.1", "batch_size is empty; it must be a whole number"),
+        ("batch_size=0,lr=0.1", "batch_size is 0; it must be at least 1"),
+        ("batch_size=-8,lr=0.1", "batch_size is -8; it must be at least 1"),
+        ("batch_size=32,lr=0", "lr is 0; it must be a number above 0"),
+        ("batch_size=32,lr=-1", "lr is -1; it must be a number above 0"),
+        ("batch_size=32,lr=nan", "lr is nan; it must be a number above 0"),
+        ("batch_size=32,lr=inf", "lr is inf; it must be a number above 0"),
     ],
 )
 def test_what_is_no_recipe_is_refused_with_the_part_that_is_wrong(text: str, complaint: str) -> None:
@@ -151,7 +151,7 @@ def test_lengths_of_training(text: str, amount: float, unit: str, said: str) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "0epochs", "-3epochs", "epochs", "0.5steps", "0steps", "soon", "nan", "1e3epochs"]
+    "text", ["", "0", "0epochs", "-3epochs", "epochs", "0.5steps", "0steps", "soon", "nan", "0e3epochs"]
 )
 def test_what_is_no_length_of_training_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match=r"--within .* write for example 300s, 10m, 20epochs or 5000steps") as refusal:

@@ -227,6 +227,10 @@ def parse_within(text: str) -> Within:
     if epochs is not None and epochs > 0:
         return Within(amount=epochs, unit="epochs")
     steps = _quantity(text, {"step": 1.0, "steps": 1.0})
+    if steps is not None and not steps.is_integer():
+        raise UsageError(
+            f"--within {text!r} is not a whole number of steps; write for example 300s, 10m, 20epochs or 5000steps"
+        )
     if steps is not None and steps > 0:
         return Within(amount=steps, unit="steps")
     if (bare := _quantity(text, {"": 1.0})) is not None and bare > 0:

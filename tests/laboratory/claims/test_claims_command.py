@@ -140,12 +140,12 @@ def test_a_dry_run_trains_nothing(small: Cli) -> None:
     [
         ("claims small.py:task --batch-sizes 4", "at least two of each"),
         ("claims small.py:task --lrs 0.1", "at least two of each"),
-        ("claims small.py:task --batch-sizes 4,x", "'x', which is not a whole number"),
+        ("claims small.py:task --batch-sizes 4,x", "--batch-sizes is x; it must be a whole number"),
         ("claims small.py:task --seeds 1", "at least 2, better 5"),
         ("claims small.py:task --batch-sizes 4,400", "larger than the training set of 96"),
         ("claims small.py:task --metric f1", "not among what the task evaluates"),
         ("claims small.py:task --metric test_loss", "test metrics are reported only"),
-        ("claims small.py:task --epochs 0", "0 epochs makes no sense"),
+        ("claims small.py:task --epochs 0", "--epochs is 0; it must be a number above 0"),
         ("claims digitz", "digitz"),
     ],
 )
