@@ -107,3 +107,19 @@ def test_a_model_is_known_by_its_parameters_and_buffers() -> None:
     model.train()(torch.randn(4, 3))
     assert difference(before, fingerprint(model)) == "1.running_mean"
     assert fingerprint(nn.Flatten()) == {}
+
+
+def test_runs_that_begin_with_the_same_weights_share_the_evaluation_before_their_first_step() -> None:
+    """Of one seed and one number of threads; of another seed it is made."""
+    task = Late(lambda model: None)
+    workload = Workload(task)
+    made: list[int] = []
+    firsts: list[Mapping[str, float]] = []
+    for lr, seed in ((0.1, 0), (0.05, 0), (0.1, 1)):
+        rows: list[Row] = []
+        before = task.made
+        train(workload, config(lr=lr, seed=seed, max_steps=2), on_row=rows.append)
+        made.append(task.made - before - sum(row["step"] > 0 for row in rows))
+        firsts.append(rows[0]["metrics"])
+    assert made == [1, 0, 1]
+    assert firsts[0] == firsts[1] != firsts[2]

@@ -15,6 +15,8 @@ from .training_guess import TrainingGuess
 __all__ = ["measure"]
 
 _BUDGET_S = 16.0
+_TIMING_S = 4.0
+"""For step times and loading, of a bench that serves a training."""
 
 
 def measure(
@@ -36,7 +38,8 @@ def measure(
         memory_limit: bytes that a training step may take; default: what is free on the device now.
         seed: of the weights and the batches. The caller's random generators are left as they were.
         budget_s: about how many seconds the bench may take; default 16. An eighth of it is the longest single step.
-        training: that the bench serves, where there is one: no step is run that takes too large a share of it.
+        training: that the bench serves, where there is one: no step is run that takes too large a share of it, and
+            steps and loading are timed for 4 s at most.
         progress: receives a line before each part.
 
     Returns:
@@ -70,7 +73,7 @@ def measure(
         workload,
         grid(capacity.smallest, capacity.largest_run),
         seed=seed,
-        budget_s=budget / 2,
+        budget_s=budget / 2 if training is None else min(budget / 2, _TIMING_S),
         progress=progress,
     )
     profile = HardwareProfile(
