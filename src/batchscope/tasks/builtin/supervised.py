@@ -49,6 +49,7 @@ class SupervisedTask:
         optimizer_name: `sgd` has no weight decay, `adamw` weight decay 0.01 and the default betas.
         parts: inputs and targets of `train`, `val` and perhaps `test`.
         momentum: of `sgd`; 0 is plain SGD.
+        data_notes: what of the data was taken for what, in sentences.
     """
 
     make_model: Callable[[], nn.Module]
@@ -57,6 +58,7 @@ class SupervisedTask:
     optimizer_name: OptimizerName
     parts: Mapping[str, tuple[Tensor, Tensor]]
     momentum: float = MOMENTUM
+    data_notes: tuple[str, ...] = ()
     _placed: dict[torch.device, dict[str, tuple[Tensor, Tensor]]] = field(default_factory=dict, repr=False)
 
     def model(self) -> nn.Module:
