@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from batchscope.errors import TaskError
 from batchscope.store.records import RunConfig
 from batchscope.tasks.builtin.arrays import arrays
+from batchscope.tasks.preflight.check import check
 from batchscope.tasks.workload import Workload
 from batchscope.training.loop import train
 
@@ -137,6 +138,39 @@ def test_a_bounded_part_is_always_the_same(write: Write, table: dict[str, NDArra
     assert len(first) == 20
     assert torch.equal(first, second)
     assert len(arrays(path=write(**data), evaluate_at_most=20).train_data()) == 50
+
+
+def test_a_constant_validation_part_has_no_explained_variance(write: Write) -> None:
+    """The variance of 100 equal numbers in float32 need not be 0."""
+    random = np.random.default_rng(1)
+    y = np.concatenate([np.full(100, 0.1), random.normal(size=200)])
+    task = arrays(path=write(**parts(random.normal(size=(300, 3)), y, val=100)))
+    assert sorted(task.evaluate(task.model())) == ["val_loss"]
+
+
+def test_what_was_guessed_is_among_the_notes_of_the_preflight(write: Write, table: dict[str, NDArray[Any]]) -> None:
+    task = arrays(path=write(**table, ids=np.arange(50)), evaluate_at_most=5)
+    assert task.data_notes == (
+        "1 array of data.npz passed over: ids",
+        "classification: y holds integers, 2 classes (0, 1)",
+        "inputs are taken as a table of 4 columns (float64), each standardised",
+        "column 3 of x is constant in training, up to rounding, and set to 0",
+        "an evaluation takes 5 of the 10 examples of the val part, always the same",
+    )
+    assert check(Workload(task)).notes[:5] == task.data_notes
+
+
+def test_a_target_with_an_offset_trains_as_without(write: Write) -> None:
+    """The signal is 40 s on a Unix time of 1.7e9 s, between whose neighbours in float32 lie 128 s."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 5))
+    signal = 40.0 * (x[:, 0] * 2 + x[:, 1] * x[:, 2])
+    config = RunConfig(task="arrays", batch_size=32, micro_batch_size=32, lr=0.01, max_steps=60)
+    best = [
+        train(Workload(arrays(path=write(**parts(x + shift, signal + shift, val=50)))), config).best["val_loss"]
+        for shift in (0.0, 1.7e9)
+    ]
+    assert best[1] == pytest.approx(best[0], rel=1e-3)
 
 
 def change(table: dict[str, NDArray[Any]], name: str, value: Any) -> dict[str, NDArray[Any]]:
