@@ -104,7 +104,7 @@ def test_advice_on_types_works(tmp_path: Path) -> None:
     mixed = np.array(["yes", 1] * 30, dtype=object)
     with pytest.raises(TaskError, match=r"y in .* holds Python objects; .* y.astype\(str\) for names of classes"):
         arrays(path=write(tmp_path, x=X, y=mixed))
-    assert "y holds texts, 2 (1, yes)" in arrays(path=write(tmp_path, x=X, y=mixed.astype(str))).data_notes[-2]
+    assert "y holds texts, 2 classes (1, yes)" in arrays(path=write(tmp_path, x=X, y=mixed.astype(str))).data_notes[-2]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_endings(tmp_path: Path, ending: str) -> None:
     task = read(tmp_path)
     assert examples(task) == {"train": 8, "val": 2}
     assert "passed over" not in "".join(task.data_notes)
-    assert "classification: the sub-folders are the classes, 2 (cat, dog)" in task.data_notes
+    assert "classification: each sub-folder is a class, 2 classes (cat, dog)" in task.data_notes
 
 
 def test_files_that_are_passed_over_are_counted_and_named(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def read(y: NDArray[Any], problem: Problem = "auto", val: NDArray[Any] | None = 
         (K % 3 - 1, "3 classes (-1, 0, 1), numbered from 0 to 2 in this order"),
         (np.array([0, 5, 1000])[K % 3], "3 classes (0, 5, 1000), numbered from 0 to 2 in this order"),
         (K % 3 + 2**60, "numbered from 0 to 2 in this order"),
-        (np.array(["ant", "bee", "cow"])[K % 3], "y holds texts, 3 (ant, bee, cow)"),
-        (np.array([b"ant", b"bee", b"cow"])[K % 3], "y holds texts, 3 (ant, bee, cow)"),
+        (np.array(["ant", "bee", "cow"])[K % 3], "y holds texts, 3 classes (ant, bee, cow)"),
+        (np.array([b"ant", b"bee", b"cow"])[K % 3], "y holds texts, 3 classes (ant, bee, cow)"),
         (np.eye(3)[K % 3], "each row of y has a single 1 among 3 columns"),
         (np.eye(3, dtype=np.uint8)[K % 3], "each row of y has a single 1 among 3 columns"),
         (np.eye(3, dtype=bool)[K % 3], "each row of y has a single 1 among 3 columns"),
@@ -62,6 +62,13 @@ def test_whole_floats_are_numbers_and_the_advice_makes_classes_of_them(y: NDArra
     again = read(y, "classification")
     assert again.classes == len(np.unique(y))
     assert again.notes[0].startswith("classification: y holds whole numbers")
+
+
+def test_large_whole_floats_are_no_labels() -> None:
+    for y in (1e7 * (K % 3), np.rint(1e304 + 1e300 * (K % 50)), K.astype(float)):
+        assert read(y).notes[0] == "regression: y holds float64 numbers"
+    assert len(read(1e300 * (K % 3), "classification").notes[0]) < 200
+    assert len(read(np.array(["a" * 500, "b"])[K % 2]).notes[0]) < 100
 
 
 def test_many_whole_numbers_are_classes_and_the_advice_makes_numbers_of_them() -> None:

@@ -65,7 +65,7 @@ def read_image_folder(folder: Path, size: int) -> Arrays:
     if "val" not in listed:
         data |= split_off(data["x_train"], data["y_train"], FIFTH, str(folder))
         notes.append(f"there is no folder val: {split_in_words(data)}")
-    return replace(checked(data, folder, tuple(notes)), labels="the sub-folders are the classes")
+    return replace(checked(data, folder, tuple(notes)), labels="each sub-folder is a class")
 
 
 class _Reader:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import TaskError
-from ...wording import joined, number
+from ...wording import joined, number, plural
 from .column_notes import notes_on_columns
 from .scaling import Scale, in_chunks, standard_columns
 
@@ -81,7 +81,7 @@ def read_inputs(x: Mapping[str, NDArray[Any]], *, takes_images: bool, scale: Sca
     """
     train = x["train"]
     if train.ndim == 2 and not _are_pixels(train):
-        return _table(x, f"a table of {train.shape[1]} columns")
+        return _table(x, f"a table of {plural(train.shape[1], 'column')}")
     spread = {part: _spread(v) for part, v in x.items()}
     _refuse_other_range(spread, source)
     if not takes_images and scale == "unit" and spread["train"].sd and not _levels(spread["train"]):
@@ -112,15 +112,16 @@ def _are_pixels(table: NDArray[Any]) -> bool:
 def _spread(values: NDArray[Any]) -> _Spread:
     low, high = float(values.min()), float(values.max())
     middle, total, squares, whole = low / 2 + high / 2, 0.0, 0.0, True
+    reach = high / 2 - low / 2 or 1.0
     for chunk in in_chunks(values):
-        differences = (chunk.astype(np.float64) - middle).ravel()
+        differences = ((chunk.astype(np.float64) - middle) / reach).ravel()
         total, squares = total + float(differences.sum()), squares + float(differences @ differences)
         whole = whole and (values.dtype.kind != "f" or bool((chunk == np.rint(chunk)).all()))
     mean = total / values.size
-    sd = math.sqrt(max(0.0, squares / values.size - mean * mean))
+    sd = reach * math.sqrt(max(0.0, squares / values.size - mean * mean))
     precision = float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else float(np.finfo(np.float64).eps)
     constant = sd <= 4 * precision * max(abs(low), abs(high))
-    return _Spread(low=low, high=high, mean=middle + mean, sd=0.0 if constant else sd, whole=whole)
+    return _Spread(low=low, high=high, mean=middle + reach * mean, sd=0.0 if constant else sd, whole=whole)
 
 
 def _scaling(train: _Spread, scale: Scale) -> tuple[float, float, str]:

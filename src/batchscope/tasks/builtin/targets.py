@@ -25,6 +25,9 @@ _MANY_CLASSES = 30
 """From so many on, whole numbers may well be amounts."""
 _COUNTED_AT_MOST = 100
 """Different whole numbers, stored as floats, up to which they may well be classes."""
+_LARGEST_LABEL = 1e6
+"""Size up to which a whole number, stored as a float, may well be a label."""
+_LONGEST = 24
 _UNSEEN_AT_MOST = 0.5
 _MARKS = (-1, 255)
 """Labels that often mark an example without one."""
@@ -147,7 +150,8 @@ def _plain(value: Any) -> Any:
 def _refuse_one_class(labels: NDArray[Any], found: Sequence[Any], source: str) -> None:
     if (labels == labels[0]).all():
         raise TaskError(
-            f"all {len(labels)} labels of y_train in {source} are {found[0]}: with one class there is nothing to learn"
+            f"all {len(labels)} labels of y_train in {source} are {_short(found[0])}: with one class there is nothing "
+            "to learn"
         )
 
 
@@ -165,7 +169,7 @@ def _refuse_own_class_each(found: Sequence[Any], examples: int, problem: Problem
 
 def _classes_in_words(every: Sequence[Any], train: NDArray[Any], problem: Problem, labels: str) -> str:
     if train.dtype.kind in "US":
-        return f"classification: {labels}, {len(every)} ({_some(every)})"
+        return f"classification: {labels}, {len(every)} classes ({_some(every)})"
     kind = {"b": "booleans", "f": "whole numbers"}.get(train.dtype.kind, "integers")
     said = f"classification: y holds {kind}, {len(every)} classes"
     first, last = int(every[0]), int(every[-1])
@@ -208,11 +212,14 @@ def _numbers(y: Mapping[str, NDArray[Any]], problem: Problem, source: str) -> Ta
 
 
 def _few_whole(train: NDArray[Any]) -> list[int]:
-    """The different numbers, where all are whole and they are few."""
+    """The different numbers, where all are whole, and they are few and small enough to be labels."""
     if train.size != len(train) or train.dtype.kind != "f" or not (train == np.rint(train)).all():
         return []
     unique = np.unique(train)
-    return [int(value) for value in unique] if len(unique) <= _COUNTED_AT_MOST else []
+    few = (
+        len(unique) <= min(_COUNTED_AT_MOST, max(2, len(train) // 2)) and float(np.abs(unique).max()) <= _LARGEST_LABEL
+    )
+    return [int(value) for value in unique] if few else []
 
 
 def _check_shapes(y: Mapping[str, NDArray[Any]], source: str) -> None:
@@ -227,5 +234,10 @@ def _check_shapes(y: Mapping[str, NDArray[Any]], source: str) -> None:
 
 def _some(values: Sequence[Any]) -> str:
     if len(values) > _NAMED:
-        return f"{', '.join(map(str, values[: _NAMED - 1]))}, ... {values[-1]}"
-    return ", ".join(map(str, values))
+        return f"{', '.join(map(_short, values[: _NAMED - 1]))}, ... {_short(values[-1])}"
+    return ", ".join(map(_short, values))
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
