@@ -36,10 +36,12 @@ class Table:
             (x, y), (x_val, y_val) = friedman(4000, seed=0), friedman(1000, seed=1)
         else:
             with np.load(path) as file:
-                x, y, x_val, y_val = (file[name] for name in ("x_train", "y_train", "x_val", "y_val"))
+                x, y, x_val, y_val = (
+                    file[f"{each}_{part}"].astype(np.float64) for part in ("train", "val") for each in "xy"
+                )
         mean, self.spread = y.mean(), float(y.std())
         self.columns = x.shape[1]
-        x, x_val = ((each - x.mean(0)) / x.std(0) for each in (x, x_val))
+        x, x_val = ((each - x.mean(0)) / np.where(x.std(0) > 0, x.std(0), 1) for each in (x, x_val))
         y, y_val = ((each - mean) / self.spread for each in (y, y_val))
         self.train, self.val = (
             TensorDataset(*(torch.from_numpy(np.asarray(each, dtype=np.float32)) for each in part))

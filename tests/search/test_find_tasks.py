@@ -97,6 +97,11 @@ def test_arrays(cli: Cli, kind: str) -> None:
     )
     assert plan["task"] == "arrays"
     assert plan["verified"]["metric"] <= 0.45
+    problem = (
+        "classification: y holds integers, 2 classes" if kind == "classes" else "regression: y holds float32 numbers"
+    )
+    assert plan["notes"][0].startswith(problem)
+    assert "inputs are taken as a table of 5 columns (float32), each standardised" in plan["notes"]
 
 
 @pytest.mark.usefixtures("profile")
@@ -108,3 +113,4 @@ def test_text(cli: Cli) -> None:
         "--trainings 0.5 --max-batch-size 32 --hardware machine.json",
     )
     assert plan["verified"]["metric"] <= 2.3
+    assert plan["notes"][0].startswith("a code is a character, 28 different ones")

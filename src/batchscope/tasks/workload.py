@@ -84,7 +84,7 @@ class Workload:
         self.precision = checked_precision(getattr(task, "precision", None), self.device)
         self.ema_decay = checked_decay(getattr(task, "ema_decay", None))
         there = examples_of(task)
-        self.notes = list(there.notes)
+        self.notes = [*getattr(task, "data_notes", ()), *there.notes]
         self.examples, self.examples_in_epoch = len(cast(Sized, there.data)), there.epoch
         self._data, self._held_back, self._sampler = there.data, there.held_back, there.sampler
         self._stream, self._numbers = there.stream, there.numbers

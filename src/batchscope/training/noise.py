@@ -130,7 +130,7 @@ def measure_noise(
         steps=result.steps,
         examples=result.examples,
         device_seconds=result.device_seconds,
-        notes=tuple(_notes(workload, config, whole, result.status)),
+        notes=(*found.notes, *_notes(workload, config, whole, result.status)),
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from batchscope.errors import TaskError
 from batchscope.store.records import RunConfig
 from batchscope.tasks.builtin.arrays import arrays
+from batchscope.tasks.preflight.check import check
 from batchscope.tasks.workload import Workload
 from batchscope.training.loop import train
 
@@ -139,6 +140,39 @@ def test_a_bounded_part_is_always_the_same(write: Write, table: dict[str, NDArra
     assert len(arrays(path=write(**data), evaluate_at_most=20).train_data()) == 50
 
 
+def test_a_constant_validation_part_has_no_explained_variance(write: Write) -> None:
+    """The variance of 100 equal numbers in float32 need not be 0."""
+    random = np.random.default_rng(1)
+    y = np.concatenate([np.full(100, 0.1), random.normal(size=200)])
+    task = arrays(path=write(**parts(random.normal(size=(300, 3)), y, val=100)))
+    assert sorted(task.evaluate(task.model())) == ["val_loss"]
+
+
+def test_what_was_guessed_is_among_the_notes_of_the_preflight(write: Write, table: dict[str, NDArray[Any]]) -> None:
+    task = arrays(path=write(**table, ids=np.arange(50)), evaluate_at_most=5)
+    assert task.data_notes == (
+        "1 array of data.npz passed over: ids",
+        "classification: y holds integers, 2 classes (0, 1)",
+        "inputs are taken as a table of 4 columns (float64), each standardised",
+        "column 3 of x is constant in training, up to rounding, and set to 0",
+        "an evaluation takes 5 of the 10 examples of the val part, always the same",
+    )
+    assert check(Workload(task)).notes[:5] == task.data_notes
+
+
+def test_a_target_with_an_offset_trains_as_without(write: Write) -> None:
+    """The signal is 40 s on a Unix time of 1.7e9 s, between whose neighbours in float32 lie 128 s."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 5))
+    signal = 40.0 * (x[:, 0] * 2 + x[:, 1] * x[:, 2])
+    config = RunConfig(task="arrays", batch_size=32, micro_batch_size=32, lr=0.01, max_steps=60)
+    best = [
+        train(Workload(arrays(path=write(**parts(x + shift, signal + shift, val=50)))), config).best["val_loss"]
+        for shift in (0.0, 1.7e9)
+    ]
+    assert best[1] == pytest.approx(best[0], rel=1e-3)
+
+
 def change(table: dict[str, NDArray[Any]], name: str, value: Any) -> dict[str, NDArray[Any]]:
     return {**table, name: value(table[name])}
 
@@ -157,11 +191,14 @@ def with_nan(x: NDArray[Any]) -> NDArray[Any]:
         ("x_val", lambda x: x[:, :3], r"an example in x_val .* has shape \(3,\), in x_train \(4,\)"),
         ("x_val", lambda x: x.astype(str), r"x_val .* has dtype <U\d+; it must hold numbers"),
         ("x_train", lambda x: x[:, 0], r"x_train .* has shape \(50,\)"),
-        ("y_train", lambda y: y - 1, r"y_train .* has labels from -1; classes are numbered from 0"),
-        ("y_val", lambda y: y + 5, r"y_val .* has labels up to 6, y_train only up to 1"),
-        ("y_train", lambda y: y * 1000, r"2 distinct labels in the range 0 to 1000; number the classes 0 to 1"),
+        ("y_val", lambda y: y + 5, r"10 of 10 examples of y_val .* have labels that y_train lacks \(5, 6\)"),
+        (
+            "y_train",
+            lambda y: y * 0 + 3,
+            r"all 50 labels of y_train .* are 3: with one class there is nothing to learn",
+        ),
         ("y_train", lambda y: np.stack([y, y], 1), r"integer y_train .* has shape \(50, 2\)"),
-        ("x_val", lambda x: x.astype(object), r"cannot be read as an .npz of plain arrays"),
+        ("x_val", lambda x: x.astype(object), r"x_val .* holds Python objects; give it .*: x_val.astype\(float\)"),
     ],
 )
 def test_bad_arrays(write: Write, table: dict[str, NDArray[Any]], name: str, value: Any, message: str) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...errors import TaskError
 from .array_file import Arrays, checked
-from .validation_split import SIXTH, split_off
+from .validation_split import SIXTH, split_in_words, split_off
 
 __all__ = ["FILES", "find_idx_folder", "read_idx", "read_idx_folder"]
 
@@ -62,7 +62,8 @@ def read_idx_folder(folder: Path) -> Arrays:
         raise TaskError(f"{folder} has {there}; it lacks {' and '.join(missing)} (each may also end in .gz)")
     data = {array: read_idx(path, FILES[array][1]) for array, path in files.items()}
     parts = split_off(data["x_train"], data["y_train"], SIXTH, str(folder))
-    return checked({**parts, "x_test": data["x_test"], "y_test": data["y_test"]}, folder)
+    note = f"{folder} is read as MNIST's IDX files: {split_in_words(parts)}"
+    return checked({**parts, "x_test": data["x_test"], "y_test": data["y_test"]}, folder, (note,))
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:

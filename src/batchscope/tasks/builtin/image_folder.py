@@ -3,132 +3,152 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import TaskError
+from ...wording import plural
 from .array_file import Arrays, checked
-from .validation_split import split_off
+from .image_layout import read_layout
+from .validation_split import FIFTH, split_in_words, split_off
 
 __all__ = ["IMAGE_SIDE", "read_image_folder"]
 
 IMAGE_SIDE = 128
 """Pixels in height and width, as Chang and Pathak (2020) had them."""
 
-_ENDINGS = (".png", ".jpg", ".jpeg")
-_PARTS = ("train", "val", "test")
-_FIFTH = 0.2
+_ENDINGS = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+    *(".avif", ".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
+)
 _GREY = ("1", "L", "LA")
 _NAMED = 5
-
-Listed = Mapping[str, Mapping[str, Sequence[Path]]]
+_MOST_IN_16_BITS = 2**16 - 1
+_BYTES_IN_16_BITS = _MOST_IN_16_BITS // 255
 
 
 def read_image_folder(folder: Path, size: int) -> Arrays:
-    """The images of `CLASS/` or of `train/CLASS/`, `val/CLASS/` and `test/CLASS/`, as bytes of `size` x `size` pixels.
+    """The images of `CLASS/` or of `train/CLASS/`, `val/CLASS/` and `test/CLASS/`, as `size` x `size` pixels.
 
     Classes are numbered in the order of their names. Without a folder `val`, a fifth of the training images is split
-    off, in a fixed random order. Images are (N, size, size) where all files are grey, else (N, 3, size, size); an alpha
-    channel is dropped. Whatever its shape, an image is stretched to the square, bilinear with antialiasing.
+    off, in a fixed random order. Images are (N, size, size) where all files are grey, else (N, 3, size, size), bytes
+    unless a file has 16 bits a channel; an alpha channel is dropped, of several frames the first is read. Whatever its
+    shape, an image is stretched to the square, bilinear with antialiasing.
 
     Args:
-        folder: holds the sub-folders; names that begin with a dot or with two underscores are passed over.
+        folder: holds the sub-folders; `image_layout` says which are read.
         size: height and width of the result.
 
     Raises:
         TaskError: the folders are not as above, an image cannot be read, or Pillow is not installed.
     """
-    listed = _listed(folder)
-    classes = {name: label for label, name in enumerate(listed["train"])}
-    if len(classes) < 2:
-        raise TaskError(f"{folder} has one class to train on, {next(iter(classes))}; at least two are needed")
-    labelled = {part: [(f, classes[name]) for name, fs in named.items() for f in fs] for part, named in listed.items()}
-    pixels = _pixels([file for part in labelled.values() for file, _ in part], size)
+    pillow = _pillow()
+    layout = read_layout(folder, _readable(pillow))
+    listed = layout.files
+    if len(listed["train"]) < 2:
+        raise TaskError(f"{folder} has one class to train on, {next(iter(listed['train']))}; at least two are needed")
+    labelled = {part: [(f, name) for name, fs in named.items() for f in fs] for part, named in listed.items()}
+    reader = _Reader(pillow, size)
+    pixels = reader.read([file for part in labelled.values() for file, _ in part])
     ends = np.cumsum([len(part) for part in labelled.values()])[:-1]
     data: dict[str, NDArray[np.generic]] = {}
     for part, images in zip(labelled, np.split(pixels, ends), strict=True):
-        data |= {f"x_{part}": images, f"y_{part}": np.array([label for _, label in labelled[part]])}
+        data |= {f"x_{part}": images, f"y_{part}": np.array([name for _, name in labelled[part]])}
+    notes = [*layout.notes, *reader.notes()]
     if "val" not in listed:
-        data |= split_off(data["x_train"], data["y_train"], _FIFTH, str(folder))
-    return checked(data, folder)
+        data |= split_off(data["x_train"], data["y_train"], FIFTH, str(folder))
+        notes.append(f"there is no folder val: {split_in_words(data)}")
+    return replace(checked(data, folder, tuple(notes)), labels="each sub-folder is a class")
 
 
-def _listed(folder: Path) -> Listed:
-    """The files of each class of each part; without a folder `train` that holds classes, all are of `train`."""
-    there = {sub.name: sub for sub in _sub_folders(folder)}
-    if "train" not in there or not _sub_folders(there["train"]):
-        return {"train": _classes(folder)}
-    if strange := [name for name in there if name not in _PARTS]:
-        raise TaskError(
-            f"{folder} has the sub-folders {', '.join(there)}; beside train only val and test are read: "
-            f"rename or move {', '.join(strange)}"
-        )
-    listed = {part: _classes(there[part]) for part in _PARTS if part in there}
-    for part, classes in listed.items():
-        if unknown := [name for name in classes if name not in listed["train"]]:
+class _Reader:
+    """Reader of image files into one array; it remembers what it had to decide.
+
+    Args:
+        pillow: the module `PIL.Image`.
+        size: height and width of what is read.
+    """
+
+    def __init__(self, pillow: ModuleType, size: int) -> None:
+        self._pillow, self._size = pillow, size
+        self._shapes = Counter[tuple[int, int]]()
+        self._deep, self._moving, self._grey = 0, 0, True
+
+    def read(self, files: Sequence[Path]) -> NDArray[Any]:
+        """Pixels, (files, size, size) where all files are grey, else (files, 3, size, size).
+
+        Raises:
+            TaskError: files cannot be read; all are counted, the first named.
+        """
+        pixels: NDArray[Any] = np.empty((len(files), 3, self._size, self._size), dtype=np.uint8)
+        unreadable: list[str] = []
+        for place, file in enumerate(files):
+            try:
+                one = self._one(file)
+            except Exception as error:  # a broken file raises almost anything
+                unreadable.append(f"{file} ({' '.join(str(error).split())})")
+                continue
+            if one.dtype == np.uint16 and pixels.dtype == np.uint8:
+                pixels = pixels.astype(np.uint16) * np.uint16(_BYTES_IN_16_BITS)
+            elif one.dtype == np.uint8 and pixels.dtype == np.uint16:
+                one = one.astype(np.uint16) * np.uint16(_BYTES_IN_16_BITS)
+            pixels[place] = one
+        if unreadable:
+            more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
             raise TaskError(
-                f"{there[part]} has the class {unknown[0]}, which {there['train']} lacks; "
-                f"its classes are {', '.join(listed['train'])}"
+                f"{len(unreadable)} of {len(files)} images cannot be read: {', '.join(unreadable[:_NAMED])}{more}; "
+                "convert them, or move them out of the folder"
             )
-    return listed
+        return pixels[:, 0] if self._grey else pixels
 
-
-def _classes(folder: Path) -> dict[str, list[Path]]:
-    classes = {sub.name: _images(sub) for sub in _sub_folders(folder)}
-    if not any(classes.values()):
-        raise TaskError(
-            f"{folder} holds {_some_names(folder)}: neither MNIST's IDX files (train-images-idx3-ubyte and so on) nor "
-            "images in a sub-folder for each class (CLASS/*.png, .jpg or .jpeg)"
-        )
-    for name, images in classes.items():
-        if not images:
-            raise TaskError(
-                f"the class folder {folder / name} has no .png, .jpg or .jpeg file; it holds "
-                f"{_some_names(folder / name)}: convert them, or move the folder elsewhere"
+    def notes(self) -> list[str]:
+        """What was decided: sizes, bits and frames."""
+        read = sum(self._shapes.values())
+        width, height = self._shapes.most_common(1)[0][0]
+        several = f" and {plural(len(self._shapes) - 1, 'other size')}" if len(self._shapes) > 1 else ""
+        said: list[str] = []
+        if set(self._shapes) != {(self._size, self._size)}:
+            said.append(
+                f"{plural(read, 'image')} of {height} x {width}{several} stretched to {self._size} x {self._size}"
             )
-    return classes
+        if self._deep:
+            said.append(f"{plural(self._deep, 'image')} of {read} with 16 bits a channel, which are kept")
+        if self._moving:
+            said.append(f"{plural(self._moving, 'image')} of several frames, of which the first is read")
+        return said
+
+    def _one(self, file: Path) -> NDArray[Any]:
+        """Pixels of a file, (3, size, size) or, of a grey one of 16 bits, (size, size); bytes or uint16."""
+        square, bilinear = (self._size, self._size), self._pillow.Resampling.BILINEAR
+        with self._pillow.open(file) as image:
+            self._moving += bool(getattr(image, "is_animated", False))
+            if image.mode == "F":
+                raise ValueError("floating-point pixels; store the images in an .npz file")
+            if image.mode.startswith("I"):
+                exact = image.convert("F")
+                low, high = exact.getextrema()
+                if low < 0 or high > _MOST_IN_16_BITS:
+                    raise ValueError(f"more than 16 bits a channel, {low:.0f} to {high:.0f}")
+                pixels = np.rint(np.asarray(exact.resize(square, bilinear))).astype(np.uint16)
+                self._deep += 1
+            else:
+                self._grey = self._grey and image.mode in _GREY
+                pixels = np.asarray(image.convert("RGB").resize(square, bilinear)).transpose(2, 0, 1)
+            self._shapes[image.size] += 1
+            return pixels
 
 
-def _sub_folders(folder: Path) -> list[Path]:
-    there = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
-    return sorted(there, key=lambda path: path.name)
-
-
-def _images(folder: Path) -> list[Path]:
-    there = (path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and not path.name.startswith("."))
-    return sorted((path for path in there if path.is_file()), key=lambda path: path.name)
-
-
-def _some_names(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "") or "nothing"
-
-
-def _pixels(files: Sequence[Path], size: int) -> NDArray[np.uint8]:
-    pillow = _pillow()
-    pixels = np.empty((len(files), 3, size, size), dtype=np.uint8)
-    all_grey, unreadable = True, list[str]()
-    for place, file in enumerate(files):
-        try:
-            with pillow.open(file) as image:
-                if image.mode[0] in "IF":
-                    raise ValueError(f"more than 8 bits a channel, mode {image.mode}")
-                all_grey = all_grey and image.mode in _GREY
-                small = image.convert("RGB").resize((size, size), pillow.Resampling.BILINEAR)
-                pixels[place] = np.asarray(small).transpose(2, 0, 1)
-        except Exception as error:  # a broken file raises almost anything
-            unreadable.append(f"{file} ({' '.join(str(error).split())})")
-    if unreadable:
-        more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
-        raise TaskError(
-            f"{len(unreadable)} of {len(files)} images cannot be read: {', '.join(unreadable[:_NAMED])}{more}; "
-            "convert them, or move them out of the folder"
-        )
-    return pixels[:, 0] if all_grey else pixels
+def _readable(pillow: ModuleType) -> frozenset[str]:
+    """Endings of images that this Pillow reads."""
+    known = pillow.registered_extensions()
+    return frozenset(ending for ending in _ENDINGS if known.get(ending) in pillow.OPEN)
 
 
 def _pillow() -> ModuleType:

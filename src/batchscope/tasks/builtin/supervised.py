@@ -49,6 +49,7 @@ class SupervisedTask:
         optimizer_name: `sgd` has no weight decay, `adamw` weight decay 0.01 and the default betas.
         parts: inputs and targets of `train`, `val` and perhaps `test`.
         momentum: of `sgd`; 0 is plain SGD.
+        data_notes: what of the data was taken for what, in sentences.
     """
 
     make_model: Callable[[], nn.Module]
@@ -57,6 +58,7 @@ class SupervisedTask:
     optimizer_name: OptimizerName
     parts: Mapping[str, tuple[Tensor, Tensor]]
     momentum: float = MOMENTUM
+    data_notes: tuple[str, ...] = ()
     _placed: dict[torch.device, dict[str, tuple[Tensor, Tensor]]] = field(default_factory=dict, repr=False)
 
     def model(self) -> nn.Module:
@@ -106,9 +108,10 @@ def classification_metrics(outputs: Tensor, targets: Tensor) -> dict[str, Tensor
 
 def regression_metrics(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """Mean square error of the standardised target, and the share of the part's own variance that is explained."""
-    variance = targets.var(0, correction=0).mean()
     error = F.mse_loss(outputs, targets)
-    return {"loss": error, "r2": 1.0 - error / variance} if variance > 0 else {"loss": error}
+    if not (targets != targets[:1]).any():  # the variance of equal numbers is not 0, but rounding
+        return {"loss": error}
+    return {"loss": error, "r2": 1.0 - error / targets.var(0, correction=0).mean()}
 
 
 def bounded(inputs: Tensor, targets: Tensor, most: int) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from torch.optim import Optimizer
 from torch.utils.data import TensorDataset
 
 from ...errors import TaskError
+from ...wording import plural
 from ..protocol import Batch
 from .array_file import load_npz
+from .encoding import read_characters
 from .models import Transformer
 from .supervised import OptimizerName, build_optimizer
 
@@ -24,6 +27,15 @@ __all__ = ["TextTask", "text"]
 _TRAIN_SHARE, _VAL_SHARE = 0.9, 0.05
 _EVALUATED_CODES = 8192
 _CHUNK = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Codes:
+    """Codes by part, how many different ones there are, and what was taken for what."""
+
+    parts: dict[str, Tensor]
+    vocab: int
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +51,7 @@ class TextTask:
         depth: blocks of the model.
         optimizer_name: `sgd` (momentum 0.9) or `adamw`.
         evaluate_at_most: windows of the validation part, and of the test part, in an evaluation.
+        data_notes: what of the text was taken for what, in sentences.
     """
 
     parts: dict[str, Tensor]
@@ -49,6 +62,7 @@ class TextTask:
     depth: int
     optimizer_name: OptimizerName
     evaluate_at_most: int
+    data_notes: tuple[str, ...] = ()
     _placed: dict[torch.device, dict[str, Tensor]] = field(default_factory=dict, repr=False)
 
     def model(self) -> nn.Module:
@@ -111,7 +125,7 @@ def text(
     """Train a small causal transformer on the characters of a text file, or on the codes of an `.npz` file.
 
     A text is cut in its order: the first 90 % to train, 5 % to validate, 5 % to test. An `.npz` holds one-dimensional
-    integer codes `train, val[, test]` and the symbols `vocab`.
+    integer codes `train, val[, test]` and the symbols `vocab`, or their number.
 
     Args:
         path: a UTF-8 text, or an `.npz` file.
@@ -133,7 +147,8 @@ def text(
     for name, value in sizes.items():
         if value is not None and value < 1:
             raise TaskError(f"{name}={value} must be at least 1")
-    parts, vocab = _codes_of_npz(Path(path)) if Path(path).suffix == ".npz" else _codes_of_text(Path(path))
+    found = _codes_of_npz(Path(path)) if Path(path).suffix == ".npz" else _codes_of_text(Path(path))
+    parts = found.parts
     for part, codes in parts.items():
         needed = 2 * context + 1 if part == "train" else context + 1
         if len(codes) < needed:
@@ -143,32 +158,36 @@ def text(
             )
     return TextTask(
         parts=parts,
-        vocab=vocab,
+        vocab=found.vocab,
         context=context,
         stride=stride or context,
         width=width,
         depth=depth,
         optimizer_name=optimizer,
         evaluate_at_most=evaluate_at_most or max(1, _EVALUATED_CODES // context),
+        data_notes=found.notes,
     )
 
 
-def _codes_of_text(path: Path) -> tuple[dict[str, Tensor], int]:
-    if not path.is_file():
-        raise TaskError(f"there is no file {path}; write --set path=FILE.txt or --set path=FILE.npz")
-    try:
-        symbols = np.frombuffer(path.read_text(encoding="utf-8").encode("utf-32-le"), dtype=np.uint32)
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{path} is not UTF-8 text ({error}); convert it, or store codes in an .npz file") from error
+def _codes_of_text(path: Path) -> _Codes:
+    characters, notes = read_characters(path)
+    symbols = np.frombuffer(characters.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     vocab, codes = np.unique(symbols, return_inverse=True)
+    if len(vocab) < 2:
+        what = f"nothing but {chr(vocab[0])!r}" if len(vocab) else "no character"
+        raise TaskError(f"{path} holds {what}: there is nothing to learn")
     cuts = [round(len(codes) * share) for share in (_TRAIN_SHARE, _TRAIN_SHARE + _VAL_SHARE)]
     parts = dict(zip(("train", "val", "test"), np.split(codes, cuts), strict=True))
-    return {part: _compact(values, len(vocab)) for part, values in parts.items()}, len(vocab)
+    said = f"a code is a character, {len(vocab)} different ones; the first 90 % train, then 5 % validate and 5 % test"
+    if unseen := len(vocab) - len(np.unique(parts["train"])):
+        said += f"; {plural(unseen, 'character')} {'does' if unseen == 1 else 'do'} not occur in training"
+    compact = {part: _compact(values, len(vocab)) for part, values in parts.items()}
+    return _Codes(parts=compact, vocab=len(vocab), notes=(*notes, said))
 
 
-def _codes_of_npz(path: Path) -> tuple[dict[str, Tensor], int]:
-    data = load_npz(path, required=("train", "val", "vocab"), optional=("test",))
-    vocab = len(data.pop("vocab"))
+def _codes_of_npz(path: Path) -> _Codes:
+    data = load_npz(path, partial(_arrays_of_codes, path))
+    vocab = _vocabulary(data.pop("vocab"), path)
     for part, codes in data.items():
         if codes.ndim != 1 or codes.dtype.kind not in "iu":
             raise TaskError(
@@ -178,7 +197,22 @@ def _codes_of_npz(path: Path) -> tuple[dict[str, Tensor], int]:
             raise TaskError(
                 f"{part} in {path} has codes from {lowest} to {highest}; vocab has {vocab}: 0 to {vocab - 1}"
             )
-    return {part: _compact(codes, vocab) for part, codes in data.items()}, vocab
+    return _Codes(parts={part: _compact(codes, vocab) for part, codes in data.items()}, vocab=vocab, notes=())
+
+
+def _arrays_of_codes(path: Path, names: Sequence[str]) -> dict[str, str]:
+    if missing := [name for name in ("train", "val", "vocab") if name not in names]:
+        raise TaskError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(names) or 'no array'}")
+    return {name: name for name in ("train", "val", "vocab", "test") if name in names}
+
+
+def _vocabulary(vocab: np.ndarray, path: Path) -> int:
+    """Number of symbols: those of the array, or the number that it is."""
+    if vocab.size != 1:
+        return len(vocab)
+    if vocab.dtype.kind not in "iu" or (size := int(vocab.reshape(-1)[0])) < 2:
+        raise TaskError(f"vocab in {path} has one symbol; give all symbols, or their number, 2 or more")
+    return size
 
 
 def _compact(codes: np.ndarray, vocab: int) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import TaskError
 from ..settings import near_miss
 from .array_file import Arrays, checked
-from .validation_split import SIXTH, split_off
+from .validation_split import SIXTH, split_in_words, split_off
 
 __all__ = ["PREFIX", "ROOT", "read_torchvision"]
 
@@ -42,7 +42,8 @@ def read_torchvision(name: str) -> Arrays:
     make = _data_set(name)
     (x_train, y_train), (x_test, y_test) = (_arrays(make, name, train=train) for train in (True, False))
     parts = split_off(x_train, y_train, SIXTH, f"{PREFIX}{name}")
-    return checked({**parts, "x_test": x_test, "y_test": y_test}, Path(f"{PREFIX}{name}"))
+    note = f"{PREFIX}{name} has no validation part: {split_in_words(parts)}"
+    return checked({**parts, "x_test": x_test, "y_test": y_test}, Path(f"{PREFIX}{name}"), (note,))
 
 
 def _data_set(name: str) -> Any:

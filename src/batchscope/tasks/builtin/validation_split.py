@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ...errors import TaskError
+from ...wording import plural
 
-__all__ = ["SIXTH", "split_off"]
+__all__ = ["FIFTH", "SIXTH", "split_in_words", "split_off"]
+
+FIFTH = 0.2
+"""Of data that come without any other part."""
 
 SIXTH = 1 / 6
 """Of the training part of MNIST and its like: 10,000 of 60,000 images, as many as their test part has."""
@@ -34,3 +40,9 @@ def split_off(
     cut = len(x) - max(1, round(len(x) * share))
     train, val = order[:cut], order[cut:]
     return {"x_train": x[train], "y_train": y[train], "x_val": x[val], "y_val": y[val]}
+
+
+def split_in_words(parts: Mapping[str, NDArray[np.generic]]) -> str:
+    """How many of the training examples validate, of arrays that `split_off` made."""
+    held, rest = len(parts["x_val"]), len(parts["x_train"])
+    return f"{held:,} of {plural(held + rest, 'training example')}, drawn at random, validate"
