@@ -61,7 +61,6 @@ def test_version(cli: Cli) -> None:
     [
         ("find digits --targt val_loss<=1", "Unknown option: --targt. Did you mean --target?"),
         ("fnd digits", 'Unknown command "fnd". Did you mean "find"?'),
-        ("find", "requires an argument"),
         ("find digits --objective speed", 'Choose from: "time", "examples"'),
         ("find digits --seed -1", "Must be >= 0"),
         ("find digits --seed x", "unable to convert"),
