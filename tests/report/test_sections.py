@@ -340,7 +340,7 @@ class TestWithinALength:
         for absent in ("Time to", "No run reached the target", "Steps and examples", "to target", "val_loss&lt;=0.12"):
             assert absent not in page
         assert "<h2>Alternatives</h2>" not in page
-        assert "probability of" not in page
+        assert "The probability that" not in page
 
     def test_the_facts(self) -> None:
         (facts,) = (b for b in recipe.build(plans.within(), ()).blocks if isinstance(b, Facts))

@@ -59,7 +59,7 @@ def prediction_in_words(prediction: Prediction) -> str:
     if training is not None and prediction.trainings:
         few = plural(max(1, prediction.trainings), "training")
         each = _about(training.low, training.value, training.high)
-        said.append(f"It makes runs as long as about {few} of {each} each, evaluations included")
+        said.append(f"Its runs are as long as about {few} of {each} each, evaluations included")
     said.append("The budget is likely to end it before that" if prediction.too_long else "")
     end = f"No training goes on after {about(prediction.budget_s)} (--budget)"
     if prediction.earlier_s:

@@ -253,7 +253,7 @@ def _how_sure(plan: Plan) -> str:
     sure = ""
     if plan.probability_within_5_percent is not None:
         chance = percent(plan.probability_within_5_percent)
-        sure = f"The probability that no other recipe is more than 5 % faster is {chance}"
+        sure = f"The probability that no other recipe is more than 5 % better is {chance}"
         sure += ": a further search may well find one. " if is_unsure(plan) else ". "
     if plan.verified is None:
         came = "was made" if plan.within is not None else "has reached the target"
