@@ -102,7 +102,7 @@ def test_within_a_length_the_metric_is_expected_and_training_goes_on_to_the_end(
 def test_a_recipe_that_is_probably_not_the_best_says_so() -> None:
     for probability, unsure in ((0.12, True), (0.49, True), (0.51, False), (None, False)):
         plan = dataclasses.replace(plans.ok(), probability_within_5_percent=probability)
-        assert ("a further search may well find one" in text(plan)) == unsure
+        assert ("a longer search may well find a better one" in text(plan)) == unsure
         assert is_unsure(plan) == unsure
 
 

@@ -219,7 +219,7 @@ def test_a_recipe_far_beyond_every_run_asks_to_be_checked() -> None:
 def test_an_unreached_target_shows_the_closest_approach() -> None:
     value = searches.metric(50, true_steps(64, 0.2))
     assert f"val_loss {value:.4g} with batch size 64 and learning rate 0.2 after 50 steps" in plan("never").message
-    assert f"in a run that {RunStatus.OUT_OF_STEPS.ending}; the other run" in plan("never").message
+    assert f"in a run that {RunStatus.OUT_OF_STEPS.ending}. The other run" in plan("never").message
     assert "no run was finished" in plan("stopped").message
 
 

@@ -254,7 +254,7 @@ def _how_sure(plan: Plan) -> str:
     if plan.probability_within_5_percent is not None:
         chance = percent(plan.probability_within_5_percent)
         sure = f"The probability that no other recipe is more than 5 % better is {chance}"
-        sure += ": a further search may well find one. " if is_unsure(plan) else ". "
+        sure += ": a longer search may well find a better one. " if is_unsure(plan) else ". "
     if plan.verified is None:
         came = "was made" if plan.within is not None else "has reached the target"
         return f"{sure}No run at exactly this recipe {came}: the numbers are predictions.{_of_equal_steps(plan)}"
