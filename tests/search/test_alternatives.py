@@ -44,7 +44,7 @@ def test_one_that_looks_worse_only_says_whether_it_was_run() -> None:
     best = predicted_at(state, 64, 0.2)
     assert alternative(state, "lowest memory", 16, 0.08, recommended=best).why == "lowest memory"
     other = alternative(state, "lowest memory", 16, 0.05, recommended=best)
-    assert other.why == "lowest memory (predicted, not run)"
+    assert other.why == "lowest memory (predicted)"
     assert looks_better(state, [other], best) == ""
 
 

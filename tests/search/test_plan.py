@@ -248,7 +248,7 @@ def test_alternatives_are_better_at_what_they_say() -> None:
         assert found.lr == pytest.approx(searches.best_lr(found.batch_size), rel=0.4)
         seen.add((found.batch_size, found.lr))
     (fewest,) = (a for a in plan("plain").alternatives if a.why.startswith("fewest examples"))
-    (lowest,) = (a for a in plan("plain").alternatives if a.why.startswith("lowest memory"))
+    (lowest,) = (a for a in plan("plain").alternatives if a.why.startswith("least memory"))
     assert (fewest.predicted.examples_to_target.value or math.inf) < (predicted.examples_to_target.value or 0)
     assert (lowest.predicted.peak_memory_bytes.value or math.inf) < (predicted.peak_memory_bytes.value or 0)
     assert (lowest.predicted.time_to_target_s.value or 0) < 1.7 * (predicted.time_to_target_s.value or 0)

@@ -16,7 +16,8 @@ __all__ = ["claims_view", "in_figures"]
 _STYLES = {Verdict.HELD: "green", Verdict.NOT_HELD: "red", Verdict.DEPENDS: "yellow", Verdict.UNDECIDED: "dim"}
 _ASKED = ("S0.5a", "S1.6", "S1.10b", "S0.8a", "S0.9a", "S0.4b", "S0.7a", "S0.11b", "S3.13a", "S3.12a")
 """The statements that are shown first: convergence, time, accuracy, speed, learning rate, minima, noise, epochs."""
-_MOST = 5
+_MOST = 4
+"""Of them, one less where the budget ended first: ten lines in all on a terminal of 80 columns."""
 _WORDS = {
     Verdict.HELD: "holds",
     Verdict.NOT_HELD: "does not hold",
@@ -30,7 +31,7 @@ def claims_view(claims: Claims, folder: Path) -> list[RenderableType]:
     cut = "" if claims.study.complete else "The budget ended first: the same command with a larger --budget goes on."
     where = f"All {len(claims.claims)}, with measured numbers and figures: {folder / 'report.html'}"
     programs = f"For programs: {folder / 'claims.json'}"
-    return [in_figures(claims), *filter(None, [cut]), _table(_chosen(claims)), where, programs]
+    return [in_figures(claims), *filter(None, [cut]), _table(_chosen(claims, _MOST - bool(cut))), where, programs]
 
 
 def in_figures(claims: Claims) -> str:
@@ -43,11 +44,11 @@ def in_figures(claims: Claims) -> str:
     )
 
 
-def _chosen(claims: Claims) -> list[Claim]:
+def _chosen(claims: Claims, most: int) -> list[Claim]:
     """The statements that most people ask about, decided ones first."""
     by_id = {claim.id: claim for claim in claims.testable}
     asked = [by_id[name] for name in _ASKED if name in by_id]
-    return sorted(asked, key=lambda claim: not claim.verdict.decided)[:_MOST]
+    return sorted(asked, key=lambda claim: not claim.verdict.decided)[:most]
 
 
 def _table(chosen: list[Claim]) -> Table:
