@@ -75,7 +75,7 @@ class TestRecipe:
         assert "Best bet so far: batch size 128" in lead.paragraphs[0]
         assert status.badge == "unfinished"
         assert status.paragraphs == ("Not finished: best so far batch size 128 and learning rate 0.3.",)
-        rests = "It rests on 3 runs: batch size 128 alone, learning rates 0.1 to 0.3; none reached the target."
+        rests = "It rests on 3 runs: batch size 128 alone, learning rates 0.1 to 0.3. None reached the target."
         assert rests in rest.paragraphs
         assert "No run at exactly this recipe has reached the target: the numbers are predictions." in rest.paragraphs
         table = easier_targets.build(plans.unfinished(), ()).blocks[0]

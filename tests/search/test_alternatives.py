@@ -22,8 +22,8 @@ SLOW = (16, 0.02)
 @pytest.mark.parametrize(
     ("state", "pair", "why"),
     [
-        (search(), (64, 0.2), "predicted 6. % faster in the median and run, but more at risk: its expected cost, "),
-        (search(), (80, 0.2), "predicted 6. % faster in the median, not run: its expected cost, .* is not lower by"),
+        (search(), (64, 0.2), "predicted 6. % faster in the median and run, but more at risk: its expected time, "),
+        (search(), (80, 0.2), "predicted 6. % faster in the median, not run: its expected time, .* is not lower by"),
         (search(trainings=1.0), (80, 0.2), "not run: over 1 training that saves less than a run at it costs"),
         (search(cut_off=True), (80, 0.2), "predicted 6. % faster, not run: the budget ended first"),
         (search(current=CurrentRecipe(batch_size=16, lr=0.02)), (80, 0.2), "not run: no clear gain is expected"),

@@ -42,7 +42,7 @@ def test_a_search_that_is_cut_off_names_its_best_bet_and_goes_on(cli: Cli, monke
         assert plan["rests_on"]["runs"] == plan["search"]["runs"] >= 1
         assert (plan["verified"] is None) == ("which reached" not in plan["message"])
         if len(plan["rests_on"]["batch_sizes"]) == 1:
-            assert plan["message"].startswith("only batch size")
+            assert plan["message"].startswith("Only batch size")
         messages.append(plan["message"])
     whole = answer(cli, COMMAND)
     assert whole["status"] == "ok"

@@ -172,7 +172,7 @@ def test_no_clear_gain_keeps_the_current_recipe_as_it_is() -> None:
 
 
 def test_a_current_recipe_that_is_the_best_found_is_kept_without_naming_an_alternative() -> None:
-    assert plan("current-same").message == "keep the current recipe: nothing better was found"
+    assert plan("current-same").message == "Keep the current recipe: nothing better was found."
 
 
 def test_a_current_learning_rate_that_cannot_work_is_called_so_and_given_no_time() -> None:
@@ -208,7 +208,7 @@ def test_f36_a_batch_that_does_not_fit_is_accumulated_not_shrunk() -> None:
 
 def test_memory_that_sets_the_batch_size_is_named() -> None:
     assert recipe("memory").batch_size <= 48
-    assert re.search(r"memory sets the batch size: \d+ would be faster if more than 48 fitted", plan("memory").message)
+    assert re.search(r"Memory sets the batch size: \d+ would be faster if more than 48 fitted", plan("memory").message)
 
 
 def test_a_recipe_far_beyond_every_run_asks_to_be_checked() -> None:
@@ -224,7 +224,7 @@ def test_an_unreached_target_shows_the_closest_approach() -> None:
 
 
 def test_without_a_target_the_plan_says_what_to_give() -> None:
-    assert "give --target, or a longer --budget" in plan("no-target").message
+    assert "Give --target, or a longer --budget" in plan("no-target").message
     assert plan("no-target").measured.critical_batch_size.value is None
 
 

@@ -58,7 +58,7 @@ def test_cut_anywhere_it_answers_what_is_known_and_claims_no_more(number: int) -
         return
     assert plan.recipe is not None
     pair = plan.recipe.batch_size, plan.recipe.lr
-    assert plan.message.startswith("not finished: best so far" if len(plan.rests_on.batch_sizes) > 1 else "only batch")
+    assert plan.message.startswith("Not finished: best so far" if len(plan.rests_on.batch_sizes) > 1 else "Only batch")
     assert (plan.verified is not None) == (pair in state.reached)
     if pair in state.reached:
         assert f"which reached {TARGET}" in plan.message

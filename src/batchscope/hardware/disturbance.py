@@ -81,12 +81,12 @@ class BusyMachine:
     def in_words(self) -> str:
         """Sentence on what was seen and what was done, without a full stop."""
         worst = self.worst
-        had = "" if self.processors is None else f" (this process had {percent(self.processors)} of a processor)"
+        had = "" if self.processors is None else f" with {percent(self.processors)} of a processor"
         middle = median(step.seconds for step in worst.steps)
         sentence = (
-            f"the machine was busy while steps were timed{had}: at batch size {worst.size} the median step took "
-            f"{duration(middle)}, the mean step {duration(worst.mean_s)}. Step times are therefore 20th percentiles of "
-            f"{self.steps} steps ({duration(worst.low_s)} at that size)"
+            f"the machine was busy while steps were timed: at batch size {worst.size} the median step took "
+            f"{duration(middle)}, the mean step {duration(worst.mean_s)}{had}. Step times are therefore 20th percentiles "
+            f"of {self.steps} steps ({duration(worst.low_s)} at that size)"
         )
         if self.fighting is None or self.fighting.one_thread_low_s is None:
             return sentence

@@ -76,7 +76,7 @@ def build_plan(state: SearchState) -> Plan:
         own = current.batch_size, current.lr
         clear, compared = _against_current(state, own)
         if clear:
-            message = f"{message}; {compared}"
+            message = in_sentences([message, compared])
         else:
             why = "nothing better was found" if own == chosen else compared
             chosen, status, message = own, PlanStatus.KEEP_CURRENT, f"keep the current recipe: {why}"
@@ -85,7 +85,7 @@ def build_plan(state: SearchState) -> Plan:
     offered = within is None and state.recorded.step_times
     alternatives = alternatives_to(state, *chosen) if offered else ()
     if better := looks_better(state, alternatives, predicted):
-        message = f"{message}; {better}"
+        message = in_sentences([message, better])
     if state.cut_off:
         status, message = PlanStatus.UNFINISHED, not_finished(state, *chosen, predicted)
     recipe, seconds = recipe_of(state, *chosen), predicted.time_to_target_s.value

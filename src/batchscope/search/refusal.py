@@ -79,7 +79,8 @@ def not_reached(state: SearchState) -> str:
     elif state.finished:
         seen += _of_the_others(state.finished)
     change = "Set a target within reach, or a longer --budget" if short else "Set a target within reach"
-    return f"no run reached {target}{where}. {sentence(seen)} {change}"
+    ended = f": {seen}." if short else f". {sentence(seen)}"
+    return f"no run reached {target}{where}{ended} {change}"
 
 
 def not_finished(state: SearchState, batch_size: int, lr: float, predicted: Predicted) -> str:
