@@ -124,7 +124,7 @@ def test_the_sentence_has_the_numbers_that_were_seen() -> None:
     for part in (
         " the median step took ",
         " ms, the mean step ",
-        " of a processor. Step times are therefore 20th percentiles of ",
+        " of a processor. Step times are now 20th percentiles of ",
     ):
         assert part in found.disturbance
 

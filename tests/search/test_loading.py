@@ -58,8 +58,8 @@ def test_a_busy_machine_is_said_with_the_plan_and_with_the_bench() -> None:
     plan = build_plan(search(bench=disturbed))
     assert plan.notes.count(sentence) == 1
     assert decode(Plan, encode(plan)) == plan
-    assert f"Note: {sentence}." in printed(list(plan_view(plan, Path())))
-    assert f"Note: {sentence}." in printed(list(bench_view(disturbed, plan.measured.hardware_knee)))
+    assert f"Note: {sentence.capitalize()}." in printed(list(plan_view(plan, Path())))
+    assert f"Note: {sentence.capitalize()}." in printed(list(bench_view(disturbed, plan.measured.hardware_knee)))
     assert sentence not in build_plan(search()).notes
 
 

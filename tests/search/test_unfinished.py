@@ -118,7 +118,7 @@ def test_a_search_that_came_to_its_own_end_without_the_target_has_no_recipe_and_
 def test_reasons_belong_to_one_run_each() -> None:
     runs = [run(64, 0.2, most=90), DIVERGED, run(128, 0.9, most=20, status=RunStatus.DIVERGED), run(16, 0.01, most=20)]
     message = build_plan(search(runs)).message
-    assert "with batch size 64 and learning rate 0.2 after 90 steps, in a run that ran to the last step;" in message
+    assert "with batch size 64 and learning rate 0.2 after 90 steps, in a run that ran to the last step." in message
     assert "Of the other 3 runs 2 diverged and 1 ran to the last step" in message
     alone = build_plan(search([run(64, 0.01, most=20, status=RunStatus.STALLED)])).message
     assert "other" not in alone

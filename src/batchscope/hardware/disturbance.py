@@ -85,7 +85,7 @@ class BusyMachine:
         middle = median(step.seconds for step in worst.steps)
         sentence = (
             f"the machine was busy while steps were timed: at batch size {worst.size} the median step took "
-            f"{duration(middle)}, the mean step {duration(worst.mean_s)}{had}. Step times are therefore 20th percentiles "
+            f"{duration(middle)}, the mean step {duration(worst.mean_s)}{had}. Step times are now 20th percentiles "
             f"of {self.steps} steps ({duration(worst.low_s)} at that size)"
         )
         if self.fighting is None or self.fighting.one_thread_low_s is None:
