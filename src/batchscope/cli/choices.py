@@ -41,7 +41,7 @@ def choices_for(error: CycloptsError) -> str:
     argument = error.argument
     if not isinstance(error, MissingArgumentError) or argument is None or command not in _EXAMPLES:
         return ""
-    if argument.parameter.name and argument.parameter.name[0].startswith("--"):
+    if any(name.startswith("--") for name in argument.parameter.name or ()):
         return ""
     lines = [*_what(command), f"For example: {_EXAMPLES[command]}", f"All options: batchscope {command} --help"]
     return "\n".join(lines)
