@@ -74,7 +74,7 @@ def test_the_recipe_is_what_ends_best_and_its_end_is_told_with_an_interval() -> 
     assert end.low < 0.3 < end.high
     assert end.value == pytest.approx(0.3, rel=0.1)
     assert plan.message.startswith("Expected to end best, at val_loss 0.")
-    assert plan.message.endswith(" after 4 epochs")
+    assert plan.message.endswith(" after 4 epochs.")
     assert plan.predicted is not None
     assert plan.predicted.steps_to_target.low == plan.predicted.steps_to_target.high == plan.recipe.steps
     assert (plan.probability_within_5_percent, plan.alternatives, plan.curves) == (None, (), None)
