@@ -197,7 +197,7 @@ def test_a_length_in_steps_is_the_same_for_every_batch_size_and_says_so() -> Non
     assert not state.question.counts_examples
     plan = build_plan(state)
     assert plan.within == "250 steps"
-    assert plan.message.endswith(" after 250 steps, at equal steps")
+    assert plan.message.endswith(" after 250 steps, at equal steps.")
     assert "at equal steps: a larger batch sees more examples, in more time." in " ".join(summary(plan))
 
 
@@ -232,7 +232,7 @@ def test_the_current_recipe_is_kept_where_none_is_clearly_better() -> None:
     plan = build_plan(asked([made(16, 0.002), *(made(*pair) for pair in PAIRS)], current=poor))
     assert plan.status is PlanStatus.OK
     assert plan.current_predicted is not None
-    assert "the current recipe is expected to end at" in plan.message
+    assert "The current recipe is expected to end at" in plan.message
 
 
 def test_a_search_that_was_cut_off_names_the_best_so_far() -> None:
@@ -240,7 +240,7 @@ def test_a_search_that_was_cut_off_names_the_best_so_far() -> None:
     assert plan.status is PlanStatus.UNFINISHED
     assert plan.recipe is not None
     assert "Not finished: best so far batch size" in plan.message
-    assert plan.message.endswith("after 4 epochs")
+    assert plan.message.endswith("after 4 epochs.")
 
 
 def test_runs_that_were_never_better_than_fresh_weights_are_no_recipe() -> None:
