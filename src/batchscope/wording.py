@@ -22,6 +22,7 @@ __all__ = [
     "plural",
     "sentence",
     "times",
+    "whole",
     "with_interval",
 ]
 
@@ -62,6 +63,15 @@ def count(x: float | None) -> str:
     ('12,345', '100')
     """
     return "unknown" if x is None or not math.isfinite(x) else f"{round(x):,}"
+
+
+def whole(x: float) -> str:
+    """Number with three significant digits, of something that is counted: without a fraction.
+
+    >>> whole(28.8), whole(1234.4)
+    ('29', '1,230')
+    """
+    return number(round(x))
 
 
 def plural(n: float, noun: str, several: str = "") -> str:

@@ -87,7 +87,7 @@ def test_a_part_that_is_empty_is_left_out(why: str, left: str, said: str) -> Non
 def test_a_run_without_a_reason_says_what_it_is_for() -> None:
     watched = Watched()
     watched.progress.run_started(replace(CONFIG, purpose="probe"), "", "")
-    assert watched.lines() == ["run 1: batch size 8, learning rate 0.1 (to learn what is faster)"]
+    assert watched.lines() == ["run 1: batch size 8, learning rate 0.1 (is it faster?)"]
 
 
 def test_in_a_pipe_a_run_is_seen_after_10_s_and_then_every_30_s() -> None:
@@ -165,8 +165,8 @@ def test_a_renewed_forecast_is_a_line_in_a_pipe_only_where_it_is_another() -> No
     assert watched.lines() == []
     watched.progress.renewed(replace(FORECAST, seconds=620, high=1000, training_s=seconds(50, 100, 200)))
     assert watched.lines() == [
-        "  about 10 min (80 s to 17 min) left of the search; one training takes about 1 min 40 s (50 s to 3 min 20 s), "
-        "evaluations included; the budget is likely to end it before, in 10 min"
+        "  about 10 min (80 s to 17 min) left of the search, but its budget is likely to end in 10 min "
+        "(one training: about 1 min 40 s (50 s to 3 min 20 s))"
     ]
 
 
@@ -196,8 +196,8 @@ def test_a_training_that_is_part_of_a_measurement_is_seen_too() -> None:
 @pytest.mark.parametrize(
     ("status", "end"),
     [
-        (RunStatus.PAUSED, "paused on its way; it goes on if it is the most promising"),
-        (RunStatus.BEHIND, "stopped, as it was clearly slower than the best so far"),
+        (RunStatus.PAUSED, "paused on the way, to go on if none is better"),
+        (RunStatus.BEHIND, "stopped early, clearly slower than the best run"),
         (RunStatus.DIVERGED, "diverged"),
     ],
 )
@@ -207,6 +207,14 @@ def test_how_a_run_ended_needs_no_legend(status: RunStatus, end: str) -> None:
     watched.begin()
     watched.progress.run_finished(stored_run(8, 0.1, rows, status=status), "")
     assert watched.lines() == [f"  run 1   batch size      8  learning rate 0.1      20 steps, 3 min 12 s: {end}"]
+
+
+def test_a_run_that_gained_nothing_is_not_called_slower() -> None:
+    watched = Watched()
+    rows = [evaluation(step, {"val_loss": loss}, batch_size=8) for step, loss in ((0, 2.0), (10, 2.1), (20, 1.99))]
+    watched.begin()
+    watched.progress.run_finished(stored_run(8, 0.1, rows, status=RunStatus.BEHIND, target=CONFIG.target), "")
+    assert watched.lines()[0].endswith(": stopped early, no better than fresh weights")
 
 
 # --- the forecast in words ----------------------------------------------------------------------------------------
@@ -225,9 +233,9 @@ def test_the_forecast_of_a_search_tells_the_time_of_one_training() -> None:
         )
     )
     assert told == (
-        "This search will take about 12 min (2 min 50 s to 50 min): about 3 trainings of 2 min 30 s (20 s to 15 min) "
-        "each, evaluations included, and what comes before, between and after them, assuming a target that takes about "
-        "100 steps. No run is begun or goes on after 20 min (--budget)."
+        "This search will take about 12 min (2 min 50 s to 50 min), assuming a target that takes about 100 steps. "
+        "Its runs are as long as about 3 trainings of 2 min 30 s (20 s to 15 min) each, evaluations included. "
+        "No training goes on after 20 min (--budget)."
     )
 
 
@@ -237,7 +245,7 @@ def test_a_forecast_is_not_cut_at_the_budget_and_says_that_it_is_too_long() -> N
     )
     assert told == (
         "This study would take about 4 h 11 min (1 h 2 min to 16 h 40 min), assuming 8 runs. The budget is likely to "
-        "end it before that: no run is begun or goes on after 10 min (--budget)."
+        "end it before that. No training goes on after 10 min (--budget)."
     )
 
 
@@ -257,7 +265,7 @@ def test_an_end_of_an_interval_that_says_nothing_is_left_out() -> None:
 
 def test_a_training_of_milliseconds_is_told_in_them() -> None:
     told = Prediction(seconds=9, low=6, high=30, budget_s=60, assumption="x", training_s=seconds(0.003, 0.0312, 0.4))
-    assert "one training takes about 30 ms (3 ms to 400 ms)" in renewed_in_words(told)
+    assert "(one training: about 30 ms (3 ms to 400 ms))" in renewed_in_words(told)
 
 
 def test_a_paused_run_that_goes_on_keeps_its_number() -> None:

@@ -34,6 +34,7 @@ from batchscope.store.records import (
 )
 from batchscope.store.runs import StoredRun
 from batchscope.testing import evaluation, stored_run
+from batchscope.wording import sentence
 
 TARGET = Target(metric="val_loss", value=0.12, mode="min")
 EXAMPLES = 1437
@@ -334,7 +335,7 @@ def unfinished() -> Plan:
     return dataclasses.replace(
         several_targets(),
         status=PlanStatus.UNFINISHED,
-        message=f"{doubt}; not finished: best so far batch size 128 and learning rate 0.3",
+        message=f"{sentence(doubt)} Not finished: best so far batch size 128 and learning rate 0.3",
         probability_within_5_percent=None,
         verified=None,
         alternatives=(),

@@ -49,26 +49,28 @@ def test_the_parts_add_up(seconds: float, evaluations: float, steps: float) -> N
 def test_the_price_is_told_by_the_clock() -> None:
     here = plan(plans.ok().environment.device_name)
     assert cost_in_words(here) == (
-        "The search took 3 min 12 s of wall time for 5 runs (1 min 50 s of training steps, 40 s of evaluations and "
-        "42 s of loading the task, bench, set-up and choosing the runs), as long as 3.1 trainings at the recipe on "
-        "this machine, evaluations included (62 s each). Its training steps alone, those of the bench included, took "
-        "as long as those of 3.1 trainings."
+        "The search took 3 min 12 s for 5 runs: 1 min 50 s of training steps, 40 s of evaluations and 42 s of loading, "
+        "timing, setting up and choosing the runs. One training with the recipe takes 62 s on this machine, "
+        "evaluations included: the search took as long as 3.1 trainings."
     )
 
 
 def test_another_machine_s_price_stands_beside_the_one_here() -> None:
     assert cost_in_words(plan("a large accelerator")).endswith(
-        "evaluations included (62 s each). On a large accelerator, which the answer is for, its training steps would "
-        "take 60 s, as long as those of 3.1 trainings at the recipe there."
+        "On a large accelerator, which the answer is for, the training steps of the search would take 60 s, as long as "
+        "those of 3.1 trainings with the recipe."
     )
 
 
 def test_without_a_recipe_there_is_the_time_only() -> None:
     told = cost_in_words(plan("here", run_equivalents=None, training_here_s=None, evaluation_seconds=0.0))
-    assert told == (
-        "The search took 3 min 12 s of wall time for 5 runs (1 min 50 s of training steps and 82 s of loading the "
-        "task, bench, set-up and choosing the runs)."
-    )
+    assert told.endswith("1 min 50 s of training steps and 82 s of loading, timing, setting up and choosing the runs.")
+
+
+@pytest.mark.parametrize(("seconds", "in_trainings"), [(0.45, False), (9.9, False), (12.0, True)])
+def test_a_search_is_not_told_in_trainings_of_a_few_seconds(seconds: float, in_trainings: bool) -> None:
+    told = cost_in_words(plan(plans.ok().environment.device_name, training_here_s=seconds))
+    assert ("as long as" in told) == in_trainings
 
 
 def test_a_table_cost_nothing() -> None:

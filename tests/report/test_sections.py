@@ -75,7 +75,7 @@ class TestRecipe:
         assert "Best bet so far: batch size 128" in lead.paragraphs[0]
         assert status.badge == "unfinished"
         assert status.paragraphs == ("Not finished: best so far batch size 128 and learning rate 0.3.",)
-        rests = "It rests on 3 runs: batch size 128 alone, learning rates 0.1 to 0.3; none reached the target."
+        rests = "It rests on 3 runs: batch size 128 alone, learning rates 0.1 to 0.3. None reached the target."
         assert rests in rest.paragraphs
         assert "No run at exactly this recipe has reached the target: the numbers are predictions." in rest.paragraphs
         table = easier_targets.build(plans.unfinished(), ()).blocks[0]
@@ -340,7 +340,7 @@ class TestWithinALength:
         for absent in ("Time to", "No run reached the target", "Steps and examples", "to target", "val_loss&lt;=0.12"):
             assert absent not in page
         assert "<h2>Alternatives</h2>" not in page
-        assert "probability of" not in page
+        assert "The probability that" not in page
 
     def test_the_facts(self) -> None:
         (facts,) = (b for b in recipe.build(plans.within(), ()).blocks if isinstance(b, Facts))

@@ -7,6 +7,7 @@ import pytest
 
 from batchscope.report.summary import (
     course_in_words,
+    is_unsure,
     schedule_in_words,
     summary,
     tokens_to_target,
@@ -78,7 +79,7 @@ def test_it_says_when_to_stop_what_to_expect_and_how_sure_it_is() -> None:
     assert "Stop at the first evaluation with val_loss<=0.12, expected after about 180 steps (16 epochs)" in said
     assert "nothing has improved for 45 steps (4.01 epochs)" in said
     assert "437 ms (380–503)" in said
-    assert "probability of 83 %" in said
+    assert "The probability that no other recipe is more than 5 % better is 83 %." in said
     assert "Verified by a run at exactly this recipe: 187 steps, 460 ms, val_loss 0.119." in said
     assert (
         "It replaces batch size 16 with learning rate 0.02, which is predicted to take 1.52 s (1.32–1.75): 3.5 times"
@@ -96,6 +97,13 @@ def test_within_a_length_the_metric_is_expected_and_training_goes_on_to_the_end(
     assert "It replaces batch size 16 with learning rate 0.02." in said
     assert "probability" not in said
     assert "Stop at" not in said
+
+
+def test_a_recipe_that_is_probably_not_the_best_says_so() -> None:
+    for probability, unsure in ((0.12, True), (0.49, True), (0.51, False), (None, False)):
+        plan = dataclasses.replace(plans.ok(), probability_within_5_percent=probability)
+        assert ("a longer search may well find a better one" in text(plan)) == unsure
+        assert is_unsure(plan) == unsure
 
 
 def test_an_unverified_recipe_says_so() -> None:
@@ -164,5 +172,5 @@ def test_noisy_evaluations_and_the_level_at_which_a_run_ends_are_told() -> None:
     )
     said = " ".join([*summary(noisy), *what_it_rests_on(noisy)])
     assert f"Stop at the end of 3 evaluations in a row with {plan.target}, of which the first is expected after" in said
-    assert "; the level of its last evaluations is 0.13 (0.113–0.149)" in said
-    assert "near the target one evaluation of val_loss has a standard deviation of 0.02 (0.0174–0.023)." in said
+    assert "Its last evaluations are at 0.13 (0.113–0.149) on average." in said
+    assert "with a standard deviation of 0.02 (0.0174–0.023)." in said

@@ -22,8 +22,8 @@ SLOW = (16, 0.02)
 @pytest.mark.parametrize(
     ("state", "pair", "why"),
     [
-        (search(), (64, 0.2), "predicted 6. % faster in the median and run, but more at risk: its expected cost, "),
-        (search(), (80, 0.2), "predicted 6. % faster in the median, not run: its expected cost, .* is not lower by"),
+        (search(), (64, 0.2), "predicted 6. % faster in the median and run, but more at risk: its expected time, "),
+        (search(), (80, 0.2), "predicted 6. % faster in the median, not run: its expected time, .* is not lower by"),
         (search(trainings=1.0), (80, 0.2), "not run: over 1 training that saves less than a run at it costs"),
         (search(cut_off=True), (80, 0.2), "predicted 6. % faster, not run: the budget ended first"),
         (search(current=CurrentRecipe(batch_size=16, lr=0.02)), (80, 0.2), "not run: no clear gain is expected"),
@@ -44,7 +44,7 @@ def test_one_that_looks_worse_only_says_whether_it_was_run() -> None:
     best = predicted_at(state, 64, 0.2)
     assert alternative(state, "lowest memory", 16, 0.08, recommended=best).why == "lowest memory"
     other = alternative(state, "lowest memory", 16, 0.05, recommended=best)
-    assert other.why == "lowest memory (predicted, not run)"
+    assert other.why == "lowest memory (predicted)"
     assert looks_better(state, [other], best) == ""
 
 

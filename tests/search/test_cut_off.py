@@ -36,13 +36,13 @@ def test_a_search_that_is_cut_off_names_its_best_bet_and_goes_on(cli: Cli, monke
             ended = cli(f"{COMMAND} --json")
         plan, before = ended.answer, files_of("out")
         assert (ended.status, plan["status"]) == (3, "unfinished")
-        assert plan["message"].count("repeat the command with --budget ") == 1
+        assert plan["message"].count("Repeat the command with --budget ") == 1
         assert plan["recipe"] is not None
         assert plan["probability_within_5_percent"] is None
         assert plan["rests_on"]["runs"] == plan["search"]["runs"] >= 1
         assert (plan["verified"] is None) == ("which reached" not in plan["message"])
         if len(plan["rests_on"]["batch_sizes"]) == 1:
-            assert plan["message"].startswith("only batch size")
+            assert plan["message"].startswith("Only batch size")
         messages.append(plan["message"])
     whole = answer(cli, COMMAND)
     assert whole["status"] == "ok"

@@ -168,7 +168,7 @@ def test_memory_sets_the_micro_batch(cli: Cli) -> None:
     assert recipe["micro_batch_size"] <= plan["measured"]["largest_micro_batch_size"]["value"]
     assert recipe["micro_batch_size"] * recipe["grad_accum_steps"] == recipe["batch_size"]
     assert plan["status"] == "memory-bound"
-    assert "memory sets the batch size" in plan["message"]
+    assert "Memory sets the batch size" in plan["message"]
     assert plan["predicted"]["peak_memory_bytes"]["value"] <= 300_000
     kept = cli(f"{limited} --current batch_size=32,lr=0.25 --out kept")
     current = json.loads(Path("kept/plan.json").read_text(encoding="utf-8"))["current"]

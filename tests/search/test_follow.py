@@ -92,7 +92,7 @@ def test_the_recipe_is_the_best_run_and_the_plan_says_who_chose_it(search: Any, 
     plan = build_plan(state_of(runs=runs, search=search))
     assert plan.recipe is not None
     assert (plan.recipe.batch_size, plan.recipe.lr) == (64, 0.12)
-    assert plan.message.startswith(f"the fastest of 3 runs chosen by {words}")
+    assert plan.message.startswith(f"The fastest of 3 runs chosen by {words}")
     assert any(words in e.statement and e.tag == "measured" for e in plan.evidence)
     assert not any("--trainings" in e.source for e in plan.evidence)
     assert plan.verified is not None

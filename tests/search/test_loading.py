@@ -45,7 +45,7 @@ def test_where_loading_sets_the_time_of_a_step_the_answer_says_so_first(workers:
     assert whole == pytest.approx(expected, rel=0.05)
     assert plan.predicted is not None
     assert plan.predicted.step_time_s.value == pytest.approx(whole)
-    assert plan.message.startswith("loading sets the time of a step from batch size ")
+    assert plan.message.startswith("Loading sets the time of a step from batch size ")
     assert ("with 2 loader workers, " if workers else "; loader workers, caching") in plan.message
     assert f"by {whole / step_time(size):.2g} times at most" in plan.message
     assert any("loading the batch" in e.statement and e.tag == "measured" for e in plan.evidence)
@@ -58,8 +58,8 @@ def test_a_busy_machine_is_said_with_the_plan_and_with_the_bench() -> None:
     plan = build_plan(search(bench=disturbed))
     assert plan.notes.count(sentence) == 1
     assert decode(Plan, encode(plan)) == plan
-    assert f"Note: {sentence}." in printed(list(plan_view(plan, Path())))
-    assert f"Note: {sentence}." in printed(list(bench_view(disturbed, plan.measured.hardware_knee)))
+    assert f"Note: {sentence.capitalize()}." in printed(list(plan_view(plan, Path())))
+    assert f"Note: {sentence.capitalize()}." in printed(list(bench_view(disturbed, plan.measured.hardware_knee)))
     assert sentence not in build_plan(search()).notes
 
 

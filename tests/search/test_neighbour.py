@@ -30,7 +30,7 @@ def test_where_one_batch_size_was_run_the_neighbour_that_can_pay_is_bought() -> 
     assert math.isfinite(true_steps(found.batch_size, found.lr))
     assert found.lr == pytest.approx(best_lr(found.batch_size), rel=1.0)
     assert found.value > found.price > 0
-    assert found.why.startswith("only batch size 16 was run so far; takes 0.")
+    assert found.why.startswith("only batch size 16 was run so far: may save ")
     assert "may save" in found.why
     assert found.needs_s > 0
 
@@ -62,7 +62,7 @@ def test_a_step_that_takes_as_long_as_its_examples_makes_no_larger_batch_pay() -
 
 def test_an_answer_from_one_batch_size_says_so_first_and_tells_no_probability() -> None:
     plan = build_plan(search([run(16, 0.08), run(16, 0.04)]))
-    assert plan.message.startswith("only batch size 16 was run: ")
+    assert plan.message.startswith("Only batch size 16 was run: ")
     assert plan.probability_within_5_percent is None
     assert plan.curves is not None
     assert plan.curves.steps_to_target.batch_size[-1] <= 8 * 16

@@ -172,7 +172,7 @@ def test_no_clear_gain_keeps_the_current_recipe_as_it_is() -> None:
 
 
 def test_a_current_recipe_that_is_the_best_found_is_kept_without_naming_an_alternative() -> None:
-    assert plan("current-same").message == "keep the current recipe: nothing better was found"
+    assert plan("current-same").message == "Keep the current recipe: nothing better was found."
 
 
 def test_a_current_learning_rate_that_cannot_work_is_called_so_and_given_no_time() -> None:
@@ -208,7 +208,7 @@ def test_f36_a_batch_that_does_not_fit_is_accumulated_not_shrunk() -> None:
 
 def test_memory_that_sets_the_batch_size_is_named() -> None:
     assert recipe("memory").batch_size <= 48
-    assert re.search(r"memory sets the batch size: \d+ would be faster if more than 48 fitted", plan("memory").message)
+    assert re.search(r"Memory sets the batch size: \d+ would be faster if more than 48 fitted", plan("memory").message)
 
 
 def test_a_recipe_far_beyond_every_run_asks_to_be_checked() -> None:
@@ -219,12 +219,12 @@ def test_a_recipe_far_beyond_every_run_asks_to_be_checked() -> None:
 def test_an_unreached_target_shows_the_closest_approach() -> None:
     value = searches.metric(50, true_steps(64, 0.2))
     assert f"val_loss {value:.4g} with batch size 64 and learning rate 0.2 after 50 steps" in plan("never").message
-    assert f"in a run that {RunStatus.OUT_OF_STEPS.ending}; the other run" in plan("never").message
+    assert f"in a run that {RunStatus.OUT_OF_STEPS.ending}. The other run" in plan("never").message
     assert "no run was finished" in plan("stopped").message
 
 
 def test_without_a_target_the_plan_says_what_to_give() -> None:
-    assert "give --target, or a longer --budget" in plan("no-target").message
+    assert "Give --target, or a longer --budget" in plan("no-target").message
     assert plan("no-target").measured.critical_batch_size.value is None
 
 
@@ -248,7 +248,7 @@ def test_alternatives_are_better_at_what_they_say() -> None:
         assert found.lr == pytest.approx(searches.best_lr(found.batch_size), rel=0.4)
         seen.add((found.batch_size, found.lr))
     (fewest,) = (a for a in plan("plain").alternatives if a.why.startswith("fewest examples"))
-    (lowest,) = (a for a in plan("plain").alternatives if a.why.startswith("lowest memory"))
+    (lowest,) = (a for a in plan("plain").alternatives if a.why.startswith("least memory"))
     assert (fewest.predicted.examples_to_target.value or math.inf) < (predicted.examples_to_target.value or 0)
     assert (lowest.predicted.peak_memory_bytes.value or math.inf) < (predicted.peak_memory_bytes.value or 0)
     assert (lowest.predicted.time_to_target_s.value or 0) < 1.7 * (predicted.time_to_target_s.value or 0)

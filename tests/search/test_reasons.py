@@ -54,7 +54,7 @@ def test_the_fit_is_stated_only_where_a_run_reached_the_target() -> None:
 
 def test_runs_are_counted_by_how_they_ended() -> None:
     lost = [run(64, 8.0, most=3, status=RunStatus.DIVERGED), run(64, 0.01, most=50, status=RunStatus.STALLED)]
-    said = only(search([*(run(b, lr) for b, lr in TRIED), *lost]), "runs reached").statement
+    said = only(search([*(run(b, lr) for b, lr in TRIED), *lost]), "runs reached val_loss").statement
     assert "6 of 8 runs reached val_loss<=0.5; of the others," in said
     assert "1 diverged" in said
     assert "1 stopped improving" in said

@@ -58,7 +58,7 @@ def test_cut_anywhere_it_answers_what_is_known_and_claims_no_more(number: int) -
         return
     assert plan.recipe is not None
     pair = plan.recipe.batch_size, plan.recipe.lr
-    assert plan.message.startswith("not finished: best so far" if len(plan.rests_on.batch_sizes) > 1 else "only batch")
+    assert plan.message.startswith("Not finished: best so far" if len(plan.rests_on.batch_sizes) > 1 else "Only batch")
     assert (plan.verified is not None) == (pair in state.reached)
     if pair in state.reached:
         assert f"which reached {TARGET}" in plan.message
@@ -118,8 +118,8 @@ def test_a_search_that_came_to_its_own_end_without_the_target_has_no_recipe_and_
 def test_reasons_belong_to_one_run_each() -> None:
     runs = [run(64, 0.2, most=90), DIVERGED, run(128, 0.9, most=20, status=RunStatus.DIVERGED), run(16, 0.01, most=20)]
     message = build_plan(search(runs)).message
-    assert "with batch size 64 and learning rate 0.2 after 90 steps, in a run that ran to the last step;" in message
-    assert "of the other 3 runs 2 diverged and 1 ran to the last step" in message
+    assert "with batch size 64 and learning rate 0.2 after 90 steps, in a run that ran to the last step." in message
+    assert "Of the other 3 runs 2 diverged and 1 ran to the last step" in message
     alone = build_plan(search([run(64, 0.01, most=20, status=RunStatus.STALLED)])).message
     assert "other" not in alone
 

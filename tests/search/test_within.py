@@ -73,8 +73,8 @@ def test_the_recipe_is_what_ends_best_and_its_end_is_told_with_an_interval() -> 
     assert end.high is not None
     assert end.low < 0.3 < end.high
     assert end.value == pytest.approx(0.3, rel=0.1)
-    assert plan.message.startswith("expected to end best, at val_loss 0.")
-    assert plan.message.endswith(" after 4 epochs")
+    assert plan.message.startswith("Expected to end best, at val_loss 0.")
+    assert plan.message.endswith(" after 4 epochs.")
     assert plan.predicted is not None
     assert plan.predicted.steps_to_target.low == plan.predicted.steps_to_target.high == plan.recipe.steps
     assert (plan.probability_within_5_percent, plan.alternatives, plan.curves) == (None, (), None)
@@ -151,7 +151,7 @@ def test_runs_that_all_diverged_are_followed_by_a_lower_learning_rate_and_then_b
     plan = build_plan(asked(lost))
     assert plan.status is PlanStatus.TARGET_NOT_REACHED
     assert plan.status.exit_status == 3
-    assert "of 2 runs 2 diverged; learning rates from 0.1 to 1 were tried at batch size 16" in plan.message
+    assert "of 2 runs 2 diverged. Learning rates from 0.1 to 1 were tried at batch size 16" in plan.message
     assert "--budget" not in plan.message
 
 
@@ -197,7 +197,7 @@ def test_a_length_in_steps_is_the_same_for_every_batch_size_and_says_so() -> Non
     assert not state.question.counts_examples
     plan = build_plan(state)
     assert plan.within == "250 steps"
-    assert plan.message.endswith(" after 250 steps, at equal steps")
+    assert plan.message.endswith(" after 250 steps, at equal steps.")
     assert "at equal steps: a larger batch sees more examples, in more time." in " ".join(summary(plan))
 
 
@@ -232,15 +232,15 @@ def test_the_current_recipe_is_kept_where_none_is_clearly_better() -> None:
     plan = build_plan(asked([made(16, 0.002), *(made(*pair) for pair in PAIRS)], current=poor))
     assert plan.status is PlanStatus.OK
     assert plan.current_predicted is not None
-    assert "the current recipe is expected to end at" in plan.message
+    assert "The current recipe is expected to end at" in plan.message
 
 
 def test_a_search_that_was_cut_off_names_the_best_so_far() -> None:
     plan = build_plan(asked([made(64, 0.2), made(16, 0.08)], cut_off=True))
     assert plan.status is PlanStatus.UNFINISHED
     assert plan.recipe is not None
-    assert "not finished: best so far batch size" in plan.message
-    assert plan.message.endswith("after 4 epochs")
+    assert "Not finished: best so far batch size" in plan.message
+    assert plan.message.endswith("after 4 epochs.")
 
 
 def test_runs_that_were_never_better_than_fresh_weights_are_no_recipe() -> None:
@@ -257,7 +257,7 @@ def test_where_nothing_was_better_than_fresh_weights_that_is_the_answer() -> Non
     plan = build_plan(asked([*lost, made(16, 9.0, status=RunStatus.DIVERGED)]))
     assert (plan.status, plan.recipe, plan.target) == (PlanStatus.TARGET_NOT_REACHED, None, None)
     assert "no run of 4 epochs was clearly better than fresh weights (val_loss 1.8)" in plan.message
-    assert "of 3 runs 2 ran to the last step and 1 diverged; learning rates from 0.8 to 9 were tried" in plan.message
+    assert "of 3 runs 2 ran to the last step and 1 diverged. Learning rates from 0.8 to 9 were tried" in plan.message
 
 
 def test_runs_of_a_batch_size_have_one_horizon_under_a_schedule_whatever_their_clocks_say() -> None:

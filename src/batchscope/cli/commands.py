@@ -20,6 +20,7 @@ from ..errors import BatchscopeError, OutOfMemory, UsageError
 from ..fits.schedules import WarmUp
 from ..search.question import Question, hardest_first, parse_current, parse_share, parse_within
 from ..search.strategies import SearchName
+from .choices import choices_for
 from .laboratory import claims, study
 from .options import Amount, Columns, Flag, Options, Quantity, ResultOptions, Schedule, Targets, Whole
 from .output import answer
@@ -29,25 +30,29 @@ from .unmeasured import count, init, report, runs
 app = App(
     name="batchscope",
     help="Which batch size, learning rate and number of steps train your PyTorch model to your target soonest.",
-    help_epilogue="A task is `digits`, `arrays`, `text`, `package.module:factory` or `path/to/file.py:factory`; "
-    "without `:factory` it is the factory `task`.",
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
+)
+
+_OF_TASKS = (
+    "A task is built in (`digits`, `arrays`, `text`) or your own: `path/to/file.py:factory` or "
+    "`package.module:factory`, where `:factory` may be left out if its name is `task`. "
+    "`batchscope init FILE.py` writes a first one."
 )
 
 app.command(count)
 app.command(init)
 app.command(report)
 app.command(runs)
-app.command(study)
-app.command(claims)
+app.command(study, help_epilogue=_OF_TASKS)
+app.command(claims, help_epilogue=_OF_TASKS)
 
 _INTERNAL = 3
 """Exit status where batchscope itself is at fault: there is no answer."""
 _DEFAULTS, _RESULT_DEFAULTS = Options(), ResultOptions()
 
 
-@app.command
+@app.command(help_epilogue=_OF_TASKS)
 def find(
     task: str,
     /,
@@ -73,26 +78,27 @@ def find(
     """Recommend batch size, learning rate, steps and epochs, from measurements, with a page that shows why.
 
     Args:
-        task: What to train.
-        target: When training is done: "val_loss<=0.12" or "val_accuracy>=0.97"; default: chosen from a first run.
+        task: The task to train; see below.
+        target: The metric value to reach, "val_loss<=0.12" or "val_accuracy>=0.97". Default: chosen from a first run.
             Repeat it for other values of the same metric: each gets its recipe, from the same runs.
-        within: Ask for the recipe that ends best after a length of training instead: 300s, 10m, 20epochs or 5000steps.
-        metric: What runs are judged by with --within or without a target: val_rmse, or depth:max where the name does
-            not say whether larger is better; default: one whose name says it, a validation loss first.
-        objective: What is to be smallest.
-        current: The recipe in use, "batch_size=32,lr=0.001"; it is kept unless the gain is clear.
-        max_batch_size: No larger batch is recommended.
-        hardware: Profile of the machine that the answer is for (`bench --save`); default: this one.
-        schedule: Of the learning rate; wsd is constant for four fifths of a run, then falls. Default: the task's own
+        within: Instead of a target, a length of training: 300s, 10m, 20epochs or 5000steps. The recipe is the one that
+            ends at the best metric.
+        metric: The metric to compare runs by with --within or without a target, for example val_rmse; write depth:max
+            or depth:min where the name does not say which is better. Default: the validation loss.
+        objective: Minimise the training time to the target, or the number of training examples.
+        current: The recipe that you use now, "batch_size=32,lr=0.001". It is kept unless another is clearly better.
+        max_batch_size: Largest batch size to recommend.
+        hardware: Profile of the machine that the answer is for, from `bench --save`. Default: this machine.
+        schedule: Learning-rate schedule. wsd is constant for four fifths of a run, then falls. Default: the task's own
             `schedule`, else constant.
-        warmup: The learning rate rises linearly at the start of a run, over 100steps, 20000examples or 5% of its steps.
-        final_lr: Share of the learning rate at which a schedule that decays ends; default: 0%.
-        search: What chooses the runs: ours, or what people would use instead.
-        trainings: How often the recipe will be used; a further probe is bought when it saves more than it costs.
-        evaluation_share: Share of a run's time that evaluations may take; a training gets at least 8 all the same.
-        confirm: The target counts as reached at the first of so many evaluations in a row; default: by their noise.
-        keep_model: Write the trained model of the recipe (a state_dict) to this file: it need not be trained again.
-        dry_run: Say how long it will take, and stop.
+        warmup: Linear warm-up of the learning rate, as 100steps, 20000examples or 5% of a run. Default: none.
+        final_lr: Where a decaying schedule ends, as a share of the learning rate. Default: 0%.
+        search: Search strategy: anchors is batchscope's own; the others are there to compare with.
+        trainings: How many trainings you will make with the recipe. The more, the longer the search goes on.
+        evaluation_share: Share of a run's time to spend on evaluations; at least 8 are made in any case.
+        confirm: How many evaluations in a row must meet the target. Default: chosen from how noisy they are.
+        keep_model: Save the state_dict of a model trained with the recipe to this file.
+        dry_run: Print how long it will take, and stop before any training.
         options: Of every command that measures.
     """
     from ..hardware.profile import load_profile
@@ -140,15 +146,15 @@ def find(
     return plan.status.exit_status
 
 
-@app.command
+@app.command(help_epilogue=_OF_TASKS)
 def bench(
     task: str, /, *, max_batch_size: Whole | None = None, save: Path | None = None, options: Options = _DEFAULTS
 ) -> int:
     """Measure step time and memory against micro-batch size; nothing is trained.
 
     Args:
-        task: What to measure.
-        max_batch_size: No larger micro-batch is tried.
+        task: The task to measure; see below.
+        max_batch_size: Largest micro-batch to try.
         save: Write the hardware profile to this file, for `find --hardware`.
         options: Of every command that measures.
     """
@@ -181,7 +187,7 @@ def bench(
     return 0
 
 
-@app.command
+@app.command(help_epilogue=_OF_TASKS)
 def noise(
     task: str,
     /,
@@ -194,10 +200,10 @@ def noise(
     """Measure the gradient noise scale along a short run.
 
     Args:
-        task: What to train.
-        lr: Learning rate of the run; the noise scale depends on it. Default: found by a short test.
-        batch_size: Examples a step.
-        steps: Length of the run.
+        task: The task to train; see below.
+        lr: Learning rate of the run; the noise scale depends on it. Default: from a range test.
+        batch_size: Batch size of the run. Default: 64, less on a small training set.
+        steps: Number of steps of the run.
         options: Of every command that measures.
     """
     from ..store.codec import encode
@@ -238,13 +244,14 @@ def fit(
             reached), step_time_s (or epoch_time_s), and, if known, lr and seed. Or one row an evaluation: batch_size,
             step (or epoch), a metric, run; with --target. Names as W&B, Optuna, MLflow, Lightning and Keras write them
             are found, too.
-        examples: In the training set; needed where the table speaks of epochs.
-        objective: What is to be smallest.
-        current: The recipe in use, "batch_size=32,lr=0.001" or "batch_size=32"; it is kept unless the gain is clear.
-        max_batch_size: No larger batch is recommended.
-        hardware: Profile of the machine that the answer is for (`bench --save`); default: the times of the table.
-        target: What the runs were after, "val_accuracy>=0.97": what is looked for where each row is an evaluation,
-            else a name for the page.
+        examples: Number of training examples; needed where the table counts in epochs.
+        objective: Minimise the training time to the target, or the number of training examples.
+        current: The recipe that you use now, "batch_size=32,lr=0.001" or "batch_size=32". It is kept unless another is
+            clearly better.
+        max_batch_size: Largest batch size to recommend.
+        hardware: Profile of the machine that the answer is for, from `bench --save`. Default: the times of the table.
+        target: The target that the runs of the table had, "val_accuracy>=0.97": what is looked for where each row is an
+            evaluation, else to name it on the page.
         column: Which column is meant, ROLE=NAME, such as "lr=config.optimizer.lr"; repeatable.
         options: Of every command that leaves results.
     """
@@ -297,7 +304,8 @@ def _status(words: Sequence[str]) -> int:
             return _carried_out(words)
         except CycloptsError as error:
             hint = _split_quantity(words) or "(--help lists what there is)"
-            sys.stderr.write(f"batchscope: {' '.join(str(error).split())} {hint}\n")
+            said = choices_for(error) or f"{' '.join(str(error).split())} {hint}"
+            sys.stderr.write(f"batchscope: {said}\n")
             return _failed(error, words, 2)
         except BatchscopeError as error:
             _explain(error, debug="--debug" in words)

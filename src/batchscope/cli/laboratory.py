@@ -36,28 +36,28 @@ def study(
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
 ) -> int:
-    """Train a task at several batch sizes and learning rates, over several seeds, and show what each does.
+    """Compare batch sizes and learning rates over several seeds, or repeat a published experiment.
 
     Args:
-        what: A task, or the name of a published experiment.
-        task: What a named study runs on; default: its own task, or `--set path=FILE.npz`.
-        batch_sizes: Separated by commas, or repeated.
-        lrs: Learning rates; every batch size is trained at every one.
-        seeds: How many seeds each setting is run with, from --seed on; default 3.
-        epochs: Length of a run, in passes over the training set; default 30. With --until-stopped: at most.
-        steps: Length of a run in steps, instead.
-        time: Length of a run in time spent in training steps, instead: 60s, 5m.
-        until_stopped: A run ends when the metric has not improved for --patience epochs.
-        patience: Epochs without improvement; default 10.
-        schedule: Of the learning rate; wsd is constant for four fifths of a run, then falls. Default: the task's own
+        what: A published experiment, or a task. `batchscope study` alone lists both.
+        task: The task to run a published experiment on. Default: its own, or your data with `--set path=FILE.npz`.
+        batch_sizes: Batch sizes, separated by commas: 16,64,256.
+        lrs: Learning rates, separated by commas: 0.03,0.1. Every batch size is trained at each.
+        seeds: Number of seeds of each setting, from --seed on. Default: 3.
+        epochs: Length of a run in epochs; with --until-stopped the most. Default: 30.
+        steps: Length of a run in steps, instead of epochs.
+        time: Length of a run in training time, instead of epochs: 60s, 5m. Evaluations do not count.
+        until_stopped: Early stopping: a run ends when the metric has not improved for --patience epochs.
+        patience: Epochs without improvement after which a run ends. Default: 10.
+        schedule: Learning-rate schedule. wsd is constant for four fifths of a run, then falls. Default: the task's own
             `schedule`, else constant.
-        warmup: The learning rate rises linearly at the start of a run, over 100steps, 20000examples or 5% of its steps.
-        final_lr: Share of the learning rate at which a schedule that decays ends; default: 0%.
-        metric: What choices are made by: val_rmse, or depth:max where the name does not say whether larger is better;
-            default: a validation loss first.
-        repeats: Independent draws, in studies that measure on drawn batches.
-        quick: The small form of a named study: every part of it at work, on small numbers.
-        dry_run: Say how long it will take, and stop.
+        warmup: Linear warm-up of the learning rate, as 100steps, 20000examples or 5% of a run. Default: none.
+        final_lr: Where a decaying schedule ends, as a share of the learning rate. Default: 0%.
+        metric: The metric that choices are made by, for example val_rmse; write depth:max or depth:min where the name
+            does not say which is better. Default: the validation loss.
+        repeats: Number of independent draws, in studies that measure gradients on drawn batches.
+        quick: Run a published experiment with small numbers, in about a minute, to see what it shows.
+        dry_run: Print how long it will take, and stop before any training.
         options: Of every command that measures.
     """
     from ..store.codec import encode
@@ -118,17 +118,17 @@ def claims(
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
 ) -> int:
-    """Decide what textbooks say about batch size on a task: each statement with a verdict, measured.
+    """Test what textbooks say about batch size on a task, each statement with a measured verdict.
 
     Args:
-        task: What to train.
-        batch_sizes: Separated by commas, or repeated; default: by a factor of 4, as many as the budget allows.
-        lrs: Learning rates; default: by a factor of 3.16, below the one that breaks training.
-        seeds: How many, from --seed on; default: up to 7.
-        epochs: Length of a run of the grid; default: up to 20.
-        metric: What choices are made by: val_rmse, or depth:max where the name does not say whether larger is better;
-            default: a validation loss first.
-        dry_run: Say how long it will take, and stop.
+        task: The task to test them on; see below.
+        batch_sizes: Batch sizes, separated by commas. Default: a factor of 4 apart, as many as the budget allows.
+        lrs: Learning rates, separated by commas. Default: a factor of 3.16 apart, below where training diverges.
+        seeds: Number of seeds, from --seed on. Default: up to 7.
+        epochs: Length of a run in epochs. Default: up to 20.
+        metric: The metric that choices are made by, for example val_rmse; write depth:max or depth:min where the name
+            does not say which is better. Default: the validation loss.
+        dry_run: Print how long it will take, and stop before any training.
         options: Of every command that measures.
     """
     from ..store.codec import encode

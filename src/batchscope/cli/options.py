@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from ..hardware.device import Device
     from ..tasks.loading import LoadedTask
 
-__all__ = ["Amount", "Columns", "Flag", "Options", "Quantity", "ResultOptions", "Schedule", "Targets", "Whole"]
+__all__ = [
+    "RESULTS",
+    "Amount",
+    "Columns",
+    "Flag",
+    "Options",
+    "Quantity",
+    "ResultOptions",
+    "Schedule",
+    "Targets",
+    "Whole",
+]
 
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch without a `--no-` form."""
@@ -57,7 +68,8 @@ Quantity = Annotated[str, Parameter(allow_leading_hyphen=True)]
 Schedule = Literal["constant", "linear", "cosine", "wsd"]
 """Schedules of the learning rate that can be asked for; that of a task is used where it has one."""
 
-_RESULTS = Path("batchscope-runs")
+RESULTS = Path("batchscope-runs")
+"""Where results go that are given no --out."""
 
 
 @Parameter(name="*")
@@ -66,9 +78,9 @@ class ResultOptions:
     """Options of every command that leaves results."""
 
     seed: Annotated[int, Parameter(converter=_seed, allow_leading_hyphen=True)] = 0
-    """Of everything that is drawn at random."""
+    """Seed of all random numbers."""
     out: Path | None = None
-    """Results folder; default: batchscope-runs/NAME, numbered when it belongs to another task or other settings."""
+    """Results folder. Default: batchscope-runs/NAME, numbered if that belongs to another task or other settings."""
     json: Flag = False
     """Print one JSON object on stdout instead of tables."""
     debug: Flag = False
@@ -76,7 +88,7 @@ class ResultOptions:
 
     def folder(self, name: str, asked: Mapping[str, Any]) -> Path:
         """Where the results of a question go."""
-        return self.out or free_folder(_RESULTS / name, asked)
+        return self.out or free_folder(RESULTS / name, asked)
 
 
 @Parameter(name="*")
@@ -87,16 +99,16 @@ class Options(ResultOptions):
     set: Annotated[
         tuple[str, ...], Parameter(name="--set", negative="", consume_multiple=False, show_default=False)
     ] = ()
-    """KEY=VALUE for the task's factory; repeatable."""
+    """KEY=VALUE, a keyword argument of the task's factory; may be repeated."""
     budget: Quantity = "10m"
-    """Time after which no training goes on: 90s, 10m, 1.5h; find counts what it took on the same folder before."""
+    """Time limit: 90s, 10m, 1.5h. find counts what earlier commands with the same question and folder took."""
     device: str | None = None
-    """cpu, cuda, cuda:1, mps, ...; default: the accelerator if there is one."""
+    """cpu, cuda, cuda:1, mps and so on. Default: the accelerator if there is one."""
     memory_limit: Quantity | None = None
-    """Memory that a training step may take: 8GiB, 500MB."""
+    """Most memory that a training step may take: 8GiB, 500MB. Default: all that the device has."""
     keep_checkpoints: Annotated[bool | None, Parameter(show_default=False)] = None
-    """Keep the training state of a search's runs, so that another command goes on with them: all, or none; default:
-    while they take less than 1 GB in all, then the newest."""
+    """Keep checkpoints of a search's runs, so that a later command can continue them: all, or none. Default: all up to
+    1 GB, then the latest."""
 
     @property
     def budget_s(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..store.endings import ending_of, gained
 from ..store.records import Row, RunConfig, RunStatus
 from ..store.runs import StoredRun
 from ..wording import about, count, elapsed, number, plural
@@ -11,17 +12,17 @@ from ..wording import about, count, elapsed, number, plural
 __all__ = ["RunView", "evaluation_in_words", "finished_in_words"]
 
 _PURPOSES = {
-    "pilot": "first look",
-    "probe": "to learn what is faster",
-    "trial": "a trial",
-    "current": "the current recipe",
-    "recipe": "the recipe",
-    "horizon": "over how many steps the schedule goes",
+    "pilot": "first run",
+    "probe": "is it faster?",
+    "trial": "a trial of the search strategy",
+    "current": "your current recipe",
+    "recipe": "the recommended recipe",
+    "horizon": "how many steps should the schedule have?",
 }
 """Words for what a run is made for; a run of a study needs none."""
 _ENDINGS = {
-    RunStatus.PAUSED: "paused on its way; it goes on if it is the most promising",
-    RunStatus.BEHIND: "stopped, as it was clearly slower than the best so far",
+    RunStatus.PAUSED: "paused on the way, to go on if none is better",
+    RunStatus.BEHIND: "stopped early, clearly slower than the best run",
 }
 _LEAST_S = 1.0
 """Seconds of a run before its pace says when it will end."""
@@ -103,7 +104,8 @@ def finished_in_words(run: StoredRun, number_: int) -> str:
     config, result = run.config, run.result
     assert result is not None
     recipe = f"batch size {config.batch_size:>6}  learning rate {number(config.lr):<8}"
-    end = _ENDINGS.get(result.status, result.status.ending)
+    explained = result.status is not RunStatus.BEHIND or gained(run)
+    end = _ENDINGS.get(result.status, result.status.ending) if explained else ending_of(run)
     if result.steps_to_target:
         end = RunStatus.REACHED.ending
     length = f"{plural(result.steps_to_target or result.steps, 'step')}, {elapsed(result.device_seconds)}"

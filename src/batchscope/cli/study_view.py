@@ -8,20 +8,23 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ..laboratory.conclusions import best_arm, best_rates
+from ..laboratory.page.sections.findings import MAIN
 from ..laboratory.records import Study, SummaryRow
-from ..wording import bytes_, count, duration, number, sentence, with_interval
+from ..wording import bytes_, count, duration, number, plural, sentence, with_interval
 
 __all__ = ["study_view"]
 
 
 def study_view(study: Study, folder: Path) -> list[RenderableType]:
-    """Findings of a study, and each batch size at its best learning rate."""
-    findings = [f"- {sentence(f.statement)}" for f in study.findings]
+    """Main findings of a study, and each batch size at its best learning rate."""
+    findings = [f"- {sentence(f.statement)}" for f in study.findings[:MAIN]]
+    further = len(study.findings) - MAIN
     variants = list(dict.fromkeys(row.variant for row in study.summary))
     tables = [part for variant in variants for part in _table(study, variant)]
-    where = [f"Why, with figures: {folder / 'report.html'}", f"For programs: {folder / 'study.json'}"]
-    quick = ["The quick form of the study: small numbers that show every part at work.", ""] if study.quick else []
-    return ["", *quick, *findings, *tables, "", *(f"Note: {note}." for note in study.notes), *where]
+    what = f"{plural(further, 'further finding')}, with figures" if further > 0 else "Why, with figures"
+    where = [f"{what}: {folder / 'report.html'}", f"For programs: {folder / 'study.json'}"]
+    quick = ["The quick form of the study: a demonstration on small numbers.", ""] if study.quick else []
+    return ["", *quick, *findings, *tables, "", *(f"Note: {sentence(note)}" for note in study.notes), *where]
 
 
 def _table(study: Study, variant: str) -> list[RenderableType]:

@@ -21,14 +21,15 @@ def count(
     last_batch: Literal["keep", "drop", "stream"] = "stream",
     json: Flag = False,
 ) -> int:
-    """Epochs, batches and iterations: the arithmetic, both ways.
+    """Convert between epochs and steps (iterations), for a batch size and a number of examples.
 
     Args:
-        examples: In the training set.
-        batch_size: Examples a step.
-        epochs: Passes over the training set; or give --steps.
-        steps: Optimizer steps; or give --epochs.
-        last_batch: What becomes of a partial last batch: kept, dropped, or filled up from the next epoch, as in find.
+        examples: Number of training examples.
+        batch_size: Examples in a step.
+        epochs: Number of epochs; or give --steps.
+        steps: Number of optimizer steps; or give --epochs.
+        last_batch: A partial last batch of an epoch is kept, dropped, or filled up from the next epoch (stream, as find
+            does).
         json: Print one JSON object.
     """
     from ..store.codec import encode
@@ -54,7 +55,7 @@ def init(file: Path, /) -> int:
     """Write a commented task file that runs as it is.
 
     Args:
-        file: Where to; it must not exist yet.
+        file: Name of the new file.
     """
     from ..tasks.template import FACTORY, write_task_file
 

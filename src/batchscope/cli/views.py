@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from ..fits.curves import steps_to_target
-from ..report.basis import doubts, rest_of_message
+from ..report.basis import doubts, in_sentences, rest_of_message
 from ..report.cost import cost_in_words
 from ..report.loading import waiting_in_words
 from ..report.summary import (
@@ -23,12 +23,13 @@ from ..report.summary import (
     what_it_rests_on,
     what_to_set,
 )
-from ..store.records import Alternative, Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe, Target
+from ..store.endings import ending_of
+from ..store.records import Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe, Target
 from ..store.runs import StoredRun
 from ..training.count import Count
 from ..training.glossary import CheckedTerm
 from ..training.progress import Prediction
-from ..wording import about, bytes_, count, duration, number, plural, sentence, with_interval
+from ..wording import about, bytes_, count, duration, number, plural, sentence, whole, with_interval
 
 if TYPE_CHECKING:
     from ..training.noise import NoiseReport
@@ -43,7 +44,6 @@ __all__ = [
     "runs_view",
 ]
 
-_INTERVALS = "In parentheses: 90 % credible intervals, for memory a margin of at least 5 % either way."
 _COMMANDS = {"search": "This search", "study": "This study", "claims": "Deciding the claims"}
 _UNKNOWN = 200.0
 """Factor between the ends of an interval from which on its upper end says nothing."""
@@ -54,17 +54,17 @@ def prediction_in_words(prediction: Prediction) -> str:
     """Prediction of how long a command will take, what that is made of, and whether its budget ends it before."""
     whole = _about(prediction.low, prediction.seconds, prediction.high)
     would = "would" if prediction.too_long else "will"
-    said = f"{_COMMANDS[prediction.what]} {would} take about {whole}"
+    said = [f"{_COMMANDS[prediction.what]} {would} take about {whole}, assuming {prediction.assumption}"]
     training = prediction.training_s
     if training is not None and prediction.trainings:
         few = plural(max(1, prediction.trainings), "training")
-        said += f": about {few} of {_about(training.low, training.value, training.high)} each, evaluations included, "
-        said += "and what comes before, between and after them"
-    end = f"no run is begun or goes on after {about(prediction.budget_s)} (--budget)"
+        each = _about(training.low, training.value, training.high)
+        said.append(f"Its runs are as long as about {few} of {each} each, evaluations included")
+    said.append("The budget is likely to end it before that" if prediction.too_long else "")
+    end = f"No training goes on after {about(prediction.budget_s)} (--budget)"
     if prediction.earlier_s:
         end += f", of which earlier commands with this question used {about(prediction.earlier_s)}"
-    ends = f"The budget is likely to end it before that: {end}" if prediction.too_long else f"N{end[1:]}"
-    return f"{said}, assuming {prediction.assumption}. {ends}."
+    return " ".join(f"{sentence}." for sentence in (*said, end) if sentence)
 
 
 def renewed_in_words(prediction: Prediction) -> str:
@@ -73,13 +73,12 @@ def renewed_in_words(prediction: Prediction) -> str:
         max(0.0, seconds - prediction.spent_s) for seconds in (prediction.low, prediction.seconds, prediction.high)
     )
     said = f"about {_about(low, middle, high)} left of the {prediction.what}"
-    training = prediction.training_s
-    if training is not None:
-        each = _about(training.low, training.value, training.high)
-        said += f"; one training takes about {each}, evaluations included"
     if prediction.too_long:
-        said += f"; the budget is likely to end it before, in {about(prediction.budget_left_s)}"
-    return said
+        said += f", but its budget is likely to end in {about(prediction.budget_left_s)}"
+    training = prediction.training_s
+    if training is None:
+        return said
+    return f"{said} (one training: about {_about(training.low, training.value, training.high)})"
 
 
 def _about(low: float | None, value: float | None, high: float | None) -> str:
@@ -99,10 +98,11 @@ def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
     message_first = waits or plan.status is PlanStatus.UNFINISHED
     parts: list[RenderableType] = ["", sentences[0]]
     if plan.recipe is not None:
-        first = sentence(plan.message if message_first else "; ".join(doubts(plan)))
+        first = sentence(plan.message) if message_first else in_sentences(doubts(plan))
         parts = ["", *([first, ""] if first else []), what_to_set(plan, plan.recipe)]
     if plan.recipe is not None and plan.predicted is not None:
-        parts += ["", _recipe_table(plan, plan.recipe, plan.predicted), _INTERVALS, "", *what_it_rests_on(plan)]
+        table = _recipe_table(plan, plan.recipe, plan.predicted)
+        parts += ["", table, _intervals(plan.predicted), "", *what_it_rests_on(plan)]
     else:
         parts += sentences[1:]
     if plan.status not in _SPEAKS_FOR_ITSELF and not message_first:
@@ -110,9 +110,14 @@ def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
     if plan.easier_targets:
         parts += ["", _easier_table(plan.easier_targets)]
     if plan.alternatives:
-        parts += ["", _alternatives_table(plan.alternatives)]
-    parts += ["", *(f"Note: {note}." for note in plan.notes), cost_in_words(plan)]
+        parts += ["", _alternatives_table(plan)]
+    parts += ["", *(f"Note: {sentence(note)}" for note in plan.notes), cost_in_words(plan)]
     return [*parts, f"Why, with figures: {folder / 'report.html'}", f"For programs: {folder / 'plan.json'}"]
+
+
+def _intervals(predicted: Predicted) -> str:
+    memory = ", for memory a margin of at least 5 % either way" if predicted.peak_memory_bytes.value is not None else ""
+    return f"In parentheses: 90 % credible intervals{memory}."
 
 
 def _recipe_table(plan: Plan, recipe: Recipe, predicted: Predicted) -> Table:
@@ -154,7 +159,7 @@ def _length_rows(plan: Plan, pairs: Sequence[tuple[Recipe, Predicted]]) -> Itera
     if asked:
         yield ("steps", *(count(r.steps) for r, _ in pairs))
     else:
-        yield ("steps to target", *(with_interval(p.steps_to_target, _whole) for _, p in pairs))
+        yield ("steps to target", *(with_interval(p.steps_to_target, whole) for _, p in pairs))
     if any(r.epochs is not None and r.epochs >= 1 for r, _ in pairs):
         yield ("epochs", *(number(r.epochs) for r, _ in pairs))
     yield ("step time", *(with_interval(p.step_time_s, duration) for _, p in pairs))
@@ -171,10 +176,6 @@ def _length_rows(plan: Plan, pairs: Sequence[tuple[Recipe, Predicted]]) -> Itera
             yield ("tokens", *map(with_interval, tokens))
 
 
-def _whole(steps: float) -> str:
-    return number(round(steps))
-
-
 def _easier_table(targets: Iterable[EasierTarget]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("easier targets")
@@ -185,27 +186,34 @@ def _easier_table(targets: Iterable[EasierTarget]) -> Table:
         if recipe is None or predicted is None:
             table.add_row(str(easier.target), "not reached")
             continue
-        steps = with_interval(predicted.steps_to_target, _whole)
+        steps = with_interval(predicted.steps_to_target, whole)
         time = with_interval(predicted.time_to_target_s, duration)
         table.add_row(str(easier.target), count(recipe.batch_size), number(recipe.lr), steps, time)
     return table
 
 
-def _alternatives_table(alternatives: Iterable[Alternative]) -> Table:
+def _alternatives_table(plan: Plan) -> Table:
+    """The recommended recipe and the others, numbers first: what each is for may be long."""
+    memory = any(other.predicted.peak_memory_bytes.value is not None for other in plan.alternatives)
     table = Table(box=None, pad_edge=False)
-    table.add_column("alternatives", max_width=44)
-    for column in ("batch\nsize", "learning\nrate", "time", "examples", "memory"):
+    for column in ("batch\nsize", "learning\nrate", "time", "examples", *(("memory",) if memory else ())):
         table.add_column(column, justify="right", no_wrap=True)
-    for other in alternatives:
-        table.add_row(
-            other.why,
-            count(other.recipe.batch_size),
-            number(other.recipe.lr),
-            duration(other.predicted.time_to_target_s.value),
-            number(other.predicted.examples_to_target.value),
-            bytes_(other.predicted.peak_memory_bytes.value),
-        )
+    table.add_column("")
+    if plan.recipe is not None and plan.predicted is not None:
+        table.add_row(*_alternative_cells(plan.recipe, plan.predicted, memory), "recommended", style="bold")
+    for other in plan.alternatives:
+        table.add_row(*_alternative_cells(other.recipe, other.predicted, memory), other.why)
     return table
+
+
+def _alternative_cells(recipe: Recipe, predicted: Predicted, memory: bool) -> tuple[str, ...]:
+    return (
+        count(recipe.batch_size),
+        number(recipe.lr),
+        duration(predicted.time_to_target_s.value),
+        number(predicted.examples_to_target.value),
+        *((bytes_(predicted.peak_memory_bytes.value),) if memory else ()),
+    )
 
 
 def bench_view(bench: Bench, knee: Estimate) -> list[RenderableType]:
@@ -223,16 +231,19 @@ def bench_view(bench: Bench, knee: Estimate) -> list[RenderableType]:
             number(reading.micro_batch_size / seconds) if seconds else "",
             bytes_(reading.peak_memory_bytes) if reading.peak_memory_bytes else "",
         )
-    how = "run" if bench.largest_verified else "predicted"
+    how = "a step of it was run" if bench.largest_verified else "predicted from smaller steps"
+    largest = (
+        "Largest micro-batch that fits into memory" if bench.memory_bound else "Largest micro-batch that was asked for"
+    )
     waiting = waiting_in_words(bench, bench.largest_micro_batch_size)
     return [
         *([sentence(waiting), ""] if waiting else []),
         table,
         *([_how_it_loads(bench)] if loads else []),
         "",
-        f"Hardware knee: {with_interval(knee)} examples. Below it a larger batch is almost free.",
-        f"Largest micro-batch: {count(bench.largest_micro_batch_size)} ({how}).",
-        *(f"Note: {note}." for note in bench.notes),
+        f"Hardware knee: {with_interval(knee)} examples. Well below it, a larger batch hardly makes a step slower.",
+        f"{largest}: {count(bench.largest_micro_batch_size)} examples ({how}).",
+        *(f"Note: {sentence(note)}" for note in bench.notes),
     ]
 
 
@@ -253,7 +264,7 @@ def noise_view(report: NoiseReport) -> list[RenderableType]:
             f"  step {block.step:>6.0f}: {with_interval(_estimate(block.value, block.low, block.high))}"
             for block in report.trace
         ),
-        *(f"Note: {note}." for note in report.notes),
+        *(f"Note: {sentence(note)}" for note in report.notes),
     ]
 
 
@@ -268,7 +279,7 @@ def count_view(result: Count, glossary: Iterable[CheckedTerm]) -> list[Renderabl
         f"{result.steps:,} steps, {result.steps_per_epoch:,.6g} in each epoch.",
         f"Partial last batch, rule {result.last_batch}: {result.rule}.",
         f"Examples seen: {result.examples_seen:,}.",
-        *(f"Note: {note}." for note in result.notes),
+        *(f"Note: {sentence(note)}" for note in result.notes),
         *(_term(entry) for entry in glossary),
     ]
 
@@ -287,22 +298,22 @@ def runs_view(runs: Iterable[StoredRun], target: Target | None = None) -> list[R
         target: of the search that they belong to; `None`: each run has its own.
     """
     table = Table(box=None, pad_edge=False)
-    table.add_column("run", overflow="fold")
     for column in ("batch\nsize", "learning\nrate", "seed", "steps", "steps to\ntarget"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("ended", no_wrap=True)
+    table.add_column("ended")
+    table.add_column("folder in runs/", overflow="fold")
     for run in runs:
         result, config = run.result, run.config
         steps = result.steps_to_target if result and target is None else None
         if result and target is not None:
             steps = steps_to_target(run.rows, target)
         table.add_row(
-            run.id,
             count(config.batch_size),
             number(config.lr or None),
             str(config.seed),
             count(result.steps) if result else "",
             number(steps) if steps else "",
-            result.status.ending if result else "unfinished",
+            ending_of(run) or "unfinished",
+            run.id,
         )
     return [table]

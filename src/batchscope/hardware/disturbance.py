@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 
 from ..fits.delays import is_delayed, is_starved, low_quantile
-from ..wording import duration
+from ..wording import duration, percent
 from .step import TimedStep
 
 __all__ = ["BusyMachine", "TimedSize", "find_busy_machine"]
@@ -81,19 +81,19 @@ class BusyMachine:
     def in_words(self) -> str:
         """Sentence on what was seen and what was done, without a full stop."""
         worst = self.worst
-        had = "" if self.processors is None else f", with {self.processors:.2g} of a processor"
+        had = "" if self.processors is None else f" with {percent(self.processors)} of a processor"
         middle = median(step.seconds for step in worst.steps)
         sentence = (
             f"the machine was busy while steps were timed: at batch size {worst.size} the median step took "
-            f"{duration(middle)}, the mean {duration(worst.mean_s)}, the 20th percentile {duration(worst.low_s)}{had}; "
-            f"so step times are 20th percentiles of {self.steps} steps, made in rounds over all sizes, not medians"
+            f"{duration(middle)}, the mean step {duration(worst.mean_s)}{had}. Step times are now 20th percentiles "
+            f"of {self.steps} steps ({duration(worst.low_s)} at that size)"
         )
         if self.fighting is None or self.fighting.one_thread_low_s is None:
             return sentence
         return (
-            f"{sentence}; where threads waited for one another (batch size {self.fighting.size}: "
-            f"{duration(self.fighting.low_s)}, with one thread {duration(self.fighting.one_thread_low_s)}) they are "
-            "those of one thread; OMP_NUM_THREADS=1 avoids the waiting"
+            f"{sentence}. Threads waited for one another (batch size {self.fighting.size}: "
+            f"{duration(self.fighting.low_s)}, with one thread {duration(self.fighting.one_thread_low_s)}), and there "
+            "the times are those of one thread. OMP_NUM_THREADS=1 avoids the waiting"
         )
 
 

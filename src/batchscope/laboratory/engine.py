@@ -31,6 +31,7 @@ from ..training.limits import CutOff, Deadline, SecondsRule
 from ..training.progress import Progress
 from ..training.runner import Runner
 from ..training.weights import load_weights, save_weights, weights_file
+from ..wording import about
 from .configuration import rules_of, run_config
 from .outlook import Outlook
 from .pace import RunTime, run_time
@@ -341,7 +342,7 @@ class Laboratory:
             run = self.runner.make(
                 config,
                 ", ".join(filter(None, (arm.variant, f"seed {config.seed}"))),
-                f"{self._done} of {self.planned} runs done, at most {self.deadline.left_s:.0f} s left",
+                f"{self._progress_in_words()}, at most {about(self.deadline.left_s)} left",
                 rules=[*rules_of(arm, workload.epoch), spent],
                 probes=probes,
                 observers=[*([part] if part else []), *observers],
@@ -373,6 +374,11 @@ class Laboratory:
             if why is not None:
                 self.note(TRAIN_PART, why)
         return self._parts[workload]
+
+    def _progress_in_words(self) -> str:
+        """How many runs are done; of how many, unless there are more than were planned."""
+        of = f" of {self.planned}" if self._done < self.planned else ""
+        return f"{self._done}{of} runs done"
 
     def _best_with(self, run: StoredRun) -> str:
         """The best run so far, in words."""

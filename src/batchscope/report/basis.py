@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..store.records import Plan, RestsOn, Verified
 from ..wording import count, number, plural, sentence, times
 
-__all__ = ["beyond_law_in_words", "doubts", "one_batch_size", "rest_of_message", "rests_on_in_words"]
+__all__ = ["beyond_law_in_words", "doubts", "in_sentences", "one_batch_size", "rest_of_message", "rests_on_in_words"]
 
 _MOST_LISTED = 8
 
@@ -14,15 +16,19 @@ def rests_on_in_words(rests_on: RestsOn) -> str:
     """The runs behind an answer in one line, to stand as it is or as a sentence.
 
     >>> rests_on_in_words(RestsOn(batch_sizes=(16, 64, 256), lrs=(0.01, 0.1, 0.3), runs=9, reached=4))
-    'rests on 9 runs: batch sizes 16 to 256 (16, 64, 256), learning rates 0.01 to 0.3; 4 reached the target'
+    'rests on 9 runs: batch sizes 16 to 256 (16, 64, 256), learning rates 0.01 to 0.3. 4 runs reached the target'
     >>> rests_on_in_words(RestsOn(batch_sizes=(32,), lrs=(0.1,), runs=1, reached=1))
-    'rests on 1 run: batch size 32 alone, learning rate 0.1; 1 reached the target'
+    'rests on 1 run: batch size 32 alone, learning rate 0.1. 1 run reached the target'
     """
     if not rests_on.runs:
         return "rests on no finished run"
     parts = [_sizes(rests_on.batch_sizes), *([_lrs(rests_on.lrs)] if rests_on.lrs else [])]
-    reached = "" if rests_on.reached is None else f"; {rests_on.reached or 'none'} reached the target"
+    reached = "" if rests_on.reached is None else f". {_reached(rests_on.reached)} the target"
     return f"rests on {plural(rests_on.runs, 'run')}: {', '.join(parts)}{reached}"
+
+
+def _reached(runs: int) -> str:
+    return f"{plural(runs, 'run')} reached" if runs else "None reached"
 
 
 def one_batch_size(rests_on: RestsOn | None) -> str:
@@ -55,8 +61,17 @@ def doubts(plan: Plan) -> tuple[str, ...]:
 
 
 def rest_of_message(plan: Plan) -> str:
-    """Message of a plan as a sentence, without the warnings that were said before it."""
-    return sentence(plan.message.removeprefix("".join(f"{doubt}; " for doubt in doubts(plan))))
+    """Message of a plan as sentences, without the warnings that were said before it."""
+    return sentence(plan.message.removeprefix(f"{in_sentences(doubts(plan))} ".lstrip()))
+
+
+def in_sentences(parts: Iterable[str]) -> str:
+    """Parts of a message, each a sentence of its own; empty ones left out.
+
+    >>> in_sentences(["only batch size 32 was run", "", "the fastest recipe found"])
+    'Only batch size 32 was run. The fastest recipe found.'
+    """
+    return " ".join(sentence(part) for part in parts if part)
 
 
 def _sizes(sizes: tuple[int, ...]) -> str:

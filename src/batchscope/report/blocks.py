@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Tagged",
     "Text",
     "Verdicts",
+    "without",
 ]
 
 Json = dict[str, Any]
@@ -40,6 +41,8 @@ class Text:
     paragraphs: tuple[str, ...]
     tone: Literal["", "lead", "note", "status"] = ""
     badge: str = ""
+    doubtful: bool = False
+    """Whether the badge is to look like a warning, whatever it says."""
     kind: ClassVar[str] = "text"
 
 
@@ -68,6 +71,13 @@ class Table:
     emphasised: int | None = None
     """The row to set in bold."""
     kind: ClassVar[str] = "table"
+
+
+def without(table: Table, label: str) -> Table:
+    """The table without a column."""
+    at = next(i for i, column in enumerate(table.columns) if column.label == label)
+    rows = tuple((*cells[:at], *cells[at + 1 :]) for cells in table.rows)
+    return replace(table, columns=(*table.columns[:at], *table.columns[at + 1 :]), rows=rows)
 
 
 @dataclass(frozen=True)

@@ -51,12 +51,24 @@ _SIZES: dict[PointMark, int] = {"disc": 9, "small": 6, "open": 9, "arrow": 9, "c
 _LOWEST, _HIGHEST = 1e-12, 1e18
 """From edge to edge of any log axis: shapes that refer to the frame instead are drawn below the grid."""
 _MOST_LABELS = 8
+
+
+def _durations(sixtieths: Sequence[int], hours: Sequence[int], mantissas: Sequence[int]) -> tuple[float, ...]:
+    return (
+        *(unit * n for unit in (1.0, 60.0) for n in sixtieths),
+        *(3600.0 * n for n in hours),
+        *(86400.0 * m * 10.0**d for d in range(8) for m in mantissas),
+    )
+
+
+_DECADES = ((1, 2, 5), (1, 3), (1,))
+"""Round numbers of a decade, from many to few."""
 _DURATIONS = (
-    *(60.0 * minutes for minutes in (1, 2, 5, 10, 20, 30)),
-    *(3600.0 * hours for hours in (1, 2, 5, 10)),
-    *(86400.0 * m * 10.0**d for d in range(8) for m in (1, 2, 5)),
+    _durations((1, 2, 5, 10, 20, 30), (1, 2, 5, 12), (1, 2, 5)),
+    _durations((1, 5, 10, 30), (1, 5), (1, 3)),
+    _durations((1, 10), (1,), (1,)),
 )
-"""Seconds from a minute on that are round in minutes, hours or days."""
+"""Seconds from 1 on that people call round, in s, min, h and days, from many to few."""
 
 
 def safe(text: object) -> str:
@@ -208,7 +220,7 @@ def log_axis(
         **_axis(title),
         "type": "log",
         "range": [lower, upper],
-        **_ticks(_round_values(lower, upper, labels, _DURATIONS if format is duration else ()), format),
+        **_ticks(_round_values(lower, upper, labels, times=format is duration), format),
     }
 
 
@@ -295,24 +307,36 @@ def _axis(title: str) -> Json:
 
 
 def _ticks(values: Sequence[float], format: Callable[[float], str]) -> Json:
-    return {"tickmode": "array", "tickvals": list(values), "ticktext": [format(v) for v in values]}
+    write = _round_duration if format is duration else format
+    return {"tickmode": "array", "tickvals": list(values), "ticktext": [write(v) for v in values]}
 
 
-def _round_values(lower: float, upper: float, most: int, beyond: Sequence[float] = ()) -> list[float]:
-    """Ticks between two decimal logarithms: round numbers, from `beyond[0]` on those of `beyond` instead."""
-    start = beyond[0] if beyond else math.inf
+def _round_duration(seconds: float) -> str:
+    """Time in the largest unit of which it is so many, or so many and a half, as a clock has it: 1 min, 1 h, 1 day.
+
+    >>> [_round_duration(s) for s in (0, 0.5, 20, 60, 3600, 5400, 86400, 864000)]
+    ['0 s', '500 ms', '20 s', '1 min', '1 h', '1.5 h', '1 day', '10 days']
+    """
+    for name, several, unit in (("day", "days", 86400.0), ("h", "h", 3600.0), ("min", "min", 60.0)):
+        if seconds >= unit and 2 * seconds % unit == 0:
+            return f"{number(seconds / unit)} {name if seconds == unit else several}"
+    return duration(seconds)
+
+
+def _round_values(lower: float, upper: float, most: int, *, times: bool) -> list[float]:
+    """Ticks between two decimal logarithms: round numbers; of times, from a second on, those of `_DURATIONS`."""
     decades = range(math.floor(lower), math.ceil(upper) + 1)
     ticks: list[float] = []
-    for every, mantissas in enumerate(((1, 2, 5), (1, 3), (1,)), start=1):
-        ticks = [m * 10.0**d for d in decades for m in mantissas]
-        ticks = [v for v in (*(t for t in ticks if t < start), *beyond[::every]) if lower <= math.log10(v) <= upper]
+    for mantissas, durations in zip(_DECADES, _DURATIONS, strict=True):
+        ticks = [m * 10.0**d for d in decades for m in mantissas if not times or d < 0]
+        ticks = [v for v in (*ticks, *(durations if times else ())) if lower <= math.log10(v) <= upper]
         if len(ticks) <= most:
             break
     else:
         ticks = ticks[:: math.ceil(len(ticks) / most)]
     if len(ticks) >= 3:
         return ticks
-    unit = duration_unit(10.0**upper) if beyond else 1.0
+    unit = duration_unit(10.0**upper) if times else 1.0
     return [v * unit for v in _even_values(10.0**lower / unit, 10.0**upper / unit)]
 
 

@@ -21,12 +21,15 @@ from ..wording import (
 )
 from .basis import doubts, rests_on_in_words
 
+_LIKELY = 0.5
+
 __all__ = [
     "batches_in_words",
     "changes_in_words",
     "course_in_words",
     "difference",
     "expected_time",
+    "is_unsure",
     "length_of",
     "length_s",
     "patience_in_words",
@@ -228,6 +231,11 @@ def _what_to_expect_within(plan: Plan, recipe: Recipe, predicted: Predicted) -> 
     return f"That takes {duration(length_s(recipe, predicted))}{where}{needs}."
 
 
+def is_unsure(plan: Plan) -> bool:
+    """Whether it is likely that another recipe is more than 5 % better than the recommended one."""
+    return plan.probability_within_5_percent is not None and plan.probability_within_5_percent < _LIKELY
+
+
 def length_s(recipe: Recipe, predicted: Predicted) -> float | None:
     """Seconds of all steps of a recipe."""
     return recipe.steps * predicted.step_time_s.value if predicted.step_time_s.value is not None else None
@@ -245,7 +253,8 @@ def _how_sure(plan: Plan) -> str:
     sure = ""
     if plan.probability_within_5_percent is not None:
         chance = percent(plan.probability_within_5_percent)
-        sure = f"It is within 5 % of the best recipe with a probability of {chance}. "
+        sure = f"The probability that no other recipe is more than 5 % better is {chance}"
+        sure += ": a longer search may well find a better one. " if is_unsure(plan) else ". "
     if plan.verified is None:
         came = "was made" if plan.within is not None else "has reached the target"
         return f"{sure}No run at exactly this recipe {came}: the numbers are predictions.{_of_equal_steps(plan)}"
@@ -253,7 +262,7 @@ def _how_sure(plan: Plan) -> str:
         return f"{sure}Runs at it took {_taken(plan.verified)} on average."
     found = f"{plural(plan.verified.steps, 'step')}, {duration(plan.verified.time_s)}"
     metric = f", {plan.target.metric} {number(plan.verified.metric)}" if plan.target else ""
-    return f"{sure}Verified by a run at exactly this recipe: {found}{metric}{_level(plan.verified)}."
+    return f"{sure}Verified by a run at exactly this recipe: {found}{metric}.{_level(plan.verified)}"
 
 
 def _of_equal_steps(plan: Plan) -> str:
@@ -264,9 +273,9 @@ def _of_equal_steps(plan: Plan) -> str:
 
 
 def _level(verified: Verified) -> str:
-    """Clause on the level of the last evaluations of a run, which the one that reached the target may lie beyond."""
+    """Sentence on the mean of the last evaluations of a run, which the one that reached the target may lie beyond."""
     level = verified.ends_at
-    return f"; the level of its last evaluations is {with_interval(level)}" if level and level.low is not None else ""
+    return f" Its last evaluations are at {with_interval(level)} on average." if level and level.low is not None else ""
 
 
 def _against_current(plan: Plan) -> str:
@@ -294,10 +303,11 @@ def _without_recipe(plan: Plan) -> list[str]:
     sentences = [sentence(plan.message) or "No recommendation can be given."]
     if plan.target is not None:
         made = plural(plan.search.runs, "run")
-        made = f"{plan.table} holds {made}" if plan.table else f"{made} {_were(plan.search.runs)} made for it"
-        sentences.append(f"The target was {plan.target}; {made}.")
+        if plan.rests_on is None or not plan.rests_on.runs or plan.table is not None:
+            held = f"{plan.table} holds {made}" if plan.table else f"{made} {_were(plan.search.runs)} made"
+            sentences.append(f"The target was {plan.target}, and {held}.")
     if plan.rests_on is not None and plan.rests_on.runs and plan.table is None:
-        sentences.append(f"What is said {rests_on_in_words(plan.rests_on)}.")
+        sentences.append(f"This {rests_on_in_words(plan.rests_on)}.")
     largest = plan.measured.largest_micro_batch_size
     if largest.value is not None:
         limited = plan.bench is not None and plan.bench.memory_bound
@@ -317,9 +327,9 @@ def _how_evaluated(plan: Plan) -> str:
     spread = plan.measured.evaluation_spread
     varies = ""
     if plan.target is not None and spread.value:
-        varies = f"; near the target one evaluation of {plan.target.metric} has a standard deviation of "
-        varies += with_interval(replace(spread, unit=""))
-    return f"That run was evaluated {plural(found.number, 'time')}, in the end {spacing_in_words(found)}{varies}."
+        varies = f" Near the target, {plan.target.metric} varies from one evaluation to the next with a standard "
+        varies += f"deviation of {with_interval(replace(spread, unit=''))}."
+    return f"That run was evaluated {plural(found.number, 'time')}, in the end {spacing_in_words(found)}.{varies}"
 
 
 def _taken(verified: Verified) -> str:

@@ -20,7 +20,7 @@ __all__ = ["alternative", "alternatives_to", "looks_better"]
 _LITTLE_COST = 1.5
 _NEAR = 2.0
 """A batch size is taken to work up to this many times the largest that reached the target."""
-_EXPECTED = "its expected cost, nearby learning rates counted,"
+_EXPECTED = "its expected time, nearby learning rates counted,"
 _TOLD = 0.005
 """A gain below this is not told from none."""
 
@@ -41,7 +41,7 @@ def alternatives_to(state: SearchState, batch_size: int, lr: float) -> tuple[Alt
     else:
         offers["shortest training time"] = best(cost=state.seconds_of)
     if (small := _smallest_at_little_cost(state, batch_size)) is not None:
-        offers[f"lowest memory at no more than {_LITTLE_COST:g} times the training time"] = best((small,))
+        offers[f"least memory for at most {_LITTLE_COST:g} times the time"] = best((small,))
     if (large := _largest_without_loss(state)) is not None and large > batch_size:
         offers["largest batch size that needs at most twice the fewest examples"] = best((large,))
     found: dict[Pair, Alternative] = {}
@@ -71,7 +71,7 @@ def alternative(
     if gain is not None and gain >= _TOLD:
         why = f"{why} ({_why_not_taken(state, gain, run)})"
     elif recommended is not None and not run:
-        why = f"{why} (predicted, not run)"
+        why = f"{why} (predicted)"
     return Alternative(why=why, recipe=recipe_of(state, batch_size, lr), predicted=predicted)
 
 

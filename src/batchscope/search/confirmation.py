@@ -93,7 +93,7 @@ def confirmation_in_words(state: SearchState) -> str:
         return ""
     why = "as --confirm says" if state.question.confirm is not None else "--confirm 1 takes the first at it"
     return (
-        f"evaluations of {target.metric} vary by {with_interval(replace(found.spread, unit=''))} about their level "
-        "(standard deviation of one, 90 % confidence interval): the target counts as reached at the first of "
+        f"{target.metric} varies from one evaluation to the next with a standard deviation of "
+        f"{with_interval(replace(found.spread, unit=''))}. The target therefore counts as reached at the first of "
         f"{plural(found.confirm, 'evaluation')} in a row at {number(target.value)} or beyond ({why})"
     )

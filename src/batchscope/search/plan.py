@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fits.posterior import low_median_high
-from ..report.basis import beyond_law_in_words, one_batch_size
+from ..report.basis import beyond_law_in_words, in_sentences, one_batch_size
 from ..report.loading import loader_in_words, waiting_in_words
 from ..store.records import (
     Alternative,
@@ -25,6 +25,7 @@ from ..store.records import (
     Target,
     TaskProgram,
 )
+from ..wording import sentence
 from .alternatives import alternatives_to, looks_better
 from .calibration import probability_within_5_percent
 from .confirmation import confirmation_in_words
@@ -75,7 +76,7 @@ def build_plan(state: SearchState) -> Plan:
         own = current.batch_size, current.lr
         clear, compared = _against_current(state, own)
         if clear:
-            message = f"{message}; {compared}"
+            message = in_sentences([message, compared])
         else:
             why = "nothing better was found" if own == chosen else compared
             chosen, status, message = own, PlanStatus.KEEP_CURRENT, f"keep the current recipe: {why}"
@@ -84,7 +85,7 @@ def build_plan(state: SearchState) -> Plan:
     offered = within is None and state.recorded.step_times
     alternatives = alternatives_to(state, *chosen) if offered else ()
     if better := looks_better(state, alternatives, predicted):
-        message = f"{message}; {better}"
+        message = in_sentences([message, better])
     if state.cut_off:
         status, message = PlanStatus.UNFINISHED, not_finished(state, *chosen, predicted)
     recipe, seconds = recipe_of(state, *chosen), predicted.time_to_target_s.value
@@ -140,12 +141,14 @@ def _in_full(state: SearchState, message: str, batch_size: int, lr: float) -> st
     within = state.question.within
     if within is not None:
         end = end_in_words(state, batch_size, lr)
-        message = message if end in message else f"{message}; it is expected to end {end}"
+        message = message if end in message else f"{sentence(message)} It is expected to end {end}"
     elif state.question.target is None:
-        message = f"{message}; no target was given, so {state.target} was chosen from what first runs could reach"
+        message = (
+            f"{sentence(message)} No target was given: {state.target} was chosen from what the first runs could reach"
+        )
     waiting = waiting_in_words(state.corrected_bench if state.recorded.step_times else None, batch_size)
     law = beyond_law_in_words(verified_by(state, batch_size, lr))
-    return "; ".join(filter(None, [one_batch_size(rests_on(state)), law, waiting, message]))
+    return in_sentences([one_batch_size(rests_on(state)), law, waiting, message])
 
 
 def _easier(state: SearchState, target: Target) -> EasierTarget:

@@ -191,21 +191,21 @@ def disagreement(state: SearchState, batch_size: int, lr: float) -> str:
     noise = " (the gradient noise was measured along it)" if any(row["kind"] == "noise" for row in run.rows) else ""
     return (
         f"the run at this recipe took {duration(verified.time_s)} for {plural(verified.steps, 'step')} by its own "
-        f"clock{noise}; by the step time that was measured before, it takes {duration(told)}{_counted(state, run)}"
+        f"clock{noise}. By the step times measured before, it takes {duration(told)}{_counted(state, run)}"
     )
 
 
 def _counted(state: SearchState, run: StoredRun) -> str:
-    """Clause on what the plan counts with, where a run's own clock and the measured step time differ."""
+    """Sentence on what the plan counts with, where a run's own clock and the measured step time differ."""
     size, clock = run.config.batch_size, clock_of_run(run, state.measured_step_time)
     step, factor = f"{duration(state.seconds_of(size))} a step", state.step_time.factor_in_training(size)
     if clock is not None and clock.busy:
         had = "" if clock.processors is None else f" with {clock.processors:.2g} of a processor"
         seen = f"its steps took {clock.delay:.2g} times their 20th percentile on average{had}"
-        return f"; the machine was busy while it trained ({seen}), so the plan counts with the quiet figure, {step}"
+        return f". The machine was busy while it trained ({seen}), so the plan counts with the time before, {step}"
     if state.bench.disturbance and factor <= 1:
-        return f"; the machine was busy while steps were timed, so the plan counts with the quiet figure, {step}"
-    return f"; the plan counts with the run's, {step}" if factor != 1 else ""
+        return f". The machine was busy while steps were timed, so the plan counts with {step}"
+    return f". The plan counts with the run's, {step}" if factor != 1 else ""
 
 
 def predicted_at(state: SearchState, batch_size: int, lr: float) -> Predicted:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from ..store.records import Predicted, RunStatus
 from ..store.runs import StoredRun
-from ..wording import about, joined, number, plural
+from ..wording import about, joined, number, plural, sentence
 from .observations import has_diverged
 from .remaining_time import budget_with, training_in_words, wall_seconds
 from .state import SearchState
 
-_LONGER_OR_SHORTER = "give a longer --budget, or a shorter --within"
+_LONGER_OR_SHORTER = "Give a longer --budget, or a shorter --within"
 
 _UNTRAINED_ENDING = {RunStatus.BEHIND: "ended early, without a gain"}
 
@@ -23,16 +23,16 @@ def no_target(state: SearchState) -> str:
     """Message of a search whose first runs showed no target within reach."""
     if _all_diverged(state.finished):
         return f"no target could be chosen: {_lost(state.finished)}"
-    seen = "; ".join(
+    seen = ", ".join(
         f"the run at {_pair(r)} {_with_message(r)} after {plural(r.result.steps, 'step')}"
         for r in state.finished
         if r.result
     )
     if state.question.within is not None:
         return (
-            f"no run of {state.question.within} came to its end: {seen or 'no run was finished'}; {_LONGER_OR_SHORTER}"
+            f"no run of {state.question.within} came to its end: {seen or 'no run was finished'}. {_LONGER_OR_SHORTER}"
         )
-    return f"no target could be chosen: {seen or 'no run was finished'}; give --target, or a longer --budget"
+    return f"no target could be chosen: {seen or 'no run was finished'}. Give --target, or a longer --budget"
 
 
 def nothing_trained(state: SearchState) -> bool:
@@ -57,8 +57,8 @@ def untrained(state: SearchState) -> str:
     late = ", until the budget ended" if state.cut_off else ""
     where = f"{tried} were tried at batch size {joined([str(size) for size in sizes])}{late}"
     return (
-        f"no run of {state.question.within} was clearly better than fresh weights{fresh}: of {_runs(finished)} {ended}"
-        f"; {where}; {look}; or give a longer --within"
+        f"no run of {state.question.within} was clearly better than fresh weights{fresh}: of {_runs(finished)} "
+        f"{ended}. {sentence(where)} {sentence(look)} Or give a longer --within"
     )
 
 
@@ -100,8 +100,9 @@ def not_reached(state: SearchState) -> str:
         seen += _of_the_others([other for other in state.finished if other.id != run.id])
     elif state.finished:
         seen += _of_the_others(state.finished)
-    change = "set a target within reach, or a longer --budget" if short else "set a target within reach"
-    return f"no run reached {target}{where}{':' if short else ';'} {seen}; {change}"
+    change = "Set a target within reach, or a longer --budget" if short else "Set a target within reach"
+    ended = f": {seen}." if short else f". {sentence(seen)}"
+    return f"no run reached {target}{where}{ended} {change}"
 
 
 def not_finished(state: SearchState, batch_size: int, lr: float, predicted: Predicted) -> str:
@@ -120,8 +121,8 @@ def not_finished(state: SearchState, batch_size: int, lr: float, predicted: Pred
         cost = f"a run at it to the target takes {training_in_words(state, predicted.time_to_target_s)}"
     budget = budget_with(state, predicted.time_to_target_s)
     return (
-        f"not finished: best so far {recipe}, {_how_far(state, batch_size, lr)}; when the budget ended, {doubt}; "
-        f"{cost}: repeat the command with --budget {budget}"
+        f"not finished: best so far {recipe}, {_how_far(state, batch_size, lr)}. When the budget ended, {doubt}. "
+        f"{sentence(cost)} Repeat the command with --budget {budget}"
     )
 
 
@@ -160,10 +161,10 @@ def _of_the_others(runs: Sequence[StoredRun]) -> str:
     if not runs:
         return ""
     if len(runs) == 1:
-        return f"; the other run {next(iter(ends))}"
+        return f". The other run {next(iter(ends))}"
     if len(ends) == 1:
-        return f"; the other {len(runs)} runs {'both' if len(runs) == 2 else 'all'} {next(iter(ends))}"
-    return f"; of the other {len(runs)} runs {joined([f'{n} {ending}' for ending, n in ends.most_common()])}"
+        return f". The other {len(runs)} runs {'both' if len(runs) == 2 else 'all'} {next(iter(ends))}"
+    return f". Of the other {len(runs)} runs {joined([f'{n} {ending}' for ending, n in ends.most_common()])}"
 
 
 def _any_out_of_time(runs: Sequence[StoredRun]) -> bool:

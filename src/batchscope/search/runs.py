@@ -158,8 +158,8 @@ class SearchRuns:
         if not (self.cut_off or (self.runner.deadline.passed and self.requests.out_of_time)):
             return ()
         return (
-            f"the budget of {about(self.budget_s)}, which counts all commands with this question on the folder, ended "
-            f"the search; the same command with {_twice(self.budget_s)}",
+            f"the budget of {about(self.budget_s)} ended the search. It counts all commands with this question on the "
+            f"folder: the same command with {_twice(self.budget_s)}",
         )
 
     def read_rate_range(self) -> RateRange | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
+from ..store.endings import endings_of
 from ..store.records import Evidence, RunStatus
 from ..wording import plural, with_interval
 from .state import SearchState
@@ -36,8 +35,8 @@ def better_than(state: SearchState, current: Pair) -> tuple[bool, str]:
 def evidence_of_lengths(state: SearchState, how_often: str) -> list[Evidence]:
     """Statements on the runs of the length, and on what their ends were taken to follow."""
     lengths, within = state.lengths, state.question.within
-    ends = Counter(run.result.status for run in state.finished if run.result)
-    lost = [f"{n} {status.ending}" for status, n in ends.items() if status is not RunStatus.OUT_OF_STEPS]
+    short = [run for run in state.finished if run.result and run.result.status is not RunStatus.OUT_OF_STEPS]
+    lost = [f"{n} {ending}" for ending, n in endings_of(short)]
     others = f"; of the others, {', '.join(lost)}" if lost else ""
     of_steps = state.question.at_equal_steps
     return [

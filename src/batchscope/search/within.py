@@ -23,6 +23,7 @@ from scipy.special import ndtri
 
 from ..fits.end_values import End, EndPosterior, Left, Start, fit
 from ..fits.posterior import credible_interval
+from ..store.endings import LEAST_GAIN
 from ..store.ranges import ANY, Range
 from ..store.records import Estimate, Metric, Target
 from ..store.runs import StoredRun
@@ -53,7 +54,7 @@ _OTHER_SIZE = 4.0
 """Factor to the second batch size of a search that has run one alone."""
 _FAR = 2.5
 """Octaves of learning rate from the first run to the best of the climb, from which the range test was wrong."""
-_GAINS = ((0.1, 0.0), (0.25, 0.01))
+_GAINS = ((0.1, 0.0), (0.25, LEAST_GAIN))
 """Shares of its length, after the warm-up, from which a run must have gained more than a share of fresh weights' value.
 """
 _BEHIND, _BEHIND_FROM = 4.0, 0.2
@@ -272,7 +273,7 @@ class Lengths:
         price = np.array([self.seconds(b) for b, _ in pairs]) / training_s
         best = int((gain / np.maximum(price, _CHEAP) ** _COST_POWER).argmax())
         now, then = self.scale.value(here.mean() - np.array([0.0, gain[best]]))
-        why = f"takes {number(price[best])} trainings, expected to gain {number(abs(now - then))} in {self.metric.name}"
+        why = f"may improve {self.metric.name} by {number(abs(now - then))}"
         return Next(batch_size=pairs[best][0], lr=pairs[best][1], why=why)
 
     def _other_size(self, recipe: Pair) -> Next | None:

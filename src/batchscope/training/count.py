@@ -185,7 +185,10 @@ def _notes(examples: int, batch_size: int, rule: LastBatch) -> list[str]:
             for other in LastBatch
             if other is not rule
         ]
-        notes.append(f"{examples} does not divide by {batch_size}; of the other rules, {' and '.join(others)}")
+        notes.append(
+            f"{examples:,} examples are no whole number of batches of {batch_size:,}. "
+            f"Other rules: {' and '.join(others)}"
+        )
     return notes
 
 

@@ -104,7 +104,7 @@ def measure_noise(
     source = "given"
     if lr is None:
         test = measure_rate_range(workload, batch_size=size, micro_batch_size=size, seed=seed)
-        lr, source = test.pilot_lr, f"a range test of {test.steps} steps ended at {test.ceiling_lr:.3g}"
+        lr, source = test.pilot_lr, f"from a range test of {test.steps} steps up to {test.ceiling_lr:.3g}"
     watched = watched_metric(found.metrics)
     config = _configuration(
         workload, lr=lr, batch_size=size, steps=steps, target=target, metric=watched, seed=seed, groups=cut

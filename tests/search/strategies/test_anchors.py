@@ -223,8 +223,8 @@ def test_the_expected_regret_is_the_regret_on_average() -> None:
 @pytest.mark.parametrize(
     ("value", "price", "words"),
     [
-        (3.21, 0.3, "takes 0.3 of a training, expected to save 3.2 trainings over all uses of the recipe"),
-        (-0.01, 0.02, "takes under 0.1 of a training; no run has got far enough yet"),
+        (3.21, 0.3, "may save 3.2 trainings later, costs 0.3 of a training"),
+        (-0.01, 0.02, "no run has got far enough yet"),
     ],
 )
 def test_why_a_run_is_made_is_said_in_trainings(value: float, price: float, words: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ...report.blocks import Section
+from ...report.blocks import Figure, Row, Section
 from ...report.page import Contents, Head
 from ...wording import plural
 from ..records import Study
@@ -27,7 +27,11 @@ STUDY_SECTIONS: tuple[Callable[[Study, Sequence[StoredRun]], Section], ...] = (
     runs_table.build,
     conditions.build,
 )
-"""The common part of the page from top to bottom; a named study's own sections come after the first."""
+"""The common part of the page from top to bottom.
+
+After the main findings comes the first section with a figure, then the further findings, then a named study's own
+sections.
+"""
 
 
 def study_contents(study: Study, runs: Sequence[StoredRun], own: Sequence[Section] = ()) -> Contents:
@@ -54,4 +58,9 @@ def study_contents(study: Study, runs: Sequence[StoredRun], own: Sequence[Sectio
         ),
         version=study.environment.batchscope,
     )
-    return Contents(head=head, sections=(common[0], *own, *common[1:]))
+    main, *rest = common
+    figures = next((s for s in (*own, *rest) if any(isinstance(b, Figure | Row) for b in s.blocks)), None)
+    others = [s for s in (*own, *rest) if s is not figures and s.blocks]
+    further = findings.build_further(study, runs)
+    first = (main, *([figures] if figures is not None else []), *([further] if further.blocks else []))
+    return Contents(head=head, sections=(*first, *others))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ...store.records import Plan, Predicted, Recipe
+from ...store.records import Estimate, Plan, Predicted, Recipe
 from ...wording import bytes_, count, duration, number, with_interval
-from ..blocks import Block, Column, Section, Table, Text
+from ..blocks import Block, Column, Section, Table, Text, without
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -35,12 +35,19 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         blocks = (Text((f"The {'table' if plan.table else 'search'} names no other recipe.",)),)
         blocks += (Table(COLUMNS, found, emphasised=0),) if len(found) > 1 else ()
     else:
-        what = (
-            "Each is the best for what it is named after. Times have 90 % credible intervals, memory a margin of at "
-            "least 5 % either way."
-        )
+        what = "Each is the best for what it is named after. In parentheses: 90 % credible intervals."
         blocks = (Table(COLUMNS, found, emphasised=0 if plan.recipe else None), Text((what,), tone="note"))
-    return Section("alternatives", "Alternatives", blocks)
+    known = any(e.value is not None for e in _memory(plan))
+    return Section("alternatives", "Alternatives", blocks if known else tuple(map(_without_memory, blocks)))
+
+
+def _memory(plan: Plan) -> Iterable[Estimate]:
+    predicted = (plan.predicted, plan.current_predicted, *(other.predicted for other in plan.alternatives))
+    return (each.peak_memory_bytes for each in predicted if each is not None)
+
+
+def _without_memory(block: Block) -> Block:
+    return without(block, "memory") if isinstance(block, Table) else block
 
 
 def rows(plan: Plan) -> tuple[tuple[str, ...], ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...fits.targets import level_at_end
+from ...store.endings import ending_of
 from ...store.records import Metric, Plan, RunStatus
 from ...wording import count, number, plural
 from ..blocks import Figure, Json, Key, Section, Text
@@ -81,7 +82,7 @@ def _end(run: StoredRun, metric: Metric) -> RunEnd | None:
         return None
     status = run.result.status
     whole = status is RunStatus.OUT_OF_STEPS
-    return RunEnd(run.id, run.config.batch_size, run.config.lr, value, status.ending, whole)
+    return RunEnd(run.id, run.config.batch_size, run.config.lr, value, ending_of(run), whole)
 
 
 def draw(data: Ends) -> Figure:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...fits.curves import steps_to_target
 from ...fits.targets import best_value, milestone_of
+from ...store.endings import ending_of
 from ...store.records import Plan, RunStatus
 from ...wording import count, duration, joined, number, plural
 from ..blocks import Figure, Json, Key, Option, Section, Switch, Text
@@ -105,7 +106,7 @@ def course(run: StoredRun, metric: str) -> ThinnedRun:
         run.id,
         run.config.batch_size,
         run.config.lr,
-        run.result.status.ending if run.result else "unfinished",
+        ending_of(run) or "unfinished",
         tuple(float(row["step"]) for row in rows),
         tuple(float(row["examples"]) for row in rows),
         tuple(finite([row.get("device_seconds")])[0] for row in rows),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...fits.curves import best_held
 from ...store.records import Plan, PlanStatus, Predicted, Recipe
-from ...wording import bytes_, count, duration, number, plural, sentence, with_interval
+from ...wording import bytes_, count, duration, number, plural, sentence, whole, with_interval
 from ..basis import rest_of_message
 from ..blocks import Block, Facts, Section, Text
 from ..outcomes import outcomes
@@ -15,6 +15,7 @@ from ..summary import (
     batches_in_words,
     changes_in_words,
     course_in_words,
+    is_unsure,
     length_of,
     length_s,
     summary,
@@ -45,7 +46,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     """Section that opens the page."""
     sentences = summary(plan)
     message = sentence(plan.message) if plan.recipe is None else rest_of_message(plan)
-    status = Text((message,) if message else (), tone="status", badge=f"{plan.status.value}")
+    status = Text((message,) if message else (), tone="status", badge=f"{plan.status.value}", doubtful=is_unsure(plan))
     if plan.recipe is None:
         rest = tuple(s for s in sentences if s != message)
         closest = () if plan.within is not None else (closest_approach(plan, runs),)
@@ -66,7 +67,7 @@ def facts(plan: Plan, recipe: Recipe) -> tuple[tuple[str, str], ...]:
     return (
         ("batch size", count(recipe.batch_size) + (f" = {batches}" if batches else "")),
         ("learning rate", f"{number(recipe.lr)}, {course_in_words(recipe)}" if recipe.lr is not None else "unknown"),
-        ("optimizer changes", changes_in_words(recipe) or "none"),
+        *((("optimizer changes", changes),) if (changes := changes_in_words(recipe)) else ()),
         *((("threads", threads),) if (threads := threads_in_words(plan, recipe)) else ()),
         ("length", length_of(plan, recipe)),
         *(_expected(plan, recipe, plan.predicted) if plan.predicted is not None else ()),
@@ -75,16 +76,17 @@ def facts(plan: Plan, recipe: Recipe) -> tuple[tuple[str, str], ...]:
 
 def _expected(plan: Plan, recipe: Recipe, predicted: Predicted) -> tuple[tuple[str, str], ...]:
     of_step = ("time of a step", with_interval(predicted.step_time_s, duration))
-    memory = ("memory peak", with_interval(predicted.peak_memory_bytes, bytes_))
+    peak = predicted.peak_memory_bytes
+    memory = (("memory peak", with_interval(peak, bytes_)),) if peak.value is not None else ()
     if plan.within is not None:
-        return (("time", duration(length_s(recipe, predicted))), of_step, memory)
+        return (("time", duration(length_s(recipe, predicted))), of_step, *memory)
     return (
         ("time to target", with_interval(predicted.time_to_target_s, duration)),
-        ("steps to target", with_interval(predicted.steps_to_target)),
+        ("steps to target", with_interval(predicted.steps_to_target, whole)),
         ("examples to target", with_interval(predicted.examples_to_target)),
         *((("tokens to target", with_interval(tokens)),) if (tokens := tokens_to_target(plan, predicted)) else ()),
         of_step,
-        memory,
+        *memory,
     )
 
 

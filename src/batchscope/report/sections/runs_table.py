@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ...store.endings import ending_of
 from ...store.records import RUN_PURPOSES, Plan, RunStatus
 from ...wording import count, duration, number, plural
-from ..blocks import Column, Facts, Section, Table, Text
+from ..blocks import Column, Facts, Section, Table, Text, without
 from ..outcomes import outcomes
 
 if TYPE_CHECKING:
@@ -37,19 +37,12 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     table = Table(columns, tuple(row(run, metric, passages.get(run.id)) for run in runs))
     title = f"All {plural(len(runs), 'run')}" if len(runs) > 1 else "The run"
     if plan.within is not None:
-        table = _without(table, "to target")
+        table = without(table, "to target")
     return Section("runs", title, (table, Facts(legend(runs))), folded=True)
 
 
 def _judged_by(runs: Sequence[StoredRun]) -> str:
     return next((run.config.metric.name for run in runs if run.config.metric is not None), "val_loss")
-
-
-def _without(table: Table, title: str) -> Table:
-    """The table without a column."""
-    at = next(i for i, column in enumerate(table.columns) if column.label == title)
-    rows = tuple((*cells[:at], *cells[at + 1 :]) for cells in table.rows)
-    return replace(table, columns=(*table.columns[:at], *table.columns[at + 1 :]), rows=rows)
 
 
 def legend(runs: Sequence[StoredRun]) -> tuple[tuple[str, str], ...]:
@@ -70,7 +63,7 @@ def row(run: StoredRun, metric: str, passage: float | None) -> tuple[str, ...]:
     best = result.best.get(metric)
     return (
         *settings,
-        result.status.ending,
+        ending_of(run),
         count(result.steps),
         number(passage) if passage is not None else "",
         number(best) if best is not None and math.isfinite(best) else "",

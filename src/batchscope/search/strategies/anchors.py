@@ -105,13 +105,10 @@ class Proposal:
     @property
     def why(self) -> str:
         """Why the run is made, in words."""
-        price = f"takes {_trainings(self.price)}"
         if self.value <= self.price:
-            return f"{price}; no run has got far enough yet"
-        saved = f"{_trainings(self.value)} over all uses of the recipe"
-        if self.reason:
-            return f"{self.reason}; {price}, may save {saved}"
-        return f"{price}, expected to save {saved}"
+            return "no run has got far enough yet"
+        reason = f"{self.reason}: " if self.reason else ""
+        return f"{reason}may save {_trainings(self.value)} later, costs {_trainings(self.price)}"
 
 
 @dataclass(frozen=True)

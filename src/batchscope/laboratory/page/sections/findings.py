@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ....report.blocks import Section, Tagged, Text
 from ....wording import plural, sentence
-from ...records import Study
+from ...records import Finding, Study
 
 if TYPE_CHECKING:
     from ....store.runs import StoredRun
@@ -26,12 +26,28 @@ _NOTE = (
 )
 
 
+MAIN = 3
+"""How many findings open the page and are printed in the terminal; those of the published experiment come first."""
+
+
 def build(study: Study, runs: Sequence[StoredRun]) -> Section:
-    """The sentences, each with how it is known."""
+    """The main findings, which open the page."""
     if not study.findings:
         return Section("findings", "Findings", (Text(("No run has finished, so nothing can be said.",), tone="lead"),))
-    items = tuple((sentence(f.statement), f.tag, sentence(f.source)) for f in study.findings)
+    main = _tagged(study.findings[:MAIN])
+    blocks = (_QUICK, main) if study.quick else (main,)
+    few = "Main findings" if len(study.findings) > MAIN else "Findings"
+    return Section("findings", f"{few} from {plural(len(study.rows), 'run')}", blocks)
+
+
+def build_further(study: Study, runs: Sequence[StoredRun]) -> Section:
+    """All other findings, and how values and intervals are meant."""
     note = Text((_NOTE.format(metric=study.metric),), tone="note")
-    blocks = (Tagged(items), note)
-    shown = (_QUICK, *blocks) if study.quick else blocks
-    return Section("findings", f"Findings from {plural(len(study.rows), 'run')}", shown)
+    rest = study.findings[MAIN:]
+    if not rest:
+        return Section("further-findings", "About the numbers", (note,) if study.findings else ())
+    return Section("further-findings", "Further findings", (_tagged(rest), note))
+
+
+def _tagged(findings: Sequence[Finding]) -> Tagged:
+    return Tagged(tuple((sentence(f.statement), f.tag, sentence(f.source)) for f in findings))
