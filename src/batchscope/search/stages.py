@@ -20,6 +20,7 @@ from ..training.progress import Progress
 from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
 from .completion import steps_allowed
 from .confirmation import aimed, settled
+from .constant import beyond_constant
 from .earlier import with_earlier
 from .evaluation_spacing import note_before, spacing_at
 from .first_looks import FirstLooks
@@ -69,6 +70,7 @@ def beginning(
         seconds=prepared.timing.spent_s,
         environment=environment_of(workload.device),
         notes=(*prepared.preflight.notes, *filter(None, [dear])),
+        constant=prepared.preflight.constant,
     )
 
 
@@ -119,6 +121,7 @@ class Search:
             self._train_whole()
         else:
             looks.pilot()
+            self._update(**beyond_constant(self.state))
         if self.question.within is None and self.state.target is not None:
             if self.ours:
                 self._update(**with_earlier(self.state, self.runs, self._config))

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, default_collate
 
 from ..errors import TaskError, UsageError
 from ..hardware.device import Device, pick
-from ..hardware.random_state import seed_everything
+from ..hardware.random_state import preserved_random_state, seed_everything
 from ..store.metrics import averaged_name, name_of_own
 from .batches import MicroBatchSampler, first_dimension, index_stream, subset, tensors_of, to_device
 from .disposable_model import DisposableModel
@@ -318,7 +318,8 @@ class Workload:
 
     def _held_back_loss(self, model: nn.Module) -> float:
         held_back = cast(Dataset[Any], self._held_back)
-        return mean_loss(model, self.loss, held_back, collate=self._collate, weight=self.weight)
+        with preserved_random_state(0):  # a loss that samples (negatives, noise) is that of the same draws each time
+            return mean_loss(model, self.loss, held_back, collate=self._collate, weight=self.weight)
 
 
 def mean_loss(
