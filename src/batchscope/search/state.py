@@ -161,8 +161,8 @@ class SearchState:
     def passed_after(self) -> dict[Pair, float]:
         """Steps after which a run passed the milestone, by batch size and learning rate; of several runs the fewest."""
         found: dict[Pair, float] = {}
-        for run in self.finished if self.milestone is not None else ():
-            if (steps := steps_to_target(run.rows, self.milestone)) is not None:
+        for run in self.finished:
+            if self.milestone and (steps := steps_to_target(run.rows, self.milestone)) is not None:
                 pair = run.config.batch_size, run.config.lr
                 found[pair] = min(steps, found.get(pair, math.inf))
         return found

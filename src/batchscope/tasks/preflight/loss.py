@@ -159,8 +159,8 @@ def check_mean(workload: Workload, model: nn.Module, indices: Tensor) -> None:
     if _times(twice, once, math.sqrt(2.0)) and _times(four, twice, math.sqrt(2.0)):
         raise TaskError(
             f"{seen}: it grows with the square root of the batch size, as a norm over all examples does, and would "
-            "make every learning rate mean something else at another batch size; return the mean over examples of a loss "
-            "of each (a mean square, or the mean of the norms of the examples)"
+            "make every learning rate mean something else at another batch size; return the mean over examples of a "
+            "loss of each (a mean square, or the mean of the norms of the examples)"
         )
     if _halved(once, twice) and _halved(twice, four):
         raise TaskError(
