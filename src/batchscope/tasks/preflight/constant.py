@@ -42,7 +42,7 @@ _GROUPS = 8
 _SAME = 1e-5
 """Losses that differ by less than this share are the same."""
 _ROUNDS, _ITERATIONS, _EVALUATIONS, _STILL_FALLING = 4, 15, 20, 0.05
-"""Of L-BFGS; the share of the whole fall up to which the last round may add to it."""
+"""Of L-BFGS; the share of the whole fall up to which the last round, or going as far again, may add to it."""
 _BEYOND_NUMBERS = 1e12
 """What a loss that is not finite counts as in a line search, in units of its first gradient."""
 _ENOUGH = 1000
@@ -221,20 +221,28 @@ def _fit(loss: Callable[[], Tensor], constants: Sequence[Tensor]) -> None:
             constant.grad = slope if finite else torch.zeros_like(constant)
         return scaled if finite else torch.full_like(scaled, _BEYOND_NUMBERS)
 
-    before, now = math.inf, 0.0
+    def value() -> float:
+        with torch.no_grad():
+            return float(loss() - first.detach()) / norm
+
+    start, before, now = [constant.detach().clone() for constant in constants], math.inf, 0.0
     for _ in range(_ROUNDS):
         before = now
         optimizer = torch.optim.LBFGS(
             constants, max_iter=_ITERATIONS, max_eval=_EVALUATIONS, line_search_fn="strong_wolfe"
         )
         optimizer.step(closure)
-        with torch.no_grad():
-            now = float(loss() - first.detach()) / norm
-        if not math.isfinite(now):
+        now = value()
+        if not math.isfinite(now) or before - now <= _STILL_FALLING * -now:
             break
-        if before - now <= _STILL_FALLING * -now:
-            return
-    raise NoConstant("the loss has no lower bound that is found soon")
+    reached = [constant.detach().clone() for constant in constants]
+    for constant, begun, found in zip(constants, start, reached, strict=True):
+        constant.detach().copy_(2.0 * found - begun)
+    twice_as_far = value()
+    for constant, found in zip(constants, reached, strict=True):
+        constant.detach().copy_(found)
+    if not math.isfinite(now) or max(before - now, now - twice_as_far) > _STILL_FALLING * -now:
+        raise NoConstant("the loss has no lower bound that is found soon")
 
 
 def _differ(sample: _Sample) -> bool:
@@ -248,11 +256,19 @@ def _differ(sample: _Sample) -> bool:
 
 
 def _at_random(sample: _Sample) -> ConstantOutput:
-    """Constants drawn at random, at which no two targets are likely to have the same loss."""
-    made, generator = ConstantOutput(sample.seen, "last"), torch.Generator().manual_seed(0)
-    for constant in made.constants:
-        constant.detach().add_(torch.randn(constant.shape, generator=generator).to(constant.device))
-    return made
+    """Constants drawn at random, at which no two targets are likely to have the same loss.
+
+    They vary along all axes where these are always of the same length, else along the last.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for axes in ("whole", "last"):
+        made = ConstantOutput(sample.seen, axes)
+        for constant in made.constants:
+            constant.detach().add_(torch.randn(constant.shape, generator=generator).to(constant.device))
+        with suppress(NoConstant):
+            _loss_of(sample, made, sample.batch)
+            return made
+    raise NoConstant("the shape of the output changes")
 
 
 def _refuse_same_inputs(sample: _Sample) -> None:
