@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BatchscopeError, TaskError
+from ...hardware.device import is_out_of_memory
 from ...hardware.random_state import RandomState, preserved_random_state
 from ..constant_output import Axes, ConstantOutput, NoConstant, Seen, axes_of, seen_calls
 from ..protocol import Batch
@@ -79,9 +80,14 @@ def best_constant(workload: Workload) -> ConstantPrediction:
     """
     with preserved_random_state(0), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with suppress(NoConstant):
+        try:
             return _measured(_Sample(workload))
-    return ConstantPrediction()
+        except NoConstant:
+            return ConstantPrediction()
+        except (RuntimeError, MemoryError) as error:  # what fits at once is measured later
+            if not is_out_of_memory(error):
+                raise
+            return ConstantPrediction()
 
 
 class _Sample:
