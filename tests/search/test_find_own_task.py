@@ -120,6 +120,7 @@ def test_f29_nothing_temporary_is_left_behind(own: Any, cli: Cli) -> None:
             *(
                 "question.json",
                 "bench.json",
+                "constant-prediction.json",
                 "timing.json",
                 "rate-range.json",
                 "loader.json",

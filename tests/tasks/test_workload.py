@@ -295,3 +295,24 @@ def test_an_example_that_raises_in_the_middle_of_a_run_is_named() -> None:
         first_steps(workload, 10, 1, 2)
     with pytest.raises(TaskError, match=r"making a batch of train_data\(\) raised OSError: no such image"):
         workload.batch(torch.tensor([18]))
+
+
+def test_a_loss_that_samples_is_evaluated_on_the_same_draws() -> None:
+    """Negative sampling, noise: without `evaluate`, the validation loss of a model does not change by chance."""
+
+    def sampled(model: nn.Module, batch: Any) -> torch.Tensor:
+        noise = torch.randn(batch[0].shape)
+        return (model(batch[0] + noise) - model(noise)).square().mean()
+
+    data = TensorDataset(torch.randn(50, 3))
+
+    def sgd(params: Any, lr: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD(params, lr=lr)
+
+    for validation in (None, data):
+        made = task(model=lambda: nn.Linear(3, 1), train=data, val=validation, loss=sampled, optimizer=sgd)
+        workload = Workload(made)
+        model = workload.model(0)
+        state = torch.get_rng_state()
+        assert workload.evaluate(model) == workload.evaluate(model)
+        assert torch.equal(torch.get_rng_state(), state)

@@ -17,14 +17,15 @@ from .evaluation_noise import best_level, end_value
 
 __all__ = ["best_value", "choose_target", "gets_further", "level_at_end", "milestone_of"]
 
-_SHARE_LEFT = 0.05
+_SHARE_LEFT, _MOVED = 0.05, 0.01
+"""Of a run's improvement that is left at the target, and by which rounding may move it."""
 _SHARE = 0.3
 """Of the way from the target back to the start, in logarithms of what is left to zero loss."""
 _PLAIN_SHARE = 0.1
 """The same in the metric itself, where it has no zero to measure from."""
 
 
-def milestone_of(rows: Sequence[Row], target: Target) -> Target | None:
+def milestone_of(rows: Sequence[Row], target: Target, constant: float | None = None) -> Target | None:
     """Milestone of a target: an easier value of its metric, which takes about a third of the steps to the target.
 
     For a loss with target v and start v₀ it is v (v₀/v)^0.3, for a score below 1 the same of 1 - score; where neither
@@ -34,12 +35,16 @@ def milestone_of(rows: Sequence[Row], target: Target) -> Target | None:
     Args:
         rows: of any run of the search; its evaluation before the first step is the start.
         target: at the end of the way.
+        constant: value of the best constant prediction, which is the start where it is better; `None`: not known.
 
     Returns:
         The milestone; `None` where the start is not known, or meets the target.
     """
     start = next((r["metrics"].get(target.metric) for r in rows if r["kind"] == "evaluation" and r["step"] == 0), None)
     if start is None or not math.isfinite(start) or target.met_by(start):
+        return None
+    start = _better(start, constant, target.mode)
+    if target.met_by(start):
         return None
     left, at_start = (target.value, start) if target.mode == "min" else (1.0 - target.value, 1.0 - start)
     if left > 0.0:
@@ -97,23 +102,52 @@ def level_at_end(rows: Sequence[Row], metric: Metric) -> Estimate | None:
     return None if end is None else end.estimate(unit=metric.name, within=range_of(metric.name, values))
 
 
-def choose_target(rows: Sequence[Row], metric: Metric) -> Target:
+def choose_target(rows: Sequence[Row], metric: Metric, constant: float | None = None) -> Target:
     """Target when the user names none: where the pilot had 5 % of its whole improvement left.
 
-    Its improvement is that up to its best level (`evaluation_noise.best_level`), not up to its best evaluation.
+    Its improvement is that up to its best level (`evaluation_noise.best_level`), not up to its best evaluation, and
+    counts from the value of the best constant prediction where that is better than fresh weights: targets far from zero
+    would else be reached by their mean alone.
+
+    Args:
+        rows: of the pilot.
+        metric: that it is judged by.
+        constant: value of the best constant prediction; `None`: not known.
 
     Raises:
-        ValueError: the pilot did not improve the metric.
+        ValueError: the pilot did not improve the metric, or not on that of the best constant prediction.
     """
     first, best = _improvement(rows, metric)
+    steps = max(row["step"] for row in rows if row["kind"] == "evaluation")
     if best == first:
-        steps = max(row["step"] for row in rows if row["kind"] == "evaluation")
         raise ValueError(f"{metric.name} did not improve on its first value {first:.4g} in {steps} steps")
-    steps, values = _curve(rows, metric)
-    level = best_level(steps, values, rising=metric.mode == "max")
-    best = best if level is None else level
-    value = float(f"{best + _SHARE_LEFT * (first - best):.3g}")
-    return Target(metric=metric.name, value=value, mode=metric.mode)
+    start = _better(first, constant, metric.mode)
+    if _better(best, start, metric.mode) == start:
+        raise ValueError(
+            f"{metric.name} did not improve on the best constant prediction's {start:.4g} in {steps} steps"
+        )
+    at, values = _curve(rows, metric)
+    level = best_level(at, values, rising=metric.mode == "max")
+    best = best if level is None or _better(level, start, metric.mode) == start else level
+    return Target(
+        metric=metric.name, value=_rounded(best + _SHARE_LEFT * (start - best), start - best), mode=metric.mode
+    )
+
+
+def _better(value: float, other: float | None, mode: str) -> float:
+    if other is None:
+        return value
+    return min(value, other) if mode == "min" else max(value, other)
+
+
+def _rounded(value: float, improvement: float) -> float:
+    """A value with three significant digits, with more where those would move it by over 1 % of an improvement.
+
+    >>> _rounded(0.15432, 0.8), _rounded(10000.2461, -0.5)
+    (0.154, 10000.246)
+    """
+    rounded = (float(f"{value:.{digits}g}") for digits in range(3, 18))
+    return next(each for each in rounded if abs(each - value) <= _MOVED * abs(improvement) or each == value)
 
 
 def _improvement(rows: Sequence[Row], metric: Metric) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from ..tasks.program import program_of
 from ..tasks.protocol import Task
 from ..tasks.workload import Workload
 from ..training.checkpoint import Checkpoints
-from ..training.prepare import Wanted, check_task, prepare, workload_of
+from ..training.prepare import Wanted, check_task, prepare, with_constant, workload_of
 from ..training.progress import Prediction, Progress, Silent
 from ..wording import plural
 from .confirmation import resolved
@@ -96,7 +96,7 @@ def find(
         stored = _going_on(store, questions, budget_s, progress)
         wanted = _wanted(workload, question, profile, budget_s)
         bench_note = questions.name_for("bench", MEASURED_WITHIN)
-        question, preflight = _checked(workload, question, wanted, progress)
+        question, preflight = _checked(workload, question, wanted, progress, store)
         bench_how: dict[str, Any] = {"preflight": preflight, "store": store, "bench_note": bench_note}
         prepared = prepare(workload, wanted, progress=progress, **bench_how)
         store.check_late_files(loaded.late_files())
@@ -199,17 +199,17 @@ def _wanted(workload: Workload, question: Question, profile: HardwareProfile | N
 
 
 def _checked(
-    workload: Workload, question: Question, wanted: Wanted, progress: Progress | None
+    workload: Workload, question: Question, wanted: Wanted, progress: Progress | None, store: Store | None = None
 ) -> tuple[Question, Preflight]:
     """The preflight, and the question with what its runs are judged by: asked for before anything is measured.
 
     Raises:
-        TaskError: the task fails the preflight.
+        TaskError: the task fails the preflight, or has nothing to learn.
         TargetError: the target cannot be used, or there is none and no metric whose direction is known.
     """
     preflight = check_task(workload, wanted, progress)
     metric = question.metric if question.target is not None else judged_by(preflight.metrics, question.metric)
-    return resolved(question, metric), preflight
+    return resolved(question, metric), with_constant(workload, preflight, store)
 
 
 def identity_of(loaded: LoadedTask, question: Question, device: Device) -> dict[str, Any]:

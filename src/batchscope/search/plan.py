@@ -29,6 +29,7 @@ from ..wording import sentence
 from .alternatives import alternatives_to, looks_better
 from .calibration import probability_within_5_percent
 from .confirmation import confirmation_in_words
+from .constant import constant_in_words, nothing_learnt
 from .evaluation_spacing import dear_at, evaluations_at
 from .follow import NAMES
 from .forecast import training_here
@@ -66,7 +67,7 @@ def build_plan(state: SearchState) -> Plan:
 
     Where the budget ended the search first, the recipe is the best bet so far, whatever its status would have been.
     """
-    if state.target is None or not state.answerable:
+    if state.target is None or not state.answerable or nothing_learnt(state):
         return _refusal(state)
     decision = state.decision
     chosen = decision.batch_size, decision.lr
@@ -148,7 +149,9 @@ def _in_full(state: SearchState, message: str, batch_size: int, lr: float) -> st
         )
     waiting = waiting_in_words(state.corrected_bench if state.recorded.step_times else None, batch_size)
     law = beyond_law_in_words(verified_by(state, batch_size, lr))
-    return in_sentences([one_batch_size(rests_on(state)), law, waiting, message])
+    reached = state.target.value if within is None else state.lengths.end(batch_size, lr).value
+    constant = constant_in_words(state, reached)
+    return in_sentences([one_batch_size(rests_on(state)), law, waiting, message, constant])
 
 
 def _easier(state: SearchState, target: Target) -> EasierTarget:
@@ -324,6 +327,8 @@ def _notes(state: SearchState) -> tuple[str, ...]:
 
 
 def _refusal(state: SearchState) -> Plan:
+    if nothing := nothing_learnt(state):
+        return without_recipe(replace(state, target=None), PlanStatus.INSUFFICIENT_DATA, nothing)
     if nothing_trained(state):
         return without_recipe(state, PlanStatus.TARGET_NOT_REACHED, untrained(state))
     if state.target is None:

@@ -17,9 +17,10 @@ from ..store.runs import StoredRun
 from ..tasks.workload import Workload
 from ..training.prepare import Prepared
 from ..training.progress import Progress
-from ..training.stopping import BehindRule, PlateauRule, StallRule, StopRule
+from ..training.stopping import BehindRule, StallRule, StopRule
 from .completion import steps_allowed
 from .confirmation import aimed, settled
+from .constant import beyond_constant, plateau_rule
 from .earlier import with_earlier
 from .evaluation_spacing import note_before, spacing_at
 from .first_looks import FirstLooks
@@ -69,6 +70,7 @@ def beginning(
         seconds=prepared.timing.spent_s,
         environment=environment_of(workload.device),
         notes=(*prepared.preflight.notes, *filter(None, [dear])),
+        constant=prepared.preflight.constant,
     )
 
 
@@ -119,6 +121,7 @@ class Search:
             self._train_whole()
         else:
             looks.pilot()
+            self._update(**beyond_constant(self.state))
         if self.question.within is None and self.state.target is not None:
             if self.ours:
                 self._update(**with_earlier(self.state, self.runs, self._config))
@@ -268,7 +271,7 @@ class Search:
             return self.state.lengths.rules(config.max_steps, config.warmup_steps)
         rules: list[StopRule] = []
         if config.target is None:
-            rules.append(PlateauRule(least_steps=max(PlateauRule.least_steps, config.warmup_steps)))
+            rules.append(plateau_rule(self.state, config.warmup_steps))
         elif config.stall_patience is not None and config.schedule == "constant":
             least = max(StallRule.least_steps, config.warmup_steps)
             rules.append(StallRule(patience=config.stall_patience, least_steps=least))

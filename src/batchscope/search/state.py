@@ -1,14 +1,14 @@
 """The state of a search: data, and the parts that answer for it (observations, law, choices). Numbers only, no torch.
 
 A search derives its parts from its runs. Measurements made elsewhere (`table/`) bring parts of their own, and say in
-`recorded` what was measured at all: recipe and plan ask there, and leave open what was not.
+`recorded` what was measured at all: recipe and plan leave open what was not.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -98,6 +98,7 @@ class SearchState:
         cut_off: whether the budget ended the search before it came to its own end.
         largest_batch: the largest batch size to choose; `None`: as large as the training set and the question allow.
         confirmation: how many evaluations confirm the target, once a run has settled it.
+        constant: metrics of the best prediction that is the same for every input, as far as measured.
     """
 
     task: str
@@ -118,6 +119,7 @@ class SearchState:
     cut_off: bool = False
     largest_batch: int | None = None
     confirmation: Confirmation | None = None
+    constant: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @cached_property
     def finished(self) -> tuple[StoredRun, ...]:
@@ -159,10 +161,8 @@ class SearchState:
     def passed_after(self) -> dict[Pair, float]:
         """Steps after which a run passed the milestone, by batch size and learning rate; of several runs the fewest."""
         found: dict[Pair, float] = {}
-        if self.milestone is None:
-            return found
         for run in self.finished:
-            if (steps := steps_to_target(run.rows, self.milestone)) is not None:
+            if self.milestone and (steps := steps_to_target(run.rows, self.milestone)) is not None:
                 pair = run.config.batch_size, run.config.lr
                 found[pair] = min(steps, found.get(pair, math.inf))
         return found
@@ -356,7 +356,7 @@ class SearchState:
     def decision(self) -> Decision:
         """What would be answered now: the candidate.
 
-        Where a length is given, what is expected to end best; where another strategy chose the runs, the best.
+        Where a length is given, what is expected to end best; with another strategy, the best.
         """
         if self.question.search != "anchors" and self.best_run_at is not None:
             return self.decide(preferred={self.best_run_at: math.inf})

@@ -170,10 +170,12 @@ def _loss_on(
     weight: Callable[[Batch], float] | None,
     model: nn.Module,
 ) -> Mapping[str, float]:
+    from ..hardware.random_state import preserved_random_state
+    from .evaluation import mean_loss
     from .members import loss_in
-    from .workload import mean_loss
 
     def scalar(model: nn.Module, batch: Batch) -> Tensor:
         return loss_in(loss(model, batch))
 
-    return {"val_loss": mean_loss(model, scalar, data, collate=collate, weight=weight)}
+    with preserved_random_state(0):  # a loss that samples (negatives, noise) is that of the same draws each time
+        return {"val_loss": mean_loss(model, scalar, data, collate=collate, weight=weight)}

@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from ..errors import TaskError, UsageError
+from ..errors import UsageError
 from ..hardware.device import Device, is_out_of_memory, pick
 from ..hardware.host_memory import mark
-from ..hardware.random_state import seed_everything
+from ..hardware.random_state import preserved_random_state, seed_everything
 from ..store.metrics import averaged_name, name_of_own
 from .batches import MicroBatchSampler, first_dimension, index_stream, subset, tensors_of, to_device
 from .collation import Collation
 from .disposable_model import DisposableModel
+from .evaluation import checked_metrics, mean_loss
 from .examples import examples_of, made_data
 from .fresh_model import checked_module, give_sizes
 from .loader import checked_options, example_seconds, index_loader, open_loader, why_not_sent, workers_for
@@ -29,9 +30,8 @@ from .protocol import Batch, Task
 from .streams import LARGEST_BATCH, stream_steps, without_copies
 from .user_code import explained
 
-__all__ = ["Workload", "mean_loss"]
+__all__ = ["Workload"]
 
-_EVALUATION_CHUNK = 1000
 _PATIENCE_S = 60.0
 
 
@@ -326,7 +326,7 @@ class Workload:
                 if self._evaluate is not None:
                     with explained("evaluate(model)"):
                         metrics = self._evaluate(model)
-                    return _checked_metrics(metrics)
+                    return checked_metrics(metrics)
                 assert self._held_back is not None
                 return {"val_loss": self._held_back_loss(model)}
         finally:
@@ -355,75 +355,9 @@ class Workload:
         data = cast(Dataset[Any], self._held_back)
         how: dict[str, Any] = {"collate": self._collate, "weight": self.weight}
         try:
-            return mean_loss(model, self.loss, data, name="train_data()", numbers=numbers, **how)
+            with preserved_random_state(0):  # a loss that samples (negatives, noise) has the same draws each time
+                return mean_loss(model, self.loss, data, name="train_data()", numbers=numbers, **how)
         except Exception as error:
             if is_out_of_memory(error):
                 mark(error, "evaluating on the validation split")
             raise
-
-
-def mean_loss(
-    model: nn.Module,
-    loss: Callable[[nn.Module, Batch], Tensor],
-    data: Dataset[Any],
-    *,
-    collate: Callable[[list[Any]], Batch] | None = None,
-    weight: Callable[[Batch], float] | None = None,
-    name: str = "val",
-    numbers: Tensor | None = None,
-) -> float:
-    """The mean loss over a whole data set, in chunks, without gradients.
-
-    Args:
-        model: evaluated as it is; its mode is the caller's.
-        loss: `(model, batch) -> scalar mean loss`.
-        data: map-style data set.
-        collate: as the loader's; default: `default_collate`.
-        weight: number of terms in the mean of a batch's loss; default: its examples, the first dimension of its first
-            tensor.
-        name: of the data, for messages.
-        numbers: index of each example in what goes by that name, where it is another.
-
-    Returns:
-        The mean over all terms, every one weighing the same.
-    """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    total, seen = 0.0, 0
-    held = Collation(data=data, collate=collate, name=name, numbers=numbers)
-    tensors, examples = None if collate else tensors_of(data), len(cast(Sized, data))
-    for start in range(0, examples, _EVALUATION_CHUNK):
-        stop = min(start + _EVALUATION_CHUNK, examples)
-        if tensors is not None:
-            batch: Batch = [t[start:stop].to(device) for t in tensors]
-        else:
-            batch = to_device(held.batch(range(start, stop)), device)
-        size = (weight or first_dimension)(batch)
-        with torch.no_grad():
-            total += float(loss(model, batch)) * size
-        seen += size
-    return total / seen
-
-
-def _checked_metrics(metrics: Any) -> dict[str, float]:
-    if not isinstance(metrics, Mapping) or not metrics:
-        raise TaskError(
-            f"evaluate() returned {metrics!r}; it must return a dict of numbers, for example {{'val_loss': 0.3}}"
-        )
-    checked: dict[str, float] = {}
-    for key, value in metrics.items():
-        try:
-            checked[str(key)] = float(value)
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            raise TaskError(
-                f"evaluate() returned {_short(value)} for {str(key)!r}, which is not a number; return float(...) of it"
-            ) from None
-    return checked
-
-
-def _short(value: Any) -> str:
-    """A value in a message; a number of thousands of digits has none."""
-    try:
-        text = " ".join(repr(value).split())
-    except ValueError:
-        return f"{type(value).__name__} beyond all floats"
-    return text if len(text) <= 80 else f"{text[:80]}..."

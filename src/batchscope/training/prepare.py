@@ -24,6 +24,7 @@ from ..store.records import Bench, HardwareProfile, Metric, Target, Timing
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask
 from ..tasks.preflight.check import Preflight, check
+from ..tasks.preflight.constant import ConstantPrediction, best_constant
 from ..tasks.workload import Workload
 from .progress import Progress, Silent
 
@@ -35,6 +36,7 @@ __all__ = [
     "check_task",
     "prepare",
     "typical_batch_size",
+    "with_constant",
     "workload_of",
 ]
 
@@ -188,6 +190,20 @@ def check_task(workload: Workload, wanted: Wanted, progress: Progress | None = N
             f"give --batch-sizes of at least {preflight.smallest_micro_batch_size}"
         )
     return preflight
+
+
+def with_constant(workload: Workload, preflight: Preflight, store: Store | None = None) -> Preflight:
+    """The preflight with the metrics of the best constant prediction, which a results folder keeps.
+
+    Raises:
+        TaskError: there is nothing to learn, as `best_constant` says.
+    """
+    found = store.read_note("constant-prediction", ConstantPrediction) if store else None
+    if found is None:
+        found = best_constant(workload)
+        if store:
+            store.note("constant-prediction", found)
+    return replace(preflight, constant=found.metrics, notes=(*preflight.notes, *found.notes))
 
 
 def bench_of(

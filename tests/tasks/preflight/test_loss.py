@@ -40,6 +40,18 @@ def with_nan(rows: list[int]) -> TensorDataset:
             r"it grows with the batch as a sum does.*reduction='mean'",
         ),
         (lambda m, b: sum_loss(m, b) + 10 * m.weight.square().sum(), r"it grows with the batch as a sum does"),
+        (
+            lambda m, b: sum_loss(m, b) + 1e4,
+            r"the norm of the gradient of 16 examples.*beside a part that stays.*as a sum",
+        ),
+        (
+            lambda m, b: -0.01 * sum_loss(m, b) - 1e3,
+            r"beside a part that stays, the loss grows with the batch as a sum",
+        ),
+        (
+            lambda m, b: (m(b[0]) - b[1][:, None]).norm(),
+            r"it grows with the square root of the batch size, as a norm over all examples does.*the mean over",
+        ),
         (lambda m, b: mean_loss(m, b) / len(b[0]), r"it is divided by the batch size once too often"),
         (
             lambda m, b: F.cross_entropy(m(b[0]), b[1], reduction="none"),

@@ -15,7 +15,7 @@ from batchscope.tasks.preflight.check import check
 from batchscope.tasks.update import Update
 from batchscope.tasks.workload import Workload
 
-from .parts import Parts, run, sgd, stacked
+from .parts import Parts, mean_loss, run, sgd, stacked
 
 
 class Deaf(torch.optim.SGD):
@@ -59,6 +59,13 @@ def test_bad_optimizers(optimizer: Callable[..., Any], message: str) -> None:
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Adagrad, torch.optim.RMSprop])
 def test_sound_optimizers(kind: Any) -> None:
     assert run(make_optimizer=lambda params, lr: kind(params, lr=lr)).notes == ()
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_a_scaled_loss_is_no_fault_of_the_optimizer(kind: Any, scale: float) -> None:
+    """A step at 0.001 would be lost in the rounding of the weights."""
+    run(compute_loss=lambda m, b: scale * mean_loss(m, b), make_optimizer=lambda params, lr: kind(params, lr=lr))
 
 
 def test_what_is_legitimate_but_worth_saying() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
@@ -42,6 +42,7 @@ class Preflight:
             (the gradient noise scale) are meaningless, and are switched off; empty where it does not.
         notes: sentences for the page.
         evaluation_s: seconds of an evaluation, the shorter of two; averaged weights have their part in it.
+        constant: metrics of the best constant prediction, where `best_constant` measured them.
     """
 
     metrics: Mapping[str, float]
@@ -52,6 +53,7 @@ class Preflight:
     coupling: str
     notes: tuple[str, ...]
     evaluation_s: float = 0.0
+    constant: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def independent(self) -> bool:

@@ -31,6 +31,8 @@ __all__ = ["check_count", "check_gradient", "check_labels_on_cpu", "check_mean",
 
 _CHANGED = 0.1
 """A loss that changes by less than this share when every example is given twice is taken for a mean."""
+_ROUNDED = 1e-5
+"""And by less than this share not at all."""
 _TRIED_ON_CPU = 300_000_000
 
 
@@ -164,16 +166,19 @@ def loss_of(workload: Workload, model: nn.Module, indices: Tensor, *, seed: int 
 
 
 def check_mean(workload: Workload, model: nn.Module, indices: Tensor) -> None:
-    """Give every example twice and four times: a mean stays, a sum grows in proportion.
+    """Give every example twice and four times: a mean stays, a sum grows in proportion, a norm with the square root.
 
-    Repeating examples, rather than adding others, leaves batch normalisation's statistics as they are.
+    Repeating examples, rather than adding others, leaves batch normalisation's statistics as they are. Where the loss
+    changes by little, a large constant may hide a sum: then its gradient is looked at.
 
     Raises:
-        TaskError: the loss grows or shrinks in proportion to the batch.
+        TaskError: the loss grows or shrinks in proportion to the batch, or to its square root.
     """
     once, twice, four = (loss_of(workload, model, indices.repeat(times)) for times in (1, 2, 4))
     first, second = twice - once, four - twice
     if abs(first) <= _CHANGED * abs(once):
+        if abs(first) > _ROUNDED * abs(once) and 1.8 < second / first < 2.2:
+            _check_gradients(workload, model, indices)
         return
     size = len(indices)
     seen = f"the loss of {size} examples is {once:.4g}, of the same examples twice {twice:.4g}, four times {four:.4g}"
@@ -181,6 +186,12 @@ def check_mean(workload: Workload, model: nn.Module, indices: Tensor) -> None:
         raise TaskError(
             f"{seen}: it grows with the batch as a sum does, and would make every learning rate mean something else at "
             "another batch size; return the mean over examples (reduction='mean', or divide by the batch's size)"
+        )
+    if _times(twice, once, math.sqrt(2.0)) and _times(four, twice, math.sqrt(2.0)):
+        raise TaskError(
+            f"{seen}: it grows with the square root of the batch size, as a norm over all examples does, and would "
+            "make every learning rate mean something else at another batch size; return the mean over examples of a "
+            "loss of each (a mean square, or the mean of the norms of the examples)"
         )
     if _halved(once, twice) and _halved(twice, four):
         raise TaskError(
@@ -190,6 +201,34 @@ def check_mean(workload: Workload, model: nn.Module, indices: Tensor) -> None:
 
 def _halved(before: float, after: float) -> bool:
     return math.isclose(after, before / 2, rel_tol=0.1)
+
+
+def _times(value: float, of: float, factor: float) -> bool:
+    return math.isclose(value, factor * of, rel_tol=0.02)
+
+
+def _check_gradients(workload: Workload, model: nn.Module, indices: Tensor) -> None:
+    """Refuse a loss whose gradient doubles when every example is given twice, and again.
+
+    Raises:
+        TaskError: it does.
+    """
+    once, twice, four = (_gradient_norm(workload, model, indices.repeat(times)) for times in (1, 2, 4))
+    if once > 0.0 and _times(twice, once, 2.0) and _times(four, twice, 2.0):
+        raise TaskError(
+            f"the norm of the gradient of {len(indices)} examples is {once:.4g}, of the same examples twice "
+            f"{twice:.4g}, four times {four:.4g}: beside a part that stays, the loss grows with the batch as a sum "
+            "does, and would make every learning rate mean something else at another batch size; return the mean over "
+            "examples (reduction='mean', or divide by the batch's size)"
+        )
+
+
+def _gradient_norm(workload: Workload, model: nn.Module, indices: Tensor) -> float:
+    seed_everything(0)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    loss = workload.loss(model, workload.batch(indices))
+    gradients = torch.autograd.grad(loss, trainable, materialize_grads=True)
+    return math.hypot(*(float(g.to_dense().norm()) for g in gradients))
 
 
 def _is_about_range(error: TaskError) -> bool:

@@ -18,6 +18,8 @@ from .scheduler import refusal_of, refuse_scheduler
 __all__ = ["check_optimizer"]
 
 _SAME_STEP = 0.05
+_LOST_IN_ROUNDING, _LARGER, _MOST_LARGER = 1e-6, 1e3, 4
+"""Share of the norm of the weights; factor to the next larger learning rate; how many of these."""
 _NAMED = 8
 """Parameters that a message names at most."""
 _HELD = "return an optimizer over the parameters that it is given: torch.optim.SGD(params, lr=lr)"
@@ -25,6 +27,8 @@ _HELD = "return an optimizer over the parameters that it is given: torch.optim.S
 
 def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str]:
     """Make one step at `lr` and one at half of it, from the same weights and gradients; weights are put back.
+
+    Where the step is lost in the rounding of the weights, as with a loss of 1e-6, larger learning rates are tried.
 
     Args:
         workload: the task.
@@ -38,6 +42,21 @@ def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str
         TaskError: the optimizer is none or several, has a scheduler, holds other parameters, leaves half of them out,
             ignores the learning rate, or does not move the weights.
     """
+    lost = _LOST_IN_ROUNDING * math.hypot(*(float(p.detach().norm()) for p in model.parameters() if p.requires_grad))
+    tried = lr
+    notes, moved = _two_steps(workload, model, tried)
+    while moved[0] <= lost and tried < _LARGER**_MOST_LARGER * lr:
+        tried *= _LARGER
+        larger = _two_steps(workload, model, tried)[1]
+        if not math.isfinite(larger[0]):
+            break
+        moved = larger
+    _check_moves(moved, tried)
+    return notes
+
+
+def _two_steps(workload: Workload, model: nn.Module, lr: float) -> tuple[list[str], list[float]]:
+    """Notes on the optimizer, and how far the groups that follow the learning rate move at `lr` and at half of it."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     gradients = [None if p.grad is None else p.grad.clone() for p in parameters]
     weights = {p: p.detach().clone() for p in parameters}
@@ -59,8 +78,7 @@ def check_optimizer(workload: Workload, model: nn.Module, lr: float) -> list[str
                 p.copy_(weight)
     fixed = [i for i, follows in enumerate(groups_that_follow(*lrs)) if not follows]
     notes += _check_lrs(lrs, fixed, lr)
-    _check_moves([math.hypot(*(d for i, d in enumerate(groups) if i not in fixed)) for groups in moved], lr)
-    return notes
+    return notes, [math.hypot(*(d for i, d in enumerate(groups) if i not in fixed)) for groups in moved]
 
 
 def _made(workload: Workload, model: nn.Module, lr: float) -> Any:
@@ -138,7 +156,7 @@ def _check_lrs(lrs: Sequence[Sequence[float]], fixed: Sequence[int], lr: float) 
 def _check_moves(moved: Sequence[float], lr: float) -> None:
     full, half = moved
     if full == 0.0:
-        raise TaskError(f"a step of the optimizer at lr={lr:g} moved no parameter; {_HELD}")
+        raise TaskError(f"a step of the optimizer moved no parameter, not at lr={lr:g} either; {_HELD}")
     if abs(full - half) <= _SAME_STEP * full:
         raise TaskError(
             f"the optimizer ignores lr: a step at {lr:g} moves the weights by {full:.4g}, one at {lr / 2:g} by "
