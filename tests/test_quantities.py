@@ -126,7 +126,7 @@ MEASURES: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("made", MEASURES.values(), ids=list(MEASURES))
-@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0, 1e308])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 0])
 def test_every_argument_that_measures(made: Callable[[Any], object], value: Any) -> None:
     with pytest.raises(BatchscopeError):
         made(value)

@@ -48,13 +48,14 @@ def whole_number(value: object, name: str, *, least: int = 1, most: int = MOST) 
     return whole
 
 
-def finite_number(value: object, name: str, *, least: float | None = None) -> float:
+def finite_number(value: object, name: str, *, least: float | None = None, most: float = MOST) -> float:
     """Number that was given, as a `float`.
 
     Args:
         value: an integer or a float of Python, NumPy or torch.
         name: what it is called where it was given, for example `--epochs`.
         least: that makes sense; `None`: every number above 0 does.
+        most: that makes sense.
 
     Raises:
         UsageError: it is no number (`True` and "8" are none), NaN, infinite, too large or too small.
@@ -63,8 +64,8 @@ def finite_number(value: object, name: str, *, least: float | None = None) -> fl
     (3.0, 0.0)
     """
     number = _finite(value)
-    if number is None or abs(number) > MOST:
-        raise UsageError(f"{name} is {_shown(value)}; it must be a number of at most {MOST:,}")
+    if number is None or abs(number) > most:
+        raise UsageError(f"{name} is {_shown(value)}; it must be a number{f' of at most {most:,}' * (most < math.inf)}")
     if (number < least) if least is not None else (number <= 0):
         wanted = f"at least {least:g}" if least is not None else "a number above 0"
         raise UsageError(f"{name} is {_shown(value)}; it must be {wanted}")

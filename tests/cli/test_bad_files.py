@@ -118,7 +118,7 @@ def test_two_processes_on_one_folder(search: Callable[..., Any]) -> None:
 
 def test_a_refused_question_does_not_bind_the_folder(search: Callable[..., Any]) -> None:
     refused(search(target="acuracy>=0.9"), r"did you mean 'accuracy'\?")
-    refused(search("def loss(self, model, batch):\n    return None"), r"returned NoneType, not a tensor")
+    refused(search("def loss(self, model, batch):\n    return None"), r"returned None, not a tensor")
     assert search().status == 0
 
 

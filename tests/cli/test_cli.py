@@ -205,7 +205,7 @@ def test_bench_keeps_what_it_measured_and_find_can_use_it(cli: Cli) -> None:
     kept = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
     assert kept["largest_micro_batch_size"] == 64
     assert json.loads((folder / "question.json").read_text(encoding="utf-8"))["command"] == "bench"
-    assert "Largest micro-batch: 64 (run)." in ended.out
+    assert "Largest micro-batch considered: 64 examples (a step of it was run)." in ended.out
     assert "Hardware knee: " in ended.out
     assert f"Kept in {folder}/bench.json." in ended.out
     assert json.loads(Path("here.json").read_text(encoding="utf-8")) == kept["profile"] | {"schema": 1}
@@ -226,7 +226,7 @@ def test_noise_keeps_what_it_measured(cli: Cli) -> None:
     ended = cli("noise digits --steps 30 --lr 0.1")
     assert ended.status == 0
     assert ended.out.startswith("Gradient noise scale: ")
-    assert "Note: it is a hint at the critical batch size" in ended.out
+    assert "a hint at the critical batch size" in ended.out
     kept = json.loads(Path("batchscope-runs/digits/noise.json").read_text(encoding="utf-8"))
     assert (kept["steps"], kept["lr"]) == (30, 0.1)
     again = cli("noise digits --steps 30 --lr 0.1 --json")

@@ -84,7 +84,7 @@ def test_it_is_told_where_it_is_more_than_one() -> None:
     settled_by_noise = replace(state(), **settled(state(), noisy_run()))
     said = confirmation_in_words(settled_by_noise)
     assert "of 3 evaluations in a row at 0.84 or beyond (--confirm 1 takes the first at it)" in said
-    assert "standard deviation of one, 90 % confidence interval" in said
+    assert "with a standard deviation of" in said
     given = replace(state(confirm=2), **settled(state(confirm=2), noisy_run()))
     assert "(as --confirm says)" in confirmation_in_words(given)
     assert confirmation_in_words(replace(state(confirm=1), **settled(state(confirm=1), noisy_run()))) == ""

@@ -232,9 +232,7 @@ def bench_view(bench: Bench, knee: Estimate) -> list[RenderableType]:
             bytes_(reading.peak_memory_bytes) if reading.peak_memory_bytes else "",
         )
     how = "a step of it was run" if bench.largest_verified else "predicted from smaller steps"
-    largest = (
-        "Largest micro-batch that fits into memory" if bench.memory_bound else "Largest micro-batch that was asked for"
-    )
+    largest = "Largest micro-batch that fits into memory" if bench.memory_bound else "Largest micro-batch considered"
     waiting = waiting_in_words(bench, bench.largest_micro_batch_size)
     return [
         *([sentence(waiting), ""] if waiting else []),

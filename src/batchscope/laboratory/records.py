@@ -7,6 +7,7 @@ summaries follow from stored runs that of `summary`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -133,7 +134,7 @@ class StudyQuestion:
         object.__setattr__(
             self, "batch_sizes", tuple(whole_number(b, "one of --batch-sizes") for b in self.batch_sizes)
         )
-        object.__setattr__(self, "lrs", tuple(finite_number(lr, "one of --lrs") for lr in self.lrs))
+        object.__setattr__(self, "lrs", tuple(finite_number(lr, "one of --lrs", most=math.inf) for lr in self.lrs))
         seeds = tuple(whole_number(seed, "one of the seeds", least=0, most=2**32 - 1) for seed in self.seeds)
         object.__setattr__(self, "seeds", seeds)
         checked_members(self, whole={"memory_limit": "--memory-limit", "repeats": "--repeats"})
