@@ -186,8 +186,8 @@ def _notes(workload: Workload, config: RunConfig, whole: Estimate, status: RunSt
     notes = [
         f"the noise scale belongs to a run at learning rate {config.lr:.3g} and batch size {config.batch_size}: it "
         "rises with batch size ÷ learning rate, and as training goes on",
-        "the noise scale is a hint at the critical batch size, right to an order of magnitude at best (McCandlish et al."
-        " 2018)",
+        "the noise scale is a hint at the critical batch size, right to an order of magnitude at best (McCandlish et "
+        "al. 2018)",
     ]
     with preserved_random_state(config.seed):
         optimizer = workload.optimizer(workload.model(config.seed), config.lr)
