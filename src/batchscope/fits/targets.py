@@ -144,7 +144,7 @@ def _rounded(value: float, improvement: float) -> float:
     """A value with three significant digits, with more where those would move it by over 1 % of an improvement.
 
     >>> _rounded(0.15432, 0.8), _rounded(10000.2461, -0.5)
-    (0.154, 10000.246)
+    (0.154, 10000.25)
     """
     rounded = (float(f"{value:.{digits}g}") for digits in range(3, 18))
     return next(each for each in rounded if abs(each - value) <= _MOVED * abs(improvement) or each == value)
