@@ -100,6 +100,7 @@ def test_tensors_in_memory(apply: Any) -> None:
     assert "batchscope" not in done.program
 
 
+@pytest.mark.slow
 def test_dicts_with_a_collate_of_its_own(apply: Any) -> None:
     done = apply("Dicts", "--target", "val_loss<=0.012")
     assert done.reached
@@ -107,6 +108,7 @@ def test_dicts_with_a_collate_of_its_own(apply: Any) -> None:
     assert_clean(done.program)
 
 
+@pytest.mark.slow
 def test_padded_sequences_with_weighted_micro_batches(apply: Any, profile: Path) -> None:
     data = json.loads(profile.read_text(encoding="utf-8"))
     peaks = [[size, 100_000 + 16_384 * size] for size in (1, 4, 16, 32)]
@@ -120,6 +122,7 @@ def test_padded_sequences_with_weighted_micro_batches(apply: Any, profile: Path)
     assert done.plan["program"]["tokens_per_example"] == pytest.approx(5.5, rel=0.2)
 
 
+@pytest.mark.slow
 def test_bfloat16_with_clipping_groups_and_a_schedule(apply: Any) -> None:
     done = apply("Groups", "--target", "val_loss<=0.02", "--schedule", "linear")
     assert done.reached
@@ -128,6 +131,7 @@ def test_bfloat16_with_clipping_groups_and_a_schedule(apply: Any) -> None:
     assert done.plan["recipe"]["precision"] == "bfloat16"
 
 
+@pytest.mark.slow
 def test_workers_with_augmentation(apply: Any) -> None:
     """What workers draw is another on each machine, so only the end is the same."""
     done = apply("Workers", "--target", "val_loss<=0.012")
@@ -151,6 +155,7 @@ def test_a_target_on_averaged_weights_of_a_model_with_a_method(apply: Any) -> No
     assert_clean(done.program)
 
 
+@pytest.mark.slow
 def test_chance_is_that_of_the_search_in_every_execution(apply: Any) -> None:
     """Dropout and augmentation from all generators."""
     done = apply("Chance", "--target", "val_loss<=0.5", executions=2)

@@ -169,6 +169,7 @@ def test_every_run_and_the_recipe_have_the_warm_up(cli: Cli) -> None:
     assert train(workload, run.config).status is RunStatus.REACHED
 
 
+@pytest.mark.slow
 def test_another_schedule_is_another_question_that_reuses_the_runs_at_a_constant_learning_rate(cli: Cli) -> None:
     find = f"find line.py:Line {FIND} {TARGET}"
     first = answer(cli, find)

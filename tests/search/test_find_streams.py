@@ -125,6 +125,7 @@ def task():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("profile")
 def test_steps_per_epoch_follow_from_the_length_of_the_sampler(cli: Cli) -> None:
     Path("sampled.py").write_text(SAMPLER, encoding="utf-8")
@@ -159,6 +160,7 @@ def task():
 """
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_searched_kept_and_gone_on_with(cli: Cli) -> None:
     Path("sampled.py").write_text(SAMPLER, encoding="utf-8")
     Path("compiled.py").write_text(COMPILED, encoding="utf-8")

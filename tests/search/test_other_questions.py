@@ -73,6 +73,7 @@ def ask(cli: Cli, words: str, out: str = "out") -> tuple[Any, int]:
     return ended.answer, sys.modules["noisy"].Noisy.trained
 
 
+@pytest.mark.slow
 def test_an_easier_target_is_answered_from_the_runs_that_missed_a_harder_one(cli: Cli) -> None:
     missed, trained = ask(cli, "--target val_loss<=0.45")
     assert (missed["status"], missed["recipe"]) == ("target-not-reached", None)
