@@ -128,7 +128,8 @@ def test_a_loader_of_validation_data_is_refused() -> None:
         (
             {},
             r"too many values to unpack.*the batch is a dict with the keys ids, labels, mask \(batch\['ids'\] \(\d+"
-            r", 3\) float32, .*made by torch's default_collate; a collate_fn of your loader goes into the task's collate",
+            r", 3\) float32, .*made by torch's default_collate; a"
+            r" collate_fn of your loader goes into the task's collate",
         ),
         ({"collate": lambda examples: torch.zeros(3, len(examples))}, r"the batch is a Tensor .*the task's collate$"),
     ],
