@@ -90,7 +90,7 @@ MEAN = "F.cross_entropy(model(batch[0]), batch[1])"
             id="sum",
         ),
         pytest.param(LOSS + MEAN[:-1] + ", reduction='none')", r"shape \(16,\), not a scalar", id="no scalar"),
-        pytest.param(f"{LOSS}{MEAN} / 0 * 0", r"the loss is nan before training", id="NaN at the start"),
+        pytest.param(f"{LOSS}{MEAN} / 0 * 0", r"the loss is NaN before training", id="NaN at the start"),
         pytest.param(
             f"{LOSS}{MEAN}.detach()", r"the loss \(\S+\) does not depend on the model's parameters", id="detached"
         ),
@@ -108,7 +108,7 @@ MEAN = "F.cross_entropy(model(batch[0]), batch[1])"
         ),
         pytest.param(
             f"{DATA}TensorDataset(self.x.log(), self.y)",
-            r"the loss is nan before training.*training data \(shape \(120, 4\)\) holds (\d+) NaN in (\d+) of 120",
+            r"the loss is NaN before training.*training data \(shape \(120, 4\)\) holds (\d+) NaN in (\d+) of 120",
             id="NaN in the inputs",
         ),
         pytest.param(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils.data import TensorDataset, WeightedRandomSampler
 from batchscope.errors import TaskError
 from batchscope.tasks.batches import index_stream
 from batchscope.tasks.preflight.check import check
+from batchscope.tasks.preflight.constant import best_constant
 from batchscope.tasks.protocol import task
 from batchscope.tasks.workload import Workload
 
@@ -92,6 +94,43 @@ def test_without_a_sampler_orders_are_seeded_permutations() -> None:
     expected = torch.cat([torch.randperm(10, generator=generator) for _ in range(3)])
     assert torch.cat(list(itertools.islice(index_stream(10, 4, 4), 7))).tolist() == expected[:28].tolist()
     assert next(index_stream(10, 4, 4, skip=5)).tolist() == expected[20:24].tolist()
+
+
+def sampled(data: Any, sampler: Callable[[int], Any]) -> Workload:
+    made = task(
+        model=lambda: nn.LazyLinear(1),
+        train=data,
+        loss=lambda model, batch: nn.functional.mse_loss(model(batch[0]), batch[1]),
+        optimizer=lambda params, lr: torch.optim.SGD(params, lr=lr),
+        sampler=sampler,
+        evaluate=lambda model: {"val_loss": float(model.weight.square().sum())},
+    )
+    return Workload(made)
+
+
+def test_examples_that_the_sampler_leaves_out_may_be_none() -> None:
+    x = torch.randn(EXAMPLES, 3)
+    data = [None if i % 10 == 0 else (row, row[:1]) for i, row in enumerate(x)]
+    made = sampled(data, lambda seed: [i for i in range(EXAMPLES) if i % 10])
+    assert made.drawable.tolist() == [i for i in range(EXAMPLES) if i % 10]
+    assert check(made).max_batch_size == 18
+    best_constant(made)
+    assert made.count(made.disposable(0).draw(30)) == 30
+
+
+def test_rows_in_memory_that_the_sampler_leaves_out_may_be_nan() -> None:
+    x = torch.randn(EXAMPLES, 3)
+    x[::5] = math.nan
+    kept = [i for i in range(EXAMPLES) if i % 5]
+    assert not any("NaN" in note for note in check(sampled(TensorDataset(x, x[:, :1]), lambda seed: kept)).notes)
+    message = r"tensor 0 of the training data that the sampler yields \(shape \(17, 3\)\) .* in 1 of 17 examples \(5 of"
+    with pytest.raises(TaskError, match=message):
+        check(sampled(TensorDataset(x, x[:, :1]), lambda seed: [*kept, 5]))
+
+
+def test_a_sampler_may_yield_one_example_alone() -> None:
+    x = torch.randn(EXAMPLES, 3)
+    assert check(sampled(TensorDataset(x, x[:, :1]), lambda seed: [7] * EXAMPLES)).max_batch_size == EXAMPLES
 
 
 @pytest.mark.parametrize(

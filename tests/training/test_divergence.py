@@ -17,6 +17,7 @@ import batchscope
 from batchscope.errors import TaskError
 from batchscope.hardware.device import Device
 from batchscope.store.records import RunConfig, RunResult, RunStatus
+from batchscope.tasks.culprits import Drawn, step_named
 from batchscope.tasks.workload import Workload
 from batchscope.training.divergence import LossWatch
 from batchscope.training.loop import train
@@ -274,6 +275,21 @@ def test_a_loss_that_raises_in_one_batch() -> None:
     assert "loss(model, batch) raised IndexError: Target 7 is out of bounds" in said
     assert f"and example {BAD} of train_data(), counted from 0, alone raises it" in said
     assert "it was step" in said
+
+
+def test_a_lack_of_memory_while_examples_are_tried_blames_none() -> None:
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        if len(batch[0]) < 8:
+            raise MemoryError
+        raise ValueError("a batch of 8")
+
+    made = workload(loss=loss)
+    drawn = Drawn(micro_batches=[made.batch(torch.arange(8))], indices=torch.arange(8))
+    with (
+        pytest.raises(TaskError, match=r"ValueError: a batch of 8.*; it was step 3$"),
+        step_named(made, lambda: drawn, seed=0, where="step 3"),
+    ):
+        made.loss(made.model(0), drawn.micro_batches[0])
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -19,7 +19,7 @@ try:
 except ImportError:  # Windows
     resource = None
 
-__all__ = ["amounts", "available_bytes", "bounded", "in_words", "mark", "place_of", "total_bytes"]
+__all__ = ["available_bytes", "bounded", "in_words", "mark", "place_of", "total_bytes"]
 
 _KEPT_FREE = 0.03
 """Share of the free memory that stays free for the rest of the machine."""

@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from .workload import Workload
 
 __all__ = [
-    "Cause",
     "Drawn",
     "bad_values_of",
-    "broken_gradients",
     "cause_of_gradient",
     "cause_of_loss",
     "operation_of",
@@ -322,7 +320,7 @@ def bad_values_of(workload: Workload, batch: Batch, indices: Tensor | None) -> l
 def _examples_with(workload: Workload, indices: Tensor) -> str:
     """Sentence on an example that holds NaN or inf as the data set returns it, or that none does so."""
     for i in indices.tolist():
-        if values := not_finite(workload.data[i], "example"):
+        if values := not_finite(workload.example(i), "example"):
             return f"example {in_training_data([workload.number_of(i)])} holds {values[0].alone}"
     return "its examples hold none as train_data() returns them, so collate, or chance in train_data(), made it"
 
@@ -360,6 +358,8 @@ def _is_guilty(batch: Batch, rows: list[int], count: int, guilty: Callable[[Batc
 def _raises(call: Callable[[], object]) -> bool:
     try:
         call()
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return True
     return False

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..hardware.live_bytes import bytes_of, tensors_in
 from .protocol import Batch
 from .update import Update
+from .values import rows_of
 
 if TYPE_CHECKING:
     from .workload import Workload
@@ -57,12 +58,12 @@ class DisposableModel:
         Different ones, unless loading them takes over a tenth of a second, or a stream has not given as many: then
         those that load in that time, or that there are, are repeated.
         """
-        order = torch.randperm(self.workload.examples, generator=self._order)
+        order = self._shuffled()
         order = order[torch.arange(size) % len(order)]
         loaded = size if self.loading_s * size <= _LOADING_S else max(1, int(_LOADING_S / self.loading_s))
         batch = self.workload.batch(order[:loaded])
         if loaded < size:
-            repeated = _repeated(batch, loaded, size)
+            repeated = rows_of(batch, [i % loaded for i in range(size)], loaded)
             return self.workload.batch(order) if repeated is None else repeated
         return batch
 
@@ -71,13 +72,18 @@ class DisposableModel:
         if self._largest_example is None:
             return self.draw(size)
         batch = self.workload.batch(torch.tensor([self._largest_example]))
-        repeated = _repeated(batch, 1, size)
+        repeated = rows_of(batch, [0] * size, 1)
         return self.workload.batch(torch.full((size,), self._largest_example)) if repeated is None else repeated
+
+    def _shuffled(self) -> Tensor:
+        """Indices of the examples that training draws, in an order drawn anew."""
+        drawable = self.workload.drawable
+        return drawable[torch.randperm(len(drawable), generator=self._order)]
 
     def _look_at_examples(self) -> None:
         nbytes: dict[int, int] = {}
         started = time.perf_counter()
-        for i in torch.randperm(self.workload.examples, generator=self._order)[:_EXAMPLES_LOOKED_AT]:
+        for i in self._shuffled()[:_EXAMPLES_LOOKED_AT]:
             nbytes[int(i)] = bytes_of(tensors_in(self.workload.batch(i[None])))
             if time.perf_counter() - started > _LOOKING_S:
                 break
@@ -115,18 +121,3 @@ class DisposableModel:
     def lasting_tensors(self) -> list[Tensor]:
         """Tensors that stay between steps: weights, gradients, optimizer state."""
         return [*self.weights(), *self.gradient_tensors(), *self.optimizer_state()]
-
-
-def _repeated(batch: Batch, count: int, size: int) -> Batch | None:
-    """A batch of `count` examples repeated up to `size`; `None` if it is not made of tensors of that length."""
-    if isinstance(batch, Tensor):
-        if batch.ndim == 0 or batch.layout is not torch.strided or batch.is_nested or batch.shape[0] != count:
-            return None
-        return batch[torch.arange(size, device=batch.device) % count]
-    if isinstance(batch, Mapping):
-        values: list[Any] = [_repeated(value, count, size) for value in batch.values()]
-        return None if any(v is None for v in values) else dict(zip(batch, values, strict=True))
-    if isinstance(batch, list | tuple) and not hasattr(batch, "_fields"):
-        values = [_repeated(value, count, size) for value in batch]
-        return None if any(v is None for v in values) else type(batch)(values)
-    return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+import time
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
@@ -12,6 +12,8 @@ from .values import NotFinite, not_finite
 from .workload import Workload
 
 __all__ = ["Seen", "seen_in_evaluation"]
+
+_LOOKING_S = 0.5
 
 
 @dataclass
@@ -22,7 +24,7 @@ class Seen:
         calls: how often it was called; 0 where its parts were called instead.
         inputs: the first that held NaN or inf.
         outputs: likewise.
-        held_back: sentence on an example that was held back to evaluate on and holds NaN or inf; empty: none does.
+        held_back: sentence on an example that was held back to evaluate on and holds NaN or inf; empty: none is known.
     """
 
     calls: int = 0
@@ -41,7 +43,7 @@ class Seen:
         >>> Seen(calls=1).in_words()[:66]
         "the model's inputs and outputs in evaluate(model) are numbers: loo"
         """
-        if self.held_back:
+        if self.held_back and (self.inputs or not self.calls):
             return f"{self.held_back}; fill such values, or leave these examples out"
         if self.inputs:
             first = self.inputs[0]
@@ -56,9 +58,10 @@ class Seen:
             first = self.outputs[0]
             return f"in evaluation mode the model returns {first.counted} (shape {first.shape}) for inputs without any"
         if self.calls:
+            labels = f" ({self.held_back})" if self.held_back else ""
             return (
-                "the model's inputs and outputs in evaluate(model) are numbers: look at the labels that it uses, and "
-                "for a division by zero or a mean over nothing"
+                "the model's inputs and outputs in evaluate(model) are numbers: look at the labels that it uses"
+                f"{labels}, and for a division by zero or a mean over nothing"
             )
         return "look in evaluate(model) for NaN in its data, and for a division by zero"
 
@@ -66,7 +69,8 @@ class Seen:
 def seen_in_evaluation(workload: Workload, model: nn.Module) -> Seen:
     """Evaluate a model once more, and look at what it is given and returns.
 
-    The hooks that look are taken off again. Cost: an evaluation, and a pass over its inputs and outputs.
+    The hooks that look are taken off again. Cost: an evaluation, and a pass over its inputs and outputs; 0.5 s at most
+    for examples that are held back.
     """
     seen = Seen()
 
@@ -85,9 +89,12 @@ def seen_in_evaluation(workload: Workload, model: nn.Module) -> Seen:
 
 
 def _held_back(workload: Workload) -> str:
-    data = workload.held_back_data
-    for i in range(0 if data is None else len(cast(Sized, data))):
-        if values := not_finite(cast(Any, data)[i], "example"):
+    """Sentence on the first bad one of the examples held back that are looked through in a short time."""
+    until = time.perf_counter() + _LOOKING_S
+    for i in range(workload.held_back):
+        if time.perf_counter() > until:
+            break
+        if values := not_finite(workload.example(i, held_back=True), "example"):
             number = workload.number_of(i, held_back=True)
             return (
                 f"example {number} of train_data(), counted from 0, which is held back to evaluate on, holds "

@@ -11,13 +11,14 @@ import math
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sized
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, cast
 from weakref import WeakSet
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler, default_collate
 
 from ..errors import TaskError
@@ -171,13 +172,13 @@ def why_not_sent(data: Any, collate: Any, options: Mapping[str, Any]) -> str:
     return ""
 
 
-def example_seconds(collation: Collation) -> float:
-    """Seconds to load an example in this process, by some of the first ones."""
-    probe = min(_PROBED, len(cast(Sized, collation.data)))
-    collation.batch([0])
+def example_seconds(collation: Collation, indices: Tensor) -> float:
+    """Seconds to load an example in this process, by the first of those at some indices (int64, one dimension)."""
+    probed = indices[:_PROBED].tolist()
+    collation.batch(probed[:1])
     start = time.perf_counter()
-    collation.batch(range(probe))
-    return (time.perf_counter() - start) / probe
+    collation.batch(probed)
+    return (time.perf_counter() - start) / len(probed)
 
 
 def workers_for(example_s: float) -> int:

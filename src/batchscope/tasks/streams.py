@@ -34,7 +34,7 @@ from .loader import open_loader
 from .protocol import Batch
 from .user_code import explained
 
-__all__ = ["LARGEST_BATCH", "FirstExamples", "first_examples", "stream_steps", "without_copies"]
+__all__ = ["LARGEST_BATCH", "first_examples", "stream_steps", "without_copies"]
 
 LARGEST_BATCH = 4096
 """Largest batch size that is considered for a stream, where nothing else is asked for."""

@@ -146,7 +146,7 @@ def rows_of(batch: Batch, rows: Sequence[int], count: int) -> Batch | None:
     """Some examples of a batch, as a batch; `None` where it is not made of members with one entry an example.
 
     Args:
-        batch: tensors, or mappings, lists and tuples of them.
+        batch: tensors, dense or in coordinates (sparse), or mappings, lists, tuples and data classes of them.
         rows: indices of the examples in it; one may come several times.
         count: examples in the batch.
 
@@ -154,9 +154,11 @@ def rows_of(batch: Batch, rows: Sequence[int], count: int) -> Batch | None:
     {'x': tensor([7, 7]), 'name': ['c', 'c']}
     """
     if isinstance(batch, Tensor):
-        if batch.ndim == 0 or batch.is_nested or batch.shape[0] != count:
+        if batch.layout not in (torch.strided, torch.sparse_coo) or batch.is_nested:
             return None
-        return batch[torch.tensor(rows, device=batch.device)]
+        if batch.ndim == 0 or batch.shape[0] != count:
+            return None
+        return batch.index_select(0, torch.tensor(rows, device=batch.device))
     if isinstance(batch, Mapping):
         mapping = cast("Mapping[Any, Any]", batch)
         parts = [rows_of(member, rows, count) for member in mapping.values()]
@@ -170,4 +172,11 @@ def rows_of(batch: Batch, rows: Sequence[int], count: int) -> Batch | None:
             return None
         kind: Any = type(cast(Any, batch))
         return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        taken = {
+            field.name: rows_of(getattr(batch, field.name), rows, count)
+            for field in dataclasses.fields(batch)
+            if field.init
+        }
+        return None if any(part is None for part in taken.values()) else dataclasses.replace(batch, **taken)
     return None

@@ -88,6 +88,7 @@ class Workload:
         self.examples, self.examples_in_epoch = len(cast(Sized, there.data)), there.epoch
         self._data, self._held_back, self._sampler = there.data, there.held_back, there.sampler
         self._stream, self._numbers = there.stream, there.numbers
+        self._sampled = self._sampler.order(0).unique() if self._sampler else None
         numbers = there.numbers and there.numbers[False]
         self._collation = Collation(data=self._data, collate=self._collate, numbers=numbers)
         self._options = checked_options(task, self._stream or self._data, self._collate)
@@ -97,7 +98,7 @@ class Workload:
         if self._tensors is not None:
             self._tensors = tuple(t.to(self.device.torch_device) for t in self._tensors)
             return
-        own_s = example_seconds(self._collation)
+        own_s = example_seconds(self._collation, self.drawable)
         if self._sampler is None:  # else what it leaves out may be of any kind
             self._collation.look_through(own_s)
         self._example_s = there.example_s + own_s
@@ -164,14 +165,17 @@ class Workload:
         return 0 if self._held_back is None else len(cast(Sized, self._held_back))
 
     @property
-    def data(self) -> Dataset[Any]:
-        """The examples that can be drawn by index, as `train_data()` has them: neither collated nor on the device."""
-        return self._data
+    def drawable(self) -> Tensor:
+        """Indices, in ascending order, of the examples that training draws: with a sampler, those of its epoch 0."""
+        return torch.arange(self.examples) if self._sampled is None else self._sampled
 
-    @property
-    def held_back_data(self) -> Dataset[Any] | None:
-        """Those that were held back; `None` where the task has its own `evaluate`."""
-        return self._held_back
+    def example(self, index: int, *, held_back: bool = False) -> Any:
+        """An example, or one that was held back, as `train_data()` has it: neither collated nor on the device."""
+        if not held_back:
+            return self._collation.examples([index])[0]
+        assert self._held_back is not None
+        numbers = self._numbers and self._numbers[True]
+        return Collation(data=self._held_back, collate=None, numbers=numbers).examples([index])[0]
 
     def number_of(self, index: int, *, held_back: bool = False) -> int:
         """Index in what `train_data()` returned of a training example, or of one that was held back."""
@@ -207,7 +211,7 @@ class Workload:
         """A model as `model` returns it, but initialised from the generators as they are."""
         with explained("model()"):
             model = checked_module(self.task.model()).to(self.device.torch_device)
-        give_sizes(model, lambda: self.loss(model, self.batch(torch.arange(2))))
+        give_sizes(model, lambda: self.loss(model, self.batch(self.drawable.repeat(2)[:2])))
         return model
 
     def disposable(self, seed: int) -> DisposableModel:

@@ -35,7 +35,6 @@ __all__ = [
     "bench_of",
     "check_task",
     "prepare",
-    "typical_batch_size",
     "with_constant",
     "workload_of",
 ]

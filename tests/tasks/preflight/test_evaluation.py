@@ -59,10 +59,10 @@ def test_the_shorter_of_two_evaluations_is_told() -> None:
         (lambda model: 0.5, r"evaluate\(\) returned 0.5; it must return a dict"),
         (lambda model: {"val_loss": "low"}, r"evaluate\(\) returned 'low' for 'val_loss', which is not a number"),
         (lambda model: {"val_loss": torch.zeros(3)}, r"for 'val_loss', which is not a number"),
-        (lambda model: {"val_loss": float("nan")}, r"val_loss is nan before training"),
+        (lambda model: {"val_loss": float("nan")}, r"val_loss is NaN before training"),
         (
             lambda model: {"val_f1": float("nan"), "test_f1": 1.0},
-            r"val_f1 is nan before training, with fresh weights",
+            r"val_f1 is NaN before training, with fresh weights",
         ),
         (lambda model: {"test_loss": 1.0}, r"returned test_loss; metrics that begin with test_ are reported only"),
         (
@@ -127,7 +127,7 @@ def test_a_score_in_percent_may_be_above_one() -> None:
 
 def test_a_metric_that_is_no_number_yet_is_noted() -> None:
     found = run(target="val_loss<=0.1", metrics=lambda model: {"val_loss": 1.0, "val_auc": float("nan")})
-    assert found.notes == ("val_auc is nan before training",)
+    assert found.notes == ("val_auc is NaN before training",)
 
 
 def test_a_target_beyond_what_its_metric_can_be() -> None:
@@ -152,13 +152,13 @@ def test_a_metric_that_is_asked_for_has_to_be_there_and_finite() -> None:
         TargetError, match=r"--metric dept:max is not among what .*did you mean 'depth'\?; there are depth, "
     ):
         judged_by(metrics, Metric.parse("dept:max"))
-    with pytest.raises(TaskError, match=r"height is nan before training"):
+    with pytest.raises(TaskError, match=r"height is NaN before training"):
         judged_by(metrics, Metric.parse("height:max"))
 
 
 def test_without_a_target_a_metric_need_not_be_known_before_it_is_chosen_by() -> None:
     """A bench or a noise scale chooses by none; a search asks for it, right after this."""
     unknown = {"energy_loss": 2.0, "depth": float("nan")}
-    assert run(metrics=lambda model: unknown).notes == ("depth is nan before training",)
+    assert run(metrics=lambda model: unknown).notes == ("depth is NaN before training",)
     with pytest.raises(TargetError, match=r"energy_loss 2, depth nan, .*--metric energy_loss:max"):
         judged_by(unknown, None)

@@ -60,7 +60,7 @@ def with_nan(rows: list[int]) -> TensorDataset:
         (lambda m, b: mean_loss(m, b)[None], r"a tensor of shape \(1,\), not a scalar"),
         (lambda m, b: mean_loss(m, b).item(), r"returned float, not a tensor; return the loss without .item\(\)"),
         (lambda m, b: None, r"returned None, not a tensor; end it with `return loss`"),
-        (lambda m, b: mean_loss(m, b) * float("nan"), r"the loss is nan before training.*no input is NaN"),
+        (lambda m, b: mean_loss(m, b) * float("nan"), r"the loss is NaN before training.*no input is NaN"),
         (lambda m, b: mean_loss(m, b) / 0, r"the loss is inf before training"),
         (lambda m, b: mean_loss(m, b).detach(), r"the loss \([\d.]+\) does not depend on.*it carries no gradient"),
         (
@@ -116,7 +116,7 @@ def test_on_an_accelerator_labels_are_tried_on_the_cpu_first() -> None:
 
 
 def test_nan_in_the_inputs() -> None:
-    message = r"the loss is nan.*tensor 0 of the training data \(shape \(60, 4\)\) holds 3 NaN in 3 of 60 examples"
+    message = r"the loss is NaN.*tensor 0 of the training data \(shape \(60, 4\)\) holds 3 NaN in 3 of 60 examples"
     with pytest.raises(TaskError, match=message):
         run(data=with_nan([5, 41, 50]))
 

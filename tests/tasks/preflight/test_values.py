@@ -17,11 +17,14 @@ from torch.utils.data import Dataset, TensorDataset
 
 import batchscope
 from batchscope.errors import TaskError
+from batchscope.tasks import evaluation_values
+from batchscope.tasks.evaluation_values import Seen, seen_in_evaluation
 from batchscope.tasks.preflight.check import check
+from batchscope.tasks.preflight.inputs import describe_bad_values
 from batchscope.tasks.values import not_finite, rows_of
 from batchscope.tasks.workload import Workload
 
-from .parts import CLASSES, make_data, mean_loss, run, sgd
+from .parts import CLASSES, Parts, fixed_metrics, make_data, mean_loss, run, sgd
 
 EXAMPLES, BAD = 300, 211
 Pair = namedtuple("Pair", ["x", "y"])
@@ -61,7 +64,7 @@ def test_one_example_of_a_list(kind: str, value: float) -> None:
     with pytest.raises(TaskError) as caught:
         run(data=data, compute_loss=loss, make_model=model)
     said = str(caught.value)
-    assert "the loss is nan before training" in said
+    assert "the loss is NaN before training" in said
     assert f"{member} (shape (16, 4)) holds 1 {'NaN' if math.isnan(value) else 'inf'} in 1 of 16 examples" in said
     assert f"({BAD} of train_data(), counted from 0); fill such values" in said
 
@@ -82,6 +85,36 @@ class Lazy(Dataset[Any]):
 def test_one_example_of_a_lazy_data_set() -> None:
     with pytest.raises(TaskError, match=rf"batch\['x'\] .* holds 1 NaN in 1 of 16 examples \({BAD} of train_data"):
         run(data=Lazy(), compute_loss=of_key)
+
+
+class Whole(Dataset[Any]):
+    """Gives several examples at once alone, as torch's loader asks it to."""
+
+    def __init__(self, bad: int | None = BAD) -> None:
+        self.x, self.y = inputs(bad)
+
+    def __len__(self) -> int:
+        return EXAMPLES
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        return [(self.x[i], self.y[i]) for i in indices]
+
+
+def test_one_example_of_a_data_set_that_gives_several_at_once() -> None:
+    parts = {"model": lambda: nn.Linear(4, CLASSES), "loss": mean_loss, "optimizer": sgd, "evaluate": fixed_metrics}
+    collated = {"collate": lambda examples: [torch.stack(member) for member in zip(*examples, strict=True)]}
+    made: dict[str, Any] = {**parts, **collated}
+    with pytest.raises(
+        TaskError, match=rf"example {BAD} of train_data\(\), counted from 0 holds 1 NaN in example\[0\]"
+    ):
+        check(Workload(batchscope.task(train=Whole(), **made)))
+
+
+def test_values_of_other_examples_are_not_looked_for_once_more() -> None:
+    workload = Workload(Parts(data=TensorDataset(*inputs())))
+    sound, bad = torch.arange(16), torch.tensor([0, BAD])
+    assert describe_bad_values(workload, workload.batch(sound), sound) == ""
+    assert "holds 1 NaN in 1 of 300 examples" in describe_bad_values(workload, workload.batch(bad), bad)
 
 
 def test_the_batch_of_a_dataclass_is_looked_into() -> None:
@@ -146,7 +179,7 @@ def test_nan_in_evaluation_inputs_alone() -> None:
     with pytest.raises(TaskError) as caught:
         run(metrics=evaluated_on(x, y.float()))
     said = str(caught.value)
-    assert "val_loss is nan before training, with fresh weights; evaluate(model) gives the model an input" in said
+    assert "val_loss is NaN before training, with fresh weights; evaluate(model) gives the model an input" in said
     assert f"(shape (300, 4)) that holds 1 NaN in 1 of 300 rows (the first is {BAD})" in said
 
 
@@ -154,7 +187,7 @@ def test_nan_in_evaluation_labels_alone() -> None:
     x, y = inputs(None)
     y = y.float()
     y[7] = math.nan
-    with pytest.raises(TaskError, match=r"val_loss is nan .* are numbers: look at the labels"):
+    with pytest.raises(TaskError, match=r"val_loss is NaN .* are numbers: look at the labels"):
         run(metrics=evaluated_on(x, y))
 
 
@@ -176,11 +209,35 @@ def test_nan_in_an_example_that_is_held_back() -> None:
     held = Workload(batchscope.task(train=TensorDataset(*inputs(None)), **task))
     bad = held.number_of(5, held_back=True)
     x, y = inputs(bad)
-    for data in (TensorDataset(x, y), list(zip(x, y, strict=True))):
+    for data in (TensorDataset(x, y), list(zip(x, y, strict=True)), Whole(bad)):
         with pytest.raises(
-            TaskError, match=rf"val_loss is nan.*example {bad} of train_data\(\).*held back.*holds 1 NaN"
+            TaskError, match=rf"val_loss is NaN.*example {bad} of train_data\(\).*held back.*holds 1 NaN"
         ):
             check(Workload(batchscope.task(train=data, **task)))
+
+
+def test_labels_that_are_held_back_are_said_beside_inputs_and_outputs_that_are_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return F.mse_loss(model(batch[0])[:, 0], batch[1])
+
+    task: dict[str, Any] = {"model": lambda: nn.Linear(4, CLASSES), "loss": loss, "optimizer": sgd}
+    x, y = inputs(None)[0], torch.zeros(EXAMPLES)
+    bad = Workload(batchscope.task(train=TensorDataset(x, y), **task)).number_of(5, held_back=True)
+    y[bad] = math.nan
+    held = Workload(batchscope.task(train=TensorDataset(x, y), **task))
+    said = seen_in_evaluation(held, held.model(0)).in_words()
+    assert f"are numbers: look at the labels that it uses (example {bad} of train_data()" in said
+    monkeypatch.setattr(evaluation_values, "_LOOKING_S", -1.0)
+    assert seen_in_evaluation(held, held.model(0)).held_back == ""
+
+
+def test_examples_that_are_held_back_are_not_to_blame_for_outputs_of_inputs_that_are_numbers() -> None:
+    (outputs,) = not_finite(torch.tensor([math.nan]))
+    said = Seen(calls=1, outputs=[outputs], held_back="example 5 holds 1 NaN").in_words()
+    assert said == "in evaluation mode the model returns 1 NaN (shape (1,)) for inputs without any"
+    assert Seen(calls=0, held_back="example 5 holds 1 NaN").in_words().startswith("example 5 holds 1 NaN; fill")
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -221,3 +278,15 @@ def test_rows_of_a_nest() -> None:
     assert part.y[0].tolist() == [[4, 5], [0, 1]]
     assert part.y[1] == ["c", "a"]
     assert rows_of([torch.zeros(3), torch.zeros(4)], [0], 3) is None
+
+
+def test_rows_of_a_sparse_tensor_in_a_dataclass() -> None:
+    @dataclass(frozen=True)
+    class Held:
+        x: Tensor
+        names: list[str]
+
+    part = rows_of(Held(torch.eye(3).to_sparse(), ["a", "b", "c"]), [2, 2], 3)
+    assert isinstance(part, Held)
+    assert part.x.to_dense().tolist() == [[0.0, 0.0, 1.0]] * 2
+    assert part.names == ["c", "c"]

@@ -112,7 +112,7 @@ def _check(workload: Workload, size: int, target: Target | Metric | None, lr: fl
     check_labels_on_cpu(workload, indices)
     model = workload.model(0)
     batch = workload.batch(indices)
-    check_count(workload, batch, size)
+    check_count(workload, batch, len(indices))
     parameters = trainable_numbers(workload, model, batch)
     check_precision(workload, model)
     workload.weight(batch)

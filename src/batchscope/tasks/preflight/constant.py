@@ -115,8 +115,8 @@ class _Sample:
         numbers = max(1, sum(output.numel() for output in self.seen.outputs) // len(few))
         most = min(_MOST_EXAMPLES, _MOST_NUMBERS // numbers, int(_LOADING_S / each_s) if each_s else _MOST_EXAMPLES)
         if most > len(few) and workload.examples > len(few):
-            drawn = torch.randperm(workload.examples, generator=torch.Generator().manual_seed(0))
-            self.indices = drawn[:most]
+            drawn = torch.randperm(len(workload.drawable), generator=torch.Generator().manual_seed(0))
+            self.indices = workload.drawable[drawn[:most]]
             self.batch = workload.batch(self.indices)
 
     def _seen(self) -> Seen:

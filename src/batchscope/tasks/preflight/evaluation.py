@@ -13,6 +13,7 @@ from ...store.aims import default_metric, has_default
 from ...store.metrics import limits_of
 from ...store.ranges import SHARE
 from ...store.records import Metric, Target
+from ..culprits import without_number
 from ..model_state import difference, fingerprint
 from ..settings import near_miss
 from ..workload import Workload
@@ -92,7 +93,7 @@ def check_target(
         )
     elif asked is not None or has_default(metrics):
         judged_by(metrics, asked, why)
-    return [f"{n} is {v} before training" for n, v in metrics.items() if not math.isfinite(v)]
+    return [f"{n} is {without_number(v)} before training" for n, v in metrics.items() if not math.isfinite(v)]
 
 
 def judged_by(metrics: Mapping[str, float], asked: Metric | None, why: Callable[[], str] = _no_reason) -> Metric:
@@ -123,7 +124,7 @@ def _fresh(metrics: Mapping[str, float], name: str, lacking: str, why: Callable[
     if name not in usable:
         raise TargetError(f"{lacking}{near_miss(name, usable)}; there are {', '.join(usable)}")
     if not math.isfinite(metrics[name]):
-        raise TaskError(f"{name} is {metrics[name]} before training, with fresh weights; {why()}")
+        raise TaskError(f"{name} is {without_number(metrics[name])} before training, with fresh weights; {why()}")
     return metrics[name]
 
 

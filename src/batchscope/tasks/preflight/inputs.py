@@ -36,29 +36,36 @@ _ORDERED = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 def telling_examples(workload: Workload, size: int) -> Tensor:
     """Indices of `size` examples: the smallest and largest labels or codes, some with NaN or inf, then any.
 
-    Cost: one pass over the training data where it is in memory, else loading examples drawn at random: 0.08 s of
-    work, 0.2 s where they are waited for.
+    They are among those that training draws, and fewer where these are. Cost: one pass over the training data where it
+    is in memory, else loading examples drawn at random: 0.08 s of work, 0.2 s where they are waited for.
     """
-    telling = [] if workload.in_memory else _with_bad_values(workload)
-    for tensor in workload.tensors:
+    drawable = workload.drawable
+    telling = [] if workload.in_memory else _with_bad_values(workload, drawable)
+    for tensor in _drawn_rows(workload, drawable):
         if not 0 < tensor.numel() <= _SCANNED_AT_MOST:
             continue
         if tensor.is_floating_point():
-            telling += [row for found in not_finite(tensor) for row in found.rows[:1]]
+            telling += [int(drawable[row]) for found in not_finite(tensor) for row in found.rows[:1]]
         elif (codes := comparable(tensor)) is not None:
             within = tuple(range(1, tensor.ndim))  # an example's own dimensions; a view of a part is not copied so
             least, most = (codes.amin(within), codes.amax(within)) if within else (codes, codes)
-            telling += [int(least.argmin()), int(most.argmax())]
-    drawn = torch.randperm(workload.examples, generator=torch.Generator().manual_seed(0))[:size].tolist()
+            telling += [int(drawable[least.argmin()]), int(drawable[most.argmax()])]
+    drawn = drawable[torch.randperm(len(drawable), generator=torch.Generator().manual_seed(0))[:size]].tolist()
     return torch.tensor(list(dict.fromkeys([*telling, *drawn]))[:size])
 
 
-def _with_bad_values(workload: Workload) -> list[int]:
+def _drawn_rows(workload: Workload, drawable: Tensor) -> Iterator[Tensor]:
+    """Each tensor of the training data in memory, where training draws some examples alone these rows of it."""
+    whole = len(drawable) == workload.examples
+    return (t if whole else t[drawable.to(t.device)] for t in workload.tensors)
+
+
+def _with_bad_values(workload: Workload, drawable: Tensor) -> list[int]:
     """Index of an example that reaches the loss with NaN or inf, of as many as load in a short time; empty: none does.
 
     They are drawn in batches that double in size. One that cannot be made is left to the checks that follow.
     """
-    order = torch.randperm(workload.examples, generator=torch.Generator().manual_seed(1))
+    order = drawable[torch.randperm(len(drawable), generator=torch.Generator().manual_seed(1))]
     works_until, waits_until, size = time.thread_time() + _LOADING_S, time.perf_counter() + _WAITING_S, 1
     while len(order) and time.thread_time() < works_until and time.perf_counter() < waits_until:
         chunk, order, size = order[:size], order[size:], 2 * size
@@ -95,13 +102,19 @@ def describe_bad_values(workload: Workload, batch: Batch, indices: Tensor) -> st
     """Sentence on where the inputs hold NaN or inf, and in which examples; empty where none was seen.
 
     Args:
-        workload: the task; training data in memory are looked at as a whole.
-        batch: of other training data.
+        workload: the task; where the batch holds some, training data in memory are looked at as a whole.
+        batch: of `telling_examples`.
         indices: of the examples in it.
     """
-    if workload.in_memory:
-        whole = [(f"tensor {i} of the training data", t) for i, t in enumerate(workload.tensors)]
-        return "; ".join(found.of_examples(workload.number_of) for name, t in whole for found in not_finite(t, name))
+    if workload.in_memory and not_finite(batch):
+        drawable = workload.drawable
+        of = "" if len(drawable) == workload.examples else " that the sampler yields"
+        found = [
+            value
+            for i, rows in enumerate(_drawn_rows(workload, drawable))
+            for value in not_finite(rows, f"tensor {i} of the training data{of}")
+        ]
+        return "; ".join(value.of_examples(lambda row: workload.number_of(int(drawable[row]))) for value in found)
     return "; ".join(bad_values_of(workload, batch, indices))
 
 

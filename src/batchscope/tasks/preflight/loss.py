@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...errors import TaskError
 from ...hardware.random_state import seed_everything
 from ..batches import to_device
-from ..culprits import cause_of_gradient, cause_of_loss
+from ..culprits import cause_of_gradient, cause_of_loss, without_number
 from ..fresh_model import checked_module, give_sizes
 from ..protocol import Batch
 from ..update import without_underflow
@@ -108,7 +108,7 @@ def first_loss(workload: Workload, model: nn.Module, batch: Batch, indices: Tens
         cause = cause_of_loss(workload, model, batch, indices, value)
         if cause.values:
             cause = replace(cause, said=describe_bad_values(workload, batch, indices))
-        raise TaskError(f"the loss is {value} before training, with fresh weights; {cause}")
+        raise TaskError(f"the loss is {without_number(value)} before training, with fresh weights; {cause}")
     if not loss.requires_grad:
         raise TaskError(
             f"the loss ({value:.4g}) does not depend on the model's parameters: it carries no gradient; compute "
