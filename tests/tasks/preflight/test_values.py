@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import namedtuple
+from collections import UserDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, TensorDataset
 import batchscope
 from batchscope.errors import TaskError
 from batchscope.tasks.preflight.check import check
-from batchscope.tasks.values import not_finite, rows_of
+from batchscope.tasks.values import member_replaced, not_finite, rows_of
 from batchscope.tasks.workload import Workload
 
 from .parts import CLASSES, make_data, mean_loss, run, sgd
@@ -221,3 +221,20 @@ def test_rows_of_a_nest() -> None:
     assert part.y[0].tolist() == [[4, 5], [0, 1]]
     assert part.y[1] == ["c", "a"]
     assert rows_of([torch.zeros(3), torch.zeros(4)], [0], 3) is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    x: torch.Tensor
+    name: str = "f"
+
+
+def test_a_member_of_a_nest_is_replaced_in_a_copy() -> None:
+    old, new = torch.zeros(3), torch.ones(3)
+    batch = UserDict({"a": Pair(torch.arange(3), [Frozen(x=old), ["a"]]), "b": (old, 2)})
+    made: Any = member_replaced(batch, old, new)
+    assert isinstance(made, UserDict)
+    assert isinstance(made["a"], Pair)
+    assert made["a"].x is batch["a"].x
+    assert made["a"].y[0].x is made["b"][0] is new
+    assert batch["a"].y[0].x is batch["b"][0] is old
