@@ -64,9 +64,21 @@ def test_there_is_no_target_where_no_run_got_beyond_it() -> None:
 
 def test_a_longer_budget_is_named_where_time_ended_a_run() -> None:
     state = after(run(0.8, 0.7, status=RunStatus.OUT_OF_TIME), constant=0.693)
-    assert nothing_learnt(state).endswith("or give a longer --budget")
+    assert nothing_learnt(state).endswith("about the labels. Give a longer --budget")
     within = after(run(0.8, 0.7), constant=0.693, within=Within(amount=20, unit="steps"))
-    assert nothing_learnt(within).endswith("or give a longer --within")
+    assert nothing_learnt(within).endswith("about the labels. Give a longer --within")
+
+
+def test_runs_that_all_diverged_are_said_to_have_diverged() -> None:
+    runs = [run(0.8, 0.75, lr=lr, status=RunStatus.DIVERGED) for lr in (0.1, 0.02)]
+    state = after(*runs, constant=0.693, target=0.76)
+    assert not nothing_learnt(state)
+    plan = build_plan(replace(state, **beyond_constant(state)))
+    assert plan.status is PlanStatus.INSUFFICIENT_DATA
+    assert "both runs diverged after" in plan.message
+    assert "is to blame. Train one model at the lowest of them" in plan.message
+    alone = replace(state, runs=state.runs[:1], target=None)
+    assert "Train one model at it and look" in build_plan(alone).message
 
 
 @pytest.mark.parametrize(("values", "mode"), [((0.5, 0.7), "max"), ((0.5, 0.6), "max"), ((-0.1, -0.2), "min")])

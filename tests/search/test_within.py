@@ -258,6 +258,9 @@ def test_where_nothing_was_better_than_fresh_weights_that_is_the_answer() -> Non
     assert (plan.status, plan.recipe, plan.target) == (PlanStatus.TARGET_NOT_REACHED, None, None)
     assert "no run of 4 epochs was clearly better than fresh weights (val_loss 1.8)" in plan.message
     assert "of 3 runs 2 ran to the last step and 1 diverged. Learning rates from 0.8 to 9 were tried" in plan.message
+    assert plan.message.endswith(". Give a longer --within")
+    short_of_a_constant = replace(asked(lost), constant={"val_loss": 1.7})
+    assert build_plan(short_of_a_constant).status is PlanStatus.TARGET_NOT_REACHED
 
 
 def test_runs_of_a_batch_size_have_one_horizon_under_a_schedule_whatever_their_clocks_say() -> None:

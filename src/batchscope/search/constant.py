@@ -18,6 +18,7 @@ from ..store.records import RunStatus
 from ..training.stopping import History, PlateauRule, StopRule
 from ..wording import plural
 from .confirmation import settled
+from .observations import has_diverged
 
 if TYPE_CHECKING:
     from ..store.records import Metric
@@ -63,7 +64,7 @@ def beyond_constant(state: SearchState) -> dict[str, Any]:
     value, metric = _value(state), _metric(state)
     if state.question.target is not None or state.target is None or value is None or metric is None:
         return {}
-    if nothing_learnt(state):
+    if _short_of_constant(state) is not None:
         return {"target": None, "milestone": None, "confirmation": None}
     furthest = state.finished[0]
     for run in state.finished[1:]:
@@ -82,26 +83,34 @@ def beyond_constant(state: SearchState) -> dict[str, Any]:
 def nothing_learnt(state: SearchState) -> str:
     """Message where no run had a better value than the best constant prediction; empty where one had.
 
-    Also empty where the user gave the target: not to have reached that has a message of its own.
+    Also empty where the user gave the target, or all runs diverged: these have messages of their own.
     """
-    value, metric = _value(state), _metric(state)
-    if state.question.target is not None or value is None or metric is None:
-        return ""
-    each = [_values(run.rows, metric) for run in state.finished]
-    values = [found for run in each for found in run]
-    if not values:
-        return ""
-    best = min(values) if metric.mode == "min" else max(values)
-    if best != value and (best < value) == (metric.mode == "min"):
+    value, metric, best = _value(state), _metric(state), _short_of_constant(state)
+    if value is None or metric is None or best is None or all(map(has_diverged, state.finished)):
         return ""
     late = any(run.result and run.result.status is RunStatus.OUT_OF_TIME for run in state.finished)
     longer = "--within" if state.question.within is not None else "--budget"
     return (
         f"nothing was learnt: the best {metric.name} of {plural(len(state.finished), 'run')} is {best:.4g}, and the "
-        f"best constant prediction, the same for every input, has {value:.4g}; look whether inputs and labels belong "
+        f"best constant prediction, the same for every input, has {value:.4g}. Look whether inputs and labels belong "
         "together (not shuffled, shifted or sorted apart), and whether the inputs tell anything about the labels"
-        f"{f'; or give a longer {longer}' if late or state.question.within is not None else ''}"
+        f"{f'. Give a longer {longer}' if late or state.question.within is not None else ''}"
     )
+
+
+def _short_of_constant(state: SearchState) -> float | None:
+    """The best value of runs none of which got beyond the best constant prediction.
+
+    `None`: one did, or that is not known, or the user gave the target.
+    """
+    value, metric = _value(state), _metric(state)
+    if state.question.target is not None or value is None or metric is None:
+        return None
+    values = [found for run in state.finished for found in _values(run.rows, metric)]
+    if not values:
+        return None
+    best = min(values) if metric.mode == "min" else max(values)
+    return None if best != value and (best < value) == (metric.mode == "min") else best
 
 
 def constant_in_words(state: SearchState, reached: float | None) -> str:

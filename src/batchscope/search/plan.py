@@ -327,10 +327,10 @@ def _notes(state: SearchState) -> tuple[str, ...]:
 
 
 def _refusal(state: SearchState) -> Plan:
-    if nothing := nothing_learnt(state):
-        return without_recipe(replace(state, target=None), PlanStatus.INSUFFICIENT_DATA, nothing)
     if nothing_trained(state):
         return without_recipe(state, PlanStatus.TARGET_NOT_REACHED, untrained(state))
+    if nothing := nothing_learnt(state):
+        return without_recipe(replace(state, target=None), PlanStatus.INSUFFICIENT_DATA, nothing)
     if state.target is None:
         return without_recipe(state, PlanStatus.INSUFFICIENT_DATA, no_target(state))
     plan = without_recipe(state, PlanStatus.TARGET_NOT_REACHED, not_reached(state))

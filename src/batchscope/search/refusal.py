@@ -58,7 +58,7 @@ def untrained(state: SearchState) -> str:
     where = f"{tried} were tried at batch size {joined([str(size) for size in sizes])}{late}"
     return (
         f"no run of {state.question.within} was clearly better than fresh weights{fresh}: of {_runs(finished)} "
-        f"{ended}. {sentence(where)} {sentence(look)} Or give a longer --within"
+        f"{ended}. {sentence(where)} {sentence(look)} Give a longer --within"
     )
 
 
@@ -71,10 +71,11 @@ def _lost(runs: Sequence[StoredRun]) -> str:
     lrs, steps = [run.config.lr for run in runs], [run.result.steps for run in runs if run.result]
     after = f"after {plural(max(steps), 'step')} at most"
     tried = f"learning rates from {number(min(lrs))} to {number(max(lrs))}" if len(runs) > 1 else _lr(lrs[0])
-    all_ = f"all {len(runs)} runs" if len(runs) > 1 else "the only run"
+    all_ = {1: "the only run", 2: "both runs"}.get(len(runs), f"all {len(runs)} runs")
+    lowest = "the lowest of them" if len(runs) > 1 else "it"
     return (
-        f"{all_} diverged {after}, at {tried}, so it is not known that the learning rate is to blame; train one model "
-        "at the lowest of them and look at the first loss that is not a number, or far above the others: its batch, "
+        f"{all_} diverged {after}, at {tried}, so it is not known that the learning rate is to blame. Train one model "
+        f"at {lowest} and look at the first loss that is not a number, or far above the others: its batch, "
         "and log, exp or a division in loss(model, batch)"
     )
 

@@ -26,7 +26,7 @@ Axes = Literal["last", "second", "whole"]
 the same for an output of two axes."""
 
 
-_Shapes = tuple[torch.Size, ...]
+_Shapes = tuple[tuple[int, ...], ...]
 
 
 class NoConstant(Exception):
@@ -94,7 +94,7 @@ class ConstantOutput:
             NoConstant: at the end, where a part of the model was called by itself.
         """
         parts = set(model.modules()) - {model}
-        forward, running, passed_by = model.forward, [False], list[str]()
+        forward, own, running, passed_by = model.forward, vars(model).get("forward"), [False], list[str]()
 
         def constant(*args: Any, **kwargs: Any) -> Any:
             self.calls += 1
@@ -121,6 +121,8 @@ class ConstantOutput:
             hook.remove()
             if vars(model).get("forward") is constant:
                 del model.forward
+                if own is not None:
+                    model.forward = own
         if passed_by:
             raise NoConstant(f"{passed_by[0]}, a part of the model, is called by itself")
 
@@ -145,7 +147,14 @@ class ConstantOutput:
 
 
 def _shapes(tensors: Sequence[Tensor]) -> _Shapes:
-    return tuple(tensor.shape for tensor in tensors)
+    return tuple(_nested_shape(tensor) if tensor.is_nested else tensor.shape for tensor in tensors)
+
+
+def _nested_shape(tensor: Tensor) -> tuple[int, ...]:
+    """The shapes of all parts of a nested tensor, one after the other; the number of parts alone tells too little."""
+    if tensor.layout is torch.jagged:
+        return (1, *cast("Any", tensor).offsets().tolist(), *tensor.values().shape[1:])
+    return (1, *(length for part in tensor.unbind() for length in part.shape))
 
 
 def _times(shapes: _Shapes, known: _Shapes) -> Fraction | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from .protocol import Batch
 
-__all__ = ["NotFinite", "in_training_data", "named_values", "not_finite", "rows_of"]
+__all__ = ["NotFinite", "in_training_data", "member_replaced", "named_values", "not_finite", "rows_of"]
 
 _NAMED = 5
 """Rows that a sentence names at most."""
@@ -180,3 +182,30 @@ def rows_of(batch: Batch, rows: Sequence[int], count: int) -> Batch | None:
         }
         return None if any(part is None for part in taken.values()) else dataclasses.replace(batch, **taken)
     return None
+
+
+def member_replaced(batch: Batch, member: Tensor, by: Tensor) -> Batch:
+    """A batch with another tensor in the place of one that `named_values` reaches; the given batch is left as it is.
+
+    >>> x = torch.tensor([5, 6])
+    >>> member_replaced({"x": x, "name": ["a", "b"]}, x, x + 1)
+    {'x': tensor([6, 7]), 'name': ['a', 'b']}
+    """
+    if batch is member:
+        return by
+    if isinstance(batch, Mapping):
+        mapping = cast("Mapping[Any, Any]", batch)
+        made: Any = copy.copy(mapping) if isinstance(mapping, dict | UserDict) else dict(mapping)
+        for key, value in mapping.items():
+            made[key] = member_replaced(value, member, by)
+        return made
+    if isinstance(batch, list | tuple):
+        parts = [member_replaced(value, member, by) for value in cast("Sequence[Any]", batch)]
+        kind: Any = type(cast(Any, batch))
+        return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        made = copy.copy(batch)
+        for field in dataclasses.fields(batch):  # of a frozen one too
+            object.__setattr__(made, field.name, member_replaced(getattr(batch, field.name), member, by))
+        return made
+    return batch

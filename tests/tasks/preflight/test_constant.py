@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from batchscope.errors import TaskError
+from batchscope.tasks.preflight import constant
 from batchscope.tasks.preflight.constant import ConstantPrediction, best_constant
 from batchscope.tasks.workload import Workload
 
@@ -228,6 +230,96 @@ def test_of_examples_made_one_by_one_the_same_label_in_a_part_is_said() -> None:
     with pytest.raises(TaskError, match="is 1 in all 12 training examples"):
         of(12)
     assert "if it is the same in all, there is nothing to learn" in of(200_000).notes[0]
+
+
+class Bag(nn.Linear):
+    """The mean over a nested tensor's parts, or a product with a sparse one."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.is_nested:
+            input = torch.stack([part.mean(0) for part in input.unbind()])
+        return super().forward(input.to_dense())
+
+
+def nested(examples: list[Any]) -> Any:
+    parts = [x.expand(1 + int(y) % 3, 4) for x, y in examples]
+    return torch.nested.as_nested_tensor(parts), torch.stack([y for _, y in examples])
+
+
+def jagged(examples: list[Any]) -> Any:
+    inputs, labels = nested(examples)
+    return torch.nested.as_nested_tensor(list(inputs.unbind()), layout=torch.jagged), labels
+
+
+def sparse(examples: list[Any]) -> Any:
+    return torch.stack([x for x, _ in examples]).to_sparse(), torch.stack([y for _, y in examples])
+
+
+@dataclass
+class Collated(Parts):
+    collate: Any = None
+
+
+@pytest.mark.parametrize("collate", [nested, jagged, sparse])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_inputs_may_be_nested_or_sparse(collate: Any) -> None:
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        return {"val_loss": float(mean_loss(model, collate(list(zip(X, LABELS, strict=True)))))}
+
+    parts = Collated(
+        make_model=lambda: Bag(4, 3),
+        data=TensorDataset(X, LABELS),
+        metrics=evaluate,
+        collate=collate,
+    )
+    assert best_constant(Workload(parts)).metrics
+
+
+def test_nothing_is_written_into_what_collate_returned() -> None:
+    label = torch.tensor([1])
+
+    def collate(examples: list[Any]) -> Any:
+        return torch.stack([x for x, _ in examples]), label.expand(len(examples))
+
+    with pytest.raises(TaskError, match="is 1 in all 400 training examples"):
+        best_constant(Workload(Collated(data=TensorDataset(X, LABELS), collate=collate)))
+    assert label.item() == 1
+
+
+def test_it_is_not_measured_where_anything_fails(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(nn.Linear):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "forward":
+                raise NotImplementedError("no other forward")
+            super().__setattr__(name, value)
+
+    with caplog.at_level("DEBUG", "batchscope"):
+        assert measured(LABELS, mean_loss, lambda: Broken(4, 3)) == ConstantPrediction()
+    assert "no other forward" in caplog.text
+
+
+@pytest.mark.parametrize(("loss_s", "fitting_s", "examples"), [(0.0, 0.5, 16), (0.005, 0.0, 0)])
+def test_a_loss_that_takes_long_is_asked_for_less(
+    loss_s: float, fitting_s: float, examples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constant, "_LOSS_S", loss_s)
+    monkeypatch.setattr(constant, "_FITTING_S", fitting_s)
+    assert measured(LABELS, mean_loss).examples == examples
+
+
+def test_a_forward_of_the_instance_is_put_back() -> None:
+    made: list[nn.Module] = []
+
+    def own(x: Tensor) -> Tensor:
+        return F.linear(x, made[-1].weight)
+
+    def model() -> nn.Module:
+        made.append(nn.Linear(4, 3))
+        made[-1].forward = own
+        return made[-1]
+
+    assert measured(LABELS, mean_loss, model).metrics
+    assert all(each.forward is own for each in made)
 
 
 def test_nothing_is_left_behind() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import namedtuple
+from collections import UserDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from batchscope.tasks import evaluation_values
 from batchscope.tasks.evaluation_values import Seen, seen_in_evaluation
 from batchscope.tasks.preflight.check import check
 from batchscope.tasks.preflight.inputs import describe_bad_values
-from batchscope.tasks.values import not_finite, rows_of
+from batchscope.tasks.values import member_replaced, not_finite, rows_of
 from batchscope.tasks.workload import Workload
 
 from .parts import CLASSES, Parts, fixed_metrics, make_data, mean_loss, run, sgd
@@ -290,3 +290,20 @@ def test_rows_of_a_sparse_tensor_in_a_dataclass() -> None:
     assert isinstance(part, Held)
     assert part.x.to_dense().tolist() == [[0.0, 0.0, 1.0]] * 2
     assert part.names == ["c", "c"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    x: torch.Tensor
+    name: str = "f"
+
+
+def test_a_member_of_a_nest_is_replaced_in_a_copy() -> None:
+    old, new = torch.zeros(3), torch.ones(3)
+    batch = UserDict({"a": Pair(torch.arange(3), [Frozen(x=old), ["a"]]), "b": (old, 2)})
+    made: Any = member_replaced(batch, old, new)
+    assert isinstance(made, UserDict)
+    assert isinstance(made["a"], Pair)
+    assert made["a"].x is batch["a"].x
+    assert made["a"].y[0].x is made["b"][0] is new
+    assert batch["a"].y[0].x is batch["b"][0] is old

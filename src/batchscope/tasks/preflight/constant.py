@@ -6,13 +6,14 @@ logarithms of the classes' shares, so that the loss is the entropy of the labels
 class; for squared errors they come to the mean of the targets; for a language model to the shares of the tokens.
 
 It cannot be measured, and nothing is said, where `loss` or `evaluate` does not call `model(...)` itself, where the loss
-is computed inside the model, where a part of the output carries no gradient, where the loss of given outputs is the
-same for all examples (the targets are inside the model: contrastive and self-distilling losses, flows), and where it
-has no lower bound.
+is computed inside the model or takes long, where a part of the output carries no gradient, where the loss of given
+outputs is the same for all examples (the targets are inside the model: contrastive and self-distilling losses, flows),
+where it has no lower bound, and where anything else fails.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import warnings
@@ -24,12 +25,13 @@ import torch
 from torch import Tensor
 
 from ...errors import BatchscopeError, TaskError
-from ...hardware.device import is_out_of_memory
+from ...hardware.device import Device
 from ...hardware.random_state import RandomState, preserved_random_state
 from ..constant_output import Axes, ConstantOutput, NoConstant, Seen, axes_of, seen_calls
 from ..protocol import Batch
+from ..values import member_replaced
 from ..workload import Workload
-from .inputs import named_tensors, telling_examples
+from .inputs import is_dense, named_tensors, telling_examples
 
 __all__ = ["ConstantPrediction", "best_constant"]
 
@@ -37,7 +39,10 @@ _MOST_EXAMPLES, _MOST_NUMBERS, _FEWEST = 5000, 60_000, 16
 """Examples that constants are fitted to, numbers in the outputs of these, and examples all the same."""
 _TOO_MANY_NUMBERS = 1_000_000
 """In the outputs of the fewest examples: a fit would take seconds."""
-_LOADING_S = 0.1
+_LOADING_S, _LOSS_S, _FITTING_S = 0.1, 0.005, 0.5
+"""Seconds that loading all the examples at once may take, their loss, and the losses of all fits together."""
+_SHARED = 4
+"""Times as long as they work losses may take by the clock, where other programs use the processors too."""
 _TOLD = 64
 _GROUPS = 8
 _SAME = 1e-5
@@ -74,19 +79,19 @@ def best_constant(workload: Workload) -> ConstantPrediction:
     Raises:
         TaskError: there is nothing to learn: the labels, or the inputs of the model, are the same in all examples.
 
-    Cost: one evaluation without its forward passes, and about 60 times the loss of at most 5,000 examples without the
-    model; a few hundredths of a second on a small task. The random generators are left
-    as they were.
+    Cost: one evaluation without its forward passes, and the loss of given outputs with its gradient, about 60 times for
+    each kind of constants; a few hundredths of a second on a small task. The examples are at most 5,000, and so many
+    that one loss takes 5 ms, or 16; once the losses of the fits took 0.5 s, it counts as not measurable. The random
+    generators are left as they were.
     """
     with preserved_random_state(0), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return _measured(_Sample(workload))
-        except NoConstant:
-            return ConstantPrediction()
-        except (RuntimeError, MemoryError) as error:  # what fits at once is measured later
-            if not is_out_of_memory(error):
-                raise
+        except TaskError:
+            raise
+        except Exception as error:  # nothing rests on this measurement, and what fits into memory is measured later
+            logging.getLogger(__name__).debug("the best constant prediction cannot be measured: %r", error)
             return ConstantPrediction()
 
 
@@ -114,10 +119,18 @@ class _Sample:
             raise NoConstant("the outputs are too large to fit constants in no time")
         numbers = max(1, sum(output.numel() for output in self.seen.outputs) // len(few))
         most = min(_MOST_EXAMPLES, _MOST_NUMBERS // numbers, int(_LOADING_S / each_s) if each_s else _MOST_EXAMPLES)
-        if most > len(few) and workload.examples > len(few):
-            drawn = torch.randperm(len(workload.drawable), generator=torch.Generator().manual_seed(0))
-            self.indices = workload.drawable[drawn[:most]]
+        self._fitting_s = 0.0
+        order = torch.randperm(len(workload.drawable), generator=torch.Generator().manual_seed(0))
+        drawn = workload.drawable[order[:most]]
+        while len(self.indices) < len(drawn) and self._may_double():
+            self.indices = drawn[: 2 * len(self.indices)]
             self.batch = workload.batch(self.indices)
+
+    def _may_double(self) -> bool:
+        """Whether the loss of twice as many given outputs takes little time; a disturbance is looked at once more."""
+        with ConstantOutput(self.seen, self.axes[0]).standing_in(self.model), torch.no_grad():
+            times = (_timed(self.workload.device, lambda: self.loss(self.batch))[1] for _ in range(2))
+            return any(2 * len(self.axes) * seconds <= _LOSS_S for seconds in times)
 
     def _seen(self) -> Seen:
         with seen_calls(self.model) as seen:
@@ -137,10 +150,30 @@ class _Sample:
         except BatchscopeError as error:
             raise NoConstant(str(error)) from error
 
+    def fitting_loss(self, batch: Batch) -> Tensor:
+        """The loss of a batch in a fit.
+
+        Raises:
+            TimeoutError: those so far took too long.
+        """
+        if self._fitting_s > _FITTING_S:
+            raise TimeoutError(f"constants were not fitted in {_FITTING_S:g} s of the loss")
+        loss, seconds = _timed(self.workload.device, lambda: self.loss(batch))
+        self._fitting_s += seconds
+        return loss
+
     @property
     def whole(self) -> bool:
         """Whether it is the whole training set."""
         return len(self.indices) == self.workload.examples
+
+
+def _timed(device: Device, work: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    """The loss that some work computes, and the seconds that this takes."""
+    clock, own = device.clock(), time.thread_time()
+    made = work()
+    waited = device.clock() - clock
+    return made, waited if device.works_ahead else max(time.thread_time() - own, waited / _SHARED)
 
 
 def _measured(sample: _Sample) -> ConstantPrediction:
@@ -194,7 +227,7 @@ def _fitted(sample: _Sample) -> ConstantOutput:
 def _fitted_to(sample: _Sample, axes: Axes, batch: Batch) -> ConstantOutput:
     made = ConstantOutput(sample.seen, axes)
     with made.standing_in(sample.model):
-        _fit(lambda: sample.loss(batch), made.constants)
+        _fit(lambda: sample.fitting_loss(batch), made.constants)
     return made
 
 
@@ -285,10 +318,10 @@ def _refuse_same_inputs(sample: _Sample) -> None:
     """
     count, made = len(sample.indices), ConstantOutput(sample.seen, sample.axes[0])
     _loss_of(sample, made, sample.batch)
-    by_example = [t for t in made.inputs if t.ndim and t.shape[0] == count]
-    if count < 2 or not by_example or not (sample.whole or count >= _ENOUGH):
+    if count < 2 or not all(map(is_dense, made.inputs)) or not (sample.whole or count >= _ENOUGH):
         return
-    if all(map(_all_the_same, by_example)):
+    by_example = [t for t in made.inputs if t.ndim and t.shape[0] == count]
+    if by_example and all(map(_all_the_same, by_example)):
         of = "all" if sample.whole else f"all that were looked at, {count:,} of"
         raise TaskError(
             f"there is nothing to learn: what loss() hands the model is the same in {of} {sample.workload.examples:,} "
@@ -331,7 +364,9 @@ def _same_label(sample: _Sample) -> tuple[str, str, bool] | None:
     """
     count, made = len(sample.indices), _at_random(sample)
     for i, (name, tensor) in enumerate(named_tensors(sample.batch)):
-        if tensor.ndim == 0 or len(tensor) != count or tensor.is_complex() or not _all_the_same(tensor):
+        if not is_dense(tensor) or tensor.ndim == 0 or len(tensor) != count or tensor.is_complex():
+            continue
+        if not _all_the_same(tensor):
             continue
         everything = sample.workload.tensors[i] if sample.workload.in_memory else None
         if everything is not None and not _all_the_same(everything):
@@ -343,17 +378,14 @@ def _same_label(sample: _Sample) -> tuple[str, str, bool] | None:
 
 
 def _matters(sample: _Sample, tensor: Tensor, made: ConstantOutput) -> bool:
-    """Whether the loss of given outputs depends on a tensor of the batch, which is put back."""
-    before = tensor.clone()
+    """Whether the loss of given outputs depends on a tensor of the batch."""
+    same, other = (member_replaced(sample.batch, tensor, by) for by in (tensor.clone(), _another(tensor)))
+    loss = _loss_of(sample, made, same)
     with made.standing_in(sample.model), torch.no_grad():
-        loss = float(sample.loss(sample.batch))
         try:
-            tensor.copy_(_another(tensor))
-            return abs(float(sample.loss(sample.batch)) - loss) > _SAME * abs(loss)
+            return abs(float(sample.loss(other)) - loss) > _SAME * abs(loss)
         except NoConstant:  # a label out of range, which the loss looked at
             return True
-        finally:
-            tensor.copy_(before)
 
 
 def _another(tensor: Tensor) -> Tensor:

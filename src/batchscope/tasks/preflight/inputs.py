@@ -21,6 +21,7 @@ __all__ = [
     "describe_batch",
     "describe_integers",
     "describe_mismatch",
+    "is_dense",
     "named_tensors",
     "outputs_of",
     "shape_of",
@@ -164,7 +165,7 @@ def _list_of_numbers(batch: Batch, name: str) -> str:
 
 def comparable(tensor: Tensor) -> Tensor | None:
     """Whole numbers of a tensor in a dtype that torch orders; `None`: it holds others, or is not dense."""
-    if not _is_dense(tensor) or tensor.is_quantized:
+    if not is_dense(tensor) or tensor.is_quantized:
         return None
     if tensor.is_floating_point() or tensor.is_complex():
         return None
@@ -173,7 +174,8 @@ def comparable(tensor: Tensor) -> Tensor | None:
     return tensor if tensor.dtype in _ORDERED else tensor.to(torch.int64)
 
 
-def _is_dense(tensor: Tensor) -> bool:
+def is_dense(tensor: Tensor) -> bool:
+    """Whether a tensor is neither nested nor sparse."""
     return tensor.layout is torch.strided and not tensor.is_nested
 
 
