@@ -8,7 +8,7 @@ Case n of a kind is the same wherever it is made: its number seeds it. Each comm
 from one that has imported everything, in a folder of its own, with no standard input. A case holds if
 
 * it ends within its limit, with an exit status of the contract: 0, 2 or 3;
-* nothing that it printed has a traceback, and nothing is printed twice as a message;
+* nothing that it printed has a traceback or an internal error, and nothing is printed twice as a message;
 * with status 2 it says one message on stderr, which begins with the program's name;
 * with `--json` and an answer, stdout is one JSON object; and no JSON anywhere holds a NaN or an infinite number.
 
@@ -53,6 +53,7 @@ _QUICK = 10
 """Every so many cases with `--quick`."""
 _LIMIT_S = 120.0
 _STATUSES = {0, 2, 3}
+_INTERNAL = "internal error, a fault of batchscope"
 _MESSAGE = re.compile(r"^(?:\x1b\[[0-9;]*m)*batchscope: ", re.MULTILINE)
 
 
@@ -130,6 +131,7 @@ def faults_of(ended: Ended, folder: Path) -> list[str]:
     said = ended.stdout + ended.stderr
     found = [] if ended.status in _STATUSES else [f"exit status {ended.status}"]
     found += ["a traceback"] if "Traceback (most recent call last)" in said else []
+    found += ["an internal error"] if _INTERNAL in said else []
     messages = _MESSAGE.findall(ended.stderr)
     if ended.status == 2 and len(messages) != 1 and "Usage: batchscope" not in said:
         found.append(f"{len(messages)} messages")

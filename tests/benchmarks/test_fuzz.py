@@ -38,6 +38,7 @@ def fuzz(script: Callable[[str], ModuleType]) -> ModuleType:
         ("count", 2, "", "", "0 messages"),
         ("count", 2, "", "batchscope: one\nbatchscope: two", "2 messages"),
         ("count", 2, "", "Traceback (most recent call last)\nbatchscope: one", "a traceback"),
+        ("fit a.csv", 3, "", "batchscope: internal error, a fault of batchscope: KeyError: 'a'", "an internal error"),
         ("count --json", 0, '{"steps": NaN}', "", "stdout is no JSON: it holds NaN"),
         ("count --json", 0, "[1]", "", "stdout is no JSON object"),
     ],

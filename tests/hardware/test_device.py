@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from batchscope.errors import UsageError
-from batchscope.hardware.device import is_out_of_memory, pick
+from batchscope.errors import OutOfMemory, UsageError
+from batchscope.hardware.device import is_out_of_memory, pick, within_memory
 from batchscope.hardware.live_bytes import LiveBytes, unique_bytes
 
 SPELLINGS = [
@@ -24,15 +24,25 @@ SPELLINGS = [
     "MPS backend out of memory (MPS allocated: 17.99 GB, other allocations: 86 MB, max allowed: 18.13 GB)",
     "XPU out of memory. Tried to allocate 1.00 GiB",
     "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)",
+]
+HOST_SPELLINGS = [
     "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory",
     "[enforce fail at alloc_cpu.cpp:116] data. DefaultCPUAllocator: not enough memory",
     "unable to mmap 128 bytes from file </torch_1>: Cannot allocate memory (12)",
 ]
 
 
-@pytest.mark.parametrize("message", SPELLINGS)
+@pytest.mark.parametrize("message", SPELLINGS + HOST_SPELLINGS)
 def test_f17_every_spelling_of_a_lack_of_memory_is_known(message: str) -> None:
     assert is_out_of_memory(RuntimeError(message))
+
+
+@pytest.mark.parametrize("message", SPELLINGS + HOST_SPELLINGS)
+def test_whose_memory_it_is(message: str) -> None:
+    with pytest.raises(OutOfMemory) as raised, within_memory():
+        raise RuntimeError(message)
+    assert ("of this machine" in str(raised.value)) == (message in HOST_SPELLINGS)
+    assert ("of the device" in str(raised.value)) == (message in SPELLINGS)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("anything"), MemoryError()])

@@ -12,7 +12,14 @@ import pytest
 import torch
 
 from batchscope.errors import OutOfMemory
-from batchscope.hardware.device import Device, is_out_of_memory, lack_of_memory_named, within_memory
+from batchscope.hardware import device as device_module
+from batchscope.hardware.device import (
+    Device,
+    is_out_of_memory,
+    lack_of_memory_named,
+    within_memory,
+    within_memory_of,
+)
 from batchscope.hardware.host_memory import available_bytes, bounded, in_words, mark, total_bytes
 
 GIB = 2**30
@@ -103,6 +110,53 @@ def test_the_bound_is_there_inside_and_gone_after_an_error() -> None:
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
+@linux
+def test_the_bound_is_gone_when_the_last_of_two_threads_has_left() -> None:
+    """They come and go as they like, so that contexts need not be nested."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    first, second = bounded(), bounded()
+    first.__enter__()
+    bound = resource.getrlimit(resource.RLIMIT_DATA)
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == bound != before
+    second.__exit__(None, None, None)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+@linux
+@pytest.mark.parametrize(
+    ("name", "there", "is_bounded"), [("cpu", "cuda", True), (None, "cuda", False), (None, "cpu", True)]
+)
+def test_the_device_of_the_call_decides(
+    monkeypatch: pytest.MonkeyPatch, name: str | None, there: str, is_bounded: bool
+) -> None:
+    import resource
+
+    @within_memory_of
+    def limit(*, device: Device | None) -> int:
+        return resource.getrlimit(resource.RLIMIT_DATA)[0]
+
+    monkeypatch.setattr(device_module, "pick", lambda: Device(torch.device(there)))
+    before = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    device = None if name is None else Device(torch.device(name))
+    assert (limit(device=device) != before) == is_bounded
+
+
+@linux
+@pytest.mark.parametrize("in_use", [True, False])
+def test_without_a_device_an_accelerator_in_use_decides(monkeypatch: pytest.MonkeyPatch, in_use: bool) -> None:
+    import resource
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: in_use)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with within_memory():
+        assert (resource.getrlimit(resource.RLIMIT_DATA) == before) == in_use
+
+
 ENDLESS: dict[str, Callable[[], object]] = {
     "torch": lambda: torch.empty(10**13, dtype=torch.uint8),
     "torch, beyond 64 bits": lambda: torch.empty(2**40, 2**40),
@@ -149,7 +203,7 @@ def test_the_sentence_names_place_amounts_and_what_to_change() -> None:
     for place, advice in {
         "model()": "a smaller model",
         "train_data()": "mmap_mode='r'",
-        "task() in f.py": "mmap",
+        "task() in f.py": "mode='c', count in full",
     }.items():
         error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 20000000000 bytes.")
         mark(error, place)

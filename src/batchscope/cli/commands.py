@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from cyclopts import App, CycloptsError
 
-from ..errors import BatchscopeError, OutOfMemory, UsageError
+from ..errors import BatchscopeError, UsageError
 from ..fits.schedules import WarmUp
 from ..search.question import Question, hardest_first, parse_current, parse_share, parse_within
 from ..search.strategies import SearchName
@@ -306,7 +306,7 @@ def _status(words: Sequence[str]) -> int:
             hint = _split_quantity(words) or "(--help lists what there is)"
             said = choices_for(error) or f"{' '.join(str(error).split())} {hint}"
             sys.stderr.write(f"batchscope: {said}\n")
-            return _failed(error, words, 2)
+            return _failed(error, words, 2, said)
         except BatchscopeError as error:
             _explain(error, debug="--debug" in words)
             return _failed(error, words, error.exit_status)
@@ -356,23 +356,17 @@ def _explain(error: BatchscopeError, *, debug: bool) -> None:
 
 
 def _unforeseen(error: Exception, words: Sequence[str]) -> int:
-    """What is said of an error that no room has named: a lack of memory, or a fault of batchscope."""
-    from ..hardware.host_memory import in_words
-
+    """What is said of an error that no room has named, a fault of batchscope."""
     if "--debug" in words:
         traceback.print_exception(error)
-    if isinstance(error, MemoryError):
-        said, status = in_words(error), OutOfMemory.exit_status
-    else:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        text = " ".join(str(error).split())
-        said = (
-            f"internal error, a fault of batchscope: {type(error).__name__}: {text} ({Path(place.filename).name}, line "
-            f"{place.lineno}); please report it with what --debug shows"
-        )
-        status = _INTERNAL
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())
+    said = (
+        f"internal error, a fault of batchscope: {type(error).__name__}: {text} ({Path(place.filename).name}, line "
+        f"{place.lineno}); please report it with what --debug shows"
+    )
     sys.stderr.write(f"batchscope: {said}\n")
-    return _failed(error, words, status, said)
+    return _failed(error, words, _INTERNAL, said)
 
 
 def _failed(error: BaseException, words: Sequence[str], status: int, said: str = "") -> int:

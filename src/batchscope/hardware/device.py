@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from functools import wraps
+from typing import ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,22 +18,25 @@ from ..errors import OutOfMemory, UsageError
 from . import host_memory
 from .live_bytes import LiveBytes, unique_bytes
 
-__all__ = ["Device", "MemoryWatch", "cores", "is_out_of_memory", "lack_of_memory_named", "pick", "within_memory"]
+__all__ = [
+    "Device",
+    "MemoryWatch",
+    "cores",
+    "is_out_of_memory",
+    "lack_of_memory_named",
+    "pick",
+    "within_memory",
+    "within_memory_of",
+]
 
-_MEMORY_MESSAGES = (
-    "out of memory",  # CUDA, HIP, MPS and XPU allocators, and "CUDA error: out of memory" of the driver
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+_HOST_MESSAGES = (
     "can't allocate memory",  # the CPU allocator on Linux
     "cannot allocate memory",  # errno ENOMEM in a shared memory or pinned allocation
     "not enough memory",  # the CPU allocator on Windows and macOS
     "defaultcpuallocator",
-    "cublas_status_alloc_failed",
-    "cublas_status_not_initialized",  # cuBLAS makes its workspace when it is first used
-    "cudnn_status_alloc_failed",
-    "unable to find a valid cudnn algorithm",
-    "cusolver_status_alloc_failed",
-    "hipblas_status_alloc_failed",
-    "hiperroroutofmemory",
-    "ur_result_error_out_of_device_memory",
     "ur_result_error_out_of_host_memory",
     "bad_alloc",  # C++
     "could not create a memory",  # oneDNN
@@ -41,6 +45,19 @@ _MEMORY_MESSAGES = (
     "_arraymemoryerror",  # NumPy, in a loader worker
     "caught memoryerror",  # Python, in a loader worker
 )
+"""What is said where memory of this machine lacks."""
+_DEVICE_MESSAGES = (
+    "out of memory",  # CUDA, HIP, MPS and XPU allocators, and "CUDA error: out of memory" of the driver
+    "cublas_status_alloc_failed",
+    "cublas_status_not_initialized",  # cuBLAS makes its workspace when it is first used
+    "cudnn_status_alloc_failed",
+    "unable to find a valid cudnn algorithm",
+    "cusolver_status_alloc_failed",
+    "hipblas_status_alloc_failed",
+    "hiperroroutofmemory",
+    "ur_result_error_out_of_device_memory",
+)
+"""What is said where memory of an accelerator lacks."""
 _KINDS = (RuntimeError, MemoryError, OSError, ImportError)
 """Exceptions by which a lack of memory is told: OSError when a file is mapped, ImportError when a library is."""
 
@@ -49,8 +66,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that the device has no memory left, in any back end's spelling."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
+    return isinstance(error, _KINDS) and _says(error, _HOST_MESSAGES + _DEVICE_MESSAGES)
+
+
+def _says(error: BaseException, parts: Iterable[str]) -> bool:
     message = str(error).lower()
-    return isinstance(error, _KINDS) and any(part in message for part in _MEMORY_MESSAGES)
+    return any(part in message for part in parts)
 
 
 class MemoryWatch(Protocol):
@@ -209,18 +230,22 @@ def lack_of_memory_named(device: Device, micro_batch_size: int) -> Generator[Non
 
 
 @contextmanager
-def within_memory() -> Generator[None]:
+def within_memory(*, accelerated: bool | None = None) -> Generator[None]:
     """Do the work inside in the memory that is free: what needs more is `OutOfMemory`, before the machine swaps.
 
     Where steps run on the CPU this process is bounded (`host_memory.bounded`); an accelerator bounds itself, and maps
     more of the host's memory than it uses. Serves as a decorator too.
 
+    Args:
+        accelerated: whether the work runs on an accelerator; `None`: it names no device, and is bounded unless this
+            process uses an accelerator already.
+
     Raises:
         OutOfMemory: something did not fit; the message says what, and what is free.
     """
-    bound = nullcontext() if torch.accelerator.is_available() else host_memory.bounded()
+    accelerated = _accelerator_in_use() if accelerated is None else accelerated
     try:
-        with bound:
+        with nullcontext() if accelerated else host_memory.within_free():
             yield
     except _KINDS as error:
         if not is_out_of_memory(error):
@@ -228,8 +253,30 @@ def within_memory() -> Generator[None]:
         raise _out_of_memory(error) from error
 
 
+def within_memory_of(work: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """`within_memory` around a function, by the device in its keyword `device`; `None` is what `pick` finds."""
+
+    @wraps(work)
+    def inside(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        device = kwargs.get("device")
+        used = device if isinstance(device, Device) else pick()
+        with within_memory(accelerated=used.works_ahead):
+            return work(*args, **kwargs)
+
+    return inside
+
+
+def _accelerator_in_use() -> bool:
+    """Whether this process has a context on an accelerator; where a back end does not tell, it has."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return False
+    initialized = getattr(torch.get_device_module(accelerator), "is_initialized", None)
+    return initialized is None or bool(initialized())
+
+
 def _out_of_memory(error: BaseException) -> OutOfMemory:
-    of_host = "cpu" in str(error).lower() or not isinstance(error, torch.OutOfMemoryError)
+    of_host = isinstance(error, MemoryError) or _says(error, _HOST_MESSAGES)
     return OutOfMemory(host_memory.in_words(error, "this machine" if of_host else "the device"))
 
 

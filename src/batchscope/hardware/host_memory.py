@@ -11,7 +11,9 @@ import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
+from ..errors import OutOfMemory
 from ..wording import bytes_
 
 try:
@@ -19,7 +21,7 @@ try:
 except ImportError:  # Windows
     resource = None
 
-__all__ = ["available_bytes", "bounded", "in_words", "mark", "place_of", "total_bytes"]
+__all__ = ["available_bytes", "bounded", "in_words", "mark", "place_of", "total_bytes", "within_free"]
 
 _KEPT_FREE = 0.03
 """Share of the free memory that stays free for the rest of the machine."""
@@ -32,8 +34,9 @@ _ADVICE = (
     (r"model\(\)|optimizer", "use a smaller model, or a machine with more memory"),
     (
         r"data|example|import|\.py|task",
-        "leave the data on disk (np.load with mmap_mode='r', or a Dataset that reads an example when it is asked for), "
-        "or use a machine with more memory",
+        "leave the data on disk (np.load with mmap_mode='r', or a Dataset that reads an example when it is asked for; "
+        "maps must be read-only, as NumPy's mode='r': private copies, mode='c', count in full), or use a machine with "
+        "more memory",
     ),
     (r"", "use a smaller model or --max-batch-size, or a machine with more memory"),
 )
@@ -70,25 +73,57 @@ def available_bytes(root: Path = _ROOT) -> int:
     return max(0, min(free))
 
 
+class _Bound:
+    """The bound on this process, which its threads share: the first to enter sets it, the last to leave lifts it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._before: tuple[int, int] | None = None
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = _lowered()
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._before is not None and resource is not None:
+                resource.setrlimit(resource.RLIMIT_DATA, self._before)
+
+
+_BOUND = _Bound()
+
+
 @contextmanager
 def bounded() -> Generator[None]:
     """Let this process take what memory is free, and no more: the next allocation fails, and Python says so.
 
-    The bound is on private memory that can be written to (`RLIMIT_DATA`), as it stands on entry; a file that is mapped
-    for reading is not counted, one that is mapped as a private copy is. Linux only; elsewhere nothing is bounded.
+    The bound is on private memory that can be written to (`RLIMIT_DATA`), as it stands when the first of its threads
+    enters; it is gone when the last has left. A file that is mapped for reading is not counted, one that is mapped as a
+    private copy is. Linux only; elsewhere nothing is bounded.
     """
-    used = _kilobytes(Path("/proc/self/status"), "VmData")
-    if resource is None or used is None:
-        yield
-        return
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    bound = used + int(available_bytes() * (1.0 - _KEPT_FREE))
-    limits = [limit for limit in before if limit not in (-1, resource.RLIM_INFINITY)]
-    resource.setrlimit(resource.RLIMIT_DATA, (min([bound, *limits]), before[1]))
+    _BOUND.enter()
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
+        _BOUND.leave()
+
+
+@contextmanager
+def within_free() -> Generator[None]:
+    """Do the work inside `bounded`; what needs more is told in words. Serves as a decorator too.
+
+    Raises:
+        OutOfMemory: Python or NumPy got no memory; the message says what for, and what is free.
+    """
+    try:
+        with bounded():
+            yield
+    except MemoryError as error:
+        raise OutOfMemory(in_words(error)) from error
 
 
 def mark(error: BaseException, place: str) -> None:
@@ -124,6 +159,18 @@ def amounts(error: BaseException, *, here: bool = True) -> str:
     if here:
         parts.append(f"{bytes_(available_bytes())} of {bytes_(total_bytes())} are free")
     return ", ".join(parts) or "the device says no more"
+
+
+def _lowered() -> tuple[int, int] | None:
+    """Lower the limit on private memory to what is taken and what is free; the limits before, `None`: none were set."""
+    used = _kilobytes(Path("/proc/self/status"), "VmData")
+    if resource is None or used is None:
+        return None
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    bound = used + int(available_bytes() * (1.0 - _KEPT_FREE))
+    limits = [limit for limit in before if limit not in (-1, resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([bound, *limits]), before[1]))
+    return before
 
 
 def _control_groups(root: Path) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..hardware.device import Device, pick, within_memory
+from ..hardware.device import Device, pick, within_memory_of
 from ..hardware.environment import environment_of
 from ..hardware.random_state import preserved_random_state
 from ..report.page import draw
@@ -39,7 +39,7 @@ OWN_GRID = NamedStudy(
 """What `batchscope study TASK` does."""
 
 
-@within_memory()
+@within_memory_of
 def study(
     task: LoadedTask | Task,
     question: StudyQuestion,
@@ -91,7 +91,7 @@ def study(
     return found
 
 
-@within_memory()
+@within_memory_of
 def predict(
     loaded: LoadedTask,
     question: StudyQuestion,

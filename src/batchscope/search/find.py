@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TargetError, UsageError
-from ..hardware.device import Device, pick, within_memory
+from ..hardware.device import Device, pick, within_memory_of
 from ..hardware.random_state import preserved_random_state
 from ..hardware.training_guess import TrainingGuess
 from ..report import build
@@ -44,7 +44,7 @@ __all__ = ["find", "identity_of", "predict"]
 _ANY_TARGET = Question()
 
 
-@within_memory()
+@within_memory_of
 def find(
     task: LoadedTask | Task,
     question: Question = _ANY_TARGET,
@@ -131,7 +131,7 @@ def find(
     return plan
 
 
-@within_memory()
+@within_memory_of
 def predict(
     loaded: LoadedTask,
     question: Question,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..fits.step_time import step_time_of
-from ..hardware.device import Device, within_memory
+from ..hardware.device import Device, within_memory_of
 from ..hardware.random_state import preserved_random_state
 from ..quantities import checked_members
 from ..store.question import asked_of
@@ -68,7 +68,7 @@ def question_of(command: str, loaded: LoadedTask, device: Device, what: BenchLim
     return asked_of(command, loaded.identity(str(device.torch_device)), **vars(what))
 
 
-@within_memory()
+@within_memory_of
 def keep_bench(
     loaded: LoadedTask,
     limits: BenchLimits,
@@ -105,7 +105,7 @@ def keep_bench(
     return bench
 
 
-@within_memory()
+@within_memory_of
 def keep_noise(
     loaded: LoadedTask, run: NoiseRun, *, out: Path, device: Device, budget_s: float, progress: Progress | None = None
 ) -> NoiseReport:

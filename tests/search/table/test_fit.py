@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batchscope import fit
-from batchscope.errors import TableError
+from batchscope.errors import OutOfMemory, TableError
 from batchscope.hardware.profile import load_profile
 from batchscope.report import build
 from batchscope.search.question import CurrentRecipe
@@ -43,6 +43,15 @@ def table(tmp_path: Path) -> Path:
 @pytest.fixture
 def plan(table: Path) -> Plan:
     return fit(table, examples=EXAMPLES)
+
+
+def test_a_lack_of_memory_is_told_in_words(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("batchscope.search.table.fit.read_table", too_large)
+    with pytest.raises(OutOfMemory, match=r"the memory of this machine is used up.*are free"):
+        fit(table, examples=EXAMPLES)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ...hardware.device import Device, pick, within_memory
+from ...hardware.device import Device, pick, within_memory_of
 from ...hardware.random_state import preserved_random_state
 from ...probes.train_part import TrainPart
 from ...quantities import checked_members, whole_number
@@ -70,7 +70,7 @@ class ClaimsQuestion:
         checked_members(self, whole=whole, finite={"epochs": "--epochs", "budget_s": "--budget"})
 
 
-@within_memory()
+@within_memory_of
 def claims(
     task: LoadedTask | Task,
     question: ClaimsQuestion,
@@ -122,7 +122,7 @@ def claims(
     return found
 
 
-@within_memory()
+@within_memory_of
 def predict(
     loaded: LoadedTask, question: ClaimsQuestion, *, device: Device | None = None, progress: Progress | None = None
 ) -> Prediction:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import TableError
-from ...hardware.host_memory import bounded
+from ...hardware.host_memory import within_free
 from ...hardware.profile import bench_from_profile
 from ...quantities import whole_number
 from ...report import build
@@ -41,7 +41,7 @@ _SLOW, _LARGE = 10_000, 1_000_000
 """Rows, and bytes of a file, from which the stages of the work are told."""
 
 
-@bounded()
+@within_free()
 def fit(
     path: str | Path,
     *,
@@ -92,6 +92,7 @@ def fit(
         UsageError: a number is not whole, or makes no sense.
         TableError: the file cannot be used; the message names the line, what was seen, and what to write.
         StoreError: the results cannot be written.
+        OutOfMemory: the table needs more memory than is free.
 
     Cost: about half a second; some ten seconds for 100,000 rows (`benchmarks/large_table.py`).
     """
