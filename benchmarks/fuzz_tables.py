@@ -31,6 +31,8 @@ _ODD = [
     "\x00",
     "=1+1",
 ]
+_METRICS = ["val_loss<=0.3", "val_loss<=0.3", "val_accuracy>=0.9"]
+_NO_METRICS = ["epoch<=2", "step<=100", "run<=1", "state<=1", "lr<=0.1", "batch_size>=64", "steps_to_target<=100"]
 _EXAMPLES = ["1000", "50000", "0", "1e9"]
 
 
@@ -75,7 +77,7 @@ def _options(random: random.Random) -> list[str]:
     if random.random() < 0.2:
         words += ["--max-batch-size", random.choice(["64", "1", "3"])]
     if random.random() < 0.15:
-        words += ["--target", random.choice(["val_loss<=0.3", "val_accuracy>=0.9"])]
+        words += ["--target", random.choice(random.choice([_METRICS, _NO_METRICS]))]
     return words
 
 
@@ -106,7 +108,7 @@ def _odd_cell(random: random.Random, cells: Cells) -> None:
 def _odd_column(random: random.Random, cells: Cells) -> None:
     column, cell = random.randrange(len(cells[0])), random.choice(_EMPTY + _ODD)
     for row in cells[1:]:
-        row[column] = cell
+        row[column : column + 1] = [cell]
 
 
 def _scaled_time(random: random.Random, cells: Cells) -> None:

@@ -33,6 +33,8 @@ def test_every_study_is_listed(cli: Cli) -> None:
 
 def test_the_columns_of_a_table_are_listed(cli: Cli) -> None:
     assert listed(cli("fit").err)[:2] == ["batch_size", "steps_to_target"]
+    assert "--target" in cli("fit").err
+    assert "--column lr=NAME" in cli("fit").err
 
 
 def test_results_folders_that_are_there_are_listed(cli: Cli) -> None:

@@ -59,6 +59,8 @@ def _what(command: str) -> list[str]:
                     ("lr, seed", "if known"),
                 )
             ),
+            "Or curves, one row an evaluation: run, batch_size, step and a metric, with --target 'val_loss<=0.3'.",
+            "Names of W&B, Optuna and MLflow (config.lr, params_lr) are known; --column lr=NAME gives any other.",
         ]
     if command == "init":
         return ["init needs the name of the task file that it is to write."]

@@ -5,6 +5,7 @@ One that is predicted to cost less than the recommended recipe says why it was n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,7 +21,8 @@ __all__ = ["alternative", "alternatives_to", "looks_better"]
 _LITTLE_COST = 1.5
 _NEAR = 2.0
 """A batch size is taken to work up to this many times the largest that reached the target."""
-_EXPECTED = "its expected time, nearby learning rates counted,"
+_MOST_EXAMPLES = 2.0
+"""Times the fewest examples that the largest batch size at little loss may need."""
 _TOLD = 0.005
 """A gain below this is not told from none."""
 
@@ -42,10 +44,13 @@ def alternatives_to(state: SearchState, batch_size: int, lr: float) -> tuple[Alt
         offers["shortest training time"] = best(cost=state.seconds_of)
     if (small := _smallest_at_little_cost(state, batch_size)) is not None:
         offers[f"least memory for at most {_LITTLE_COST:g} times the time"] = best((small,))
-    if (large := _largest_without_loss(state)) is not None and large > batch_size:
-        offers["largest batch size that needs at most twice the fewest examples"] = best((large,))
-    found: dict[Pair, Alternative] = {}
     own = predicted_at(state, batch_size, lr)
+    fewest = min(_examples_at(state, *best(cost=float)), own.examples_to_target.value or math.inf)
+    for size in _larger_at_no_loss(state, batch_size):
+        if _examples_at(state, *(large := best((size,)))) <= _MOST_EXAMPLES * fewest:
+            offers["largest batch size that needs at most twice the fewest examples"] = large
+            break
+    found: dict[Pair, Alternative] = {}
     for why, pair in offers.items():
         if pair not in found and pair != (batch_size, lr):
             found[pair] = alternative(state, why, *pair, recommended=own)
@@ -97,17 +102,18 @@ def _gain(state: SearchState, predicted: Predicted, recommended: Predicted) -> f
 def _why_not_taken(state: SearchState, gain: float, run: bool) -> str:
     """What speaks against a recipe that is predicted to cost less than the recommended one."""
     better, trainings = f"predicted {percent(gain)} {_better(state)}", state.question.trainings
+    expected = f"its expected {'cost' if state.question.counts_examples else 'time'}, nearby learning rates counted,"
     if state.parts is not None:
         return f"{better}, {'measured, but less sure' if run else 'not measured: make a run there first'}"
     if run:
-        return f"{better} in the median and run, but more at risk: {_EXPECTED} is higher"
+        return f"{better} in the median and run, but more at risk: {expected} is higher"
     if state.cut_off:
         return f"{better}, not run: the budget ended first"
     if state.question.current is not None:
         return f"{better}, not run: no clear gain is expected of a change"
     if gain * trainings <= 1.0:
         return f"{better}, not run: over {plural(trainings, 'training')} that saves less than a run at it costs"
-    return f"{better} in the median, not run: {_EXPECTED} is not lower by what a run at it costs"
+    return f"{better} in the median, not run: {expected} is not lower by what a run at it costs"
 
 
 def _better(state: SearchState) -> str:
@@ -123,8 +129,19 @@ def _smallest_at_little_cost(state: SearchState, batch_size: int) -> int | None:
     return min(smaller, default=None)
 
 
-def _largest_without_loss(state: SearchState) -> int | None:
-    """The largest batch at no loss: up to the critical size, and to twice the largest one that reached the target."""
+def _larger_at_no_loss(state: SearchState, batch_size: int) -> list[int]:
+    """Batch sizes above the given one that may be at no loss, the largest first.
+
+    They go up to the critical size, and to twice the largest one that reached the target; those at which every run
+    failed are left out.
+    """
     critical = state.posterior.critical_batch_size().value or 0.0
     limit = min(critical, _NEAR * max(b for b, _ in state.reached))
-    return max((b for b in state.batch_sizes if b <= limit), default=None)
+    failed = {b for b, _ in state.tried} - {b for b, _ in state.preferred}
+    return sorted((b for b in state.batch_sizes if batch_size < b <= limit and b not in failed), reverse=True)
+
+
+def _examples_at(state: SearchState, batch_size: int, lr: float) -> float:
+    """Examples that a training at a recipe is predicted to need; infinite where it is not predicted to get there."""
+    value = predicted_at(state, batch_size, lr).examples_to_target.value
+    return math.inf if value is None else value

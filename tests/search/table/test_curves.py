@@ -91,6 +91,31 @@ def test_curves_that_cannot_be_read(tmp_path: Path, text: str, target: str, said
     assert said in refusal(tmp_path, text, target)
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("epoch<=2", "epoch is where in a run a row was evaluated, no metric; write for example --target"),
+        ("lr<=0.1", "lr is the learning rate of a run, no metric"),
+        ("state<=1", "state is how a run ended, no metric"),
+        ("run<=1", "run is the name of a run, no metric"),
+        ("step<=1", "no metric"),
+        ("steps_to_target<=1", "steps_to_target is the way to a target, no metric"),
+        ("learning_rate<=0.1", "learning_rate is taken for lr, and no column is left for learning_rate"),
+        ("epochs<=2", "epochs is taken for epochs, and no column is left for epoch"),
+    ],
+)
+def test_a_target_on_what_is_no_metric(tmp_path: Path, target: str, said: str) -> None:
+    text = "run,batch_size,epochs,learning_rate,state,val_loss\na,32,1,0.1,ok,0.9\na,32,2,0.1,ok,0.3\n"
+    assert said in refusal(tmp_path, text, target)
+
+
+def test_curves_need_no_state(tmp_path: Path) -> None:
+    rows = "a,32,1,0.9,running\na,32,2,0.3,finished\nb,64,1,0.3,crashed\nb,64,2,,crashed\n"
+    table = read(tmp_path, "run,batch_size,step,val_loss,state\n" + rows, GOAL)
+    assert [(row.to_target, row.length) for row in table.rows] == [(2, 2), (1, 2)]
+    assert table.ignored == ("state",)
+
+
 def test_a_run_that_was_stopped_early_says_nothing(tmp_path: Path) -> None:
     rows = "a,16,100,0.9\na,16,800,0.3\nb,64,100,0.9\nb,64,400,0.3\nc,256,10,0.9\nd,512,10,0.9\nd,512,600,0.8\n"
     table = read(tmp_path, "run,batch_size,step,val_loss\n" + rows, GOAL)

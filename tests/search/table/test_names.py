@@ -71,6 +71,31 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
             chosen_of(words)
 
 
+def test_a_column_that_was_given_is_taken_from_what_it_would_have_been(tmp_path: Path) -> None:
+    text = "batch_size,steps_to_target,step_time_s\n32,10,0.5\n"
+    table = read(tmp_path, text, columns={"lr": "step_time_s"})
+    assert [(row.lr, row.seconds) for row in table.rows] == [(0.5, None)]
+    step = read(tmp_path, "batch_size,epoch,val_loss\n32,1,9\n32,2,1\n", "val_loss<=1", {"step": "epoch"})
+    assert (step.unit, step.rows[0].to_target) == ("steps", 2)
+    named = read(tmp_path, "batch_size,step,val_loss\n32,1,1\n64,2,1\n", "val_loss<=1", {"run": "step"})
+    assert len(named.rows) == 2
+    unread = read(tmp_path, text, columns={"step": "step_time_s", "run": "batch_size"}).notes
+    assert "not needed where each row is a run: --column step=step_time_s and --column run=batch_size" in unread
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"lr": "batch_size"}, "batch_size is taken for lr, and no column is left for batch_size"),
+        ({"lr": "steps_to_target"}, "give --column steps_to_target=NAME, or another for lr"),
+        ({"lr": "more", "seed": "more"}, "--column lr=more and --column seed=more are one column"),
+        ({"steps_to_target": "more", "epochs_to_target": "steps_to_target"}, "give only --column steps_to_target=more"),
+    ],
+)
+def test_columns_that_cannot_be_given(tmp_path: Path, columns: dict[str, str], said: str) -> None:
+    assert said in refusal(tmp_path, "batch_size,steps_to_target,more\n32,10,1\n", columns=columns)
+
+
 def test_the_objective_of_a_study_is_what_the_caller_says(tmp_path: Path) -> None:
     text = (
         "number,value,params_batch_size,params_lr,user_attrs_steps,state\n0,100,16,0.1,90,COMPLETE\n"
@@ -82,7 +107,10 @@ def test_the_objective_of_a_study_is_what_the_caller_says(tmp_path: Path) -> Non
     assert [(row.batch_size, row.to_target) for row in table.rows] == [(16, 100), (64, 60)]
     assert any("2 rows left out" in note and "1 fail and 1 pruned" in note for note in table.notes)
     metric = read(tmp_path, text, "val_loss<=100")
-    assert "value, the objective of a study, was taken as val_loss" in metric.notes
+    assert ["val_loss is value" in note for note in metric.notes] == [True, False]
+    given = {"val_loss": "value", "batch_size": "params_batch_size", "lr": "params_lr", "step": "user_attrs_steps"}
+    (found, _) = read(tmp_path, text, "val_loss<=100", given).notes
+    assert found == "columns as they were found: run is number; --column run=NAME takes another"
 
 
 def test_a_crashed_run_is_no_run_that_never_got_there(tmp_path: Path) -> None:

@@ -58,6 +58,20 @@ def test_what_separates_and_surrounds_cells_does_not_matter(tmp_path: Path, text
     assert values(read(tmp_path, text)) == values(read(tmp_path, GOOD))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "batch_size|lr|step_time_s|steps_to_target\n256|0.1|0.03|\n64|0.1|0.02|90\n",
+        "steps_to_target|batch_size|lr\n|256|0.1\n90|64|0.1\n",
+        "| batch_size | steps_to_target |\n|---|---|\n| 256 | |\n| 64 | 90 |\n",
+        "|batch_size|steps_to_target|\n|256||\n64|90\n",
+        "|batch_size|steps_to_target\n0|256|\n1|64|90\n",
+    ],
+)
+def test_an_empty_cell_between_bars_is_none_of_their_border(tmp_path: Path, text: str) -> None:
+    assert [(row.batch_size, row.to_target) for row in read(tmp_path, text).rows] == [(256, None), (64, 90)]
+
+
 def test_utf_16_with_its_mark_is_read(tmp_path: Path) -> None:
     assert len(read(tmp_path, GOOD.encode("utf-16")).rows) == 2
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from ...errors import TableError
 
-__all__ = ["NEVER_CELLS", "SECONDS", "UNKNOWN_CELLS", "Column", "Kind", "Style", "style_of"]
+__all__ = ["NEVER_CELLS", "SECONDS", "UNKNOWN_CELLS", "Column", "Kind", "style_of"]
 
 Kind = Literal["whole", "count", "measure", "time", "metric"]
 """What the numbers of a column are: whole, counts of steps or examples (with parts of one), times, or anything else."""

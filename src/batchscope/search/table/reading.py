@@ -59,7 +59,7 @@ class _Reader:
     """One file on its way to a table."""
 
     def __init__(self, sheet: Sheet, names: Names, target: Target | None) -> None:
-        self._sheet, self._names, self._target = sheet, names, target
+        self._sheet, self._target = sheet, target
         self._choice = choose(sheet, names, target)
         self._used, self._cells, self._notes = self._choice.used, self._choice.cells, list(self._choice.notes)
 
@@ -223,12 +223,6 @@ class _Reader:
             self._notes.append(copies.said(self._cells.lines, "counted once"))
         position = next(role for role in POSITIONS if role in self._used)
         metric = next(role for role in self._used if role not in ROLES)
-        if (
-            plain(self._used[metric].name) != metric
-            and metric not in self._names.chosen
-            and plain(self._used[metric].name) == "value"
-        ):
-            self._notes.append(f"value, the objective of a study, was taken as {metric}")
         runs = self._choice.column("run") if "run" in self._used else None
         rows, notes = runs_of_curves(
             Evaluations(

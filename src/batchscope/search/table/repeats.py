@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import TableError
 from ...wording import duration, plural, times
 
-__all__ = ["Copies", "copies_of", "step_times_of"]
+__all__ = ["copies_of", "step_times_of"]
 
 _SHOWN = 3
 _NOTED, _REFUSED = 2.0, 10.0

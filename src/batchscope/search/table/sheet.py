@@ -54,6 +54,7 @@ class Sheet:
     line: int
     names: tuple[str, ...]
     _text: str = field(repr=False)
+    _bordered: bool = field(default=False, repr=False)
 
     @classmethod
     def read(cls, path: Path) -> Sheet:
@@ -82,7 +83,9 @@ class Sheet:
         if named:
             next(rows, None)
         line, names = next(rows, (0, [""]))
-        return cls(path=path, separator=separator, line=line, names=tuple(names), _text=text)
+        bordered = separator == "|" and len(names) > 2 and not names[0].strip() and not names[-1].strip()
+        names = _within_borders(names) if bordered else names
+        return cls(path=path, separator=separator, line=line, names=tuple(names), _text=text, _bordered=bordered)
 
     def where(self, line: int) -> str:
         """Place of a line, for messages."""
@@ -100,7 +103,7 @@ class Sheet:
         for line, cells in self._rows():
             if line <= self.line:
                 continue
-            cells = self._whole(line, cells)
+            cells = self._whole(line, _within_borders(cells) if self._bordered else cells)
             lines.append(line)
             digests.append(hash(tuple(cells)))
             for i, column in columns.items():
@@ -129,10 +132,8 @@ class Sheet:
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
                     continue
-                if self.separator == "|":
-                    if all(_RULER.fullmatch(cell) for cell in cells if cell.strip()):
-                        continue
-                    cells = cells[not cells[0].strip() : len(cells) - (not cells[-1].strip())]
+                if self.separator == "|" and all(_RULER.fullmatch(cell) for cell in cells if cell.strip()):
+                    continue
                 yield reader.line_num, cells
         except csv.Error as error:
             raise TableError(
@@ -154,6 +155,17 @@ def _text_of(path: Path) -> str:
     if "\0" in text:
         raise TableError(f"{path} is not text: it holds a zero byte; save it as CSV in UTF-8")
     return text
+
+
+def _within_borders(cells: list[str]) -> list[str]:
+    """Cells of a row of Markdown, without the empty ones outside its bars; a row may lack the bars.
+
+    >>> _within_borders(["", "256", "", ""]), _within_borders(["256", ""])
+    (['256', ''], ['256', ''])
+    """
+    if cells[0].strip():
+        return cells
+    return cells[1:] if cells[-1].strip() else cells[1:-1]
 
 
 def _separator_of(header: str) -> str:
