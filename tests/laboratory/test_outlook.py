@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from batchscope.laboratory.outlook import Outlook
+from batchscope.laboratory.outlook import Outlook, Standing
 from batchscope.laboratory.pace import RunTime
 from batchscope.laboratory.records import Arm, Length
+from batchscope.store.records import RunConfig, RunResult, RunStatus, Target
+from batchscope.store.runs import StoredRun
 
 ARMS = [Arm(batch_size=size, lr=lr, length=Length(unit="epochs", amount=1)) for size in (8, 64) for lr in (0.1, 1.0)]
 
@@ -90,3 +92,30 @@ def test_a_study_that_is_cut_off_ends_with_three_and_says_what_is_missing(cli, t
     statement = ended.answer["findings"][0]["statement"]
     assert "of 12 runs were made before the budget was used up" in statement
     assert Path("out/report.html").exists()
+
+
+def finished(lr: float, accuracy: float, status: RunStatus = RunStatus.OUT_OF_STEPS) -> StoredRun:
+    config = RunConfig(task="t", batch_size=8, micro_batch_size=8, lr=lr, max_steps=9)
+    best = {"val_accuracy": accuracy}
+    result = RunResult(
+        status=status,
+        message="",
+        steps=9,
+        examples=72,
+        device_seconds=1.0,
+        steps_to_target=None,
+        last=best,
+        best=best,
+        best_step=9,
+        first={},
+    )
+    return StoredRun(id=f"{lr}", config=config, rows=(), result=result)
+
+
+def test_the_best_run_so_far_has_not_diverged() -> None:
+    standing = Standing(Target.parse("val_accuracy>=2"))
+    assert standing.progress(3) == "0 of 3 runs done"
+    assert not standing.add(finished(10.0, 0.99, RunStatus.DIVERGED))
+    assert standing.add(finished(0.1, 0.8)) == "val_accuracy 0.8 at batch size 8, learning rate 0.1"
+    assert standing.add(finished(0.2, 0.7)) == "val_accuracy 0.8 at batch size 8, learning rate 0.1"
+    assert standing.progress(3) == "3 runs done"

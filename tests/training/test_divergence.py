@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -19,9 +20,11 @@ from batchscope.hardware.device import Device
 from batchscope.store.records import RunConfig, RunResult, RunStatus
 from batchscope.tasks.culprits import Drawn, step_named
 from batchscope.tasks.workload import Workload
+from batchscope.training import divergence
 from batchscope.training.divergence import LossWatch
 from batchscope.training.loop import train
 from batchscope.training.lr_range import measure_rate_range
+from batchscope.training.step_clock import StepClock
 
 EXAMPLES, BAD = 200, 137
 START_BIAS = 0.25
@@ -210,7 +213,7 @@ def test_a_gradient_at_a_zero_that_training_comes_to() -> None:
 
     said = refused(workload(loss=loss), lr=0.1, max_steps=300)
     assert "the gradient of weight is not finite in step" in said
-    assert "the weights are numbers, so the learning rate is not to blame" in said
+    assert "the weights are numbers, and at a tenth of the learning rate it breaks as well, so the learning" in said
     assert "backward pass of Sqrt" in said
 
 
@@ -330,6 +333,26 @@ def test_a_learning_rate_that_is_too_high(lr: float, loss: Any, data: Any) -> No
     assert result.status is RunStatus.DIVERGED
 
 
+def test_arithmetic_that_overflows_only_with_the_weights_of_a_far_too_high_learning_rate() -> None:
+    """exp(bias) is infinite beyond 88, where its branch is not taken: the loss is ordinary, its gradient NaN."""
+
+    def softplus(model: nn.Module, batch: Any) -> Tensor:
+        z = model(batch[0])
+        return (torch.where(z > 20, z, z.exp().log1p()) - z).mean()
+
+    zeros = TensorDataset(torch.zeros(EXAMPLES, 4), torch.zeros(EXAMPLES, dtype=torch.int64))
+    of = workload(zeros, softplus, model=lambda: nn.Linear(4, 1), evaluate=lambda model: {"val_loss": 1.0})
+    assert run(of, lr=250.0).status is RunStatus.DIVERGED
+    assert run(of, lr=25.0).status is RunStatus.OUT_OF_STEPS
+
+
+def test_looking_for_a_cause_is_no_part_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(divergence, "refuse_batch", lambda *of, **how: time.sleep(2.0))
+    result = run(workload(loss=lambda model, batch: model(batch[0]).square().mean()), lr=1e3, max_steps=400)
+    assert result.status is RunStatus.DIVERGED
+    assert result.device_seconds < 2.0
+
+
 def test_the_random_state_of_a_run_is_left_alone_by_a_look_at_its_batch() -> None:
     drawn: list[Tensor] = []
 
@@ -353,7 +376,7 @@ def watched_late(of: Workload, losses: Sequence[float], batch_size: int = 8) -> 
     """A watch on an accelerator that has seen losses, and is not evaluated yet."""
     config = RunConfig(task="t", batch_size=batch_size, micro_batch_size=batch_size, lr=0.1, max_steps=60)
     cpu, of.device = of.device, Device(torch.device("cuda"))
-    watch = LossWatch(of, config, 5, lambda step: 1)
+    watch = LossWatch(of, config, 5, lambda step: 1, StepClock(cpu))
     of.device = cpu
     for step, loss in enumerate(losses):
         watch.see(step, [], torch.tensor(loss))

@@ -204,3 +204,14 @@ def test_the_cost_is_the_steps_it_counts() -> None:
     assert found.examples == 32 * found.steps
     assert math.isclose(found.lrs[1] / found.lrs[0], 2.0)
     assert found.pilot_lr == pytest.approx(found.ceiling_lr / 12, rel=1e-2)
+
+
+def test_the_order_of_the_data_is_drawn_no_second_time_for_a_test_without_a_bad_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    workload = Workload(quadratic(1.0))
+    monkeypatch.setattr(workload, "indices_of", lambda *of: asked.append(1))
+    found = measure_rate_range(workload, batch_size=8, micro_batch_size=8)
+    assert None not in found.losses
+    assert not asked

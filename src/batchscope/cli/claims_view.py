@@ -11,7 +11,7 @@ from rich.text import Text
 from ..laboratory.claims.records import Claim, Claims, Verdict
 from ..wording import plural
 
-__all__ = ["claims_view", "in_figures"]
+__all__ = ["claims_view"]
 
 _STYLES = {Verdict.HELD: "green", Verdict.NOT_HELD: "red", Verdict.DEPENDS: "yellow", Verdict.UNDECIDED: "dim"}
 _ASKED = ("S0.5a", "S1.6", "S1.10b", "S0.8a", "S0.9a", "S0.4b", "S0.7a", "S0.11b", "S3.13a", "S3.12a")

@@ -22,7 +22,7 @@ from ..probes.base import Observer, Probe
 from ..probes.kept_weights import Keep
 from ..probes.train_part import TrainPart
 from ..store.files import read_json
-from ..store.records import RunConfig, RunStatus, Target
+from ..store.records import RunConfig, Target
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask
 from ..tasks.members import MEMBERS
@@ -33,7 +33,7 @@ from ..training.runner import Runner
 from ..training.weights import load_weights, save_weights, weights_file
 from ..wording import about
 from .configuration import rules_of, run_config
-from .outlook import Outlook
+from .outlook import Outlook, Standing
 from .pace import RunTime, run_time
 from .prepare import StudyPrepared
 from .records import EXAMPLES_OF_RUN, TRAIN_PART, Arm, StudyQuestion
@@ -72,9 +72,11 @@ class Laboratory:
     cut_off: bool = False
     times: list[RunTime] = field(default_factory=list[RunTime])
     outlook: Outlook | None = None
-    _done: int = 0
-    _best: tuple[float, str] | None = None
+    _standing: Standing = field(init=False)
     _parts: dict[Workload, TrainPart | None] = field(default_factory=dict[Workload, TrainPart | None])
+
+    def __post_init__(self) -> None:
+        self._standing = Standing(self.target)
 
     @classmethod
     def begin(
@@ -217,8 +219,7 @@ class Laboratory:
             begins = not self.late and (not self.outlook or self.outlook.begins(seed, self.deadline.left_s))
             run = self._make(arm, config, task, observers, probes, keep) if begins else None
         elif self._has_weights(arm, run, task, probes, keep):
-            self._best_with(run)
-            self._done += 1
+            self._standing.add(run)
             if self.outlook:
                 self.outlook.read(arm, seed)
         else:
@@ -342,7 +343,7 @@ class Laboratory:
             run = self.runner.make(
                 config,
                 ", ".join(filter(None, (arm.variant, f"seed {config.seed}"))),
-                f"{self._progress_in_words()}, at most {about(self.deadline.left_s)} left",
+                f"{self._standing.progress(self.planned)}, at most {about(self.deadline.left_s)} left",
                 rules=[*rules_of(arm, workload.epoch), spent],
                 probes=probes,
                 observers=[*([part] if part else []), *observers],
@@ -356,9 +357,8 @@ class Laboratory:
             if error.micro_batch_size is None:
                 raise
             raise UsageError(f"{error}; leave batch sizes from {config.batch_size} on out of --batch-sizes") from error
-        self._done += 1
         self.times.append(run_time(run, left - self.deadline.left_s))
-        self.progress.run_finished(run, self._best_with(run))
+        self.progress.run_finished(run, self._standing.add(run))
         if self.outlook is not None and (said := self.outlook.made(arm, self.times[-1], self.deadline.left_s)):
             self.progress.stage(said)
         return run
@@ -374,20 +374,6 @@ class Laboratory:
             if why is not None:
                 self.note(TRAIN_PART, why)
         return self._parts[workload]
-
-    def _progress_in_words(self) -> str:
-        """How many runs are done; of how many, unless there are more than were planned."""
-        of = f" of {self.planned}" if self._done < self.planned else ""
-        return f"{self._done}{of} runs done"
-
-    def _best_with(self, run: StoredRun) -> str:
-        """The best run so far, in words."""
-        value = run.result.best.get(self.target.metric) if run.result else None
-        if value is not None and math.isfinite(value) and run.result and run.result.status is not RunStatus.DIVERGED:
-            sign = 1.0 if self.target.mode == "min" else -1.0
-            if self._best is None or sign * value < sign * self._best[0]:
-                self._best = value, f"batch size {run.config.batch_size}, learning rate {run.config.lr:g}"
-        return f"{self.target.metric} {self._best[0]:.4g} at {self._best[1]}" if self._best else ""
 
     def _kept(self, run: StoredRun, when: Keep, examples: int) -> bool:
         """Whether the weights are there, or the run ended before that moment."""

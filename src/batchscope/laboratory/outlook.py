@@ -1,4 +1,4 @@
-"""Outlook of a study: whether what is left fits into the budget, at the pace of the runs that were made. Numbers only.
+"""Outlook of a study: what is done, and whether what is left fits into the budget at the pace of the runs made.
 
 Before the first run a study has a forecast from step times. The runs that are made show by how much it was off, with
 evaluations, probes, loading and set-up; so a budget that will not do is said early, with the one that would.
@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from ..store.records import RunStatus, Target
+from ..store.runs import StoredRun
 from ..wording import count, plural
 from .pace import RunTime, budget_for
 from .records import Arm
 
-__all__ = ["Outlook"]
+__all__ = ["Outlook", "Standing"]
 
 _TELLING = 3
 """Runs that show the pace."""
@@ -106,3 +108,32 @@ class Outlook:
             f"after the other, and {whole or 'none'} of {len(self._seeds)} will be whole; "
             f"--budget {budget_for(_MARGIN * (self._budget_s - left_s + needed))} would do"
         )
+
+
+class Standing:
+    """The runs of a study so far, made or read: how many, and the best.
+
+    Args:
+        target: the metric that runs are compared by.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._done = 0
+        self._best: tuple[float, str] | None = None
+
+    def progress(self, planned: int) -> str:
+        """How many runs are done; of how many, unless there are more than were planned."""
+        of = f" of {planned}" if self._done < planned else ""
+        return f"{self._done}{of} runs done"
+
+    def add(self, run: StoredRun) -> str:
+        """Count a run, and say which is the best so far."""
+        self._done += 1
+        metric = self._target.metric
+        value = run.result.best.get(metric) if run.result else None
+        if value is not None and math.isfinite(value) and run.result and run.result.status is not RunStatus.DIVERGED:
+            sign = 1.0 if self._target.mode == "min" else -1.0
+            if self._best is None or sign * value < sign * self._best[0]:
+                self._best = value, f"batch size {run.config.batch_size}, learning rate {run.config.lr:g}"
+        return f"{metric} {self._best[0]:.4g} at {self._best[1]}" if self._best else ""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..store.records import Metric
     from .state import SearchState
 
-__all__ = ["FromConstant", "beyond_constant", "constant_in_words", "nothing_learnt", "plateau_rule"]
+__all__ = ["beyond_constant", "constant_in_words", "nothing_learnt", "plateau_rule"]
 
 _SMALL = 0.02
 """Share of what a constant prediction leaves, below which a gain over it is said to be small."""

@@ -31,7 +31,6 @@ __all__ = [
     "averaged_name",
     "is_averaged",
     "is_loss",
-    "is_share",
     "known_mode",
     "limits_of",
     "name_of_own",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .workload import Workload
 
 __all__ = [
+    "ROOT_ADVICE",
     "Drawn",
     "bad_values_of",
     "cause_of_gradient",
@@ -45,7 +46,7 @@ _EMPTY = (
     "count 0 there: divide by max(1, its number)"
 )
 _ZERO = "look in loss(model, batch) for a division by zero or log(0)"
-_ROOT = "look for sqrt, log or a norm at zero, and add a small number inside: sqrt(x + 1e-12)"
+ROOT_ADVICE = "look for sqrt, log or a norm at zero, and add a small number inside: sqrt(x + 1e-12)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +255,7 @@ def cause_of_gradient(workload: Workload, model: nn.Module, batch: Batch, indice
         return bool(broken_gradients(workload, model, part)[0])
 
     cause = _cause_of(workload, batch, indices, guilty, "gives such a gradient")
-    return f"{cause if cause.values else replace(cause, advice=_ROOT)}{operation_of(workload, model, batch)}"
+    return f"{cause if cause.values else replace(cause, advice=ROOT_ADVICE)}{operation_of(workload, model, batch)}"
 
 
 def _cause_of(

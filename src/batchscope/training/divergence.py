@@ -2,14 +2,14 @@
 
 A run that diverges says of its learning rate that it is too high, and a search goes by that. So at the first loss that
 is no number the batch is tried with fresh weights, and the gradient of the step before; and a run that broke all of a
-sudden, with an ordinary loss, is gone through once more, each gradient looked at. What does not come from the learning
-rate ends the command in one message.
+sudden, with an ordinary loss, is gone through once more, each gradient looked at, and again at a tenth of the learning
+rate: arithmetic that overflows only with the weights of a far too high one breaks no gradient there. What does not come
+from the learning rate ends the command in one message.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from functools import partial
@@ -21,19 +21,23 @@ from ..errors import TaskError
 from ..fits.schedules import lr_factor
 from ..hardware.random_state import RandomState, preserved_random_state
 from ..store.records import RunConfig
-from ..tasks.culprits import Drawn, operation_of, refuse_batch, refuse_gradient_of, step_named
+from ..tasks.culprits import ROOT_ADVICE, Drawn, operation_of, refuse_batch, refuse_gradient_of, step_named
 from ..tasks.evaluation_values import seen_in_evaluation
 from ..tasks.protocol import Batch
 from ..tasks.update import Update
 from ..tasks.workload import Workload
 from ..wording import number
+from .step_clock import StepClock
 
 __all__ = ["LossWatch", "set_schedule"]
 
 _ORDINARY, _ORDINARY_WEIGHT = 10.0, 1e6
 """Times the first loss, and size of a weight, up to which neither has been driven away."""
-_REPLAY_S = 10.0
-"""Seconds that going through a run once more may take."""
+_LEAST_REPLAY_S, _MOST_REPLAY_S = 2.0, 5.0
+"""Seconds that going through a run once more may take: as many as the run itself took, between these."""
+_SLOWER = 10
+"""Times as many steps at a learning rate that is lower by as much come as far."""
+_AS_WELL = "and at a tenth of the learning rate it breaks as well, so the learning rate is not to blame"
 
 
 def set_schedule(workload: Workload, config: RunConfig, update: Update, step: int) -> None:
@@ -56,10 +60,19 @@ class LossWatch:
         config: of the run.
         data_seed: of the order of its examples.
         parts: micro-batches of a step.
+        clock: of the run's steps, of which looking for a cause is no part.
     """
 
-    def __init__(self, workload: Workload, config: RunConfig, data_seed: int, parts: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        config: RunConfig,
+        data_seed: int,
+        parts: Callable[[int], int],
+        clock: StepClock,
+    ) -> None:
         self._workload, self._config, self._data_seed, self._parts = workload, config, data_seed, parts
+        self._clock = clock
         self._at_once = workload.device.torch_device.type == "cpu"
         self._losses: list[tuple[int, Tensor]] = []
         self._last: tuple[int, Sequence[Batch]] | None = None
@@ -83,7 +96,8 @@ class LossWatch:
         if math.isfinite(value):
             self._see_number(value)
         elif not self._looked:
-            self._explain(step, self._drawn(step, micro_batches), self._last)
+            with self._clock.apart():
+                self._explain(step, self._drawn(step, micro_batches), self._last)
         self._last = step, micro_batches
 
     def at_evaluation(self, step: int, train_loss: float, metric: str, value: float, model: nn.Module) -> None:
@@ -147,48 +161,67 @@ class LossWatch:
                 )
 
     def _go_through_again(self, steps: int) -> None:
-        """Make the run's steps once more, and look at each gradient; more than 10 s are not spent on it.
+        """Make the run's steps once more, and look at each gradient; where one breaks, at a tenth of the learning rate.
 
         Raises:
-            TaskError: a gradient, or an update by a finite one, is no number, with an ordinary loss and weights.
+            TaskError: a gradient, or an update by a finite one, is no number, with an ordinary loss and weights, at
+                both learning rates.
         """
-        workload, config, ends = self._workload, self._config, time.monotonic() + _REPLAY_S
-        if workload.precision == "float16":  # gradients beyond numbers are part of its scaling
+        if self._workload.precision == "float16":  # gradients beyond numbers are part of its scaling
             return
+        limit = min(_MOST_REPLAY_S, max(_LEAST_REPLAY_S, self._clock.so_far()))
+        broken = self._broken_again(steps, 1, limit)
+        if broken is not None and self._broken_again(steps, _SLOWER, limit) is not None:
+            raise TaskError(broken)
+
+    def _broken_again(self, steps: int, slower: int, limit_s: float) -> str | None:
+        """What broke with an ordinary loss and weights when steps of the run were made once more, in words.
+
+        Args:
+            steps: of the run.
+            slower: the learning rate is divided by it, and the number of steps multiplied.
+            limit_s: seconds after which nothing was found.
+        """
+        workload, config, ends = self._workload, self._config, self._workload.device.clock() + limit_s
         with preserved_random_state(config.seed):
             model = workload.model(config.seed)
-            update = Update(workload, model, config.lr, config.optimizer_changes)
+            update = Update(workload, model, config.lr / slower, config.optimizer_changes)
             drawn = workload.micro_batches(config.batch_size, self._parts, self._data_seed)
             with closing(drawn) as batches:
-                for step, micro_batches in zip(range(steps), batches, strict=False):
-                    set_schedule(workload, config, update, step)
+                for step, micro_batches in zip(range(slower * steps), batches, strict=False):
+                    set_schedule(workload, config, update, step // slower)
                     update.clear()
                     loss = float(update.gradients(micro_batches))
-                    if not math.isfinite(loss) or time.monotonic() > ends or not _finite(model, _ORDINARY_WEIGHT):
-                        return
-                    self._check_gradients(step, loss, model, micro_batches)
+                    late = workload.device.clock() > ends
+                    if late or not math.isfinite(loss) or not _finite(model, _ORDINARY_WEIGHT):
+                        return None
+                    if (broken := self._broken_gradient(step, loss, model, micro_batches)) is not None:
+                        return broken
                     update.apply()
-                    self._check_update(step, loss, model)
+                    if (broken := self._broken_update(step, loss, model)) is not None:
+                        return broken
+        return None
 
-    def _check_gradients(self, step: int, loss: float, model: nn.Module, micro_batches: Sequence[Batch]) -> None:
+    def _broken_gradient(self, step: int, loss: float, model: nn.Module, micro_batches: Sequence[Batch]) -> str | None:
         broken = [n for n, p in model.named_parameters() if p.grad is not None and not _is_finite(p.grad)]
-        if broken:
-            operation = next(filter(None, (operation_of(self._workload, model, b) for b in micro_batches)), "")
-            raise TaskError(
-                f"the gradient of {broken[0]} is not finite in {self._where(step)}, although the loss is {loss:.4g} "
-                "and the weights are numbers, so the learning rate is not to blame: look for sqrt, log or a norm at "
-                f"zero, and add a small number inside: sqrt(x + 1e-12){operation}"
-            )
+        if not broken:
+            return None
+        operation = next(filter(None, (operation_of(self._workload, model, b) for b in micro_batches)), "")
+        return (
+            f"the gradient of {broken[0]} is not finite in {self._where(step)}, although the loss is {loss:.4g} "
+            f"and the weights are numbers, {_AS_WELL}: {ROOT_ADVICE}{operation}"
+        )
 
-    def _check_update(self, step: int, loss: float, model: nn.Module) -> None:
+    def _broken_update(self, step: int, loss: float, model: nn.Module) -> str | None:
         nan = [name for name, p in model.named_parameters() if bool(p.detach().isnan().any())]
-        if nan:
-            what = "before_update(model) or the optimizer" if self._workload.before_update else "the optimizer"
-            raise TaskError(
-                f"{what} made {nan[0]} NaN in {self._where(step)}, although the loss is {loss:.4g} and the gradients "
-                "are numbers, so the learning rate is not to blame: look for a division by zero (a norm, a standard "
-                "deviation, an optimizer with eps=0)"
-            )
+        if not nan:
+            return None
+        what = "before_update(model) or the optimizer" if self._workload.before_update else "the optimizer"
+        return (
+            f"{what} made {nan[0]} NaN in {self._where(step)}, although the loss is {loss:.4g} and the gradients "
+            f"are numbers, {_AS_WELL}: look for a division by zero (a norm, a standard deviation, an optimizer with "
+            "eps=0)"
+        )
 
     def _drawn(self, step: int, micro_batches: Sequence[Batch]) -> Drawn:
         config = self._config

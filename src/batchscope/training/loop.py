@@ -114,7 +114,7 @@ class Training:
         self.steps = goes_on.step if goes_on else 0
         data_seed = config.seed + _DATA_SEED_OFFSET
         self._batches = workload.micro_batches(config.batch_size, self._parts, data_seed, skip=self.steps)
-        self._watch = LossWatch(workload, config, data_seed, self._parts)
+        self._watch = LossWatch(workload, config, data_seed, self._parts, self._clock)
         self._due = self._next_evaluation(self.steps)
         self._moved: list[tuple[Any, Any, torch.device]] = []
 

@@ -146,6 +146,14 @@ class _Climb:
         return len(self.lrs) + self.checks
 
 
+@dataclass(frozen=True, kw_only=True)
+class _StepBatch:
+    """A batch of a test, and at which step it comes: its examples are numbered only where they are asked for."""
+
+    micro_batches: list[Batch]
+    step: int = 0
+
+
 @dataclass(kw_only=True)
 class _Batches:
     """The batches of one test, each with its place in the order of the examples.
@@ -166,29 +174,29 @@ class _Batches:
     following: Iterator[list[Batch]]
     step: int = 0
 
-    def next(self) -> Drawn:
+    def next(self) -> _StepBatch:
         """The next one."""
         self.step += 1
-        return self.drawn(next(self.following), self.step)
+        return _StepBatch(micro_batches=next(self.following), step=self.step)
 
-    def drawn(self, micro_batches: list[Batch], step: int = 0) -> Drawn:
-        """A batch with the indices of its examples."""
-        indices = self.workload.indices_of(self.batch_size, self.seed, step)
-        return Drawn(micro_batches=micro_batches, indices=indices)
+    def _drawn(self, batch: _StepBatch) -> Drawn:
+        """A batch with the indices of its examples, for which the whole order of the data is drawn again."""
+        indices = self.workload.indices_of(self.batch_size, self.seed, batch.step)
+        return Drawn(micro_batches=batch.micro_batches, indices=indices)
 
-    def loss(self, update: Update, drawn: Drawn, before: Drawn | None = None) -> float:
+    def loss(self, update: Update, batch: _StepBatch, before: _StepBatch | None = None) -> float:
         """The loss of a batch, its gradient added.
 
         Raises:
             TaskError: it failed, or is no number because of this batch or the gradient of the one before.
         """
         how: dict[str, Any] = {"seed": self.seed, "where": f"the range test at batch size {self.batch_size}"}
-        with step_named(self.workload, lambda: drawn, **how):
-            loss = float(update.gradients(drawn.micro_batches))
+        with step_named(self.workload, lambda: self._drawn(batch), **how):
+            loss = float(update.gradients(batch.micro_batches))
         if not math.isfinite(loss):
-            refuse_batch(self.workload, drawn, **how)
+            refuse_batch(self.workload, self._drawn(batch), **how)
             if before is not None:
-                refuse_gradient_of(self.workload, before, **how)
+                refuse_gradient_of(self.workload, self._drawn(before), **how)
         return loss
 
 
@@ -198,7 +206,7 @@ def _climb(drawn: _Batches, lr: float, rose: float) -> _Climb:
     update = Update(workload, model, lr)
     follows = _follows(workload, model, update.optimizer, lr)
     climb = _Climb()
-    batch, before = drawn.drawn(drawn.first), None
+    batch, before = _StepBatch(micro_batches=drawn.first), None
     while climb.steps < _MOST_STEPS:
         growth = _GROWTH ** len(climb.lrs)
         update.set_factor(growth, only=follows)
@@ -318,7 +326,7 @@ def _first_move(drawn: _Batches, lr: float, scale: float) -> _Move:
     moving = [p for group, follow in groups if follow for p in group["params"]]
     before = [_exact(p).clone() for p in moving]
     update.optimizer.register_step_pre_hook(partial(_multiply, scale))
-    drawn.loss(update, drawn.drawn(drawn.first))
+    drawn.loss(update, _StepBatch(micro_batches=drawn.first))
     update.apply()
     moved = [_exact(p) - b for p, b in zip(moving, before, strict=True)]
     size = _norm(moved) / max(_norm(before), 1e-12)

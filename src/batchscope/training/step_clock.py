@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
 
@@ -30,6 +32,8 @@ class StepClock:
         >>> for seconds in (1.0, 2.0, 9.0, 1.0):
         ...     device.now += seconds
         ...     clock.step(plain=seconds < 9.0)
+        >>> with clock.apart():
+        ...     device.now += 60.0
         >>> clock.end()
         >>> clock.members()
         {'device_seconds': 13.0, 'processor_seconds': 0.0, 'step_s': 1.5, 'low_step_s': 1.0}
@@ -39,7 +43,7 @@ class StepClock:
         self._device = device
         self.seconds = 0.0
         self.processor_seconds = None if device.processor_seconds() is None else 0.0
-        self._began = self._last = 0.0
+        self._began, self._last, self._runs = 0.0, 0.0, False
         self._processor_began: float | None = None
         self._steps: list[float] = []
 
@@ -54,6 +58,7 @@ class StepClock:
         self._steps = []
         self._processor_began = self._device.processor_seconds()
         self._began = self._last = self._device.clock()
+        self._runs = True
 
     def step(self, *, plain: bool) -> None:
         """A step is over; `plain`: nothing was measured in it."""
@@ -64,9 +69,26 @@ class StepClock:
             self._steps.append(now - self._last)
         self._last = now
 
+    @contextmanager
+    def apart(self) -> Generator[None]:
+        """Context of work that is no part of any step, though it comes between two."""
+        began, processor = self._device.clock(), self._device.processor_seconds()
+        try:
+            yield
+        finally:
+            took = self._device.clock() - began
+            self._began, self._last = self._began + took, self._last + took
+            now = self._device.processor_seconds()
+            if now is not None and processor is not None and self._processor_began is not None:
+                self._processor_began += now - processor
+
+    def so_far(self) -> float:
+        """Seconds of all steps so far, those of a stretch that is not over as well."""
+        return self.seconds + (self._device.clock() - self._began if self._runs else 0.0)
+
     def end(self) -> None:
         """The stretch is over."""
-        self.seconds += self._device.clock() - self._began
+        self.seconds, self._runs = self.so_far(), False
         ended = self._device.processor_seconds()
         if self.processor_seconds is not None and ended is not None and self._processor_began is not None:
             self.processor_seconds += ended - self._processor_began

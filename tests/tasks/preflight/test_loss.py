@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, TensorDataset
 from batchscope.errors import TaskError
 from batchscope.hardware.device import Device
 from batchscope.tasks.preflight.inputs import telling_examples
-from batchscope.tasks.preflight.loss import check_labels_on_cpu
+from batchscope.tasks.preflight.loss import check_labels_on_cpu, check_mean
 from batchscope.tasks.workload import Workload
 
 from .parts import CLASSES, Parts, make_data, mean_loss, run, sum_loss
@@ -91,6 +91,20 @@ def test_the_numbers_of_a_sum_are_in_proportion() -> None:
     assert (twice / once, four / once) == pytest.approx((2.0, 4.0), rel=1e-3)
 
 
+def test_a_loss_that_is_drawn_is_no_sum() -> None:
+    """With importance weights that scatter by powers of ten a mean may double twice, by chance."""
+    workload = Workload(Parts())
+    model, indices = workload.model(0), torch.arange(8)
+    for draws in range(60):
+
+        def weighted(model: Any, batch: Any, draws: int = draws) -> Tensor:
+            torch.rand(draws)
+            weights = (1.5 * torch.randn(len(batch[0]))).exp()
+            return (weights * F.cross_entropy(model(batch[0]), batch[1], reduction="none")).mean()
+
+        check_mean(Workload(Parts(compute_loss=weighted)), model, indices)
+
+
 @pytest.mark.parametrize("label", [CLASSES, 12, -1])
 def test_labels_out_of_range(label: int) -> None:
     """The one bad label of sixty is tried first, wherever it stands."""
@@ -113,6 +127,10 @@ def test_on_an_accelerator_labels_are_tried_on_the_cpu_first() -> None:
     sound = Workload(Parts(compute_loss=lambda model, batch: 1 / 0))
     sound.device = Device(torch.device("cuda"))
     check_labels_on_cpu(sound, indices)  # what else may fail on a CPU is no verdict
+    lazy = Workload(Parts(data=relabelled(make_data(), 41, 7), make_model=lambda: nn.LazyLinear(CLASSES)))
+    lazy.device = Device(torch.device("cuda"))
+    with pytest.raises(TaskError, match=r"a label or code is out of range.*runs from 0 to 7"):
+        check_labels_on_cpu(lazy, indices)
 
 
 def test_nan_in_the_inputs() -> None:

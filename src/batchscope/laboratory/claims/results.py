@@ -21,7 +21,7 @@ from ..records import Study, StudyRow, SummaryRow
 from ..summary import Evaluation, evaluations, range_in
 from .plan import ClaimsPlan, is_trial, norm_variant
 
-__all__ = ["RATES", "Quality", "Setting", "TaskResults", "chosen_rate", "step_time_of_rounds"]
+__all__ = ["RATES", "Quality", "Setting", "TaskResults", "step_time_of_rounds"]
 
 RATES = "rates"
 """The measurement that holds the best learning rates as they were chosen with the first seeds: by variant and size."""
