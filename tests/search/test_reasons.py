@@ -58,6 +58,9 @@ def test_runs_are_counted_by_how_they_ended() -> None:
     assert "6 of 8 runs reached val_loss<=0.5; of the others," in said
     assert "1 diverged" in said
     assert "1 stopped improving" in said
+    flat = run(64, 1e-9, steps=1e12, most=50, status=RunStatus.BEHIND)
+    said = only(search([*(run(b, lr) for b, lr in TRIED), flat]), "runs reached val_loss").statement
+    assert said.endswith("of the others, 1 stopped early, no better than fresh weights")
 
 
 @pytest.mark.parametrize(
