@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from .store.records import Estimate
+from .store.records import TARGET_OF_TABLE, Estimate, Target
 
 __all__ = [
     "about",
@@ -14,6 +14,7 @@ __all__ = [
     "duration",
     "duration_unit",
     "elapsed",
+    "epochs_in_words",
     "joined",
     "length_in_words",
     "metric_in_words",
@@ -21,6 +22,7 @@ __all__ = [
     "percent",
     "plural",
     "sentence",
+    "target_in_words",
     "times",
     "whole",
     "with_interval",
@@ -31,6 +33,8 @@ Format = Callable[[float], str]
 _TIME_UNITS = (("days", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 _TIME_LIMITS = {"days": 172800.0, "h": 5400.0, "min": 90.0, "s": 0.9995, "ms": 0.9995e-3}
 """From how many seconds on a unit is used; below 1.5 minutes seconds read better."""
+_LONG_S, _LONG = 36525 * 86400.0, "100 years or more"
+"""A time from which on its length no longer matters."""
 _METRIC_PARTS = {"train": "training", "val": "validation", "test": "test"}
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -86,13 +90,15 @@ def plural(n: float, noun: str, several: str = "") -> str:
 def duration(seconds: float | None) -> str:
     """Time in the unit that leaves one to three digits before the point.
 
-    >>> [duration(s) for s in (0, 2.5e-5, 0.00134, 1.9, 83, 300, 7000, 2e5)]
-    ['0 s', '25 µs', '1.34 ms', '1.9 s', '83 s', '5 min', '1.94 h', '2.31 days']
+    >>> [duration(s) for s in (0, 2.5e-5, 0.00134, 1.9, 83, 300, 7000, 2e5, 1e15)]
+    ['0 s', '25 µs', '1.34 ms', '1.9 s', '83 s', '5 min', '1.94 h', '2.31 days', '100 years or more']
     """
     if seconds is None or not math.isfinite(seconds):
         return "unknown"
     if seconds == 0:
         return "0 s"
+    if seconds >= _LONG_S:
+        return _LONG
     unit = duration_unit(seconds)
     return f"{number(seconds / unit)} {next(name for name, size in _TIME_UNITS if size == unit)}"
 
@@ -109,9 +115,11 @@ def duration_unit(seconds: float) -> float:
 def about(seconds: float) -> str:
     """Duration that is only roughly known, rounded up, in the units in which people tell it.
 
-    >>> about(0.349), about(2.79), about(143), about(700), about(15055), about(2e5)
-    ('1 s', '3 s', '2 min 30 s', '12 min', '4 h 11 min', '2 days 8 h')
+    >>> about(0.349), about(2.79), about(143), about(700), about(15055), about(2e5), about(1e15)
+    ('1 s', '3 s', '2 min 30 s', '12 min', '4 h 11 min', '2 days 8 h', '100 years or more')
     """
+    if seconds >= _LONG_S:
+        return _LONG
     if seconds < 90:
         return f"{max(1, math.ceil(seconds))} s"
     if seconds <= 290:
@@ -174,14 +182,28 @@ def length_in_words(
     """
     whole = max(1, math.ceil(steps))
     epochs = whole * batch_size / examples if examples else 0.0
-    told = [plural(whole * batch_size, "example") if epochs < 0.9995 else f"{number(epochs)} {_epochs(epochs)}"]
+    told = [plural(whole * batch_size, "example") if epochs < 0.9995 else epochs_in_words(epochs)]
     if tokens_per_example is not None:
         told.append(f"{number(whole * batch_size * tokens_per_example)} tokens")
     return f"{plural(whole, 'step')} ({', '.join(told)})"
 
 
-def _epochs(epochs: float) -> str:
-    return "epoch" if number(epochs) == "1" else "epochs"
+def epochs_in_words(epochs: float) -> str:
+    """Number of epochs, whole or not.
+
+    >>> epochs_in_words(1), epochs_in_words(2.5)
+    ('1 epoch', '2.5 epochs')
+    """
+    return f"{number(epochs)} {'epoch' if number(epochs) == '1' else 'epochs'}"
+
+
+def target_in_words(target: Target) -> str:
+    """Target as it is written, or that of a table, where it was not named.
+
+    >>> target_in_words(Target.parse("val_loss<=0.12")), target_in_words(TARGET_OF_TABLE)
+    ('val_loss<=0.12', 'the target of the table')
+    """
+    return "the target of the table" if target == TARGET_OF_TABLE else str(target)
 
 
 def metric_in_words(metric: str) -> str:

@@ -257,6 +257,8 @@ def test_count(cli: Cli) -> None:
     kept = cli("count --examples 1437 --batch-size 32 --epochs 3 --last-batch keep")
     assert "Partial last batch, rule keep: " in kept.out
     assert "counted batch by batch: 135." in told.out
+    once = cli("count --examples 8 --batch-size 8 --epochs 1").out
+    assert once.startswith("1 epoch of 8 examples at batch size 8 is 1 step, 1 in each epoch.")
     refused = cli("count --examples 1437 --batch-size 32")
     assert refused.status == 2
     assert "epochs" in refused.err

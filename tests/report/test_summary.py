@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from batchscope.report import build
+from batchscope.report.basis import rest_of_message
 from batchscope.report.summary import (
     course_in_words,
     is_unsure,
@@ -13,7 +15,8 @@ from batchscope.report.summary import (
     tokens_to_target,
     what_it_rests_on,
 )
-from batchscope.store.records import EarlyStop, Plan, PlanStatus, RunEvaluations, TaskProgram
+from batchscope.store.records import TARGET_OF_TABLE, EarlyStop, Plan, PlanStatus, RestsOn, RunEvaluations, TaskProgram
+from batchscope.wording import sentence
 
 from . import plans
 
@@ -102,8 +105,30 @@ def test_within_a_length_the_metric_is_expected_and_training_goes_on_to_the_end(
 def test_a_recipe_that_is_probably_not_the_best_says_so() -> None:
     for probability, unsure in ((0.12, True), (0.49, True), (0.51, False), (None, False)):
         plan = dataclasses.replace(plans.ok(), probability_within_5_percent=probability)
-        assert ("a longer search may well find a better one" in text(plan)) == unsure
+        assert ("with a larger --trainings N: the search then goes on" in text(plan)) == unsure
+        assert ("add the runs to runs.csv" in text(dataclasses.replace(plan, table="runs.csv"))) == unsure
         assert is_unsure(plan) == unsure
+
+
+def test_the_target_of_a_table_that_nobody_named_has_no_name() -> None:
+    plan = dataclasses.replace(plans.ok(), target=TARGET_OF_TABLE, table="runs.csv")
+    said = text(plan)
+    assert "Stop at the first evaluation at the target of the table, expected after" in said
+    assert "Predicted time to the target of the table on" in said
+    for shown in (said, build(plan, [])):
+        assert "target_reached&gt;" not in shown
+        assert "target_reached>" not in shown
+    refused = dataclasses.replace(plan, recipe=None, predicted=None)
+    assert "runs.csv holds" in text(refused)
+    assert "The target was" not in text(refused)
+
+
+def test_a_warning_is_said_once_also_of_the_message_of_an_earlier_version() -> None:
+    rests_on = RestsOn(batch_sizes=(128,), lrs=(0.1,), runs=1, reached=1)
+    warned = "only batch size 128 was run: how other batch sizes compare with it is assumed, not measured"
+    for message in (f"{warned}; the fastest recipe found", f"{sentence(warned)} The fastest recipe found."):
+        plan = dataclasses.replace(plans.ok(), rests_on=rests_on, message=message)
+        assert rest_of_message(plan) == "The fastest recipe found."
 
 
 def test_an_unverified_recipe_says_so() -> None:

@@ -6,8 +6,10 @@ import pytest
 
 from batchscope.search.question import Question
 from batchscope.search.reasons import evidence_of
+from batchscope.search.refusal import not_reached
 from batchscope.search.state import SearchState
 from batchscope.store.records import Evidence, RateRange, RunStatus
+from batchscope.testing import evaluation, stored_run
 
 from . import searches
 from .searches import TRIED, run, search
@@ -58,6 +60,11 @@ def test_runs_are_counted_by_how_they_ended() -> None:
     assert "6 of 8 runs reached val_loss<=0.5; of the others," in said
     assert "1 diverged" in said
     assert "1 stopped improving" in said
+    rows = [evaluation(step, {"val_loss": 1.5}) for step in (0, 20, 50)]
+    flat = stored_run(64, 1e-9, rows, status=RunStatus.BEHIND, target=searches.TARGET)
+    said = only(search([*(run(b, lr) for b, lr in TRIED), flat]), "runs reached val_loss").statement
+    assert said.endswith("of the others, 1 stopped early, no better than fresh weights")
+    assert "in a run that stopped early, no better than fresh weights" in not_reached(search([flat]))
 
 
 @pytest.mark.parametrize(

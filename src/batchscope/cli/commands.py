@@ -256,17 +256,17 @@ def fit(
         options: Of every command that leaves results.
     """
     from ..hardware.profile import load_profile
-    from ..search.table.fit import TARGET, question_of
     from ..search.table.fit import fit as fitted
+    from ..search.table.fit import question_of
     from ..search.table.names import chosen_of
     from ..store.codec import encode
-    from ..store.records import Target
+    from ..store.records import TARGET_OF_TABLE, Target
     from .terminal import LiveProgress, stderr
     from .views import plan_view
 
     recipe = parse_current(current, default_lr=1.0) if current else None
     how: dict[str, Any] = {
-        "target": Target.parse(target) if target else TARGET,
+        "target": Target.parse(target) if target else TARGET_OF_TABLE,
         "objective": objective,
         "max_batch_size": max_batch_size,
         "seed": options.seed,

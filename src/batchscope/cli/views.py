@@ -29,7 +29,19 @@ from ..store.runs import StoredRun
 from ..training.count import Count
 from ..training.glossary import CheckedTerm
 from ..training.progress import Prediction
-from ..wording import about, bytes_, count, duration, number, plural, sentence, whole, with_interval
+from ..wording import (
+    about,
+    bytes_,
+    count,
+    duration,
+    epochs_in_words,
+    number,
+    plural,
+    sentence,
+    target_in_words,
+    whole,
+    with_interval,
+)
 
 if TYPE_CHECKING:
     from ..training.noise import NoiseReport
@@ -52,9 +64,9 @@ _SPEAKS_FOR_ITSELF = (PlanStatus.OK, PlanStatus.TARGET_NOT_REACHED, PlanStatus.I
 
 def prediction_in_words(prediction: Prediction) -> str:
     """Prediction of how long a command will take, what that is made of, and whether its budget ends it before."""
-    whole = _about(prediction.low, prediction.seconds, prediction.high)
+    length = _about(prediction.low, prediction.seconds, prediction.high)
     would = "would" if prediction.too_long else "will"
-    said = [f"{_COMMANDS[prediction.what]} {would} take about {whole}, assuming {prediction.assumption}"]
+    said = [f"{_COMMANDS[prediction.what]} {would} take about {length}, assuming {prediction.assumption}"]
     training = prediction.training_s
     if training is not None and prediction.trainings:
         few = plural(max(1, prediction.trainings), "training")
@@ -64,7 +76,7 @@ def prediction_in_words(prediction: Prediction) -> str:
     end = f"No training goes on after {about(prediction.budget_s)} (--budget)"
     if prediction.earlier_s:
         end += f", of which earlier commands with this question used {about(prediction.earlier_s)}"
-    return " ".join(f"{sentence}." for sentence in (*said, end) if sentence)
+    return " ".join(f"{part}." for part in (*said, end) if part)
 
 
 def renewed_in_words(prediction: Prediction) -> str:
@@ -136,7 +148,7 @@ def _recipe_rows(plan: Plan, recipe: Recipe, predicted: Predicted) -> Iterable[t
     if plan.current is not None and plan.current_predicted is not None:
         pairs.append((plan.current, plan.current_predicted))
     if plan.within is None:
-        yield ("target", str(plan.target), *([""] if len(pairs) > 1 else []))
+        yield ("target", target_in_words(plan.target) if plan.target else "", *([""] if len(pairs) > 1 else []))
     yield ("batch size", *(count(r.batch_size) for r, _ in pairs))
     if any(r.grad_accum_steps > 1 for r, _ in pairs):
         yield ("  in micro-batches", *(f"{r.grad_accum_steps} x {r.micro_batch_size}" for r, _ in pairs))
@@ -272,9 +284,11 @@ def _estimate(value: float | None, low: float | None, high: float | None) -> Est
 
 def count_view(result: Count, glossary: Iterable[CheckedTerm]) -> list[RenderableType]:
     """Arithmetic of steps and epochs in words, and the glossary with its numbers."""
+    epochs, steps = epochs_in_words(result.epochs), plural(result.steps, "step")
+    are = "is" if epochs == "1 epoch" else "are"
     return [
-        f"{number(result.epochs)} epochs of {result.examples:,} examples at batch size {result.batch_size:,} are "
-        f"{result.steps:,} steps, {result.steps_per_epoch:,.6g} in each epoch.",
+        f"{epochs} of {plural(result.examples, 'example')} at batch size {result.batch_size:,} {are} "
+        f"{steps}, {result.steps_per_epoch:,.6g} in each epoch.",
         f"Partial last batch, rule {result.last_batch}: {result.rule}.",
         f"Examples seen: {result.examples_seen:,}.",
         *(f"Note: {sentence(note)}" for note in result.notes),

@@ -62,7 +62,9 @@ def doubts(plan: Plan) -> tuple[str, ...]:
 
 def rest_of_message(plan: Plan) -> str:
     """Message of a plan as sentences, without the warnings that were said before it."""
-    return sentence(plan.message.removeprefix(f"{in_sentences(doubts(plan))} ".lstrip()))
+    said = doubts(plan)
+    before = "".join(f"{doubt}; " for doubt in said)  # in the messages of earlier versions
+    return sentence(plan.message.removeprefix(f"{in_sentences(said)} ".lstrip()).removeprefix(before))
 
 
 def in_sentences(parts: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..store.records import Plan
+from ..wording import target_in_words
 from . import chart_script
 from .blocks import Section
 from .sections import (
@@ -93,7 +94,9 @@ def contents(plan: Plan, runs: Sequence[StoredRun]) -> Contents:
     """Contents of the page of a plan; see `batchscope.report.build`."""
     sections = [build(plan, runs) for build in SECTIONS]
     soonest = "soonest" if plan.objective == "time" else "with the fewest examples"
-    asked = ("The batch size that reaches", str(plan.target), soonest) if plan.target else ("No target was set", "", "")
+    asked = ("No target was set", "", "")
+    if plan.target is not None:
+        asked = ("The batch size that reaches", target_in_words(plan.target), soonest)
     if plan.within is not None:
         best = f"the best {plan.target.metric}" if plan.target else "the best end"
         asked = (f"The recipe with {best} within", plan.within, "of training")

@@ -5,7 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ..store.records import Estimate, Plan, PlanStatus, Predicted, Recipe, RunEvaluations, Verified
+from ..store.records import (
+    TARGET_OF_TABLE,
+    Estimate,
+    Plan,
+    PlanStatus,
+    Predicted,
+    Recipe,
+    RunEvaluations,
+    Target,
+    Verified,
+)
 from ..wording import (
     bytes_,
     count,
@@ -16,6 +26,7 @@ from ..wording import (
     percent,
     plural,
     sentence,
+    target_in_words,
     times,
     with_interval,
 )
@@ -192,13 +203,17 @@ def _when_to_stop(plan: Plan, recipe: Recipe) -> str:
         return f"Train for {length}."
     if plan.target is None:
         return f"Train for {length}{wait}."
-    first = replace(plan.target, confirm=1)
+    first = _first_at(plan.target)
     if plan.target.confirm > 1:
         return (
-            f"Stop at the end of {plural(plan.target.confirm, 'evaluation')} in a row with {first}, of which the first "
+            f"Stop at the end of {plural(plan.target.confirm, 'evaluation')} in a row {first}, of which the first "
             f"is expected after {length}{wait}."
         )
-    return f"Stop at the first evaluation with {first}, expected after {length}{wait}."
+    return f"Stop at the first evaluation {first}, expected after {length}{wait}."
+
+
+def _first_at(target: Target) -> str:
+    return f"at {target_in_words(target)}" if target == TARGET_OF_TABLE else f"with {replace(target, confirm=1)}"
 
 
 def _until_target(plan: Plan, recipe: Recipe) -> Recipe:
@@ -217,7 +232,7 @@ def _what_to_expect(plan: Plan) -> str:
         return ""
     if plan.within is not None and recipe is not None:
         return _what_to_expect_within(plan, recipe, predicted)
-    goal = str(plan.target) if plan.target else "the end"
+    goal = target_in_words(plan.target) if plan.target else "the end"
     where = f" on {plan.bench.profile.name}" if plan.bench and plan.bench.profile.name else ""
     memory = predicted.peak_memory_bytes
     needs = f", with a memory peak of {with_interval(memory, bytes_)}" if memory.value is not None else ""
@@ -254,7 +269,7 @@ def _how_sure(plan: Plan) -> str:
     if plan.probability_within_5_percent is not None:
         chance = percent(plan.probability_within_5_percent)
         sure = f"The probability that no other recipe is more than 5 % better is {chance}"
-        sure += ": a longer search may well find a better one. " if is_unsure(plan) else ". "
+        sure += f". {_what_may_help(plan)} " if is_unsure(plan) else ". "
     if plan.verified is None:
         came = "was made" if plan.within is not None else "has reached the target"
         return f"{sure}No run at exactly this recipe {came}: the numbers are predictions.{_of_equal_steps(plan)}"
@@ -263,6 +278,13 @@ def _how_sure(plan: Plan) -> str:
     found = f"{plural(plan.verified.steps, 'step')}, {duration(plan.verified.time_s)}"
     metric = f", {plan.target.metric} {number(plan.verified.metric)}" if plan.target else ""
     return f"{sure}Verified by a run at exactly this recipe: {found}{metric}.{_level(plan.verified)}"
+
+
+def _what_may_help(plan: Plan) -> str:
+    """Sentence on what to do where another recipe is likely to be better; the search had come to its own end."""
+    if plan.table is not None:
+        return f"Measure at further batch sizes, and add the runs to {plan.table}: one of them may well be better."
+    return "Repeat the command with a larger --trainings N: the search then goes on, and may well find a better one."
 
 
 def _of_equal_steps(plan: Plan) -> str:
@@ -305,7 +327,8 @@ def _without_recipe(plan: Plan) -> list[str]:
         made = plural(plan.search.runs, "run")
         if plan.rests_on is None or not plan.rests_on.runs or plan.table is not None:
             held = f"{plan.table} holds {made}" if plan.table else f"{made} {_were(plan.search.runs)} made"
-            sentences.append(f"The target was {plan.target}, and {held}.")
+            asked = "" if plan.target == TARGET_OF_TABLE else f"The target was {plan.target}, and "
+            sentences.append(f"{asked}{held}.")
     if plan.rests_on is not None and plan.rests_on.runs and plan.table is None:
         sentences.append(f"This {rests_on_in_words(plan.rests_on)}.")
     largest = plan.measured.largest_micro_batch_size

@@ -121,7 +121,7 @@ def _better(state: SearchState) -> str:
 
 
 def _smallest_at_little_cost(state: SearchState, batch_size: int) -> int | None:
-    """The smallest batch size that takes little longer than the given one, which needs the lowest memory."""
+    """The smallest batch size that takes little longer than the given one."""
     best = np.exp(np.median(state.posterior.log_best_steps(np.array(state.batch_sizes)), axis=0))
     times = [steps * state.seconds_of(size) for steps, size in zip(best, state.batch_sizes, strict=True)]
     own = times[state.batch_sizes.index(batch_size)] if batch_size in state.batch_sizes else min(times)

@@ -95,7 +95,7 @@ class FirstLooks:
         milestone = self.state().milestone
         if self.question.search == "anchors" and current is None and milestone is not None:
             return self._look(config, milestone, share)
-        run = self.run(config, "first look", share=share)
+        run = self.run(config, "first run", share=share)
         if self.state().target is None:
             self._choose_target(self._furthest(config, run))
 
@@ -111,7 +111,7 @@ class FirstLooks:
     def _look(self, config: RunConfig, milestone: Target, share: float) -> None:
         """The pilot up to the milestone; where it is not there soon, the better of it and a lower learning rate."""
         limit = config.warmup_steps + _LOOK_STEPS
-        first = self.run(config, "first look", share=share, milestone=milestone, limit=limit)
+        first = self.run(config, "first run", share=share, milestone=milestone, limit=limit)
         lower = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
         paused = first.result is not None and first.result.status is RunStatus.PAUSED
         if not paused or self.state().paused or self.runs.too_late_for(lower, milestone, limit):
@@ -121,7 +121,7 @@ class FirstLooks:
         if not self.state().paused:
             further = gets_further(second.rows, first.rows, self.question.judged_by, towards=milestone)
             best = lower if further else config
-            self.run(best, "first look", share=share, milestone=milestone)
+            self.run(best, "first run", share=share, milestone=milestone)
 
     def _furthest(self, config: RunConfig, run: StoredRun) -> StoredRun:
         """The run that gets furthest: the pilot, or one at a lower learning rate, while these get clearly further.

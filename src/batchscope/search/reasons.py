@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Literal
 
 from ..fits.curves import steps_to_target
 from ..report.basis import rests_on_in_words
 from ..report.summary import spacing_in_words
+from ..store.endings import endings_of
 from ..store.records import Evidence, RestsOn
 from ..wording import duration, number, percent, plural, with_interval
 from .evaluation_spacing import FEWEST, evaluations_at
@@ -115,8 +115,7 @@ def _of_runs(state: SearchState) -> list[Evidence]:
         return [*rests, *_of_noise_scale(state)]
     reached = sum(len(steps) for steps in state.reached.values())
     without = [run for run in state.finished if steps_to_target(run.rows, state.target) is None]
-    ends = Counter(run.result.status for run in without if run.result)
-    lost = [f"{number} {status.ending}" for status, number in ends.items()]
+    lost = [f"{n} {ending}" for ending, n in endings_of(without)]
     others = f"; of the others, {', '.join(lost)}" if lost else ""
     found = [
         _rests(state),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
+from ..store.endings import ending_of, endings_of
 from ..store.records import Predicted, RunStatus
 from ..store.runs import StoredRun
 from ..wording import about, joined, number, plural, sentence
@@ -13,8 +13,6 @@ from .remaining_time import budget_with, training_in_words, wall_seconds
 from .state import SearchState
 
 _LONGER_OR_SHORTER = "Give a longer --budget, or a shorter --within"
-
-_UNTRAINED_ENDING = {RunStatus.BEHIND: "ended early, without a gain"}
 
 __all__ = ["no_target", "not_finished", "not_reached", "nothing_trained", "untrained"]
 
@@ -45,8 +43,7 @@ def nothing_trained(state: SearchState) -> bool:
 def untrained(state: SearchState) -> str:
     """Message of a search for a given length in which no run was clearly better than fresh weights."""
     lengths, finished = state.lengths, state.finished
-    ends = Counter(run.result.status for run in finished if run.result)
-    ended = joined([f"{n} {_UNTRAINED_ENDING.get(status, status.ending)}" for status, n in ends.most_common()])
+    ended = _counted(endings_of(finished))
     lrs, sizes = [run.config.lr for run in finished], sorted({run.config.batch_size for run in finished})
     tried = f"learning rates from {number(min(lrs))} to {number(max(lrs))}" if len(lrs) > 1 else _lr(lrs[0])
     if _all_diverged(finished):
@@ -145,27 +142,30 @@ def _how_far(state: SearchState, batch_size: int, lr: float) -> str:
 def _ended_beyond_the_milestone(state: SearchState) -> str:
     """Clause on runs that passed the milestone, went on and ended before the target, counted by ending."""
     waiting = (RunStatus.PAUSED, RunStatus.OUT_OF_TIME, RunStatus.REACHED)
-    ends = Counter(
-        run.result.status.ending
+    ends = endings_of(
+        run
         for run in state.finished
         if run.result is not None
         and run.result.status not in waiting
         and (run.config.batch_size, run.config.lr) in state.passed_after
     )
-    gone = joined([f"{n} {ending}" for ending, n in ends.most_common()])
-    return f", and of the runs that went on beyond {state.milestone} {gone}" if ends else ""
+    return f", and of the runs that went on beyond {state.milestone} {_counted(ends)}" if ends else ""
 
 
 def _of_the_others(runs: Sequence[StoredRun]) -> str:
     """How the other runs ended, counted by ending."""
-    ends = Counter(run.result.status.ending for run in runs if run.result)
+    ends = endings_of(runs)
     if not runs:
         return ""
     if len(runs) == 1:
-        return f". The other run {next(iter(ends))}"
+        return f". The other run {ends[0][0]}"
     if len(ends) == 1:
-        return f". The other {len(runs)} runs {'both' if len(runs) == 2 else 'all'} {next(iter(ends))}"
-    return f". Of the other {len(runs)} runs {joined([f'{n} {ending}' for ending, n in ends.most_common()])}"
+        return f". The other {len(runs)} runs {'both' if len(runs) == 2 else 'all'} {ends[0][0]}"
+    return f". Of the other {len(runs)} runs {_counted(ends)}"
+
+
+def _counted(ends: Sequence[tuple[str, int]]) -> str:
+    return joined([f"{n} {ending}" for ending, n in ends])
 
 
 def _any_out_of_time(runs: Sequence[StoredRun]) -> bool:
@@ -175,8 +175,8 @@ def _any_out_of_time(runs: Sequence[StoredRun]) -> bool:
 def _with_message(run: StoredRun) -> str:
     """The ending of a run, with what its message adds to that in brackets."""
     assert run.result is not None
-    ending, message = run.result.status.ending, run.result.message
-    return f"{ending} ({message.removeprefix(f'{ending}: ')})" if message.startswith(f"{ending}: ") else ending
+    ending, message, own = ending_of(run), run.result.message, f"{run.result.status.ending}: "
+    return f"{ending} ({message.removeprefix(own)})" if message.startswith(own) else ending
 
 
 def _pair(run: StoredRun) -> str:

@@ -241,7 +241,7 @@ class Lengths:
     def next(self) -> Next | None:
         """The next run; `None` where none is worth its time, or the search has taken its trainings."""
         if not self.ends:
-            return Next(batch_size=self.start.batch_size, lr=self.start.lr, why="first look")
+            return Next(batch_size=self.start.batch_size, lr=self.start.lr, why="first run")
         tried = {(end.batch_size, end.lr) for end in self.ends}
         if self.current is not None and self.current not in tried:
             return Next(batch_size=self.current[0], lr=self.current[1], why="the current recipe, to compare with")

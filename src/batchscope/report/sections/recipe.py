@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...fits.curves import best_held
-from ...store.records import Plan, PlanStatus, Predicted, Recipe
+from ...store.records import TARGET_OF_TABLE, Plan, PlanStatus, Predicted, Recipe
 from ...wording import bytes_, count, duration, number, plural, sentence, whole, with_interval
 from ..basis import rest_of_message
 from ..blocks import Block, Facts, Section, Text
@@ -49,7 +49,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     status = Text((message,) if message else (), tone="status", badge=f"{plan.status.value}", doubtful=is_unsure(plan))
     if plan.recipe is None:
         rest = tuple(s for s in sentences if s != message)
-        closest = () if plan.within is not None else (closest_approach(plan, runs),)
+        closest = () if plan.within is not None or plan.target == TARGET_OF_TABLE else (closest_approach(plan, runs),)
         blocks: tuple[Block, ...] = (status, Text((*closest, *rest)))
         return Section("recipe", f"No recommendation: {STATUS_IN_WORDS[plan.status]}", blocks)
     title = _TITLES.get(plan.status, "The recipe")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...store.endings import ending_of
-from ...store.records import RUN_PURPOSES, Plan, RunStatus
+from ...store.records import RUN_PURPOSES, TARGET_OF_TABLE, Plan, RunStatus
 from ...wording import count, duration, number, plural
 from ..blocks import Column, Facts, Section, Table, Text, without
 from ..outcomes import outcomes
@@ -38,6 +38,8 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     title = f"All {plural(len(runs), 'run')}" if len(runs) > 1 else "The run"
     if plan.within is not None:
         table = without(table, "to target")
+    if plan.target == TARGET_OF_TABLE:
+        table = without(table, f"best {metric}")
     return Section("runs", title, (table, Facts(legend(runs))), folded=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...store.records import Curve, Plan, RunStatus
-from ...wording import count, duration, percent, plural, times
+from ...wording import count, duration, percent, plural, target_in_words, times
 from ..blocks import Figure, Json, Key, Section, Text
 from ..charts import (
     BAND,
@@ -136,7 +136,7 @@ def draw(data: TimeToTarget, plan: Plan) -> Figure:
         sizes.append(data.current)
         keys.append(Key("dash", CURRENT, f"current: {count(data.current)}"))
     frame = layout(batch_axis(sizes), log_axis(seconds, duration), shapes=shapes, height=400)
-    title = f"time to {plan.target}" if plan.target else "time to target"
+    title = f"time to {target_in_words(plan.target)}" if plan.target else "time to target"
     return Figure("time-to-target", f"{title} (log scale)", tuple(traces), frame, conclude(data), tuple(keys))
 
 

@@ -14,7 +14,7 @@ from ...quantities import whole_number
 from ...report import build
 from ...store.files import file_sha256, write_text
 from ...store.question import asked_of
-from ...store.records import Alternative, Bench, HardwareProfile, Plan, PlanStatus, SearchCost, Target
+from ...store.records import TARGET_OF_TABLE, Alternative, Bench, HardwareProfile, Plan, PlanStatus, SearchCost, Target
 from ...store.runs import Store
 from ...store.versions import environment_without_device
 from ...wording import joined, plural
@@ -29,10 +29,7 @@ from .reasons import evidence_of_table
 from .runs import Runs, runs_of
 from .state import NO_LIMIT, TableState, bench_of, state_of
 
-__all__ = ["TARGET", "fit", "question_of"]
-
-TARGET = Target(metric="target_reached", value=1.0, mode="max")
-"""Stands for whatever the runs of a table were after."""
+__all__ = ["fit", "question_of"]
 
 _SAME_LR = 1.05
 _NAMED = 5
@@ -50,7 +47,7 @@ def fit(
     current: CurrentRecipe | int | None = None,
     max_batch_size: int | None = None,
     profile: HardwareProfile | None = None,
-    target: Target = TARGET,
+    target: Target = TARGET_OF_TABLE,
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
     out: Path | str | None = None,
@@ -105,7 +102,7 @@ def fit(
         how["columns"] = dict(columns)
     if Path(path).is_file() and Path(path).stat().st_size > _LARGE:
         tell(f"reading {Path(path).name}")
-    table = read_table(path, target=None if target == TARGET else target, columns=columns)
+    table = read_table(path, target=None if target == TARGET_OF_TABLE else target, columns=columns)
     table.check_examples(examples)
     large = len(table.rows) > _SLOW
     if large:

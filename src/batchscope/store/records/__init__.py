@@ -4,7 +4,7 @@ Immutable, keyword-only, free of torch and NumPy, and equal to what stands in th
 record is imported from here; the modules below divide them by subject.
 """
 
-from .estimates import Estimate, Metric, Target
+from .estimates import TARGET_OF_TABLE, Estimate, Metric, Target
 from .hardware import Bench, Environment, HardwareProfile, MemorySplit, RateRange, Reading, Timing
 from .plans import (
     Alternative,
@@ -30,6 +30,7 @@ from .schema import SCHEMA
 __all__ = [
     "RUN_PURPOSES",
     "SCHEMA",
+    "TARGET_OF_TABLE",
     "Alternative",
     "Bench",
     "Curve",

@@ -144,3 +144,7 @@ class Target:
     def __str__(self) -> str:
         times = f" ({self.confirm} evaluations in a row)" if self.confirm > 1 else ""
         return f"{self.metric}{'<=' if self.mode == 'min' else '>='}{self.value:.6g}{times}"
+
+
+TARGET_OF_TABLE = Target(metric="target_reached", value=1.0, mode="max")
+"""Stands for whatever the runs of a table were after, where that was not named."""
