@@ -119,9 +119,8 @@ class _Sample:
             raise NoConstant("the outputs are too large to fit constants in no time")
         numbers = max(1, sum(output.numel() for output in self.seen.outputs) // len(few))
         most = min(_MOST_EXAMPLES, _MOST_NUMBERS // numbers, int(_LOADING_S / each_s) if each_s else _MOST_EXAMPLES)
-        self._fitting_s = 0.0
-        order = torch.randperm(len(workload.drawable), generator=torch.Generator().manual_seed(0))
-        drawn = workload.drawable[order[:most]]
+        drawn, self._fitting_s = workload.drawable, 0.0
+        drawn = drawn[torch.randperm(len(drawn), generator=torch.Generator().manual_seed(0))[:most]]
         while len(self.indices) < len(drawn) and self._may_double():
             self.indices = drawn[: 2 * len(self.indices)]
             self.batch = workload.batch(self.indices)
