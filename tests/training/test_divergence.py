@@ -266,7 +266,9 @@ def test_an_example_that_cannot_be_made(workers: int) -> None:
                 raise OSError("cannot identify image file 'img_137.jpg'")
             return super().__getitem__(index)
 
-    said = refused(workload(Broken(), weighted, loader_options={"num_workers": workers}))
+    with pytest.raises(TaskError) as caught:  # already where the examples are looked through, or in the run
+        run(workload(Broken(), weighted, loader_options={"num_workers": workers}))
+    said = str(caught.value)
     assert "OSError: cannot identify image file 'img_137.jpg'" in said
     assert f"example {BAD} of train_data(), counted from 0, raises it" in said
 
