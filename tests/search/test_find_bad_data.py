@@ -50,8 +50,8 @@ def found(tmp_path: Path, cli: Cli, changes: dict[str, str], *more: str) -> Any:
     for old, new in changes.items():
         assert old in text
         text = text.replace(old, new)
-    (tmp_path / "own.py").write_text(text, encoding="utf-8")
-    return cli("find own.py --out out --hardware machine.json", *more)
+    (tmp_path / "spoilt.py").write_text(text, encoding="utf-8")
+    return cli("find spoilt.py --out out --hardware machine.json", *more)
 
 
 @pytest.mark.usefixtures("profile")

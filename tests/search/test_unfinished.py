@@ -128,7 +128,7 @@ def test_the_budget_that_is_named_holds_what_was_spent_and_one_more_training() -
     state = ended_after(4)
     plan = build_plan(state)
     assert plan.predicted is not None
-    told = plan.message.rpartition("--budget ")[2]
+    told = plan.message.rpartition("--budget ")[2].rstrip(".")
     time = plan.predicted.time_to_target_s
     assert told == budget_with(state, time)
     assert time.value is not None

@@ -138,7 +138,7 @@ def test_an_evaluation_has_the_price_of_that_of_the_averaged_weights_too(
         (Wanted(budget_s=1.0, batch_sizes=(4, 61)), False, UsageError, "61 is larger than the training set of 60"),
         (Wanted(budget_s=1.0, batch_sizes=(1, 4)), True, UsageError, "a batch of 1 example cannot be trained on"),
         (Wanted(budget_s=1.0, target=Target(metric="f1", value=1, mode="max")), False, TargetError, "f1"),
-        (Wanted(budget_s=1.0, lr=-1.0), False, UsageError, "learning rate of -1"),
+        (Wanted(budget_s=1.0, lr=-1.0), False, UsageError, "the learning rate is -1"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_timed(
