@@ -34,7 +34,12 @@ from batchscope.store.records import (
     Target,
 )
 
-RECORDS = [getattr(records, name) for name in records.__all__ if dataclasses.is_dataclass(getattr(records, name))]
+
+def _is_record(member: object) -> bool:
+    return isinstance(member, type) and dataclasses.is_dataclass(member)
+
+
+RECORDS = [getattr(records, name) for name in records.__all__ if _is_record(getattr(records, name))]
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 JSON_SCALARS = st.none() | st.booleans() | st.integers() | FINITE | st.text(max_size=5)
 
