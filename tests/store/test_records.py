@@ -103,7 +103,7 @@ def test_every_record_of_the_package_is_imported_from_it() -> None:
         importlib.import_module(module.name)
         for module in pkgutil.iter_modules(records.__path__, f"{records.__name__}.")
     ]
-    made = {name for module in modules for name, kind in inspect.getmembers(module, dataclasses.is_dataclass)}
+    made = {name for module in modules for name, kind in inspect.getmembers(module, _is_record)}
     assert made == {kind.__name__ for kind in RECORDS}
 
 
