@@ -135,14 +135,11 @@ def test_the_device_of_the_call_decides(
 ) -> None:
     import resource
 
-    @within_memory_of
-    def limit(*, device: Device | None) -> int:
-        return resource.getrlimit(resource.RLIMIT_DATA)[0]
-
     monkeypatch.setattr(device_module, "pick", lambda: Device(torch.device(there)))
     before = resource.getrlimit(resource.RLIMIT_DATA)[0]
     device = None if name is None else Device(torch.device(name))
-    assert (limit(device=device) != before) == is_bounded
+    with within_memory_of(device):
+        assert (resource.getrlimit(resource.RLIMIT_DATA)[0] != before) == is_bounded
 
 
 @linux

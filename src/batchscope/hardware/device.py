@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, nullcontext
+from collections.abc import Generator, Iterable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import wraps
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,8 +28,6 @@ __all__ = [
     "within_memory_of",
 ]
 
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
 
 _HOST_MESSAGES = (
     "can't allocate memory",  # the CPU allocator on Linux
@@ -253,17 +250,9 @@ def within_memory(*, accelerated: bool | None = None) -> Generator[None]:
         raise _out_of_memory(error) from error
 
 
-def within_memory_of(work: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """`within_memory` around a function, by the device in its keyword `device`; `None` is what `pick` finds."""
-
-    @wraps(work)
-    def inside(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        device = kwargs.get("device")
-        used = device if isinstance(device, Device) else pick()
-        with within_memory(accelerated=used.works_ahead):
-            return work(*args, **kwargs)
-
-    return inside
+def within_memory_of(device: Device | None) -> AbstractContextManager[None]:
+    """`within_memory` for work on a device; `None` is what `pick` finds."""
+    return within_memory(accelerated=(device or pick()).works_ahead)
 
 
 def _accelerator_in_use() -> bool:

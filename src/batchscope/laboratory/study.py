@@ -39,7 +39,6 @@ OWN_GRID = NamedStudy(
 """What `batchscope study TASK` does."""
 
 
-@within_memory_of
 def study(
     task: LoadedTask | Task,
     question: StudyQuestion,
@@ -75,23 +74,26 @@ def study(
         StoreError: the folder cannot be used.
         OutOfMemory: something does not fit into memory.
     """
-    loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
-    question, deadline = with_schedule(question, loaded.task), Deadline.after(budget_s)
-    with preserved_random_state(question.seeds[0]), Store(out, question_of(loaded, question, device, named)) as store:
-        workload = workload_of(loaded, device)
-        prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress, store=store)
-        how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
-        outlook = outlook_of(prepared, question, workload.epoch, budget_s, drops_seeds=drops_seeds)
-        laboratory = Laboratory.begin(loaded, workload, question, prepared, **how, outlook=outlook)
-        progress.predicted(forecast_of(prepared, question, workload.epoch, budget_s, laboratory.made))
-        named.measure_all(laboratory)
-        found, runs = account(laboratory, named, prepared)
-        store.note("study", study_json(found))
-        write_text(Path(out) / "report.html", draw(study_contents(found, runs, named.sections(found, runs))))
-    return found
+    with within_memory_of(device):
+        loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
+        question, deadline = with_schedule(question, loaded.task), Deadline.after(budget_s)
+        with (
+            preserved_random_state(question.seeds[0]),
+            Store(out, question_of(loaded, question, device, named)) as store,
+        ):
+            workload = workload_of(loaded, device)
+            prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress, store=store)
+            how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
+            outlook = outlook_of(prepared, question, workload.epoch, budget_s, drops_seeds=drops_seeds)
+            laboratory = Laboratory.begin(loaded, workload, question, prepared, **how, outlook=outlook)
+            progress.predicted(forecast_of(prepared, question, workload.epoch, budget_s, laboratory.made))
+            named.measure_all(laboratory)
+            found, runs = account(laboratory, named, prepared)
+            store.note("study", study_json(found))
+            write_text(Path(out) / "report.html", draw(study_contents(found, runs, named.sections(found, runs))))
+        return found
 
 
-@within_memory_of
 def predict(
     loaded: LoadedTask,
     question: StudyQuestion,
@@ -102,11 +104,12 @@ def predict(
     progress: Progress | None = None,
 ) -> Prediction:
     """How long `study` would take; steps are timed, and nothing is stored. Arguments and errors as there."""
-    question = with_schedule(question, loaded.task)
-    with preserved_random_state(question.seeds[0]):
-        workload = workload_of(loaded, device or pick())
-        prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress or Silent())
-    return forecast_of(prepared, question, workload.epoch, budget_s)
+    with within_memory_of(device):
+        question = with_schedule(question, loaded.task)
+        with preserved_random_state(question.seeds[0]):
+            workload = workload_of(loaded, device or pick())
+            prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress or Silent())
+        return forecast_of(prepared, question, workload.epoch, budget_s)
 
 
 def question_of(

@@ -44,7 +44,6 @@ __all__ = ["find", "identity_of", "predict"]
 _ANY_TARGET = Question()
 
 
-@within_memory_of
 def find(
     task: LoadedTask | Task,
     question: Question = _ANY_TARGET,
@@ -85,53 +84,56 @@ def find(
         UsageError: the search that the question names needs a package that is not installed, or its schedule or
             warm-up cannot be that of the task's runs.
     """
-    loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
-    question = with_schedule(question, loaded.task)
-    started = time.monotonic() if started is None else started
-    require(question.search)
-    identity = identity_of(loaded, question, device)
-    with preserved_random_state(question.seed), Store(out, identity) as store, ExitStack() as at_end:
-        questions = Questions(store, _beside(question, profile))
-        workload = workload_of(loaded, device)
-        stored = _going_on(store, questions, budget_s, progress)
-        wanted = _wanted(workload, question, profile, budget_s)
-        bench_note = questions.name_for("bench", MEASURED_WITHIN)
-        question, preflight = _checked(workload, question, wanted, progress, store)
-        bench_how: dict[str, Any] = {"preflight": preflight, "store": store, "bench_note": bench_note}
-        prepared = prepare(workload, wanted, progress=progress, **bench_how)
-        store.check_late_files(loaded.late_files())
-        prepared = replace(prepared, timing=questions.read_note(TIMING, Timing) or _fresh(prepared.timing))
-        if note := note_before(prepared.timing, question.evaluation_share):
-            progress.stage(note)
-        how: dict[str, Any] = {"started": started, "budget_s": budget_s, "progress": progress, "profile": profile}
-        how |= {"keep_models": keep_model is not None, "checkpoints": _checkpoints(store, keep_checkpoints, progress)}
-        runs = SearchRuns.begin(workload, store, questions, prepared, **how)
-        at_end.callback(runs.runner.close)
-        progress.predicted(forecast(question, runs.pace, examples=workload.examples_in_epoch or 0, stored=stored))
-        largest = runs.largest_micro_batch_size
-        program = program_of(loaded, workload, seed=question.seed, largest_micro_batch=largest)
-        search = Search.begin(question, prepared, runs, profile)
-        require_room(search.state)
-        plan = build_plan(state := search.run())
-        if keep_model is not None and plan.recipe is not None and plan.has_model:
-            search.write_model(plan.recipe, keep_model)
-        ended = runs.end()
-        unfinished = plan.status is PlanStatus.UNFINISHED  # its message names a budget
-        told = (*loaded.notes, *told_of_earlier(state, runs), *(() if unfinished else ended))
-        steps_s, evaluations_s = seconds_before(state, runs)
-        cost = replace(
-            plan.search,
-            seconds=runs.timing.spent_s,
-            training_seconds=max(0.0, plan.search.training_seconds - steps_s),
-            evaluation_seconds=max(0.0, plan.search.evaluation_seconds - evaluations_s),
-        )
-        plan = with_program(plan, program) if plan.recipe is not None else plan
-        questions.answer(plan := replace(plan, notes=(*plan.notes, *told), search=cost))
-        write_text(Path(out) / "report.html", build(plan, store.runs()))
-    return plan
+    with within_memory_of(device):
+        loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
+        question = with_schedule(question, loaded.task)
+        started = time.monotonic() if started is None else started
+        require(question.search)
+        identity = identity_of(loaded, question, device)
+        with preserved_random_state(question.seed), Store(out, identity) as store, ExitStack() as at_end:
+            questions = Questions(store, _beside(question, profile))
+            workload = workload_of(loaded, device)
+            stored = _going_on(store, questions, budget_s, progress)
+            wanted = _wanted(workload, question, profile, budget_s)
+            bench_note = questions.name_for("bench", MEASURED_WITHIN)
+            question, preflight = _checked(workload, question, wanted, progress, store)
+            bench_how: dict[str, Any] = {"preflight": preflight, "store": store, "bench_note": bench_note}
+            prepared = prepare(workload, wanted, progress=progress, **bench_how)
+            store.check_late_files(loaded.late_files())
+            prepared = replace(prepared, timing=questions.read_note(TIMING, Timing) or _fresh(prepared.timing))
+            if note := note_before(prepared.timing, question.evaluation_share):
+                progress.stage(note)
+            how: dict[str, Any] = {"started": started, "budget_s": budget_s, "progress": progress, "profile": profile}
+            how |= {
+                "keep_models": keep_model is not None,
+                "checkpoints": _checkpoints(store, keep_checkpoints, progress),
+            }
+            runs = SearchRuns.begin(workload, store, questions, prepared, **how)
+            at_end.callback(runs.runner.close)
+            progress.predicted(forecast(question, runs.pace, examples=workload.examples_in_epoch or 0, stored=stored))
+            largest = runs.largest_micro_batch_size
+            program = program_of(loaded, workload, seed=question.seed, largest_micro_batch=largest)
+            search = Search.begin(question, prepared, runs, profile)
+            require_room(search.state)
+            plan = build_plan(state := search.run())
+            if keep_model is not None and plan.recipe is not None and plan.has_model:
+                search.write_model(plan.recipe, keep_model)
+            ended = runs.end()
+            unfinished = plan.status is PlanStatus.UNFINISHED  # its message names a budget
+            told = (*loaded.notes, *told_of_earlier(state, runs), *(() if unfinished else ended))
+            steps_s, evaluations_s = seconds_before(state, runs)
+            cost = replace(
+                plan.search,
+                seconds=runs.timing.spent_s,
+                training_seconds=max(0.0, plan.search.training_seconds - steps_s),
+                evaluation_seconds=max(0.0, plan.search.evaluation_seconds - evaluations_s),
+            )
+            plan = with_program(plan, program) if plan.recipe is not None else plan
+            questions.answer(plan := replace(plan, notes=(*plan.notes, *told), search=cost))
+            write_text(Path(out) / "report.html", build(plan, store.runs()))
+        return plan
 
 
-@within_memory_of
 def predict(
     loaded: LoadedTask,
     question: Question,
@@ -143,17 +145,18 @@ def predict(
     started: float | None = None,
 ) -> Prediction:
     """How long `find` would take; the hardware is measured, and nothing is stored. Arguments and errors as there."""
-    started = time.monotonic() if started is None else started
-    require(question.search)
-    question = with_schedule(question, loaded.task)
-    with preserved_random_state(question.seed):
-        workload = workload_of(loaded, device or pick())
-        wanted = _wanted(workload, question, profile, budget_s)
-        question, preflight = _checked(workload, question, wanted, progress)
-        prepared = prepare(workload, wanted, preflight=preflight, progress=progress)
-        require_room(beginning(question, prepared, workload, profile))
-    pace = Pace(timing=prepared.timing, budget_s=budget_s, spent_s=time.monotonic() - started)
-    return forecast(question, pace, examples=workload.examples_in_epoch or 0)
+    with within_memory_of(device):
+        started = time.monotonic() if started is None else started
+        require(question.search)
+        question = with_schedule(question, loaded.task)
+        with preserved_random_state(question.seed):
+            workload = workload_of(loaded, device or pick())
+            wanted = _wanted(workload, question, profile, budget_s)
+            question, preflight = _checked(workload, question, wanted, progress)
+            prepared = prepare(workload, wanted, preflight=preflight, progress=progress)
+            require_room(beginning(question, prepared, workload, profile))
+        pace = Pace(timing=prepared.timing, budget_s=budget_s, spent_s=time.monotonic() - started)
+        return forecast(question, pace, examples=workload.examples_in_epoch or 0)
 
 
 def _going_on(store: Store, questions: Questions, budget_s: float, progress: Progress) -> list[StoredRun]:

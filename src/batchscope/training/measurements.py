@@ -68,7 +68,6 @@ def question_of(command: str, loaded: LoadedTask, device: Device, what: BenchLim
     return asked_of(command, loaded.identity(str(device.torch_device)), **vars(what))
 
 
-@within_memory_of
 def keep_bench(
     loaded: LoadedTask,
     limits: BenchLimits,
@@ -94,18 +93,18 @@ def keep_bench(
         StoreError: the folder cannot be used.
         OutOfMemory: something does not fit into memory.
     """
-    asked = question_of("bench", loaded, device, limits)
-    wanted = Wanted(budget_s=budget_s, timing_s=min(budget_s, _MOST_BENCH_S), **vars(limits))
-    with preserved_random_state(limits.seed), Store(out, asked) as store:
-        workload = workload_of(loaded, device)
-        preflight = check_task(workload, wanted, progress)
-        bench = bench_of(workload, wanted, preflight, progress, each=True)
-        bench = replace(bench, notes=(*preflight.notes, *bench.notes))
-        store.note("bench", bench)
-    return bench
+    with within_memory_of(device):
+        asked = question_of("bench", loaded, device, limits)
+        wanted = Wanted(budget_s=budget_s, timing_s=min(budget_s, _MOST_BENCH_S), **vars(limits))
+        with preserved_random_state(limits.seed), Store(out, asked) as store:
+            workload = workload_of(loaded, device)
+            preflight = check_task(workload, wanted, progress)
+            bench = bench_of(workload, wanted, preflight, progress, each=True)
+            bench = replace(bench, notes=(*preflight.notes, *bench.notes))
+            store.note("bench", bench)
+        return bench
 
 
-@within_memory_of
 def keep_noise(
     loaded: LoadedTask, run: NoiseRun, *, out: Path, device: Device, budget_s: float, progress: Progress | None = None
 ) -> NoiseReport:
@@ -125,14 +124,15 @@ def keep_noise(
         StoreError: the folder cannot be used.
         OutOfMemory: something does not fit into memory.
     """
-    progress = progress or Silent()
-    asked = question_of("noise", loaded, device, run)
-    with preserved_random_state(run.seed), Store(out, asked) as store:
-        workload = workload_of(loaded, device)
-        progress.stage("training a short run")
-        report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=progress.row)
-        store.note("noise", report)
-    return report
+    with within_memory_of(device):
+        progress = progress or Silent()
+        asked = question_of("noise", loaded, device, run)
+        with preserved_random_state(run.seed), Store(out, asked) as store:
+            workload = workload_of(loaded, device)
+            progress.stage("training a short run")
+            report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=progress.row)
+            store.note("noise", report)
+        return report
 
 
 def hardware_knee(bench: Bench) -> Estimate:

@@ -70,7 +70,6 @@ class ClaimsQuestion:
         checked_members(self, whole=whole, finite={"epochs": "--epochs", "budget_s": "--budget"})
 
 
-@within_memory_of
 def claims(
     task: LoadedTask | Task,
     question: ClaimsQuestion,
@@ -98,36 +97,36 @@ def claims(
         StoreError: the folder cannot be used.
         OutOfMemory: something does not fit into memory.
     """
-    loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
-    deadline = Deadline.after(question.budget_s)
-    with preserved_random_state(question.seed), Store(out, question_of(loaded, question, device)) as store:
-        workload = workload_of(loaded, device)
-        planning = store.read_note(PLAN, Planning)
-        if planning is None:
-            planning = _planned(workload, question, progress)
-            store.note(PLAN, planning)
-        named, asked = _as_study(planning.plan, question)
-        prepared = prepare_study(workload, asked, named, budget_s=question.budget_s, progress=progress, store=store)
-        how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
-        laboratory = Laboratory.begin(loaded, workload, asked, prepared, **how, expected=planning.last.runs)
-        progress.predicted(_forecast(planning.last, question))
-        if laboratory.read_note("capacity") is None:
-            laboratory.note("capacity", {"free_bytes": device.free_bytes(), "device": device.name})
-        measures = ClaimsLaboratory(laboratory, planning.plan)
-        plan = Rounds(laboratory, measures, planning, _fixed(question), question.budget_s).go()
-        study, runs = account(laboratory, named, prepared, lambda run: counts(plan, run, workload.epoch))
-        found = decide(study, runs, plan)
-        store.note("claims", claims_json(found, plan))
-        write_text(Path(out) / "report.html", draw(claims_contents(found, runs, plan)))
-    return found
+    with within_memory_of(device):
+        loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
+        deadline = Deadline.after(question.budget_s)
+        with preserved_random_state(question.seed), Store(out, question_of(loaded, question, device)) as store:
+            workload = workload_of(loaded, device)
+            planning = store.read_note(PLAN, Planning)
+            if planning is None:
+                planning = _planned(workload, question, progress)
+                store.note(PLAN, planning)
+            named, asked = _as_study(planning.plan, question)
+            prepared = prepare_study(workload, asked, named, budget_s=question.budget_s, progress=progress, store=store)
+            how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
+            laboratory = Laboratory.begin(loaded, workload, asked, prepared, **how, expected=planning.last.runs)
+            progress.predicted(_forecast(planning.last, question))
+            if laboratory.read_note("capacity") is None:
+                laboratory.note("capacity", {"free_bytes": device.free_bytes(), "device": device.name})
+            measures = ClaimsLaboratory(laboratory, planning.plan)
+            plan = Rounds(laboratory, measures, planning, _fixed(question), question.budget_s).go()
+            study, runs = account(laboratory, named, prepared, lambda run: counts(plan, run, workload.epoch))
+            found = decide(study, runs, plan)
+            store.note("claims", claims_json(found, plan))
+            write_text(Path(out) / "report.html", draw(claims_contents(found, runs, plan)))
+        return found
 
 
-@within_memory_of
 def predict(
     loaded: LoadedTask, question: ClaimsQuestion, *, device: Device | None = None, progress: Progress | None = None
 ) -> Prediction:
     """How long `claims` would take; steps are timed, and nothing is stored. Arguments and errors as there."""
-    with preserved_random_state(question.seed):
+    with within_memory_of(device), preserved_random_state(question.seed):
         workload = workload_of(loaded, device or pick())
         return _forecast(_planned(workload, question, progress or Silent()).last, question)
 
