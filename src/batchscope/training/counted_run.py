@@ -175,6 +175,8 @@ class _Counters:
     """Counts one run, as its observer and from inside its loss."""
 
     def __init__(self, examples: int) -> None:
+        self.model: nn.Module | None = None
+        """Which is trained; what a look for a fault does with another one does not count."""
         self.batches = 0
         self.passes: list[int] = []
         self.between_updates: list[int] = []
@@ -198,7 +200,9 @@ class _Counters:
         self.passes.append(len(chosen))
         self._since_update += len(chosen)
 
-    def begin(self, model: nn.Module, optimizer: Optimizer) -> None: ...
+    def begin(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """The run begins."""
+        self.model = model
 
     def after_update(self, step: int) -> Row | None:
         """The optimizer has made a step."""
@@ -244,7 +248,7 @@ class _NumberedTask:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         theirs, indices = self._parted(batch)
         loss = self._workload.loss(model, theirs)
-        if loss.requires_grad:
+        if loss.requires_grad and model is self._counters.model:
             loss.register_hook(lambda gradient: self._counters.passed(indices))
         return loss
 
