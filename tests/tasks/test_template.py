@@ -151,3 +151,9 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UsageError, match="cannot be written: No space left on device"):
         write_task_file(tmp_path / "mine.py")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", ["", ".", "..", "/"])
+def test_a_path_without_a_name_is_refused_with_one(path: str) -> None:
+    with pytest.raises(UsageError, match=r"write for example .*my_task\.py$|write for example .*__\.py$"):
+        write_task_file(path)

@@ -31,9 +31,8 @@ def write_task_file(path: Path | str) -> Path:
     if path.suffix != ".py" or not path.stem.isidentifier():
         stem = "".join(c if c.isalnum() else "_" for c in path.name.removesuffix(".py")) or "my_task"
         stem = f"_{stem}" if stem[0].isdigit() else stem
-        raise UsageError(
-            f"{path} cannot be imported as a Python module; write for example {path.with_name(f'{stem}.py')}"
-        )
+        better = path.parent / f"{stem}.py"
+        raise UsageError(f"{path} cannot be imported as a Python module; write for example {better}")
     template = (files("batchscope.tasks") / "template.py.txt").read_text(encoding="utf-8")
     text = template.replace("{file}", path.name).replace("{factory}", FACTORY).replace("{class_name}", "MyTask")
     try:
