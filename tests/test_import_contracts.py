@@ -23,7 +23,7 @@ PACKAGE = ROOT / "src" / "batchscope"
 MAY_IMPORT: dict[str, frozenset[str]] = {}
 """By room, the rooms below it."""
 
-for _room in ("errors", "quantities", "store", "wording", "fits"):
+for _room in ("errors", "store", "wording", "fits"):
     MAY_IMPORT[_room] = frozenset(MAY_IMPORT)
 _lowest = frozenset(MAY_IMPORT)
 MAY_IMPORT["report"] = _lowest
@@ -34,7 +34,7 @@ for _room in ("search", "laboratory", "cli"):
 MAY_IMPORT["testing"] = frozenset(MAY_IMPORT) - {"cli"}
 
 ROOMS = sorted(MAY_IMPORT)
-WITHOUT_TORCH = ("errors", "quantities", "store", "wording", "fits", "report")
+WITHOUT_TORCH = ("errors", "store", "wording", "fits", "report")
 """Rooms that never come to import torch, through whatever they import."""
 
 MAY_IMPORT_TORCH = (
@@ -50,7 +50,7 @@ MAY_IMPORT_TORCH = (
     "laboratory/study.py",
     "laboratory/**/measure.py",
 )
-AT_THE_ROOT = {"__init__.py", "__main__.py", "errors.py", "quantities.py", "wording.py", "py.typed"}
+AT_THE_ROOT = {"__init__.py", "__main__.py", "errors.py", "wording.py", "py.typed"}
 MOST_LINES = 400
 
 
@@ -81,9 +81,7 @@ def imported(node: ast.AST) -> Iterator[str]:
 
 def test_every_room_has_a_place_in_the_order() -> None:
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert folders | {"errors", "quantities", "wording"} == set(ROOMS), (
-        "a new room gets a place in MAY_IMPORT, and a contract"
-    )
+    assert folders | {"errors", "wording"} == set(ROOMS), "a new room gets a place in MAY_IMPORT, and a contract"
 
 
 @pytest.mark.parametrize("room", ROOMS)

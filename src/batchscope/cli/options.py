@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
-from ..quantities import parse_number, parse_whole
 from ..search.question import parse_bytes, parse_seconds
+from ..store.quantities import parse_number, parse_whole
 from ..store.runs import free_folder
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from ..errors import UsageError
 from ..fits.schedules import WarmUp
 from ..laboratory.records import MOST_SEEDS, Length, NamedStudy, StudyQuestion
 from ..laboratory.studies import named_study, names
-from ..quantities import parse_number, parse_whole, whole_number
 from ..search.question import parse_seconds, parse_share
+from ..store.quantities import parse_number, parse_whole, whole_number
 from ..tasks.builtin import BUILT_IN
 from ..tasks.settings import near_miss
 from .options import Schedule

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import UsageError
-from ..quantities import finite_number
+from ..store.quantities import finite_number
 from ..store.records import ScheduleName
 from ..wording import number, plural
 

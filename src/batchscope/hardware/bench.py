@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from ..quantities import whole_number
+from ..store.quantities import whole_number
 from ..store.records import Bench, HardwareProfile, Reading
 from .capacity import measure_capacity
 from .step import MeasuredTask

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from ..errors import ProfileError, StoreError, UsageError
 from ..fits.memory import HEADROOM, fit_memory
-from ..quantities import whole_number
 from ..store.codec import decode
 from ..store.files import read_json, write_json
+from ..store.quantities import whole_number
 from ..store.records import SCHEMA, Bench, HardwareProfile, Reading
 from ..wording import bytes_
 

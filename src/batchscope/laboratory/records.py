@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UsageError
 from ..fits.schedules import WarmUp, check_schedule
-from ..quantities import MOST, checked_members, finite_number, whole_number
 from ..store.codec import encode
+from ..store.quantities import MOST, checked_members, finite_number, whole_number
 from ..store.records import SCHEMA, Environment, Estimate, ScheduleName
 
 if TYPE_CHECKING:

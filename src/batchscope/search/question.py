@@ -10,7 +10,7 @@ from typing import Literal
 
 from ..errors import TargetError, UsageError
 from ..fits.schedules import WarmUp, check_schedule
-from ..quantities import MOST, checked_members, finite_number, parse_number, parse_whole, whole_number
+from ..store.quantities import MOST, checked_members, finite_number, parse_number, parse_whole, whole_number
 from ..store.records import Metric, ScheduleName, Target
 from ..wording import plural
 from .strategies import SearchName

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import TaskError, UsageError
-from ..quantities import parse_whole
+from ..store.quantities import parse_whole
 
 __all__ = ["bind", "near_miss", "nearest", "plain"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..errors import UsageError
-from ..quantities import finite_number, whole_number
+from ..store.quantities import finite_number, whole_number
 
 __all__ = ["Count", "LastBatch", "count"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..fits.step_time import step_time_of
 from ..hardware.device import Device, within_memory_of
 from ..hardware.random_state import preserved_random_state
-from ..quantities import checked_members
+from ..store.quantities import checked_members
 from ..store.question import asked_of
 from ..store.records import Bench, Estimate
 from ..store.runs import Store

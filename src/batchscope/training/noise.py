@@ -12,8 +12,8 @@ from ..errors import TaskError, UsageError
 from ..fits.noise_scale import NoiseBlock, estimate, trace
 from ..hardware.random_state import preserved_random_state
 from ..probes.noise_scale import NoiseScale
-from ..quantities import whole_number
 from ..store.aims import watched_metric
+from ..store.quantities import whole_number
 from ..store.records import Estimate, Metric, Row, RunConfig, RunStatus, Target
 from ..tasks.preflight.check import check
 from ..tasks.workload import Workload

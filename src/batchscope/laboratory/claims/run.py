@@ -10,9 +10,9 @@ from typing import Any
 from ...hardware.device import Device, pick, within_memory_of
 from ...hardware.random_state import preserved_random_state
 from ...probes.train_part import TrainPart
-from ...quantities import checked_members, whole_number
 from ...report.page import draw
 from ...store.files import write_text
+from ...store.quantities import checked_members, whole_number
 from ...store.question import asked_of
 from ...store.runs import Store
 from ...tasks.loading import LoadedTask, as_loaded

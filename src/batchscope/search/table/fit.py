@@ -10,9 +10,9 @@ from typing import Any, Literal
 from ...errors import TableError
 from ...hardware.host_memory import within_free
 from ...hardware.profile import bench_from_profile
-from ...quantities import whole_number
 from ...report import build
 from ...store.files import file_sha256, write_text
+from ...store.quantities import whole_number
 from ...store.question import asked_of
 from ...store.records import TARGET_OF_TABLE, Alternative, Bench, HardwareProfile, Plan, PlanStatus, SearchCost, Target
 from ...store.runs import Store

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...errors import TaskError
 from ...hardware.device import is_out_of_memory
 from ...hardware.random_state import preserved_random_state
-from ...quantities import finite_number, whole_number
+from ...store.quantities import finite_number, whole_number
 from ...store.records import Metric, Target
 from ..evaluation_values import seen_in_evaluation
 from ..workload import Workload

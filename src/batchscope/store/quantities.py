@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, SupportsFloat, cast
 
-from .errors import UsageError
+from ..errors import UsageError
 
 __all__ = ["MOST", "checked_members", "finite_number", "parse_number", "parse_whole", "whole_number"]
 

@@ -18,8 +18,8 @@ from batchscope import CurrentRecipe, Question, count
 from batchscope.errors import BatchscopeError, UsageError
 from batchscope.laboratory.claims.run import ClaimsQuestion
 from batchscope.laboratory.records import Length, StudyQuestion
-from batchscope.quantities import MOST, finite_number, parse_number, parse_whole, whole_number
 from batchscope.search.question import Within
+from batchscope.store.quantities import MOST, finite_number, parse_number, parse_whole, whole_number
 from batchscope.training.measurements import BenchLimits, NoiseRun
 
 
