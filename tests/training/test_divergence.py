@@ -253,7 +253,7 @@ def test_a_lack_of_memory_while_examples_are_tried_blames_none() -> None:
     drawn = Drawn(micro_batches=[made.batch(torch.arange(8))], indices=torch.arange(8))
     with (
         pytest.raises(TaskError, match=r"ValueError: a batch of 8.*; it was step 3$"),
-        step_named(made, lambda: drawn, seed=0, where="step 3"),
+        step_named(made, lambda: drawn, seed=0, where=lambda: "step 3"),
     ):
         made.loss(made.model(0), drawn.micro_batches[0])
 

@@ -6,7 +6,6 @@ import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import nn
 
@@ -95,8 +94,9 @@ def measure_capacity(
     with preserved_random_state(seed):
         runner = _Runner(workload, seed=seed, progress=progress or (lambda line: None))
         smallest, note = _smallest(runner, top=top, limit_bytes=limit_bytes)
-        limits: dict[str, Any] = {"limit_bytes": limit_bytes, "longest_step_s": longest_step_s, "training": training}
-        search = _Search(runner=runner, top=top, **limits)
+        search = _Search(
+            runner=runner, top=top, limit_bytes=limit_bytes, longest_step_s=longest_step_s, training=training
+        )
         search.notes += [note] if note else []
         search.grow(smallest)
         return search.result(smallest)

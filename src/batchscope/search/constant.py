@@ -9,13 +9,13 @@ answered, and that is said. Numbers only, no torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..fits.curves import curve_of
 from ..fits.targets import choose_target, gets_further, milestone_of
 from ..store.records import RunStatus
-from ..training.stopping import History, PlateauRule, StopRule
+from ..training.stopping import PlateauRule
 from ..wording import plural
 from .confirmation import settled
 from .observations import has_diverged
@@ -30,29 +30,9 @@ _SMALL = 0.02
 """Share of what a constant prediction leaves, below which a gain over it is said to be small."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FromConstant:
-    """The rule that ends a run which gains little, its gain counted from the best constant prediction.
-
-    Where targets lie far from zero, their mean alone is nearly all of what a run gains over fresh weights, and what
-    there is to learn beyond it would count as little.
-    """
-
-    rule: PlateauRule
-    value: float
-
-    def __call__(self, history: History) -> RunStatus | None:
-        """What the rule says, its share of all that the run gained taken of what it gained over that value."""
-        first, now = history.values[0], history.values[history.best_index]
-        start = min(first, self.value) if history.target.mode == "min" else max(first, self.value)
-        share = abs(now - start) / abs(now - first) if now != first else 1.0
-        return replace(self.rule, gain=min(1.0, share) * self.rule.gain)(history)
-
-
-def plateau_rule(state: SearchState, least_steps: int) -> StopRule:
-    """The rule that ends a run without a target once it gains little."""
-    rule, value = PlateauRule(least_steps=max(PlateauRule.least_steps, least_steps)), _value(state)
-    return rule if value is None else FromConstant(rule=rule, value=value)
+def plateau_rule(state: SearchState, least_steps: int) -> PlateauRule:
+    """The rule that ends a run without a target once it gains little beyond the best constant prediction."""
+    return PlateauRule(least_steps=max(PlateauRule.least_steps, least_steps), start=_value(state))
 
 
 def beyond_constant(state: SearchState) -> dict[str, Any]:

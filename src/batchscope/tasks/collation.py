@@ -19,6 +19,7 @@ from ..hardware.random_state import preserved_random_state
 from .batches import MicroBatchSampler
 from .protocol import Batch
 from .user_code import explained, raised_in_worker
+from .values import in_training_data
 
 __all__ = ["Collation", "joined"]
 
@@ -126,7 +127,7 @@ class Collation:
     def _named(self, index: int) -> str:
         """An example by its number."""
         number = index if self.numbers is None else int(self.numbers[index])
-        return f"example {number} of {self.name}, counted from 0,"
+        return f"example {in_training_data([number], self.name)},"
 
 
 def joined(

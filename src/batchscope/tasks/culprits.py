@@ -20,7 +20,7 @@ from ..errors import TaskError
 from ..hardware.device import is_out_of_memory
 from ..hardware.random_state import preserved_random_state, seed_everything
 from .protocol import Batch
-from .update import without_underflow
+from .update import is_finite, without_underflow
 from .user_code import line_in, raised_by_user
 from .values import in_training_data, not_finite, rows_of
 
@@ -151,19 +151,21 @@ def refuse_gradient_of(workload: Workload, drawn: Drawn, *, seed: int, where: st
 
 
 @contextmanager
-def step_named(workload: Workload, drawn: Callable[[], Drawn], *, seed: int, where: str) -> Generator[None]:
+def step_named(
+    workload: Workload, drawn: Callable[[], Drawn], *, seed: int, where: Callable[[], str]
+) -> Generator[None]:
     """Add to an error in a step of the task which step it was, and which example raises it alone, where there is one.
 
     Args:
         workload: the task on its device.
         drawn: the step's batch.
         seed: of fresh weights, with which examples are tried.
-        where: the step, in words.
+        where: the step, in words; asked for where there is an error.
     """
     try:
         yield
     except TaskError as error:
-        raise _raised_in(workload, drawn(), error, seed, where) from error.__cause__
+        raise _raised_in(workload, drawn(), error, seed, where()) from error.__cause__
 
 
 def _raised_in(workload: Workload, drawn: Drawn, error: TaskError, seed: int, where: str) -> TaskError:
@@ -197,7 +199,7 @@ def broken_gradients(workload: Workload, model: nn.Module, batch: Batch) -> tupl
     found = without_underflow(workload.precision, compute)
     model.zero_grad(set_to_none=True)
     named = zip(trainable, found, strict=True)
-    return [name for name, g in named if g is not None and not bool(g.to_dense().isfinite().all())], value
+    return [name for name, g in named if g is not None and not is_finite(g)], value
 
 
 def operation_of(workload: Workload, model: nn.Module, batch: Batch) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from .values import NotFinite, not_finite
+from .values import NotFinite, in_training_data, not_finite
 from .workload import Workload
 
 __all__ = ["Seen", "seen_in_evaluation"]
@@ -96,8 +96,5 @@ def _held_back(workload: Workload) -> str:
             break
         if values := not_finite(workload.example(i, held_back=True), "example"):
             number = workload.number_of(i, held_back=True)
-            return (
-                f"example {number} of train_data(), counted from 0, which is held back to evaluate on, holds "
-                f"{values[0].alone}"
-            )
+            return f"example {in_training_data([number])}, which is held back to evaluate on, holds {values[0].alone}"
     return ""

@@ -28,7 +28,7 @@ from .user_code import explained
 if TYPE_CHECKING:
     from .workload import Workload
 
-__all__ = ["Update", "call_before_update", "groups_that_follow", "without_underflow"]
+__all__ = ["Update", "call_before_update", "groups_that_follow", "is_finite", "without_underflow"]
 
 _LARGEST_SCALE, _SMALLER = 2.0**16, 16.0
 _SETTLES_BY = 4.0
@@ -135,7 +135,7 @@ class Update:
         self._settled = True
         while True:
             self._backward(micro_batches)
-            finite = _finite([p.grad for p in self._model.parameters()])
+            finite = _are_finite([p.grad for p in self._model.parameters()])
             self._model.zero_grad(set_to_none=True)
             if finite or self.loss_scale <= 1.0:
                 return
@@ -230,13 +230,18 @@ def without_underflow(precision: str, compute: Callable[[float], Sequence[Tensor
     scale = _LARGEST_SCALE
     while True:
         found = compute(scale)
-        if scale <= 1.0 or _finite(found):
+        if scale <= 1.0 or _are_finite(found):
             return [None if g is None else g / scale for g in found]
         scale /= _SMALLER
 
 
-def _finite(gradients: Sequence[Tensor | None]) -> bool:
-    return all(g is None or bool(g.to_dense().isfinite().all()) for g in gradients)
+def _are_finite(gradients: Sequence[Tensor | None]) -> bool:
+    return all(g is None or is_finite(g) for g in gradients)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers of a tensor, which may be sparse, are finite."""
+    return bool(tensor.detach().to_dense().isfinite().all())
 
 
 def groups_that_follow(lrs: Sequence[float], halved: Sequence[float]) -> list[bool]:

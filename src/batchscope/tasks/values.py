@@ -86,15 +86,15 @@ class NotFinite:
         return f"{self.counted} in {self.name}" + (f" (shape {self.shape})" if self.shape else "")
 
 
-def in_training_data(numbers: Sequence[int]) -> str:
-    """Some examples by their number in the training data.
+def in_training_data(numbers: Sequence[int], data: str = "train_data()") -> str:
+    """Some examples by their number in the training data, or in others by their name.
 
     >>> in_training_data([7]), in_training_data([3, 1, 4, 1, 5, 9])
     ('7 of train_data(), counted from 0', '3, 1, 4, 1, 5 and others of train_data(), counted from 0')
     """
     named, more = [str(n) for n in numbers[:_NAMED]], len(numbers) > _NAMED
     last = "others" if more else named.pop()
-    return f"{', '.join(named)}{' and ' if named else ''}{last} of train_data(), counted from 0"
+    return f"{', '.join(named)}{' and ' if named else ''}{last} of {data}, counted from 0"
 
 
 def not_finite(value: Any, name: str = "batch") -> list[NotFinite]:

@@ -357,10 +357,17 @@ class Workload:
     def _held_back_loss(self, model: nn.Module) -> float:
         numbers = self._numbers and self._numbers[True]
         data = cast(Dataset[Any], self._held_back)
-        how: dict[str, Any] = {"collate": self._collate, "weight": self.weight}
         try:
             with preserved_random_state(0):  # a loss that samples (negatives, noise) has the same draws each time
-                return mean_loss(model, self.loss, data, name="train_data()", numbers=numbers, **how)
+                return mean_loss(
+                    model,
+                    self.loss,
+                    data,
+                    collate=self._collate,
+                    weight=self.weight,
+                    name="train_data()",
+                    numbers=numbers,
+                )
         except Exception as error:
             if is_out_of_memory(error):
                 mark(error, "evaluating on the validation split")

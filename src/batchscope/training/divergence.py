@@ -24,7 +24,7 @@ from ..store.records import RunConfig
 from ..tasks.culprits import ROOT_ADVICE, Drawn, operation_of, refuse_batch, refuse_gradient_of, step_named
 from ..tasks.evaluation_values import seen_in_evaluation
 from ..tasks.protocol import Batch
-from ..tasks.update import Update
+from ..tasks.update import Update, is_finite
 from ..tasks.workload import Workload
 from ..wording import number
 from .step_clock import StepClock
@@ -80,8 +80,8 @@ class LossWatch:
 
     def step(self, step: int, micro_batches: Sequence[Batch]) -> AbstractContextManager[None]:
         """Context in which an error of the task is told with the step, and the example where one alone raises it."""
-        drawn = partial(self._drawn, step, micro_batches)
-        return step_named(self._workload, drawn, seed=self._config.seed, where=self._where(step))
+        drawn, where = partial(self._drawn, step, micro_batches), partial(self._where, step)
+        return step_named(self._workload, drawn, seed=self._config.seed, where=where)
 
     def see(self, step: int, micro_batches: Sequence[Batch], loss: Tensor) -> None:
         """Look at the loss of a step (0-based), or keep it to be looked at.
@@ -203,7 +203,7 @@ class LossWatch:
         return None
 
     def _broken_gradient(self, step: int, loss: float, model: nn.Module, micro_batches: Sequence[Batch]) -> str | None:
-        broken = [n for n, p in model.named_parameters() if p.grad is not None and not _is_finite(p.grad)]
+        broken = [n for n, p in model.named_parameters() if p.grad is not None and not is_finite(p.grad)]
         if not broken:
             return None
         operation = next(filter(None, (operation_of(self._workload, model, b) for b in micro_batches)), "")
@@ -243,8 +243,4 @@ class LossWatch:
 
 def _finite(model: nn.Module, most: float = math.inf) -> bool:
     """Whether every weight is a number, and none larger than some size."""
-    return all(_is_finite(p) and (p.numel() == 0 or float(p.detach().abs().max()) <= most) for p in model.parameters())
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    return bool(tensor.detach().to_dense().isfinite().all())
+    return all(is_finite(p) and (p.numel() == 0 or float(p.detach().abs().max()) <= most) for p in model.parameters())

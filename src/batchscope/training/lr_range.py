@@ -190,13 +190,13 @@ class _Batches:
         Raises:
             TaskError: it failed, or is no number because of this batch or the gradient of the one before.
         """
-        how: dict[str, Any] = {"seed": self.seed, "where": f"the range test at batch size {self.batch_size}"}
-        with step_named(self.workload, lambda: self._drawn(batch), **how):
+        where = f"the range test at batch size {self.batch_size}"
+        with step_named(self.workload, lambda: self._drawn(batch), seed=self.seed, where=lambda: where):
             loss = float(update.gradients(batch.micro_batches))
         if not math.isfinite(loss):
-            refuse_batch(self.workload, self._drawn(batch), **how)
+            refuse_batch(self.workload, self._drawn(batch), seed=self.seed, where=where)
             if before is not None:
-                refuse_gradient_of(self.workload, self._drawn(before), **how)
+                refuse_gradient_of(self.workload, self._drawn(before), seed=self.seed, where=where)
         return loss
 
 

@@ -140,11 +140,18 @@ class StepLimitRule:
 
 @dataclass(frozen=True, kw_only=True)
 class PlateauRule:
-    """Ends a run that has no target once it gains little: in its last stretch less than `gain` of all it gained."""
+    """Ends a run that has no target once it gains little: in its last stretch less than `gain` of all it gained.
+
+    What it gained counts from `start` where that is better than its first value: where targets lie far from zero, their
+    mean alone is nearly all of what a run gains over fresh weights, and what there is to learn beyond would count as
+    little.
+    """
 
     stretch: float = 0.4
     gain: float = 0.02
     least_steps: int = 50
+    start: float | None = None
+    """Value of the best constant prediction; `None`: not known."""
 
     def __call__(self, history: History) -> RunStatus | None:
         """`LEVELLED_OFF`, once there is little to gain."""
@@ -154,7 +161,8 @@ class PlateauRule:
             return None
         first, now = history.values[0], history.values[history.best_index]
         best_before = min(before) if history.target.mode == "min" else max(before)
-        return RunStatus.LEVELLED_OFF if abs(now - best_before) <= self.gain * abs(now - first) else None
+        gained = abs(now - first) if self.start is None else min(abs(now - first), abs(now - self.start))
+        return RunStatus.LEVELLED_OFF if abs(now - best_before) <= self.gain * gained else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from ..batches import to_device
 from ..culprits import cause_of_gradient, cause_of_loss, without_number
 from ..fresh_model import checked_module, give_sizes
 from ..protocol import Batch
-from ..update import without_underflow
+from ..update import is_finite, without_underflow
 from ..user_code import explained
 from ..workload import Workload
 from .inputs import (
@@ -151,7 +151,7 @@ def check_gradient(workload: Workload, model: nn.Module, loss: Tensor, batch: Ba
             f"the loss ({loss.item():.4g}) does not depend on the model's parameters: all {len(trainable)} parameter "
             "tensors have no gradient, or zero; compute the loss from model(...) of the model that loss() is given"
         )
-    broken = [n for n, p in trainable.items() if p.grad is not None and not bool(p.grad.to_dense().isfinite().all())]
+    broken = [n for n, p in trainable.items() if p.grad is not None and not is_finite(p.grad)]
     if broken:
         raise TaskError(
             f"the gradient of {broken[0]} ({len(broken)} of {len(trainable)} parameter tensors) is not finite before "
