@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchscope.store.records import RunStatus, Target
-from batchscope.training.stopping import BehindRule, History, PlateauRule, RoseRule, StallRule
+from batchscope.training.stopping import BehindRule, History, PlateauRule, RoseRule, StallRule, lag_behind
 
 DOWN, UP = Target(metric="m", value=0.5, mode="min"), Target(metric="m", value=0.5, mode="max")
 
@@ -116,7 +116,7 @@ def reference(target: Target = DOWN) -> list[tuple[float, float]]:
 @pytest.mark.parametrize(("slower", "ends"), [(1.0, False), (1.4, False), (1.9, True), (3.0, True)])
 def test_a_run_that_lags_by_more_than_the_factor_ends(target: Target, slower: float, ends: bool) -> None:
     """The same curve, stretched in time by `slower`; steps take 0.1 s."""
-    rule = BehindRule(reference=reference(target), step_time=0.1, factor=1.5)
+    rule = BehindRule(reference=reference(target), step_time=0.1, end=1.5, lag=1.5, falls=0.0)
     history = History(target=target)
     statuses: list[RunStatus | None] = []
     for step in range(1, int(40 * min(slower, 1.45))):
@@ -127,25 +127,33 @@ def test_a_run_that_lags_by_more_than_the_factor_ends(target: Target, slower: fl
 
 
 def test_the_lag_is_a_ratio_of_times() -> None:
-    rule = BehindRule(reference=reference(), step_time=0.1, factor=1.5)
     history = course(DOWN, [(0, 3.0), (30, 1.0), (40, 1.3)])
-    assert rule.lag(history, 1) == pytest.approx(3.0 / 2.0)  # 1.0 at time 3; the reference had it at time 2
-    assert rule.lag(history, 2) == pytest.approx(4.0 / 2.0)  # its best so far counts, not the last value
-    assert rule.lag(history) == rule.lag(history, 2)
+    lags = [lag_behind(reference(), 0.1, history, index) for index in (1, 2, -1)]
+    assert lags[0] == pytest.approx(3.0 / 2.0)  # 1.0 at time 3; the reference had it at time 2
+    assert lags[1:] == [pytest.approx(4.0 / 2.0)] * 2  # its best so far counts, not the last value
 
 
-def test_a_run_as_long_as_the_factor_allows_ends_whatever_its_metric() -> None:
-    rule = BehindRule(reference=reference(), step_time=0.1, factor=1.5)
+def test_a_run_as_long_as_the_end_allows_ends_whatever_its_metric() -> None:
+    rule = BehindRule(reference=reference(), step_time=0.1, end=1.5, lag=2.0)
     assert rule(course(DOWN, [(0, 3.0), (59, 0.51)])) is None
     assert rule(course(DOWN, [(0, 3.0), (60, 0.51)])) is RunStatus.BEHIND
 
 
 def test_one_bad_evaluation_is_no_lag() -> None:
-    """Only `patience` evaluations in a row count, and none in the first third."""
-    rule = BehindRule(reference=reference(), step_time=0.1, factor=1.5)
-    assert rule(course(DOWN, [(0, 3.0), (2, 3.0), (8, 3.0), (13, 3.0)])) is None
+    """Only `patience` evaluations in a row count, and none in the first fifth."""
+    rule = BehindRule(reference=reference(), step_time=0.1, end=1.5, lag=1.5, falls=0.0)
+    assert rule(course(DOWN, [(0, 3.0), (2, 3.0), (6, 3.0), (13, 3.0)])) is None
     assert rule(course(DOWN, [(0, 3.0), (10, 2.0), (15, 1.4), (30, 1.4)])) is None
     assert rule(course(DOWN, [(0, 3.0), (20, 2.0), (22, 2.0), (24, 2.0)])) is RunStatus.BEHIND
+
+
+@pytest.mark.parametrize(("last", "ends"), [(12, False), (30, False), (38, True)])
+def test_a_run_that_begins_slowly_may_lag_more(last: int, ends: bool) -> None:
+    """Always 2.5 times slower than the reference: at a share s of its length 2 / s are allowed."""
+    fine = [(0.0, 3.0), *((t / 20, 40 / t) for t in range(1, 81))]
+    rule = BehindRule(reference=fine, step_time=0.1, end=2.0, lag=2.0)
+    history = course(DOWN, [(0, 3.0), *((step, 5.0 / (0.1 * step)) for step in range(8, last + 1, 2))])
+    assert (rule(history) is RunStatus.BEHIND) == ends
 
 
 @pytest.mark.parametrize("target", [DOWN, UP])

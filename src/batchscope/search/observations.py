@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from ..fits.noise_scale import estimate
 from ..fits.steps_to_target import Observation
 from ..store.records import Estimate, RunStatus, Target
 from ..store.runs import StoredRun
-from ..training.stopping import BehindRule, History
+from ..training.stopping import History, lag_behind
 
 __all__ = ["best_on_clock", "curve_on_clock", "evaluation_seconds", "has_diverged", "noise_scale_of", "observe"]
 
@@ -102,8 +101,7 @@ def _steps_at_lag(run: StoredRun, reference: StoredRun, target: Target, cost: Ca
     history = History(target=target)
     for step, value in curve_of(run.rows, target):
         history.add(step, None, {target.metric: value})
-    rule = BehindRule(reference=curve_on_clock(reference, target, other), step_time=own, factor=math.inf)
-    lag = rule.lag(history)
+    lag = lag_behind(curve_on_clock(reference, target, other), own, history)
     return lag * needed * other / own if lag > _CLEAR_LAG else None
 
 

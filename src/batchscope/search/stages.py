@@ -34,7 +34,7 @@ from .question import Question
 from .recipe import run_at
 from .runs import SearchRuns
 from .state import SearchState
-from .strategies.anchors import BEHIND, Decision, propose
+from .strategies.anchors import BEHIND, LAG, Decision, propose
 from .strategies.space import Request
 
 __all__ = ["Search", "beginning"]
@@ -280,7 +280,8 @@ class Search:
         if goal is not None and behind is not None and reference is not None:
             clock = self.state.cost_of
             curve = curve_on_clock(reference, goal, clock(reference.config.batch_size))
-            rules.append(BehindRule(reference=curve, step_time=clock(config.batch_size), factor=behind))
+            own = clock(config.batch_size)
+            rules.append(BehindRule(reference=curve, step_time=own, end=behind, lag=max(LAG, behind)))
         return rules
 
     def _run(

@@ -21,6 +21,7 @@ __all__ = [
     "StallRule",
     "StepLimitRule",
     "StopRule",
+    "lag_behind",
 ]
 
 
@@ -230,35 +231,43 @@ class BehindRule:
 
     Both curves are compared on the same clock (steps times step time). The lag is this run's time divided by the time
     of the first evaluation at which the reference was as good as this run's best: evaluations are compared with
-    evaluations, and nothing between them is estimated. The run ends when the lag stays above `factor` for `patience`
-    evaluations after `from_share` of the reference's length, or when it has taken `factor` times that length.
+    evaluations, and nothing between them is estimated. Curves of different learning rates and batch sizes cross, so
+    that a run may begin more slowly and end sooner: at a share s of the reference's length the lag may be
+    lag / min(s, 1)^falls. The run ends when it stays above that for `patience` evaluations from `from_share` on, or
+    when it has taken `end` times the reference's length.
     """
 
     reference: Sequence[tuple[float, float]]
     """Time and target metric of the finished run's evaluations, up to its target."""
     step_time: float
-    factor: float
-    from_share: float = 0.35
+    end: float
+    lag: float
+    """That is allowed at the reference's length."""
+    falls: float = 1.0
+    """How fast the allowed lag falls until then: 0 where it is the same all along."""
+    from_share: float = 0.2
     patience: int = 3
 
     def __call__(self, history: History) -> RunStatus | None:
         """`BEHIND`, once the lag is beyond recovery."""
         length = self.reference[-1][0]
-        now = history.steps[-1] * self.step_time
-        if now >= self.factor * length:
+        if history.steps[-1] * self.step_time >= self.end * length:
             return RunStatus.BEHIND
         recent = range(max(1, len(history.steps) - self.patience), len(history.steps))
-        if now < self.from_share * length or len(recent) < self.patience:
+        if len(recent) < self.patience:
             return None
-        lags = [self.lag(history, index) for index in recent]
-        return RunStatus.BEHIND if min(lags) > self.factor else None
+        shares = [history.steps[index] * self.step_time / length for index in recent]
+        if shares[0] < self.from_share:
+            return None
+        allowed = [self.lag / min(share, 1.0) ** self.falls for share in shares]
+        lags = [lag_behind(self.reference, self.step_time, history, index) for index in recent]
+        return RunStatus.BEHIND if all(lag > most for lag, most in zip(lags, allowed, strict=True)) else None
 
-    def lag(self, history: History, index: int = -1) -> float:
-        """This run's time at an evaluation ÷ the time at which the reference was as good as this run had been."""
-        values = [v for v in history.values[: index + 1 or None] if math.isfinite(v)]
-        smaller = history.target.mode == "min"
-        best = min(values) if smaller else max(values)
-        as_good = next(
-            (t for t, v in self.reference if t > 0 and (v <= best if smaller else v >= best)), self.reference[-1][0]
-        )
-        return history.steps[index] * self.step_time / as_good
+
+def lag_behind(reference: Sequence[tuple[float, float]], step_time: float, history: History, index: int = -1) -> float:
+    """A run's time at an evaluation ÷ the time at which a reference was as good as the run had been by then."""
+    values = [v for v in history.values[: index + 1 or None] if math.isfinite(v)]
+    smaller = history.target.mode == "min"
+    best = min(values) if smaller else max(values)
+    as_good = next((t for t, v in reference if t > 0 and (v <= best if smaller else v >= best)), reference[-1][0])
+    return history.steps[index] * step_time / as_good

@@ -24,12 +24,14 @@ from scipy.special import log_ndtr
 
 from ...fits.steps_to_target import StepsPosterior
 
-__all__ = ["BEHIND", "Choices", "Decision", "Proposal", "decide", "propose", "sizes_between"]
+__all__ = ["BEHIND", "LAG", "Choices", "Decision", "Proposal", "decide", "propose", "sizes_between"]
 
 Array = NDArray[np.float64]
 
-BEHIND = 1.25
-"""A probe is stopped when it lags behind the best by this factor."""
+BEHIND, LAG = 1.75, 2.0
+"""A probe is stopped when it has taken so many times what the best had, or lags behind it by this factor at its length,
+and by more before: of the cells of 15 tables within 1.1 of the best one 98.5 % are kept, for 0.57 of a whole run a
+probe (a lag of 1.25 from a share of 0.35 on kept 76 %, for 0.39)."""
 _REGRET_CUT = 5.0
 _LRS_AROUND = (0.9, 1.0, 1.12)
 _DECISIONS = 160
