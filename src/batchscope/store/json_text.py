@@ -42,7 +42,8 @@ def parse(content: bytes) -> Any:
     if len(content) > MOST_BYTES:
         raise ValueError(f"it has {len(content):,} bytes, more than {MOST_BYTES:,}")
     _check_depth(content)
-    return json.loads(content, parse_constant=_refuse, object_pairs_hook=_once, **_numbers(content))
+    text = content.decode(json.detect_encoding(content))
+    return json.loads(text, parse_constant=_refuse, object_pairs_hook=_once, **_numbers(content))
 
 
 def parse_lines(content: bytes) -> list[Any]:

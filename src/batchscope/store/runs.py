@@ -18,6 +18,7 @@ result laid aside as `result.interrupted-1.json` until it has another; a kill in
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -282,8 +283,15 @@ def read_runs(root: Path | str, *, at_once: bool = False) -> tuple[StoredRun, ..
 
 
 def _run_folders(folder: Path) -> list[Path]:
-    """The folders of runs that were begun."""
-    return [path.parent for path in folder.glob("*/config.json")]
+    """The folders of runs that were begun: a result without a configuration is damage, and no run that never began."""
+    with explained(folder, "check the path and its permissions"):
+        names = os.listdir(folder)
+    there = os.path.lexists
+    return [
+        folder / name
+        for name in names
+        if there(f"{folder}/{name}/config.json") or there(f"{folder}/{name}/result.json")
+    ]
 
 
 def _order(found: tuple[Path, RunConfig, int | None]) -> tuple[bool, int, str]:
