@@ -46,7 +46,9 @@ HOSTILE = {
 def test_hostile_content_is_refused_in_one_message(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bench.json"
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"bench.json \(\d+ bytes\) is not whole JSON: .*remove it, or restore it$"):
+    with pytest.raises(
+        StoreError, match=r"bench.json \(\d+ bytes\) is not whole JSON: .*remove it and run .* again, or restore it$"
+    ):
         read_json(path)
     with pytest.raises(BatchscopeError, match=r"the profile cannot be read") as refused:
         load_profile(path)
@@ -85,7 +87,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     with path.open("wb") as file:
         file.truncate(MOST_BYTES + 1)
-    with pytest.raises(StoreError, match=r"more than 67,108,864 bytes; remove it, or give another --out"):
+    with pytest.raises(StoreError, match=r"more than 67,108,864 bytes; remove it and run"):
         read_json(path)
 
 
@@ -164,7 +166,7 @@ def test_a_question_that_is_no_file_is_refused(tmp_path: Path, plant: Callable[[
 def test_a_device_is_never_replaced(tmp_path: Path, plant: Callable[[Path], None]) -> None:
     plant(tmp_path / "report.html")
     before = os.lstat(tmp_path / "report.html")
-    with pytest.raises(StoreError, match=r"report.html: it is no regular file; remove it, or give another --out"):
+    with pytest.raises(StoreError, match=r"report.html: it is no regular file; remove it and run"):
         write_text(tmp_path / "report.html", "page")
     assert os.lstat(tmp_path / "report.html").st_ino == before.st_ino
     (tmp_path / "report.html").unlink()
@@ -201,7 +203,7 @@ def test_rows_are_never_appended_through_a_link(folder: Path, victim: Path) -> N
         rows = started.folder / "rows.jsonl"
         rows.unlink()
         rows.symlink_to(victim)
-        with pytest.raises(StoreError, match=r"rows.jsonl: it is a link, .*; remove it, or give another --out"):
+        with pytest.raises(StoreError, match=r"rows.jsonl: it is a link, .*; remove "):
             store.start(OTHER)
         rows.unlink()
         finish(store, OTHER)
@@ -225,7 +227,7 @@ def test_links_in_the_place_of_what_a_folder_holds_are_refused(tmp_path: Path, n
     if name != "lock":
         elsewhere.mkdir()
     (root / name).symlink_to(elsewhere)
-    with pytest.raises(StoreError, match=rf"{name}: it is a link, .*; remove it, or give another --out"):
+    with pytest.raises(StoreError, match=rf"{name}: it is a link, .*; remove "):
         Store(root, QUESTION)
     assert not elsewhere.exists() or not list(elsewhere.iterdir())
     (root / name).unlink()

@@ -27,7 +27,7 @@ def truncate(path: Path, share: float = 0.5) -> None:
 @pytest.mark.parametrize("name", ["config.json", "result.json"])
 def test_truncated_json_is_named(folder: Path, name: str, share: float) -> None:
     truncate(folder / name, share)
-    with pytest.raises(StoreError, match=rf"{name} .*not whole JSON.*remove the folder {folder}, or restore it"):
+    with pytest.raises(StoreError, match=rf"{name} .*not whole JSON.*remove the folder {folder} and run"):
         read_runs(folder.parents[1])
 
 

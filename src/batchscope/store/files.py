@@ -37,7 +37,7 @@ __all__ = [
     "regular_bytes",
     "remove_leftovers",
     "replaced",
-    "to_remove",
+    "to_make_anew",
     "write_bytes",
     "write_json",
     "write_text",
@@ -111,16 +111,18 @@ def read_json(path: Path, *, advice: str = "") -> Any:
     except ValueError as error:
         raise StoreError(
             f"{path} ({len(content)} bytes) is not whole JSON: {error}; "
-            f"{advice or f'it was truncated or edited: {to_remove(path)}, or restore it'}"
+            f"{advice or f'it was truncated or edited: {to_make_anew(path)}'}"
         ) from None
 
 
-def to_remove(path: Path) -> str:
-    """What to remove where a file of a results folder cannot be used, so that the same command makes it again."""
+def to_make_anew(path: Path) -> str:
+    """What to do where a file of a results folder cannot be used: what the same command makes again can be removed."""
     parent = path.parent
     if parent.parent.name in ("runs", "questions"):  # one file of several that belong together
-        return f"remove the folder {parent}"
-    return "give another --out" if path.name == "question.json" else "remove it"
+        return f"remove the folder {parent} and run the same command again, or restore the file"
+    if path.name == "question.json":
+        return "restore it, or give another --out"
+    return "remove it and run the command that made the folder again, or restore it"
 
 
 def read_record(path: Path, cls: type[Record]) -> Record:
@@ -227,7 +229,7 @@ def explained(path: Path, otherwise: str = _WHEN_WRITTEN) -> Generator[None]:
         again = "free some space and run the same command again, finished runs are kept"
         advice = {errno.ENOSPC: f"the disk is full: {again}", errno.EDQUOT: f"the disk quota is used up: {again}"}
         if otherwise in (_WHEN_READ, _WHEN_WRITTEN):
-            advice |= dict.fromkeys((*_LINK, errno.EFBIG), "remove it, or give another --out")
+            advice |= dict.fromkeys((*_LINK, errno.EFBIG, errno.EISDIR), to_make_anew(path))
         raise StoreError(f"{path}: {reason}; {advice.get(number, otherwise)}") from error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from ..errors import StoreError
-from .files import explained, file_sha256, regular_bytes
+from .files import explained, file_sha256, open_regular, regular_bytes
 from .json_text import parse, parse_lines
 from .records import Row
 
@@ -87,11 +87,11 @@ def read_rows(path: Path, sha256: str | None, *, called: Path | None = None) -> 
         StoreError: the file cannot be read, is not the one with this hash, or holds no rows.
     """
     called = called or path
-    if sha256 is not None and file_sha256(path) != sha256:
+    if sha256 is not None and _sha256(path, called) != sha256:
         raise not_what_was_written(called, "its hash differs")
     if sha256 is None and not os.path.lexists(path):
         return ()
-    with explained(called, "check the path and its permissions"):
+    with explained(called, f"remove {called.parent} to run it again"):
         content = regular_bytes(path, MOST_BYTES_OF_ROWS)
     try:
         rows: list[Any] = parse_lines(content)
@@ -101,6 +101,12 @@ def read_rows(path: Path, sha256: str | None, *, called: Path | None = None) -> 
         if not isinstance(row, dict):
             raise StoreError(f"{called} line {number} is not an object; remove {called.parent} to run it again")
     return tuple(rows)
+
+
+def _sha256(path: Path, called: Path) -> str:
+    with explained(called, f"remove {called.parent} to run it again"):
+        os.close(open_regular(path))
+    return file_sha256(path)
 
 
 def not_what_was_written(path: Path, how: str) -> StoreError:

@@ -91,7 +91,7 @@ def read_run(folder: Path, config: RunConfig | None = None, *, at_once: bool = T
     result = read_record(result_path, RunResult) if os.path.lexists(result_path) else None
     sha256 = result.rows_sha256 if result is not None else None
     if result is not None:
-        with explained(path, "check the path and its permissions"):
+        with explained(path, f"remove {folder} to run it again"):
             size = path.stat().st_size
         if result.rows_bytes not in (None, size):
             raise not_what_was_written(path, f"it has {size:,} bytes, not {result.rows_bytes:,}")

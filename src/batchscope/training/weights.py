@@ -6,6 +6,7 @@ Each is a `state_dict` on the CPU for `torch.load`, whole or not there. Its hash
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import shutil
@@ -87,8 +88,8 @@ def copy_weights(source: Path, path: Path) -> None:
     with replaced(path) as file:
         with explained(source), os.fdopen(open_regular(source), "rb") as saved:
             shutil.copyfileobj(saved, file)
-        file.flush()
-        if file_sha256(Path(file.name)) != read_record(_note(source), _Written).sha256:
+        file.seek(0)
+        if hashlib.file_digest(file, "sha256").hexdigest() != read_record(_note(source), _Written).sha256:
             raise StoreError(f"{source} is not what was written; run the same command again, which trains it again")
 
 
