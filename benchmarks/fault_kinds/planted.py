@@ -100,7 +100,9 @@ def _linked(name: str, folder: Path) -> Seen:
     ended = [run(_words(_TARGETS[1]), folder, limit_s=_LIMIT_S), run(["report", "out"], folder, limit_s=_LIMIT_S)]
     if _state_of(victim) != state:
         return Seen(held=False, said="the victim was written to")
-    return _judged(ended, before, folder)
+    there = finished_runs(folder / "out") if not (folder / "out" / "runs").is_symlink() else {}
+    went_on = {name: there.get(name, seen) for name, seen in before.items()}  # another target: runs may be longer now
+    return _judged(ended, went_on, folder)
 
 
 def _kept_model(folder: Path) -> Seen:
