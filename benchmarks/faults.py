@@ -32,7 +32,7 @@ from record import RESULTS, write
 
 __all__ = ["KINDS", "faults_of", "main", "table"]
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {"planted": "planted links, FIFOs, hostile and huge files"}
 """Module of `fault_kinds`, and what it tries."""
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from batchscope.report.outcomes import best_by_size, curve_at, outcomes, step_time
+from batchscope.report.outcomes import best_by_size, curve_at, outcomes, step_times
 from batchscope.store.records import Bench, Curve, HardwareProfile, Reading, RunStatus, Target
 
 from ..search import searches
@@ -39,9 +39,9 @@ def test_the_best_of_a_size_is_among_those_that_reached_the_target() -> None:
 
 def test_step_time_is_the_bench_s_then_the_curves_then_unknown() -> None:
     plan = plans.ok()
-    assert step_time(plan, 128) == pytest.approx(plans.step_time_at(128) * 1.02)
-    assert step_time(dataclasses.replace(plan, bench=None), 128) == pytest.approx(plans.step_time_at(128))
-    assert step_time(dataclasses.replace(plan, bench=None, curves=None), 128) is None
+    assert step_times(plan)(128) == pytest.approx(plans.step_time_at(128) * 1.02)
+    assert step_times(dataclasses.replace(plan, bench=None))(128) == pytest.approx(plans.step_time_at(128))
+    assert step_times(dataclasses.replace(plan, bench=None, curves=None))(128) is None
 
 
 def test_above_the_largest_micro_batch_accumulation_steps_follow_one_another() -> None:
@@ -54,10 +54,10 @@ def test_above_the_largest_micro_batch_accumulation_steps_follow_one_another() -
         largest_verified=True,
     )
     plan = dataclasses.replace(plans.ok(), bench=bench)
-    assert step_time(plan, 128) == pytest.approx(0.010 + 3 * 0.008)
-    assert step_time(plan, 24) == pytest.approx(0.008)
+    assert step_times(plan)(128) == pytest.approx(0.010 + 3 * 0.008)
+    assert step_times(plan)(24) == pytest.approx(0.008)
     without = dataclasses.replace(bench, readings=())
-    assert step_time(dataclasses.replace(plan, bench=without), 128) == pytest.approx(4 * 0.010)
+    assert step_times(dataclasses.replace(plan, bench=without))(128) == pytest.approx(4 * 0.010)
 
 
 def test_a_curve_is_read_on_logarithmic_scales_and_not_beyond_its_ends() -> None:
@@ -75,4 +75,4 @@ def test_the_page_and_the_plan_have_the_same_step_times(update_s: float) -> None
     plan = dataclasses.replace(plans.ok(), bench=bench)
     assert {128, 512} <= set(state.batch_sizes)
     for size in (*state.batch_sizes, 50, 100, 130):
-        assert step_time(plan, size) == pytest.approx(state.seconds_of(size))
+        assert step_times(plan)(size) == pytest.approx(state.seconds_of(size))

@@ -13,7 +13,7 @@ import pytest
 
 from batchscope.errors import StoreError
 from batchscope.store.files import write_text
-from batchscope.store.runs import Store, read_runs, run_id
+from batchscope.store.runs import Store, read_runs
 
 from .samples import CONFIG, OTHER, QUESTION, RESULT, finish, make_row, write_rows
 
@@ -47,7 +47,7 @@ def refuse(*args: Any, **kwargs: Any) -> None:
 FULL = "the disk is full: free some space and run the same command again, finished runs are kept"
 
 
-@pytest.mark.parametrize("broken", ["os.replace", "os.fsync", "builtins.open"])
+@pytest.mark.parametrize("broken", ["os.replace", "os.fsync", "os.open"])
 def test_full_disk_while_a_result_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     with Store(folder.parents[1], QUESTION) as store:
         writer = store.start(OTHER)
@@ -76,10 +76,10 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_full_disk_while_rows_are_written(folder: Path) -> None:
     """The kernel's own refusal: the rows of this run lead to a device that is always full."""
     with Store(folder.parents[1], QUESTION) as store:
-        run = store.root / "runs" / run_id(OTHER)
-        run.mkdir()
-        (run / "rows.jsonl").symlink_to("/dev/full")
         writer = store.start(OTHER)
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, writer._file.fileno())
+        os.close(full)
         with pytest.raises(StoreError, match=FULL):
             writer.append(make_row(0))
         assert store.finished(OTHER) is None

@@ -27,6 +27,7 @@ from batchscope.store.records import (
     HardwareProfile,
     Plan,
     PlanStatus,
+    RateRange,
     Recipe,
     RunConfig,
     RunResult,
@@ -49,6 +50,8 @@ def instances(kind: Any) -> st.SearchStrategy[Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is RunConfig:
         return run_configs()
+    if kind is RateRange:
+        return rate_ranges()
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return st.builds(kind, **{f.name: instances(hints[f.name]) for f in dataclasses.fields(kind)})
@@ -81,6 +84,26 @@ def run_configs(draw: st.DrawFn) -> RunConfig:
     sizes = dict(zip(("micro_batch_size", "grad_accum_steps", "world_size"), parts, strict=True))
     others = {f.name: draw(instances(hints[f.name])) for f in dataclasses.fields(RunConfig) if f.name not in sizes}
     return RunConfig(**{**others, **sizes, "batch_size": math.prod(parts)})
+
+
+def rate_ranges() -> st.SearchStrategy[RateRange]:
+    """Range tests with numbers that a test may give."""
+    rates, whole = st.floats(1e-30, 1e30), st.integers(1, 10**9)
+    pairs = st.dictionaries(rates, st.none() | FINITE, max_size=3).map(lambda lrs: tuple(sorted(lrs.items())))
+    return st.builds(
+        lambda pairs, **members: RateRange(
+            lrs=tuple(p[0] for p in pairs), losses=tuple(p[1] for p in pairs), **members
+        ),
+        pairs,
+        batch_size=whole,
+        ceiling_lr=rates,
+        broke=st.booleans(),
+        normalised=st.booleans(),
+        steps=st.integers(0, 10**9),
+        expected_lr=st.none() | rates,
+        expected_factor=st.floats(1.01, 1e6),
+        tested_batch_size=st.none() | whole,
+    )
 
 
 @pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)

@@ -4,6 +4,7 @@ the trained model."""
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -230,6 +231,42 @@ def test_a_model_that_was_not_kept_is_trained_again_and_the_plan_stays(cli: Cli)
     assert courses("out") == runs
     assert run.result is not None
     assert evaluated("kept.pt")["val_loss"] == run.result.last["val_loss"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "another", "without its hash", "a FIFO"])
+def test_a_kept_model_that_is_not_what_was_written_is_trained_again_and_said(cli: Cli, damage: str) -> None:
+    command = f"{FIND} --trainings 0.1 --out out --keep-model kept.pt".replace("--trainings 8 ", "")
+    answer(cli, command)
+    whole = evaluated("kept.pt")
+    content = Path("kept.pt").read_bytes()
+    weights = next(path for path in Path("out").glob("runs/*/weights-*.pt") if path.read_bytes() == content)
+    note = weights.with_name(f"sha256-{weights.stem}.json")
+    if damage == "truncated":
+        weights.write_bytes(content[: len(content) // 2])
+    elif damage == "another":
+        weights.write_bytes(content[:-100] + bytes(100))
+    elif damage == "without its hash":
+        note.unlink()
+    else:
+        weights.unlink()
+        os.mkfifo(weights)
+    if damage == "a FIFO":
+        refused = cli(command)
+        assert refused.status == 2
+        assert "no regular file; remove" in refused.err
+        weights.unlink()
+    ended = cli(command)
+    assert ended.status == 0, ended.err
+    assert evaluated("kept.pt") == whole
+    assert damage == "a FIFO" or f"{weights.name} is not what was written" in ended.err
+
+
+def test_a_link_in_the_place_of_the_model_is_replaced_and_its_victim_stays(cli: Cli) -> None:
+    Path("victim").write_text("theirs", encoding="utf-8")
+    Path("kept.pt").symlink_to("victim")
+    answer(cli, f"{FIND} --trainings 0.1 --out out --keep-model kept.pt".replace("--trainings 8 ", ""))
+    assert not Path("kept.pt").is_symlink()
+    assert Path("victim").read_text(encoding="utf-8") == "theirs"
 
 
 def test_the_model_that_is_kept_is_that_at_the_end_of_the_length(cli: Cli) -> None:

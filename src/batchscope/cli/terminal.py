@@ -17,6 +17,7 @@ from ..store.runs import StoredRun
 from ..training.limits import Deadline
 from ..training.progress import Prediction
 from ..wording import about, elapsed
+from .lines import Lines
 from .run_view import RunView, evaluation_in_words, finished_in_words
 from .streams import answers
 from .views import prediction_in_words, renewed_in_words
@@ -51,7 +52,7 @@ def stderr() -> Console:
 def show(console: Console, parts: Sequence[RenderableType]) -> None:
     """Print parts one under another; in a file or a pipe a sentence is one line, whatever its length."""
     for part in parts:
-        whole = isinstance(part, str) and not console.is_terminal
+        whole = isinstance(part, Lines) or (isinstance(part, str) and not console.is_terminal)
         console.print(part, soft_wrap=whole)
 
 

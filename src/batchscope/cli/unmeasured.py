@@ -116,15 +116,16 @@ def runs(folder: Path, /, *, json: Flag = False) -> int:
         folder: The --out of a search.
         json: Print one JSON object.
     """
-    from ..store.codec import encode
     from ..store.files import read_record
     from ..store.records import Plan
     from ..store.runs import read_runs
     from .views import runs_view
 
     found = read_runs(folder)
-    listed = [{"id": r.id, "config": encode(r.config), "result": encode(r.result)} for r in found]
     plan = folder / "plan.json"
     target = read_record(plan, Plan).target if plan.exists() else None
-    answer(json, {"runs": listed}, runs_view(found, target))
+    if json:
+        answer(json, {"runs": [{"id": r.id, "config": r.config, "result": r.result} for r in found]}, ())
+    else:
+        answer(json, None, runs_view(found, target))
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 from rich.table import Table
 
-from ..fits.curves import steps_to_target
+from ..fits.targets import passage_of
 from ..report.basis import doubts, in_sentences, rest_of_message
 from ..report.cost import cost_in_words
 from ..report.loading import waiting_in_words
@@ -42,6 +42,7 @@ from ..wording import (
     whole,
     with_interval,
 )
+from .lines import Lines
 
 if TYPE_CHECKING:
     from ..training.noise import NoiseReport
@@ -303,29 +304,25 @@ def _term(entry: CheckedTerm) -> str:
 
 
 def runs_view(runs: Iterable[StoredRun], target: Target | None = None) -> list[RenderableType]:
-    """Table of the runs of a results folder.
+    """Table of the runs of a results folder, a line each, however many they are.
 
     Args:
         runs: of the folder.
         target: of the search that they belong to; `None`: each run has its own.
     """
-    table = Table(box=None, pad_edge=False)
-    for column in ("batch\nsize", "learning\nrate", "seed", "steps", "steps to\ntarget"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("ended")
-    table.add_column("folder in runs/", overflow="fold")
+    table = Lines(("batch\nsize", "learning\nrate", "seed", "steps", "steps to\ntarget"), ("ended", "folder in runs/"))
     for run in runs:
         result, config = run.result, run.config
         steps = result.steps_to_target if result and target is None else None
         if result and target is not None:
-            steps = steps_to_target(run.rows, target)
-        table.add_row(
+            steps = passage_of(run, target)
+        table.add(
             count(config.batch_size),
             number(config.lr or None),
             str(config.seed),
             count(result.steps) if result else "",
             number(steps) if steps else "",
             ending_of(run) or "unfinished",
-            run.id,
+            run.id if run.id.isprintable() else ascii(run.id),
         )
     return [table]

@@ -25,7 +25,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
 
 from ..store.records import Bench, Estimate
 from . import intervals
@@ -278,6 +277,8 @@ def fit_step_time(
     if len(set(sizes)) < len(sizes) or not (np.isfinite(seconds).all() and (seconds > 0).all() and (sizes >= 1).all()):
         raise ValueError(f"step times {ordered} are not positive finite seconds at different positive sizes")
     log_seconds = np.log(seconds)
+    from scipy.optimize import isotonic_regression  # takes longer to import than the smallest commands take
+
     knee, weights, spread = _robust_knee(sizes, log_seconds)
     _, offset = _misfit(np.array([knee]), sizes, log_seconds, weights)
     fixed = math.exp(offset[0])

@@ -12,10 +12,10 @@ from dataclasses import replace
 from ..store.ranges import range_of
 from ..store.records import Estimate, Metric, Row, Target
 from ..store.runs import StoredRun
-from .curves import curve_of
+from .curves import curve_of, steps_to_target
 from .evaluation_noise import best_level, end_value
 
-__all__ = ["best_value", "choose_target", "gets_further", "level_at_end", "milestone_of"]
+__all__ = ["best_value", "choose_target", "gets_further", "level_at_end", "milestone_of", "passage_of"]
 
 _SHARE_LEFT, _MOVED = 0.05, 0.01
 """Of a run's improvement that is left at the target, and by which rounding may move it."""
@@ -53,6 +53,24 @@ def milestone_of(rows: Sequence[Row], target: Target, constant: float | None = N
     else:
         value = target.value + _PLAIN_SHARE * (start - target.value)
     return replace(target, value=value, confirm=1)
+
+
+def passage_of(run: StoredRun, target: Target) -> float | None:
+    """First passage of a target by a finished run, in steps; `None` where it did not reach the target.
+
+    Its rows are read only where its result does not tell: where its best evaluation was at the target, and the run had
+    another.
+    """
+    result, own = run.result, run.config.target
+    if result is None:
+        return None
+    if own == target and result.steps_to_target is not None:
+        return result.steps_to_target
+    judged_by = own.judged_by if own is not None else run.config.metric
+    best = result.best.get(target.metric, math.nan)
+    if judged_by == target.judged_by and math.isfinite(best) and not target.met_by(best):
+        return None
+    return steps_to_target(run.rows, target)
 
 
 def gets_further(rows: Sequence[Row], others: Sequence[Row], metric: Metric, *, towards: Target | None = None) -> bool:

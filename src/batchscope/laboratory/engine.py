@@ -30,7 +30,7 @@ from ..tasks.workload import Workload
 from ..training.limits import CutOff, Deadline, SecondsRule
 from ..training.progress import Progress
 from ..training.runner import Runner
-from ..training.weights import load_weights, save_weights, weights_file
+from ..training.weights import are_whole, load_weights, save_weights, weights_file
 from ..wording import about
 from .configuration import rules_of, run_config
 from .outlook import Outlook, Standing
@@ -379,7 +379,7 @@ class Laboratory:
         """Whether the weights are there, or the run ended before that moment."""
         made = (run.result.steps + 0.5) * run.config.batch_size if run.result else 0.0
         came = isinstance(when, str) or made >= when * examples
-        return not came or self._weights_file(run.id, when).exists()
+        return not came or are_whole(self._weights_file(run.id, when))
 
     def _weights_file(self, run: str, when: Keep) -> Path:
         return weights_file(self.store.folder(run), when)

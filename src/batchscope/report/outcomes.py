@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..fits.curves import steps_to_target, value_at
+from ..fits.curves import value_at
 from ..fits.step_time import step_time_of
+from ..fits.targets import passage_of
 from ..store.records import Curve, Plan, RunStatus
 from ..wording import count, number
 from .charts import safe
@@ -15,7 +16,7 @@ from .charts import safe
 if TYPE_CHECKING:
     from ..store.runs import StoredRun
 
-__all__ = ["RunOutcome", "best_by_size", "curve_at", "hover", "outcomes", "step_time"]
+__all__ = ["RunOutcome", "best_by_size", "curve_at", "hover", "outcomes", "step_times"]
 
 
 class RunOutcome(NamedTuple):
@@ -46,9 +47,7 @@ def outcomes(plan: Plan, runs: Sequence[StoredRun]) -> tuple[RunOutcome, ...]:
             continue
         if plan.target.metric not in run.result.best:
             continue
-        passage = steps_to_target(run.rows, plan.target)
-        if passage is None and run.config.target == plan.target:
-            passage = run.result.steps_to_target
+        passage = passage_of(run, plan.target)
         steps = float(run.result.steps) if passage is None else passage
         config = run.config
         found.append(RunOutcome(run.id, config.batch_size, config.lr, run.result.status, passage is not None, steps))
@@ -64,18 +63,22 @@ def best_by_size(found: Sequence[RunOutcome]) -> dict[int, RunOutcome]:
     return dict(sorted(best.items()))
 
 
-def step_time(plan: Plan, batch_size: int) -> float | None:
-    """Seconds of one optimizer step by the plan's own model (`fits.step_time`); `None` where nothing is known of it.
+def step_times(plan: Plan) -> Callable[[int], float | None]:
+    """Seconds of one optimizer step at a batch size by the plan's own model (`fits.step_time`), which is fitted once.
 
-    Where the plan has no bench, the ratio of its curves of time and of steps.
+    Where the plan has no bench, the ratio of its curves of time and of steps; `None` where nothing is known of it.
     """
     if plan.bench is not None and plan.bench.profile.step_time_s:
-        return step_time_of(plan.bench).of_batch(batch_size)
-    if plan.curves is not None:
+        return step_time_of(plan.bench).of_batch
+
+    def by_curves(batch_size: int) -> float | None:
+        if plan.curves is None:
+            return None
         time = curve_at(plan.curves.time_to_target_s, batch_size)
         steps = curve_at(plan.curves.steps_to_target, batch_size)
         return time / steps if time and steps else None
-    return None
+
+    return by_curves
 
 
 def curve_at(curve: Curve, batch_size: float) -> float | None:

@@ -7,9 +7,11 @@ once a step did not fit.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,7 @@ from ..training.prepare import Prepared
 from ..training.progress import Progress
 from ..training.runner import Runner
 from ..training.stopping import PauseRule, StepLimitRule, StopRule
-from ..training.weights import copy_weights, save_weights
+from ..training.weights import are_whole, copy_weights, save_weights
 from ..wording import about
 from .forecast import Pace, seconds_in
 from .question import as_option
@@ -277,7 +279,8 @@ class SearchRuns:
 
         It has the averaged weights where the run is judged by a metric of theirs, and loads into `task.model()` either
         way. It is that of the last evaluation where the run reached its target, or `at_end`, else of its best one.
-        Where it was not kept, the run is trained again up to there: it follows from its configuration.
+        Where it was not kept, or is not what was written, the run is trained again up to there: it follows from its
+        configuration.
 
         Raises:
             StoreError: it cannot be written.
@@ -285,19 +288,27 @@ class SearchRuns:
         assert run.result is not None
         step = run.result.steps if at_end else _model_step(run.result)
         kept = self._model_file(run.id, run.config, replace(run.result, steps=step))
-        if not kept.exists():
-            self.runner.train_again(run, (), steps=step, at_end=lambda model: save_weights(model.state_dict(), kept))
+        if not are_whole(kept):
+            why = (
+                f"for its weights: {kept.name} is not what was written" if os.path.lexists(kept) else "for its weights"
+            )
+            save = partial(_save, path=kept)
+            self.runner.train_again(run, (), steps=step, why=why, at_end=save)
         copy_weights(kept, path)
 
     def _keep_model(self, model: nn.Module, path: Path, result: RunResult) -> None:
         whole = result.status is RunStatus.OUT_OF_STEPS or _model_step(result) == result.steps
         if self.keep_models and result.status in _COMPLETE and whole:
-            save_weights(model.state_dict(), path)
+            _save(model, path)
 
     def _model_file(self, name: str, config: RunConfig, result: RunResult) -> Path:
         """File of the model at the end of a run, which has several where it went on, and one for averaged weights."""
         averaged = self.runner.workload.judges_averaged(aim_of(config, result.first).metric)
         return self.runner.store.folder(name) / f"weights-step-{result.steps}{'-averaged' if averaged else ''}.pt"
+
+
+def _save(model: nn.Module, path: Path) -> None:
+    save_weights(model.state_dict(), path)
 
 
 def _model_step(result: RunResult) -> int:

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from .codec import Record, encode
-from .files import explained, file_sha256, json_bytes, read_record, write_bytes, write_json
-from .question import QUESTIONS
+from .files import explained, file_sha256, json_bytes, read_record, regular_bytes, write_bytes, write_json
+from .question import PLANS, QUESTIONS
 from .records import RunStatus
-from .runs import Store
+from .runs import Store, read_runs
 
 __all__ = ["Asked", "Found", "Questions"]
 
@@ -70,7 +70,7 @@ class Questions:
         for number in itertools.count(1):
             path = self._file(number, "question")
             if not path.exists():
-                found = {run.id: run.result for run in store.runs() if run.result is not None}
+                found = {run.id: run.result for run in read_runs(store.root) if run.result is not None}
                 runs = {name: Found(steps=result.steps, status=result.status) for name, result in found.items()}
                 self.number, self.asked = number, Asked(asked=asked, runs=runs)
                 _write(path, self.asked)
@@ -111,7 +111,9 @@ class Questions:
             kept = self._plan_of(earlier)
             with explained(kept):
                 kept.parent.mkdir(exist_ok=True)
-            write_bytes(kept, path.read_bytes())
+            with explained(path):
+                answer = regular_bytes(path)
+            write_bytes(kept, answer)
         before = self.read_note("answer", _Answer)
         self.note(
             "answer", _Answer(sha256=(hashlib.sha256(content).hexdigest(), *(before.sha256[:1] if before else ())))
@@ -134,7 +136,7 @@ class Questions:
         raise AssertionError("numbers do not end")
 
     def _plan_of(self, number: int) -> Path:
-        return self._root / "plans" / f"{number}.json"
+        return self._root / PLANS / f"{number}.json"
 
     def _file(self, number: int, name: str) -> Path:
         return self._root / QUESTIONS / str(number) / f"{name}.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import math
 import types
 import typing
@@ -14,14 +15,18 @@ __all__ = ["Record", "decode", "encode"]
 
 Record = TypeVar("Record")
 
+_AS_THEY_ARE = frozenset((str, int, bool, type(None)))
+
 
 def encode(value: Any) -> Any:
     """Turn records into JSON types; NaN and the infinities become `null`.
 
     A member is called as its field is, or as the field's metadata say under `member`.
     """
+    if type(value) in _AS_THEY_ARE:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {_member(f): encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: encode(getattr(value, f.name)) for name, f in _members_of(type(value))[1].items()}
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, Mapping):
@@ -30,7 +35,7 @@ def encode(value: Any) -> Any:
         return [encode(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | bool | int):
+    if isinstance(value, str | int):
         return value
     return str(value)
 
@@ -94,23 +99,40 @@ def _decode_mapping(kind: Any, data: Any, where: str) -> dict[str, Any]:
         raise ValueError(f"{where} is {type(data).__name__}, not an object")
     missing = math.nan if kind is float else None  # encode writes null for a metric that is not finite
     items = {key: missing if item is None else item for key, item in data.items()}
+    if kind is Any or all(type(item) is kind for item in items.values()):
+        return items
     return {key: _decode(kind, item, f"{where}.{key}") for key, item in items.items()}
 
 
 def _decode_record(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, Mapping):
         raise ValueError(f"{where} is {type(data).__name__}, not an object")
-    hints = typing.get_type_hints(kind)
-    fields = {_member(f): f for f in dataclasses.fields(kind)}
+    hints, fields, plain = _members_of(kind)
     if unknown := sorted(set(data) - set(fields)):
         raise ValueError(f"{where} has an unknown member {unknown[0]!r}")
     values = {}
     for name, f in fields.items():
-        if name in data:
+        if name in data and type(data[name]) in plain[name]:
+            values[f.name] = data[name]
+        elif name in data:
             values[f.name] = _decode(hints[f.name], data[name], f"{where}.{name}")
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where} lacks {name!r}")
     return kind(**values)
+
+
+@functools.cache
+def _members_of(kind: type) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]], dict[str, frozenset[type]]]:
+    """Types of a record's fields by their names; by the members' names, the fields and the types taken as they are."""
+    hints, fields = typing.get_type_hints(kind), {_member(f): f for f in dataclasses.fields(kind)}
+    return hints, fields, {name: _taken_as_is(hints[f.name]) for name, f in fields.items()}
+
+
+def _taken_as_is(kind: Any) -> frozenset[type]:
+    """Types of JSON that are of a kind already, such as `str` and `None` of an optional text."""
+    optional = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(kind) if optional else (kind,)
+    return frozenset(kinds) if set(kinds) <= {str, int, float, bool, type(None)} else frozenset()
 
 
 def _member(of: dataclasses.Field[Any]) -> str:

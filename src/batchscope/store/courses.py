@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .codec import encode
-from .files import explained, keep_interrupted, read_record, write_bytes
+from .files import explained, keep_interrupted, read_record, regular_bytes, write_bytes
 from .records import RunConfig, RunResult
+from .rows import MOST_BYTES_OF_ROWS
 
 __all__ = ["course_of", "restore_result", "rows_sha256"]
 
@@ -97,8 +98,10 @@ def _lines(path: Path) -> list[bytes]:
     if not path.exists():
         return []
     with explained(path):
-        return path.read_bytes().splitlines(keepends=True)
+        return regular_bytes(path, MOST_BYTES_OF_ROWS).splitlines(keepends=True)
 
 
 def _newest_first(folder: Path, pattern: str) -> list[Path]:
-    return sorted(folder.glob(pattern), key=lambda path: -int(path.stem.rpartition("-")[2]))
+    numbered = [(path.stem.rpartition("-")[2], path) for path in folder.glob(pattern)]
+    newest_first = sorted(((int(number), path) for number, path in numbered if number.isdecimal()), reverse=True)
+    return [path for _, path in newest_first]

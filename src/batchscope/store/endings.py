@@ -33,12 +33,12 @@ def endings_of(runs: Iterable[StoredRun]) -> list[tuple[str, int]]:
 
 def gained(run: StoredRun) -> bool:
     """Whether the metric that a run is judged by ever became better than with fresh weights, by more than a trace."""
-    config = run.config
+    config, result = run.config, run.result
     aim = config.target.judged_by if config.target is not None else config.metric
-    evaluations = [row for row in run.rows if row["kind"] == "evaluation"]
-    values = [row["metrics"][aim.name] for row in evaluations if aim is not None and aim.name in row["metrics"]]
-    if aim is None or len(values) < 2 or evaluations[0]["step"] > 0:
+    if aim is None or result is None or result.steps == 0:
         return True
-    best = (min if aim.mode == "min" else max)(values[1:])
-    gain = values[0] - best if aim.mode == "min" else best - values[0]
-    return gain > LEAST_GAIN * abs(values[0])
+    if aim.name not in result.first or aim.name not in result.best:
+        return True
+    first, best = result.first[aim.name], result.best[aim.name]
+    gain = first - best if aim.mode == "min" else best - first
+    return gain > LEAST_GAIN * abs(first)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import StoreError
+from .files import open_regular
 
 __all__ = ["is_at_work", "locked"]
 
@@ -39,8 +40,10 @@ def locked(root: Path) -> IO[str]:
 
     Raises:
         StoreError: another process has it.
+        OSError: it cannot be made, or something else than a file is in its place.
     """
-    file = open(root / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - held until Store.close
+    descriptor = open_regular(root / "lock", os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW)
+    file = os.fdopen(descriptor, "a+", encoding="utf-8")  # held until Store.close
     _locks.add(file)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

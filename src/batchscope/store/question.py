@@ -23,6 +23,7 @@ from .records import Target
 __all__ = [
     "FILE",
     "LATE_FILES",
+    "PLANS",
     "QUESTIONS",
     "STORE_SCHEMA",
     "asked_of",
@@ -40,6 +41,9 @@ FILE = "question.json"
 
 QUESTIONS = "questions"
 """Folder of the questions asked of a results folder, where there may be several."""
+
+PLANS = "plans"
+"""Folder of earlier answers."""
 
 LATE_FILES = "late_files"
 """Member that is added once the task has been tried: hashes of what it imported only then."""

@@ -22,9 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import StoreError
 from ..hardware.live_bytes import bytes_of, tensors_in
 from ..hardware.random_state import RandomState, preserved_random_state
 from ..store.courses import rows_sha256
+from ..store.files import open_regular, replaced
 from ..store.records import Row, RunConfig, RunStatus
 from ..store.runs import StoredRun
 from ..tasks.update import Update
@@ -128,14 +130,13 @@ class Checkpoints:
     def load(self, run: StoredRun) -> Checkpoint | None:
         """The checkpoint of a run; `None` where there is none that can be used."""
         path = self.runs / run.id / FILE
-        if not path.exists():
-            return None
         try:
-            held = cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
+            with os.fdopen(open_regular(path), "rb") as file:
+                held = cast(dict[str, Any], torch.load(file, map_location="cpu", weights_only=True))
             rows, sha256 = int(held["rows"]), held["rows_sha256"]
             if held["format"] != _FORMAT or rows_sha256(path.with_name("rows.jsonl"), rows) != sha256:
                 return None
-            return Checkpoint(rows=run.rows[:rows], state=held["state"])
+            return Checkpoint(rows=tuple(run.rows[:rows]), state=held["state"])
         except Exception:  # whatever is wrong with the file, the run can be made again from its seed
             return None
 
@@ -151,7 +152,6 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
             return
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             whole = state()
             size = bytes_of(tensors_in(whole))
@@ -163,13 +163,10 @@ class Checkpoints:
                 return
             assert run.result is not None
             held = {"format": _FORMAT, "rows": len(run.rows), "rows_sha256": run.result.rows_sha256, "state": whole}
-            torch.save(held, temporary)
-            os.replace(temporary, path)
-        except (OSError, RuntimeError, TypeError, AttributeError) as error:
+            with replaced(path) as file:
+                torch.save(held, file)
+        except (StoreError, RuntimeError, TypeError, AttributeError) as error:
             self._once(f"a checkpoint could not be kept ({' '.join(str(error).split())}); the runs are, and go on")
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
         self._make_room(path)
 
     def _make_room(self, newest: Path) -> None:
@@ -177,12 +174,12 @@ class Checkpoints:
         if self.most_bytes is None:
             return
         with contextlib.suppress(OSError):
-            kept = sorted(self.runs.glob(f"*/{FILE}"), key=lambda p: (p == newest, p.stat().st_mtime_ns, p))
-            total = sum(path.stat().st_size for path in kept)
+            kept = sorted(self.runs.glob(f"*/{FILE}"), key=lambda p: (p == newest, p.lstat().st_mtime_ns, p))
+            total = sum(path.lstat().st_size for path in kept)
             for path in kept[:-1]:
                 if total <= self.most_bytes:
                     return
-                total -= path.stat().st_size
+                total -= path.lstat().st_size
                 path.unlink()
                 self._once(
                     f"the checkpoints take over {self.most_bytes / 1e9:.3g} GB: the oldest go, and their runs are made "

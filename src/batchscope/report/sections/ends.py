@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...fits.targets import level_at_end
@@ -12,6 +12,7 @@ from ...store.records import Metric, Plan, RunStatus
 from ...wording import count, number, plural
 from ..blocks import Figure, Json, Key, Section, Text
 from ..charts import CENSORED, MARKED, RECIPE, horizontal, layout, log_axis, metric_axis, points, safe, vertical
+from ..thinning import MOST_CURVES, evenly, left_out
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -41,6 +42,11 @@ class Ends(NamedTuple):
     """The metric with fresh weights."""
     diverged: int
     recipe: tuple[int, float] | None
+    whole: int
+    """How many runs had the whole length; of all that are finished, as `finished`."""
+    finished: int
+    left_out: str
+    """What is said of the runs that are not drawn."""
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
@@ -60,9 +66,9 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> Ends | None:
     if metric is None:
         return None
     ended = [run for run in runs if run.result is not None and run.result.status is not RunStatus.DIVERGED]
-    found = [end for run in ended if (end := _end(run, metric)) is not None]
-    first = (row["metrics"].get(metric.name) for r in runs for row in r.rows if row["kind"] == "evaluation")
-    fresh = next(first, None)
+    some = evenly(ended, MOST_CURVES, _is_best(ended, metric))
+    found = [end for run in some if (end := _end(run, metric)) is not None]
+    fresh = next((r.result.first[metric.name] for r in ended if r.result and metric.name in r.result.first), None)
     recipe = plan.recipe
     return Ends(
         tuple(sorted(found, key=lambda end: (end.batch_size, end.lr))),
@@ -70,7 +76,23 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> Ends | None:
         fresh if fresh is not None and math.isfinite(fresh) else None,
         sum(run.result is not None for run in runs) - len(ended),
         (recipe.batch_size, recipe.lr) if recipe is not None and recipe.lr is not None else None,
+        sum(run.result is not None and run.result.status is RunStatus.OUT_OF_STEPS for run in ended),
+        sum(run.result is not None for run in runs),
+        left_out(len(some), len(ended)),
     )
+
+
+def _is_best(runs: Sequence[StoredRun], metric: Metric) -> Callable[[StoredRun], bool]:
+    """Whether a run has the best last value of all that had the whole length."""
+    sign = 1.0 if metric.mode == "max" else -1.0
+    lasts = {
+        run.id: sign * run.result.last.get(metric.name, math.nan)
+        for run in runs
+        if run.result is not None and run.result.status is RunStatus.OUT_OF_STEPS
+    }
+    known = {name: last for name, last in lasts.items() if math.isfinite(last)}
+    best = max(known, key=lambda name: known[name], default="")
+    return lambda run: run.id == best
 
 
 def _end(run: StoredRun, metric: Metric) -> RunEnd | None:
@@ -124,7 +146,7 @@ def _hover(end: RunEnd, metric: str) -> str:
 def conclude(data: Ends) -> str:
     """Conclusion from the figure."""
     name, whole = data.metric.name, [end for end in data.runs if end.whole]
-    sentences = [f"{plural(len(whole), 'run')} of {len(data.runs) + data.diverged} had the whole length."]
+    sentences = [f"{plural(data.whole, 'run')} of {count(data.finished)} had the whole length."]
     if whole:
         best = (min if data.metric.mode == "min" else max)(whole, key=lambda end: end.value)
         pair = f"batch size {count(best.batch_size)} and learning rate {number(best.lr)}"
@@ -132,4 +154,4 @@ def conclude(data: Ends) -> str:
     if data.diverged:
         were = "is" if data.diverged == 1 else "are"
         sentences.append(f"{plural(data.diverged, 'run')} diverged and {were} not drawn.")
-    return " ".join(sentences)
+    return " ".join(sentences) + data.left_out

@@ -26,6 +26,7 @@ from ..charts import (
     vertical,
 )
 from ..outcomes import RunOutcome, best_by_size, curve_at, hover, outcomes
+from ..thinning import MOST_POINTS, evenly, left_out
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -119,12 +120,14 @@ def draw(data: LearningRates) -> Figure:
         lrs += [*curve.value, *curve.low, *curve.high]
     for i in reversed(range(len(STEPS))):
         if data.classes[i]:
-            texts = [hover(t.outcome, f"{number(t.ratio)} × the fewest at this size") for t in data.classes[i]]
-            traces.append(_points([t.outcome for t in data.classes[i]], texts, "disc", f"var(--ramp-{i})"))
+            drawn = evenly(data.classes[i], MOST_POINTS)
+            texts = [hover(t.outcome, f"{number(t.ratio)} × the fewest at this size") for t in drawn]
+            traces.append(_points([t.outcome for t in drawn], texts, "disc", f"var(--ramp-{i})"))
     keys += [Key("disc", f"var(--ramp-{i})", STEPS[i][1]) for i in range(len(STEPS)) if data.classes[i]]
     for runs, mark, colour, label in _without_target(data):
         if runs:
-            traces.append(_points(runs, [hover(o) for o in runs], mark, colour))
+            some = evenly(runs, MOST_POINTS)
+            traces.append(_points(some, [hover(o) for o in some], mark, colour))
             keys.append(Key(mark, colour, label))
     shapes: list[Json] = []
     for at, colour, mark, label in (
@@ -176,4 +179,5 @@ def conclude(data: LearningRates) -> str:
     reached = sum(len(c) for c in data.classes)
     if not sentences:
         sentences.append(f"{plural(reached, 'run')} reached the target; no rule could be fitted through them.")
-    return " ".join(sentences)
+    kinds = [*map(len, data.classes), len(data.unreached), len(data.diverged)]
+    return " ".join(sentences) + left_out(sum(min(n, MOST_POINTS) for n in kinds), sum(kinds))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...fits.curves import steps_to_target
@@ -13,6 +13,7 @@ from ...wording import count, duration, joined, number, plural
 from ..blocks import Figure, Json, Key, Option, Section, Switch, Text
 from ..charts import MARKED, finite, horizontal, layout, log_axis, metric_axis, safe
 from ..outcomes import outcomes
+from ..thinning import MOST_CURVES, evenly, left_out
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -47,6 +48,8 @@ class Courses(NamedTuple):
     endings: dict[RunStatus, int]
     milestone: float | None
     """Value at which runs were paused."""
+    left_out: str = ""
+    """What is said of the runs that are not drawn."""
 
 
 def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
@@ -60,9 +63,11 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
 def collect(plan: Plan, runs: Sequence[StoredRun]) -> Courses:
     """Thin every run to at most `MOST_POINTS` evaluations; the start, at step 0, has no place on a log scale."""
     metric = plan.target.metric if plan.target is not None else _shared_metric(runs)
-    courses = [course(run, metric) for run in runs]
-    drawn = {c.id: c for c in courses if any(v is not None for v in (*c.metric, *c.train_loss))}
     there = [o for o in outcomes(plan, runs) if o.reached and plan.within is None]
+    best = {min(there, key=lambda o: o.steps).id, min(there, key=lambda o: o.examples).id} if there else set[str]()
+    shown = evenly(runs, MOST_CURVES, lambda run: run.id in best)
+    courses = [course(run, metric) for run in shown]
+    drawn = {c.id: c for c in courses if any(v is not None for v in (*c.metric, *c.train_loss))}
     reached = [o for o in there if o.id in drawn]
     reached_ids = {o.id for o in there}
     endings: dict[RunStatus, int] = {}
@@ -78,6 +83,7 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> Courses:
         drawn[min(reached, key=lambda o: o.examples).id] if reached else None,
         endings,
         milestone(plan, runs),
+        left_out(len(shown), len(runs)),
     )
 
 
@@ -90,6 +96,7 @@ def milestone(plan: Plan, runs: Sequence[StoredRun]) -> float | None:
     found = milestone_of(runs[0].rows, goal) if paused and goal is not None else None
     if found is None:
         return None
+    paused = evenly(paused, MOST_CURVES)
     passed = [steps_to_target(run.rows, found) for run in paused]
     earlier = [steps_to_target(run.rows[:-1], found) for run in paused]
     ended_there = any(now is not None and before is None for now, before in zip(passed, earlier, strict=True))
@@ -120,10 +127,15 @@ def _metric(row: Mapping[str, Any], metric: str) -> float | None:
 
 
 def _shared_metric(runs: Sequence[StoredRun]) -> str:
-    names = [
-        name for run in runs for row in run.rows for name in (row.get("metrics") or {}) if not name.startswith("test_")
-    ]
+    everywhere = [name for run in runs for name in _metrics_of(run)]
+    names = [name for name in everywhere if not name.startswith("test_")]
     return "val_loss" if "val_loss" in names or not names else names[0]
+
+
+def _metrics_of(run: StoredRun) -> Iterable[str]:
+    if run.result is not None and run.result.first:
+        return run.result.first
+    return next((row["metrics"] for row in run.rows if row.get("metrics")), ())
 
 
 def draw(data: Courses) -> Figure:
@@ -211,4 +223,4 @@ def conclude(data: Courses) -> str:
             sentences.append(
                 f"In steps {quick} was the quickest, in examples {frugal}: the best depends on what a step costs."
             )
-    return " ".join(sentences)
+    return " ".join(sentences) + data.left_out

@@ -10,6 +10,7 @@ from ...store.records import Estimate, Plan
 from ...wording import count, number, with_interval
 from ..blocks import Figure, Json, Key, Section, Text
 from ..charts import MARKED, RECIPE, horizontal, layout, line, log_axis, points, safe
+from ..thinning import MOST_CURVES
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -19,6 +20,8 @@ BLOCKS = 8
 FEWEST_READINGS = 4
 """Fewer readings than this make no block: the ratio of a few steps says nothing."""
 MOST_RUNS = 4
+_MOST_LOOKED_AT = 50
+"""Runs of a large folder whose readings are counted: those of the most steps."""
 
 
 class Trail(NamedTuple):
@@ -48,7 +51,7 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
 def collect(plan: Plan, runs: Sequence[StoredRun]) -> NoiseScale:
     """Collect the runs with the most readings, cut into blocks."""
     trails: list[tuple[int, Trail]] = []
-    for run in runs:
+    for run in _candidates(runs):
         rows = [row for row in run.rows if row.get("kind") == "noise" and row.get("groups", 0) > 1]
         found = trace(rows, examples=plan.examples_in_training_set or None, blocks=BLOCKS)
         if len(rows) >= FEWEST_READINGS:
@@ -56,6 +59,14 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> NoiseScale:
     chosen = sorted(trails, key=lambda pair: -pair[0])[:MOST_RUNS]
     recipe = plan.recipe.batch_size if plan.recipe is not None else None
     return NoiseScale(tuple(trail for _, trail in chosen), plan.measured.gradient_noise_scale, recipe)
+
+
+def _candidates(runs: Sequence[StoredRun]) -> Sequence[StoredRun]:
+    """Runs that may have the most readings: a run is measured at a share of its steps."""
+    if len(runs) <= MOST_CURVES:
+        return runs
+    measured = [run for run in runs if run.config.noise_scale_groups > 1 and run.result is not None]
+    return sorted(measured, key=lambda run: -(run.result.steps if run.result else 0))[:_MOST_LOOKED_AT]
 
 
 def draw(data: NoiseScale) -> Figure:
@@ -120,7 +131,7 @@ def conclude(data: NoiseScale) -> str:
 
 def why_not(data: NoiseScale, runs: Sequence[StoredRun]) -> str:
     """Reason why there is nothing to draw."""
-    if not any(row.get("kind") == "noise" for run in runs for row in run.rows):
+    if not any(row.get("kind") == "noise" for run in _candidates(runs) for row in run.rows):
         return "The gradient noise scale was not measured: it needs micro-batch groups of independent examples."
     if data.trails:
         return "In every block of steps the noise hid the gradient: the noise scale is larger than could be measured."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...fits.curves import best_held
-from ...store.records import TARGET_OF_TABLE, Plan, PlanStatus, Predicted, Recipe
+from ...store.records import TARGET_OF_TABLE, Plan, PlanStatus, Predicted, Recipe, Target
 from ...wording import bytes_, count, duration, number, plural, sentence, whole, with_interval
 from ..basis import rest_of_message
 from ..blocks import Block, Facts, Section, Text
@@ -90,6 +91,25 @@ def _expected(plan: Plan, recipe: Recipe, predicted: Predicted) -> tuple[tuple[s
     )
 
 
+def _closest(target: Target, runs: Sequence[StoredRun]) -> tuple[float, int, StoredRun] | None:
+    """Hardest value that a run held, its step, and the run; rows are read of those that may be it."""
+    sign = 1.0 if target.mode == "max" else -1.0
+
+    def most(run: StoredRun) -> float:
+        judged_by = run.config.target.judged_by if run.config.target else run.config.metric
+        best = run.result.best.get(target.metric, math.nan) if run.result else math.nan
+        return sign * best if judged_by == target.judged_by and math.isfinite(best) else math.inf
+
+    closest: tuple[float, int, StoredRun] | None = None
+    for run in sorted((run for run in runs if run.result is not None), key=most, reverse=True):
+        if closest is not None and sign * closest[0] >= most(run):
+            break
+        held = best_held(run.rows, target)
+        if held is not None and (closest is None or sign * held[0] > sign * closest[0]):
+            closest = (*held, run)
+    return closest
+
+
 def closest_approach(plan: Plan, runs: Sequence[StoredRun]) -> str:
     """Run that came nearest to the target, in words."""
     target = plan.target
@@ -97,9 +117,9 @@ def closest_approach(plan: Plan, runs: Sequence[StoredRun]) -> str:
         return "There was no target to reach."
     if reached := sum(o.reached for o in outcomes(plan, runs)):
         return f"{plural(reached, 'run')} reached {target}; that is too little to decide on."
-    tried = [(*held, run) for run in runs if run.result and (held := best_held(run.rows, target)) is not None]
-    if not tried:
+    closest = _closest(target, runs)
+    if closest is None:
         return f"No finished run has a value of {target.metric}."
-    value, step, nearest = (min if target.mode == "min" else max)(tried, key=lambda each: each[0])
+    value, step, nearest = closest
     where = f"batch size {count(nearest.config.batch_size)} and learning rate {number(nearest.config.lr)}"
     return f"The closest approach to {target} was {number(value)}, at step {count(step)} of a run with {where}."

@@ -11,6 +11,7 @@ from ...store.records import RUN_PURPOSES, TARGET_OF_TABLE, Plan, RunStatus
 from ...wording import count, duration, number, plural
 from ..blocks import Column, Facts, Section, Table, Text, without
 from ..outcomes import outcomes
+from ..thinning import MOST_POINTS, evenly, left_out
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -34,13 +35,16 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
         Column("trained for", numeric=True),
     )
     passages = {o.id: o.steps for o in outcomes(plan, runs) if o.reached}
-    table = Table(columns, tuple(row(run, metric, passages.get(run.id)) for run in runs))
+    shown = evenly(runs, MOST_POINTS)
+    table = Table(columns, tuple(row(run, metric, passages.get(run.id)) for run in shown))
     title = f"All {plural(len(runs), 'run')}" if len(runs) > 1 else "The run"
     if plan.within is not None:
         table = without(table, "to target")
     if plan.target == TARGET_OF_TABLE:
         table = without(table, f"best {metric}")
-    return Section("runs", title, (table, Facts(legend(runs))), folded=True)
+    said = left_out(len(shown), len(runs), "in this table; `batchscope runs` lists all").strip()
+    note = (Text((said,), tone="note"),) if said else ()
+    return Section("runs", title, (*note, table, Facts(legend(runs))), folded=True)
 
 
 def _judged_by(runs: Sequence[StoredRun]) -> str:

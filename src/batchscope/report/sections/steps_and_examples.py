@@ -24,6 +24,7 @@ from ..charts import (
     vertical,
 )
 from ..outcomes import RunOutcome, best_by_size, curve_at, hover, outcomes
+from ..thinning import MOST_POINTS, evenly, left_out
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -132,10 +133,10 @@ def _draw(
         sizes += curve.batch_size
         values += [*curve.value, *curve.low, *curve.high]
     if data.censored:
-        traces.append(_points(data.censored, value, "arrow", CENSORED))
+        traces.append(_points(evenly(data.censored, MOST_POINTS), value, "arrow", CENSORED))
         keys.append(Key("arrow", CENSORED, "not reached"))
     if data.best:
-        traces.append(_points(data.best, value, "disc", LINE))
+        traces.append(_points(evenly(data.best, MOST_POINTS), value, "disc", LINE))
         keys.append(Key("disc", LINE, "best run of its size"))
     low, at, high = data.critical.low, data.critical.value, data.critical.high
     if at is not None and sizes:
@@ -147,6 +148,8 @@ def _draw(
         sizes.append(data.recipe)
         keys.append(Key("line", RECIPE, "recommended"))
     frame = layout(batch_axis(sizes), log_axis(values), shapes=shapes)
+    drawn = sum(min(len(found), MOST_POINTS) for found in (data.best, data.censored))
+    caption += left_out(drawn, len(data.best) + len(data.censored))
     return Figure(name, title, tuple(traces), frame, caption, tuple(keys))
 
 

@@ -23,7 +23,8 @@ from ..charts import (
     points,
     vertical,
 )
-from ..outcomes import RunOutcome, best_by_size, curve_at, hover, outcomes, step_time
+from ..outcomes import RunOutcome, best_by_size, curve_at, hover, outcomes, step_times
+from ..thinning import MOST_POINTS, evenly, left_out
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -71,7 +72,8 @@ def collect(plan: Plan, runs: Sequence[StoredRun]) -> TimeToTarget:
     """Sort the runs into the best of each batch size, the others that reached the target, and those that did not."""
     found = outcomes(plan, runs)
     kept = [o for o in found if o.status is not RunStatus.DIVERGED]
-    timed = [(o, step_time(plan, o.batch_size)) for o in kept]
+    seconds_of = step_times(plan)
+    timed = [(o, seconds_of(o.batch_size)) for o in kept]
     known = [Timed(o, o.steps * seconds) for o, seconds in timed if seconds is not None and o.steps > 0]
     best = {o.id for o in best_by_size([t.outcome for t in known]).values()}
     curve = plan.curves.time_to_target_s if plan.curves is not None else None
@@ -124,7 +126,7 @@ def draw(data: TimeToTarget, plan: Plan) -> Figure:
     )
     for timed, mark, colour, label in marks:
         if timed:
-            traces.append(_points(timed, mark, colour))
+            traces.append(_points(evenly(timed, MOST_POINTS), mark, colour))
             keys.append(Key(mark, colour, label))
     same = data.recipe == data.current
     if data.recipe is not None:
@@ -182,7 +184,9 @@ def conclude(data: TimeToTarget) -> str:
         sentences.append(
             f"{plural(data.diverged, 'run')} diverged and {'is' if data.diverged == 1 else 'are'} not drawn."
         )
-    return " ".join(sentences)
+    kinds = (data.best, data.others, data.censored)
+    drawn = sum(min(len(timed), MOST_POINTS) for timed in kinds)
+    return " ".join(sentences) + left_out(drawn, sum(map(len, kinds)))
 
 
 def why_not(plan: Plan, runs: Sequence[StoredRun]) -> str:

@@ -6,6 +6,7 @@ A file of many ignored columns costs their reading, not their memory.
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import TableError
+from ...store.files import regular_bytes
 from ...wording import plural
 
 __all__ = ["EXAMPLE", "Cells", "Sheet"]
@@ -20,6 +22,7 @@ __all__ = ["EXAMPLE", "Cells", "Sheet"]
 EXAMPLE = "batch_size,steps_to_target,step_time_s,lr"
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
 _SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_MOST_BYTES = 2**30
 _RULER = re.compile(r"\s*:?-{2,}:?\s*")
 
 
@@ -144,9 +147,10 @@ class Sheet:
 
 def _text_of(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        content = regular_bytes(path, _MOST_BYTES)
     except OSError as error:
-        raise TableError(f"{path}: {error.strerror or error}; give the path of a table of measurements") from error
+        what = "it is no regular file" if error.errno == errno.ENXIO else error.strerror or error
+        raise TableError(f"{path}: {what}; give the path of a table of measurements") from error
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = content.decode(encoding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,11 +118,19 @@ class Environment:
 
 
 _CEILING_ABOVE_BEST = 12.0
+_LEAST_LR = 1e-30
+"""As the inverse of the largest learning rate: between them, and no further, learning rates are looked at."""
+_LEAST_FACTOR, _MOST_FACTOR = 1.001, 1e6
+"""Of what a range test can be unsure by; with more, or with less, no search would come to an end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateRange:
-    """Range test of the learning rate, which was doubled every step until training broke or the loss fell no longer."""
+    """Range test of the learning rate, which was doubled every step until training broke or the loss fell no longer.
+
+    Raises:
+        ValueError: numbers that no test gives.
+    """
 
     batch_size: int
     ceiling_lr: float
@@ -139,6 +148,19 @@ class RateRange:
     """One standard deviation of its logarithm, as a factor."""
     tested_batch_size: int | None = None
     """Batch size of the test's steps, ceiling and losses, which is larger than a small one; `None`: the same."""
+
+    def __post_init__(self) -> None:
+        tested = self.tested_batch_size
+        if self.batch_size < 1 or self.steps < 0 or (tested is not None and tested < 1):
+            raise ValueError(f"batch sizes {self.batch_size} and {tested}, and {self.steps} steps, cannot be")
+        for name, lr in (("ceiling_lr", self.ceiling_lr), ("expected_lr", self.expected_lr)):
+            if lr is not None and not _LEAST_LR <= lr <= 1 / _LEAST_LR:
+                raise ValueError(f"{name} is {lr:.3g}, not from {_LEAST_LR:g} to {1 / _LEAST_LR:g}")
+        if not _LEAST_FACTOR <= self.expected_factor <= _MOST_FACTOR:
+            least, most = _LEAST_FACTOR, _MOST_FACTOR
+            raise ValueError(f"expected_factor is {self.expected_factor:.6g}, not from {least:g} to {most:g}")
+        if len(self.lrs) != len(self.losses) or any(a >= b for a, b in itertools.pairwise((0.0, *self.lrs))):
+            raise ValueError(f"lrs are not {len(self.losses)} positive numbers, each larger than the one before")
 
     @property
     def examples(self) -> int:

@@ -176,6 +176,8 @@ class RunResult:
     best_step: int
     first: Mapping[str, float]
     rows_sha256: str = ""
+    rows_bytes: int | None = None
+    """Size of the file with that hash; `None`: it was written by a version that did not note it."""
 
 
 Row = Mapping[str, Any]
