@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import itertools
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "of_another_schema",
     "read_json",
     "read_record",
+    "unreadable",
     "write_bytes",
     "write_json",
     "write_text",
@@ -75,14 +77,61 @@ def of_another_schema(path: Path, error: Exception) -> StoreError:
     )
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON (never NaN) under a temporary name, then rename, so that no reader sees half a file."""
-    write_bytes(path, json_bytes(value))
+def write_json(path: Path, value: Any, reader: Callable[[Any], object] | None = None) -> None:
+    """Write JSON (never NaN) under a temporary name, then rename, so that no reader sees half a file.
+
+    Args:
+        path: of the file.
+        value: a record, or JSON types.
+        reader: what will be made of the JSON; default: a record of the same kind.
+
+    Raises:
+        StoreError: the file cannot be written, or nobody could read it again; the old one, if any, is as it was.
+    """
+    write_bytes(path, json_bytes(value, reader, named=str(path)))
 
 
-def json_bytes(value: Any) -> bytes:
-    """JSON (never NaN) as it stands in a file."""
-    return (json.dumps(encode(value), indent=1, allow_nan=False) + "\n").encode()
+def json_bytes(value: Any, reader: Callable[[Any], object] | None = None, *, named: str = "the answer") -> bytes:
+    """JSON (never NaN) as it stands in a file, which was read again on trial.
+
+    Raises:
+        StoreError: nobody could read it.
+    """
+    try:
+        encoded = encode(value)
+        content = (json.dumps(encoded, indent=1, allow_nan=False) + "\n").encode()
+        _read_on_trial(content, encoded, reader or _reader_of(value))
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise unreadable(named, error) from None
+    return content
+
+
+def unreadable(named: str, error: Exception) -> StoreError:
+    """What is said of values that were not written because no reader would take them."""
+    return StoreError(
+        f"{named} was not written, since it could not be read again: {error}; look at the numbers and names that the "
+        "task returned, and with none of them to blame report this as a fault"
+    )
+
+
+def _reader_of(value: Any) -> Callable[[Any], object] | None:
+    if not dataclasses.is_dataclass(value):
+        return None
+    kind = type(value)
+    return lambda data: decode(kind, data)
+
+
+def _read_on_trial(content: bytes, encoded: Any, reader: Callable[[Any], object] | None) -> None:
+    """Make sure that a file's content is read as what was to be written.
+
+    Raises:
+        KeyError, RecursionError, TypeError, ValueError: it is not.
+    """
+    data = json.loads(content)
+    if data != encoded:
+        raise ValueError("a name in it is no text, or stands there twice")
+    if reader is not None and dataclasses.is_dataclass(again := reader(data)) and encode(again) != encoded:
+        raise ValueError(f"{type(again).__name__} is read as another one")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -23,7 +23,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +32,7 @@ from typing import IO, Any
 from ..errors import StoreError
 from .codec import Record, decode, encode
 from .courses import course_of, restore_result
-from .files import explained, file_sha256, keep_interrupted, read_json, read_record, write_bytes, write_json
+from .files import explained, file_sha256, keep_interrupted, read_json, read_record, unreadable, write_bytes, write_json
 from .locking import is_at_work, locked
 from .question import FILE, LATE_FILES, QUESTIONS, check_schema, differs, refuse_files, refuse_other
 from .records import Row, RunConfig, RunResult
@@ -217,9 +217,13 @@ class Store:
             if (self.folder(name) / "result.json").exists() or restore_result(self.folder(name)):
                 yield _read_run(self.folder(name))
 
-    def note(self, name: str, value: Any) -> None:
-        """Keep a measurement (`NAME.json`) that the search must find again when it resumes."""
-        write_json(self.root / f"{name}.json", encode(value))
+    def note(self, name: str, value: Any, reader: Callable[[Any], object] | None = None) -> None:
+        """Keep a measurement (`NAME.json`) that the search must find again when it resumes.
+
+        Raises:
+            StoreError: it cannot be written, or `reader` (default: of records of its kind) could not read it again.
+        """
+        write_json(self.root / f"{name}.json", value, reader)
 
     def read_note(self, name: str, cls: type[Record]) -> Record | None:
         """A measurement kept by `note`."""
@@ -273,12 +277,13 @@ class RunWriter:
         """Write one row.
 
         Raises:
-            StoreError: the disk is full, or otherwise refuses; the run is closed, unfinished.
+            StoreError: the disk is full or otherwise refuses, or nobody could read the row; the run is closed,
+                unfinished.
         """
-        encoded = encode(row)
         try:
+            encoded, line = _readable_line(row, self.folder / "rows.jsonl")
             with explained(self.folder):
-                self._file.write(_dumps(encoded) + "\n")
+                self._file.write(line)
                 self._file.flush()
         except StoreError:
             self.close()
@@ -304,9 +309,9 @@ class RunWriter:
         if read_json(self.folder / "config.json") != encode(self.config):  # it went on as another of its course
             write_json(self.folder / "config.json", self.config)
         result = replace(result, rows_sha256=file_sha256(self.folder / "rows.jsonl"))
-        encoded = encode(result)
-        write_json(self.folder / "result.json", encoded)
-        return StoredRun(id=self.id, config=self.config, rows=tuple(self._rows), result=decode(RunResult, encoded))
+        write_json(self.folder / "result.json", result)
+        read = decode(RunResult, encode(result))
+        return StoredRun(id=self.id, config=self.config, rows=tuple(self._rows), result=read)
 
     def close(self) -> None:
         """Leave the run unfinished; its rows stay."""
@@ -354,6 +359,22 @@ def _read_rows(path: Path, *, finished: bool) -> Iterator[Row]:
         if not isinstance(row, dict):
             raise StoreError(f"{path} line {number} is not an object; remove {path.parent} to run it again")
         yield row
+
+
+def _readable_line(row: Row, path: Path) -> tuple[Row, str]:
+    """A row in JSON types, and its line in the file.
+
+    Raises:
+        StoreError: nobody could read it again.
+    """
+    try:
+        encoded = encode(row)
+        line = _dumps(encoded)
+        if json.loads(line) != encoded:
+            raise ValueError("a name in it is no text, or stands there twice")
+    except (RecursionError, TypeError, ValueError) as error:
+        raise unreadable(f"a row of {path}", error) from None
+    return encoded, line + "\n"
 
 
 def _dumps(value: Any) -> str:

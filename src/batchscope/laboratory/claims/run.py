@@ -30,7 +30,7 @@ from ..records import MOST_SEEDS, Arm, Length, NamedStudy, StudyQuestion
 from ..study import account
 from .costs import runs_of, seconds_of
 from .decide import Claims, decide
-from .files import claims_json
+from .files import claims_from, claims_json
 from .measure import ClaimsLaboratory
 from .page.page import claims_contents
 from .plan import ClaimsPlan, counts, first_choices, largest_plan, rates_below
@@ -117,7 +117,7 @@ def claims(
             plan = Rounds(laboratory, measures, planning, _fixed(question), question.budget_s).go()
             study, runs = account(laboratory, named, prepared, lambda run: counts(plan, run, workload.epoch))
             found = decide(study, runs, plan)
-            store.note("claims", claims_json(found, plan))
+            store.note("claims", claims_json(found, plan), claims_from)
             write_text(Path(out) / "report.html", draw(claims_contents(found, runs, plan)))
         return found
 
