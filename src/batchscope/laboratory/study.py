@@ -82,15 +82,19 @@ def study(
             preserved_random_state(question.seeds[0]),
             Store(out, question_of(loaded, question, device, named)) as store,
         ):
+            if store.recovered:
+                progress.stage(store.recovered)
             workload = workload_of(loaded, device)
             prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress, store=store)
+            store.check_late_files(loaded.late_files(store.late_files))
             how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
             outlook = outlook_of(prepared, question, workload.epoch, budget_s, drops_seeds=drops_seeds)
             laboratory = Laboratory.begin(loaded, workload, question, prepared, **how, outlook=outlook)
             progress.predicted(forecast_of(prepared, question, workload.epoch, budget_s, laboratory.made))
             named.measure_all(laboratory)
+            store.check_late_files(loaded.late_files())
             found, runs = account(laboratory, named, prepared)
-            store.note("study", study_json(found), study_from)
+            store.answer("study", study_json(found), study_from)
             write_text(Path(out) / "report.html", draw(study_contents(found, runs, named.sections(found, runs))))
         return found
 
@@ -165,6 +169,6 @@ def _without_a_sound_run(study: Study) -> str:
         else f"learning rate {number(lrs[0])}"
     )
     return (
-        f"nothing can be said: {plural(len(lrs), 'run')} at {tried}, and each diverged; give lower --lrs, or look at the "
-        "data and at evaluate(model) where the loss is no number from the first step"
+        f"nothing can be said: {plural(len(lrs), 'run')} at {tried}, and each diverged; give lower --lrs, or look at "
+        "the data and at evaluate(model) where the loss is no number from the first step"
     )

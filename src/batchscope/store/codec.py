@@ -8,6 +8,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 __all__ = ["Record", "decode", "encode"]
@@ -115,7 +116,7 @@ def _decode_mapping(kind: Any, data: Any, where: str) -> dict[str, Any]:
 def _decode_record(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, Mapping):
         raise ValueError(f"{where} is {type(data).__name__}, not an object")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = {_member(f): f for f in dataclasses.fields(kind)}
     if unknown := sorted(set(data) - set(fields)):
         raise ValueError(f"{where} has an unknown member {unknown[0]!r}")
@@ -126,6 +127,11 @@ def _decode_record(kind: type, data: Any, where: str) -> Any:
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where} lacks {name!r}")
     return kind(**values)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _member(of: dataclasses.Field[Any]) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "of_another_schema",
     "read_json",
     "read_record",
+    "reader_of",
     "unreadable",
     "write_bytes",
     "write_json",
@@ -100,7 +101,7 @@ def json_bytes(value: Any, reader: Callable[[Any], object] | None = None, *, nam
     try:
         encoded = encode(value)
         content = (json.dumps(encoded, indent=1, allow_nan=False) + "\n").encode()
-        _read_on_trial(content, encoded, reader or _reader_of(value))
+        _read_on_trial(content, encoded, reader or (reader_of(value) if dataclasses.is_dataclass(value) else None))
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise unreadable(named, error) from None
     return content
@@ -114,11 +115,14 @@ def unreadable(named: str, error: Exception) -> StoreError:
     )
 
 
-def _reader_of(value: Any) -> Callable[[Any], object] | None:
-    if not dataclasses.is_dataclass(value):
-        return None
-    kind = type(value)
-    return lambda data: decode(kind, data)
+def reader_of(record: Any) -> Callable[[Any], object]:
+    """Reader of a record's JSON, which makes sure that the record comes back."""
+
+    def read(data: Any) -> None:
+        if encode(decode(type(record), data)) != data:
+            raise ValueError(f"{type(record).__name__} is read as another one")
+
+    return read
 
 
 def _read_on_trial(content: bytes, encoded: Any, reader: Callable[[Any], object] | None) -> None:
@@ -130,8 +134,8 @@ def _read_on_trial(content: bytes, encoded: Any, reader: Callable[[Any], object]
     data = json.loads(content)
     if data != encoded:
         raise ValueError("a name in it is no text, or stands there twice")
-    if reader is not None and dataclasses.is_dataclass(again := reader(data)) and encode(again) != encoded:
-        raise ValueError(f"{type(again).__name__} is read as another one")
+    if reader is not None:
+        reader(data)
 
 
 def write_text(path: Path, text: str) -> None:

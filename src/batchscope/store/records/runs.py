@@ -180,6 +180,8 @@ class RunResult:
     best_step: int
     first: Mapping[str, float]
     rows_sha256: str = ""
+    made_for: str = ""
+    """Seals of the folder's question and of the run's course; empty: written by an older version."""
 
 
 Row = Mapping[str, Any]
