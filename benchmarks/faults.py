@@ -32,7 +32,10 @@ from record import RESULTS, write
 
 __all__ = ["KINDS", "faults_of", "main", "table"]
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {
+    "corruption": "record files truncated, emptied, garbage, swapped, deleted, nested deeply, with impossible numbers",
+    "questions": "changed modules, lost and foreign questions, other tasks",
+}
 """Module of `fault_kinds`, and what it tries."""
 
 

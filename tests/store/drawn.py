@@ -131,6 +131,6 @@ def _of_record(draw: st.DrawFn, kind: type, kinds: Kinds) -> Any:
             parts = [draw(st.integers(1, 64)) for _ in range(3)]
             values |= dict(zip(("micro_batch_size", "grad_accum_steps", "world_size"), parts, strict=True))
             values |= {"batch_size": math.prod(parts)}
-        with contextlib.suppress(UsageError, ValueError):
+        with contextlib.suppress(UsageError, ValueError, RuntimeWarning):
             return kind(**values)
     return reject()
