@@ -32,7 +32,11 @@ from record import RESULTS, write
 
 __all__ = ["KINDS", "faults_of", "main", "table"]
 
-KINDS: dict[str, str] = {"planted": "planted links, FIFOs, hostile and huge files"}
+KINDS: dict[str, str] = {
+    "corruption": "record files truncated, emptied, garbage, swapped, deleted, nested deeply, with impossible numbers",
+    "questions": "changed modules, lost and foreign questions, other tasks",
+    "planted": "planted links, FIFOs, hostile and huge files",
+}
 """Module of `fault_kinds`, and what it tries."""
 
 

@@ -57,8 +57,12 @@ def test_a_results_folder_that_is_damaged(cli: Cli, search: Callable[..., Any], 
     content = path.read_text(encoding="utf-8")
     path.write_text(content[: len(content) // 2] if damage == "truncated" else '{"schema": 99}', encoding="utf-8")
     ended = cli("report out") if name == "plan.json" else search()
+    if (name, damage) == ("question.json", "truncated"):
+        assert ended.status == 0, "every run proves that it is of the same question"
+        assert "written again" in ended.err
+        return
     seen = r"is not whole JSON" if damage == "truncated" else r"schema|another question"
-    refused(ended, rf"{name}.*{seen}" if name != "question.json" or damage == "truncated" else seen)
+    refused(ended, rf"{name}.*{seen}" if name != "question.json" else seen)
 
 
 @pytest.mark.parametrize("out", ["occupied/out", "/proc/batchscope"])

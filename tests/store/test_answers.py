@@ -116,13 +116,6 @@ def test_a_run_that_went_on_is_of_its_last_configuration_in_its_first_folder(tmp
     assert len(kept.read_text(encoding="utf-8").splitlines()) == 3
 
 
-def test_runs_without_what_they_are_about_are_not_taken_for_another_tasks(folder: Path) -> None:
-    root = folder.parents[1]
-    (root / "question.json").unlink()
-    with pytest.raises(StoreError, match=r"holds runs but no question\.json"):
-        Store(root, QUESTION)
-
-
 def test_the_file_that_changed_is_named(tmp_path: Path) -> None:
     asked = {**QUESTION, "files": {"mine.py": "1", "helpers.py": "2"}, "source_sha256": "3"}
     with Store(tmp_path, asked) as store:

@@ -110,14 +110,6 @@ def test_an_edited_configuration_is_not_taken_for_the_run(folder: Path) -> None:
         store.finished(CONFIG)
 
 
-@pytest.mark.parametrize("content", ["[]", "3", "null"])
-def test_a_question_that_is_no_object_is_named(folder: Path, content: str) -> None:
-    root = folder.parents[1]
-    (root / "question.json").write_text(content, encoding="utf-8")
-    with pytest.raises(StoreError, match=r"question.json has schema none, and this version reads and writes \d"):
-        Store(root, QUESTION)
-
-
 ASKED = asked_of("find", {"task": "toy", "settings": {"hidden": 3}}, seed=0)
 OLD = {**ASKED, "schema": 1}
 

@@ -8,15 +8,9 @@ import inspect
 import json
 import math
 import pkgutil
-import types
-import typing
-from collections.abc import Mapping
-from enum import Enum
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from batchscope import errors
 from batchscope.store import records
@@ -27,7 +21,6 @@ from batchscope.store.records import (
     HardwareProfile,
     Plan,
     PlanStatus,
-    RateRange,
     Recipe,
     RunConfig,
     RunResult,
@@ -41,78 +34,6 @@ def _is_record(member: object) -> bool:
 
 
 RECORDS = [getattr(records, name) for name in records.__all__ if _is_record(getattr(records, name))]
-FINITE = st.floats(allow_nan=False, allow_infinity=False)
-JSON_SCALARS = st.none() | st.booleans() | st.integers() | FINITE | st.text(max_size=5)
-
-
-def instances(kind: Any) -> st.SearchStrategy[Any]:
-    """Any value of an annotation that occurs in the records."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is RunConfig:
-        return run_configs()
-    if kind is RateRange:
-        return rate_ranges()
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        return st.builds(kind, **{f.name: instances(hints[f.name]) for f in dataclasses.fields(kind)})
-    if origin in (typing.Union, types.UnionType):
-        return st.one_of(*(instances(argument) for argument in arguments))
-    if origin is typing.Literal or (isinstance(kind, type) and issubclass(kind, Enum)):
-        return st.sampled_from(arguments or list(kind))
-    if origin is tuple and arguments[-1] is Ellipsis:
-        return st.lists(instances(arguments[0]), max_size=2).map(tuple)
-    if origin is tuple:
-        return st.tuples(*(instances(argument) for argument in arguments))
-    if origin is Mapping:
-        return st.dictionaries(st.text(max_size=5), instances(arguments[1]), max_size=2)
-    scalars: dict[Any, st.SearchStrategy[Any]] = {
-        Any: JSON_SCALARS,
-        float: FINITE,
-        int: st.integers(),
-        str: st.text(max_size=5),
-        bool: st.booleans(),
-        type(None): st.none(),
-    }
-    return scalars[kind]
-
-
-@st.composite
-def run_configs(draw: st.DrawFn) -> RunConfig:
-    """Configurations that keep the identity between the four batch sizes."""
-    hints = typing.get_type_hints(RunConfig)
-    parts = [draw(st.integers(1, 64)) for _ in range(3)]
-    sizes = dict(zip(("micro_batch_size", "grad_accum_steps", "world_size"), parts, strict=True))
-    others = {f.name: draw(instances(hints[f.name])) for f in dataclasses.fields(RunConfig) if f.name not in sizes}
-    return RunConfig(**{**others, **sizes, "batch_size": math.prod(parts)})
-
-
-def rate_ranges() -> st.SearchStrategy[RateRange]:
-    """Range tests with numbers that a test may give."""
-    rates, whole = st.floats(1e-30, 1e30), st.integers(1, 10**9)
-    pairs = st.dictionaries(rates, st.none() | FINITE, max_size=3).map(lambda lrs: tuple(sorted(lrs.items())))
-    return st.builds(
-        lambda pairs, **members: RateRange(
-            lrs=tuple(p[0] for p in pairs), losses=tuple(p[1] for p in pairs), **members
-        ),
-        pairs,
-        batch_size=whole,
-        ceiling_lr=rates,
-        broke=st.booleans(),
-        normalised=st.booleans(),
-        steps=st.integers(0, 10**9),
-        expected_lr=st.none() | rates,
-        expected_factor=st.floats(1.01, 1e6),
-        tested_batch_size=st.none() | whole,
-    )
-
-
-@pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)
-@settings(max_examples=25)
-@given(data=st.data())
-def test_every_record_survives_its_file(kind: Any, data: st.DataObject) -> None:
-    record = data.draw(instances(kind))
-    text = json.dumps(encode(record), allow_nan=False)
-    assert decode(kind, json.loads(text)) == record
 
 
 @pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)

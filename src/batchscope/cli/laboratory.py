@@ -103,7 +103,7 @@ def study(
         how |= {"budget_s": budget_s, "drops_seeds": seeds is None, "progress": progress}
         found = study_command.study(loaded, question, out=out, **how)
     answer(options.json, found.answer(), study_view(found, out))
-    return 0 if found.complete else 3
+    return 0 if found.complete and not found.all_diverged else 3
 
 
 def claims(
@@ -159,4 +159,5 @@ def claims(
         out = options.folder(loaded.name, claims_command.question_of(loaded, question, device))
         found = claims_command.claims(loaded, question, out=out, device=device, progress=progress)
     answer(options.json, found.answer(), claims_view(found, out))
-    return 0 if found.decided and found.study.complete else 3
+    study = found.study
+    return 0 if found.decided and study.complete and not study.all_diverged else 3

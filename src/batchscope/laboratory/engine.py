@@ -21,7 +21,6 @@ from ..hardware.device import Device
 from ..probes.base import Observer, Probe
 from ..probes.kept_weights import Keep
 from ..probes.train_part import TrainPart
-from ..store.files import read_json
 from ..store.records import RunConfig, Target
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask
@@ -316,18 +315,18 @@ class Laboratory:
         Returns:
             What will be read back: NaN and infinities are `None`.
         """
-        self.store.note(f"{_MEASURED}{name}", data)
+        self.store.note_data(f"{_MEASURED}{name}", data)
         return self.read_note(name)
 
     def read_note(self, name: str) -> Any:
         """A measurement kept by `note`; `None`: there is none."""
-        path = self.store.root / f"{_MEASURED}{name}.json"
-        return read_json(path) if path.exists() else None
+        return self.store.read_data(f"{_MEASURED}{name}")
 
     def measurements(self) -> dict[str, Any]:
         """All measurements, by name."""
         names = sorted(path.stem.removeprefix(_MEASURED) for path in self.store.root.glob(f"{_MEASURED}*.json"))
-        return {name: self.read_note(name) for name in names}
+        found = {name: self.read_note(name) for name in names}
+        return {name: data for name, data in found.items() if data is not None}
 
     def _make(
         self,

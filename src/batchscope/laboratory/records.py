@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..fits.schedules import WarmUp, check_schedule
 from ..store.codec import encode
 from ..store.quantities import MOST, checked_members, finite_number, whole_number
-from ..store.records import SCHEMA, Environment, Estimate, ScheduleName
+from ..store.records import SCHEMA, Environment, Estimate, RunStatus, ScheduleName
 
 if TYPE_CHECKING:
     from ..report.blocks import Section
@@ -273,6 +273,11 @@ class Study:
     """What a named study noted for its own sections, in JSON types."""
     notes: tuple[str, ...] = ()
     schema: int = SCHEMA
+
+    @property
+    def all_diverged(self) -> bool:
+        """Whether there are runs, and none of them is one that anything can rest on."""
+        return bool(self.rows) and all(row.status == RunStatus.DIVERGED for row in self.rows)
 
     def read_note(self, kind: str) -> dict[str, Any]:
         """All measurements of a kind, by what they are of, as `note_name` names them."""

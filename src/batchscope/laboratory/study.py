@@ -19,10 +19,11 @@ from ..tasks.protocol import Task
 from ..training.limits import Deadline
 from ..training.prepare import workload_of
 from ..training.progress import Prediction, Progress, Silent
+from ..wording import number, plural
 from .conclusions import findings_of
 from .configuration import with_schedule
 from .engine import Laboratory
-from .files import study_json
+from .files import study_from, study_json
 from .page.page import study_contents
 from .prepare import StudyPrepared, forecast_of, outlook_of, prepare_study
 from .records import NamedStudy, Study, StudyQuestion
@@ -81,15 +82,19 @@ def study(
             preserved_random_state(question.seeds[0]),
             Store(out, question_of(loaded, question, device, named)) as store,
         ):
+            if store.recovered:
+                progress.stage(store.recovered)
             workload = workload_of(loaded, device)
             prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress, store=store)
+            store.check_late_files(loaded.late_files(store.late_files))
             how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
             outlook = outlook_of(prepared, question, workload.epoch, budget_s, drops_seeds=drops_seeds)
             laboratory = Laboratory.begin(loaded, workload, question, prepared, **how, outlook=outlook)
             progress.predicted(forecast_of(prepared, question, workload.epoch, budget_s, laboratory.made))
             named.measure_all(laboratory)
+            store.check_late_files(loaded.late_files())
             found, runs = account(laboratory, named, prepared)
-            store.note("study", study_json(found))
+            store.answer("study", study_json(found), study_from)
             write_text(Path(out) / "report.html", draw(study_contents(found, runs, named.sections(found, runs))))
         return found
 
@@ -150,4 +155,20 @@ def account(
         "notes": prepared.notes,
     }
     bare = Study(**members, findings=())
+    if bare.all_diverged:
+        bare = replace(bare, notes=(*bare.notes, _without_a_sound_run(bare)))
     return replace(bare, findings=(*named.conclude(bare, runs), *findings_of(bare))), runs
+
+
+def _without_a_sound_run(study: Study) -> str:
+    """What is said where all runs diverged, so that nothing can rest on them."""
+    lrs = [row.lr for row in study.rows]
+    tried = (
+        f"learning rates from {number(min(lrs))} to {number(max(lrs))}"
+        if len({*lrs}) > 1
+        else f"learning rate {number(lrs[0])}"
+    )
+    return (
+        f"nothing can be said: {plural(len(lrs), 'run')} at {tried}, and each diverged; give lower --lrs, or look at "
+        "the data and at evaluate(model) where the loss is no number from the first step"
+    )

@@ -47,7 +47,7 @@ def lengths_of(state: SearchState) -> Lengths:
     values = [value for curve in trained for _, value in curve if math.isfinite(value)]
     fresh = next((curve[0][1] for curve in curves.values() if curve[0][0] == 0 and math.isfinite(curve[0][1])), None)
     scale = Left.of(values, rising=metric.mode == "max") if values else Left(kind="plain")
-    whole = {_pair(run.config): _whole(run, curves[run.id], scale) for run in runs if _came_to_its_end(run)}
+    whole = {_pair(run.config): _whole(run, curves[run.id], scale) for run in runs if _came_to_its_end(run, metric)}
     best = min(whole.values(), key=lambda each: each.left, default=None)
     furthest = min(waiting, key=lambda run: scale.log(curves[run.id][-1][1]), default=None)
     return Lengths(
@@ -143,8 +143,12 @@ def _curve(run: StoredRun, metric: Metric, most: int) -> list[tuple[int, float]]
     return [(step, value) for step, value in curve_of(run.rows, aim) if step <= most]
 
 
-def _came_to_its_end(run: StoredRun) -> bool:
-    return run.result is not None and run.result.status is RunStatus.OUT_OF_STEPS
+def _came_to_its_end(run: StoredRun, metric: Metric) -> bool:
+    """Whether a run had its whole length, and the metric was a number at its end."""
+    if run.result is None or run.result.status is not RunStatus.OUT_OF_STEPS:
+        return False
+    last = run.result.last.get(metric.name)
+    return last is not None and math.isfinite(last)
 
 
 def _whole(run: StoredRun, curve: Sequence[tuple[int, float]], scale: Left) -> Whole:

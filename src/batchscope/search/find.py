@@ -91,6 +91,8 @@ def find(
         require(question.search)
         identity = identity_of(loaded, question, device)
         with preserved_random_state(question.seed), Store(out, identity) as store, ExitStack() as at_end:
+            if store.recovered:
+                progress.stage(store.recovered)
             questions = Questions(store, _beside(question, profile))
             workload = workload_of(loaded, device)
             stored = _going_on(store, questions, budget_s, progress)
@@ -99,7 +101,7 @@ def find(
             question, preflight = _checked(workload, question, wanted, progress, store)
             bench_how: dict[str, Any] = {"preflight": preflight, "store": store, "bench_note": bench_note}
             prepared = prepare(workload, wanted, progress=progress, **bench_how)
-            store.check_late_files(loaded.late_files())
+            store.check_late_files(loaded.late_files(store.late_files))
             prepared = replace(prepared, timing=questions.read_note(TIMING, Timing) or _fresh(prepared.timing))
             if note := note_before(prepared.timing, question.evaluation_share):
                 progress.stage(note)
@@ -116,6 +118,7 @@ def find(
             search = Search.begin(question, prepared, runs, profile)
             require_room(search.state)
             plan = build_plan(state := search.run())
+            store.check_late_files(loaded.late_files())
             if keep_model is not None and plan.recipe is not None and plan.has_model:
                 search.write_model(plan.recipe, keep_model)
             ended = runs.end()

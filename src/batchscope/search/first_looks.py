@@ -16,7 +16,7 @@ from ..store.runs import StoredRun
 from ..training.prepare import PRIOR_CRITICAL_BATCH_SIZE, Prepared
 from .confirmation import settled
 from .ends import first_size
-from .observations import has_diverged
+from .observations import cut_at_first_steps, has_diverged
 from .question import Question
 from .runs import SearchRuns
 from .state import SearchState
@@ -141,6 +141,8 @@ class FirstLooks:
 
     def _choose_target(self, run: StoredRun) -> None:
         if has_diverged(run):  # then all first runs have: what one had reached before is no target
+            return
+        if cut_at_first_steps(run):  # what its first steps gained says nothing of what a training reaches
             return
         try:
             target = choose_target(run.rows, self.question.judged_by)

@@ -12,17 +12,34 @@ from ..store.records import Estimate, RunStatus, Target
 from ..store.runs import StoredRun
 from ..training.stopping import History, lag_behind
 
-__all__ = ["best_on_clock", "curve_on_clock", "evaluation_seconds", "has_diverged", "noise_scale_of", "observe"]
+__all__ = [
+    "FEWEST_STEPS",
+    "best_on_clock",
+    "curve_on_clock",
+    "cut_at_first_steps",
+    "evaluation_seconds",
+    "has_diverged",
+    "noise_scale_of",
+    "observe",
+]
 
 _BEYOND = 1.5
 """Times the steps to the milestone from which on a paused run says something of the way to the target."""
 _CLEAR_LAG = 1.1
 """A lag below this factor is not told from none."""
+FEWEST_STEPS = 10
+"""A run that the clock cut before so many steps shows no target that is within reach."""
 
 
 def has_diverged(run: StoredRun) -> bool:
     """Whether a run ended because it diverged."""
     return run.result is not None and run.result.status is RunStatus.DIVERGED
+
+
+def cut_at_first_steps(run: StoredRun) -> bool:
+    """Whether the clock cut a run before it had made the steps from which a course can be told."""
+    result = run.result
+    return result is not None and result.status is RunStatus.OUT_OF_TIME and result.steps < FEWEST_STEPS
 
 
 def curve_on_clock(run: StoredRun, target: Target, step_time: float) -> list[tuple[float, float]]:

@@ -47,7 +47,7 @@ from .recipe import (
     recipe_of,
     verified_by,
 )
-from .refusal import no_target, not_finished, not_reached, nothing_trained, untrained
+from .refusal import lost_afterwards, no_target, not_finished, not_reached, nothing_trained, untrained
 from .state import SearchState
 from .strategies.space import Pair
 from .whole_runs import better_than, end_in_words
@@ -69,6 +69,8 @@ def build_plan(state: SearchState) -> Plan:
     """
     if state.target is None or not state.answerable or nothing_learnt(state):
         return _refusal(state)
+    if lost := lost_afterwards(state):
+        return without_recipe(state, PlanStatus.INSUFFICIENT_DATA, lost)
     decision = state.decision
     chosen = decision.batch_size, decision.lr
     current = state.question.current

@@ -20,6 +20,7 @@ from ..store.runs import StoredRun
 from ..wording import duration, plural
 from .clock import NORMAL_90, clock_of_run
 from .horizon import horizon_of, schedule_members, schedule_of_recipe
+from .observations import has_diverged
 from .state import SearchState
 
 __all__ = [
@@ -130,7 +131,7 @@ def run_at(state: SearchState, batch_size: int, lr: float) -> StoredRun | None:
     for run in reversed(state.finished):
         same = (run.config.batch_size, run.config.lr, run.config.schedule) == recipe
         counts = (batch_size, lr) in state.reached and steps_to_target(run.rows, state.target) is not None
-        if same and counts:
+        if same and counts and not has_diverged(run):
             return run
     return None
 

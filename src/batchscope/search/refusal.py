@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..fits.curves import steps_to_target
 from ..store.endings import ending_of, endings_of
 from ..store.records import Predicted, RunStatus
 from ..store.runs import StoredRun
 from ..wording import about, joined, number, plural, sentence
-from .observations import has_diverged
+from .observations import cut_at_first_steps, has_diverged
 from .remaining_time import budget_with, training_in_words, wall_seconds
 from .state import SearchState
 
 _LONGER_OR_SHORTER = "Give a longer --budget, or a shorter --within"
 
-__all__ = ["no_target", "not_finished", "not_reached", "nothing_trained", "untrained"]
+__all__ = ["lost_afterwards", "no_target", "not_finished", "not_reached", "nothing_trained", "untrained"]
 
 
 def no_target(state: SearchState) -> str:
@@ -31,6 +32,26 @@ def no_target(state: SearchState) -> str:
             f"no run of {state.question.within} came to its end: {seen or 'no run was finished'}. {_LONGER_OR_SHORTER}"
         )
     return f"no target could be chosen: {seen or 'no run was finished'}. Give --target, or a longer --budget"
+
+
+def lost_afterwards(state: SearchState) -> str:
+    """Message where every run that the answer would rest on diverged, or was cut at its first steps; else empty.
+
+    Runs at the recipe reach its target before that, so only runs of a folder that were made for other questions, or
+    evaluations that are numbers only now and then, come here.
+    """
+    if state.parts is not None or state.target is None or state.question.within is not None:
+        return ""
+    got_there = [run for run in state.finished if steps_to_target(run.rows, state.target) is not None]
+    if not got_there or not all(has_diverged(run) or cut_at_first_steps(run) for run in got_there):
+        return ""
+    ended = _counted(endings_of(got_there))
+    steps = max(run.result.steps for run in got_there if run.result)
+    return (
+        f"no answer can rest on the {plural(len(got_there), 'run')} that reached {state.target}: {ended} after "
+        f"{plural(steps, 'step')} at most. Look whether evaluate(model) returns a number each time, at the data, and "
+        "give a longer --budget or a lower learning rate in --current"
+    )
 
 
 def nothing_trained(state: SearchState) -> bool:

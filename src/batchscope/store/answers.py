@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import StoreError
 from .codec import Record, encode
-from .files import explained, file_sha256, json_bytes, read_record, regular_bytes, write_bytes, write_json
+from .files import explained, file_sha256, json_bytes, regular_bytes, write_bytes
 from .question import PLANS, QUESTIONS
 from .records import RunStatus
-from .runs import Store, read_runs
+from .runs import Store
 
 __all__ = ["Asked", "Found", "Questions"]
 
@@ -66,27 +67,27 @@ class Questions:
     """
 
     def __init__(self, store: Store, question: Mapping[str, Any]) -> None:
-        self._root, asked = store.root, encode(question)
+        self._root, self._notes, asked = store.root, store.notes, encode(question)
         for number in itertools.count(1):
             path = self._file(number, "question")
-            if not path.exists():
-                found = {run.id: run.result for run in read_runs(store.root) if run.result is not None}
+            known = self._known(number)
+            if known is None and not self._is_taken(number):
+                found = {run.id: run.result for run in store.runs(at_once=False) if run.result is not None}
                 runs = {name: Found(steps=result.steps, status=result.status) for name, result in found.items()}
                 self.number, self.asked = number, Asked(asked=asked, runs=runs)
-                _write(path, self.asked)
+                self._write(path, self.asked)
                 return
-            if (known := read_record(path, Asked)).asked == asked:
+            if known is not None and known.asked == asked:
                 self.number, self.asked = number, known
                 return
 
     def note(self, name: str, value: Any) -> None:
         """Keep something that is of this question alone."""
-        _write(self._file(self.number, name), value)
+        self._write(self._file(self.number, name), value)
 
     def read_note(self, name: str, cls: type[Record]) -> Record | None:
         """What `note` kept for this question."""
-        path = self._file(self.number, name)
-        return read_record(path, cls) if path.exists() else None
+        return self._notes.read(self._file(self.number, name), cls)
 
     def name_for(self, name: str, members: Sequence[str]) -> str:
         """Name of a note of the folder that depends on some members of the question: one for equal members.
@@ -94,8 +95,8 @@ class Questions:
         That of the first question is `name` itself, others have the number of the question that had them first.
         """
         for number in range(1, self.number):
-            asked = read_record(self._file(number, "question"), Asked).asked
-            if all(asked.get(member) == self.asked.asked.get(member) for member in members):
+            known = self._known(number)
+            if known and all(known.asked.get(member) == self.asked.asked.get(member) for member in members):
                 return name if number == 1 else f"{name}-{number}"
         return name if self.number == 1 else f"{name}-{self.number}"
 
@@ -128,10 +129,10 @@ class Questions:
             return None
         sha256 = file_sha256(path)
         for number in itertools.count(1):
-            if not self._file(number, "question").exists():
+            if not self._file(number, "question").parent.exists():
                 return 1
-            answer = self._file(number, "answer")
-            if answer.exists() and sha256 in read_record(answer, _Answer).sha256:
+            answer = self._notes.read(self._file(number, "answer"), _Answer)
+            if answer is not None and sha256 in answer.sha256:
                 return number
         raise AssertionError("numbers do not end")
 
@@ -141,8 +142,20 @@ class Questions:
     def _file(self, number: int, name: str) -> Path:
         return self._root / QUESTIONS / str(number) / f"{name}.json"
 
+    def _known(self, number: int) -> Asked | None:
+        """The question with a number; `None`: there is none that can be read."""
+        try:
+            return self._notes.read(self._file(number, "question"), Asked)
+        except StoreError:
+            return None
 
-def _write(path: Path, value: Any) -> None:
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, value)
+    def _is_taken(self, number: int) -> bool:
+        """Whether notes were made under a number, if its question was lost: it is not given to another question."""
+        if self._file(number, "question").parent.exists():
+            return True
+        return self._notes.are_at(self._root.glob("*.json" if number == 1 else f"*-{number}.json"))
+
+    def _write(self, path: Path, value: Any) -> None:
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._notes.write(path, value)

@@ -28,7 +28,7 @@ def encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: encode(getattr(value, f.name)) for name, f in _members_of(type(value))[1].items()}
     if isinstance(value, enum.Enum):
-        return value.value
+        return encode(value.value)
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -37,7 +37,15 @@ def encode(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, str | int):
         return value
-    return str(value)
+    plain = _plain_number(value)
+    return str(value) if plain is None else encode(plain)
+
+
+def _plain_number(value: Any) -> bool | int | float | None:
+    """The number of Python in one of another library, such as a scalar of NumPy; `None`: it is no number."""
+    item = getattr(value, "item", None)
+    inner = item() if callable(item) and getattr(value, "shape", None) == () else None
+    return inner if isinstance(inner, bool | int | float) else None
 
 
 def decode(cls: type[Record], data: Any, where: str = "") -> Record:
@@ -66,10 +74,17 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return kind(_one_of(tuple(member.value for member in kind), data, where))
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+        return _as_float(data, where)
     if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
         raise ValueError(f"{where} is {data!r}, not {kind.__name__}")
     return data
+
+
+def _as_float(data: int, where: str) -> float:
+    try:
+        return float(data)
+    except OverflowError:
+        raise ValueError(f"{where} is beyond the largest number that is computed with") from None
 
 
 def _decode_optional(kind: Any, data: Any, where: str) -> Any:

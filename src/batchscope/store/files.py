@@ -8,6 +8,7 @@ it was. Temporary names cannot be guessed, and are never those of a file that is
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import itertools
@@ -17,7 +18,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,10 +35,12 @@ __all__ = [
     "open_regular",
     "read_json",
     "read_record",
+    "reader_of",
     "regular_bytes",
     "remove_leftovers",
     "replaced",
     "to_make_anew",
+    "unreadable",
     "write_bytes",
     "write_json",
     "write_text",
@@ -146,14 +149,64 @@ def of_another_schema(path: Path, error: Exception) -> StoreError:
     )
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON (never NaN) under a temporary name, then rename, so that no reader sees half a file."""
-    write_bytes(path, json_bytes(value))
+def write_json(path: Path, value: Any, reader: Callable[[Any], object] | None = None) -> None:
+    """Write JSON (never NaN) under a temporary name, then rename, so that no reader sees half a file.
+
+    Args:
+        path: of the file.
+        value: a record, or JSON types.
+        reader: what will be made of the JSON; default: a record of the same kind.
+
+    Raises:
+        StoreError: the file cannot be written, or nobody could read it again; the old one, if any, is as it was.
+    """
+    write_bytes(path, json_bytes(value, reader, named=str(path)))
 
 
-def json_bytes(value: Any) -> bytes:
-    """JSON (never NaN) as it stands in a file."""
-    return (json.dumps(encode(value), indent=1, allow_nan=False) + "\n").encode()
+def json_bytes(value: Any, reader: Callable[[Any], object] | None = None, *, named: str = "the answer") -> bytes:
+    """JSON (never NaN) as it stands in a file, which was read again on trial.
+
+    Raises:
+        StoreError: nobody could read it.
+    """
+    try:
+        encoded = encode(value)
+        content = (json.dumps(encoded, indent=1, allow_nan=False) + "\n").encode()
+        _read_on_trial(content, encoded, reader or (reader_of(value) if dataclasses.is_dataclass(value) else None))
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise unreadable(named, error) from None
+    return content
+
+
+def unreadable(named: str, error: Exception) -> StoreError:
+    """What is said of values that were not written because no reader would take them."""
+    return StoreError(
+        f"{named} was not written, since it could not be read again: {error}; look at the numbers and names that the "
+        "task returned, and with none of them to blame report this as a fault"
+    )
+
+
+def reader_of(record: Any) -> Callable[[Any], object]:
+    """Reader of a record's JSON, which makes sure that the record comes back."""
+
+    def read(data: Any) -> None:
+        if encode(decode(type(record), data)) != data:
+            raise ValueError(f"{type(record).__name__} is read as another one")
+
+    return read
+
+
+def _read_on_trial(content: bytes, encoded: Any, reader: Callable[[Any], object] | None) -> None:
+    """Make sure that a file's content is read as what was to be written.
+
+    Raises:
+        KeyError, RecursionError, TypeError, ValueError: it is not.
+    """
+    data = json.loads(content)
+    if data != encoded:
+        raise ValueError("a name in it is no text, or stands there twice")
+    if reader is not None:
+        reader(data)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,20 +18,24 @@ from typing import Any, NoReturn
 from ..errors import StoreError
 from .codec import encode
 from .files import read_json
-from .records import Target
+from .records import RunConfig, Target
 
 __all__ = [
     "FILE",
     "LATE_FILES",
     "PLANS",
     "QUESTIONS",
+    "RECOVERED",
     "STORE_SCHEMA",
     "asked_of",
     "check_schema",
     "command_of",
     "differs",
     "refuse_files",
+    "refuse_foreign",
     "refuse_other",
+    "refuse_runs",
+    "stored_question",
 ]
 
 STORE_SCHEMA = 3
@@ -48,8 +52,14 @@ PLANS = "plans"
 LATE_FILES = "late_files"
 """Member that is added once the task has been tried: hashes of what it imported only then."""
 
+RECOVERED = "recovered"
+"""Member that is added where the file was lost, and written again for what was proven to be of the same question."""
+
 _FILES = "files"
 """Member with the hash of every file that makes a task what it is, by name."""
+
+_ADDED = frozenset({LATE_FILES, RECOVERED})
+"""Members that are no part of what is asked."""
 
 _FIRST = ("command", "task", "settings", _FILES)
 """Members that are named before others that differ: they say most."""
@@ -69,6 +79,18 @@ def asked_of(command: str, identity: Mapping[str, Any], **question: Any) -> dict
     return {"schema": STORE_SCHEMA, "command": command, **encode(identity), **encode(question)}
 
 
+_WHEN_READ = "it was truncated or edited: repeat the command that made the folder, or restore the file"
+
+
+def stored_question(root: Path) -> dict[str, Any] | None:
+    """What a results folder says that it is about; `None`: that cannot be read."""
+    try:
+        stored = read_json(root / FILE)
+    except StoreError:
+        return None
+    return stored if isinstance(stored, dict) else None
+
+
 def check_schema(root: Path) -> None:
     """Make sure that a results folder was written in the layout of this version.
 
@@ -76,7 +98,7 @@ def check_schema(root: Path) -> None:
         StoreError: it is of another; the message says which, and what to do.
     """
     path = root / FILE
-    stored = read_json(path) if path.exists() else {}
+    stored = read_json(path, advice=_WHEN_READ) if path.exists() else {}
     if isinstance(stored, dict) and stored.get("schema", STORE_SCHEMA) != STORE_SCHEMA:
         raise _of_another_version(root, stored["schema"])
 
@@ -88,13 +110,13 @@ def command_of(root: Path) -> str | None:
         StoreError: its `question.json` is truncated.
     """
     path = root / FILE
-    stored = read_json(path) if path.exists() else {}
+    stored = read_json(path, advice=_WHEN_READ) if path.exists() else {}
     return str(stored["command"]) if isinstance(stored, dict) and "command" in stored else None
 
 
 def differs(stored: Any, asked: Mapping[str, Any]) -> bool:
     """Whether what a folder is about differs from what is asked; what a task imports late is not known yet."""
-    return not isinstance(stored, dict) or {k: v for k, v in stored.items() if k != LATE_FILES} != asked
+    return not isinstance(stored, dict) or {k: v for k, v in stored.items() if k not in _ADDED} != asked
 
 
 def refuse_other(root: Path, asked: Mapping[str, Any]) -> None:
@@ -114,13 +136,48 @@ def refuse_other(root: Path, asked: Mapping[str, Any]) -> None:
         _refuse(root, stored, asked)
 
 
+def refuse_runs(root: Path, asked: Mapping[str, Any], config: RunConfig | None) -> NoReturn:
+    """Say why a folder whose question cannot be read does not take what is asked.
+
+    Args:
+        root: the folder.
+        asked: as `asked_of` made it.
+        config: of a run that is not proven to be of the same question; `None`: it cannot be read either.
+
+    Raises:
+        StoreError: always.
+    """
+    said = "nothing in them proves that they are of this task as it is now"
+    own = encode(config) if config is not None else {}
+    for name in ("task", "settings", "seed", "device"):
+        if name in asked and name in own and own[name] != asked[name]:
+            said = f"of a run in it {_difference(name, own[name], asked[name])}"
+            break
+    raise StoreError(
+        f"{root} holds runs, and its {FILE}, which says of what they are, cannot be read: {said}; restore that file, "
+        "give another --out, or remove the folder"
+    )
+
+
+def refuse_foreign(root: Path) -> NoReturn:
+    """Say that a folder's question is not that of its runs.
+
+    Raises:
+        StoreError: always.
+    """
+    raise StoreError(
+        f"{root / FILE} is not of the runs in this folder, which were made for another question; restore that file, "
+        "give another --out, or remove the folder"
+    )
+
+
 def _refuse(root: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> NoReturn:
     """Say what differs.
 
     Raises:
         StoreError: always.
     """
-    names = [key for key in {*stored, *asked} - {LATE_FILES} if stored.get(key) != asked.get(key)]
+    names = [key for key in {*stored, *asked} - _ADDED if stored.get(key) != asked.get(key)]
     key = min(names, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
     how = _difference(key.replace("_", " "), stored.get(key), asked.get(key))
     raise StoreError(f"{root} holds the answer to another question: {how}; give another --out, or remove the folder")

@@ -28,6 +28,7 @@ from .files import (
     read_json,
     read_record,
     remove_leftovers,
+    unreadable,
     write_json,
 )
 from .records import Row, RunConfig, RunResult
@@ -64,15 +65,23 @@ def read_config(folder: Path) -> tuple[RunConfig, int | None]:
     path = folder / "config.json"
     if not os.path.lexists(path):
         raise StoreError(f"{folder} has no config.json, which says what was run there; remove {folder} to run it again")
-    data = read_json(path)
     try:
-        number = cast(Mapping[str, Any], data).get(_NUMBER) if isinstance(data, dict) else None
-        if number is not None and type(number) is not int:
-            raise ValueError(f"{_NUMBER} is {number!r}, not int")
-        plain = {k: v for k, v in data.items() if k != _NUMBER} if isinstance(data, dict) else data
-        return decode(RunConfig, plain), number
+        return _numbered_config(read_json(path))
     except (ValueError, OverflowError) as error:
         raise of_another_schema(path, error) from None
+
+
+def _numbered_config(data: Any) -> tuple[RunConfig, int | None]:
+    """Configuration and number from the JSON types of a `config.json`.
+
+    Raises:
+        ValueError: they are those of something else.
+    """
+    number = cast(Mapping[str, Any], data).get(_NUMBER) if isinstance(data, dict) else None
+    if number is not None and type(number) is not int:
+        raise ValueError(f"{_NUMBER} is {number!r}, not int")
+    plain = {k: v for k, v in data.items() if k != _NUMBER} if isinstance(data, dict) else data
+    return decode(RunConfig, plain), number
 
 
 def read_run(folder: Path, config: RunConfig | None = None, *, at_once: bool = True) -> StoredRun:
@@ -107,11 +116,14 @@ class RunWriter:
         config: of it.
         rows: that it has already; more are appended.
         number: its place in the order of the folder's runs.
+        made_for: seals of what the run is of, which go into its result.
     """
 
-    def __init__(self, folder: Path, config: RunConfig, rows: Sequence[Row] = (), *, number: int = 1) -> None:
+    def __init__(
+        self, folder: Path, config: RunConfig, rows: Sequence[Row] = (), *, number: int = 1, made_for: str = ""
+    ) -> None:
         self.folder, self.config, self.id = folder, config, folder.name
-        self._rows, self._number = list(rows), number
+        self._rows, self._number, self._made_for = list(rows), number, made_for
         if (folder / "result.json").exists():
             raise StoreError(f"{folder} holds a finished run, and finished runs are never repeated; remove it to do so")
         with explained(folder):
@@ -134,12 +146,13 @@ class RunWriter:
         """Write one row.
 
         Raises:
-            StoreError: the disk is full, or otherwise refuses; the run is closed, unfinished.
+            StoreError: the disk is full or otherwise refuses, or nobody could read the row; the run is closed,
+                unfinished.
         """
-        encoded = encode(row)
         try:
+            encoded, line = _readable_line(row, self.folder / "rows.jsonl")
             with explained(self.folder):
-                self._file.write(_dumps(encoded) + "\n")
+                self._file.write(line)
                 self._file.flush()
         except StoreError:
             self.close()
@@ -165,10 +178,11 @@ class RunWriter:
         if encode(read_config(self.folder)[0]) != encode(self.config):  # it went on as another of its course
             self._write_config()
         path = self.folder / "rows.jsonl"
-        result = replace(result, rows_sha256=file_sha256(path), rows_bytes=path.stat().st_size)
-        encoded = encode(result)
-        write_json(self.folder / "result.json", encoded)
-        return StoredRun(id=self.id, config=self.config, rows=tuple(self._rows), result=decode(RunResult, encoded))
+        seals = {"rows_sha256": file_sha256(path), "rows_bytes": path.stat().st_size, "made_for": self._made_for}
+        result = replace(result, **seals)
+        write_json(self.folder / "result.json", result)
+        read = decode(RunResult, encode(result))
+        return StoredRun(id=self.id, config=self.config, rows=tuple(self._rows), result=read)
 
     def close(self) -> None:
         """Leave the run unfinished; its rows stay."""
@@ -176,7 +190,8 @@ class RunWriter:
             self._file.close()
 
     def _write_config(self) -> None:
-        write_json(self.folder / "config.json", {**encode(self.config), _NUMBER: self._number})
+        value = {**encode(self.config), _NUMBER: self._number}
+        write_json(self.folder / "config.json", value, _numbered_config)
 
 
 def refuse_link(folder: Path) -> None:
@@ -187,6 +202,22 @@ def refuse_link(folder: Path) -> None:
     """
     if folder.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def _readable_line(row: Row, path: Path) -> tuple[Row, str]:
+    """A row in JSON types, and its line in the file.
+
+    Raises:
+        StoreError: nobody could read it again.
+    """
+    try:
+        encoded = encode(row)
+        line = _dumps(encoded)
+        if json.loads(line) != encoded:
+            raise ValueError("a name in it is no text, or stands there twice")
+    except (RecursionError, TypeError, ValueError) as error:
+        raise unreadable(f"a row of {path}", error) from None
+    return encoded, line + "\n"
 
 
 def _dumps(value: Any) -> str:

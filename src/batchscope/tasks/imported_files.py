@@ -1,10 +1,11 @@
 """Files of the user's that a task imports, directly or through others: a change in any of them makes it another task.
 
-They are found by reading the `import` statements of the task's file, of what it imports, and so on, also those inside
-functions, which run later. What is imported under a name that is computed is seen only in `sys.modules`, after it was.
+They are found in two ways. The `import` statements of the task's file, of what it imports, and so on are read, also
+those inside functions, which run later. And Python tells of every file whose code it runs (`sys.addaudithook`): so what
+is imported under a name that is computed, by its path, from an extension module or a zip file is seen when it is run.
 The standard library, installed packages and batchscope itself are left out; their versions are kept with the answer.
 
-Cost: a few milliseconds a file.
+Cost: a few milliseconds a file, and a fraction of a microsecond whenever Python tells of something.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import hashlib
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-__all__ = ["imported_files", "is_users", "late_files", "sha256_of_each"]
+__all__ = ["imported_files", "is_users", "late_files", "run_files", "run_since", "sha256_of_each"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _STANDARD = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
+_GENERATED = "torchinductor_"
+"""Beginning of the folders into which `torch.compile` writes the code that it makes."""
 
 
 def imported_files(path: Path, name: str = "") -> dict[str, Path]:
@@ -49,19 +53,91 @@ def imported_files(path: Path, name: str = "") -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def late_files(before: frozenset[str], known: Mapping[str, str]) -> dict[str, str]:
-    """Hashes of the user's modules that were imported since.
+class RunFiles:
+    """The files whose code Python has run since `watch` was first called, in their order."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
+        self._watching = False
+
+    def watch(self) -> None:
+        """Listen from now on; a hook cannot be taken away again."""
+        if not self._watching:
+            self._watching = True
+            sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "exec":
+            name = getattr(arguments[0], "co_filename", None)
+        elif event == "import":  # of an extension module, with the file that it is loaded from
+            name = arguments[1]
+        else:
+            return
+        if isinstance(name, str):
+            self._names[name] = None
+
+    @property
+    def number(self) -> int:
+        """How many there are so far."""
+        return len(self._names)
+
+    def since(self, number: int) -> Iterator[Path]:
+        """Files of the user's among those after the first so many; of a zip file, itself."""
+        for name in list(self._names)[number:]:
+            path = _existing(Path(name))
+            if path is not None and is_users(path):
+                yield path
+
+
+run_files = RunFiles()
+
+
+def run_since(number: int, folder: Path) -> dict[str, Path]:
+    """The user's files whose code was run since, by the names of their modules as paths.
 
     Args:
-        before: names of the modules that there were.
-        known: files whose hashes are part of the task already.
+        number: of files that had been run before.
+        folder: which the names of files that are no module are relative to.
     """
-    files: dict[str, Path] = {}
-    for name, module in list(sys.modules.items()):
-        path = None if name in before else _path_of(module)
-        if path is not None and is_users(path) and _as_path(name, path) not in known:
-            files[_as_path(name, path)] = path
+    names = {file: name for name, module in list(sys.modules.items()) if (file := getattr(module, "__file__", None))}
+    found: dict[str, Path] = {}
+    for path in run_files.since(number):
+        module = names.get(str(path), "__main__")
+        relative = os.path.relpath(path, folder).replace(os.sep, "/")
+        found[relative if module == "__main__" else _as_path(module, path)] = path
+    return found
+
+
+def late_files(number: int, folder: Path, known: Mapping[str, str], expected: Iterable[str] = ()) -> dict[str, str]:
+    """Hashes of the user's files that were run since a task was made, or were in earlier commands.
+
+    Args:
+        number: of files that had been run when it was made.
+        folder: of the task.
+        known: files whose hashes are part of the task already.
+        expected: names of files that earlier commands ran late; where they still are, they count as they are now.
+    """
+    files = {name: path for name, path in run_since(number, folder).items() if name not in known}
+    for name in expected:
+        path = _expected(name, folder)
+        if name not in files and path is not None:
+            files[name] = path
     return sha256_of_each(files)
+
+
+def _expected(name: str, folder: Path) -> Path | None:
+    """Where a file of this name is, by its module or beside the task; `None`: nowhere."""
+    module = name.rpartition(".")[0].removesuffix("/__init__").replace("/", ".")
+    found = None if name.startswith("..") else _file_of(module)
+    beside = folder / name
+    return found if found is not None and _as_path(module, found) == name else (beside if beside.is_file() else None)
+
+
+def _existing(path: Path) -> Path | None:
+    """A file, or the one that it lies in, as the modules of a zip file do."""
+    if not path.is_absolute():
+        path = Path.cwd() / path
+    return next((each for each in (path, *path.parents) if each.is_file()), None)
 
 
 def sha256_of_each(files: Mapping[str, Path]) -> dict[str, str]:
@@ -79,6 +155,8 @@ def is_users(path: Path) -> bool:
     """Whether a file belongs to the user: not to Python, to an installed package, or to batchscope."""
     whole = _resolved(path)
     if _INSTALLED.intersection(whole.parts) or whole.is_relative_to(_PACKAGE):
+        return False
+    if any(part.startswith(_GENERATED) for part in whole.parts):
         return False
     return whole.is_file() and not any(whole.is_relative_to(folder) for folder in _STANDARD)
 

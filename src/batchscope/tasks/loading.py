@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -19,7 +19,7 @@ from ..errors import TaskError
 from ..hardware.device import within_memory
 from ..hardware.random_state import preserved_random_state
 from .builtin import BUILT_IN
-from .imported_files import imported_files, is_users, late_files, sha256_of_each
+from .imported_files import imported_files, is_users, late_files, run_files, run_since, sha256_of_each
 from .made_in_python import identity_of
 from .members import MEMBERS
 from .protocol import Task
@@ -62,17 +62,23 @@ class LoadedTask:
     """Hash of each of the user's files that the task is made of, by the name of its module as a path."""
     notes: tuple[str, ...] = ()
     """What of it could not be seen, and may change unnoticed."""
-    modules: frozenset[str] = field(default_factory=lambda: frozenset(sys.modules))
-    """Names of the modules that there were when it was loaded."""
+    run_before: int = field(default_factory=lambda: run_files.number)
+    """How many files Python had run when it was loaded."""
+    folder: Path = field(default_factory=Path.cwd)
+    """Of its file; where it was made in Python, the current one."""
 
     def identity(self, device: str) -> dict[str, Any]:
         """What makes it another task, on a device: name, settings, source."""
         own = {"task": self.name, "settings": self.settings, "source_sha256": self.source_sha256}
         return {**own, "files": dict(self.files), "device": device}
 
-    def late_files(self) -> dict[str, str]:
-        """Hashes of the user's files that were imported since it was loaded, by what its methods import."""
-        return late_files(self.modules, self.files)
+    def late_files(self, expected: Iterable[str] = ()) -> dict[str, str]:
+        """Hashes of the user's files that its methods imported since it was loaded, or in earlier commands.
+
+        Args:
+            expected: names of the files that were imported in earlier commands.
+        """
+        return late_files(self.run_before, self.folder, self.files, expected)
 
 
 @within_memory()
@@ -94,6 +100,8 @@ def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> Lo
         >>> loaded.name, loaded.settings["optimizer"], loaded.settings["hidden"]
         ('digits', 'adamw', 128)
     """
+    run_files.watch()
+    run_before = run_files.number
     with preserved_random_state(0):
         factory, name, sources = _factory(spec)
         arguments = bind(factory, settings, name)
@@ -103,7 +111,7 @@ def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> Lo
     paths = [value for value in arguments.values() if isinstance(value, Path)]
     files = [path for path in paths if path.is_file()]
     folders = [path for path in paths if path.is_dir()] if spec in BUILT_IN else []  # another's may be for its results
-    imported = {} if spec in BUILT_IN else _files(sources)
+    imported = {} if spec in BUILT_IN else _files(sources, run_before)
     sha256 = _sha256([*sources, *imported.values(), *files], folders)
     return LoadedTask(
         task=task,
@@ -114,6 +122,7 @@ def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> Lo
         given=settings,
         arguments=arguments,
         files=sha256_of_each(imported),
+        folder=sources[0].parent.resolve(),
     )
 
 
@@ -123,6 +132,7 @@ def as_loaded(task: LoadedTask | Task) -> LoadedTask:
     Raises:
         TaskError: it has no name.
     """
+    run_files.watch()
     if isinstance(task, LoadedTask):
         if task.spec or task.source_sha256:
             return task
@@ -150,15 +160,22 @@ def as_loaded(task: LoadedTask | Task) -> LoadedTask:
     )
 
 
-def _files(sources: Sequence[Path]) -> dict[str, Path]:
-    """The user's files that a task is made of: those that its factory stands in, and what they import."""
+_run_for: dict[Path, dict[str, Path]] = {}
+"""Files that were run while the task in a file was loaded, by that file: a second load in one process runs none."""
+
+
+def _files(sources: Sequence[Path], run_before: int) -> dict[str, Path]:
+    """The user's files that a task is made of: those that its factory stands in, what they import, and what was run."""
     own = {source.name for source in sources}
     files = ((name, _module_file(module)) for name, module in list(sys.modules.items()))
     names = {Path(file).resolve(): name for name, file in files if file and os.path.basename(file) in own}
     found: dict[str, Path] = {}
     for source in sources:
         found |= imported_files(source, names.get(source.resolve(), source.stem))
-    return {**{source.name: source for source in sources if is_users(source)}, **found}
+    first, seen = sources[0].resolve(), {path.resolve() for path in (*sources, *found.values())}
+    ran = {name: path for name, path in run_since(run_before, first.parent).items() if path.resolve() not in seen}
+    known = _run_for[first] = {**_run_for.get(first, {}), **ran}
+    return {**{source.name: source for source in sources if is_users(source)}, **found, **dict(sorted(known.items()))}
 
 
 def _module_file(module: ModuleType) -> str | None:

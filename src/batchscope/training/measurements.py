@@ -101,7 +101,7 @@ def keep_bench(
             preflight = check_task(workload, wanted, progress)
             bench = bench_of(workload, wanted, preflight, progress, each=True)
             bench = replace(bench, notes=(*preflight.notes, *bench.notes))
-            store.note("bench", bench)
+            store.answer("bench", bench)
         return bench
 
 
@@ -131,7 +131,7 @@ def keep_noise(
             workload = workload_of(loaded, device)
             progress.stage("training a short run")
             report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=progress.row)
-            store.note("noise", report)
+            store.answer("noise", report)
         return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from .decide import Claim, Claims
 from .page.page import claims_contents
 from .plan import ClaimsPlan
 
-__all__ = ["claims_json", "read_claims", "rebuilt_claims"]
+__all__ = ["claims_from", "claims_json", "read_claims", "rebuilt_claims"]
 
 
 def claims_json(claims: Claims, plan: ClaimsPlan) -> dict[str, Any]:
@@ -29,14 +30,22 @@ def read_claims(folder: Path) -> tuple[Claims, ClaimsPlan]:
         StoreError: there are none, or the file is truncated, or of another schema.
     """
     path = folder / "claims.json"
-    data = read_json(path)
     try:
-        study = study_from(data["page"]["study"])
-        plan = decode(ClaimsPlan, data["page"]["plan"])
-        found = tuple(decode(Claim, claim) for claim in data["claims"])
-        return Claims(task=data["task"], claims=found, study=study), plan
+        return claims_from(read_json(path))
     except (KeyError, TypeError, ValueError) as error:
         raise of_another_schema(path, error) from None
+
+
+def claims_from(data: Mapping[str, Any]) -> tuple[Claims, ClaimsPlan]:
+    """What `claims_json` made of verdicts and a plan.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is of another schema.
+    """
+    study = study_from(data["page"]["study"])
+    plan = decode(ClaimsPlan, data["page"]["plan"])
+    found = tuple(decode(Claim, claim) for claim in data["claims"])
+    return Claims(task=data["task"], claims=found, study=study), plan
 
 
 def rebuilt_claims(folder: Path) -> str:

@@ -30,7 +30,7 @@ from ..records import MOST_SEEDS, Arm, Length, NamedStudy, StudyQuestion
 from ..study import account
 from .costs import runs_of, seconds_of
 from .decide import Claims, decide
-from .files import claims_json
+from .files import claims_from, claims_json
 from .measure import ClaimsLaboratory
 from .page.page import claims_contents
 from .plan import ClaimsPlan, counts, first_choices, largest_plan, rates_below
@@ -101,6 +101,8 @@ def claims(
         loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
         deadline = Deadline.after(question.budget_s)
         with preserved_random_state(question.seed), Store(out, question_of(loaded, question, device)) as store:
+            if store.recovered:
+                progress.stage(store.recovered)
             workload = workload_of(loaded, device)
             planning = store.read_note(PLAN, Planning)
             if planning is None:
@@ -108,6 +110,7 @@ def claims(
                 store.note(PLAN, planning)
             named, asked = _as_study(planning.plan, question)
             prepared = prepare_study(workload, asked, named, budget_s=question.budget_s, progress=progress, store=store)
+            store.check_late_files(loaded.late_files(store.late_files))
             how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
             laboratory = Laboratory.begin(loaded, workload, asked, prepared, **how, expected=planning.last.runs)
             progress.predicted(_forecast(planning.last, question))
@@ -115,9 +118,10 @@ def claims(
                 laboratory.note("capacity", {"free_bytes": device.free_bytes(), "device": device.name})
             measures = ClaimsLaboratory(laboratory, planning.plan)
             plan = Rounds(laboratory, measures, planning, _fixed(question), question.budget_s).go()
+            store.check_late_files(loaded.late_files())
             study, runs = account(laboratory, named, prepared, lambda run: counts(plan, run, workload.epoch))
             found = decide(study, runs, plan)
-            store.note("claims", claims_json(found, plan))
+            store.answer("claims", claims_json(found, plan), claims_from)
             write_text(Path(out) / "report.html", draw(claims_contents(found, runs, plan)))
         return found
 

@@ -260,5 +260,5 @@ def _write(plan: Plan, answered: TableState, out: Path, asked: dict[str, Any]) -
         for run in answered.state.runs:
             if run.result is not None and store.finished(run.config) is None:
                 store.start(run.config).finish(run.result)
-        store.note("plan", plan)
+        store.answer("plan", plan)
         write_text(out / "report.html", build(plan, store.runs()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -110,7 +111,7 @@ class RunConfig:
     """Whole configuration of one training run: equal configuration, equal run.
 
     Raises:
-        ValueError: `batch_size` is not `micro_batch_size * grad_accum_steps * world_size`.
+        ValueError: `batch_size` is not `micro_batch_size * grad_accum_steps * world_size`, or a number is none.
     """
 
     task: str
@@ -150,6 +151,9 @@ class RunConfig:
     """Stop as stalled when the best metric is older than this share of the run (and 50 steps, and 3 evaluations)."""
 
     def __post_init__(self) -> None:
+        for name in ("lr", "final_lr", "evaluation_growth"):
+            if not (math.isfinite(value := getattr(self, name)) and value >= 0):
+                raise ValueError(f"{name} is {value}, not a finite number of at least 0")
         made = self.micro_batch_size * self.grad_accum_steps * self.world_size
         if made != self.batch_size:
             raise ValueError(
@@ -178,6 +182,8 @@ class RunResult:
     rows_sha256: str = ""
     rows_bytes: int | None = None
     """Size of the file with that hash; `None`: it was written by a version that did not note it."""
+    made_for: str = ""
+    """Seals of the folder's question and of the run's course; empty: written by an older version."""
 
 
 Row = Mapping[str, Any]
