@@ -11,6 +11,7 @@ from .capacity import measure_capacity
 from .step import MeasuredTask
 from .step_times import grid, measure_step_times
 from .training_guess import TrainingGuess
+from .trying import STEP_TIMES, Trying, unannounced
 
 __all__ = ["measure"]
 
@@ -28,6 +29,8 @@ def measure(
     budget_s: float | None = None,
     training: TrainingGuess | None = None,
     progress: Callable[[str], None] | None = None,
+    trying: Trying = unannounced,
+    most: int | None = None,
 ) -> Bench:
     """Measure memory and step time of a task on its device.
 
@@ -41,6 +44,8 @@ def measure(
         training: that the bench serves, where there is one: no step is run that takes too large a share of it, and
             steps and loading are timed for 4 s at most.
         progress: receives a line before each part.
+        trying: announces each step for memory, and the timing.
+        most: no larger micro-batch is tried: an earlier process died in it. The device counts as full beyond.
 
     Returns:
         Readings, split, the largest micro-batch that fits and whether it was run, and the profile to save.
@@ -68,14 +73,17 @@ def measure(
         longest_step_s=longest_step_s,
         training=training,
         progress=progress,
+        trying=trying,
+        most=most,
     )
-    times = measure_step_times(
-        workload,
-        grid(capacity.smallest, capacity.largest_run),
-        seed=seed,
-        budget_s=budget / 2 if training is None else min(budget / 2, _TIMING_S),
-        progress=progress,
-    )
+    with trying(STEP_TIMES, capacity.largest_run):
+        times = measure_step_times(
+            workload,
+            grid(capacity.smallest, capacity.largest_run),
+            seed=seed,
+            budget_s=budget / 2 if training is None else min(budget / 2, _TIMING_S),
+            progress=progress,
+        )
     profile = HardwareProfile(
         name=device.name,
         step_time_s=tuple((r.micro_batch_size, r.step_time_s) for r in times.readings if r.step_time_s is not None),

@@ -6,6 +6,7 @@ DIR/questions/, plans/            what was asked of it, and earlier answers (`an
 DIR/runs/<id>/config.json         the run's whole configuration, written before it starts
 DIR/runs/<id>/rows.jsonl          one line an evaluation or noise reading, flushed line by line
 DIR/runs/<id>/result.json         written by renaming; its presence means the run is finished as far as was asked
+DIR/attempt.json, deaths.json     what is being tried, and what killed a process (`attempts`)
 DIR/lock                          held by flock while a search is at work; it dies with its process
 ```
 
@@ -30,6 +31,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from ..errors import StoreError
+from .attempts import ATTEMPT, DEATHS, Attempts
 from .codec import Record, decode, encode
 from .courses import course_of, restore_result
 from .files import explained, file_sha256, keep_interrupted, read_json, read_record, write_bytes, write_json
@@ -70,6 +72,9 @@ class Store:
         root: the folder; made if it is missing.
         about: what its runs and measurements depend on, in JSON types; a folder is about this only.
 
+    Attributes:
+        attempts: what is being tried in it, and what killed a process.
+
     Raises:
         StoreError: the folder cannot be written, is at work in another process, or is about something else.
     """
@@ -82,6 +87,7 @@ class Store:
             self._lock = locked(self.root)
         try:
             self._claim(about)
+            self.attempts = Attempts(self.root)
         except BaseException:
             self.close()
             raise
@@ -97,6 +103,8 @@ class Store:
         else:
             if path.exists() and differs(read_json(path), asked):
                 shutil.rmtree(self.root / QUESTIONS, ignore_errors=True)
+                for name in (ATTEMPT, DEATHS):
+                    (self.root / name).unlink(missing_ok=True)
             write_json(path, asked)
 
     def check_late_files(self, files: Mapping[str, str]) -> None:
@@ -241,7 +249,7 @@ def free_folder(base: Path, about: Mapping[str, Any]) -> Path:
 def _is_empty(folder: Path) -> bool:
     """Whether a question was asked here and nothing was found out, so that another may take its place."""
     there = {path.name for path in folder.iterdir()}
-    return there <= {FILE, QUESTIONS, "lock", "runs"} and not any((folder / "runs").glob("*"))
+    return there <= {FILE, QUESTIONS, ATTEMPT, DEATHS, "lock", "runs"} and not any((folder / "runs").glob("*"))
 
 
 def _keep_rows(path: Path, rows: int) -> None:
