@@ -26,6 +26,7 @@ __all__ = [
     "available_bytes",
     "bounded",
     "in_words",
+    "load_libraries",
     "mark",
     "place_of",
     "resident_bytes",
@@ -36,6 +37,8 @@ __all__ = [
 _KEPT_FREE = 0.03
 """Share of the free memory that stays free for the rest of the machine."""
 _ROOT = Path("/")
+_MATRIX = 64
+"""Rows of a matrix for which linear algebra takes its memory."""
 _PLACE = "memory ran out in "
 _ASKED = re.compile(r"(?:tried to allocate|unable to allocate) ([\d.]+) ?([kmgtp]i?b|bytes)", re.IGNORECASE)
 _UNITS = {"bytes": 1, **{f"{p}{i}": 1024**n for n, p in enumerate("kmgtp", 1) for i in ("b", "ib")}}
@@ -87,6 +90,25 @@ def resident_bytes(root: Path = _ROOT) -> int:
         return int((root / "proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def load_libraries() -> None:
+    """Load what an answer needs in any case, so that what is free afterwards is free for training steps.
+
+    NumPy and SciPy take tens of MiB for linear algebra when they first do some, and end the process where they get
+    none; the page needs its templates.
+    """
+    import jinja2  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    import numpy as np
+    import scipy.linalg
+    import scipy.optimize
+    import scipy.stats
+
+    matrix = np.eye(_MATRIX)
+    np.linalg.solve(matrix @ matrix, matrix)
+    scipy.linalg.solve(matrix, matrix)
+    scipy.optimize.nnls(matrix, matrix[0])
+    scipy.stats.t.ppf(0.95, 3)
 
 
 class _Bound:

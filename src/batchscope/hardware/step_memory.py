@@ -10,13 +10,15 @@ from typing import Any
 from ..errors import OutOfMemory, UsageError
 from ..fits.memory import fit_memory
 from .device import Device, lack_of_memory_named
-from .live_bytes import tensors_in
+from .live_bytes import tensors_in, unique_bytes
 from .random_state import preserved_random_state
 from .step import MeasuredStep, MeasuredTask
 from .trying import STEP, Trying, unannounced
 
 __all__ = ["StepMemory", "measure_step_memory", "read_step"]
 
+_MADE_AHEAD = 2
+"""Batches that a `DataLoader` has each of its workers make ahead, where it is not told otherwise."""
 _SMALL_SIZES = (4, 16)
 """Their memory is read first, so that the next size is foreseen before it is tried."""
 
@@ -45,8 +47,11 @@ def read_step(disposable: MeasuredStep, batch: Any, *, accumulated: bool) -> Ste
         batch: on the device.
         accumulated: as a further micro-batch of a step, whose gradients are there already, which is the most that a
             step needs; else as a whole step, which makes them.
+
+    On the host, batches that loader workers have ready are counted too: they take of the same memory.
     """
     device = disposable.workload.device
+    waiting = _waiting_bytes(disposable.workload, batch)
     if not accumulated:
         disposable.optimizer.zero_grad(set_to_none=True)
     with device.memory_watch([*disposable.lasting_tensors(), *tensors_in(batch)]) as watch:
@@ -58,7 +63,16 @@ def read_step(disposable: MeasuredStep, batch: Any, *, accumulated: bool) -> Ste
         watch.restart()
         disposable.update()
         seconds = device.clock() - started
-        return StepMemory(gradient_peak=gradient_peak, update_peak=watch.peak_bytes(), seconds=seconds)
+        update_peak = watch.peak_bytes()
+        return StepMemory(gradient_peak=gradient_peak + waiting, update_peak=update_peak + waiting, seconds=seconds)
+
+
+def _waiting_bytes(workload: MeasuredTask, batch: Any) -> int:
+    """Bytes of the batches that loader workers make ahead, in this machine's memory; none on an accelerator."""
+    if workload.device.works_ahead or workload.in_memory or not workload.loader_workers:
+        return 0
+    ahead = workload.loader_options.get("prefetch_factor") or _MADE_AHEAD
+    return int(workload.loader_workers * ahead * unique_bytes(tensors_in(batch)))
 
 
 def measure_step_memory(

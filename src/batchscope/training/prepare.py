@@ -17,6 +17,7 @@ from ..fits.step_time import StepTime, fit_step_time, step_time_of
 from ..fits.threads import num_threads_at
 from ..hardware.bench import measure
 from ..hardware.device import Device, lack_of_memory_named
+from ..hardware.host_memory import load_libraries
 from ..hardware.profile import bench_from_profile
 from ..hardware.step_memory import measure_step_memory
 from ..hardware.step_times import measure_step_times
@@ -246,6 +247,7 @@ def bench_of(
     """
     progress = progress or Silent()
     progress.stage("reading the hardware profile" if wanted.profile else "measuring step time and memory")
+    load_libraries()
     trials = Trials(store, workload.device)
     if wanted.batch_sizes:
         return _bench_at(workload, sorted(wanted.batch_sizes), wanted, preflight, trials)
