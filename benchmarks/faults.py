@@ -32,7 +32,9 @@ from record import RESULTS, write
 
 __all__ = ["KINDS", "faults_of", "main", "table"]
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {
+    "limits": "limits of memory: ulimit -v, ulimit -d, --memory-limit, control group; deaths in a measurement; leaks",
+}
 """Module of `fault_kinds`, and what it tries."""
 
 

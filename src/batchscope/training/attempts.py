@@ -71,6 +71,11 @@ class Trials:
         halved = [(death.micro_batch_size or 1) // 2 for death in timed] if _counts(timed) else []
         return min([*steps, *halved], default=None)
 
+    @property
+    def most_unproven(self) -> int | None:
+        """The largest micro-batch to take where larger ones are not tried; `None`: no step killed."""
+        return min([death.survived or 1 for death in self._deaths(STEP)], default=None)
+
     def note(self, bench: str = "bench") -> str:
         """Sentence on why a bench ends below what may fit; empty where it does not.
 

@@ -188,10 +188,14 @@ def check_task(
             f"a batch size of {max(sizes)} is larger than the training set of {examples} examples; "
             f"give --batch-sizes of at most {examples}"
         )
-    with Trials(store, workload.device).of(CHECK):
-        preflight = check(
-            workload, max_batch_size=wanted.max_batch_size, target=wanted.target or wanted.metric, lr=wanted.lr
-        )
+    trials = Trials(store, workload.device)
+    preflight = check(
+        workload,
+        max_batch_size=wanted.max_batch_size,
+        target=wanted.target or wanted.metric,
+        lr=wanted.lr,
+        trying=lambda examples: trials.of(CHECK, examples),
+    )
     if sizes and min(sizes) < preflight.smallest_micro_batch_size:
         raise UsageError(
             f"a batch of {min(sizes)} example cannot be trained on by this model (batch normalisation); "
@@ -272,6 +276,8 @@ def bench_of(
         trying=trials,
         most=trials.most,
     )
+    if not bench.largest_verified and (most := trials.most_unproven) is not None:
+        bench = replace(bench, largest_micro_batch_size=max(most, bench.smallest_micro_batch_size), memory_bound=True)
     return replace(bench, notes=(*bench.notes, why)) if why else bench
 
 
