@@ -36,6 +36,7 @@ KINDS: dict[str, str] = {
     "corruption": "record files truncated, emptied, garbage, swapped, deleted, nested deeply, with impossible numbers",
     "questions": "changed modules, lost and foreign questions, other tasks",
     "planted": "planted links, FIFOs, hostile and huge files",
+    "limits": "limits of memory: ulimit -v, ulimit -d, --memory-limit, control group; deaths in a measurement; leaks",
 }
 """Module of `fault_kinds`, and what it tries."""
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Callable, Iterable
 
+from ..errors import OutOfMemory
 from ..store.quantities import whole_number
 from ..store.records import Bench, HardwareProfile, Reading
-from .capacity import measure_capacity
+from .capacity import Capacity, measure_capacity
+from .device import lack_of_memory_named
 from .step import MeasuredTask
-from .step_times import grid, measure_step_times
+from .step_times import Throughput, grid, measure_step_times
 from .training_guess import TrainingGuess
+from .trying import STEP_TIMES, Trying, unannounced
 
 __all__ = ["measure"]
 
@@ -28,6 +32,8 @@ def measure(
     budget_s: float | None = None,
     training: TrainingGuess | None = None,
     progress: Callable[[str], None] | None = None,
+    trying: Trying = unannounced,
+    most: int | None = None,
 ) -> Bench:
     """Measure memory and step time of a task on its device.
 
@@ -41,6 +47,8 @@ def measure(
         training: that the bench serves, where there is one: no step is run that takes too large a share of it, and
             steps and loading are timed for 4 s at most.
         progress: receives a line before each part.
+        trying: announces each step for memory, and the timing.
+        most: no larger micro-batch is tried: an earlier process died in it. The device counts as full beyond.
 
     Returns:
         Readings, split, the largest micro-batch that fits and whether it was run, and the profile to save.
@@ -68,13 +76,16 @@ def measure(
         longest_step_s=longest_step_s,
         training=training,
         progress=progress,
+        trying=trying,
+        most=most,
     )
-    times = measure_step_times(
-        workload,
-        grid(capacity.smallest, capacity.largest_run),
-        seed=seed,
-        budget_s=budget / 2 if training is None else min(budget / 2, _TIMING_S),
-        progress=progress,
+    timing_s = budget / 2 if training is None else min(budget / 2, _TIMING_S)
+    times, timed = _step_times(workload, capacity, timing_s, seed=seed, progress=progress, trying=trying)
+    short = timed < capacity.largest_run
+    notes = (
+        [f"steps of {capacity.largest_run} examples no longer fitted when they were timed: {timed} are taken for most"]
+        if short
+        else []
     )
     profile = HardwareProfile(
         name=device.name,
@@ -88,18 +99,48 @@ def measure(
         profile=profile,
         readings=_merged(capacity.readings, times.readings),
         split=capacity.split,
-        largest_micro_batch_size=capacity.largest,
-        largest_verified=capacity.largest_run == capacity.largest,
+        largest_micro_batch_size=timed if short else capacity.largest,
+        largest_verified=short or capacity.largest_run == capacity.largest,
         smallest_micro_batch_size=capacity.smallest,
         limit_bytes=limit,
-        memory_bound=capacity.memory_bound,
+        memory_bound=short or capacity.memory_bound,
         device_seconds=capacity.device_seconds + times.device_seconds,
-        notes=(*capacity.notes, *times.notes),
+        notes=(*capacity.notes, *notes, *times.notes),
         disturbance=times.disturbance,
         loader_workers=workload.loader_workers,
         loader_options=workload.loader_options,
         in_memory=workload.in_memory,
     )
+
+
+def _step_times(
+    workload: MeasuredTask,
+    capacity: Capacity,
+    budget_s: float,
+    *,
+    seed: int,
+    progress: Callable[[str], None] | None,
+    trying: Trying,
+) -> tuple[Throughput, int]:
+    """Step times up to the largest size that was run, or the half of it that fits; and that size.
+
+    Memory that was free before may not be so any more: allocators keep what they had in pieces, other programs come.
+
+    Raises:
+        OutOfMemory: no step fits any more.
+    """
+    largest = capacity.largest_run
+    while True:
+        try:
+            with trying(STEP_TIMES, largest), lack_of_memory_named(workload.device, largest):
+                sizes = grid(capacity.smallest, largest)
+                return measure_step_times(workload, sizes, seed=seed, budget_s=budget_s, progress=progress), largest
+        except OutOfMemory as error:
+            if error.micro_batch_size is None or largest <= capacity.smallest:
+                raise
+        gc.collect()
+        workload.device.release()
+        largest = max(capacity.smallest, largest // 2)
 
 
 def _merged(memory: Iterable[Reading], times: Iterable[Reading]) -> tuple[Reading, ...]:

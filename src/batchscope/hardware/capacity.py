@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from ..errors import BatchscopeError, TaskError, UsageError
+from ..errors import BatchscopeError, OutOfMemory, TaskError, UsageError
 from ..fits.memory import HEADROOM, MemoryModel, fit_memory
 from ..store.records import MemorySplit, Reading
 from ..wording import bytes_
@@ -19,6 +19,7 @@ from .random_state import preserved_random_state
 from .step import MeasuredTask
 from .step_memory import StepMemory, read_step
 from .training_guess import TrainingGuess
+from .trying import STEP, Trying, unannounced
 
 __all__ = ["Capacity", "measure_capacity"]
 
@@ -65,6 +66,8 @@ def measure_capacity(
     longest_step_s: float = 2.0,
     training: TrainingGuess | None = None,
     progress: Callable[[str], None] | None = None,
+    trying: Trying = unannounced,
+    most: int | None = None,
 ) -> Capacity:
     """Find the largest micro-batch, of up to `top` examples, whose training step stays within `limit_bytes`.
 
@@ -81,6 +84,8 @@ def measure_capacity(
         longest_step_s: no step is run that is expected to take longer; the answer is then predicted, and says so.
         training: that the answer serves, where there is one: no step is run that takes too large a share of it.
         progress: receives a line before each step.
+        trying: announces each step.
+        most: no larger step is tried, though one might fit: an earlier process died in it.
 
     Returns:
         Readings, model, split, the smallest size that runs and the largest that fits.
@@ -91,34 +96,41 @@ def measure_capacity(
 
     Cost: about log16(top) + 3 training steps; the largest dominates.
     """
+    tried = top if most is None else min(top, most)
     with preserved_random_state(seed):
-        runner = _Runner(workload, seed=seed, progress=progress or (lambda line: None))
-        smallest, note = _smallest(runner, top=top, limit_bytes=limit_bytes)
+        runner = _Runner(workload, seed=seed, progress=progress or (lambda line: None), trying=trying)
+        smallest, note = _smallest(runner, top=tried, limit_bytes=limit_bytes)
         search = _Search(
-            runner=runner, top=top, limit_bytes=limit_bytes, longest_step_s=longest_step_s, training=training
+            runner=runner, top=tried, limit_bytes=limit_bytes, longest_step_s=longest_step_s, training=training
         )
         search.notes += [note] if note else []
         search.grow(smallest)
-        return search.result(smallest)
+        return search.result(smallest, top)
 
 
 class _Runner:
     """Runner of single steps on a fresh model and reads their memory."""
 
-    def __init__(self, workload: MeasuredTask, *, seed: int, progress: Callable[[str], None]) -> None:
-        self.workload, self.seed, self.progress = workload, seed, progress
-        self.device_seconds = 0.0
+    def __init__(self, workload: MeasuredTask, *, seed: int, progress: Callable[[str], None], trying: Trying) -> None:
+        self.workload, self.seed, self.progress, self.trying = workload, seed, progress, trying
+        self.device_seconds, self.survived, self.killed = 0.0, 0, False
         self.disposable = workload.disposable(seed)
         self.weights = self.gradients = self.state = self.update_extra = 0
 
     def run(self, size: int) -> StepMemory | None:
-        """Run one step at a size; `None` if the device ran out of memory, all of which is given back then."""
+        """Run one step at a size; `None` if memory ran out, all of which is given back then, or it killed."""
         self.progress(f"memory of a step of batch size {size}")
         try:
-            return self._step(size)
+            with self.trying(STEP, size, self.survived):
+                step = self._step(size)
+            self.survived = max(self.survived, size)
+            return step
+        except OutOfMemory:  # of `trying`
+            self.killed = True
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            self.killed = False
         del self.disposable  # the error and its frames are gone here, so this frees what the failed step held
         gc.collect()
         self.workload.device.release()
@@ -136,6 +148,11 @@ class _Runner:
         batch_bytes = unique_bytes(tensors_in(batch))
         self.update_extra = max(self.update_extra, step.update_peak - self.lasting - batch_bytes)
         return step
+
+    @property
+    def seen(self) -> str:
+        """How the last step failed."""
+        return "it killed the process that tried it" if self.killed else "the device ran out of memory"
 
     @property
     def lasting(self) -> int:
@@ -158,7 +175,7 @@ def _smallest(runner: _Runner, *, top: int, limit_bytes: int) -> tuple[int, str]
             refusals[size] = error
             continue
         if step is None:
-            raise _nothing_fits(size, "the device ran out of memory", limit_bytes)
+            raise _nothing_fits(size, runner.seen, limit_bytes)
         runner.device_seconds = 0.0
         if not refusals:
             return size, ""
@@ -203,7 +220,7 @@ class _Search:
         self.fails = self.top + 1
         if not self.holds(smallest):
             step = self.steps.get(smallest)
-            seen = f"it needs {bytes_(step.peak)}" if step else "the device ran out of memory"
+            seen = f"it needs {bytes_(step.peak)}" if step else self.runner.seen
             raise _nothing_fits(smallest, seen, self.limit_bytes)
         for _ in range(_MOST_STEPS):
             size = self.next_size()
@@ -219,7 +236,8 @@ class _Search:
         """Run a step; whether it stayed within the limit."""
         step = self.runner.run(size)
         if step is None:
-            self.notes.append(f"a step of {size} examples ran out of memory, though it was expected to fit")
+            how = "killed the process that tried it" if self.runner.killed else "ran out of memory"
+            self.notes.append(f"a step of {size} examples {how}, though it was expected to fit")
         else:
             known = self.steps.get(size)
             self.steps[size] = step if known is None or step.peak > known.peak else known
@@ -294,13 +312,13 @@ class _Search:
         self.too_slow = affordable < min(size, 2 * self.fits)
         return None if self.too_slow else min(size, affordable)
 
-    def result(self, smallest: int) -> Capacity:
-        """Result of the search, in records."""
+    def result(self, smallest: int, top: int) -> Capacity:
+        """Result of the search, in records; `top` is the largest size of interest."""
         model, runner = self.model, self.runner
         largest = self.fits
         if self.too_slow:
             largest = max(largest, self.reach)
-        memory_bound = largest < self.top
+        memory_bound = largest < top
         if largest > self.fits:
             self.notes.append(
                 f"a step of {largest} examples was not run, because it may take over {self.longest_s:.3g} s; "

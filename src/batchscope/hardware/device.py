@@ -177,6 +177,12 @@ class Device:
             return int(torch.accelerator.get_memory_info(self.torch_device)[0]) + cached
         return host_memory.available_bytes()
 
+    def taken_bytes(self) -> int:
+        """Memory that this process has taken on the device; of the host, all that it holds there."""
+        if self.keeps_peak:
+            return torch.accelerator.memory_allocated(self.torch_device)
+        return host_memory.resident_bytes()
+
     @contextmanager
     def memory_watch(self, present: Iterable[Tensor] = ()) -> Generator[MemoryWatch]:
         """Watch the peak memory of the work inside.

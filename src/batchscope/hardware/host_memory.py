@@ -15,17 +15,30 @@ from threading import Lock
 
 from ..errors import OutOfMemory
 from ..wording import bytes_
+from .control_groups import limits
 
 try:
     import resource
 except ImportError:  # Windows
     resource = None
 
-__all__ = ["available_bytes", "bounded", "in_words", "mark", "place_of", "total_bytes", "within_free"]
+__all__ = [
+    "available_bytes",
+    "bounded",
+    "in_words",
+    "load_libraries",
+    "mark",
+    "place_of",
+    "resident_bytes",
+    "total_bytes",
+    "within_free",
+]
 
 _KEPT_FREE = 0.03
 """Share of the free memory that stays free for the rest of the machine."""
 _ROOT = Path("/")
+_MATRIX = 64
+"""Rows of a matrix for which linear algebra takes its memory."""
 _PLACE = "memory ran out in "
 _ASKED = re.compile(r"(?:tried to allocate|unable to allocate) ([\d.]+) ?([kmgtp]i?b|bytes)", re.IGNORECASE)
 _UNITS = {"bytes": 1, **{f"{p}{i}": 1024**n for n, p in enumerate("kmgtp", 1) for i in ("b", "ib")}}
@@ -44,13 +57,13 @@ _ADVICE = (
 
 
 def total_bytes(root: Path = _ROOT) -> int:
-    """Memory that a process could use here, were it alone: that of the machine, or of its control groups.
+    """Memory that a process could use here, were it alone: that of the machine, its control groups or its `ulimit`.
 
     Args:
         root: of the file system in which the kernel says so.
     """
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([physical, *(limit for limit, _ in _control_groups(root))])
+    return min([physical, *(limit.limit_bytes for limit in limits(root)), *(soft for soft, _ in _own_limits())])
 
 
 def available_bytes(root: Path = _ROOT) -> int:
@@ -62,15 +75,40 @@ def available_bytes(root: Path = _ROOT) -> int:
         root: of the file system in which the kernel says so.
     """
     free = [_kilobytes(root / "proc/meminfo", "MemAvailable") or total_bytes(root)]
-    free += [limit - used for limit, used in _control_groups(root)]
-    if resource is not None:
-        status = root / "proc/self/status"
-        for limit, taken in (("RLIMIT_AS", "VmSize"), ("RLIMIT_DATA", "VmData")):
-            soft = resource.getrlimit(getattr(resource, limit))[0] if hasattr(resource, limit) else -1
-            used = _kilobytes(status, taken)
-            if soft not in (-1, resource.RLIM_INFINITY) and used is not None:
-                free.append(soft - used)
+    free += [limit.free_bytes for limit in limits(root)]
+    status = root / "proc/self/status"
+    free += [soft - used for soft, row in _own_limits(bound=True) if (used := _kilobytes(status, row)) is not None]
     return max(0, min(free))
+
+
+def resident_bytes(root: Path = _ROOT) -> int:
+    """Memory that this process holds now, without what is swapped out; 0 where the kernel does not say it.
+
+    Cost: 20 µs.
+    """
+    try:
+        return int((root / "proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def load_libraries() -> None:
+    """Load what an answer needs in any case, so that what is free afterwards is free for training steps.
+
+    NumPy and SciPy take tens of MiB for linear algebra when they first do some, and end the process where they get
+    none; the page needs its templates.
+    """
+    import jinja2  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    import numpy as np
+    import scipy.linalg
+    import scipy.optimize
+    import scipy.stats
+
+    matrix = np.eye(_MATRIX)
+    np.linalg.solve(matrix @ matrix, matrix)
+    scipy.linalg.solve(matrix, matrix)
+    scipy.optimize.nnls(matrix, matrix[0])
+    scipy.stats.t.ppf(0.95, 3)
 
 
 class _Bound:
@@ -86,6 +124,11 @@ class _Bound:
             if self._inside == 0:
                 self._before = _lowered()
             self._inside += 1
+
+    @property
+    def before(self) -> tuple[int, int] | None:
+        """The limits outside the bound; `None` where there is none."""
+        return self._before if self._inside else None
 
     def leave(self) -> None:
         with self._lock:
@@ -161,6 +204,23 @@ def amounts(error: BaseException, *, here: bool = True) -> str:
     return ", ".join(parts) or "the device says no more"
 
 
+def _own_limits(*, bound: bool = False) -> Iterator[tuple[int, str]]:
+    """Limits of this process (`ulimit -v`, `ulimit -d`), and the row of its status that says what is taken of each.
+
+    Args:
+        bound: with the one of `bounded`, else those that it was started with.
+    """
+    if resource is None:
+        return
+    for name, row in (("RLIMIT_AS", "VmSize"), ("RLIMIT_DATA", "VmData")):
+        if (kind := getattr(resource, name, None)) is None:
+            continue
+        outside = _BOUND.before if name == "RLIMIT_DATA" and not bound else None
+        soft = (outside or resource.getrlimit(kind))[0]
+        if soft not in (-1, resource.RLIM_INFINITY):
+            yield soft, row
+
+
 def _lowered() -> tuple[int, int] | None:
     """Lower the limit on private memory to what is taken and what is free; the limits before, `None`: none were set."""
     used = _kilobytes(Path("/proc/self/status"), "VmData")
@@ -171,45 +231,6 @@ def _lowered() -> tuple[int, int] | None:
     limits = [limit for limit in before if limit not in (-1, resource.RLIM_INFINITY)]
     resource.setrlimit(resource.RLIMIT_DATA, (min([bound, *limits]), before[1]))
     return before
-
-
-def _control_groups(root: Path) -> Iterator[tuple[int, int]]:
-    """Limit and use, in bytes, of every control group (version 1 or 2) of this process that has a limit."""
-    for folder in _folders(root):
-        for most, now, cached in (
-            ("memory.max", "memory.current", "inactive_file"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-        ):
-            try:
-                limit, used = int((folder / most).read_text()), int((folder / now).read_text())
-            except (OSError, ValueError):  # ValueError: "max", no limit
-                continue
-            yield limit, used - _of_table(folder / "memory.stat", cached)
-
-
-def _folders(root: Path) -> list[Path]:
-    """Folders of this process's control groups up to the root, which is all that a container may see."""
-    groups, found = root / "sys/fs/cgroup", dict[Path, None]()
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _, controllers, name = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        base = groups / "memory" if controllers else groups
-        own = Path(name.lstrip("/"))
-        found |= dict.fromkeys(base / part for part in (own, *own.parents))
-    return [*found, *(folder for folder in (groups, groups / "memory") if folder not in found)]
-
-
-def _of_table(path: Path, name: str) -> int:
-    try:
-        rows = dict(line.split(maxsplit=1) for line in path.read_text().splitlines())
-        return int(rows.get(name, 0))
-    except (OSError, ValueError):
-        return 0
 
 
 def _kilobytes(path: Path, name: str) -> int | None:

@@ -10,12 +10,15 @@ from typing import Any
 from ..errors import OutOfMemory, UsageError
 from ..fits.memory import fit_memory
 from .device import Device, lack_of_memory_named
-from .live_bytes import tensors_in
+from .live_bytes import tensors_in, unique_bytes
 from .random_state import preserved_random_state
 from .step import MeasuredStep, MeasuredTask
+from .trying import STEP, Trying, unannounced
 
 __all__ = ["StepMemory", "measure_step_memory", "read_step"]
 
+_MADE_AHEAD = 2
+"""Batches that a `DataLoader` has each of its workers make ahead, where it is not told otherwise."""
 _SMALL_SIZES = (4, 16)
 """Their memory is read first, so that the next size is foreseen before it is tried."""
 
@@ -44,8 +47,11 @@ def read_step(disposable: MeasuredStep, batch: Any, *, accumulated: bool) -> Ste
         batch: on the device.
         accumulated: as a further micro-batch of a step, whose gradients are there already, which is the most that a
             step needs; else as a whole step, which makes them.
+
+    On the host, batches that loader workers have ready are counted too: they take of the same memory.
     """
     device = disposable.workload.device
+    waiting = _waiting_bytes(disposable.workload, batch)
     if not accumulated:
         disposable.optimizer.zero_grad(set_to_none=True)
     with device.memory_watch([*disposable.lasting_tensors(), *tensors_in(batch)]) as watch:
@@ -57,11 +63,26 @@ def read_step(disposable: MeasuredStep, batch: Any, *, accumulated: bool) -> Ste
         watch.restart()
         disposable.update()
         seconds = device.clock() - started
-        return StepMemory(gradient_peak=gradient_peak, update_peak=watch.peak_bytes(), seconds=seconds)
+        update_peak = watch.peak_bytes()
+        return StepMemory(gradient_peak=gradient_peak + waiting, update_peak=update_peak + waiting, seconds=seconds)
+
+
+def _waiting_bytes(workload: MeasuredTask, batch: Any) -> int:
+    """Bytes of the batches that loader workers make ahead, in this machine's memory; none on an accelerator."""
+    if workload.device.works_ahead or workload.in_memory or not workload.loader_workers:
+        return 0
+    ahead = workload.loader_options.get("prefetch_factor") or _MADE_AHEAD
+    return int(workload.loader_workers * ahead * unique_bytes(tensors_in(batch)))
 
 
 def measure_step_memory(
-    workload: MeasuredTask, sizes: Sequence[int], limit: int | None = None, *, smallest: int = 1
+    workload: MeasuredTask,
+    sizes: Sequence[int],
+    limit: int | None = None,
+    *,
+    smallest: int = 1,
+    trying: Trying = unannounced,
+    most: int | None = None,
 ) -> tuple[tuple[int, float], ...]:
     """Peak memory of one whole training step at each batch size.
 
@@ -70,6 +91,8 @@ def measure_step_memory(
         sizes: increasing.
         limit: bytes that a step may take; default: what is free on the device.
         smallest: batch that the model can be trained on.
+        trying: announces each step.
+        most: no larger batch is tried: an earlier process died in it.
 
     Returns:
         Batch sizes and bytes.
@@ -85,11 +108,26 @@ def measure_step_memory(
     readings: list[tuple[int, float]] = []
     for size in sorted({*sizes, *first}):
         expected = fit_memory(readings).peak_bytes(size) if len(readings) > 1 else 0.0
-        needed = expected if expected > bound else _peak(workload, size)
+        smaller = [s for s in sizes if s < size]
+        if most is not None and size > most:
+            raise UsageError(
+                f"a training step at batch size {size} is not tried: an earlier process died in such a step, and the "
+                f"largest before it was {most}; {_smaller(smaller)}"
+            )
+        needed = expected if expected > bound else _announced_peak(workload, size, readings, trying)
         if needed > bound:
-            raise _does_not_fit(workload.device, size, needed, bound, [s for s in sizes if s < size])
+            raise _does_not_fit(workload.device, size, needed, bound, smaller)
         readings.append((size, needed))
     return tuple((size, peak) for size, peak in readings if size in sizes)
+
+
+def _announced_peak(workload: MeasuredTask, size: int, smaller: Sequence[tuple[int, float]], trying: Trying) -> float:
+    """Bytes of a step at a batch size; infinite where it does not fit, or killed a process."""
+    try:
+        with trying(STEP, size, smaller[-1][0] if smaller else 0):
+            return _peak(workload, size)
+    except OutOfMemory:
+        return math.inf
 
 
 def _peak(workload: MeasuredTask, size: int) -> float:
@@ -107,8 +145,11 @@ def _peak(workload: MeasuredTask, size: int) -> float:
 
 def _does_not_fit(device: Device, size: int, needed: float, bound: int, smaller: Sequence[int]) -> UsageError:
     need = "more than there is" if math.isinf(needed) else f"about {needed / 2**20:.0f} MiB"
-    advice = f"give --batch-sizes of at most {smaller[-1]}" if smaller else "give smaller --batch-sizes"
     return UsageError(
         f"a training step at batch size {size} needs {need} on {device.name}, and {bound / 2**20:.0f} MiB may be used; "
-        f"{advice}"
+        f"{_smaller(smaller)}"
     )
+
+
+def _smaller(sizes: Sequence[int]) -> str:
+    return f"give --batch-sizes of at most {sizes[-1]}" if sizes else "give smaller --batch-sizes"

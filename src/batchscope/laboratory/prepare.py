@@ -77,7 +77,7 @@ def prepare_study(
     )
     for arm in arms:
         check_schedule_of(arm, workload)
-    preflight = check_task(workload, wanted, progress)
+    preflight = check_task(workload, wanted, progress, store)
     target = metric_of(question.metric, preflight)
     part = TrainPart(workload, chunk=wanted.batch_sizes[-1])
     refusal = part.why_not()

@@ -213,7 +213,7 @@ def _checked(
         TaskError: the task fails the preflight, or has nothing to learn.
         TargetError: the target cannot be used, or there is none and no metric whose direction is known.
     """
-    preflight = check_task(workload, wanted, progress)
+    preflight = check_task(workload, wanted, progress, store)
     metric = question.metric if question.target is not None else judged_by(preflight.metrics, question.metric)
     return resolved(question, metric), with_constant(workload, preflight, store)
 

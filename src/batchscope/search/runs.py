@@ -25,6 +25,7 @@ from ..store.answers import Questions
 from ..store.records import Bench, HardwareProfile, RateRange, RunConfig, RunResult, RunStatus, Target, Timing
 from ..store.runs import Store, StoredRun, run_id
 from ..tasks.workload import Workload
+from ..training.attempts import Trials
 from ..training.checkpoint import Checkpoints
 from ..training.limits import Deadline
 from ..training.lr_range import measure_rate_range
@@ -211,8 +212,11 @@ class SearchRuns:
     def test_rates(self, batch_size: int, seed: int) -> RateRange:
         """The range test of the learning rate. Errors as for `measure_rate_range`."""
         split, workload = self.split(batch_size), self.runner.workload
-        with workload.device.using_threads(split["num_threads"]):
-            micro = split["micro_batch_size"]
+        micro, trials = split["micro_batch_size"], Trials(self.runner.store, workload.device)
+        with (
+            trials.of("the range test of the learning rate", micro),
+            workload.device.using_threads(split["num_threads"]),
+        ):
             return measure_rate_range(workload, batch_size=batch_size, micro_batch_size=micro, seed=seed)
 
     def shrink(self, error: OutOfMemory) -> str:
@@ -224,7 +228,7 @@ class SearchRuns:
         if error.micro_batch_size is None or error.micro_batch_size == 1:
             raise error
         self.largest_micro_batch_size = error.micro_batch_size // 2
-        note = f"{error}, although it should have: at most {self.largest_micro_batch_size} at once from there on"
+        note = f"{error}; at most {self.largest_micro_batch_size} at once from there on"
         self.runner.progress.stage(note)
         return note
 

@@ -6,6 +6,7 @@ DIR/questions/, plans/            what was asked of it, and earlier answers (`an
 DIR/runs/<id>/config.json         the run's whole configuration, written before it starts
 DIR/runs/<id>/rows.jsonl          one line an evaluation or noise reading, flushed line by line
 DIR/runs/<id>/result.json         written by renaming; its presence means the run is finished as far as was asked
+DIR/attempt.json, deaths.json     what is being tried, and what killed a process (`attempts`)
 DIR/lock                          held by flock while a search is at work; it dies with its process
 ```
 
@@ -26,6 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import StoreError
+from .attempts import ATTEMPT, DEATHS, Attempts
 from .codec import Record, encode
 from .courses import course_of, restore_result
 from .files import (
@@ -77,6 +79,7 @@ class Store:
 
     Attributes:
         recovered: what to say where its question was lost, and all runs were proven to be of this one; else empty.
+        attempts: what is being tried in it, and what killed a process.
 
     Raises:
         StoreError: the folder cannot be written, is at work in another process, or is about something else.
@@ -99,6 +102,7 @@ class Store:
             self._lock = locked(self.root)
         try:
             self._claim(about)
+            self.attempts = Attempts(self.root)
         except BaseException:
             self.close()
             raise
@@ -122,6 +126,8 @@ class Store:
         else:
             if stored is not None and differs(stored, asked):
                 shutil.rmtree(self.root / QUESTIONS, ignore_errors=True)
+                for name in (ATTEMPT, DEATHS):
+                    (self.root / name).unlink(missing_ok=True)
             write_json(path, asked)
 
     def _recover(self, asked: Mapping[str, Any]) -> None:
@@ -350,7 +356,7 @@ def free_folder(base: Path, about: Mapping[str, Any]) -> Path:
 def _is_empty(folder: Path) -> bool:
     """Whether a question was asked here and nothing was found out, so that another may take its place."""
     there = {path.name for path in folder.iterdir()}
-    return there <= {FILE, QUESTIONS, "lock", "runs"} and not any((folder / "runs").glob("*"))
+    return there <= {FILE, QUESTIONS, ATTEMPT, DEATHS, "lock", "runs"} and not any((folder / "runs").glob("*"))
 
 
 def _holds_something(folder: Path) -> bool:

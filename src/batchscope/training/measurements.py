@@ -14,6 +14,7 @@ from ..store.question import asked_of
 from ..store.records import Bench, Estimate
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask
+from .attempts import Trials
 from .noise import NoiseReport, measure_noise
 from .prepare import Wanted, bench_of, check_task, workload_of
 from .progress import Progress, Silent
@@ -98,8 +99,8 @@ def keep_bench(
         wanted = Wanted(budget_s=budget_s, timing_s=min(budget_s, _MOST_BENCH_S), **vars(limits))
         with preserved_random_state(limits.seed), Store(out, asked) as store:
             workload = workload_of(loaded, device)
-            preflight = check_task(workload, wanted, progress)
-            bench = bench_of(workload, wanted, preflight, progress, each=True)
+            preflight = check_task(workload, wanted, progress, store)
+            bench = bench_of(workload, wanted, preflight, progress, each=True, store=store)
             bench = replace(bench, notes=(*preflight.notes, *bench.notes))
             store.answer("bench", bench)
         return bench
@@ -130,7 +131,8 @@ def keep_noise(
         with preserved_random_state(run.seed), Store(out, asked) as store:
             workload = workload_of(loaded, device)
             progress.stage("training a short run")
-            report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=progress.row)
+            with Trials(store, device).of("the short run"):
+                report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=progress.row)
             store.answer("noise", report)
         return report
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
@@ -16,16 +17,20 @@ from ..fits.step_time import StepTime, fit_step_time, step_time_of
 from ..fits.threads import num_threads_at
 from ..hardware.bench import measure
 from ..hardware.device import Device, lack_of_memory_named
+from ..hardware.host_memory import load_libraries
 from ..hardware.profile import bench_from_profile
 from ..hardware.step_memory import measure_step_memory
 from ..hardware.step_times import measure_step_times
 from ..hardware.training_guess import TrainingGuess
+from ..hardware.trying import STEP_TIMES
 from ..store.records import Bench, HardwareProfile, Metric, Target, Timing
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask
 from ..tasks.preflight.check import Preflight, check
 from ..tasks.preflight.constant import ConstantPrediction, best_constant
 from ..tasks.workload import Workload
+from .attempts import CHECK, CONSTANT, Trials
+from .forked_trial import CopyDied
 from .progress import Progress, Silent
 
 __all__ = [
@@ -130,21 +135,22 @@ def prepare(
         UsageError: a batch size makes no sense, or a step does not fit into memory.
     """
     progress = progress or Silent()
-    preflight = preflight or check_task(workload, wanted, progress)
+    preflight = preflight or check_task(workload, wanted, progress, store)
     if store:
         _load_as_before(workload, store)
     bench = store.read_note(bench_note, Bench) if store else None
     if bench is None:
-        bench = bench_of(workload, wanted, preflight, progress)
+        bench = bench_of(workload, wanted, preflight, progress, store=store, note=bench_note)
         if store:
             store.note(bench_note, bench)
     timing = store.read_note("timing", Timing) if store else None
     if timing is None:
-        step_s = _step_seconds(workload, wanted, preflight, bench)
         typical = typical_batch_size(preflight.max_batch_size)
         of_runs = num_threads_at(bench, min(typical, bench.largest_micro_batch_size))
         threads = of_runs if wanted.profile is None and not wanted.batch_sizes else None
-        evaluation_s = _evaluation_seconds(workload, preflight.evaluation_s, at_evaluation, threads)
+        with Trials(store, workload.device).of("the timing of an evaluation"):
+            step_s = _step_seconds(workload, wanted, preflight, bench)
+            evaluation_s = _evaluation_seconds(workload, preflight.evaluation_s, at_evaluation, threads)
         timing = Timing(evaluation_s=evaluation_s, budget_s=wanted.budget_s, step_s=step_s, step_batch_size=typical)
         if store:
             store.note("timing", timing)
@@ -171,7 +177,9 @@ def _load_as_before(workload: Workload, store: Store) -> None:
         workload.load_with(known.workers)
 
 
-def check_task(workload: Workload, wanted: Wanted, progress: Progress | None = None) -> Preflight:
+def check_task(
+    workload: Workload, wanted: Wanted, progress: Progress | None = None, store: Store | None = None
+) -> Preflight:
     """Try the task on a few examples, and refuse batch sizes that it cannot be trained with. Errors of `prepare`."""
     (progress or Silent()).stage("checking the task")
     sizes, examples = wanted.batch_sizes, workload.largest_batch(max(wanted.batch_sizes, default=None))
@@ -180,8 +188,13 @@ def check_task(workload: Workload, wanted: Wanted, progress: Progress | None = N
             f"a batch size of {max(sizes)} is larger than the training set of {examples} examples; "
             f"give --batch-sizes of at most {examples}"
         )
+    trials = Trials(store, workload.device)
     preflight = check(
-        workload, max_batch_size=wanted.max_batch_size, target=wanted.target or wanted.metric, lr=wanted.lr
+        workload,
+        max_batch_size=wanted.max_batch_size,
+        target=wanted.target or wanted.metric,
+        lr=wanted.lr,
+        trying=lambda examples: trials.of(CHECK, examples),
     )
     if sizes and min(sizes) < preflight.smallest_micro_batch_size:
         raise UsageError(
@@ -199,14 +212,28 @@ def with_constant(workload: Workload, preflight: Preflight, store: Store | None 
     """
     found = store.read_note("constant-prediction", ConstantPrediction) if store else None
     if found is None:
-        found = best_constant(workload)
+        try:
+            with Trials(store, workload.device).of(CONSTANT):
+                found = best_constant(workload)
+        except OutOfMemory as error:
+            if isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, CopyDied):
+                raise
+            note = f"no constant prediction was evaluated: {error}"
+            return replace(preflight, notes=(*preflight.notes, note))
         if store:
             store.note("constant-prediction", found)
     return replace(preflight, constant=found.metrics, notes=(*preflight.notes, *found.notes))
 
 
 def bench_of(
-    workload: Workload, wanted: Wanted, preflight: Preflight, progress: Progress | None = None, *, each: bool = False
+    workload: Workload,
+    wanted: Wanted,
+    preflight: Preflight,
+    progress: Progress | None = None,
+    *,
+    each: bool = False,
+    store: Store | None = None,
+    note: str = "bench",
 ) -> Bench:
     """Step time and memory of this machine, or of a profile's.
 
@@ -216,14 +243,18 @@ def bench_of(
         preflight: of the task.
         progress: hears what happens.
         each: whether it hears of each part.
+        store: where steps are announced; what killed an earlier process there is not tried again.
+        note: name under which the bench is kept there.
 
     Raises:
         UsageError: a step does not fit into memory, or a limit makes no sense.
     """
     progress = progress or Silent()
     progress.stage("reading the hardware profile" if wanted.profile else "measuring step time and memory")
+    load_libraries()
+    trials = Trials(store, workload.device)
     if wanted.batch_sizes:
-        return _bench_at(workload, sorted(wanted.batch_sizes), wanted, preflight)
+        return _bench_at(workload, sorted(wanted.batch_sizes), wanted, preflight, trials)
     if wanted.profile is not None:
         return bench_from_profile(
             wanted.profile,
@@ -231,7 +262,10 @@ def bench_of(
             max_batch_size=preflight.max_batch_size,
             memory_limit=wanted.memory_limit,
         )
-    return measure(
+    if why := trials.note(note):
+        progress.stage(why)
+    trials.refuse_all()
+    bench = measure(
         workload,
         max_batch_size=preflight.max_batch_size,
         memory_limit=wanted.memory_limit,
@@ -239,15 +273,22 @@ def bench_of(
         budget_s=wanted.timing_s or min(_MOST_BENCH_S, _BENCH_SHARE * wanted.budget_s),
         training=wanted.training,
         progress=progress.stage if each else None,
+        trying=trials,
+        most=trials.most,
     )
+    if not bench.largest_verified and (most := trials.most_unproven) is not None:
+        bench = replace(bench, largest_micro_batch_size=max(most, bench.smallest_micro_batch_size), memory_bound=True)
+    return replace(bench, notes=(*bench.notes, why)) if why else bench
 
 
-def _bench_at(workload: Workload, sizes: Sequence[int], wanted: Wanted, preflight: Preflight) -> Bench:
+def _bench_at(workload: Workload, sizes: Sequence[int], wanted: Wanted, preflight: Preflight, trials: Trials) -> Bench:
     """Step time and memory at given batch sizes, each one micro-batch."""
     smallest = preflight.smallest_micro_batch_size
-    memory = measure_step_memory(workload, sizes, wanted.memory_limit, smallest=smallest) if wanted.memory else ()
+    how: dict[str, Any] = {"smallest": smallest, "trying": trials, "most": trials.most}
+    memory = measure_step_memory(workload, sizes, wanted.memory_limit, **how) if wanted.memory else ()
     budget_s = wanted.timing_s or min(_MOST_BENCH_S, _BENCH_SHARE * wanted.budget_s)
-    times = measure_step_times(workload, sizes, seed=wanted.seed, budget_s=budget_s)
+    with trials.of(STEP_TIMES, sizes[-1]):
+        times = measure_step_times(workload, sizes, seed=wanted.seed, budget_s=budget_s)
     profile = HardwareProfile(
         name=workload.device.name,
         step_time_s=tuple((r.micro_batch_size, r.step_time_s) for r in times.readings if r.step_time_s is not None),

@@ -23,9 +23,11 @@ from ..probes.noise_scale import probes_of
 from ..store.records import Row, RunConfig, RunResult, RunStatus
 from ..store.runs import RunWriter, Store, StoredRun, run_id
 from ..tasks.workload import Workload
+from .attempts import Trials
 from .checkpoint import Checkpoint, Checkpoints
 from .limits import Deadline
 from .loop import Training
+from .memory_growth import MemoryGrowth
 from .progress import Heartbeat, Progress
 from .stopping import StepLimitRule, StopRule
 from .weights import save_weights, weights_file
@@ -37,10 +39,11 @@ _MOST_PAUSED = 8
 
 @dataclass(kw_only=True)
 class _Begun:
-    """A training in memory, and the weights that are kept of it."""
+    """A training in memory, the weights that are kept of it, and what is seen of its memory."""
 
     training: Training
     kept: KeptWeights
+    growth: MemoryGrowth
 
 
 @dataclass(kw_only=True)
@@ -103,8 +106,8 @@ class Runner:
 
         Raises:
             CutOff: the deadline cut it; the run is left unfinished, as after each of the following.
-            OutOfMemory: a step did not fit.
-            TaskError: the task failed in the middle.
+            OutOfMemory: a step did not fit, or killed an earlier process.
+            TaskError: the task failed in the middle, or its memory grows without end.
             StoreError: the disk refuses.
         """
         self.progress.run_started(config, why, left, expected_steps)
@@ -122,13 +125,17 @@ class Runner:
                 on_row(row)
 
         try:
-            with lack_of_memory_named(task.device, config.micro_batch_size):
+            with (
+                Trials(self.store, task.device).of_run(writer.id, config, begun and begun.growth) as growth,
+                lack_of_memory_named(task.device, config.micro_batch_size),
+            ):
                 if begun is None:
                     measured = [*probes_of(config), *probes]
                     beat = Heartbeat(self.progress)
-                    watching = [*([kept] if keep else []), *observers, *self._cut(limit, config), beat]
+                    watching = [*([kept] if keep else []), *observers, *self._cut(limit, config), growth, beat]
                     watch: dict[str, Any] = {"probes": measured, "observers": watching, "on_row": take}
-                    begun = _Begun(training=Training(task, config, **watch, goes_on=goes_on), kept=kept)
+                    training = Training(task, config, **watch, goes_on=goes_on)
+                    begun = _Begun(training=training, kept=kept, growth=growth)
                 begun.training.aim(config)
                 begun.training.to_device()
                 ends = [limit] if self.at_deadline == "end" else []
@@ -186,7 +193,10 @@ class Runner:
         measured = [*probes_of(run.config), *probes]
         cut = [deadline.between_steps(run.config.max_steps)] if deadline else []
         watching = [kept, *cut, Heartbeat(self.progress)]
-        with lack_of_memory_named(task.device, run.config.micro_batch_size):
+        with (
+            Trials(self.store, task.device).of("a run that is trained once more", run=run.id),
+            lack_of_memory_named(task.device, run.config.micro_batch_size),
+        ):
             training = Training(task, run.config, probes=measured, observers=watching, on_row=kept.see)
             with closing(training):
                 training.advance([*rules, StepLimitRule(steps=steps)], late=lambda: training.steps == steps)

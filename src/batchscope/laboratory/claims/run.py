@@ -19,6 +19,7 @@ from ...tasks.loading import LoadedTask, as_loaded
 from ...tasks.preflight.check import Preflight
 from ...tasks.protocol import Task
 from ...tasks.workload import Workload
+from ...training.attempts import Trials
 from ...training.limits import Deadline
 from ...training.lr_range import measure_rate_range
 from ...training.prepare import Wanted, check_task, prepare, workload_of
@@ -106,7 +107,8 @@ def claims(
             workload = workload_of(loaded, device)
             planning = store.read_note(PLAN, Planning)
             if planning is None:
-                planning = _planned(workload, question, progress)
+                with Trials(store, device).of("what is measured before the plan"):
+                    planning = _planned(workload, question, progress)
                 store.note(PLAN, planning)
             named, asked = _as_study(planning.plan, question)
             prepared = prepare_study(workload, asked, named, budget_s=question.budget_s, progress=progress, store=store)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
-from ...errors import TaskError
+from ...errors import OutOfMemory, TaskError
 from ...hardware.device import is_out_of_memory
 from ...hardware.random_state import preserved_random_state
 from ...store.quantities import finite_number, whole_number
@@ -67,6 +68,7 @@ def check(
     max_batch_size: int | None = None,
     target: Target | Metric | None = None,
     lr: float | None = None,
+    trying: Callable[[int], AbstractContextManager[object]] = nullcontext,
 ) -> Preflight:
     """Try a task on fresh models before anything is measured; sets `workload.independent`.
 
@@ -75,6 +77,7 @@ def check(
         max_batch_size: what the user allows; default: the whole training set.
         target: what the user asks for, if anything: a target, or a metric without one.
         lr: the learning rate to try the optimizer at; default 0.001.
+        trying: entered around the checks on so many examples; `OutOfMemory` there leads to fewer.
 
     Returns:
         What a search must know.
@@ -91,20 +94,27 @@ def check(
     if lr is not None:
         lr = finite_number(lr, "the learning rate")
     with preserved_random_state(0):
-        found = _try_sizes(workload, target, lr or _LR)
+        found = _try_sizes(workload, target, lr or _LR, trying)
     workload.independent = found.independent
     return replace(found, max_batch_size=largest, notes=(*notes, *found.notes))
 
 
-def _try_sizes(workload: Workload, target: Target | Metric | None, lr: float) -> Preflight:
+def _try_sizes(
+    workload: Workload,
+    target: Target | Metric | None,
+    lr: float,
+    trying: Callable[[int], AbstractContextManager[object]],
+) -> Preflight:
     """Make all checks on a few examples, on fewer where they do not fit into memory."""
     for size in _SIZES[:-1]:
         try:
-            return _check(workload, min(size, workload.examples), target, lr)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            with trying(size):
+                return _check(workload, min(size, workload.examples), target, lr)
+        except (RuntimeError, MemoryError, OutOfMemory) as error:
+            if not isinstance(error, OutOfMemory) and not is_out_of_memory(error):
                 raise
-    return _check(workload, _SIZES[-1], target, lr)
+    with trying(_SIZES[-1]):
+        return _check(workload, _SIZES[-1], target, lr)
 
 
 def _check(workload: Workload, size: int, target: Target | Metric | None, lr: float) -> Preflight:
