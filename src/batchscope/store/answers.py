@@ -14,18 +14,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import StoreError
 from .codec import Record, encode
 from .files import explained, file_sha256, json_bytes, read_record, write_bytes, write_json
 from .question import QUESTIONS
 from .records import RunStatus
 from .runs import Store
 
-__all__ = ["Asked", "Found", "Questions"]
+__all__ = ["PLAN", "Asked", "Found", "Questions"]
 
 PLAN = "plan.json"
 
@@ -99,8 +101,12 @@ class Questions:
                 return name if number == 1 else f"{name}-{number}"
         return name if self.number == 1 else f"{name}-{self.number}"
 
-    def answer(self, plan: Any) -> None:
+    def answer(self, plan: Any, unwritten: Callable[[str], object]) -> None:
         """Write the answer as `plan.json`; the one there stays in `plans/` if it is another question's.
+
+        Args:
+            plan: the answer.
+            unwritten: hears why the earlier answer could not be kept, which the same question finds again.
 
         Raises:
             StoreError: the disk refuses; the earlier answer is where it was.
@@ -108,16 +114,16 @@ class Questions:
         path, content = self._root / PLAN, json_bytes(plan)
         earlier = self._answered(path)
         if earlier is not None and earlier != self.number:
-            kept = self._plan_of(earlier)
-            with explained(kept):
-                kept.parent.mkdir(exist_ok=True)
-            write_bytes(kept, path.read_bytes())
+            try:
+                _keep(path, self._plan_of(earlier))
+            except StoreError as error:
+                unwritten(str(error))
         before = self.read_note("answer", _Answer)
         self.note(
             "answer", _Answer(sha256=(hashlib.sha256(content).hexdigest(), *(before.sha256[:1] if before else ())))
         )
         write_bytes(path, content)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             self._plan_of(self.number).unlink()
 
     def _answered(self, path: Path) -> int | None:
@@ -138,6 +144,17 @@ class Questions:
 
     def _file(self, number: int, name: str) -> Path:
         return self._root / QUESTIONS / str(number) / f"{name}.json"
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Keep a file under another name too; where the disk has such links, that takes no room."""
+    with explained(kept):
+        kept.parent.mkdir(exist_ok=True)
+        kept.unlink(missing_ok=True)
+        try:
+            os.link(path, kept)
+        except OSError:
+            write_bytes(kept, path.read_bytes())
 
 
 def _write(path: Path, value: Any) -> None:

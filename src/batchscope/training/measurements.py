@@ -17,6 +17,7 @@ from ..tasks.loading import LoadedTask
 from .noise import NoiseReport, measure_noise
 from .prepare import Wanted, bench_of, check_task, workload_of
 from .progress import Progress, Silent
+from .unwritten import ANSWER, Hears, if_possible, logged
 
 __all__ = ["BenchLimits", "NoiseRun", "hardware_knee", "keep_bench", "keep_noise", "question_of"]
 
@@ -76,6 +77,7 @@ def keep_bench(
     device: Device,
     budget_s: float,
     progress: Progress | None = None,
+    unwritten: Hears = logged,
 ) -> Bench:
     """Measure memory and step time, and write `bench.json`; an earlier one in the folder is replaced.
 
@@ -86,6 +88,7 @@ def keep_bench(
         device: where it runs.
         budget_s: about how many seconds it may take, at most 60 of them.
         progress: hears what happens.
+        unwritten: hears that the file could not be written; what was measured is returned all the same.
 
     Raises:
         TaskError: the task fails the preflight.
@@ -101,12 +104,20 @@ def keep_bench(
             preflight = check_task(workload, wanted, progress)
             bench = bench_of(workload, wanted, preflight, progress, each=True)
             bench = replace(bench, notes=(*preflight.notes, *bench.notes))
-            store.note("bench", bench)
+            with if_possible(unwritten, ANSWER):
+                store.note("bench", bench)
         return bench
 
 
 def keep_noise(
-    loaded: LoadedTask, run: NoiseRun, *, out: Path, device: Device, budget_s: float, progress: Progress | None = None
+    loaded: LoadedTask,
+    run: NoiseRun,
+    *,
+    out: Path,
+    device: Device,
+    budget_s: float,
+    progress: Progress | None = None,
+    unwritten: Hears = logged,
 ) -> NoiseReport:
     """Measure the gradient noise scale along a short run, and write `noise.json`; an earlier one is replaced.
 
@@ -117,6 +128,7 @@ def keep_noise(
         device: where it runs.
         budget_s: seconds on the clock.
         progress: hears what happens.
+        unwritten: hears that the file could not be written; what was measured is returned all the same.
 
     Raises:
         TaskError: the task fails the preflight, or its examples are not independent of one another.
@@ -131,7 +143,8 @@ def keep_noise(
             workload = workload_of(loaded, device)
             progress.stage("training a short run")
             report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=progress.row)
-            store.note("noise", report)
+            with if_possible(unwritten, ANSWER):
+                store.note("noise", report)
         return report
 
 
