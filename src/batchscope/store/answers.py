@@ -101,12 +101,12 @@ class Questions:
                 return name if number == 1 else f"{name}-{number}"
         return name if self.number == 1 else f"{name}-{self.number}"
 
-    def answer(self, plan: Any, unwritten: Callable[[str], object]) -> None:
+    def answer(self, plan: Any, unwritten: Callable[[str], object] = lambda why: None) -> None:
         """Write the answer as `plan.json`; the one there stays in `plans/` if it is another question's.
 
         Args:
             plan: the answer.
-            unwritten: hears why the earlier answer could not be kept, which the same question finds again.
+            unwritten: hears why the earlier answer could not be kept; its question asked again finds it again.
 
         Raises:
             StoreError: the disk refuses; the earlier answer is where it was.
