@@ -32,7 +32,11 @@ from record import RESULTS, write
 
 __all__ = ["KINDS", "faults_of", "main", "table"]
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {
+    "outputs": "outputs full, closed, gone, or of another alphabet",
+    "disks": "disks that refuse each write in turn, or large files",
+    "hostile": "hostile strings in every name and message",
+}
 """Module of `fault_kinds`, and what it tries."""
 
 
