@@ -62,7 +62,8 @@ def _each_write(name: str, folder: Path) -> Seen:
 
 def _limited(name: str, limit: int, folder: Path) -> Seen:
     """No file may grow over a limit; then, without it, the same command goes on to its end."""
-    refused = _ended(name, folder, before=("bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash"))
+    limited = f'(ulimit -f {limit}; exec "$@") | cat'  # stdout is a file here, and not what is limited
+    refused = _ended(name, folder, before=("bash", "-o", "pipefail", "-c", limited, "bash"))
     before = _done(folder)
     if wrong := _wrong(refused):
         return Seen(held=False, said=wrong)

@@ -91,6 +91,18 @@ def test_a_fault_in_the_page_costs_the_page(cli: Cli, table: Path, monkeypatch: 
     assert Path("out/plan.json").exists()
 
 
+def test_an_interrupt_while_the_page_is_made_comes_after_the_answer(
+    cli: Cli, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(contents: Any) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("batchscope.report.page.draw", interrupt)
+    ended = cli(f"fit {table.name} --out out --json")
+    assert ended.status == 130
+    assert ended.answer["task"] == "runs"
+
+
 def test_of_find_every_file(cli: Cli, profile: Path) -> None:
     """One search, then from its records: each file in turn is refused."""
     words = "find digits --max-batch-size 16 --target val_loss<=1.5 --trainings 0.1 --keep-model m.pt --out out --json"

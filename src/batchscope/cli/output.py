@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreError
 from ..store.codec import encode
-from .streams import answer_lost, answers, say
+from .streams import answer_lost, say, write_object
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,9 +23,7 @@ UNWRITTEN = StoreError.exit_status
 def answer(as_json: bool, data: Any, view: Sequence[RenderableType]) -> None:
     """Write to stdout: the data as valid JSON on one line, without NaN or infinities, or the view."""
     if as_json:
-        stream = answers()
-        stream.write(json.dumps(encode(data), allow_nan=False) + "\n")
-        stream.flush()
+        write_object(json.dumps(encode(data), allow_nan=False))
     else:
         from .terminal import show, stdout
 

@@ -17,29 +17,48 @@ import select
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ..wording import plain, showable
 
-__all__ = ["answer_lost", "answers", "messages", "only_answers_on_stdout", "say"]
+__all__ = ["answer_lost", "answers", "messages", "only_answers_on_stdout", "say", "write_object"]
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _PLAIN = "batchscope.plain"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """A later write may succeed, and one process must not silence others for it."""
 
-_streams: list[tuple[TextIO, TextIO]] = []
+
+@dataclass(eq=False)
+class _Streams:
+    answers: TextIO
+    messages: TextIO
+    answered: bool = False
+
+
+_streams: list[_Streams] = []
 """Where answers and messages go, the innermost last; empty: nothing is led apart."""
 
 
 def answers() -> TextIO:
     """The stream for answers: stdout as the process began with it."""
-    return _streams[-1][0] if _streams else sys.stdout
+    return _streams[-1].answers if _streams else sys.stdout
+
+
+def write_object(text: str) -> None:
+    """Write the one JSON object of a command to stdout; of an error that comes after it, none is written."""
+    if _streams and _streams[-1].answered:
+        return
+    answers().write(f"{text}\n")
+    answers().flush()
+    if _streams:
+        _streams[-1].answered = True
 
 
 def messages() -> TextIO:
     """The stream for progress and messages: stderr as the process began with it, whatever user code does to it."""
-    return _streams[-1][1] if _streams else sys.stderr
+    return _streams[-1].messages if _streams else sys.stderr
 
 
 def say(*lines: str) -> None:
@@ -115,12 +134,12 @@ def only_answers_on_stdout(*, to_the_end: bool) -> Generator[None]:
     else:
         sys.stdout = sys.stderr
     os.dup2(_STDERR, _STDOUT)
-    streams = (of_answers, of_messages)
+    streams = _Streams(of_answers, of_messages)
     _streams.append(streams)
     try:
         yield
     finally:
-        _flush(*streams, sys.stdout, sys.stderr)
+        _flush(of_answers, of_messages, sys.stdout, sys.stderr)
         if not to_the_end:
             _streams.remove(streams)
             sys.stdout, sys.stderr = stdout, stderr
