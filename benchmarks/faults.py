@@ -37,6 +37,9 @@ KINDS: dict[str, str] = {
     "questions": "changed modules, lost and foreign questions, other tasks",
     "planted": "planted links, FIFOs, hostile and huge files",
     "limits": "limits of memory: ulimit -v, ulimit -d, --memory-limit, control group; deaths in a measurement; leaks",
+    "outputs": "outputs full, closed, gone, or of another alphabet",
+    "disks": "disks that refuse each write in turn, or large files",
+    "hostile": "hostile strings in every name and message",
 }
 """Module of `fault_kinds`, and what it tries."""
 

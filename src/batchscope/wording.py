@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 
 from .store.records import TARGET_OF_TABLE, Estimate, Target
@@ -20,8 +21,11 @@ __all__ = [
     "metric_in_words",
     "number",
     "percent",
+    "plain",
     "plural",
+    "quoted",
     "sentence",
+    "showable",
     "target_in_words",
     "times",
     "whole",
@@ -36,6 +40,15 @@ _TIME_LIMITS = {"days": 172800.0, "h": 5400.0, "min": 90.0, "s": 0.9995, "ms": 0
 _LONG_S, _LONG = 36525 * 86400.0, "100 years or more"
 """A time from which on its length no longer matters."""
 _METRIC_PARTS = {"train": "training", "val": "validation", "test": "test"}
+_KEPT = "\N{NO-BREAK SPACE}\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}"
+"""What does not print and does no harm; texts in many languages have it."""
+_PLAIN = {
+    **{"–": "-", "—": "-", "−": "-", "─": "-", "×": "x", "÷": "/", "·": "."},
+    **{"±": "+-", "≤": "<=", "≥": ">=", "≈": "~", "•": "*", "│": "|", "‖": "|", "µ": "u", "μ": "u", "√": "sqrt "},
+    **{"→": "->", "←": "<-", "“": '"', "”": '"', "\N{RIGHT SINGLE QUOTATION MARK}": "'"},
+    **{"σ": "sigma", "α": "alpha", "ε": "epsilon", "η": "eta", "θ": "theta", "ν": "nu", "ρ": "rho", "Σ": "sum "},
+    **dict.fromkeys("╭╮╰╯", "+"),
+}
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -287,6 +300,43 @@ def joined(parts: Sequence[str]) -> str:
     ('a', 'a and b', 'a, b and c')
     """
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def showable(text: str) -> str:
+    r"""Text of anyone on one line, without what steers a terminal, a page or the direction of writing.
+
+    Control characters, line breaks, marks of direction and halves of characters are written as Python escapes them.
+
+    >>> showable("val_loss"), showable("a\x1b[2J\nb"), showable("name\udcff"), showable("\u202egnp.exe")
+    ('val_loss', 'a\\x1b[2J\\nb', 'name\\udcff', '\\u202egnp.exe')
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _KEPT else c.encode("unicode_escape").decode() for c in text)
+
+
+def plain(text: str) -> str:
+    r"""Text in ASCII, for a terminal or a file that has no other characters.
+
+    >>> plain("1.9 s (1.7–2.3) × 3 ≤ 5\xa0µs"), plain("é\u4e2d")
+    ('1.9 s (1.7-2.3) x 3 <= 5 us', 'e\\u4e2d')
+    """
+    return "".join(_PLAIN.get(c) or _letters(c) or c.encode("unicode_escape").decode() for c in text)
+
+
+def _letters(character: str) -> str:
+    """ASCII that a character is made of: its letter without the accent, its digit, its space."""
+    return unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+
+
+def quoted(value: object) -> str:
+    """Simple value as Python, texts in double quotes.
+
+    >>> print(quoted("val_loss"), quoted('say "no"'), quoted(1.5))
+    "val_loss" 'say "no"' 1.5
+    """
+    text = repr(value)
+    return f'"{text[1:-1]}"' if text[0] == "'" and '"' not in text else text
 
 
 def _ends(estimate: Estimate) -> tuple[float | None, float | None, float | None]:

@@ -207,7 +207,7 @@ def test_bench_keeps_what_it_measured_and_find_can_use_it(cli: Cli) -> None:
     assert json.loads((folder / "question.json").read_text(encoding="utf-8"))["command"] == "bench"
     assert "Largest micro-batch considered: 64 examples (a step of it was run)." in ended.out
     assert "Hardware knee: " in ended.out
-    assert f"Kept in {folder}/bench.json." in ended.out
+    assert f"For programs: {folder}/bench.json" in ended.out
     assert json.loads(Path("here.json").read_text(encoding="utf-8")) == kept["profile"] | {"schema": 1}
     searched = cli(f"{FIND} --hardware here.json --max-batch-size 64 --json")
     assert searched.answer["bench"]["profile"]["step_time_s"] == kept["profile"]["step_time_s"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -58,7 +57,7 @@ def test_a_busy_machine_is_said_with_the_plan_and_with_the_bench() -> None:
     plan = build_plan(search(bench=disturbed))
     assert plan.notes.count(sentence) == 1
     assert decode(Plan, encode(plan)) == plan
-    assert f"Note: {sentence.capitalize()}." in printed(list(plan_view(plan, Path())))
+    assert f"Note: {sentence.capitalize()}." in printed(list(plan_view(plan)))
     assert f"Note: {sentence.capitalize()}." in printed(list(bench_view(disturbed, plan.measured.hardware_knee)))
     assert sentence not in build_plan(search()).notes
 
@@ -75,10 +74,10 @@ def test_where_computing_takes_longer_nothing_is_said() -> None:
     assert plan.message == build_plan(search()).message
 
 
-def test_terminal_and_page_show_both_parts(tmp_path: Path) -> None:
+def test_terminal_and_page_show_both_parts() -> None:
     plan = slow_plan()
     assert plan.bench is not None
-    lines = [line for line in printed(list(plan_view(plan, tmp_path))).splitlines() if line.strip()]
+    lines = [line for line in printed(list(plan_view(plan))).splitlines() if line.strip()]
     assert lines[0].startswith("Loading sets the time of a step")
     view = printed(list(bench_view(plan.bench, plan.measured.hardware_knee)))
     assert view.startswith("Loading sets the time of a step")

@@ -32,7 +32,7 @@ def measured(up_to: int) -> Bench:
 
 def printed(plan: Plan) -> str:
     console = Console(width=10_000, file=io.StringIO())
-    for part in plan_view(plan, Path()):
+    for part in plan_view(plan):
         console.print(part)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

@@ -152,9 +152,9 @@ def test_a_current_recipe_is_not_kept_for_good_by_a_search_that_was_cut_off() ->
     assert plan.current is not None
 
 
-def test_terminal_and_sentences_say_first_that_it_is_not_finished(tmp_path: object) -> None:
+def test_terminal_and_sentences_say_first_that_it_is_not_finished() -> None:
     plan: Plan = build_plan(ended_after(len(COURSE) - 1))
-    shown = [part for part in plan_view(plan, tmp_path) if isinstance(part, str) and part]  # pyright: ignore
+    shown = [part for part in plan_view(plan) if isinstance(part, str) and part]  # pyright: ignore
     assert shown[0].startswith("Not finished: best so far")
     assert shown[1].startswith("Best bet so far: batch size")
     assert summary(plan)[0].startswith("Best bet so far: batch size")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,14 +38,41 @@ def test_the_newest_answer_is_the_plan_and_earlier_ones_stay(tmp_path: Path) -> 
         assert Questions(store, json.loads(json.dumps(HARD))).number == 2
 
 
-def test_an_answer_that_the_disk_refuses_leaves_the_earlier_ones(tmp_path: Path) -> None:
+def refuse(*args: Any, **kwargs: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_answer_that_the_disk_refuses_leaves_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path, QUESTION) as store:
+        Questions(store, EASY).answer({"a": 1})
+        asked = Questions(store, HARD)
+        with monkeypatch.context() as patched:
+            patched.setattr("os.fsync", refuse)
+            with pytest.raises(StoreError, match="the disk is full"):
+                asked.answer({"b": 1})
+        assert json.loads((tmp_path / "plan.json").read_text(encoding="utf-8")) == {"a": 1}
+        asked.answer({"b": 1})
+    assert answers(tmp_path) == {"plan.json": {"b": 1}, "plans/1.json": {"a": 1}}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_an_earlier_answer_that_cannot_be_kept_is_named_and_does_not_cost_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:  # a file system that has none
+        monkeypatch.setattr("os.link", refuse)
     with Store(tmp_path, QUESTION) as store:
         Questions(store, EASY).answer({"a": 1})
         (tmp_path / "plans").write_text("in the way", encoding="utf-8")
-        with pytest.raises(StoreError, match="plans"):
-            Questions(store, HARD).answer({"b": 1})
-        assert json.loads((tmp_path / "plan.json").read_text(encoding="utf-8")) == {"a": 1}
+        Questions(store, HARD).answer({"b": 1}, (said := list[str]()).append)
+        assert len(said) == 1
+        assert "plans" in said[0]
+        assert json.loads((tmp_path / "plan.json").read_text(encoding="utf-8")) == {"b": 1}
         (tmp_path / "plans").unlink()
+        Questions(store, EASY).answer({"a": 1})
+        assert answers(tmp_path) == {"plan.json": {"a": 1}, "plans/2.json": {"b": 1}}
         (tmp_path / "plan.json").write_text('{"a": 1, "edited": true}', encoding="utf-8")
         Questions(store, HARD).answer({"b": 1})
     assert answers(tmp_path) == {"plan.json": {"b": 1}, "plans/1.json": {"a": 1, "edited": True}}

@@ -8,6 +8,7 @@ from pathlib import Path
 from cyclopts import CycloptsError, MissingArgumentError
 
 from ..laboratory.studies import named_study, names
+from ..wording import showable
 from .options import RESULTS
 
 __all__ = ["TASKS", "choices_for"]
@@ -65,7 +66,7 @@ def _what(command: str) -> list[str]:
     if command == "init":
         return ["init needs the name of the task file that it is to write."]
     if command in ("report", "runs"):
-        folders = [(str(path), "") for path in _folders()]
+        folders = [(showable(str(path)), "") for path in _folders()]
         here = [f"{command} needs a results folder. There are, the latest first:", *_listed(folders)]
         none = [f"{command} needs a results folder: the --out of an earlier command. There is none in {RESULTS}/ here."]
         return here if folders else none

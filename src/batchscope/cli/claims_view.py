@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -11,7 +9,7 @@ from rich.text import Text
 from ..laboratory.claims.records import Claim, Claims, Verdict
 from ..wording import plural
 
-__all__ = ["claims_view"]
+__all__ = ["claims_view", "why_of"]
 
 _STYLES = {Verdict.HELD: "green", Verdict.NOT_HELD: "red", Verdict.DEPENDS: "yellow", Verdict.UNDECIDED: "dim"}
 _ASKED = ("S0.5a", "S1.6", "S1.10b", "S0.8a", "S0.9a", "S0.4b", "S0.7a", "S0.11b", "S3.13a", "S3.12a")
@@ -26,12 +24,15 @@ _WORDS = {
 }
 
 
-def claims_view(claims: Claims, folder: Path) -> list[RenderableType]:
-    """Number of decided claims, those that most people ask about, and where all others are."""
+def claims_view(claims: Claims) -> list[RenderableType]:
+    """Number of decided claims, and those that most people ask about."""
     cut = "" if claims.study.complete else "The budget ended first: the same command with a larger --budget goes on."
-    where = f"All {len(claims.claims)}, with measured numbers and figures: {folder / 'report.html'}"
-    programs = f"For programs: {folder / 'claims.json'}"
-    return [in_figures(claims), *filter(None, [cut]), _table(_chosen(claims, _MOST - bool(cut))), where, programs]
+    return [in_figures(claims), *filter(None, [cut]), _table(_chosen(claims, _MOST - bool(cut)))]
+
+
+def why_of(claims: Claims) -> str:
+    """What the page of the claims shows."""
+    return f"All {len(claims.claims)}, with measured numbers and figures"
 
 
 def in_figures(claims: Claims) -> str:

@@ -5,8 +5,8 @@ torch is imported by the commands that measure, when they run: `--help`, `count`
 
 from __future__ import annotations
 
+import errno
 import logging
-import os
 import sys
 import time
 import traceback
@@ -23,8 +23,8 @@ from ..search.strategies import SearchName
 from .choices import choices_for
 from .laboratory import claims, study
 from .options import Amount, Columns, Flag, Options, Quantity, ResultOptions, Schedule, Targets, Whole
-from .output import answer
-from .streams import answers, only_answers_on_stdout
+from .output import UNWRITTEN, answer, hand_over
+from .streams import answer_lost, answers, only_answers_on_stdout, say
 from .unmeasured import count, init, report, runs
 
 app = App(
@@ -102,10 +102,12 @@ def find(
         options: Of every command that measures.
     """
     from ..hardware.profile import load_profile
+    from ..store.answers import PLAN
     from ..store.codec import encode
     from ..store.records import Metric, Target
+    from ..training.unwritten import MODEL
     from .terminal import LiveProgress, stderr
-    from .views import plan_view, prediction_in_words
+    from .views import WHY, plan_view, prediction_in_words
 
     goals = hardest_first([Target.parse(text) for text in target])
     question = Question(
@@ -140,10 +142,13 @@ def find(
             return 0
         out = options.folder(loaded.name, search_command.identity_of(loaded, question, device))
         how |= {"keep_model": keep_model, "keep_checkpoints": options.keep_checkpoints}
+        unwritten = dict[str, str]()
+        how |= {"page": False, "unwritten": unwritten.__setitem__}
         plan = search_command.find(loaded, question, out=out, device=device, **how)
-    kept = [f"The trained model: {keep_model}"] if keep_model and plan.has_model else []
-    answer(options.json, encode(plan), [*plan_view(plan, out), *kept])
-    return plan.status.exit_status
+    has_model = keep_model is not None and plan.has_model and MODEL not in unwritten
+    view = [*plan_view(plan), *([f"The trained model: {keep_model}"] if has_model else [])]
+    where: dict[str, Any] = {"file": out / PLAN, "unwritten": unwritten, "why": WHY}
+    return hand_over(options.json, encode(plan), view, **where, status=plan.status.exit_status)
 
 
 @app.command(help_epilogue=_OF_TASKS)
@@ -161,6 +166,7 @@ def bench(
     from ..hardware.profile import save_profile
     from ..report.loading import waiting_in_words
     from ..store.codec import encode
+    from ..training.unwritten import if_possible
     from .terminal import LiveProgress, stderr
     from .views import bench_view
 
@@ -172,19 +178,18 @@ def bench(
 
         limits = measurements.BenchLimits(max_batch_size=max_batch_size, memory_limit=memory_limit, seed=options.seed)
         out = options.folder(loaded.name, measurements.question_of("bench", loaded, device, limits))
-        measured = measurements.keep_bench(loaded, limits, out=out, device=device, budget_s=budget_s, progress=progress)
+        unwritten = dict[str, str]()
+        how: dict[str, Any] = {"budget_s": budget_s, "progress": progress, "unwritten": unwritten.__setitem__}
+        measured = measurements.keep_bench(loaded, limits, out=out, device=device, **how)
+    knee, saved = measurements.hardware_knee(measured), list[str]()
     if save is not None:
-        save_profile(measured.profile, save)
-    knee = measurements.hardware_knee(measured)
-    saved = [f"Saved to {save}; use it with find --hardware {save}."] if save else []
-    where = f"Kept in {out / 'bench.json'}."
+        with if_possible(unwritten.__setitem__, "profile"):
+            save_profile(measured.profile, save)
+            saved = [f"Saved to {save}; use it with find --hardware {save}."]
     waiting = waiting_in_words(measured, measured.largest_micro_batch_size)
-    answer(
-        options.json,
-        {**encode(measured), "hardware_knee": encode(knee), "message": waiting},
-        [*bench_view(measured, knee), *saved, where],
-    )
-    return 0
+    data = {**encode(measured), "hardware_knee": encode(knee), "message": waiting}
+    view = [*bench_view(measured, knee), *saved]
+    return hand_over(options.json, data, view, file=out / "bench.json", unwritten=unwritten)
 
 
 @app.command(help_epilogue=_OF_TASKS)
@@ -218,9 +223,10 @@ def noise(
 
         run = measurements.NoiseRun(lr=lr, batch_size=batch_size, steps=steps, seed=options.seed)
         out = options.folder(loaded.name, measurements.question_of("noise", loaded, device, run))
-        found = measurements.keep_noise(loaded, run, out=out, device=device, budget_s=budget_s, progress=progress)
-    answer(options.json, encode(found), [*noise_view(found), f"Kept in {out / 'noise.json'}."])
-    return 0
+        unwritten = dict[str, str]()
+        how: dict[str, Any] = {"budget_s": budget_s, "progress": progress, "unwritten": unwritten.__setitem__}
+        found = measurements.keep_noise(loaded, run, out=out, device=device, **how)
+    return hand_over(options.json, encode(found), noise_view(found), file=out / "noise.json", unwritten=unwritten)
 
 
 @app.command
@@ -259,10 +265,11 @@ def fit(
     from ..search.table.fit import fit as fitted
     from ..search.table.fit import question_of
     from ..search.table.names import chosen_of
+    from ..store.answers import PLAN
     from ..store.codec import encode
     from ..store.records import TARGET_OF_TABLE, Target
     from .terminal import LiveProgress, stderr
-    from .views import plan_view
+    from .views import WHY, plan_view
 
     recipe = parse_current(current, default_lr=1.0) if current else None
     how: dict[str, Any] = {
@@ -278,10 +285,12 @@ def fit(
         how["columns"] = chosen_of(column)
     out = options.folder(table.stem, question_of(table, how)) if table.is_file() else options.out
     with LiveProgress(stderr()) as progress:
-        plan = fitted(table, **how, out=out, tell=progress.stage)
+        unwritten = dict[str, str]()
+        how |= {"tell": progress.stage, "page": False, "unwritten": unwritten.__setitem__}
+        plan = fitted(table, **how, out=out)
     assert out is not None
-    answer(options.json, encode(plan), plan_view(plan, out))
-    return plan.status.exit_status
+    where: dict[str, Any] = {"file": out / PLAN, "unwritten": unwritten, "why": WHY}
+    return hand_over(options.json, encode(plan), plan_view(plan), **where, status=plan.status.exit_status)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -291,8 +300,8 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: of the command line; `None`: this process is the program, and those that it was started with.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with only_answers_on_stdout(to_the_end=arguments is None):
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
         status = _status(words)
     sys.exit(status)
 
@@ -300,38 +309,39 @@ def main(arguments: list[str] | None = None) -> None:
 def _status(words: Sequence[str]) -> int:
     """Exit status of a command line, after its answer or one message."""
     try:
-        try:
-            return _carried_out(words)
-        except CycloptsError as error:
-            hint = _split_quantity(words) or "(--help lists what there is)"
-            said = choices_for(error) or f"{' '.join(str(error).split())} {hint}"
-            sys.stderr.write(f"batchscope: {said}\n")
-            return _failed(error, words, 2, said)
-        except BatchscopeError as error:
-            _explain(error, debug="--debug" in words)
-            return _failed(error, words, error.exit_status)
-        except BrokenPipeError:
-            raise
-        except Exception as error:
-            return _unforeseen(error, words)
-        except KeyboardInterrupt as error:
-            said = "interrupted; finished runs are kept, and the same command goes on from there"
-            sys.stderr.write(f"{said}\n")
-            return _failed(error, words, 130, said)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), answers().fileno())
-        return 0
+        return _carried_out(words)
+    except CycloptsError as error:
+        hint = _split_quantity(words) or "(--help lists what there is)"
+        said = choices_for(error) or f"{' '.join(str(error).split())} {hint}"
+        say(*f"batchscope: {said}".split("\n"))
+        return _failed(error, words, 2, said)
+    except BatchscopeError as error:
+        _explain(error, debug="--debug" in words)
+        return _failed(error, words, error.exit_status)
+    except Exception as error:
+        return _unforeseen(error, words)
+    except KeyboardInterrupt as error:
+        said = "interrupted; finished runs are kept, and the same command goes on from there"
+        say(said)
+        return _failed(error, words, 130, said)
 
 
 def _carried_out(words: Sequence[str]) -> int:
-    """Exit status of a command that ran to its end."""
+    """Exit status of a command that ran to its end; a stdout that took less than all of the answer is an error."""
     from rich.console import Console
 
     status = app(
         words, result_action="return_value", exit_on_error=False, print_error=False, console=Console(file=answers())
     )
     answers().flush()
-    return status if isinstance(status, int) else 0
+    lost, status = answer_lost(), status if isinstance(status, int) else 0
+    if lost is None or lost.errno == errno.EPIPE:  # whoever read it has seen enough
+        return status
+    if lost.errno == errno.EBADF:
+        say("stdout is closed: nothing was printed there")
+        return status
+    say(f"batchscope: stdout: {lost.strerror}; what was to be printed there is not whole")
+    return UNWRITTEN
 
 
 def _split_quantity(words: Sequence[str]) -> str:
@@ -348,24 +358,28 @@ def _split_quantity(words: Sequence[str]) -> str:
 
 def _explain(error: BatchscopeError, *, debug: bool) -> None:
     if debug:
-        traceback.print_exception(error)
+        _trace(error)
         return
-    sys.stderr.write(f"batchscope: {error}\n")
+    say(f"batchscope: {error}")
     if not isinstance(error, UsageError) or error.__cause__ is not None:
-        sys.stderr.write("(--debug shows where)\n")
+        say("(--debug shows where)")
+
+
+def _trace(error: BaseException) -> None:
+    say(*"".join(traceback.format_exception(error)).rstrip("\n").split("\n"))
 
 
 def _unforeseen(error: Exception, words: Sequence[str]) -> int:
     """What is said of an error that no room has named, a fault of batchscope."""
     if "--debug" in words:
-        traceback.print_exception(error)
+        _trace(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())
     said = (
         f"internal error, a fault of batchscope: {type(error).__name__}: {text} ({Path(place.filename).name}, line "
         f"{place.lineno}); please report it with what --debug shows"
     )
-    sys.stderr.write(f"batchscope: {said}\n")
+    say(f"batchscope: {said}")
     return _failed(error, words, _INTERNAL, said)
 
 

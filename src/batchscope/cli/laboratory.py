@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from .options import Amount, Flag, Options, Quantity, Schedule, Whole
-from .output import answer
+from .output import answer, hand_over
 from .study_options import Numbers, StudyWords, choose, default_task, parsed_numbers
 
 __all__ = ["claims", "study"]
@@ -61,7 +61,7 @@ def study(
         options: Of every command that measures.
     """
     from ..store.codec import encode
-    from .study_view import study_view
+    from .study_view import study_view, why_of
     from .terminal import LiveProgress, stderr
     from .views import prediction_in_words
 
@@ -101,9 +101,11 @@ def study(
             return 0
         out = options.folder(loaded.name, study_command.question_of(loaded, question, **how))
         how |= {"budget_s": budget_s, "drops_seeds": seeds is None, "progress": progress}
-        found = study_command.study(loaded, question, out=out, **how)
-    answer(options.json, found.answer(), study_view(found, out))
-    return 0 if found.complete and not found.all_diverged else 3
+        unwritten = dict[str, str]()
+        found = study_command.study(loaded, question, out=out, **how, page=False, unwritten=unwritten.__setitem__)
+    where: dict[str, Any] = {"file": out / "study.json", "unwritten": unwritten, "why": why_of(found)}
+    status = 0 if found.complete and not found.all_diverged else 3
+    return hand_over(options.json, found.answer(), study_view(found), **where, status=status)
 
 
 def claims(
@@ -132,7 +134,7 @@ def claims(
         options: Of every command that measures.
     """
     from ..store.codec import encode
-    from .claims_view import claims_view
+    from .claims_view import claims_view, why_of
     from .terminal import LiveProgress, stderr
     from .views import prediction_in_words
 
@@ -157,7 +159,9 @@ def claims(
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
         out = options.folder(loaded.name, claims_command.question_of(loaded, question, device))
-        found = claims_command.claims(loaded, question, out=out, device=device, progress=progress)
-    answer(options.json, found.answer(), claims_view(found, out))
-    study = found.study
-    return 0 if found.decided and study.complete and not study.all_diverged else 3
+        unwritten = dict[str, str]()
+        how: dict[str, Any] = {"device": device, "progress": progress}
+        found = claims_command.claims(loaded, question, out=out, **how, page=False, unwritten=unwritten.__setitem__)
+    where: dict[str, Any] = {"file": out / "claims.json", "unwritten": unwritten, "why": why_of(found)}
+    status = 0 if found.decided and found.study.complete and not found.study.all_diverged else 3
+    return hand_over(options.json, found.answer(), claims_view(found), **where, status=status)

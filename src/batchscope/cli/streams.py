@@ -2,27 +2,111 @@
 
 A task prints, its libraries print, extensions print in C, and loader workers inherit the descriptors: so descriptor 1
 itself leads to stderr while user code may run, and the answer goes to a copy of what it was.
+
+Neither a full disk nor a reader that has gone nor a terminal that has vanished ends anything: what cannot be written
+is dropped, and `answer_lost` says why the answer is among it. What an encoding lacks is written in ASCII (`plain`).
 """
 
 from __future__ import annotations
 
+import codecs
+import errno
 import io
 import os
+import select
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from dataclasses import dataclass
+from typing import Any, TextIO
 
-__all__ = ["answers", "only_answers_on_stdout"]
+from ..wording import plain, showable
 
-_STDOUT, _STDERR = 1, 2
-_streams: list[TextIO] = []
-"""Where answers go, the innermost last; empty: nothing is led apart."""
+__all__ = ["answer_lost", "answers", "messages", "only_answers_on_stdout", "say", "write_object"]
+
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
+_PLAIN = "batchscope.plain"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A later write may succeed, and one process must not silence others for it."""
+
+
+@dataclass(eq=False)
+class _Streams:
+    answers: TextIO
+    messages: TextIO
+    answered: bool = False
+
+
+_streams: list[_Streams] = []
+"""Where answers and messages go, the innermost last; empty: nothing is led apart."""
 
 
 def answers() -> TextIO:
     """The stream for answers: stdout as the process began with it."""
-    return _streams[-1] if _streams else sys.stdout
+    return _streams[-1].answers if _streams else sys.stdout
+
+
+def write_object(text: str) -> None:
+    """Write the one JSON object of a command to stdout; of an error that comes after it, none is written."""
+    if _streams and _streams[-1].answered:
+        return
+    answers().write(f"{text}\n")
+    answers().flush()
+    if _streams:
+        _streams[-1].answered = True
+
+
+def messages() -> TextIO:
+    """The stream for progress and messages: stderr as the process began with it, whatever user code does to it."""
+    return _streams[-1].messages if _streams else sys.stderr
+
+
+def say(*lines: str) -> None:
+    """Write a message to stderr, each line made showable; dropped where it cannot be written."""
+    with suppress(OSError, ValueError):  # ValueError: whoever captures stderr has closed it
+        messages().write("".join(f"{showable(line)}\n" for line in lines))
+        messages().flush()
+
+
+def answer_lost() -> OSError | None:
+    """Why something of the answer could not be written; `None`: all of it was."""
+    raw = getattr(getattr(answers(), "buffer", None), "raw", None)
+    return raw.lost if isinstance(raw, _Lasting) else None
+
+
+class _Lasting(io.FileIO):
+    """Descriptor whose writes never fail: what it does not take is dropped.
+
+    Where its other end is gone for good, it and those beside it lead nowhere from then on, so that what C code and
+    child processes print does no harm either.
+
+    Args:
+        descriptor: to write to; it is not closed.
+        name: of the stream.
+        beside: descriptors with the same other end.
+
+    Attributes:
+        lost: why something was dropped; `None`: nothing was.
+    """
+
+    def __init__(self, descriptor: int, name: str, beside: tuple[int, ...] = ()) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.name = name
+        self.lost: OSError | None = None
+        self._ends = (descriptor, *beside)
+
+    def write(self, data: Any, /) -> int:
+        while True:
+            try:
+                written = super().write(data)
+            except OSError as error:
+                self.lost = self.lost or error
+                if error.errno not in _FULL:
+                    _lead_nowhere(*self._ends)
+                return memoryview(data).nbytes
+            if written is not None:
+                return written
+            select.select([], [self], [])  # another program made the descriptor that it shares a non-blocking one
 
 
 @contextmanager
@@ -33,50 +117,89 @@ def only_answers_on_stdout(*, to_the_end: bool) -> Generator[None]:
         to_the_end: of the process, past the end of this context: what prints when the interpreter ends, and what C
             libraries still hold in their buffers, is then apart too. Else all is put back.
     """
-    _open_closed_streams()
-    before, copy = sys.stdout, os.dup(_STDOUT)
-    before.flush()
-    if _writes_to_descriptor(before):
-        stream = os.fdopen(copy, "w", encoding=before.encoding, errors=before.errors, closefd=False)
-        if isinstance(before, io.TextIOWrapper):
-            before.reconfigure(line_buffering=True)  # what is printed keeps its place among the lines of stderr
+    codecs.register_error(_PLAIN, _replaced)
+    closed = _open_closed_streams()
+    stdout, stderr = sys.stdout, sys.stderr
+    kept = [os.dup(_STDOUT), os.dup(_STDERR)]
+    _flush(stdout, stderr)
+    of_answers, of_messages = stdout, stderr
+    if _writes_to(_STDERR, stderr):
+        of_messages = _lasting(kept[1], stderr, (_STDOUT, _STDERR))
+        sys.stderr = _lasting(_STDERR, stderr, (_STDOUT, kept[1]))
+    if _writes_to(_STDOUT, stdout):
+        if isinstance(stdout, io.TextIOWrapper):
+            stdout.reconfigure(line_buffering=True)  # what is printed keeps its place among the lines of stderr
+        of_answers = _lasting(kept[0], stdout, lost=closed)
+        sys.stdout = _lasting(_STDOUT, stdout, (_STDERR, kept[1]))
     else:
-        stream, sys.stdout = before, sys.stderr
+        sys.stdout = sys.stderr
     os.dup2(_STDERR, _STDOUT)
-    _streams.append(stream)
+    streams = _Streams(of_answers, of_messages)
+    _streams.append(streams)
     try:
         yield
     finally:
-        for written in (stream, sys.stdout):
-            with suppress(BrokenPipeError, ValueError):  # ValueError: user code closed it
-                written.flush()
+        _flush(of_answers, of_messages, sys.stdout, sys.stderr)
         if not to_the_end:
-            _streams.remove(stream)
-            sys.stdout = before
-            os.dup2(copy, _STDOUT)
-            os.close(copy)
+            _streams.remove(streams)
+            sys.stdout, sys.stderr = stdout, stderr
+            os.dup2(kept[0], _STDOUT)
+            for each in kept:
+                os.close(each)
 
 
-def _writes_to_descriptor(stdout: TextIO) -> bool:
-    """Whether what is printed goes to descriptor 1, not into the memory of whoever captures it."""
+def _lasting(descriptor: int, like: TextIO, beside: tuple[int, ...] = (), lost: OSError | None = None) -> TextIO:
+    """Stream to a descriptor, in the encoding of another; a line is on its way as soon as it is whole."""
+    raw = _Lasting(descriptor, like.name, beside)
+    raw.lost = lost
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=like.encoding, errors=_PLAIN, line_buffering=True)
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return plain(error.object[error.start : error.end]), error.end
+
+
+def _flush(*streams: TextIO) -> None:
+    for stream in streams:
+        with suppress(OSError, ValueError):  # ValueError: user code closed it
+            stream.flush()
+
+
+def _writes_to(descriptor: int, stream: TextIO) -> bool:
+    """Whether what is printed goes to the descriptor, not into the memory of whoever captures it."""
     try:
-        return stdout.fileno() == _STDOUT
-    except io.UnsupportedOperation:
+        return stream.fileno() == descriptor
+    except (io.UnsupportedOperation, ValueError):
         return False
 
 
-def _open_closed_streams() -> None:
-    """Give a process that was started without stdout or stderr one that leads nowhere.
+def _lead_nowhere(*descriptors: int) -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for each in descriptors:
+        if each != nowhere:
+            os.dup2(nowhere, each)
+    if nowhere not in descriptors:
+        os.close(nowhere)
+
+
+def _open_closed_streams() -> OSError | None:
+    """Give a process that was started without stdin, stdout or stderr one that leads nowhere.
 
     A descriptor that is closed is taken by the next file that is opened, and prints would go into it.
+
+    Returns:
+        Why there is no stdout; `None`: there is.
     """
-    for number, name in ((_STDOUT, "stdout"), (_STDERR, "stderr")):
+    lost = None
+    for number, name in ((_STDIN, "stdin"), (_STDOUT, "stdout"), (_STDERR, "stderr")):
         try:
             os.fstat(number)
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            if nowhere != number:
-                os.dup2(nowhere, number)
-                os.close(nowhere)
+        except OSError as error:
+            lost = error if number == _STDOUT else lost
+            _lead_nowhere(number)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - to the end
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 - to the end
+    return lost

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.console import RenderableType
 from rich.table import Table
 
@@ -11,20 +9,24 @@ from ..laboratory.conclusions import best_arm, best_rates
 from ..laboratory.page.sections.findings import MAIN
 from ..laboratory.records import Study, SummaryRow
 from ..wording import bytes_, count, duration, number, plural, sentence, with_interval
+from .views import SIZE_AND_RATE, WHY
 
-__all__ = ["study_view"]
+__all__ = ["study_view", "why_of"]
 
 
-def study_view(study: Study, folder: Path) -> list[RenderableType]:
+def study_view(study: Study) -> list[RenderableType]:
     """Main findings of a study, and each batch size at its best learning rate."""
     findings = [f"- {sentence(f.statement)}" for f in study.findings[:MAIN]]
-    further = len(study.findings) - MAIN
     variants = list(dict.fromkeys(row.variant for row in study.summary))
     tables = [part for variant in variants for part in _table(study, variant)]
-    what = f"{plural(further, 'further finding')}, with figures" if further > 0 else "Why, with figures"
-    where = [f"{what}: {folder / 'report.html'}", f"For programs: {folder / 'study.json'}"]
     quick = ["The quick form of the study: a demonstration on small numbers.", ""] if study.quick else []
-    return ["", *quick, *findings, *tables, "", *(f"Note: {sentence(note)}" for note in study.notes), *where]
+    return ["", *quick, *findings, *tables, "", *(f"Note: {sentence(note)}" for note in study.notes)]
+
+
+def why_of(study: Study) -> str:
+    """What the page of a study shows."""
+    further = len(study.findings) - MAIN
+    return f"{plural(further, 'further finding')}, with figures" if further > 0 else WHY
 
 
 def _table(study: Study, variant: str) -> list[RenderableType]:
@@ -32,7 +34,7 @@ def _table(study: Study, variant: str) -> list[RenderableType]:
     if not arms:
         return []
     table = Table(box=None, pad_edge=False, title=variant or None, title_justify="left")
-    for column in ("batch\nsize", "learning\nrate", f"best {study.metric}", "epoch", "epoch time", "memory"):
+    for column in (*SIZE_AND_RATE, f"best {study.metric}", "epoch", "epoch time", "memory"):
         table.add_column(column, justify="right")
     best = best_arm(study)
     for arm in arms:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -16,10 +16,10 @@ from ..store.records import Row, RunConfig, RunStatus
 from ..store.runs import StoredRun
 from ..training.limits import Deadline
 from ..training.progress import Prediction
-from ..wording import about, elapsed
+from ..wording import about, elapsed, showable
 from .lines import Lines
 from .run_view import RunView, evaluation_in_words, finished_in_words
-from .streams import answers
+from .streams import answers, messages
 from .views import prediction_in_words, renewed_in_words
 
 __all__ = ["LiveProgress", "show", "stderr", "stdout"]
@@ -33,20 +33,31 @@ _COMPLETE = (RunStatus.REACHED, RunStatus.OUT_OF_STEPS, RunStatus.DIVERGED)
 """How a run ends that does not wait to go on."""
 
 
-class _Answers(Console):
+class _Plain(Console):
+    """Console that takes what users wrote for text: never for markup, and nothing in it steers the terminal.
+
+    A string is one line; lines that are meant are parts of their own, or a `Text`.
+    """
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """The text, without control characters; every string that is printed comes by, those in tables too."""
+        return super().render_str(showable(text), **how)
+
     def on_broken_pipe(self) -> None:
-        """Raise where whoever read the answer has gone; `main` decides what that means."""
-        raise BrokenPipeError
+        """Go on where whoever read has gone."""
 
 
 def stdout() -> Console:
-    """Console for answers. What users wrote is never taken for markup."""
-    return _Answers(file=answers(), markup=False, emoji=False, highlight=False)
+    """Console for answers."""
+    return _Plain(file=answers())
 
 
 def stderr() -> Console:
     """Console for progress."""
-    return Console(file=sys.stderr, markup=False, emoji=False, highlight=False)
+    return _Plain(file=messages())
 
 
 def show(console: Console, parts: Sequence[RenderableType]) -> None:
@@ -69,8 +80,8 @@ class LiveProgress:
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._clock = console, clock
-        self._spinner = Spinner("dots")
-        self._moves = console.is_terminal
+        self._spinner = Spinner("line" if console.options.ascii_only else "dots")
+        self._moves = console.is_terminal and not console.is_dumb_terminal
         self._doing, self._since, self._measured = "", clock(), ""
         self._best = ""
         self._prediction: Prediction | None = None
@@ -189,7 +200,8 @@ class LiveProgress:
             lines += [part for part in (self._measured, self._best and f"best so far: {self._best}") if part]
         if self._prediction is not None and self._prediction is not self._said:
             lines.append(renewed_in_words(self._prediction))
-        self._spinner.update(text=Text("\n  ".join(lines), overflow="fold"))
+        text = Text("\n  ", overflow="fold").join(map(self._console.render_str, lines))
+        self._spinner.update(text=text)
         return self._spinner
 
 

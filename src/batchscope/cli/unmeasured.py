@@ -8,6 +8,7 @@ from typing import Literal
 from ..errors import UsageError
 from .options import Amount, Flag, Whole
 from .output import answer
+from .pages import write_page
 
 __all__ = ["count", "init", "report", "runs"]
 
@@ -70,43 +71,8 @@ def report(folder: Path, /) -> int:
     Args:
         folder: The --out of a search, of a study or of claims.
     """
-    from ..laboratory.claims.files import rebuilt_claims
-    from ..laboratory.files import rebuilt_study
-    from ..report import build
-    from ..store.files import read_record, write_text
-    from ..store.question import check_schema
-    from ..store.records import Plan
-    from ..store.runs import read_runs
-
-    check_schema(folder)
-    page = folder / "report.html"
-    if (folder / "study.json").exists():
-        write_text(page, rebuilt_study(folder))
-    elif (folder / "claims.json").exists():
-        write_text(page, rebuilt_claims(folder))
-    elif (folder / "claims-plan.json").exists():
-        raise UsageError(f"{folder} holds claims that were not finished; repeat the command that made them")
-    elif not (folder / "plan.json").exists():
-        raise _without_page(folder)
-    else:
-        write_text(page, build(read_record(folder / "plan.json", Plan), read_runs(folder)))
-    answer(False, None, [f"Wrote {page}."])
+    answer(False, None, [f"Wrote {write_page(folder)}."])
     return 0
-
-
-def _without_page(folder: Path) -> UsageError:
-    """What is said of a folder that has no answer to make a page of."""
-    from ..store.question import command_of
-
-    if not folder.is_dir():
-        return UsageError(f"there is no folder {folder}; give the --out of an earlier command")
-    command = command_of(folder)
-    if command is None:
-        return UsageError(f"{folder} is no results folder; give the --out of a search, of a study or of claims")
-    if command in ("bench", "noise"):
-        return UsageError(f"{folder} is of `batchscope {command}`, which has no page; its answer is in {command}.json")
-    kind = {"find": "search"}.get(command, command)
-    return UsageError(f"the {kind} in {folder} is not finished; repeat the command that made it")
 
 
 def runs(folder: Path, /, *, json: Flag = False) -> int:

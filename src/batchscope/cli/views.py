@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from ..fits.targets import passage_of
 from ..report.basis import doubts, in_sentences, rest_of_message
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from ..training.noise import NoiseReport
 
 __all__ = [
+    "SIZE_AND_RATE",
+    "WHY",
     "bench_view",
     "count_view",
     "noise_view",
@@ -57,6 +59,10 @@ __all__ = [
     "runs_view",
 ]
 
+SIZE_AND_RATE = (Text("batch\nsize"), Text("learning\nrate"))
+"""Heads of columns, on two lines."""
+WHY = "Why, with figures"
+"""What a page shows, before its path."""
 _COMMANDS = {"search": "This search", "study": "This study", "claims": "Deciding the claims"}
 _UNKNOWN = 200.0
 """Factor between the ends of an interval from which on its upper end says nothing."""
@@ -104,7 +110,7 @@ def _about(low: float | None, value: float | None, high: float | None) -> str:
     return f"{said[1]} ({f'{said[0]} to {said[2]}' if high <= _UNKNOWN * low else f'at least {said[0]}'})"
 
 
-def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
+def plan_view(plan: Plan) -> list[RenderableType]:
     """Answer of a search, to be read in ten seconds."""
     sentences = summary(plan)
     waits = plan.recipe is not None and bool(waiting_in_words(plan.bench, plan.recipe.batch_size))
@@ -124,8 +130,7 @@ def plan_view(plan: Plan, folder: Path) -> list[RenderableType]:
         parts += ["", _easier_table(plan.easier_targets)]
     if plan.alternatives:
         parts += ["", _alternatives_table(plan)]
-    parts += ["", *(f"Note: {sentence(note)}" for note in plan.notes), cost_in_words(plan)]
-    return [*parts, f"Why, with figures: {folder / 'report.html'}", f"For programs: {folder / 'plan.json'}"]
+    return [*parts, "", *(f"Note: {sentence(note)}" for note in plan.notes), cost_in_words(plan)]
 
 
 def _intervals(predicted: Predicted) -> str:
@@ -192,7 +197,7 @@ def _length_rows(plan: Plan, pairs: Sequence[tuple[Recipe, Predicted]]) -> Itera
 def _easier_table(targets: Iterable[EasierTarget]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("easier targets")
-    for column in ("batch\nsize", "learning\nrate", "steps", "time"):
+    for column in (*SIZE_AND_RATE, "steps", "time"):
         table.add_column(column, justify="right", no_wrap=True)
     for easier in targets:
         recipe, predicted = easier.recipe, easier.predicted
@@ -209,7 +214,7 @@ def _alternatives_table(plan: Plan) -> Table:
     """The recommended recipe and the others, numbers first: what each is for may be long."""
     memory = any(other.predicted.peak_memory_bytes.value is not None for other in plan.alternatives)
     table = Table(box=None, pad_edge=False)
-    for column in ("batch\nsize", "learning\nrate", "time", "examples", *(("memory",) if memory else ())):
+    for column in (*SIZE_AND_RATE, "time", "examples", *(("memory",) if memory else ())):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("")
     if plan.recipe is not None and plan.predicted is not None:
@@ -293,14 +298,14 @@ def count_view(result: Count, glossary: Iterable[CheckedTerm]) -> list[Renderabl
         f"Partial last batch, rule {result.last_batch}: {result.rule}.",
         f"Examples seen: {result.examples_seen:,}.",
         *(f"Note: {sentence(note)}" for note in result.notes),
-        *(_term(entry) for entry in glossary),
+        *(line for entry in glossary for line in _term(entry)),
     ]
 
 
-def _term(entry: CheckedTerm) -> str:
+def _term(entry: CheckedTerm) -> tuple[str, str]:
     counted = entry.note if entry.counted is None else f"counted batch by batch: {entry.counted:,.12g}"
     also = f" ({', '.join(entry.also)})" if entry.also else ""
-    return f"  {entry.term}{also}: {entry.definition}.\n      {entry.formula} = {entry.value:,.12g}; {counted}."
+    return f"  {entry.term}{also}: {entry.definition}.", f"      {entry.formula} = {entry.value:,.12g}; {counted}."
 
 
 def runs_view(runs: Iterable[StoredRun], target: Target | None = None) -> list[RenderableType]:

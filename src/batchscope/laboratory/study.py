@@ -19,6 +19,7 @@ from ..tasks.protocol import Task
 from ..training.limits import Deadline
 from ..training.prepare import workload_of
 from ..training.progress import Prediction, Progress, Silent
+from ..training.unwritten import ANSWER, PAGE, Hears, if_possible, logged
 from ..wording import number, plural
 from .conclusions import findings_of
 from .configuration import with_schedule
@@ -50,6 +51,8 @@ def study(
     budget_s: float = 600.0,
     drops_seeds: bool = False,
     progress: Progress | None = None,
+    page: bool = True,
+    unwritten: Hears = logged,
 ) -> Study:
     """Make the runs and measurements of a study, and conclude.
 
@@ -63,6 +66,9 @@ def study(
         drops_seeds: whether a seed that does not fit into the budget any more is not begun; the seeds are nobody's
             choice then.
         progress: hears what happens.
+        page: whether `report.html` is written.
+        unwritten: hears what could not be written once there was an answer: `study.json`, the page. The answer is
+            returned all the same.
 
     Returns:
         What was found; `complete` says whether the budget was enough.
@@ -94,8 +100,12 @@ def study(
             named.measure_all(laboratory)
             store.check_late_files(loaded.late_files())
             found, runs = account(laboratory, named, prepared)
-            store.answer("study", study_json(found), study_from)
-            write_text(Path(out) / "report.html", draw(study_contents(found, runs, named.sections(found, runs))))
+            with if_possible(unwritten, ANSWER):
+                store.answer("study", study_json(found), study_from)
+            if page:
+                with if_possible(unwritten, PAGE):
+                    sections = named.sections(found, runs)
+                    write_text(Path(out) / "report.html", draw(study_contents(found, runs, sections)))
         return found
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ..store.records import Plan
-from ..wording import target_in_words
+from ..wording import showable, target_in_words
 from . import chart_script
 from .blocks import Section
 from .sections import (
@@ -140,6 +141,29 @@ def tight(text: str) -> str:
     return _UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
+def _shown(value: Any) -> Any:
+    """What the template writes, before it is escaped: a text of anyone's is made showable, wherever it stands."""
+    return showable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _lines(text: str) -> Markup:
+    """Text whose line breaks are meant."""
+    return Markup("\n").join(escape(showable(line)) for line in text.split("\n"))
+
+
+def _drawing(value: Any, **how: Any) -> str:
+    """JSON for the script that draws the charts, its texts as showable as the page's."""
+    return json.dumps(_all_shown(value), **how)
+
+
+def _all_shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_shown(key): _all_shown(each) for key, each in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [each if isinstance(each, float) else _all_shown(each) for each in cast("Sequence[Any]", value)]
+    return _shown(value)
+
+
 @cache
 def _templates() -> Environment:
     environment = Environment(
@@ -148,8 +172,10 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
-    environment.filters["tight"] = tight
+    environment.filters |= {"tight": tight, "lines": _lines}
+    environment.policies["json.dumps_function"] = _drawing
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..tasks.workload import Workload
 from ..training.checkpoint import Checkpoints
 from ..training.prepare import Wanted, check_task, prepare, with_constant, workload_of
 from ..training.progress import Prediction, Progress, Silent
+from ..training.unwritten import ANSWER, MODEL, PAGE, Hears, if_possible, logged
 from ..wording import plural
 from .confirmation import resolved
 from .earlier import seconds_before, told_of_earlier
@@ -56,6 +58,8 @@ def find(
     keep_model: Path | None = None,
     started: float | None = None,
     keep_checkpoints: bool | None = None,
+    page: bool = True,
+    unwritten: Hears = logged,
 ) -> Plan:
     """Answer which batch size, learning rate and number of steps reach the target soonest.
 
@@ -73,6 +77,9 @@ def find(
         started: when the command began, on the monotonic clock; default: now.
         keep_checkpoints: whether the training state of runs that may go on is kept in the folder, for other commands;
             `None`: while all of them take less than 1 GB, then the newest.
+        page: whether `report.html` is written.
+        unwritten: hears what could not be written once there was an answer: `plan.json`, the model, the page. The
+            answer is returned all the same.
 
     Returns:
         The plan. A refusal is a plan too: `plan.status` says so, and `plan.recipe` is `None`.
@@ -120,8 +127,9 @@ def find(
             plan = build_plan(state := search.run())
             store.check_late_files(loaded.late_files())
             if keep_model is not None and plan.recipe is not None and plan.has_model:
-                search.write_model(plan.recipe, keep_model)
-            ended = runs.end()
+                with if_possible(unwritten, MODEL):
+                    search.write_model(plan.recipe, keep_model)
+            ended = runs.end(unwritten)
             unfinished = plan.status is PlanStatus.UNFINISHED  # its message names a budget
             told = (*loaded.notes, *told_of_earlier(state, runs), *(() if unfinished else ended))
             steps_s, evaluations_s = seconds_before(state, runs)
@@ -132,8 +140,12 @@ def find(
                 evaluation_seconds=max(0.0, plan.search.evaluation_seconds - evaluations_s),
             )
             plan = with_program(plan, program) if plan.recipe is not None else plan
-            questions.answer(plan := replace(plan, notes=(*plan.notes, *told), search=cost))
-            write_text(Path(out) / "report.html", build(plan, store.runs()))
+            plan = replace(plan, notes=(*plan.notes, *told), search=cost)
+            with if_possible(unwritten, ANSWER):
+                questions.answer(plan, partial(unwritten, "the earlier answer"))
+            if page:
+                with if_possible(unwritten, PAGE):
+                    write_text(Path(out) / "report.html", build(plan, store.runs()))
         return plan
 
 

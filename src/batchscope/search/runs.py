@@ -33,6 +33,7 @@ from ..training.prepare import Prepared
 from ..training.progress import Progress
 from ..training.runner import Runner
 from ..training.stopping import PauseRule, StepLimitRule, StopRule
+from ..training.unwritten import TIME, Hears, if_possible
 from ..training.weights import are_whole, copy_weights, save_weights
 from ..wording import about
 from .forecast import Pace, seconds_in
@@ -147,8 +148,11 @@ class SearchRuns:
         self.timing = replace(self.timing, spent_s=time.monotonic() - self.started)
         self.questions.note(TIMING, self.timing)
 
-    def end(self) -> tuple[str, ...]:
+    def end(self, unwritten: Hears) -> tuple[str, ...]:
         """Write down what the search has taken, and within which budget, and let go of paused runs.
+
+        Args:
+            unwritten: hears why it could not be written.
 
         Returns:
             A note where the budget ended it.
@@ -157,7 +161,8 @@ class SearchRuns:
         counts = self.made or not self.earlier_s
         spent_s = time.monotonic() - self.started if counts else self.timing.spent_s
         self.timing = replace(self.timing, spent_s=spent_s, given_s=max(self.timing.given_s, self.budget_s))
-        self.questions.note(TIMING, self.timing)
+        with if_possible(unwritten, TIME):
+            self.questions.note(TIMING, self.timing)
         if not (self.cut_off or (self.runner.deadline.passed and self.requests.out_of_time)):
             return ()
         return (

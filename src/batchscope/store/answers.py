@@ -14,7 +14,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from .question import PLANS, QUESTIONS
 from .records import RunStatus
 from .runs import Store
 
-__all__ = ["Asked", "Found", "Questions"]
+__all__ = ["PLAN", "Asked", "Found", "Questions"]
 
 PLAN = "plan.json"
 
@@ -100,8 +101,12 @@ class Questions:
                 return name if number == 1 else f"{name}-{number}"
         return name if self.number == 1 else f"{name}-{self.number}"
 
-    def answer(self, plan: Any) -> None:
+    def answer(self, plan: Any, unwritten: Callable[[str], object] = lambda why: None) -> None:
         """Write the answer as `plan.json`; the one there stays in `plans/` if it is another question's.
+
+        Args:
+            plan: the answer.
+            unwritten: hears why the earlier answer could not be kept; its question asked again finds it again.
 
         Raises:
             StoreError: the disk refuses; the earlier answer is where it was.
@@ -109,18 +114,16 @@ class Questions:
         path, content = self._root / PLAN, json_bytes(plan)
         earlier = self._answered(path)
         if earlier is not None and earlier != self.number:
-            kept = self._plan_of(earlier)
-            with explained(kept):
-                kept.parent.mkdir(exist_ok=True)
-            with explained(path):
-                answer = regular_bytes(path)
-            write_bytes(kept, answer)
+            try:
+                _keep(path, self._plan_of(earlier))
+            except StoreError as error:
+                unwritten(str(error))
         before = self.read_note("answer", _Answer)
         self.note(
             "answer", _Answer(sha256=(hashlib.sha256(content).hexdigest(), *(before.sha256[:1] if before else ())))
         )
         write_bytes(path, content)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             self._plan_of(self.number).unlink()
 
     def _answered(self, path: Path) -> int | None:
@@ -159,3 +162,14 @@ class Questions:
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         self._notes.write(path, value)
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Keep a file under another name too; where the disk has such links, that takes no room."""
+    with explained(kept):
+        kept.parent.mkdir(exist_ok=True)
+        kept.unlink(missing_ok=True)
+        try:
+            os.link(path, kept, follow_symlinks=False)
+        except OSError:
+            write_bytes(kept, regular_bytes(path))

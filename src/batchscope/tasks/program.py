@@ -14,6 +14,7 @@ import torch
 
 from ..hardware.random_state import preserved_random_state
 from ..store.records import TaskProgram
+from ..wording import quoted
 from .fresh_model import without_sizes
 from .loading import LoadedTask
 from .members import MEMBERS, autocast, place_of_loss, wants_model
@@ -105,12 +106,12 @@ def _written(value: Any) -> tuple[str, list[str]]:
         kind = type(value)
         return f"{kind.__qualname__}.{value.name}", [_import_of(kind)]
     if value is None or isinstance(value, bool | int | float | str):
-        return _quoted(value), []
+        return quoted(value), []
     if isinstance(value, Path):
-        return f"Path({_quoted(str(value))})", ["from pathlib import Path"]
+        return f"Path({quoted(str(value))})", ["from pathlib import Path"]
     if isinstance(value, Mapping):
         items = cast(Mapping[Any, Any], value)
-        return _joined("{{{}}}", [*items.values()], [f"{_quoted(key)}: " for key in items])
+        return _joined("{{{}}}", [*items.values()], [f"{quoted(key)}: " for key in items])
     if isinstance(value, list):
         return _joined("[{}]", cast("list[Any]", value))
     if isinstance(value, tuple):
@@ -129,9 +130,3 @@ def _joined(form: str, items: Sequence[Any], names: Sequence[str] = ()) -> tuple
     parts = [_written(item) for item in items]
     texts = [f"{name}{text}" for name, (text, _) in zip(names or [""] * len(parts), parts, strict=True)]
     return form.format(", ".join(texts)), [line for _, lines in parts for line in lines]
-
-
-def _quoted(value: object) -> str:
-    """A simple value as Python, texts in double quotes."""
-    text = repr(value)
-    return f'"{text[1:-1]}"' if text[0] == "'" and '"' not in text else text

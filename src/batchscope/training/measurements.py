@@ -18,6 +18,7 @@ from .attempts import Trials
 from .noise import NoiseReport, measure_noise
 from .prepare import Wanted, bench_of, check_task, workload_of
 from .progress import Progress, Silent
+from .unwritten import ANSWER, Hears, if_possible, logged
 
 __all__ = ["BenchLimits", "NoiseRun", "hardware_knee", "keep_bench", "keep_noise", "question_of"]
 
@@ -77,6 +78,7 @@ def keep_bench(
     device: Device,
     budget_s: float,
     progress: Progress | None = None,
+    unwritten: Hears = logged,
 ) -> Bench:
     """Measure memory and step time, and write `bench.json`; an earlier one in the folder is replaced.
 
@@ -87,6 +89,7 @@ def keep_bench(
         device: where it runs.
         budget_s: about how many seconds it may take, at most 60 of them.
         progress: hears what happens.
+        unwritten: hears that the file could not be written; what was measured is returned all the same.
 
     Raises:
         TaskError: the task fails the preflight.
@@ -102,12 +105,20 @@ def keep_bench(
             preflight = check_task(workload, wanted, progress, store)
             bench = bench_of(workload, wanted, preflight, progress, each=True, store=store)
             bench = replace(bench, notes=(*preflight.notes, *bench.notes))
-            store.answer("bench", bench)
+            with if_possible(unwritten, ANSWER):
+                store.answer("bench", bench)
         return bench
 
 
 def keep_noise(
-    loaded: LoadedTask, run: NoiseRun, *, out: Path, device: Device, budget_s: float, progress: Progress | None = None
+    loaded: LoadedTask,
+    run: NoiseRun,
+    *,
+    out: Path,
+    device: Device,
+    budget_s: float,
+    progress: Progress | None = None,
+    unwritten: Hears = logged,
 ) -> NoiseReport:
     """Measure the gradient noise scale along a short run, and write `noise.json`; an earlier one is replaced.
 
@@ -118,6 +129,7 @@ def keep_noise(
         device: where it runs.
         budget_s: seconds on the clock.
         progress: hears what happens.
+        unwritten: hears that the file could not be written; what was measured is returned all the same.
 
     Raises:
         TaskError: the task fails the preflight, or its examples are not independent of one another.
@@ -133,7 +145,8 @@ def keep_noise(
             progress.stage("training a short run")
             with Trials(store, device).of("the short run"):
                 report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=progress.row)
-            store.answer("noise", report)
+            with if_possible(unwritten, ANSWER):
+                store.answer("noise", report)
         return report
 
 

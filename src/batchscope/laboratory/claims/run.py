@@ -24,6 +24,7 @@ from ...training.limits import Deadline
 from ...training.lr_range import measure_rate_range
 from ...training.prepare import Wanted, check_task, prepare, workload_of
 from ...training.progress import Prediction, Progress, Silent
+from ...training.unwritten import ANSWER, PAGE, Hears, if_possible, logged
 from ..engine import Laboratory
 from ..pace import pace_of
 from ..prepare import metric_asked, metric_of, prepare_study
@@ -78,6 +79,8 @@ def claims(
     out: Path | str,
     device: Device | None = None,
     progress: Progress | None = None,
+    page: bool = True,
+    unwritten: Hears = logged,
 ) -> Claims:
     """Decide every statement of the four texts on a task.
 
@@ -87,6 +90,9 @@ def claims(
         out: results folder; holds `claims.json`, `report.html` and all runs when this returns.
         device: where runs are made; default: the accelerator if there is one.
         progress: hears what happens.
+        page: whether `report.html` is written.
+        unwritten: hears what could not be written once there was an answer: `claims.json`, the page. The answer is
+            returned all the same.
 
     Returns:
         The verdicts. What the budget cut off is undecided, and says so; the same call goes on where it ended.
@@ -123,8 +129,11 @@ def claims(
             store.check_late_files(loaded.late_files())
             study, runs = account(laboratory, named, prepared, lambda run: counts(plan, run, workload.epoch))
             found = decide(study, runs, plan)
-            store.answer("claims", claims_json(found, plan), claims_from)
-            write_text(Path(out) / "report.html", draw(claims_contents(found, runs, plan)))
+            with if_possible(unwritten, ANSWER):
+                store.answer("claims", claims_json(found, plan), claims_from)
+            if page:
+                with if_possible(unwritten, PAGE):
+                    write_text(Path(out) / "report.html", draw(claims_contents(found, runs, plan)))
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...wording import quoted
 from ..loading import loader_arguments
 from .facts import Facts
 
@@ -103,7 +104,7 @@ def batches_lines(facts: Facts) -> list[str]:
     options.append(f"generator=torch.Generator().manual_seed({facts.data_seed})")
     arguments = loader_arguments(facts.task.loader_options)
     if facts.has("loader_options"):
-        changed = "".join(f', "{name}": {value}' for name, value in arguments)
+        changed = "".join(f", {quoted(name)}: {value}" for name, value in arguments)
         arguments = [("", f"{{**task.loader_options{changed}}}" if changed else "task.loader_options")]
     options += [f"{name}={value}" if name else f"**{value}" for name, value in arguments]
     given = (f"    {option}," for option in ("train_data", *options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ...store.records import Plan, Recipe
+from ...wording import quoted
 from ..summary import length_of
 from .facts import Facts
 from .update import gradient_lines, update_lines
@@ -93,12 +94,13 @@ def _evaluation(facts: Facts) -> list[str]:
     value = f"{facts.prefix}evaluate({facts.judged})"
     if facts.task.held_back:
         value = f"evaluate({facts.judged}, task, held_back)"
+    named = facts.target.metric.replace("{", "{{").replace("}", "}}")
     contexts = ["kept_random_state()" if facts.known else "", "torch.no_grad()", facts.autocast]
     return [
         f"{facts.judged}.eval()",
         f"with {', '.join(filter(None, contexts))}:",
-        f'    value = {value}["{facts.metric}"]',
-        f'print(f"step {{step}}: {facts.target.metric} {{value:.6g}}")',
+        f"    value = {value}[{quoted(facts.metric)}]",
+        f"print(f{quoted(f'step {{step}}: {named} {{value:.6g}}')})",
         f"if value {'<' if facts.target.mode == 'min' else '>'} best:",
         f"    best, best_step, weights = value, step, copy.deepcopy({facts.judged}.state_dict())",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+from ...wording import quoted
 from .facts import Facts
 
 __all__ = ["constants_lines", "import_lines"]
@@ -28,7 +29,7 @@ def import_lines(facts: Facts) -> list[str]:
         lines.append("from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn")
     if names := _of_data(facts):
         lines.append(f"from torch.utils.data import {', '.join(names)}")
-    lines += ["", *([f'sys.path.insert(0, "{folder}")'] if folder != "." else [])]
+    lines += ["", *([f"sys.path.insert(0, {quoted(folder)})"] if folder != "." else [])]
     others = [line for line in task.imports if line != _PATH]
     if not facts.known:
         return [*lines, "# model, train_data, make_optimizer, loss, evaluate: those of your training script"]
@@ -36,7 +37,7 @@ def import_lines(facts: Facts) -> list[str]:
         return [*lines, *others, f"from your_script import task  # fill in: where the task {facts.plan.task!r} is made"]
     if by_name:
         return [*lines, *others, f"from {module} import {factory} as make_task"]
-    return [*lines, *others, f'make_task = importlib.import_module("{module}").{factory}']
+    return [*lines, *others, f"make_task = importlib.import_module({quoted(module)}).{factory}"]
 
 
 def _place(facts: Facts) -> tuple[str, str]:

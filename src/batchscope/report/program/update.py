@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...fits.schedules import STABLE_SHARE
+from ...wording import quoted
 from ..summary import threads_in_words
 from .data import held_back_lines, two_examples
 from .facts import Facts
@@ -48,7 +49,7 @@ def made_lines(facts: Facts) -> list[str]:
     lines.append(f"optimizer = {make}({parameters}, LEARNING_RATE)")
     if recipe.optimizer_changes:
         lines.append("for group in optimizer.param_groups:")
-        lines += [f'    group["{key}"] = {_literal(value)}' for key, value in recipe.optimizer_changes.items()]
+        lines += [f"    group[{quoted(key)}] = {_literal(value)}" for key, value in recipe.optimizer_changes.items()]
     if facts.scheduled:
         lines.append(f"schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, {_factor(facts)})")
     if facts.scaled:

@@ -15,8 +15,9 @@ from ...store.files import file_sha256, write_text
 from ...store.quantities import whole_number
 from ...store.question import asked_of
 from ...store.records import TARGET_OF_TABLE, Alternative, Bench, HardwareProfile, Plan, PlanStatus, SearchCost, Target
-from ...store.runs import Store
+from ...store.runs import Store, read_runs
 from ...store.versions import environment_without_device
+from ...training.unwritten import ANSWER, PAGE, Hears, if_possible, logged
 from ...wording import joined, plural
 from ..alternatives import alternative
 from ..plan import build_plan, without_recipe
@@ -52,6 +53,8 @@ def fit(
     seed: int = 0,
     out: Path | str | None = None,
     tell: Callable[[str], None] = lambda stage: None,
+    page: bool = True,
+    unwritten: Hears = logged,
 ) -> Plan:
     """Answer which batch size reaches the target soonest, from measurements that somebody already has.
 
@@ -81,6 +84,8 @@ def fit(
         seed: of the draws that carry the intervals.
         out: results folder for `plan.json`, `report.html` and the runs; default: nothing is written.
         tell: is told what begins, where a table is so large that it takes long.
+        page: whether `report.html` is written.
+        unwritten: hears what the disk refuses; the answer is returned all the same.
 
     Returns:
         The plan. A refusal is a plan too: `plan.status` says so, and `plan.recipe` is `None`.
@@ -88,7 +93,7 @@ def fit(
     Raises:
         UsageError: a number is not whole, or makes no sense.
         TableError: the file cannot be used; the message names the line, what was seen, and what to write.
-        StoreError: the results cannot be written.
+        StoreError: the results folder is of another question, or at work.
         OutOfMemory: the table needs more memory than is free.
 
     Cost: about half a second; some ten seconds for 100,000 rows (`benchmarks/large_table.py`).
@@ -112,7 +117,11 @@ def fit(
     if out is not None:
         if large:
             tell("writing the results")
-        _write(plan, answered, Path(out), question_of(path, how))
+        with if_possible(unwritten, ANSWER, disk_only=True):
+            _write(plan, answered, Path(out), question_of(path, how))
+        if page:
+            with if_possible(unwritten, PAGE):
+                write_text(Path(out) / "report.html", build(plan, read_runs(out)))
     return plan
 
 
@@ -261,4 +270,3 @@ def _write(plan: Plan, answered: TableState, out: Path, asked: dict[str, Any]) -
             if run.result is not None and store.finished(run.config) is None:
                 store.start(run.config).finish(run.result)
         store.answer("plan", plan)
-        write_text(out / "report.html", build(plan, store.runs()))
