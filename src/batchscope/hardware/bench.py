@@ -10,6 +10,7 @@ from ..store.records import Bench, HardwareProfile, Reading
 from .capacity import measure_capacity
 from .step import MeasuredTask
 from .step_times import grid, measure_step_times
+from .time_limit import NO_LIMIT, TimeLimit
 from .training_guess import TrainingGuess
 
 __all__ = ["measure"]
@@ -17,6 +18,8 @@ __all__ = ["measure"]
 _BUDGET_S = 16.0
 _TIMING_S = 4.0
 """For step times and loading, of a bench that serves a training."""
+_SHARE_FOR_MEMORY = 0.5
+"""Of the time that is left."""
 
 
 def measure(
@@ -27,6 +30,7 @@ def measure(
     seed: int = 0,
     budget_s: float | None = None,
     training: TrainingGuess | None = None,
+    until: TimeLimit = NO_LIMIT,
     progress: Callable[[str], None] | None = None,
 ) -> Bench:
     """Measure memory and step time of a task on its device.
@@ -40,6 +44,8 @@ def measure(
         budget_s: about how many seconds the bench may take; default 16. An eighth of it is the longest single step.
         training: that the bench serves, where there is one: no step is run that takes too large a share of it, and
             steps and loading are timed for 4 s at most.
+        until: by the clock, with all that a step needs beside its own time: larger sizes and further rounds are left
+            out. Three steps of the smallest size are run in any case.
         progress: receives a line before each part.
 
     Returns:
@@ -67,6 +73,7 @@ def measure(
         seed=seed,
         longest_step_s=longest_step_s,
         training=training,
+        until=until.share(_SHARE_FOR_MEMORY),
         progress=progress,
     )
     times = measure_step_times(
@@ -74,6 +81,7 @@ def measure(
         grid(capacity.smallest, capacity.largest_run),
         seed=seed,
         budget_s=budget / 2 if training is None else min(budget / 2, _TIMING_S),
+        until=until,
         progress=progress,
     )
     profile = HardwareProfile(
@@ -99,6 +107,7 @@ def measure(
         loader_workers=workload.loader_workers,
         loader_options=workload.loader_options,
         in_memory=workload.in_memory,
+        cut_short=capacity.short or times.short,
     )
 
 

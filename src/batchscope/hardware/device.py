@@ -141,6 +141,10 @@ class Device:
         self.synchronize()
         return time.perf_counter()
 
+    def wall_clock(self) -> float:
+        """Seconds on a monotonic clock, which waits for nothing: what budgets are counted by."""
+        return time.monotonic()
+
     def processor_seconds(self) -> float | None:
         """Processor time of this process so far, all threads together; `None` where steps run elsewhere."""
         return None if self.works_ahead else time.process_time()

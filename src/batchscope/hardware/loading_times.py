@@ -15,6 +15,7 @@ from ..fits.delays import low_quantile
 from ..fits.step_time import fit_step_time
 from ..wording import duration
 from .step import MeasuredTask
+from .time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["LoadingTimes", "measure_loading_times"]
 
@@ -47,6 +48,7 @@ def measure_loading_times(
     budget_s: float = 2.0,
     threads: Sequence[int | None] = (),
     busy: bool = False,
+    until: TimeLimit = NO_LIMIT,
 ) -> LoadingTimes:
     """Time the next batch of the task's own stream, at each size.
 
@@ -65,6 +67,8 @@ def measure_loading_times(
         threads: of a step of each size; default: as many as there are.
         busy: whether other work disturbs the machine: tensors in memory are then cut by one thread, which waits for no
             other, and the 20th percentile counts.
+        until: no batch but the first two of the first size is waited for after it, and no size is begun that is
+            expected to end after it.
 
     Returns:
         Seconds of a batch of each size, and what the timing took.
@@ -77,14 +81,14 @@ def measure_loading_times(
     stride = 2 if workload.loader_workers else 1
     for i in range((len(sizes) - 1) % stride, len(sizes), stride):
         size = sizes[i]
-        if timed and _expected_s(workload, timed[-1], size) > budget_s - (clock() - began):
+        if timed and _expected_s(workload, timed[-1], size) > min(budget_s - (clock() - began), until.left_s):
             notes.append(
                 f"loading was timed up to batches of {timed[-1][0]}; beyond, it is taken to grow with the examples"
             )
             break
         in_one = busy and workload.in_memory
         with workload.device.using_threads(1 if in_one else threads[i] if threads else None):
-            each = _timed(workload, size, seed)
+            each = _timed(workload, size, seed, until)
         timed.append((size, low_quantile(each) if in_one else median(each) if workload.in_memory else fmean(each)))
         if not workload.in_memory and not busy:
             differ.append((max(each) / fmean(each), size, each))
@@ -112,7 +116,7 @@ def _very_different(differ: Sequence[tuple[float, int, list[float]]]) -> list[st
     ]
 
 
-def _timed(workload: MeasuredTask, size: int, seed: int) -> list[float]:
+def _timed(workload: MeasuredTask, size: int, seed: int, until: TimeLimit) -> list[float]:
     """Seconds of each of some batches, or of each round of all workers, a batch."""
     clock, workers = workload.device.clock, workload.loader_workers
     stream = workload.micro_batches(size, 1, seed)
@@ -124,7 +128,7 @@ def _timed(workload: MeasuredTask, size: int, seed: int) -> list[float]:
             for _ in range(max(1, workers)):
                 next(stream)
             each.append((clock() - started) / max(1, workers))
-            if workers and sum(each) * workers >= _LONG_S:
+            if until.passed or (workers and sum(each) * workers >= _LONG_S):
                 break
         return each
     finally:

@@ -77,6 +77,10 @@ class FakeDevice(Device):
         """Scripted time."""
         return self.now
 
+    def wall_clock(self) -> float:
+        """Scripted time."""
+        return self.now
+
     def processor_seconds(self) -> float | None:
         """Scripted processor time."""
         return None if self.processor_s is None else self.worked
