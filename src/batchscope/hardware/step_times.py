@@ -121,11 +121,12 @@ def measure_step_times(
     notes: list[str] = []
     with preserved_random_state(seed):
         timing = until.share(1.0 - _SHARE_FOR_LOADING)
-        steps = _Steps(workload, sizes[0], seed, timing)
+        steps, short = _Steps(workload, sizes[0], seed, timing), False
         for size in sizes:
             left_s = min(budget_s - steps.spent_s, timing.left_s)
             if steps.sizes and (reason := _reason_to_stop(steps.sizes, size, left_s)):
                 notes.append(reason)
+                short = left_s < budget_s - steps.spent_s
                 break
             if progress:
                 progress(f"time of a step of batch size {size}")
@@ -155,7 +156,7 @@ def measure_step_times(
         device_seconds=steps.spent_s + loading.spent_s,
         notes=(*filter(None, [busy]), *_faster_with_one(readings, steps.sizes, threads), *notes, *loading.notes),
         disturbance=busy,
-        short=until.passed,
+        short=short or until.passed,
     )
 
 

@@ -14,6 +14,7 @@ from ..store.question import asked_of
 from ..store.records import Bench, Estimate
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask
+from .limits import Deadline, named_out_of_time
 from .noise import NoiseReport, measure_noise
 from .prepare import Wanted, bench_of, check_task, workload_of
 from .progress import Progress, Silent
@@ -75,6 +76,7 @@ def keep_bench(
     out: Path,
     device: Device,
     budget_s: float,
+    started: float | None = None,
     progress: Progress | None = None,
 ) -> Bench:
     """Measure memory and step time, and write `bench.json`; an earlier one in the folder is replaced.
@@ -84,7 +86,8 @@ def keep_bench(
         limits: what the bench stays within.
         out: results folder.
         device: where it runs.
-        budget_s: about how many seconds it may take, at most 60 of them.
+        budget_s: how many seconds it may take; at most 60 of them go to steps.
+        started: when the command began, on the device's wall clock; default: now.
         progress: hears what happens.
 
     Raises:
@@ -92,12 +95,15 @@ def keep_bench(
         UsageError: a limit makes no sense, or not even the smallest step fits.
         StoreError: the folder cannot be used.
         OutOfMemory: something does not fit into memory.
+        OutOfTime: the budget ended before a step was timed.
     """
-    with within_memory_of(device):
+    deadline = _deadline(device, budget_s, started)
+    with within_memory_of(device), named_out_of_time(deadline, budget_s):
         asked = question_of("bench", loaded, device, limits)
-        wanted = Wanted(budget_s=budget_s, timing_s=min(budget_s, _MOST_BENCH_S), **vars(limits))
+        timing_s = min(budget_s, _MOST_BENCH_S)
+        wanted = Wanted(budget_s=budget_s, timing_s=timing_s, until=deadline, **vars(limits))
         with preserved_random_state(limits.seed), Store(out, asked) as store:
-            workload = workload_of(loaded, device)
+            workload = workload_of(loaded, device, deadline)
             preflight = check_task(workload, wanted, progress)
             bench = bench_of(workload, wanted, preflight, progress, each=True)
             bench = replace(bench, notes=(*preflight.notes, *bench.notes))
@@ -106,7 +112,14 @@ def keep_bench(
 
 
 def keep_noise(
-    loaded: LoadedTask, run: NoiseRun, *, out: Path, device: Device, budget_s: float, progress: Progress | None = None
+    loaded: LoadedTask,
+    run: NoiseRun,
+    *,
+    out: Path,
+    device: Device,
+    budget_s: float,
+    started: float | None = None,
+    progress: Progress | None = None,
 ) -> NoiseReport:
     """Measure the gradient noise scale along a short run, and write `noise.json`; an earlier one is replaced.
 
@@ -116,6 +129,7 @@ def keep_noise(
         out: results folder.
         device: where it runs.
         budget_s: seconds on the clock.
+        started: when the command began, on the device's wall clock; default: now.
         progress: hears what happens.
 
     Raises:
@@ -123,16 +137,23 @@ def keep_noise(
         UsageError: the learning rate, the batch size or the number of steps makes no sense.
         StoreError: the folder cannot be used.
         OutOfMemory: something does not fit into memory.
+        OutOfTime: the budget ended before the run began.
     """
-    with within_memory_of(device):
+    deadline = _deadline(device, budget_s, started)
+    with within_memory_of(device), named_out_of_time(deadline, budget_s):
         progress = progress or Silent()
         asked = question_of("noise", loaded, device, run)
         with preserved_random_state(run.seed), Store(out, asked) as store:
-            workload = workload_of(loaded, device)
+            workload = workload_of(loaded, device, deadline)
             progress.stage("training a short run")
-            report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=progress.row)
+            report = measure_noise(workload, **vars(run), budget_s=budget_s, deadline=deadline, on_row=progress.row)
             store.note("noise", report)
         return report
+
+
+def _deadline(device: Device, budget_s: float, started: float | None) -> Deadline:
+    began = device.wall_clock() if started is None else started
+    return Deadline(began + budget_s, clock=device.wall_clock)
 
 
 def hardware_knee(bench: Bench) -> Estimate:
