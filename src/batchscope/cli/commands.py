@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,10 +126,10 @@ def find(
         evaluation_share=parse_share(evaluation_share, "--evaluation-share"),
     )
     how: dict[str, Any] = {"profile": load_profile(hardware) if hardware else None, "budget_s": options.budget_s}
-    how["started"] = time.monotonic()
+    before = _stat(keep_model)
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
-        how["progress"] = progress
+        how |= {"progress": progress, "started": options.started()}
         loaded, device = options.load(task), options.picked()
         from ..search import find as search_command
 
@@ -141,7 +140,7 @@ def find(
         out = options.folder(loaded.name, search_command.identity_of(loaded, question, device))
         how |= {"keep_model": keep_model, "keep_checkpoints": options.keep_checkpoints}
         plan = search_command.find(loaded, question, out=out, device=device, **how)
-    kept = [f"The trained model: {keep_model}"] if keep_model and plan.has_model else []
+    kept = [f"The trained model: {keep_model}"] if _stat(keep_model) != before else []
     answer(options.json, encode(plan), [*plan_view(plan, out), *kept])
     return plan.status.exit_status
 
@@ -167,12 +166,13 @@ def bench(
     budget_s, memory_limit = options.budget_s, options.memory_limit_bytes
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
+        how: dict[str, Any] = {"started": options.started(), "budget_s": budget_s, "progress": progress}
         loaded, device = options.load(task), options.picked()
         from ..training import measurements
 
         limits = measurements.BenchLimits(max_batch_size=max_batch_size, memory_limit=memory_limit, seed=options.seed)
         out = options.folder(loaded.name, measurements.question_of("bench", loaded, device, limits))
-        measured = measurements.keep_bench(loaded, limits, out=out, device=device, budget_s=budget_s, progress=progress)
+        measured = measurements.keep_bench(loaded, limits, out=out, device=device, **how)
     if save is not None:
         save_profile(measured.profile, save)
     knee = measurements.hardware_knee(measured)
@@ -213,12 +213,13 @@ def noise(
     budget_s = options.budget_s
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
+        how: dict[str, Any] = {"started": options.started(), "budget_s": budget_s, "progress": progress}
         loaded, device = options.load(task), options.picked()
         from ..training import measurements
 
         run = measurements.NoiseRun(lr=lr, batch_size=batch_size, steps=steps, seed=options.seed)
         out = options.folder(loaded.name, measurements.question_of("noise", loaded, device, run))
-        found = measurements.keep_noise(loaded, run, out=out, device=device, budget_s=budget_s, progress=progress)
+        found = measurements.keep_noise(loaded, run, out=out, device=device, **how)
     answer(options.json, encode(found), [*noise_view(found), f"Kept in {out / 'noise.json'}."])
     return 0
 
@@ -282,6 +283,14 @@ def fit(
     assert out is not None
     answer(options.json, encode(plan), plan_view(plan, out))
     return plan.status.exit_status
+
+
+def _stat(path: Path | None) -> tuple[int, int] | None:
+    """What changes about a file when it is written; `None`: there is none."""
+    if path is None or not path.exists():
+        return None
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def main(arguments: list[str] | None = None) -> None:

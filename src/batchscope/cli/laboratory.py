@@ -87,6 +87,7 @@ def study(
     question, budget_s = words.question(named), options.budget_s
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
+        started = options.started()
         settings = list(options.set)
         if named is not None and spec is None:
             spec, settings = default_task(named, settings)
@@ -95,13 +96,13 @@ def study(
         from ..laboratory import study as study_command
 
         how: dict[str, Any] = {"named": named or study_command.OWN_GRID, "device": device}
+        clock: dict[str, Any] = {"budget_s": budget_s, "started": started, "progress": progress}
         if dry_run:
-            prediction = study_command.predict(loaded, question, **how, budget_s=budget_s, progress=progress)
+            prediction = study_command.predict(loaded, question, **how, **clock)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
         out = options.folder(loaded.name, study_command.question_of(loaded, question, **how))
-        how |= {"budget_s": budget_s, "drops_seeds": seeds is None, "progress": progress}
-        found = study_command.study(loaded, question, out=out, **how)
+        found = study_command.study(loaded, question, out=out, **how, **clock, drops_seeds=seeds is None)
     answer(options.json, found.answer(), study_view(found, out))
     return 0 if found.complete else 3
 
@@ -139,6 +140,7 @@ def claims(
     sizes, learning_rates, budget_s = *parsed_numbers(batch_sizes, lrs), options.budget_s
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
+        started = options.started()
         loaded, device = options.load(task), options.picked()
         from ..laboratory.claims import run as claims_command
 
@@ -152,11 +154,12 @@ def claims(
             memory_limit=options.memory_limit_bytes,
             budget_s=budget_s,
         )
+        how: dict[str, Any] = {"device": device, "started": started, "progress": progress}
         if dry_run:
-            prediction = claims_command.predict(loaded, question, device=device, progress=progress)
+            prediction = claims_command.predict(loaded, question, **how)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
         out = options.folder(loaded.name, claims_command.question_of(loaded, question, device))
-        found = claims_command.claims(loaded, question, out=out, device=device, progress=progress)
+        found = claims_command.claims(loaded, question, out=out, **how)
     answer(options.json, found.answer(), claims_view(found, out))
     return 0 if found.decided and found.study.complete else 3

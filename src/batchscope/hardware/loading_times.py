@@ -23,6 +23,8 @@ _FEWEST, _MOST = 3, 8
 """Batches that are timed at each size, after a first one."""
 _LONG_S = 0.15
 """This many seconds of loading are enough, of three batches or more."""
+_STARTING_S = 0.5
+"""Seconds that opening a loader may take, its workers included."""
 _DIFFERENT = 3.0
 """Slowest batch over their mean at one size, from which on a note says that examples differ."""
 _NEGLIGIBLE = 0.02
@@ -48,6 +50,7 @@ def measure_loading_times(
     budget_s: float = 2.0,
     threads: Sequence[int | None] = (),
     busy: bool = False,
+    example_s: float = 0.0,
     until: TimeLimit = NO_LIMIT,
 ) -> LoadingTimes:
     """Time the next batch of the task's own stream, at each size.
@@ -67,14 +70,20 @@ def measure_loading_times(
         threads: of a step of each size; default: as many as there are.
         busy: whether other work disturbs the machine: tensors in memory are then cut by one thread, which waits for no
             other, and the 20th percentile counts.
+        example_s: seconds to load an example in one process.
         until: no batch but the first two of the first size is waited for after it, and no size is begun that is
-            expected to end after it.
+            expected to end after it. Where it comes too soon for a loader to be opened, the seconds are those of
+            `example_s`, shared by the workers.
 
     Returns:
         Seconds of a batch of each size, and what the timing took.
 
     Cost: at each of them about two batches of every worker and one for those that are left when the workers end.
     """
+    if not workload.in_memory and until.left_s < _STARTING_S:
+        each_s = example_s / max(1, workload.loader_workers)
+        said = f"no time was left to open the loader: batches are taken to need {duration(each_s)} for each example"
+        return LoadingTimes(seconds=tuple(each_s * size for size in sizes), spent_s=0.0, notes=(said,))
     clock = workload.device.clock
     began, timed = clock(), list[tuple[int, float]]()
     notes, differ = list[str](), list[tuple[float, int, list[float]]]()

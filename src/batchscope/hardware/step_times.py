@@ -143,7 +143,8 @@ def measure_step_times(
             budget_s=_SHARE_FOR_LOADING * budget_s,
             threads=[r.num_threads for r in readings],
             busy=disturbance is not None,
-            until=until.share(1.0, _SHARE_FOR_LOADING * budget_s),
+            example_s=steps.example_s,
+            until=until,
         )
     busy = disturbance.in_words() if disturbance else ""
     return Throughput(
@@ -173,6 +174,11 @@ class _Steps:
         self._device, self._batches = workload.device, list[Any]()
         self.sizes, self.spent_s, self._until = list[TimedSize](), 0.0, until
         self._first = time_step(self._disposable, self._disposable.draw(first_size), parts=True)
+
+    @property
+    def example_s(self) -> float:
+        """Seconds to load an example in one process."""
+        return self._disposable.loading_s
 
     def time_next(self, size: int, budget_s: float) -> None:
         """Time a few steps of the next size, after those that are not counted.

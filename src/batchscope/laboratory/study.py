@@ -16,7 +16,7 @@ from ..store.question import asked_of
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.protocol import Task
-from ..training.limits import Deadline
+from ..training.limits import deadline_of, named_out_of_time, out_of_time_in_words
 from ..training.prepare import workload_of
 from ..training.progress import Prediction, Progress, Silent
 from .conclusions import findings_of
@@ -48,6 +48,7 @@ def study(
     device: Device | None = None,
     budget_s: float = 600.0,
     drops_seeds: bool = False,
+    started: float | None = None,
     progress: Progress | None = None,
 ) -> Study:
     """Make the runs and measurements of a study, and conclude.
@@ -58,9 +59,10 @@ def study(
         out: results folder; holds `study.json`, `report.html` and all runs when this returns.
         named: what is done with them; default: every batch size at every learning rate.
         device: where runs are made; default: the accelerator if there is one.
-        budget_s: seconds from now after which no training goes on; the same call goes on where it ended.
+        budget_s: seconds after which nothing is measured or trained any more; the same call goes on where it ended.
         drops_seeds: whether a seed that does not fit into the budget any more is not begun; the seeds are nobody's
             choice then.
+        started: when the command began, on the device's wall clock; default: now.
         progress: hears what happens.
 
     Returns:
@@ -73,22 +75,28 @@ def study(
         TargetError: the metric is not there.
         StoreError: the folder cannot be used.
         OutOfMemory: something does not fit into memory.
+        OutOfTime: the budget ended before it was known what a step and an evaluation take.
     """
     with within_memory_of(device):
         loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
-        question, deadline = with_schedule(question, loaded.task), Deadline.after(budget_s)
+        question, deadline = with_schedule(question, loaded.task), deadline_of(device, budget_s, started)
         with (
+            named_out_of_time(deadline, budget_s),
             preserved_random_state(question.seeds[0]),
             Store(out, question_of(loaded, question, device, named)) as store,
         ):
-            workload = workload_of(loaded, device)
-            prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress, store=store)
-            how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
+            workload = workload_of(loaded, device, deadline)
+            how: dict[str, Any] = {"store": store, "progress": progress}
+            prepared = prepare_study(workload, question, named, budget_s=budget_s, until=deadline, **how)
+            how["deadline"] = deadline
             outlook = outlook_of(prepared, question, workload.epoch, budget_s, drops_seeds=drops_seeds)
             laboratory = Laboratory.begin(loaded, workload, question, prepared, **how, outlook=outlook)
-            progress.predicted(forecast_of(prepared, question, workload.epoch, budget_s, laboratory.made))
+            predicted = forecast_of(prepared, question, workload.epoch, budget_s, laboratory.made)
+            progress.predicted(predicted.after(budget_s - deadline.left_s))
             named.measure_all(laboratory)
             found, runs = account(laboratory, named, prepared)
+            if laboratory.cut_off and not runs:
+                found = replace(found, notes=(*found.notes, out_of_time_in_words(deadline, budget_s)))
             store.note("study", study_json(found))
             write_text(Path(out) / "report.html", draw(study_contents(found, runs, named.sections(found, runs))))
         return found
@@ -101,15 +109,19 @@ def predict(
     named: NamedStudy = OWN_GRID,
     device: Device | None = None,
     budget_s: float = 600.0,
+    started: float | None = None,
     progress: Progress | None = None,
 ) -> Prediction:
     """How long `study` would take; steps are timed, and nothing is stored. Arguments and errors as there."""
     with within_memory_of(device):
-        question = with_schedule(question, loaded.task)
-        with preserved_random_state(question.seeds[0]):
-            workload = workload_of(loaded, device or pick())
-            prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress or Silent())
-        return forecast_of(prepared, question, workload.epoch, budget_s)
+        question, device = with_schedule(question, loaded.task), device or pick()
+        deadline = deadline_of(device, budget_s, started)
+        with preserved_random_state(question.seeds[0]), named_out_of_time(deadline, budget_s):
+            workload = workload_of(loaded, device, deadline)
+            how: dict[str, Any] = {"until": deadline, "progress": progress or Silent()}
+            prepared = prepare_study(workload, question, named, budget_s=budget_s, **how)
+        predicted = forecast_of(prepared, question, workload.epoch, budget_s)
+        return predicted.after(budget_s - deadline.left_s)
 
 
 def question_of(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import TargetError, UsageError
-from ..hardware.device import Device, pick, within_memory_of
+from ..errors import OutOfTime, TargetError, UsageError
+from ..hardware.device import Device, begun, pick, within_memory_of
 from ..hardware.random_state import preserved_random_state
+from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from ..hardware.training_guess import TrainingGuess
 from ..report import build
 from ..store.answers import Questions
@@ -25,7 +25,8 @@ from ..tasks.program import program_of
 from ..tasks.protocol import Task
 from ..tasks.workload import Workload
 from ..training.checkpoint import Checkpoints
-from ..training.prepare import Wanted, check_task, prepare, with_constant, workload_of
+from ..training.limits import Deadline, named_out_of_time
+from ..training.prepare import Prepared, Wanted, check_task, prepare, with_constant, workload_of
 from ..training.progress import Prediction, Progress, Silent
 from ..wording import plural
 from .confirmation import resolved
@@ -36,8 +37,9 @@ from .forecast import STEPS, STEPS_OF, Pace, forecast
 from .horizon import require_room, with_schedule
 from .plan import build_plan, with_program
 from .question import Question
-from .runs import MEASURED_WITHIN, TIMING, SearchRuns, used_earlier
+from .runs import MEASURED_WITHIN, TIMING, SearchRuns, end_s, used_earlier
 from .stages import Search, beginning
+from .too_late import before_first_run, nothing_measured
 
 __all__ = ["find", "identity_of", "predict"]
 
@@ -65,12 +67,12 @@ def find(
         out: results folder; holds `plan.json`, `report.html` and all runs when this returns.
         device: where the search runs; default: the accelerator if there is one.
         profile: of the hardware that the answer is for; default: this machine, which is then measured.
-        budget_s: seconds on this machine's clock after which no training goes on, earlier calls on the same folder
-            included.
+        budget_s: seconds on this machine's clock after which nothing is measured or trained any more, earlier calls
+            on the same folder included.
         progress: hears what happens.
         keep_model: where the trained model of the recipe goes, a `state_dict`; `None`: nowhere. It is that of the run
             that stands behind the recipe, which reached the target: training need not be repeated.
-        started: when the command began, on the monotonic clock; default: now.
+        started: when the command began, on the device's wall clock; default: now.
         keep_checkpoints: whether the training state of runs that may go on is kept in the folder, for other commands;
             `None`: while all of them take less than 1 GB, then the newest.
 
@@ -87,24 +89,29 @@ def find(
     with within_memory_of(device):
         loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
         question = with_schedule(question, loaded.task)
-        started = time.monotonic() if started is None else started
+        started = begun(device, started)
         require(question.search)
         identity = identity_of(loaded, question, device)
         with preserved_random_state(question.seed), Store(out, identity) as store, ExitStack() as at_end:
             questions = Questions(store, _beside(question, profile))
-            workload = workload_of(loaded, device)
-            stored = _going_on(store, questions, budget_s, progress)
-            wanted = _wanted(workload, question, profile, budget_s)
-            bench_note = questions.name_for("bench", MEASURED_WITHIN)
-            question, preflight = _checked(workload, question, wanted, progress, store)
-            bench_how: dict[str, Any] = {"preflight": preflight, "store": store, "bench_note": bench_note}
-            prepared = prepare(workload, wanted, progress=progress, **bench_how)
+            stored, earlier_s = _going_on(store, questions, budget_s, progress)
+            deadline = Deadline(started + budget_s - earlier_s, clock=device.wall_clock)
+            until = NO_LIMIT if stored else deadline.before(end_s(budget_s))  # what was answered once is read again
+            try:
+                with named_out_of_time(deadline, budget_s):
+                    workload = workload_of(loaded, device, until)
+                    wanted = _wanted(workload, question, profile, budget_s, until)
+                    question, prepared = _prepared(workload, question, wanted, store, questions, progress)
+            except OutOfTime as error:
+                spent_s = device.wall_clock() - started + earlier_s
+                plan = nothing_measured(loaded.name, question, device, str(error), spent_s)
+                return _kept(replace(plan, notes=loaded.notes), store, questions)
             store.check_late_files(loaded.late_files())
-            prepared = replace(prepared, timing=questions.read_note(TIMING, Timing) or _fresh(prepared.timing))
             if note := note_before(prepared.timing, question.evaluation_share):
                 progress.stage(note)
-            how: dict[str, Any] = {"started": started, "budget_s": budget_s, "progress": progress, "profile": profile}
+            how: dict[str, Any] = {"deadline": deadline, "budget_s": budget_s, "progress": progress}
             how |= {
+                "profile": profile,
                 "keep_models": keep_model is not None,
                 "checkpoints": _checkpoints(store, keep_checkpoints, progress),
             }
@@ -115,12 +122,15 @@ def find(
             program = program_of(loaded, workload, seed=question.seed, largest_micro_batch=largest)
             search = Search.begin(question, prepared, runs, profile)
             require_room(search.state)
-            plan = build_plan(state := search.run())
-            if keep_model is not None and plan.recipe is not None and plan.has_model:
-                search.write_model(plan.recipe, keep_model)
+            state = search.run()
+            too_late = state.cut_off and not state.finished
+            plan = before_first_run(state, runs.pace, deadline) if too_late else build_plan(state)
+            kept = keep_model is not None and plan.recipe is not None and plan.has_model
+            not_kept = search.write_model(plan.recipe, keep_model) if kept else ""
             ended = runs.end()
             unfinished = plan.status is PlanStatus.UNFINISHED  # its message names a budget
-            told = (*loaded.notes, *told_of_earlier(state, runs), *(() if unfinished else ended))
+            told = (*loaded.notes, *told_of_earlier(state, runs), *(() if unfinished or too_late else ended))
+            told = (*told, *filter(None, [not_kept]))
             steps_s, evaluations_s = seconds_before(state, runs)
             cost = replace(
                 plan.search,
@@ -129,9 +139,14 @@ def find(
                 evaluation_seconds=max(0.0, plan.search.evaluation_seconds - evaluations_s),
             )
             plan = with_program(plan, program) if plan.recipe is not None else plan
-            questions.answer(plan := replace(plan, notes=(*plan.notes, *told), search=cost))
-            write_text(Path(out) / "report.html", build(plan, store.runs()))
-        return plan
+            return _kept(replace(plan, notes=(*plan.notes, *told), search=cost), store, questions)
+
+
+def _kept(plan: Plan, store: Store, questions: Questions) -> Plan:
+    """The answer, once it is in the folder with its page."""
+    questions.answer(plan)
+    write_text(store.root / "report.html", build(plan, store.runs()))
+    return plan
 
 
 def predict(
@@ -146,31 +161,47 @@ def predict(
 ) -> Prediction:
     """How long `find` would take; the hardware is measured, and nothing is stored. Arguments and errors as there."""
     with within_memory_of(device):
-        started = time.monotonic() if started is None else started
+        device = device or pick()
+        started = begun(device, started)
+        deadline = Deadline(started + budget_s, clock=device.wall_clock)
         require(question.search)
         question = with_schedule(question, loaded.task)
-        with preserved_random_state(question.seed):
-            workload = workload_of(loaded, device or pick())
-            wanted = _wanted(workload, question, profile, budget_s)
+        with preserved_random_state(question.seed), named_out_of_time(deadline, budget_s):
+            workload = workload_of(loaded, device, deadline)
+            wanted = _wanted(workload, question, profile, budget_s, deadline)
             question, preflight = _checked(workload, question, wanted, progress)
             prepared = prepare(workload, wanted, preflight=preflight, progress=progress)
             require_room(beginning(question, prepared, workload, profile))
-        pace = Pace(timing=prepared.timing, budget_s=budget_s, spent_s=time.monotonic() - started)
+        pace = Pace(timing=prepared.timing, budget_s=budget_s, spent_s=deadline.now - started)
         return forecast(question, pace, examples=workload.examples_in_epoch or 0)
 
 
-def _going_on(store: Store, questions: Questions, budget_s: float, progress: Progress) -> list[StoredRun]:
-    """The finished runs of a folder, told to whoever watches with what earlier commands took of the budget."""
+def _going_on(store: Store, questions: Questions, budget_s: float, progress: Progress) -> tuple[list[StoredRun], float]:
+    """The finished runs of a folder and what earlier commands took of the budget, both told to whoever watches."""
     stored = [run for run in store.runs() if run.result is not None]
     timing = questions.read_note(TIMING, Timing)
-    used = used_earlier(timing.spent_s if timing else 0.0, budget_s)
+    earlier_s = timing.spent_s if timing else 0.0
+    used = used_earlier(earlier_s, budget_s)
     said = f"going on from what {store.root} holds: {plural(len(stored), 'finished run')}" if stored else ""
     if said or used:
         progress.stage("; ".join(part for part in (said, used) if part))
-    return stored
+    return stored, earlier_s
 
 
-def _wanted(workload: Workload, question: Question, profile: HardwareProfile | None, budget_s: float) -> Wanted:
+def _prepared(
+    workload: Workload, question: Question, wanted: Wanted, store: Store, questions: Questions, progress: Progress
+) -> tuple[Question, Prepared]:
+    """The question with what its runs are judged by, and what was measured, with an account of the question's own."""
+    bench_note = questions.name_for("bench", MEASURED_WITHIN)
+    question, preflight = _checked(workload, question, wanted, progress, store)
+    how: dict[str, Any] = {"preflight": preflight, "store": store, "bench_note": bench_note}
+    prepared = prepare(workload, wanted, progress=progress, **how)
+    return question, replace(prepared, timing=questions.read_note(TIMING, Timing) or _fresh(prepared.timing))
+
+
+def _wanted(
+    workload: Workload, question: Question, profile: HardwareProfile | None, budget_s: float, until: TimeLimit
+) -> Wanted:
     """What a search must know of the task and the hardware before its first run.
 
     Raises:
@@ -198,6 +229,7 @@ def _wanted(workload: Workload, question: Question, profile: HardwareProfile | N
         lr=current.lr if current else None,
         seed=question.seed,
         training=TrainingGuess(batch_size=STEPS_OF, steps=STEPS),
+        until=until,
     )
 
 
@@ -212,7 +244,7 @@ def _checked(
     """
     preflight = check_task(workload, wanted, progress)
     metric = question.metric if question.target is not None else judged_by(preflight.metrics, question.metric)
-    return resolved(question, metric), with_constant(workload, preflight, store)
+    return resolved(question, metric), with_constant(workload, preflight, store, wanted.until)
 
 
 def identity_of(loaded: LoadedTask, question: Question, device: Device) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import OutOfTime
+from ..hardware.device import Device, begun
 from ..hardware.time_limit import TimeLimit
 from ..store.records import Row, RunStatus
 from ..wording import about, duration, joined
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
 
     from .stopping import History
 
-__all__ = ["CutOff", "Deadline", "SecondsRule", "named_out_of_time", "spent_in_words"]
+__all__ = [
+    "CutOff",
+    "Deadline",
+    "SecondsRule",
+    "deadline_of",
+    "named_out_of_time",
+    "out_of_time_in_words",
+    "spent_in_words",
+]
 
 _LEAST = 5.0
 """Times what was spent before anything was trained, that a budget needs to come to something."""
@@ -84,6 +93,11 @@ class SecondsRule:
         return RunStatus.OUT_OF_TIME if self._spent >= self.limit else None
 
 
+def deadline_of(device: Device, budget_s: float, started: float | None = None) -> Deadline:
+    """The deadline of a command that began at a moment of the device's wall clock; default: now."""
+    return Deadline(begun(device, started) + budget_s, clock=device.wall_clock)
+
+
 @contextmanager
 def named_out_of_time(deadline: TimeLimit, budget_s: float) -> Generator[None]:
     """Say of a lack of time inside what the budget was spent on, and which one would do."""
@@ -93,20 +107,23 @@ def named_out_of_time(deadline: TimeLimit, budget_s: float) -> Generator[None]:
         raise OutOfTime(out_of_time_in_words(deadline, budget_s, error.needs_s), needs_s=error.needs_s) from error
 
 
-def out_of_time_in_words(deadline: TimeLimit, budget_s: float, needs_s: float = 0.0) -> str:
+def out_of_time_in_words(
+    deadline: TimeLimit, budget_s: float, needs_s: float = 0.0, would_do: str | None = None
+) -> str:
     """Message of a command that came to nothing within its budget.
 
     Args:
         deadline: of the command, with its account.
         budget_s: of the command.
         needs_s: that the next thing would have taken.
+        would_do: the budget that would do; default: a multiple of what was spent.
     """
     spent = budget_s + deadline.now - deadline.at
     least = _LEAST * max(budget_s, spent + needs_s)
     needed = f", and what comes next takes about {about(needs_s)}" if needs_s > 0.0 else ""
     return (
         f"the budget of {about(budget_s)} ended before anything was trained: {spent_in_words(deadline)}{needed}. "
-        f"Repeat the command with --budget {math.ceil(least)}s or more"
+        f"Repeat the command with --budget {would_do or f'{math.ceil(least)}s'} or more"
     )
 
 

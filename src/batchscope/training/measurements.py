@@ -14,7 +14,7 @@ from ..store.question import asked_of
 from ..store.records import Bench, Estimate
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask
-from .limits import Deadline, named_out_of_time
+from .limits import deadline_of, named_out_of_time
 from .noise import NoiseReport, measure_noise
 from .prepare import Wanted, bench_of, check_task, workload_of
 from .progress import Progress, Silent
@@ -97,7 +97,7 @@ def keep_bench(
         OutOfMemory: something does not fit into memory.
         OutOfTime: the budget ended before a step was timed.
     """
-    deadline = _deadline(device, budget_s, started)
+    deadline = deadline_of(device, budget_s, started)
     with within_memory_of(device), named_out_of_time(deadline, budget_s):
         asked = question_of("bench", loaded, device, limits)
         timing_s = min(budget_s, _MOST_BENCH_S)
@@ -139,7 +139,7 @@ def keep_noise(
         OutOfMemory: something does not fit into memory.
         OutOfTime: the budget ended before the run began.
     """
-    deadline = _deadline(device, budget_s, started)
+    deadline = deadline_of(device, budget_s, started)
     with within_memory_of(device), named_out_of_time(deadline, budget_s):
         progress = progress or Silent()
         asked = question_of("noise", loaded, device, run)
@@ -149,11 +149,6 @@ def keep_noise(
             report = measure_noise(workload, **vars(run), budget_s=budget_s, deadline=deadline, on_row=progress.row)
             store.note("noise", report)
         return report
-
-
-def _deadline(device: Device, budget_s: float, started: float | None) -> Deadline:
-    began = device.wall_clock() if started is None else started
-    return Deadline(began + budget_s, clock=device.wall_clock)
 
 
 def hardware_knee(bench: Bench) -> Estimate:
