@@ -32,7 +32,9 @@ from record import RESULTS, write
 
 __all__ = ["KINDS", "faults_of", "main", "table"]
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {
+    "budgets": "budgets: 1 s to 60 s over find, study, claims, bench, noise; slow data, slow evaluate, workers",
+}
 """Module of `fault_kinds`, and what it tries."""
 
 

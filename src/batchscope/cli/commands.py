@@ -129,10 +129,10 @@ def find(
     before = _stat(keep_model)
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
-        how |= {"progress": progress, "started": options.started()}
-        loaded, device = options.load(task), options.picked()
         from ..search import find as search_command
 
+        how |= {"progress": progress, "started": options.started()}
+        loaded, device = options.load(task), options.picked()
         if dry_run:
             prediction = search_command.predict(loaded, question, device=device, **how)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
@@ -166,10 +166,10 @@ def bench(
     budget_s, memory_limit = options.budget_s, options.memory_limit_bytes
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
-        how: dict[str, Any] = {"started": options.started(), "budget_s": budget_s, "progress": progress}
-        loaded, device = options.load(task), options.picked()
         from ..training import measurements
 
+        how: dict[str, Any] = {"started": options.started(), "budget_s": budget_s, "progress": progress}
+        loaded, device = options.load(task), options.picked()
         limits = measurements.BenchLimits(max_batch_size=max_batch_size, memory_limit=memory_limit, seed=options.seed)
         out = options.folder(loaded.name, measurements.question_of("bench", loaded, device, limits))
         measured = measurements.keep_bench(loaded, limits, out=out, device=device, **how)
@@ -213,10 +213,10 @@ def noise(
     budget_s = options.budget_s
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
-        how: dict[str, Any] = {"started": options.started(), "budget_s": budget_s, "progress": progress}
-        loaded, device = options.load(task), options.picked()
         from ..training import measurements
 
+        how: dict[str, Any] = {"started": options.started(), "budget_s": budget_s, "progress": progress}
+        loaded, device = options.load(task), options.picked()
         run = measurements.NoiseRun(lr=lr, batch_size=batch_size, steps=steps, seed=options.seed)
         out = options.folder(loaded.name, measurements.question_of("noise", loaded, device, run))
         found = measurements.keep_noise(loaded, run, out=out, device=device, **how)

@@ -87,14 +87,14 @@ def study(
     question, budget_s = words.question(named), options.budget_s
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
+        from ..laboratory import study as study_command
+
         started = options.started()
         settings = list(options.set)
         if named is not None and spec is None:
             spec, settings = default_task(named, settings)
         assert spec is not None
         loaded, device = replace(options, set=tuple(settings)).load(spec), options.picked()
-        from ..laboratory import study as study_command
-
         how: dict[str, Any] = {"named": named or study_command.OWN_GRID, "device": device}
         clock: dict[str, Any] = {"budget_s": budget_s, "started": started, "progress": progress}
         if dry_run:
@@ -140,10 +140,10 @@ def claims(
     sizes, learning_rates, budget_s = *parsed_numbers(batch_sizes, lrs), options.budget_s
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
-        started = options.started()
-        loaded, device = options.load(task), options.picked()
         from ..laboratory.claims import run as claims_command
 
+        started = options.started()
+        loaded, device = options.load(task), options.picked()
         question = claims_command.ClaimsQuestion(
             seed=options.seed,
             batch_sizes=sizes,

@@ -23,6 +23,7 @@ from .conclusions import findings_of
 from .configuration import with_schedule
 from .engine import Laboratory
 from .files import study_json
+from .pace import budget_for
 from .page.page import study_contents
 from .prepare import StudyPrepared, forecast_of, outlook_of, prepare_study
 from .records import NamedStudy, Study, StudyQuestion
@@ -92,11 +93,13 @@ def study(
             outlook = outlook_of(prepared, question, workload.epoch, budget_s, drops_seeds=drops_seeds)
             laboratory = Laboratory.begin(loaded, workload, question, prepared, **how, outlook=outlook)
             predicted = forecast_of(prepared, question, workload.epoch, budget_s, laboratory.made)
-            progress.predicted(predicted.after(budget_s - deadline.left_s))
+            progress.predicted(predicted := predicted.after(budget_s - deadline.left_s))
             named.measure_all(laboratory)
             found, runs = account(laboratory, named, prepared)
             if laboratory.cut_off and not runs:
-                found = replace(found, notes=(*found.notes, out_of_time_in_words(deadline, budget_s)))
+                would_do = budget_for(max(2 * budget_s, predicted.seconds))
+                said = out_of_time_in_words(deadline, budget_s, would_do=would_do)
+                found = replace(found, notes=(*found.notes, said))
             store.note("study", study_json(found))
             write_text(Path(out) / "report.html", draw(study_contents(found, runs, named.sections(found, runs))))
         return found

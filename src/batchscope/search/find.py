@@ -25,7 +25,7 @@ from ..tasks.program import program_of
 from ..tasks.protocol import Task
 from ..tasks.workload import Workload
 from ..training.checkpoint import Checkpoints
-from ..training.limits import Deadline, named_out_of_time
+from ..training.limits import deadline_of, named_out_of_time
 from ..training.prepare import Prepared, Wanted, check_task, prepare, with_constant, workload_of
 from ..training.progress import Prediction, Progress, Silent
 from ..wording import plural
@@ -95,7 +95,7 @@ def find(
         with preserved_random_state(question.seed), Store(out, identity) as store, ExitStack() as at_end:
             questions = Questions(store, _beside(question, profile))
             stored, earlier_s = _going_on(store, questions, budget_s, progress)
-            deadline = Deadline(started + budget_s - earlier_s, clock=device.wall_clock)
+            deadline = deadline_of(device, budget_s - earlier_s, started)
             until = NO_LIMIT if stored else deadline.before(end_s(budget_s))  # what was answered once is read again
             try:
                 with named_out_of_time(deadline, budget_s):
@@ -163,7 +163,7 @@ def predict(
     with within_memory_of(device):
         device = device or pick()
         started = begun(device, started)
-        deadline = Deadline(started + budget_s, clock=device.wall_clock)
+        deadline = deadline_of(device, budget_s, started)
         require(question.search)
         question = with_schedule(question, loaded.task)
         with preserved_random_state(question.seed), named_out_of_time(deadline, budget_s):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutOfMemory
 from ..fits.memory import HEADROOM, fit_memory
-from ..fits.step_time import accumulation
+from ..fits.step_time import accumulation, step_time_of
 from ..fits.threads import num_threads_at
 from ..hardware.device import Device
 from ..store.aims import aim_of
@@ -206,7 +206,8 @@ class SearchRuns:
         A run that is cut off at its first steps says nothing. It is kept that the search was cut off, where it was not
         for `needs_s`.
         """
-        left_s, few_s = self.deadline.left_s, _FEWEST_STEPS * self.timing.step_s + 2 * self.timing.evaluation_s
+        step_s = self.timing.step_s if self.bench is None else step_time_of(self.bench).of_batch(config.batch_size)
+        left_s, few_s = self.deadline.left_s, _FEWEST_STEPS * step_s + 2 * self.timing.evaluation_s
         late = left_s <= max(needs_s, few_s) and self.finished(config, milestone, limit) is None
         self.cut_off |= late and left_s <= few_s
         return late

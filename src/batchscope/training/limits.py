@@ -95,7 +95,10 @@ class SecondsRule:
 
 def deadline_of(device: Device, budget_s: float, started: float | None = None) -> Deadline:
     """The deadline of a command that began at a moment of the device's wall clock; default: now."""
-    return Deadline(begun(device, started) + budget_s, clock=device.wall_clock)
+    deadline = Deadline(begun(device, started) + budget_s, clock=device.wall_clock)
+    if started is not None:
+        deadline.spent["loading the task"] = deadline.now - started
+    return deadline
 
 
 @contextmanager

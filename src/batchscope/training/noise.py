@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import TaskError, UsageError
+from ..errors import OutOfTime, TaskError, UsageError
 from ..fits.noise_scale import NoiseBlock, estimate, trace
 from ..hardware.random_state import preserved_random_state
 from ..probes.noise_scale import NoiseScale
@@ -26,6 +26,8 @@ __all__ = ["NoiseReport", "default_batch_size", "measure_noise"]
 _BATCH_SIZE = 64
 _STEPS = 400
 _READINGS = 100
+_FEWEST_STEPS = 5
+"""Of a run that says anything."""
 _SHARE_FOR_RATES = 0.3
 """Of the time that is left, for the range test."""
 
@@ -87,7 +89,7 @@ def measure_noise(
         TaskError: the task breaks a rule, or its examples are not independent of one another (BatchNorm, negatives from
             the same batch), so that the statistics of micro-batches are not those of examples.
         UsageError: the batch cannot be cut into equal groups, or a number makes no sense.
-        OutOfTime: the budget ended before the run began.
+        OutOfTime: the budget ended before the run, or at its first steps.
 
     Cost: `steps` training steps and `groups - 1` more passes over a micro-batch in about a hundred of them; without a
     learning rate, a range test of 10 to 20 steps before.
@@ -129,6 +131,8 @@ def measure_noise(
     deadline.require(found.evaluation_s)
     ends = deadline.before(found.evaluation_s)
     result = train(workload, config, stop_rules=[ends], late=lambda: ends.passed, probes=[probe], on_row=take)
+    if result.status is RunStatus.OUT_OF_TIME and result.steps < _FEWEST_STEPS:
+        raise OutOfTime(needs_s=result.device_seconds / max(1, result.steps) * steps)
     whole = estimate(rows, examples=workload.examples_in_epoch)
     return NoiseReport(
         task=workload.name,
