@@ -16,7 +16,7 @@ from ..report import build
 from ..store.answers import Questions
 from ..store.files import write_text
 from ..store.question import asked_of
-from ..store.records import HardwareProfile, Plan, PlanStatus, Timing
+from ..store.records import HardwareProfile, Plan, PlanStatus, SearchCost, Timing
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.preflight.check import Preflight
@@ -39,11 +39,14 @@ from .plan import build_plan, with_program
 from .question import Question
 from .runs import MEASURED_WITHIN, TIMING, SearchRuns, end_s, used_earlier
 from .stages import Search, beginning
+from .state import SearchState
 from .too_late import before_first_run, nothing_measured
 
 __all__ = ["find", "identity_of", "predict"]
 
 _ANY_TARGET = Question()
+_TOO_LATE = "too-late"
+"""Note of the answer to a question whose budget ended before its first run."""
 
 
 def find(
@@ -95,6 +98,9 @@ def find(
         with preserved_random_state(question.seed), Store(out, identity) as store, ExitStack() as at_end:
             questions = Questions(store, _beside(question, profile))
             stored, earlier_s = _going_on(store, questions, budget_s, progress)
+            nothing = None if stored or earlier_s < budget_s else questions.read_note(_TOO_LATE, Plan)
+            if nothing is not None:
+                return _kept(nothing, store, questions)
             deadline = deadline_of(device, budget_s - earlier_s, started)
             until = NO_LIMIT if stored else deadline.before(end_s(budget_s))  # what was answered once is read again
             try:
@@ -103,9 +109,10 @@ def find(
                     wanted = _wanted(workload, question, profile, budget_s, until)
                     question, prepared = _prepared(workload, question, wanted, store, questions, progress)
             except OutOfTime as error:
-                spent_s = device.wall_clock() - started + earlier_s
-                plan = nothing_measured(loaded.name, question, device, str(error), spent_s)
-                return _kept(replace(plan, notes=loaded.notes), store, questions)
+                plan = nothing_measured(
+                    loaded.name, question, device, str(error), deadline.now - deadline.at + budget_s
+                )
+                return _too_late(replace(plan, notes=loaded.notes), budget_s, store, questions)
             store.check_late_files(loaded.late_files())
             if note := note_before(prepared.timing, question.evaluation_share):
                 progress.stage(note)
@@ -131,15 +138,31 @@ def find(
             unfinished = plan.status is PlanStatus.UNFINISHED  # its message names a budget
             told = (*loaded.notes, *told_of_earlier(state, runs), *(() if unfinished or too_late else ended))
             told = (*told, *filter(None, [not_kept]))
-            steps_s, evaluations_s = seconds_before(state, runs)
-            cost = replace(
-                plan.search,
-                seconds=runs.timing.spent_s,
-                training_seconds=max(0.0, plan.search.training_seconds - steps_s),
-                evaluation_seconds=max(0.0, plan.search.evaluation_seconds - evaluations_s),
-            )
             plan = with_program(plan, program) if plan.recipe is not None else plan
-            return _kept(replace(plan, notes=(*plan.notes, *told), search=cost), store, questions)
+            plan = replace(plan, notes=(*plan.notes, *told), search=_cost(plan, state, runs))
+            if too_late:
+                questions.note(_TOO_LATE, plan)
+            return _kept(plan, store, questions)
+
+
+def _cost(plan: Plan, state: SearchState, runs: SearchRuns) -> SearchCost:
+    """Cost of the search, without what earlier questions on the folder took."""
+    steps_s, evaluations_s = seconds_before(state, runs)
+    return replace(
+        plan.search,
+        seconds=runs.timing.spent_s,
+        training_seconds=max(0.0, plan.search.training_seconds - steps_s),
+        evaluation_seconds=max(0.0, plan.search.evaluation_seconds - evaluations_s),
+    )
+
+
+def _too_late(plan: Plan, budget_s: float, store: Store, questions: Questions) -> Plan:
+    """Keep the answer of a search whose budget ended before a step was timed, and what it took."""
+    spent_s = plan.search.seconds
+    spent = Timing(evaluation_s=0.0, budget_s=budget_s, step_s=0.0, spent_s=spent_s, given_s=budget_s)
+    questions.note(TIMING, spent)
+    questions.note(_TOO_LATE, plan)
+    return _kept(plan, store, questions)
 
 
 def _kept(plan: Plan, store: Store, questions: Questions) -> Plan:
@@ -196,7 +219,10 @@ def _prepared(
     question, preflight = _checked(workload, question, wanted, progress, store)
     how: dict[str, Any] = {"preflight": preflight, "store": store, "bench_note": bench_note}
     prepared = prepare(workload, wanted, progress=progress, **how)
-    return question, replace(prepared, timing=questions.read_note(TIMING, Timing) or _fresh(prepared.timing))
+    known, fresh = questions.read_note(TIMING, Timing), _fresh(prepared.timing)
+    if known is not None and not known.step_s:  # of a command whose budget ended before a step was timed
+        known = replace(fresh, spent_s=known.spent_s, given_s=known.given_s)
+    return question, replace(prepared, timing=known or fresh)
 
 
 def _wanted(

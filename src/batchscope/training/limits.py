@@ -122,10 +122,11 @@ def out_of_time_in_words(
         would_do: the budget that would do; default: a multiple of what was spent.
     """
     spent = budget_s + deadline.now - deadline.at
+    given = about(budget_s) if budget_s >= 1.0 else duration(budget_s)
     least = _LEAST * max(budget_s, spent + needs_s)
     needed = f", and what comes next takes about {about(needs_s)}" if needs_s > 0.0 else ""
     return (
-        f"the budget of {about(budget_s)} ended before anything was trained: {spent_in_words(deadline)}{needed}. "
+        f"the budget of {given} ended before anything was trained: {spent_in_words(deadline)}{needed}. "
         f"Repeat the command with --budget {would_do or f'{math.ceil(least)}s'} or more"
     )
 
