@@ -182,7 +182,7 @@ def test_a_noise_run_that_its_budget_ends_at_its_first_steps_is_no_answer(tmp_pa
     task = as_loaded(device.task(examples=LARGEST))
     run = NoiseRun(lr=0.1, batch_size=64)
     with pytest.raises(OutOfTime, match="--budget"):
-        keep_noise(task, run, out=tmp_path / "short", device=device, budget_s=11.0)
+        keep_noise(task, run, out=tmp_path / "short", device=device, budget_s=10.0)
     report = keep_noise(task, run, out=tmp_path / "longer", device=device, budget_s=40.0)
     assert report.status is RunStatus.OUT_OF_TIME
     assert report.steps >= HANDFUL

@@ -29,8 +29,9 @@ __all__ = [
     "spent_in_words",
 ]
 
-_LEAST = 5.0
-"""Times what was spent before anything was trained, that a budget needs to come to something."""
+_LEAST, _MARGIN = 5.0, 1.2
+"""Times what was spent before anything was trained, that a budget needs to come to something, and at least what is
+known to come next."""
 
 
 class CutOff(Exception):
@@ -123,7 +124,7 @@ def out_of_time_in_words(
     """
     spent = budget_s + deadline.now - deadline.at
     given = about(budget_s) if budget_s >= 1.0 else duration(budget_s)
-    least = _LEAST * max(budget_s, spent + needs_s)
+    least = max(_LEAST * max(budget_s, spent), _MARGIN * (spent + needs_s))
     needed = f", and what comes next takes about {about(needs_s)}" if needs_s > 0.0 else ""
     return (
         f"the budget of {given} ended before anything was trained: {spent_in_words(deadline)}{needed}. "
