@@ -40,6 +40,7 @@ KINDS: dict[str, str] = {
     "outputs": "outputs full, closed, gone, or of another alphabet",
     "disks": "disks that refuse each write in turn, or large files",
     "hostile": "hostile strings in every name and message",
+    "budgets": "budgets: 1 s to 60 s over find, study, claims, bench, noise; slow data, slow evaluate, workers",
 }
 """Module of `fault_kinds`, and what it tries."""
 

@@ -8,7 +8,8 @@ BatchscopeError
 │   ├── ProfileError      a hardware profile is truncated or of another schema
 │   ├── TableError        a table of measurements lacks a column, or a cell makes no sense
 │   └── StoreError        a results folder cannot be read, written or shared
-└── OutOfMemory           something did not fit; carries the micro-batch size of a step
+├── OutOfMemory           something did not fit; carries the micro-batch size of a step
+└── OutOfTime             the budget ended before there was anything to answer from
 ```
 
 A message says what happened, the numbers that were seen, and what to change. The command line prints it and ends with
@@ -20,6 +21,7 @@ from __future__ import annotations
 __all__ = [
     "BatchscopeError",
     "OutOfMemory",
+    "OutOfTime",
     "ProfileError",
     "StoreError",
     "TableError",
@@ -70,3 +72,17 @@ class OutOfMemory(BatchscopeError):
     def __init__(self, message: str, *, micro_batch_size: int | None = None) -> None:
         super().__init__(message)
         self.micro_batch_size = micro_batch_size
+
+
+class OutOfTime(BatchscopeError):
+    """The budget ended before anything was measured that an answer could rest on.
+
+    Attributes:
+        needs_s: seconds that the next thing would have taken, as far as that is known.
+    """
+
+    exit_status: int = 3
+
+    def __init__(self, message: str = "the budget is used up", *, needs_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.needs_s = needs_s

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,13 +128,12 @@ def find(
         evaluation_share=parse_share(evaluation_share, "--evaluation-share"),
     )
     how: dict[str, Any] = {"profile": load_profile(hardware) if hardware else None, "budget_s": options.budget_s}
-    how["started"] = time.monotonic()
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
-        how["progress"] = progress
-        loaded, device = options.load(task), options.picked()
         from ..search import find as search_command
 
+        how |= {"progress": progress, "started": options.started()}
+        loaded, device = options.load(task), options.picked()
         if dry_run:
             prediction = search_command.predict(loaded, question, device=device, **how)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
@@ -173,13 +171,14 @@ def bench(
     budget_s, memory_limit = options.budget_s, options.memory_limit_bytes
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
-        loaded, device = options.load(task), options.picked()
         from ..training import measurements
 
+        how: dict[str, Any] = {"started": options.started(), "budget_s": budget_s, "progress": progress}
+        loaded, device = options.load(task), options.picked()
         limits = measurements.BenchLimits(max_batch_size=max_batch_size, memory_limit=memory_limit, seed=options.seed)
         out = options.folder(loaded.name, measurements.question_of("bench", loaded, device, limits))
         unwritten = dict[str, str]()
-        how: dict[str, Any] = {"budget_s": budget_s, "progress": progress, "unwritten": unwritten.__setitem__}
+        how["unwritten"] = unwritten.__setitem__
         measured = measurements.keep_bench(loaded, limits, out=out, device=device, **how)
     knee, saved = measurements.hardware_knee(measured), list[str]()
     if save is not None:
@@ -218,13 +217,14 @@ def noise(
     budget_s = options.budget_s
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
-        loaded, device = options.load(task), options.picked()
         from ..training import measurements
 
+        how: dict[str, Any] = {"started": options.started(), "budget_s": budget_s, "progress": progress}
+        loaded, device = options.load(task), options.picked()
         run = measurements.NoiseRun(lr=lr, batch_size=batch_size, steps=steps, seed=options.seed)
         out = options.folder(loaded.name, measurements.question_of("noise", loaded, device, run))
         unwritten = dict[str, str]()
-        how: dict[str, Any] = {"budget_s": budget_s, "progress": progress, "unwritten": unwritten.__setitem__}
+        how["unwritten"] = unwritten.__setitem__
         found = measurements.keep_noise(loaded, run, out=out, device=device, **how)
     return hand_over(options.json, encode(found), noise_view(found), file=out / "noise.json", unwritten=unwritten)
 

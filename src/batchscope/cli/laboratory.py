@@ -87,20 +87,22 @@ def study(
     question, budget_s = words.question(named), options.budget_s
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
+        from ..laboratory import study as study_command
+
+        started = options.started()
         settings = list(options.set)
         if named is not None and spec is None:
             spec, settings = default_task(named, settings)
         assert spec is not None
         loaded, device = replace(options, set=tuple(settings)).load(spec), options.picked()
-        from ..laboratory import study as study_command
-
         how: dict[str, Any] = {"named": named or study_command.OWN_GRID, "device": device}
+        clock: dict[str, Any] = {"budget_s": budget_s, "started": started, "progress": progress}
         if dry_run:
-            prediction = study_command.predict(loaded, question, **how, budget_s=budget_s, progress=progress)
+            prediction = study_command.predict(loaded, question, **how, **clock)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
         out = options.folder(loaded.name, study_command.question_of(loaded, question, **how))
-        how |= {"budget_s": budget_s, "drops_seeds": seeds is None, "progress": progress}
+        how |= {**clock, "drops_seeds": seeds is None}
         unwritten = dict[str, str]()
         found = study_command.study(loaded, question, out=out, **how, page=False, unwritten=unwritten.__setitem__)
     where: dict[str, Any] = {"file": out / "study.json", "unwritten": unwritten, "why": why_of(found)}
@@ -141,9 +143,10 @@ def claims(
     sizes, learning_rates, budget_s = *parsed_numbers(batch_sizes, lrs), options.budget_s
     with LiveProgress(stderr()) as progress:
         progress.stage("loading the task")
-        loaded, device = options.load(task), options.picked()
         from ..laboratory.claims import run as claims_command
 
+        started = options.started()
+        loaded, device = options.load(task), options.picked()
         question = claims_command.ClaimsQuestion(
             seed=options.seed,
             batch_sizes=sizes,
@@ -154,13 +157,13 @@ def claims(
             memory_limit=options.memory_limit_bytes,
             budget_s=budget_s,
         )
+        how: dict[str, Any] = {"device": device, "started": started, "progress": progress}
         if dry_run:
-            prediction = claims_command.predict(loaded, question, device=device, progress=progress)
+            prediction = claims_command.predict(loaded, question, **how)
             answer(options.json, encode(prediction), [prediction_in_words(prediction)])
             return 0
         out = options.folder(loaded.name, claims_command.question_of(loaded, question, device))
         unwritten = dict[str, str]()
-        how: dict[str, Any] = {"device": device, "progress": progress}
         found = claims_command.claims(loaded, question, out=out, **how, page=False, unwritten=unwritten.__setitem__)
     where: dict[str, Any] = {"file": out / "claims.json", "unwritten": unwritten, "why": why_of(found)}
     status = 0 if found.decided and found.study.complete and not found.study.all_diverged else 3

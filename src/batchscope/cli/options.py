@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,8 @@ class Options(ResultOptions):
     ] = ()
     """KEY=VALUE, a keyword argument of the task's factory; may be repeated."""
     budget: Quantity = "10m"
-    """Time limit: 90s, 10m, 1.5h. find counts what earlier commands with the same question and folder took."""
+    """Time limit: 90s, 10m, 1.5h, from loading the task on; importing torch does not count. find counts what earlier
+    commands with the same question and folder took."""
     device: str | None = None
     """cpu, cuda, cuda:1, mps and so on. Default: the accelerator if there is one."""
     memory_limit: Quantity | None = None
@@ -127,6 +129,13 @@ class Options(ResultOptions):
             UsageError: it is no amount of memory.
         """
         return parse_bytes(self.memory_limit) if self.memory_limit else None
+
+    def started(self) -> float:
+        """When the budget begins, on the monotonic clock: once torch is there."""
+        from ..hardware.device import load_torch
+
+        load_torch()
+        return time.monotonic()
 
     def load(self, task: str) -> LoadedTask:
         """The task; imports torch.

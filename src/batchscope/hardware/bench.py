@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from ..errors import OutOfMemory
 from ..store.quantities import whole_number
@@ -13,6 +14,7 @@ from .capacity import Capacity, measure_capacity
 from .device import lack_of_memory_named
 from .step import MeasuredTask
 from .step_times import Throughput, grid, measure_step_times
+from .time_limit import NO_LIMIT, TimeLimit
 from .training_guess import TrainingGuess
 from .trying import STEP_TIMES, Trying, unannounced
 
@@ -21,6 +23,8 @@ __all__ = ["measure"]
 _BUDGET_S = 16.0
 _TIMING_S = 4.0
 """For step times and loading, of a bench that serves a training."""
+_SHARE_FOR_MEMORY = 0.5
+"""Of the time that is left."""
 
 
 def measure(
@@ -31,6 +35,7 @@ def measure(
     seed: int = 0,
     budget_s: float | None = None,
     training: TrainingGuess | None = None,
+    until: TimeLimit = NO_LIMIT,
     progress: Callable[[str], None] | None = None,
     trying: Trying = unannounced,
     most: int | None = None,
@@ -46,6 +51,8 @@ def measure(
         budget_s: about how many seconds the bench may take; default 16. An eighth of it is the longest single step.
         training: that the bench serves, where there is one: no step is run that takes too large a share of it, and
             steps and loading are timed for 4 s at most.
+        until: by the clock, with all that a step needs beside its own time: larger sizes and further rounds are left
+            out. Three steps of the smallest size are run in any case.
         progress: receives a line before each part.
         trying: announces each step for memory, and the timing.
         most: no larger micro-batch is tried: an earlier process died in it. The device counts as full beyond.
@@ -75,12 +82,14 @@ def measure(
         seed=seed,
         longest_step_s=longest_step_s,
         training=training,
+        until=until.share(_SHARE_FOR_MEMORY),
         progress=progress,
         trying=trying,
         most=most,
     )
     timing_s = budget / 2 if training is None else min(budget / 2, _TIMING_S)
-    times, timed = _step_times(workload, capacity, timing_s, seed=seed, progress=progress, trying=trying)
+    how: dict[str, Any] = {"seed": seed, "budget_s": timing_s, "until": until, "progress": progress}
+    times, timed = _step_times(workload, capacity, trying, how)
     short = timed < capacity.largest_run
     notes = (
         [f"steps of {capacity.largest_run} examples no longer fitted when they were timed: {timed} are taken for most"]
@@ -110,19 +119,14 @@ def measure(
         loader_workers=workload.loader_workers,
         loader_options=workload.loader_options,
         in_memory=workload.in_memory,
+        cut_short=capacity.short or times.short,
     )
 
 
 def _step_times(
-    workload: MeasuredTask,
-    capacity: Capacity,
-    budget_s: float,
-    *,
-    seed: int,
-    progress: Callable[[str], None] | None,
-    trying: Trying,
+    workload: MeasuredTask, capacity: Capacity, trying: Trying, how: Mapping[str, Any]
 ) -> tuple[Throughput, int]:
-    """Step times up to the largest size that was run, or the half of it that fits; and that size.
+    """Step times, measured as told, up to the largest size that was run, or the half of it that fits; and that size.
 
     Memory that was free before may not be so any more: allocators keep what they had in pieces, other programs come.
 
@@ -134,7 +138,7 @@ def _step_times(
         try:
             with trying(STEP_TIMES, largest), lack_of_memory_named(workload.device, largest):
                 sizes = grid(capacity.smallest, largest)
-                return measure_step_times(workload, sizes, seed=seed, budget_s=budget_s, progress=progress), largest
+                return measure_step_times(workload, sizes, **how), largest
         except OutOfMemory as error:
             if error.micro_batch_size is None or largest <= capacity.smallest:
                 raise

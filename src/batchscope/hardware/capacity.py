@@ -18,6 +18,7 @@ from .live_bytes import tensors_in, unique_bytes
 from .random_state import preserved_random_state
 from .step import MeasuredTask
 from .step_memory import StepMemory, read_step
+from .time_limit import NO_LIMIT, TimeLimit
 from .training_guess import TrainingGuess
 from .trying import STEP, Trying, unannounced
 
@@ -55,6 +56,8 @@ class Capacity:
     memory_bound: bool
     device_seconds: float
     notes: tuple[str, ...]
+    short: bool = False
+    """Whether the time was too short for larger steps."""
 
 
 def measure_capacity(
@@ -65,6 +68,7 @@ def measure_capacity(
     seed: int = 0,
     longest_step_s: float = 2.0,
     training: TrainingGuess | None = None,
+    until: TimeLimit = NO_LIMIT,
     progress: Callable[[str], None] | None = None,
     trying: Trying = unannounced,
     most: int | None = None,
@@ -83,6 +87,7 @@ def measure_capacity(
         seed: of the weights and the batches; the caller's generators are left as they were.
         longest_step_s: no step is run that is expected to take longer; the answer is then predicted, and says so.
         training: that the answer serves, where there is one: no step is run that takes too large a share of it.
+        until: no step but the first two is run that is expected to end after it; the answer is then predicted, too.
         progress: receives a line before each step.
         trying: announces each step.
         most: no larger step is tried, though one might fit: an earlier process died in it.
@@ -101,7 +106,12 @@ def measure_capacity(
         runner = _Runner(workload, seed=seed, progress=progress or (lambda line: None), trying=trying)
         smallest, note = _smallest(runner, top=tried, limit_bytes=limit_bytes)
         search = _Search(
-            runner=runner, top=tried, limit_bytes=limit_bytes, longest_step_s=longest_step_s, training=training
+            runner=runner,
+            top=tried,
+            limit_bytes=limit_bytes,
+            longest_step_s=longest_step_s,
+            training=training,
+            until=until,
         )
         search.notes += [note] if note else []
         search.grow(smallest)
@@ -196,6 +206,11 @@ class _Search:
     limit_bytes: int
     longest_step_s: float
     training: TrainingGuess | None = None
+    until: TimeLimit = NO_LIMIT
+    took_s: float = 0.0
+    """Of the latest step by the clock, with making its batch."""
+    short: bool = False
+    """Whether no time was left for a larger step."""
     steps: dict[int, StepMemory] = field(default_factory=dict)
     predicted: dict[int, float] = field(default_factory=dict)
     fits: int = 0
@@ -225,7 +240,8 @@ class _Search:
         for _ in range(_MOST_STEPS):
             size = self.next_size()
             if size is None:
-                if self.fits == self.top or self.too_slow or self.holds(self.fits):
+                self.short |= self.took_s > self.until.left_s
+                if self.fits == self.top or self.too_slow or self.short or self.holds(self.fits):
                     return  # a size that memory sets is run twice
                 self.fits = max(size for size, step in self.steps.items() if step.peak <= self.usable_bytes)
                 continue
@@ -234,7 +250,9 @@ class _Search:
 
     def holds(self, size: int) -> bool:
         """Run a step; whether it stayed within the limit."""
+        began = self.until.now
         step = self.runner.run(size)
+        self.took_s = self.until.now - began
         if step is None:
             how = "killed the process that tried it" if self.runner.killed else "ran out of memory"
             self.notes.append(f"a step of {size} examples {how}, though it was expected to fit")
@@ -308,8 +326,10 @@ class _Search:
         size = min(self.reach, (_FAR_HOP if far else _HOP) * self.fits)
         if size <= self.fits or (size < self.top and size <= self.fits * _CLOSE_ENOUGH):
             return None
-        affordable = self.affordable
+        in_time = self.fits * self.until.left_s / self.took_s if self.took_s > 0.0 else math.inf
+        affordable = int(min(self.affordable, in_time))
         self.too_slow = affordable < min(size, 2 * self.fits)
+        self.short = self.too_slow and in_time < self.affordable
         return None if self.too_slow else min(size, affordable)
 
     def result(self, smallest: int, top: int) -> Capacity:
@@ -320,8 +340,9 @@ class _Search:
             largest = max(largest, self.reach)
         memory_bound = largest < top
         if largest > self.fits:
+            why = "the budget has no time for it" if self.short else f"it may take over {self.longest_s:.3g} s"
             self.notes.append(
-                f"a step of {largest} examples was not run, because it may take over {self.longest_s:.3g} s; "
+                f"a step of {largest} examples was not run, because {why}; "
                 f"its memory ({_mebibytes(model.peak_bytes(largest))}) is predicted from steps of up to {self.fits}"
             )
         elif largest in self.predicted:
@@ -354,6 +375,7 @@ class _Search:
             memory_bound=memory_bound,
             device_seconds=runner.device_seconds,
             notes=tuple([*runner.disposable.notes, *self.notes]),
+            short=self.short,
         )
 
 

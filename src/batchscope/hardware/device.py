@@ -20,9 +20,11 @@ from .live_bytes import LiveBytes, unique_bytes
 __all__ = [
     "Device",
     "MemoryWatch",
+    "begun",
     "cores",
     "is_out_of_memory",
     "lack_of_memory_named",
+    "load_torch",
     "pick",
     "within_memory",
     "within_memory_of",
@@ -57,6 +59,19 @@ _DEVICE_MESSAGES = (
 """What is said where memory of an accelerator lacks."""
 _KINDS = (RuntimeError, MemoryError, OSError, ImportError)
 """Exceptions by which a lack of memory is told: OSError when a file is mapped, ImportError when a library is."""
+
+
+def load_torch() -> None:
+    """Import what torch leaves until the first optimizer is made: seconds that are no part of a command's budget."""
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+
+
+def begun(device: Device, started: float | None = None) -> float:
+    """When the budget of a command begins, on the device's wall clock: once torch is there, unless it had begun."""
+    if started is None:
+        load_torch()
+        return device.wall_clock()
+    return started
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -140,6 +155,10 @@ class Device:
         """Seconds on a monotonic clock, after everything handed to the device is done."""
         self.synchronize()
         return time.perf_counter()
+
+    def wall_clock(self) -> float:
+        """Seconds on a monotonic clock, which waits for nothing: what budgets are counted by."""
+        return time.monotonic()
 
     def processor_seconds(self) -> float | None:
         """Processor time of this process so far, all threads together; `None` where steps run elsewhere."""

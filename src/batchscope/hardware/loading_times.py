@@ -15,6 +15,7 @@ from ..fits.delays import low_quantile
 from ..fits.step_time import fit_step_time
 from ..wording import duration
 from .step import MeasuredTask
+from .time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["LoadingTimes", "measure_loading_times"]
 
@@ -22,6 +23,8 @@ _FEWEST, _MOST = 3, 8
 """Batches that are timed at each size, after a first one."""
 _LONG_S = 0.15
 """This many seconds of loading are enough, of three batches or more."""
+_STARTING_S = 0.5
+"""Seconds that opening a loader may take, its workers included."""
 _DIFFERENT = 3.0
 """Slowest batch over their mean at one size, from which on a note says that examples differ."""
 _NEGLIGIBLE = 0.02
@@ -47,6 +50,8 @@ def measure_loading_times(
     budget_s: float = 2.0,
     threads: Sequence[int | None] = (),
     busy: bool = False,
+    example_s: float = 0.0,
+    until: TimeLimit = NO_LIMIT,
 ) -> LoadingTimes:
     """Time the next batch of the task's own stream, at each size.
 
@@ -65,26 +70,34 @@ def measure_loading_times(
         threads: of a step of each size; default: as many as there are.
         busy: whether other work disturbs the machine: tensors in memory are then cut by one thread, which waits for no
             other, and the 20th percentile counts.
+        example_s: seconds to load an example in one process.
+        until: no batch but the first two of the first size is waited for after it, and no size is begun that is
+            expected to end after it. Where it comes too soon for a loader to be opened, the seconds are those of
+            `example_s`, shared by the workers.
 
     Returns:
         Seconds of a batch of each size, and what the timing took.
 
     Cost: at each of them about two batches of every worker and one for those that are left when the workers end.
     """
+    if not workload.in_memory and until.left_s < _STARTING_S:
+        each_s = example_s / max(1, workload.loader_workers)
+        said = f"no time was left to open the loader: batches are taken to need {duration(each_s)} for each example"
+        return LoadingTimes(seconds=tuple(each_s * size for size in sizes), spent_s=0.0, notes=(said,))
     clock = workload.device.clock
     began, timed = clock(), list[tuple[int, float]]()
     notes, differ = list[str](), list[tuple[float, int, list[float]]]()
     stride = 2 if workload.loader_workers else 1
     for i in range((len(sizes) - 1) % stride, len(sizes), stride):
         size = sizes[i]
-        if timed and _expected_s(workload, timed[-1], size) > budget_s - (clock() - began):
+        if timed and _expected_s(workload, timed[-1], size) > min(budget_s - (clock() - began), until.left_s):
             notes.append(
                 f"loading was timed up to batches of {timed[-1][0]}; beyond, it is taken to grow with the examples"
             )
             break
         in_one = busy and workload.in_memory
         with workload.device.using_threads(1 if in_one else threads[i] if threads else None):
-            each = _timed(workload, size, seed)
+            each = _timed(workload, size, seed, until)
         timed.append((size, low_quantile(each) if in_one else median(each) if workload.in_memory else fmean(each)))
         if not workload.in_memory and not busy:
             differ.append((max(each) / fmean(each), size, each))
@@ -112,7 +125,7 @@ def _very_different(differ: Sequence[tuple[float, int, list[float]]]) -> list[st
     ]
 
 
-def _timed(workload: MeasuredTask, size: int, seed: int) -> list[float]:
+def _timed(workload: MeasuredTask, size: int, seed: int, until: TimeLimit) -> list[float]:
     """Seconds of each of some batches, or of each round of all workers, a batch."""
     clock, workers = workload.device.clock, workload.loader_workers
     stream = workload.micro_batches(size, 1, seed)
@@ -124,7 +137,7 @@ def _timed(workload: MeasuredTask, size: int, seed: int) -> list[float]:
             for _ in range(max(1, workers)):
                 next(stream)
             each.append((clock() - started) / max(1, workers))
-            if workers and sum(each) * workers >= _LONG_S:
+            if until.passed or (workers and sum(each) * workers >= _LONG_S):
                 break
         return each
     finally:

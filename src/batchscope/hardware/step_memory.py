@@ -13,6 +13,7 @@ from .device import Device, lack_of_memory_named
 from .live_bytes import tensors_in, unique_bytes
 from .random_state import preserved_random_state
 from .step import MeasuredStep, MeasuredTask
+from .time_limit import NO_LIMIT, TimeLimit
 from .trying import STEP, Trying, unannounced
 
 __all__ = ["StepMemory", "measure_step_memory", "read_step"]
@@ -81,6 +82,7 @@ def measure_step_memory(
     limit: int | None = None,
     *,
     smallest: int = 1,
+    until: TimeLimit = NO_LIMIT,
     trying: Trying = unannounced,
     most: int | None = None,
 ) -> tuple[tuple[int, float], ...]:
@@ -91,6 +93,7 @@ def measure_step_memory(
         sizes: increasing.
         limit: bytes that a step may take; default: what is free on the device.
         smallest: batch that the model can be trained on.
+        until: no size is begun that is expected to end after it; those from there on are left out.
         trying: announces each step.
         most: no larger batch is tried: an earlier process died in it.
 
@@ -106,7 +109,11 @@ def measure_step_memory(
     bound = workload.device.free_bytes() if limit is None else limit
     first = {s for s in _SMALL_SIZES if smallest <= s < sizes[-1]}
     readings: list[tuple[int, float]] = []
+    example_s = 0.0
     for size in sorted({*sizes, *first}):
+        if until.passed or example_s * size > until.left_s:
+            break
+        began = until.now
         expected = fit_memory(readings).peak_bytes(size) if len(readings) > 1 else 0.0
         smaller = [s for s in sizes if s < size]
         if most is not None and size > most:
@@ -118,6 +125,7 @@ def measure_step_memory(
         if needed > bound:
             raise _does_not_fit(workload.device, size, needed, bound, smaller)
         readings.append((size, needed))
+        example_s = (until.now - began) / size
     return tuple((size, peak) for size, peak in readings if size in sizes)
 
 

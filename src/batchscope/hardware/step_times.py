@@ -18,6 +18,7 @@ from .loading_times import measure_loading_times
 from .random_state import preserved_random_state
 from .step import MeasuredStep, MeasuredTask, TimedStep
 from .threads import one_thread_is_faster
+from .time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["Throughput", "grid", "in_turn", "measure_step_times", "time_step"]
 
@@ -63,6 +64,8 @@ class Throughput:
     notes: tuple[str, ...]
     disturbance: str = ""
     """What the steps showed of other work on the machine, and what was done about it; empty: it was quiet."""
+    short: bool = False
+    """Whether the time was too short for all that would have been measured."""
 
 
 def grid(smallest: int, largest: int, count: int = SIZES) -> list[int]:
@@ -82,6 +85,7 @@ def measure_step_times(
     *,
     seed: int = 0,
     budget_s: float = 8.0,
+    until: TimeLimit = NO_LIMIT,
     progress: Callable[[str], None] | None = None,
 ) -> Throughput:
     """Time full training steps at each micro-batch size: their computing, its gradient part, and loading the batch.
@@ -102,6 +106,8 @@ def measure_step_times(
         sizes: increasing micro-batch sizes, examples; those that do not fit must have been left out.
         seed: of the weights and the batches; the caller's generators are left as they were.
         budget_s: no size and no round is begun that is expected to exceed this in all; a quarter of it is for loading.
+        until: the same by the clock, with making batches; from there on nothing is begun but a first step, if none is
+            timed yet, and loading a first batch.
         progress: receives a line before each size.
 
     Returns:
@@ -114,10 +120,13 @@ def measure_step_times(
     """
     notes: list[str] = []
     with preserved_random_state(seed):
-        steps = _Steps(workload, sizes[0], seed)
+        timing = until.share(1.0 - _SHARE_FOR_LOADING)
+        steps, short = _Steps(workload, sizes[0], seed, timing), False
         for size in sizes:
-            if steps.sizes and (reason := _reason_to_stop(steps.sizes, size, budget_s - steps.spent_s)):
+            left_s = min(budget_s - steps.spent_s, timing.left_s)
+            if steps.sizes and (reason := _reason_to_stop(steps.sizes, size, left_s)):
                 notes.append(reason)
+                short = left_s < budget_s - steps.spent_s
                 break
             if progress:
                 progress(f"time of a step of batch size {size}")
@@ -134,6 +143,8 @@ def measure_step_times(
             budget_s=_SHARE_FOR_LOADING * budget_s,
             threads=[r.num_threads for r in readings],
             busy=disturbance is not None,
+            example_s=steps.example_s,
+            until=until,
         )
     busy = disturbance.in_words() if disturbance else ""
     return Throughput(
@@ -146,6 +157,7 @@ def measure_step_times(
         device_seconds=steps.spent_s + loading.spent_s,
         notes=(*filter(None, [busy]), *_faster_with_one(readings, steps.sizes, threads), *notes, *loading.notes),
         disturbance=busy,
+        short=short or until.passed,
     )
 
 
@@ -157,11 +169,16 @@ class _Steps:
         spent_s: seconds of all steps, warm-up included, but for the very first one.
     """
 
-    def __init__(self, workload: MeasuredTask, first_size: int, seed: int) -> None:
+    def __init__(self, workload: MeasuredTask, first_size: int, seed: int, until: TimeLimit) -> None:
         self._disposable: MeasuredStep = workload.disposable(seed)
         self._device, self._batches = workload.device, list[Any]()
-        self.sizes, self.spent_s = list[TimedSize](), 0.0
-        time_step(self._disposable, self._disposable.draw(first_size))
+        self.sizes, self.spent_s, self._until = list[TimedSize](), 0.0, until
+        self._first = time_step(self._disposable, self._disposable.draw(first_size), parts=True)
+
+    @property
+    def example_s(self) -> float:
+        """Seconds to load an example in one process."""
+        return self._disposable.loading_s
 
     def time_next(self, size: int, budget_s: float) -> None:
         """Time a few steps of the next size, after those that are not counted.
@@ -169,6 +186,9 @@ class _Steps:
         Where threads fought at the size before, a single step of all threads is enough: it may take a thousand times as
         long as it should, and that of one thread tells how long.
         """
+        if not self.sizes and self._until.passed:
+            self.sizes.append(TimedSize(size=size, steps=[self._first]))
+            return
         enough_s = _TIME_FOR_A_SIZE * self.sizes[0].undisturbed_s if self.sizes else budget_s
         fight = bool(self.sizes) and self.sizes[-1].fights
         batch = self._disposable.draw(size)
@@ -178,8 +198,10 @@ class _Steps:
                 time_step(self._disposable, batch)
         while not (fight and new.steps) and not _enough([step.seconds for step in new.steps], enough_s):
             new.steps.append(time_step(self._disposable, batch, parts=True))
+            if self._until.passed:
+                break
         share = _SHARE_FOR_ONE_THREAD if self.sizes else _SHARE_AT_FIRST
-        if self._one_thread_expected_s(new) <= share * budget_s:
+        if self._one_thread_expected_s(new) <= min(share * budget_s, self._until.left_s):
             with self._device.using_threads(1):
                 time_step(self._disposable, batch)
                 new.one_thread.append(time_step(self._disposable, batch, parts=True))
@@ -197,7 +219,7 @@ class _Steps:
         while self._batches and rounds < (_MOST_ROUNDS if found and not settled else _QUIET_ROUNDS):
             each_s = (self.spent_s - before) / rounds if rounds else self._round_expected_s()
             limit = min(budget_s, _BUSY_S if found else before + _SHARE_FOR_QUIET_ROUNDS * budget_s)
-            if self.spent_s + each_s > limit:
+            if self.spent_s + each_s > limit or each_s > self._until.left_s:
                 break
             if found and progress and not announced:
                 progress("the machine is busy: more steps are timed")

@@ -59,6 +59,7 @@ class Laboratory:
         cut_off: whether a run that was asked for could not be made in time.
         times: of the runs that were made, not read.
         outlook: says whether what is left fits into the budget; `None`: whoever plans the runs knows.
+        evaluation_s: seconds of an evaluation: with fewer left, nothing is begun.
     """
 
     loaded: LoadedTask
@@ -71,6 +72,7 @@ class Laboratory:
     cut_off: bool = False
     times: list[RunTime] = field(default_factory=list[RunTime])
     outlook: Outlook | None = None
+    evaluation_s: float = 0.0
     _standing: Standing = field(init=False)
     _parts: dict[Workload, TrainPart | None] = field(default_factory=dict[Workload, TrainPart | None])
 
@@ -101,6 +103,7 @@ class Laboratory:
             arms=prepared.arms,
             expected=expected,
             outlook=outlook,
+            evaluation_s=prepared.evaluation_s,
         )
 
     @property
@@ -141,7 +144,7 @@ class Laboratory:
     @property
     def late(self) -> bool:
         """Whether the budget is used up, so that nothing more should be begun."""
-        return self.deadline.passed
+        return self.deadline.left_s <= self.evaluation_s
 
     def run_all(
         self,

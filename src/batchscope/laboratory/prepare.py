@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..fits.step_time import StepTime
+from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from ..probes.train_part import TrainPart
 from ..store.records import Metric, Target
 from ..store.runs import Store
@@ -58,6 +59,7 @@ def prepare_study(
     *,
     budget_s: float,
     progress: Progress,
+    until: TimeLimit = NO_LIMIT,
     store: Store | None = None,
 ) -> StudyPrepared:
     """Try the task, and measure; with a store, what was measured before is read, not measured again.
@@ -66,6 +68,7 @@ def prepare_study(
         TaskError: the task fails the preflight.
         TargetError: the metric is not there, or its direction is not known.
         UsageError: a batch size is larger than the training set, too small for the model, or too large for memory.
+        OutOfTime: the time ended before it was known what a step and an evaluation take.
     """
     arms = tuple(named.arms(question, workload.epoch))
     wanted = Wanted(
@@ -74,13 +77,15 @@ def prepare_study(
         memory_limit=question.memory_limit,
         metric=metric_asked(question.metric),
         timing_s=_TIMING_S,
+        until=until,
     )
     for arm in arms:
         check_schedule_of(arm, workload)
     preflight = check_task(workload, wanted, progress, store)
     target = metric_of(question.metric, preflight)
-    part = TrainPart(workload, chunk=wanted.batch_sizes[-1])
-    refusal = part.why_not()
+    with until.spending("evaluating on training data"), workload.limited(until):
+        part = TrainPart(workload, chunk=wanted.batch_sizes[-1])
+        refusal = part.why_not()
     measured = prepare(
         workload,
         wanted,

@@ -16,7 +16,7 @@ from ..store.question import asked_of
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.protocol import Task
-from ..training.limits import Deadline
+from ..training.limits import deadline_of, named_out_of_time, out_of_time_in_words
 from ..training.prepare import workload_of
 from ..training.progress import Prediction, Progress, Silent
 from ..training.unwritten import ANSWER, PAGE, Hears, if_possible, logged
@@ -25,6 +25,7 @@ from .conclusions import findings_of
 from .configuration import with_schedule
 from .engine import Laboratory
 from .files import study_from, study_json
+from .pace import budget_for
 from .page.page import study_contents
 from .prepare import StudyPrepared, forecast_of, outlook_of, prepare_study
 from .records import NamedStudy, Study, StudyQuestion
@@ -50,6 +51,7 @@ def study(
     device: Device | None = None,
     budget_s: float = 600.0,
     drops_seeds: bool = False,
+    started: float | None = None,
     progress: Progress | None = None,
     page: bool = True,
     unwritten: Hears = logged,
@@ -62,9 +64,10 @@ def study(
         out: results folder; holds `study.json`, `report.html` and all runs when this returns.
         named: what is done with them; default: every batch size at every learning rate.
         device: where runs are made; default: the accelerator if there is one.
-        budget_s: seconds from now after which no training goes on; the same call goes on where it ended.
+        budget_s: seconds after which nothing is measured or trained any more; the same call goes on where it ended.
         drops_seeds: whether a seed that does not fit into the budget any more is not begun; the seeds are nobody's
             choice then.
+        started: when the command began, on the device's wall clock; default: now.
         progress: hears what happens.
         page: whether `report.html` is written.
         unwritten: hears what could not be written once there was an answer: `study.json`, the page. The answer is
@@ -80,26 +83,34 @@ def study(
         TargetError: the metric is not there.
         StoreError: the folder cannot be used.
         OutOfMemory: something does not fit into memory.
+        OutOfTime: the budget ended before it was known what a step and an evaluation take.
     """
     with within_memory_of(device):
         loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
-        question, deadline = with_schedule(question, loaded.task), Deadline.after(budget_s)
+        question, deadline = with_schedule(question, loaded.task), deadline_of(device, budget_s, started)
         with (
+            named_out_of_time(deadline, budget_s),
             preserved_random_state(question.seeds[0]),
             Store(out, question_of(loaded, question, device, named)) as store,
         ):
             if store.recovered:
                 progress.stage(store.recovered)
-            workload = workload_of(loaded, device)
-            prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress, store=store)
+            workload = workload_of(loaded, device, deadline)
+            how: dict[str, Any] = {"store": store, "progress": progress}
+            prepared = prepare_study(workload, question, named, budget_s=budget_s, until=deadline, **how)
             store.check_late_files(loaded.late_files(store.late_files))
-            how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
+            how["deadline"] = deadline
             outlook = outlook_of(prepared, question, workload.epoch, budget_s, drops_seeds=drops_seeds)
             laboratory = Laboratory.begin(loaded, workload, question, prepared, **how, outlook=outlook)
-            progress.predicted(forecast_of(prepared, question, workload.epoch, budget_s, laboratory.made))
+            predicted = forecast_of(prepared, question, workload.epoch, budget_s, laboratory.made)
+            progress.predicted(predicted := predicted.after(budget_s - deadline.left_s))
             named.measure_all(laboratory)
             store.check_late_files(loaded.late_files())
             found, runs = account(laboratory, named, prepared)
+            if laboratory.cut_off and not runs:
+                would_do = budget_for(max(2 * budget_s, predicted.seconds))
+                said = out_of_time_in_words(deadline, budget_s, would_do=would_do)
+                found = replace(found, notes=(*found.notes, said))
             with if_possible(unwritten, ANSWER):
                 store.answer("study", study_json(found), study_from)
             if page:
@@ -116,15 +127,19 @@ def predict(
     named: NamedStudy = OWN_GRID,
     device: Device | None = None,
     budget_s: float = 600.0,
+    started: float | None = None,
     progress: Progress | None = None,
 ) -> Prediction:
     """How long `study` would take; steps are timed, and nothing is stored. Arguments and errors as there."""
     with within_memory_of(device):
-        question = with_schedule(question, loaded.task)
-        with preserved_random_state(question.seeds[0]):
-            workload = workload_of(loaded, device or pick())
-            prepared = prepare_study(workload, question, named, budget_s=budget_s, progress=progress or Silent())
-        return forecast_of(prepared, question, workload.epoch, budget_s)
+        question, device = with_schedule(question, loaded.task), device or pick()
+        deadline = deadline_of(device, budget_s, started)
+        with preserved_random_state(question.seeds[0]), named_out_of_time(deadline, budget_s):
+            workload = workload_of(loaded, device, deadline)
+            how: dict[str, Any] = {"until": deadline, "progress": progress or Silent()}
+            prepared = prepare_study(workload, question, named, budget_s=budget_s, **how)
+        predicted = forecast_of(prepared, question, workload.epoch, budget_s)
+        return predicted.after(budget_s - deadline.left_s)
 
 
 def question_of(

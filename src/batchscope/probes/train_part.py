@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ..errors import OutOfTime
 from ..hardware.random_state import RandomState, preserved_random_state
 from ..store.not_applicable import NotApplicable
 from ..store.records import Row
@@ -40,6 +41,9 @@ class TrainPart:
         chunk: examples in a forward pass, where the task has no `metrics_on`.
         most: examples of the part; always the same ones.
 
+    Raises:
+        OutOfTime: loading them takes longer than there is time; like each of its methods, see `Workload.limited`.
+
     Its row: `{"kind": "train_part", "step", "examples", "metrics": {"train_loss_eval": ..., ...}}`.
     """
 
@@ -51,6 +55,7 @@ class TrainPart:
         order = torch.randperm(workload.examples, generator=torch.Generator().manual_seed(_SEED))
         indices = order[: most if workload.in_memory else min(most, _MOST_LOADED)].sort().values
         self.examples = len(indices)
+        workload.until.require(workload.example_s * self.examples)
         parts = [indices] if self._metrics_on is not None else indices.split(max(1, chunk))
         self._batches = [workload.batch(part) for part in parts]
         self._model: nn.Module | None = None
@@ -61,6 +66,8 @@ class TrainPart:
             model = self._workload.model(0)
             try:
                 self.measure(model)
+            except OutOfTime:
+                raise
             except Exception as error:  # a user's loss may refuse evaluation mode with any exception
                 message = (str(error).splitlines() or [type(error).__name__])[0]
                 return NotApplicable(reason=f"the loss cannot be taken in evaluation mode: {message}")

@@ -54,8 +54,13 @@ class FirstLooks:
     stall_patience: float
 
     def test_rates(self) -> None:
-        """Make the range test and keep it, in smaller micro-batches where a step does not fit."""
+        """Make the range test and keep it, in smaller micro-batches where a step does not fit.
+
+        Raises:
+            OutOfTime: no time is left for it.
+        """
         size = self._first_batch_size()
+        self.runs.deadline.require()
         self.runs.runner.progress.stage(f"range test of the learning rate at batch size {size}")
         try:
             test = self.runs.test_rates(size, self.question.seed)
@@ -84,7 +89,7 @@ class FirstLooks:
             target=self.question.target,
         )
         share = _PILOT_SHARE if self.question.target else _UNAIMED_PILOT_SHARE
-        if self.runs.runner.deadline.passed and not self.runs.runner.store.runs():
+        if not self.runs.runner.store.runs() and self.runs.too_late_for(config):
             return None
         if (target := self.state().target) is not None:
             workload = self.runs.runner.workload
@@ -95,6 +100,8 @@ class FirstLooks:
         milestone = self.state().milestone
         if self.question.search == "anchors" and current is None and milestone is not None:
             return self._look(config, milestone, share)
+        if self.runs.too_late_for(config):
+            return None
         run = self.run(config, "first run", share=share)
         if self.state().target is None:
             self._choose_target(self._furthest(config, run))
@@ -111,6 +118,8 @@ class FirstLooks:
     def _look(self, config: RunConfig, milestone: Target, share: float) -> None:
         """The pilot up to the milestone; where it is not there soon, the better of it and a lower learning rate."""
         limit = config.warmup_steps + _LOOK_STEPS
+        if self.runs.too_late_for(config, milestone, limit):
+            return
         first = self.run(config, "first run", share=share, milestone=milestone, limit=limit)
         lower = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
         paused = first.result is not None and first.result.status is RunStatus.PAUSED
@@ -121,7 +130,8 @@ class FirstLooks:
         if not self.state().paused:
             further = gets_further(second.rows, first.rows, self.question.judged_by, towards=milestone)
             best = lower if further else config
-            self.run(best, "first run", share=share, milestone=milestone)
+            if not self.runs.too_late_for(best, milestone):
+                self.run(best, "first run", share=share, milestone=milestone)
 
     def _furthest(self, config: RunConfig, run: StoredRun) -> StoredRun:
         """The run that gets furthest: the pilot, or one at a lower learning rate, while these get clearly further.
@@ -131,6 +141,8 @@ class FirstLooks:
         best = run
         for _ in range(_MOST_LOOKS):
             config = replace(config, lr=float(f"{config.lr / _LOOK_STEP:.3g}"), noise_scale_groups=0)
+            if self.runs.too_late_for(config):
+                break
             run = self.run(config, "does a lower learning rate get further?", share=_UNAIMED_PILOT_SHARE)
             if not has_diverged(best):
                 further = gets_further(run.rows, best.rows, self.question.judged_by)

@@ -10,7 +10,7 @@ from .forecast import seconds_in
 from .question import as_option
 from .state import SearchState
 
-__all__ = ["budget_with", "training_in_words", "wall_seconds"]
+__all__ = ["budget_with", "rounded_up", "training_in_words", "wall_seconds"]
 
 _WHOLE_MINUTES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 90, 120)
 _MOST = 4.0
@@ -48,13 +48,13 @@ def budget_with(state: SearchState, time_to_target_s: Estimate) -> str:
     """
     most = _MOST * (time_to_target_s.value or 0.0)
     high = most if time_to_target_s.high is None else min(time_to_target_s.high, most)
-    return as_option(_rounded_up(state.seconds + wall_seconds(state, high)))
+    return as_option(rounded_up(state.seconds + wall_seconds(state, high)))
 
 
-def _rounded_up(seconds: float) -> float:
+def rounded_up(seconds: float) -> float:
     """A length of time rounded up to one that people would write.
 
-    >>> [as_option(_rounded_up(seconds)) for seconds in (3.2, 41, 400, 9000)]
+    >>> [as_option(rounded_up(seconds)) for seconds in (3.2, 41, 400, 9000)]
     ['10s', '50s', '8m', '3h']
     """
     if seconds <= 50.0:

@@ -8,7 +8,6 @@ once a step did not fit.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OutOfMemory
 from ..fits.memory import HEADROOM, fit_memory
-from ..fits.step_time import accumulation
+from ..fits.step_time import accumulation, step_time_of
 from ..fits.threads import num_threads_at
 from ..hardware.device import Device
 from ..store.aims import aim_of
@@ -27,7 +26,7 @@ from ..store.runs import Store, StoredRun, run_id
 from ..tasks.workload import Workload
 from ..training.attempts import Trials
 from ..training.checkpoint import Checkpoints
-from ..training.limits import Deadline
+from ..training.limits import CutOff, Deadline
 from ..training.lr_range import measure_rate_range
 from ..training.prepare import Prepared
 from ..training.progress import Progress
@@ -43,13 +42,20 @@ from .requests import Request, Requests
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["MEASURED_WITHIN", "TIMING", "SearchRuns", "largest_here", "used_earlier"]
+__all__ = ["MEASURED_WITHIN", "TIMING", "SearchRuns", "end_s", "largest_here", "used_earlier"]
 
 MEASURED_WITHIN = ("profile", "memory_limit", "max_batch_size")
 """Members of a question that bench and range test depend on: runs do not, they say how their batches are split."""
 
 TIMING = "timing"
 """Note of what a search has taken: of its question, after that of the folder."""
+
+_FEWEST_STEPS = 10
+"""Of a run that is worth beginning."""
+_SHARE_FOR_RATES = 0.3
+"""Of the time that is left, for the range test."""
+_SHARE_FOR_END, _MOST_END_S = 0.05, 1.5
+"""Of the budget, for plan and page."""
 
 _COMPLETE = (RunStatus.REACHED, RunStatus.OUT_OF_STEPS)
 
@@ -66,13 +72,13 @@ class SearchRuns:
         budget_s: seconds for the whole search, earlier processes included.
         largest_micro_batch_size: of this machine, which may not be the one that the answer is for.
         bench: of this machine; `None` where the answer is for another one.
-        started: when this process would have begun if it had made all runs itself, on the monotonic clock.
+        started: when this process would have begun if it had made all runs itself, on the deadline's clock.
         keep_models: whether the models of complete runs are kept with them, where they are at their best in the end or
             had all their steps.
         cut_off: whether a run was asked for when the budget had ended.
         earlier_s: seconds that earlier commands on the folder took.
         made: runs that this command has made.
-        first_made: when it began with the first of them, on the monotonic clock.
+        first_made: when it began with the first of them, on the deadline's clock.
         inside_s: seconds that their steps and evaluations took.
     """
 
@@ -99,21 +105,20 @@ class SearchRuns:
         questions: Questions,
         prepared: Prepared,
         *,
-        started: float,
+        deadline: Deadline,
         budget_s: float,
         progress: Progress,
         profile: HardwareProfile | None = None,
         keep_models: bool = False,
         checkpoints: Checkpoints | None = None,
     ) -> SearchRuns:
-        """The runs of a search that began at `started`, on the monotonic clock, or goes on since then."""
+        """The runs of a search that is to end with its budget, of which earlier commands may have used a part."""
         timing = prepared.timing
-        started -= timing.spent_s
         runner = Runner(
             workload=workload,
             store=store,
             progress=progress,
-            deadline=Deadline(started + budget_s),
+            deadline=deadline.before(end_s(budget_s)),
             at_deadline="end",
             checkpoints=checkpoints,
         )
@@ -125,15 +130,20 @@ class SearchRuns:
             budget_s=budget_s,
             largest_micro_batch_size=largest_here(workload.device, prepared.bench, profile),
             bench=prepared.bench if profile is None else None,
-            started=started,
+            started=deadline.at - budget_s,
             keep_models=keep_models,
             earlier_s=timing.spent_s,
         )
 
     @property
+    def deadline(self) -> Deadline:
+        """When the last run must have ended: plan and page follow."""
+        return self.runner.deadline
+
+    @property
     def pace(self) -> Pace:
         """What is known of the search's own time."""
-        now = time.monotonic()
+        now = self.deadline.now
         return Pace(
             timing=self.timing,
             budget_s=self.budget_s,
@@ -145,7 +155,7 @@ class SearchRuns:
 
     def keep_time(self) -> None:
         """Write down what the search has taken, after something was measured or trained."""
-        self.timing = replace(self.timing, spent_s=time.monotonic() - self.started)
+        self.timing = replace(self.timing, spent_s=self.deadline.now - self.started)
         self.questions.note(TIMING, self.timing)
 
     def end(self, unwritten: Hears) -> tuple[str, ...]:
@@ -159,11 +169,11 @@ class SearchRuns:
         """
         self.runner.close()
         counts = self.made or not self.earlier_s
-        spent_s = time.monotonic() - self.started if counts else self.timing.spent_s
+        spent_s = self.deadline.now - self.started if counts else self.timing.spent_s
         self.timing = replace(self.timing, spent_s=spent_s, given_s=max(self.timing.given_s, self.budget_s))
         with if_possible(unwritten, TIME):
             self.questions.note(TIMING, self.timing)
-        if not (self.cut_off or (self.runner.deadline.passed and self.requests.out_of_time)):
+        if not (self.cut_off or (self.deadline.passed and self.requests.out_of_time)):
             return ()
         return (
             f"the budget of {about(self.budget_s)} ended the search. It counts all commands with this question on the "
@@ -171,8 +181,9 @@ class SearchRuns:
         )
 
     def read_rate_range(self) -> RateRange | None:
-        """The range test, if one was made within the limits of this question."""
-        return self.runner.store.read_note(self._named("rate-range"), RateRange)
+        """The range test, if one was made within the limits of this question; not one cut short before any run."""
+        found = self.runner.store.read_note(self._named("rate-range"), RateRange)
+        return None if found is not None and found.cut_short and not self.runner.store.runs() else found
 
     def keep_rate_range(self, test: RateRange) -> None:
         """Write down a range test."""
@@ -198,10 +209,15 @@ class SearchRuns:
     def too_late_for(
         self, config: RunConfig, milestone: Target | None = None, limit: int | None = None, *, needs_s: float = 0.0
     ) -> bool:
-        """Whether the run would have to be made, and no more time is left than `needs_s`; keeps that it was cut off."""
-        deadline = self.runner.deadline
-        late = deadline.left_s <= needs_s and self.finished(config, milestone, limit) is None
-        self.cut_off |= late and deadline.passed
+        """Whether the run would have to be made, and no more time is left than `needs_s`, or than a few steps take.
+
+        A run that is cut off at its first steps says nothing. It is kept that the search was cut off, where it was not
+        for `needs_s`.
+        """
+        step_s = self.timing.step_s if self.bench is None else step_time_of(self.bench).of_batch(config.batch_size)
+        left_s, few_s = self.deadline.left_s, _FEWEST_STEPS * step_s + 2 * self.timing.evaluation_s
+        late = left_s <= max(needs_s, few_s) and self.finished(config, milestone, limit) is None
+        self.cut_off |= late and left_s <= few_s
         return late
 
     def split(self, batch_size: int) -> dict[str, Any]:
@@ -219,10 +235,13 @@ class SearchRuns:
         split, workload = self.split(batch_size), self.runner.workload
         micro, trials = split["micro_batch_size"], Trials(self.runner.store, workload.device)
         with (
+            self.deadline.spending("the range test of the learning rate"),
             trials.of("the range test of the learning rate", micro),
             workload.device.using_threads(split["num_threads"]),
         ):
-            return measure_rate_range(workload, batch_size=batch_size, micro_batch_size=micro, seed=seed)
+            how: dict[str, Any] = {"micro_batch_size": micro, "seed": seed}
+            until = self.deadline.share(_SHARE_FOR_RATES)
+            return measure_rate_range(workload, batch_size=batch_size, **how, until=until)
 
     def shrink(self, error: OutOfMemory) -> str:
         """Halve the micro-batch after a step that did not fit; returns a sentence that says so.
@@ -260,18 +279,18 @@ class SearchRuns:
             expected_steps: step at which it is expected to end, for whoever watches.
         """
         if not self.made:
-            self.first_made = time.monotonic()
+            self.first_made = self.deadline.now
         request = Request(config=config, milestone=milestone, limit=limit)
         made, stored = self.requests.to_make(request)
         name = stored.id if stored else run_id(made)
         run = self.runner.make(
             made,
             why,
-            f"at most {about(self.runner.deadline.left_s)} of the budget left",
+            f"at most {about(self.deadline.left_s)} of the budget left",
             expected_steps=expected_steps,
             pauses=[PauseRule(milestone=milestone)] if milestone is not None else [],
             rules=[*rules, *([StepLimitRule(steps=limit)] if limit is not None else [])],
-            deadline=self.runner.deadline.within(share * self.budget_s),
+            deadline=self.deadline.before(self.timing.evaluation_s).within(share * self.budget_s),
             at_end=lambda model, result: self._keep_model(model, self._model_file(name, made, result), result),
             stored=stored,
         )
@@ -293,16 +312,17 @@ class SearchRuns:
 
         Raises:
             StoreError: it cannot be written.
+            CutOff: no time is left to train it again.
         """
         assert run.result is not None
         step = run.result.steps if at_end else _model_step(run.result)
         kept = self._model_file(run.id, run.config, replace(run.result, steps=step))
         if not are_whole(kept):
-            why = (
-                f"for its weights: {kept.name} is not what was written" if os.path.lexists(kept) else "for its weights"
-            )
-            save = partial(_save, path=kept)
-            self.runner.train_again(run, (), steps=step, why=why, at_end=save)
+            if seconds_in(run, self.timing.evaluation_s) * step / max(1, run.result.steps) > self.deadline.left_s:
+                raise CutOff
+            damaged = f": {kept.name} is not what was written" if os.path.lexists(kept) else ""
+            again: dict[str, Any] = {"steps": step, "deadline": self.deadline, "why": f"for its weights{damaged}"}
+            self.runner.train_again(run, (), **again, at_end=partial(_save, path=kept))
         copy_weights(kept, path)
 
     def _keep_model(self, model: nn.Module, path: Path, result: RunResult) -> None:
@@ -323,6 +343,11 @@ def _save(model: nn.Module, path: Path) -> None:
 def _model_step(result: RunResult) -> int:
     """Step of the evaluation whose model counts as the trained one."""
     return result.steps if result.status is RunStatus.REACHED else result.best_step
+
+
+def end_s(budget_s: float) -> float:
+    """Seconds at the end of a budget that plan and page take, and no run."""
+    return min(_MOST_END_S, _SHARE_FOR_END * budget_s)
 
 
 def used_earlier(spent_s: float, budget_s: float) -> str:

@@ -6,15 +6,17 @@ folder comes to the same runs in the same order: finished ones are read, not rep
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutOfMemory
+from ..errors import OutOfMemory, OutOfTime
 from ..hardware.environment import environment_of
 from ..store.records import HardwareProfile, RateRange, Recipe, RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
 from ..tasks.workload import Workload
+from ..training.limits import CutOff
 from ..training.prepare import Prepared
 from ..training.progress import Progress
 from ..training.stopping import BehindRule, StallRule, StopRule
@@ -116,7 +118,11 @@ class Search:
         """Go through all stages; returns what is known then, from which the plan follows."""
         looks = self._first_looks
         if self.state.rate_range is None and not self.question.tries_current_first:
-            looks.test_rates()
+            try:
+                looks.test_rates()
+            except OutOfTime:
+                self._update(cut_off=True)
+                return self.state
         if self.question.within is not None:
             self._train_whole()
         else:
@@ -135,13 +141,23 @@ class Search:
         self._update(cut_off=self.runs.cut_off)
         return self.state
 
-    def write_model(self, recipe: Recipe, path: Path) -> None:
-        """Write the trained model of the recipe to a file; trains one where no run stands behind the recipe."""
+    def write_model(self, recipe: Recipe, path: Path) -> str:
+        """Write the trained model of the recipe to a file; trains one where no run stands behind the recipe.
+
+        Returns:
+            A note where the budget left no time to train it; else empty.
+        """
         assert recipe.lr is not None
         run = run_at(self.state, recipe.batch_size, recipe.lr)
         if run is None:
-            run = self._run(self._config(recipe.batch_size, recipe.lr, "recipe"), "to keep its model")
-        self.runs.copy_model(run, path, at_end=self.question.within is not None)
+            config = self._config(recipe.batch_size, recipe.lr, "recipe")
+            late = self.runs.too_late_for(config)
+            run = None if late else self._run(config, "to keep its model")
+        with suppress(CutOff):
+            if run is not None:
+                self.runs.copy_model(run, path, at_end=self.question.within is not None)
+                return ""
+        return f"the budget ended before a model of the recipe was trained for {path}: repeat with a longer --budget"
 
     def _train_whole(self) -> None:
         """Make trainings of the given length, while one is worth its time; the first goes on from an earlier one."""

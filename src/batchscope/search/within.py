@@ -320,7 +320,7 @@ class Lengths:
             NoGainRule(steps=warmup_steps + math.ceil(share * after), gain=gain) for share, gain in _GAINS
         ]
         if self.best is not None and self.trained:
-            far: dict[str, float] = {"end": _BEHIND, "lag": _BEHIND, "falls": 0.0, "from_share": _BEHIND_FROM}
+            far: dict[str, Any] = {"end": _BEHIND, "lag": _BEHIND, "falls": 0.0, "from_share": _BEHIND_FROM}
             rules.append(BehindRule(reference=self.best.curve, step_time=1.0 / steps, **far))
         return rules
 

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..errors import TaskError
 from ..hardware.random_state import preserved_random_state
+from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from .batches import subset
 from .loader import refuse_loader
 from .map_style import map_style
@@ -63,10 +64,11 @@ def made_data(task: Task, seed: int) -> Any:
     return data
 
 
-def examples_of(task: Task) -> Examples:
+def examples_of(task: Task, until: TimeLimit = NO_LIMIT) -> Examples:
     """The training examples of a task.
 
     Raises:
+        OutOfTime: the first examples of a stream did not come in time.
         TaskError: they cannot be used, or there are too few; the sampler does not fit them; a stream has no `evaluate`
             beside it.
     """
@@ -78,7 +80,7 @@ def examples_of(task: Task) -> Examples:
                 "the task has a sampler, and its train_data() is a stream, which comes in its own order; leave sampler "
                 "out, or return a list of examples"
             )
-        return _of_stream(cast("IterableDataset[Any]", data), evaluates)
+        return _of_stream(cast("IterableDataset[Any]", data), evaluates, until)
     data = map_style(data)
     examples, held_back, position, numbers = len(cast(Sized, data)), None, None, None
     if not evaluates:
@@ -95,7 +97,7 @@ def examples_of(task: Task) -> Examples:
     return Examples(data=data, epoch=epoch, held_back=held_back, numbers=numbers, sampler=ordered, notes=(note,))
 
 
-def _of_stream(stream: IterableDataset[Any], evaluates: bool) -> Examples:
+def _of_stream(stream: IterableDataset[Any], evaluates: bool, until: TimeLimit) -> Examples:
     if not evaluates:
         raise TaskError(
             f"train_data() is a stream ({type(stream).__name__}), of which no validation split can be held back: give "
@@ -103,7 +105,7 @@ def _of_stream(stream: IterableDataset[Any], evaluates: bool) -> Examples:
             "batchscope.task)"
         )
     with preserved_random_state(0):
-        first = first_examples(stream)
+        first = first_examples(stream, until=until)
     note = (
         "train_data() is a stream: there are no epochs, each run begins it anew, and batch sizes of up to "
         f"{LARGEST_BATCH} are considered (--max-batch-size sets another bound)"

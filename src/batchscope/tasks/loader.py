@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampl
 
 from ..errors import TaskError
 from ..hardware.device import cores
+from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from ..wording import duration
 from .batches import MicroBatchSampler
 from .collation import Collation
@@ -52,6 +53,7 @@ _OURS = (
 )
 """Arguments of `DataLoader` that follow from the batch size, the seed and the task's other members."""
 _PROBED = 16
+_SHARE_FOR_EXAMPLES = 0.05
 _CHEAP_S = 2e-4
 """Seconds to load an example, below which sending it from a worker costs as much (about 0.1 ms)."""
 _MOST_WORKERS = 4
@@ -172,10 +174,17 @@ def why_not_sent(data: Any, collate: Any, options: Mapping[str, Any]) -> str:
     return ""
 
 
-def example_seconds(collation: Collation, indices: Tensor) -> float:
-    """Seconds to load an example in this process, by the first of those at some indices (int64, one dimension)."""
+def example_seconds(collation: Collation, indices: Tensor, until: TimeLimit = NO_LIMIT) -> float:
+    """Seconds to load an example in this process, by the first of those at some indices (int64, one dimension).
+
+    Where these would take more than a twentieth of the time that is left, by the very first alone.
+    """
     probed = indices[:_PROBED].tolist()
+    start = time.perf_counter()
     collation.batch(probed[:1])
+    first_s = time.perf_counter() - start
+    if len(probed) * first_s > _SHARE_FOR_EXAMPLES * until.left_s:
+        return first_s
     start = time.perf_counter()
     collation.batch(probed)
     return (time.perf_counter() - start) / len(probed)

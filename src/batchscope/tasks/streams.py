@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 
 from ..errors import TaskError
 from ..hardware.random_state import RandomState, preserved_random_state, seed_everything
+from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from .collation import joined
 from .loader import open_loader
 from .protocol import Batch
@@ -40,6 +41,7 @@ LARGEST_BATCH = 4096
 """Largest batch size that is considered for a stream, where nothing else is asked for."""
 
 _MOST_EXAMPLES, _MOST_S, _MOST_BYTES = 4096, 2.0, 256 * 2**20
+_SHARE = 0.1
 _FEWEST_EXAMPLES = 64
 """Taken of a stream however long they take; the preflight and the looks at examples need no more."""
 _COMPARED = 4
@@ -56,7 +58,11 @@ class FirstExamples:
 
 
 def first_examples(
-    stream: IterableDataset[Any], *, most_s: float = _MOST_S, most_bytes: int = _MOST_BYTES
+    stream: IterableDataset[Any],
+    *,
+    most_s: float = _MOST_S,
+    most_bytes: int = _MOST_BYTES,
+    until: TimeLimit = NO_LIMIT,
 ) -> FirstExamples:
     """Take the first examples of a stream: up to 4096, fewer where the limits allow fewer, 64 at least.
 
@@ -64,17 +70,21 @@ def first_examples(
         stream: iterated from its beginning.
         most_s: seconds that it may take.
         most_bytes: that the examples may have, by the first one as it is pickled.
+        until: no more than 64 are taken once a tenth of the time until then is over, and none after it.
 
     Raises:
+        OutOfTime: the time ended first.
         TaskError: the stream fails, or ends before.
     """
     started = clock = time.perf_counter()
+    most_s = min(most_s, _SHARE * until.left_s)
     examples, most, ended = list[Any](), _MOST_EXAMPLES, True
     with explained("iterating over train_data()"):
         for example in stream:
             if not examples:
                 most, clock = _most(example, most_bytes), time.perf_counter()
             examples.append(example)
+            until.require()
             late = time.perf_counter() - started > most_s and len(examples) >= _FEWEST_EXAMPLES
             if late or len(examples) >= most:
                 ended = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Mapping, Sized
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..hardware.device import Device, is_out_of_memory, pick
 from ..hardware.host_memory import mark
 from ..hardware.random_state import preserved_random_state, seed_everything
+from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from ..store.metrics import averaged_name, name_of_own
 from .batches import MicroBatchSampler, first_dimension, index_stream, subset, tensors_of, to_device
 from .collation import Collation
@@ -49,6 +50,7 @@ class Workload:
             training data are a stream, which has no epochs.
         independent: whether one example's gradient depends on that example alone; set by the preflight.
         loader_workers: processes that load batches; 0: this one does.
+        example_s: seconds to load an example in one process; 0 for tensors in memory.
         loss_weight: the task's, the number of terms in the mean of a batch's loss; `None`: its examples.
         before_update: the task's, called once a step when all gradients are there.
         schedule: the task's, the factor of the learning rate at a share of the run.
@@ -56,6 +58,7 @@ class Workload:
         ema_decay: of the moving average of the weights that is evaluated beside; `None`: there is none.
         patience_s: how long loader workers may take for a batch at least, before they count as hanging.
         notes: what a reader should know of the training data.
+        until: after which none of the task's members is called any more, and `OutOfTime` is raised; see `limited`.
         metrics_at_start: of fresh models, by their seed and the number of threads, as far as they were evaluated.
     """
 
@@ -67,6 +70,7 @@ class Workload:
         settings: Mapping[str, Any] | None = None,
         device: Device | None = None,
         patience_s: float = _PATIENCE_S,
+        until: TimeLimit = NO_LIMIT,
     ) -> None:
         self.task = task
         self.name = name
@@ -74,6 +78,7 @@ class Workload:
         self.device = device or pick("cpu")
         self.independent = True
         self.patience_s = patience_s
+        self.until = NO_LIMIT
         self.metrics_at_start: dict[tuple[int, int | None], dict[str, float]] = {}
         self._evaluate = getattr(task, "evaluate", None)
         self._collate: Callable[[list[Any]], Batch] | None = getattr(task, "collate", None)
@@ -83,7 +88,7 @@ class Workload:
         self.schedule: Callable[[float], float] | None = getattr(task, "schedule", None)
         self.precision = checked_precision(getattr(task, "precision", None), self.device)
         self.ema_decay = checked_decay(getattr(task, "ema_decay", None))
-        there = examples_of(task)
+        there = examples_of(task, until)
         self.notes = [*getattr(task, "data_notes", ()), *there.notes]
         self.examples, self.examples_in_epoch = len(cast(Sized, there.data)), there.epoch
         self._data, self._held_back, self._sampler = there.data, there.held_back, there.sampler
@@ -94,26 +99,27 @@ class Workload:
         self._options = checked_options(task, self._stream or self._data, self._collate)
         self.loader_workers = (self._options or {}).get("num_workers", 0)
         self._tensors = None if self._collate or self.loader_workers else tensors_of(self._data)
-        self._example_s = 0.0
+        self.example_s = 0.0
         if self._tensors is not None:
             self._tensors = tuple(t.to(self.device.torch_device) for t in self._tensors)
             return
-        own_s = example_seconds(self._collation, self.drawable)
+        until.require()
+        own_s = example_seconds(self._collation, self.drawable, until)
         if self._sampler is None:  # else what it leaves out may be of any kind
             self._collation.look_through(own_s)
-        self._example_s = there.example_s + own_s
+        self.example_s = there.example_s + own_s
         self._choose_workers()
 
     def _choose_workers(self) -> None:
         """As many loader workers as the task asks for, or as pay; a note where there are fewer."""
         if self._options is None:
-            workers = workers_for(self._example_s)
+            workers = workers_for(self.example_s)
             if workers and (why := why_not_sent(self._stream or self._data, self._collate, {})):
                 self.notes.append(f"examples are loaded without workers: {why}")
                 workers = 0
             self.loader_workers = workers if self._stream is None else min(1, workers)
         elif self._stream is not None:
-            how = {"example_s": self._example_s, "patience_s": self.patience_s}
+            how = {"example_s": self.example_s, "patience_s": self.patience_s}
             self._options, note = without_copies(self._stream, self._options, **how)
             self.loader_workers = self._options.get("num_workers", 0)
             self.notes += [note] if note else []
@@ -122,6 +128,19 @@ class Workload:
         """Load with so many workers where the task does not say how many."""
         if self._options is None and self._tensors is None:
             self.loader_workers = workers
+
+    @contextmanager
+    def limited(self, until: TimeLimit) -> Generator[None]:
+        """Refuse inside to begin a loss, a batch or an evaluation after a moment.
+
+        Raises:
+            OutOfTime: one was asked for.
+        """
+        before, self.until = self.until, until
+        try:
+            yield
+        finally:
+            self.until = before
 
     @property
     def epoch(self) -> int:
@@ -234,6 +253,7 @@ class Workload:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The mean loss of a batch, in the task's precision; that of a dict, or the first member of a tuple."""
+        self.until.require()
         with explained("loss(model, batch)"), autocast(self.precision, self.device):
             return loss_in(self.task.loss(model, batch))
 
@@ -265,6 +285,7 @@ class Workload:
 
     def batch(self, indices: Tensor) -> Batch:
         """The examples at `indices` (int64, one dimension), collated, on the device."""
+        self.until.require()
         if self._tensors is not None:
             return [t[indices.to(t.device)] for t in self._tensors]
         return to_device(self._collation.batch(indices.tolist()), self.device.torch_device)
@@ -296,7 +317,7 @@ class Workload:
                 yield [self.batch(part) for part in indices.split(batch_size // parts_of(step))]
         sampler = MicroBatchSampler(batches, parts_of, skip)
         loader = index_loader(self._data, sampler, self._collate, options, seed + skip)
-        batch_s = self._example_s * batch_size / min(parts_of(skip), batch_size)
+        batch_s = self.example_s * batch_size / min(parts_of(skip), batch_size)
         with open_loader(loader, batch_s=batch_s, patience_s=self.patience_s) as next_batch:
             load = partial(self._collation.loaded, next_batch, sampler, self.loader_workers)
             for step in itertools.count(skip):
@@ -314,7 +335,7 @@ class Workload:
             skip=skip,
             collate=self._collate,
             options=options,
-            example_s=self._example_s,
+            example_s=self.example_s,
             patience_s=self.patience_s,
         )
         with closing(steps):
@@ -323,6 +344,7 @@ class Workload:
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """The task's metrics of a model, in evaluation mode without gradients; the mode is put back."""
+        self.until.require()
         was_training = model.training
         model.eval()
         try:

@@ -77,6 +77,10 @@ class FakeDevice(Device):
         """Scripted time."""
         return self.now
 
+    def wall_clock(self) -> float:
+        """Scripted time."""
+        return self.now
+
     def processor_seconds(self) -> float | None:
         """Scripted processor time."""
         return None if self.processor_s is None else self.worked
@@ -133,12 +137,38 @@ class FakeDevice(Device):
             example_time_s: seconds of the script to load an example; default: they are tensors in memory.
             workers: that load side by side, whole batches each, while the device computes.
         """
-        data = TensorDataset(torch.arange(float(examples))[:, None] / examples)
-        train = data if example_time_s is None else _Loaded(self, data, 0.0 if workers else example_time_s)
-        made = task(model=model, train=train, val=data, loss=self._loss, optimizer=self._optimizer, name="fake")
+        own_s = 0.0 if workers and example_time_s is not None else example_time_s
+        made = self.task(examples=examples, model=model, example_time_s=own_s)
         if example_time_s is None:
             return Workload(made, name="fake", device=self)
         return _LoadedWorkload(made, self, example_time_s, workers)
+
+    def task(
+        self,
+        *,
+        examples: int,
+        model: Callable[[], nn.Module] = lambda: nn.Linear(1, 1),
+        example_time_s: float | None = None,
+        evaluation_s: float = 0.0,
+    ) -> Task:
+        """The task of `workload`, whose examples and evaluations take scripted time, for whole commands.
+
+        Args:
+            examples: in the training set.
+            model: makes the model.
+            example_time_s: seconds to load an example; default: they are tensors in memory.
+            evaluation_s: seconds of an evaluation.
+        """
+        data = TensorDataset(torch.arange(float(examples))[:, None] / examples)
+        train = data if example_time_s is None else _Loaded(self, data, example_time_s)
+
+        def evaluate(model: nn.Module) -> dict[str, float]:
+            self.now += evaluation_s
+            return {"val_loss": float(model(data.tensors[0]).square().mean())}
+
+        return task(
+            model=model, train=train, evaluate=evaluate, loss=self._loss, optimizer=self._optimizer, name="fake"
+        )
 
     def _loss(self, model: nn.Module, batch: Batch) -> Tensor:
         size = len(batch[0])

@@ -46,6 +46,7 @@ def train(
     probes: Sequence[Probe] = (),
     observers: Sequence[Observer] = (),
     on_row: Callable[[Row], None] | None = None,
+    late: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Train one run.
 
@@ -56,6 +57,7 @@ def train(
         probes: measured inside the run's steps, from their gradients.
         observers: measured from the weights, after updates and at evaluations.
         on_row: receives every evaluation and every probe's row, as it is made.
+        late: asked after each step: whether the next evaluation is to come now.
 
     Returns:
         The result; `steps_to_target` is interpolated in log steps. The hash of the rows is the store's to fill in.
@@ -68,7 +70,7 @@ def train(
     """
     training = Training(workload, config, probes=probes, observers=observers, on_row=on_row)
     with closing(training):  # also where a rule pauses it
-        return training.advance(stop_rules)
+        return training.advance(stop_rules, late=late)
 
 
 class Training:

@@ -40,6 +40,7 @@ from torch.optim import Optimizer
 
 from ..hardware.device import lack_of_memory_named
 from ..hardware.random_state import preserved_random_state
+from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from ..store.records import RateRange
 from ..tasks.culprits import Drawn, refuse_batch, refuse_gradient_of, step_named
 from ..tasks.protocol import Batch
@@ -71,7 +72,9 @@ _CEILING_ABOVE_BEST, _CEILING_FACTOR = 12.0, 4.0
 _FALL_FACTOR = 3.0
 
 
-def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size: int, seed: int = 0) -> RateRange:
+def measure_rate_range(
+    workload: Workload, *, batch_size: int, micro_batch_size: int, seed: int = 0, until: TimeLimit = NO_LIMIT
+) -> RateRange:
     """Double the learning rate until training breaks, or its loss falls no longer.
 
     Args:
@@ -80,6 +83,7 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
         micro_batch_size: how many of them fit at once; divides `batch_size`. A step of more examples is made of
             more of them.
         seed: of the weights and the order of the data. The caller's random state is left as it was.
+        until: no step is begun that is expected to end after it, but for the first of each part of the test.
 
     Returns:
         The learning rates, the losses that they met, the ceiling, whether the optimizer normalises, and the best
@@ -98,10 +102,10 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
             drawn = _Batches(workload=workload, batch_size=tested, seed=seed, first=first, following=batches)
             lr, prior, steps = _beginning(drawn)
             rose = _ROSE_WITHIN_LAYERS if prior.hides_the_edge else _ROSE
-            climb = _climb(drawn, lr, rose)
+            climb = _climb(drawn, lr, rose, until)
             if climb.broke is not None and climb.broke <= _TOO_SOON:
                 steps += climb.steps
-                climb = _climb(drawn, lr / _LOWER, rose)
+                climb = _climb(drawn, lr / _LOWER, rose, until)
     expected_lr, factor = _expected(climb, prior)
     ratio, off = lr_ratio(tested, batch_size, normalised=prior.normalised)
     return RateRange(
@@ -115,6 +119,7 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
         expected_lr=ratio * expected_lr,
         expected_factor=math.exp(math.hypot(math.log(factor), math.log(off))),
         tested_batch_size=tested,
+        cut_short=climb.cut_short,
     )
 
 
@@ -133,12 +138,14 @@ class _Climb:
         losses: before the step at each.
         broke: the step at which training broke, if it did.
         checks: passes over the first batch beside those steps.
+        cut_short: whether the time ended first.
     """
 
     lrs: list[float] = field(default_factory=list[float])
     losses: list[float] = field(default_factory=list[float])
     broke: int | None = None
     checks: int = 0
+    cut_short: bool = False
 
     @property
     def steps(self) -> int:
@@ -200,14 +207,19 @@ class _Batches:
         return loss
 
 
-def _climb(drawn: _Batches, lr: float, rose: float) -> _Climb:
+def _climb(drawn: _Batches, lr: float, rose: float, until: TimeLimit) -> _Climb:
     workload = drawn.workload
     model = workload.model(drawn.seed)
     update = Update(workload, model, lr)
     follows = _follows(workload, model, update.optimizer, lr)
     climb = _Climb()
     batch, before = _StepBatch(micro_batches=drawn.first), None
+    began = until.now
     while climb.steps < _MOST_STEPS:
+        each_s = (until.now - began) / max(1, climb.steps)
+        climb.cut_short = bool(climb.lrs) and (until.passed or each_s > until.left_s)
+        if climb.cut_short:
+            break
         growth = _GROWTH ** len(climb.lrs)
         update.set_factor(growth, only=follows)
         climb.losses.append(drawn.loss(update, batch, before))

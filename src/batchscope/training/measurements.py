@@ -15,6 +15,7 @@ from ..store.records import Bench, Estimate
 from ..store.runs import Store
 from ..tasks.loading import LoadedTask
 from .attempts import Trials
+from .limits import deadline_of, named_out_of_time
 from .noise import NoiseReport, measure_noise
 from .prepare import Wanted, bench_of, check_task, workload_of
 from .progress import Progress, Silent
@@ -77,6 +78,7 @@ def keep_bench(
     out: Path,
     device: Device,
     budget_s: float,
+    started: float | None = None,
     progress: Progress | None = None,
     unwritten: Hears = logged,
 ) -> Bench:
@@ -87,7 +89,8 @@ def keep_bench(
         limits: what the bench stays within.
         out: results folder.
         device: where it runs.
-        budget_s: about how many seconds it may take, at most 60 of them.
+        budget_s: how many seconds it may take; at most 60 of them go to steps.
+        started: when the command began, on the device's wall clock; default: now.
         progress: hears what happens.
         unwritten: hears that the file could not be written; what was measured is returned all the same.
 
@@ -96,12 +99,15 @@ def keep_bench(
         UsageError: a limit makes no sense, or not even the smallest step fits.
         StoreError: the folder cannot be used.
         OutOfMemory: something does not fit into memory.
+        OutOfTime: the budget ended before a step was timed.
     """
-    with within_memory_of(device):
+    deadline = deadline_of(device, budget_s, started)
+    with within_memory_of(device), named_out_of_time(deadline, budget_s):
         asked = question_of("bench", loaded, device, limits)
-        wanted = Wanted(budget_s=budget_s, timing_s=min(budget_s, _MOST_BENCH_S), **vars(limits))
+        timing_s = min(budget_s, _MOST_BENCH_S)
+        wanted = Wanted(budget_s=budget_s, timing_s=timing_s, until=deadline, **vars(limits))
         with preserved_random_state(limits.seed), Store(out, asked) as store:
-            workload = workload_of(loaded, device)
+            workload = workload_of(loaded, device, deadline)
             preflight = check_task(workload, wanted, progress, store)
             bench = bench_of(workload, wanted, preflight, progress, each=True, store=store)
             bench = replace(bench, notes=(*preflight.notes, *bench.notes))
@@ -117,6 +123,7 @@ def keep_noise(
     out: Path,
     device: Device,
     budget_s: float,
+    started: float | None = None,
     progress: Progress | None = None,
     unwritten: Hears = logged,
 ) -> NoiseReport:
@@ -128,6 +135,7 @@ def keep_noise(
         out: results folder.
         device: where it runs.
         budget_s: seconds on the clock.
+        started: when the command began, on the device's wall clock; default: now.
         progress: hears what happens.
         unwritten: hears that the file could not be written; what was measured is returned all the same.
 
@@ -136,15 +144,18 @@ def keep_noise(
         UsageError: the learning rate, the batch size or the number of steps makes no sense.
         StoreError: the folder cannot be used.
         OutOfMemory: something does not fit into memory.
+        OutOfTime: the budget ended before the run began.
     """
-    with within_memory_of(device):
+    deadline = deadline_of(device, budget_s, started)
+    with within_memory_of(device), named_out_of_time(deadline, budget_s):
         progress = progress or Silent()
         asked = question_of("noise", loaded, device, run)
         with preserved_random_state(run.seed), Store(out, asked) as store:
-            workload = workload_of(loaded, device)
+            workload = workload_of(loaded, device, deadline)
             progress.stage("training a short run")
             with Trials(store, device).of("the short run"):
-                report = measure_noise(workload, **vars(run), budget_s=budget_s, on_row=progress.row)
+                how: dict[str, Any] = {"budget_s": budget_s, "deadline": deadline, "on_row": progress.row}
+                report = measure_noise(workload, **vars(run), **how)
             with if_possible(unwritten, ANSWER):
                 store.answer("noise", report)
         return report

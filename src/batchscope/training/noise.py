@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import TaskError, UsageError
+from ..errors import OutOfTime, TaskError, UsageError
 from ..fits.noise_scale import NoiseBlock, estimate, trace
 from ..hardware.random_state import preserved_random_state
 from ..probes.noise_scale import NoiseScale
@@ -26,6 +26,10 @@ __all__ = ["NoiseReport", "default_batch_size", "measure_noise"]
 _BATCH_SIZE = 64
 _STEPS = 400
 _READINGS = 100
+_FEWEST_STEPS = 5
+"""Of a run that says anything."""
+_SHARE_FOR_RATES = 0.3
+"""Of the time that is left, for the range test."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,7 @@ def measure_noise(
     budget_s: float | None = None,
     seed: int = 0,
     groups: int = 2,
+    deadline: Deadline | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> NoiseReport:
     """Train a short run at one learning rate and batch size, and measure the gradient noise scale along it.
@@ -71,9 +76,10 @@ def measure_noise(
         batch_size: examples a step; default 64, less on a small data set.
         steps: optimizer steps at most.
         target: ends the run once it is reached.
-        budget_s: wall-clock seconds; looked at after every evaluation.
+        budget_s: wall-clock seconds; looked at after every step.
         seed: of the weights and of the order of the examples.
         groups: micro-batches aimed at in a measured step.
+        deadline: of the whole command; default: the budget from now on.
         on_row: receives the run's rows as they are made.
 
     Returns:
@@ -83,11 +89,17 @@ def measure_noise(
         TaskError: the task breaks a rule, or its examples are not independent of one another (BatchNorm, negatives from
             the same batch), so that the statistics of micro-batches are not those of examples.
         UsageError: the batch cannot be cut into equal groups, or a number makes no sense.
+        OutOfTime: the budget ended before the run, or at its first steps.
 
     Cost: `steps` training steps and `groups - 1` more passes over a micro-batch in about a hundred of them; without a
     learning rate, a range test of 10 to 20 steps before.
     """
-    found = check(workload, target=target, lr=lr)
+    if budget_s is not None and not budget_s > 0:
+        raise UsageError(f"the budget is {budget_s} seconds; it must be positive")
+    clock = workload.device.wall_clock
+    deadline = deadline or Deadline.after(math.inf if budget_s is None else budget_s, clock=clock)
+    with deadline.spending("checking the task"):
+        found = check(workload, target=target, lr=lr, until=deadline)
     if not found.independent:
         raise TaskError(
             f"{workload.name} has no gradient noise scale: {found.coupling}; put GroupNorm or LayerNorm in place of "
@@ -95,15 +107,15 @@ def measure_noise(
         )
     steps = whole_number(steps, "--steps")
     batch_size = None if batch_size is None else whole_number(batch_size, "--batch-size")
-    if budget_s is not None and not budget_s > 0:
-        raise UsageError(f"the budget is {budget_s} seconds; it must be positive")
     size = default_batch_size(workload.largest_batch()) if batch_size is None else batch_size
     probe = NoiseScale(groups=groups, every=max(1, steps // _READINGS))
     cut = _checked_groups(probe, size, workload.largest_batch(size))
-    rules = [] if budget_s is None else [Deadline.after(budget_s, clock=workload.device.clock)]
     source = "given"
     if lr is None:
-        test = measure_rate_range(workload, batch_size=size, micro_batch_size=size, seed=seed)
+        deadline.require()
+        share = deadline.share(_SHARE_FOR_RATES)
+        with deadline.spending("the range test of the learning rate"):
+            test = measure_rate_range(workload, batch_size=size, micro_batch_size=size, seed=seed, until=share)
         lr, source = test.pilot_lr, f"from a range test of {test.steps} steps up to {test.ceiling_lr:.3g}"
     watched = watched_metric(found.metrics)
     config = _configuration(
@@ -116,7 +128,11 @@ def measure_noise(
         if on_row is not None:
             on_row(row)
 
-    result = train(workload, config, stop_rules=rules, probes=[probe], on_row=take)
+    deadline.require(found.evaluation_s)
+    ends = deadline.before(found.evaluation_s)
+    result = train(workload, config, stop_rules=[ends], late=lambda: ends.passed, probes=[probe], on_row=take)
+    if result.status is RunStatus.OUT_OF_TIME and result.steps < _FEWEST_STEPS:
+        raise OutOfTime(needs_s=result.device_seconds / max(1, result.steps) * steps)
     whole = estimate(rows, examples=workload.examples_in_epoch)
     return NoiseReport(
         task=workload.name,

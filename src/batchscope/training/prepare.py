@@ -21,6 +21,7 @@ from ..hardware.host_memory import load_libraries
 from ..hardware.profile import bench_from_profile
 from ..hardware.step_memory import measure_step_memory
 from ..hardware.step_times import measure_step_times
+from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from ..hardware.training_guess import TrainingGuess
 from ..hardware.trying import STEP_TIMES
 from ..store.records import Bench, HardwareProfile, Metric, Target, Timing
@@ -49,6 +50,8 @@ PRIOR_CRITICAL_BATCH_SIZE = 128
 
 _MOST_BENCH_S, _BENCH_SHARE = 16.0, 0.25
 _STEPS_HERE_S = 1.0
+_SHARE_FOR_CONSTANT, _SHARE_FOR_BENCH, _SHARE_FOR_TIMING = 0.1, 0.35, 0.2
+"""Of the time that is left when each begins: for the constant prediction, the bench, and timing evaluations."""
 _EVALUATIONS, _CHEAP_S, _LONG_S = 3, 0.05, 0.5
 """So many more evaluations are timed where one takes little: a disturbance is a small part of a longer one. Of one that
 takes long none is, even where the runs have another number of threads."""
@@ -82,6 +85,8 @@ class Wanted:
     """That all this serves: steps that are long beside it are not run."""
     timing_s: float | None = None
     """Seconds that timing may take; default: a quarter of the budget, at most 16."""
+    until: TimeLimit = NO_LIMIT
+    """Of the command: each measurement has a share of what is left when it begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +108,14 @@ def typical_batch_size(largest: int) -> int:
     return min(largest, PRIOR_CRITICAL_BATCH_SIZE)
 
 
-def workload_of(loaded: LoadedTask, device: Device) -> Workload:
-    """A task as it was loaded, on its device."""
-    return Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device)
+def workload_of(loaded: LoadedTask, device: Device, until: TimeLimit = NO_LIMIT) -> Workload:
+    """A task as it was loaded, on its device, with its training data.
+
+    Raises:
+        OutOfTime: the time ended before they were there.
+    """
+    with until.spending("making the training data"):
+        return Workload(loaded.task, name=loaded.name, settings=loaded.settings, device=device, until=until)
 
 
 def prepare(
@@ -133,28 +143,45 @@ def prepare(
         TaskError: the task fails the preflight.
         TargetError: the target cannot be used with this task.
         UsageError: a batch size makes no sense, or a step does not fit into memory.
+        OutOfTime: the time ended before it was known what a step and an evaluation take.
     """
     progress = progress or Silent()
     preflight = preflight or check_task(workload, wanted, progress, store)
     if store:
         _load_as_before(workload, store)
     bench = store.read_note(bench_note, Bench) if store else None
-    if bench is None:
+    if bench is None or (store and bench.cut_short and not store.runs()):
         bench = bench_of(workload, wanted, preflight, progress, store=store, note=bench_note)
         if store:
             store.note(bench_note, bench)
     timing = store.read_note("timing", Timing) if store else None
     if timing is None:
-        typical = typical_batch_size(preflight.max_batch_size)
-        of_runs = num_threads_at(bench, min(typical, bench.largest_micro_batch_size))
-        threads = of_runs if wanted.profile is None and not wanted.batch_sizes else None
-        with Trials(store, workload.device).of("the timing of an evaluation"):
-            step_s = _step_seconds(workload, wanted, preflight, bench)
-            evaluation_s = _evaluation_seconds(workload, preflight.evaluation_s, at_evaluation, threads)
-        timing = Timing(evaluation_s=evaluation_s, budget_s=wanted.budget_s, step_s=step_s, step_batch_size=typical)
+        with (
+            wanted.until.spending("timing an evaluation"),
+            workload.limited(wanted.until),
+            Trials(store, workload.device).of("the timing of an evaluation"),
+        ):
+            timing = _timing(workload, wanted, preflight, bench, at_evaluation)
         if store:
             store.note("timing", timing)
     return Prepared(preflight=preflight, bench=bench, timing=timing)
+
+
+def _timing(
+    workload: Workload,
+    wanted: Wanted,
+    preflight: Preflight,
+    bench: Bench,
+    at_evaluation: Callable[[nn.Module], object] | None,
+) -> Timing:
+    """Seconds of a step and of an evaluation on this machine."""
+    step_s = _step_seconds(workload, wanted, preflight, bench)
+    typical = typical_batch_size(preflight.max_batch_size)
+    of_runs = num_threads_at(bench, min(typical, bench.largest_micro_batch_size))
+    threads = of_runs if wanted.profile is None and not wanted.batch_sizes else None
+    until = wanted.until.share(_SHARE_FOR_TIMING)
+    evaluation_s = _evaluation_seconds(workload, preflight.evaluation_s, at_evaluation, threads, until)
+    return Timing(evaluation_s=evaluation_s, budget_s=wanted.budget_s, step_s=step_s, step_batch_size=typical)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,13 +216,10 @@ def check_task(
             f"give --batch-sizes of at most {examples}"
         )
     trials = Trials(store, workload.device)
-    preflight = check(
-        workload,
-        max_batch_size=wanted.max_batch_size,
-        target=wanted.target or wanted.metric,
-        lr=wanted.lr,
-        trying=lambda examples: trials.of(CHECK, examples),
-    )
+    with wanted.until.spending("checking the task"):
+        how: dict[str, Any] = {"target": wanted.target or wanted.metric, "lr": wanted.lr, "until": wanted.until}
+        how["trying"] = lambda examples: trials.of(CHECK, examples)
+        preflight = check(workload, max_batch_size=wanted.max_batch_size, **how)
     if sizes and min(sizes) < preflight.smallest_micro_batch_size:
         raise UsageError(
             f"a batch of {min(sizes)} example cannot be trained on by this model (batch normalisation); "
@@ -204,7 +228,9 @@ def check_task(
     return preflight
 
 
-def with_constant(workload: Workload, preflight: Preflight, store: Store | None = None) -> Preflight:
+def with_constant(
+    workload: Workload, preflight: Preflight, store: Store | None = None, until: TimeLimit = NO_LIMIT
+) -> Preflight:
     """The preflight with the metrics of the best constant prediction, which a results folder keeps.
 
     Raises:
@@ -212,15 +238,17 @@ def with_constant(workload: Workload, preflight: Preflight, store: Store | None 
     """
     found = store.read_note("constant-prediction", ConstantPrediction) if store else None
     if found is None:
+        share = until.share(_SHARE_FOR_CONSTANT)
+        late = preflight.evaluation_s > share.left_s
         try:
-            with Trials(store, workload.device).of(CONSTANT):
-                found = best_constant(workload)
+            with until.spending("fitting constant predictions"), Trials(store, workload.device).of(CONSTANT):
+                found = ConstantPrediction(cut_short=True) if late else best_constant(workload, share)
         except OutOfMemory as error:
             if isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, CopyDied):
                 raise
             note = f"no constant prediction was evaluated: {error}"
             return replace(preflight, notes=(*preflight.notes, note))
-        if store:
+        if store and not found.cut_short:
             store.note("constant-prediction", found)
     return replace(preflight, constant=found.metrics, notes=(*preflight.notes, *found.notes))
 
@@ -252,18 +280,32 @@ def bench_of(
     progress = progress or Silent()
     progress.stage("reading the hardware profile" if wanted.profile else "measuring step time and memory")
     load_libraries()
+    wanted.until.require()
     trials = Trials(store, workload.device)
-    if wanted.batch_sizes:
-        return _bench_at(workload, sorted(wanted.batch_sizes), wanted, preflight, trials)
-    if wanted.profile is not None:
+    with wanted.until.spending("measuring step time and memory"):
+        if wanted.batch_sizes:
+            return _bench_at(workload, sorted(wanted.batch_sizes), wanted, preflight, trials)
+        if wanted.profile is None:
+            if why := trials.note(note):
+                progress.stage(why)
+            return _bench(workload, wanted, preflight, trials, progress.stage if each else None, why)
         return bench_from_profile(
             wanted.profile,
             examples=preflight.max_batch_size,
             max_batch_size=preflight.max_batch_size,
             memory_limit=wanted.memory_limit,
         )
-    if why := trials.note(note):
-        progress.stage(why)
+
+
+def _bench(
+    workload: Workload,
+    wanted: Wanted,
+    preflight: Preflight,
+    trials: Trials,
+    progress: Callable[[str], None] | None,
+    why: str,
+) -> Bench:
+    """Step time and memory over all micro-batches that fit; `why` an earlier process died is noted."""
     trials.refuse_all()
     bench = measure(
         workload,
@@ -272,7 +314,8 @@ def bench_of(
         seed=wanted.seed,
         budget_s=wanted.timing_s or min(_MOST_BENCH_S, _BENCH_SHARE * wanted.budget_s),
         training=wanted.training,
-        progress=progress.stage if each else None,
+        until=wanted.until if progress else wanted.until.share(_SHARE_FOR_BENCH),
+        progress=progress,
         trying=trials,
         most=trials.most,
     )
@@ -284,11 +327,12 @@ def bench_of(
 def _bench_at(workload: Workload, sizes: Sequence[int], wanted: Wanted, preflight: Preflight, trials: Trials) -> Bench:
     """Step time and memory at given batch sizes, each one micro-batch."""
     smallest = preflight.smallest_micro_batch_size
-    how: dict[str, Any] = {"smallest": smallest, "trying": trials, "most": trials.most}
+    until = wanted.until.share(_SHARE_FOR_BENCH)
+    how: dict[str, Any] = {"smallest": smallest, "trying": trials, "most": trials.most, "until": until.share(0.5)}
     memory = measure_step_memory(workload, sizes, wanted.memory_limit, **how) if wanted.memory else ()
-    budget_s = wanted.timing_s or min(_MOST_BENCH_S, _BENCH_SHARE * wanted.budget_s)
+    budget_s = min(wanted.timing_s or _MOST_BENCH_S, _BENCH_SHARE * wanted.budget_s)
     with trials.of(STEP_TIMES, sizes[-1]):
-        times = measure_step_times(workload, sizes, seed=wanted.seed, budget_s=budget_s)
+        times = measure_step_times(workload, sizes, seed=wanted.seed, budget_s=budget_s, until=until)
     profile = HardwareProfile(
         name=workload.device.name,
         step_time_s=tuple((r.micro_batch_size, r.step_time_s) for r in times.readings if r.step_time_s is not None),
@@ -309,6 +353,7 @@ def _bench_at(workload: Workload, sizes: Sequence[int], wanted: Wanted, prefligh
         loader_workers=workload.loader_workers,
         loader_options=workload.loader_options,
         in_memory=workload.in_memory,
+        cut_short=times.short or (wanted.memory and len(memory) < len(sizes)),
     )
 
 
@@ -319,17 +364,20 @@ def _step_seconds(workload: Workload, wanted: Wanted, preflight: Preflight, benc
         return step_time_of(bench).of_batch(batch_size)
     most = min(batch_size, bench.largest_micro_batch_size)
     smallest = min(most, max(most // 8, preflight.smallest_micro_batch_size))
-    times = _times_here(workload, sorted({smallest, most})) or bench.profile.step_time_s
+    until = wanted.until.share(_SHARE_FOR_TIMING)
+    times = _times_here(workload, sorted({smallest, most}), until) or bench.profile.step_time_s
     return fit_step_time(times, largest_micro_batch_size=times[-1][0]).of_batch(batch_size)
 
 
-def _times_here(workload: Workload, sizes: Sequence[int]) -> tuple[tuple[int, float], ...]:
+def _times_here(workload: Workload, sizes: Sequence[int], until: TimeLimit) -> tuple[tuple[int, float], ...]:
     """Seconds of a step at those of the sizes that fit."""
     times: list[tuple[int, float]] = []
     for size in sizes:
+        if until.passed:
+            break
         try:
             with lack_of_memory_named(workload.device, size):
-                readings = measure_step_times(workload, [size], budget_s=_STEPS_HERE_S).readings
+                readings = measure_step_times(workload, [size], budget_s=_STEPS_HERE_S, until=until).readings
         except OutOfMemory:
             break
         times += [(size, r.step_time_s) for r in readings if r.step_time_s is not None]
@@ -337,7 +385,11 @@ def _times_here(workload: Workload, sizes: Sequence[int]) -> tuple[tuple[int, fl
 
 
 def _evaluation_seconds(
-    workload: Workload, seen_s: float, at_evaluation: Callable[[nn.Module], object] | None, threads: int | None
+    workload: Workload,
+    seen_s: float,
+    at_evaluation: Callable[[nn.Module], object] | None,
+    threads: int | None,
+    until: TimeLimit,
 ) -> float:
     """Seconds of one evaluation, with all that is measured there, by as many threads as runs have.
 
@@ -345,8 +397,8 @@ def _evaluation_seconds(
     with all threads.
     """
     model, device = workload.model(0), workload.device
-    counts = threads in (None, device.threads) or seen_s >= _LONG_S
-    more = _EVALUATIONS if seen_s < _CHEAP_S else int(not counts)
+    counts = threads in (None, device.threads) or seen_s >= min(_LONG_S, until.left_s)
+    more = _EVALUATIONS if seen_s < min(_CHEAP_S, until.left_s / _EVALUATIONS) else int(not counts)
     each = [seen_s] if counts else []
     with device.using_threads(threads):
         for _ in range(more):

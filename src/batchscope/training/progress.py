@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..store.records import Estimate, Row, RunConfig
@@ -42,6 +42,11 @@ class Prediction:
     trainings: float | None = None
     spent_s: float = 0.0
     earlier_s: float = 0.0
+
+    def after(self, seconds: float) -> Prediction:
+        """The prediction of a command of which so many seconds have passed, which it did not hold."""
+        held = {"seconds": self.seconds + seconds, "low": self.low + seconds, "high": self.high + seconds}
+        return replace(self, **held, spent_s=self.spent_s + seconds)
 
     @property
     def budget_left_s(self) -> float:

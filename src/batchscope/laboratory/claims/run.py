@@ -20,7 +20,7 @@ from ...tasks.preflight.check import Preflight
 from ...tasks.protocol import Task
 from ...tasks.workload import Workload
 from ...training.attempts import Trials
-from ...training.limits import Deadline
+from ...training.limits import Deadline, deadline_of, named_out_of_time
 from ...training.lr_range import measure_rate_range
 from ...training.prepare import Wanted, check_task, prepare, workload_of
 from ...training.progress import Prediction, Progress, Silent
@@ -45,6 +45,8 @@ _TRIED = (8, 64, 512)
 """Batch sizes whose steps are timed for the plan."""
 _TIMING_S = 2.0
 _CEILINGS = 3
+_SHARE_FOR_CEILING = 0.3
+"""Of the time that is left, for range tests."""
 _SEED_OFFSET = 11
 _PART_OF_BUDGET = 0.6
 """Of the budget that the first plan is made to fill: step times drift, and probes and pages come on top."""
@@ -78,6 +80,7 @@ def claims(
     *,
     out: Path | str,
     device: Device | None = None,
+    started: float | None = None,
     progress: Progress | None = None,
     page: bool = True,
     unwritten: Hears = logged,
@@ -89,6 +92,7 @@ def claims(
         question: seed, budget, and what of the plan is fixed.
         out: results folder; holds `claims.json`, `report.html` and all runs when this returns.
         device: where runs are made; default: the accelerator if there is one.
+        started: when the command began, on the device's wall clock; default: now.
         progress: hears what happens.
         page: whether `report.html` is written.
         unwritten: hears what could not be written once there was an answer: `claims.json`, the page. The answer is
@@ -103,29 +107,36 @@ def claims(
         TargetError: the metric is not there.
         StoreError: the folder cannot be used.
         OutOfMemory: something does not fit into memory.
+        OutOfTime: the budget ended before runs could be planned.
     """
     with within_memory_of(device):
         loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
-        deadline = Deadline.after(question.budget_s)
-        with preserved_random_state(question.seed), Store(out, question_of(loaded, question, device)) as store:
+        budget_s = question.budget_s
+        deadline = deadline_of(device, budget_s, started)
+        with (
+            named_out_of_time(deadline, budget_s),
+            preserved_random_state(question.seed),
+            Store(out, question_of(loaded, question, device)) as store,
+        ):
             if store.recovered:
                 progress.stage(store.recovered)
-            workload = workload_of(loaded, device)
+            workload = workload_of(loaded, device, deadline)
             planning = store.read_note(PLAN, Planning)
             if planning is None:
                 with Trials(store, device).of("what is measured before the plan"):
-                    planning = _planned(workload, question, progress)
+                    planning = _planned(workload, question, progress, deadline)
                 store.note(PLAN, planning)
             named, asked = _as_study(planning.plan, question)
-            prepared = prepare_study(workload, asked, named, budget_s=question.budget_s, progress=progress, store=store)
+            how: dict[str, Any] = {"store": store, "progress": progress}
+            prepared = prepare_study(workload, asked, named, budget_s=budget_s, until=deadline, **how)
             store.check_late_files(loaded.late_files(store.late_files))
-            how: dict[str, Any] = {"store": store, "progress": progress, "deadline": deadline}
+            how["deadline"] = deadline
             laboratory = Laboratory.begin(loaded, workload, asked, prepared, **how, expected=planning.last.runs)
-            progress.predicted(_forecast(planning.last, question))
+            progress.predicted(_forecast(planning.last, question, deadline))
             if laboratory.read_note("capacity") is None:
                 laboratory.note("capacity", {"free_bytes": device.free_bytes(), "device": device.name})
             measures = ClaimsLaboratory(laboratory, planning.plan)
-            plan = Rounds(laboratory, measures, planning, _fixed(question), question.budget_s).go()
+            plan = Rounds(laboratory, measures, planning, _fixed(question), budget_s).go()
             store.check_late_files(loaded.late_files())
             study, runs = account(laboratory, named, prepared, lambda run: counts(plan, run, workload.epoch))
             found = decide(study, runs, plan)
@@ -138,12 +149,21 @@ def claims(
 
 
 def predict(
-    loaded: LoadedTask, question: ClaimsQuestion, *, device: Device | None = None, progress: Progress | None = None
+    loaded: LoadedTask,
+    question: ClaimsQuestion,
+    *,
+    device: Device | None = None,
+    started: float | None = None,
+    progress: Progress | None = None,
 ) -> Prediction:
     """How long `claims` would take; steps are timed, and nothing is stored. Arguments and errors as there."""
     with within_memory_of(device), preserved_random_state(question.seed):
-        workload = workload_of(loaded, device or pick())
-        return _forecast(_planned(workload, question, progress or Silent()).last, question)
+        device = device or pick()
+        deadline = deadline_of(device, question.budget_s, started)
+        with named_out_of_time(deadline, question.budget_s):
+            workload = workload_of(loaded, device, deadline)
+            planned = _planned(workload, question, progress or Silent(), deadline).last
+        return _forecast(planned, question, deadline)
 
 
 def question_of(loaded: LoadedTask, question: ClaimsQuestion, device: Device) -> dict[str, Any]:
@@ -152,19 +172,24 @@ def question_of(loaded: LoadedTask, question: ClaimsQuestion, device: Device) ->
     return asked_of("claims", loaded.identity(str(device.torch_device)), **asked)
 
 
-def _planned(workload: Workload, question: ClaimsQuestion, progress: Progress) -> Planning:
-    """Learning rates from range tests, then the largest plan that fits into the budget, with what was fixed."""
+def _planned(workload: Workload, question: ClaimsQuestion, progress: Progress, until: Deadline) -> Planning:
+    """Learning rates from range tests, then the largest plan that fits into the budget, with what was fixed.
+
+    Raises:
+        OutOfTime: the time ended before they were measured.
+    """
     progress.stage("planning what to run")
-    preflight = _checked(workload, question)
+    preflight = _checked(workload, question, until)
     smallest, examples = preflight.smallest_micro_batch_size, workload.epoch
     sizes = _tried(workload, smallest)
-    wanted = Wanted(budget_s=question.budget_s, batch_sizes=tuple(sizes), memory=False, timing_s=_TIMING_S)
-    part = TrainPart(workload, chunk=sizes[-1])
-    at_evaluation = part.measure if part.why_not() is None else None
+    wanted = Wanted(budget_s=question.budget_s, batch_sizes=tuple(sizes), memory=False, timing_s=_TIMING_S, until=until)
+    with until.spending("evaluating on training data"), workload.limited(until):
+        part = TrainPart(workload, chunk=sizes[-1])
+        at_evaluation = part.measure if part.why_not() is None else None
     prepared = prepare(workload, wanted, preflight=preflight, at_evaluation=at_evaluation)
     before = prepared.step_time.of_batch
     pace = pace_of([], before, prepared.timing.evaluation_s)
-    lrs = question.lrs or rates_below(_ceiling(workload, sizes[-1], question.seed))
+    lrs = question.lrs or rates_below(_ceiling(workload, sizes[-1], question.seed, until))
     choices = first_choices(
         examples,
         lrs=lrs,
@@ -196,7 +221,7 @@ def _fixed(question: ClaimsQuestion) -> Fixed:
     return Fixed(batch_sizes=question.batch_sizes, lrs=question.lrs, seeds=question.seeds, epochs=question.epochs)
 
 
-def _checked(workload: Workload, question: ClaimsQuestion) -> Preflight:
+def _checked(workload: Workload, question: ClaimsQuestion, until: Deadline) -> Preflight:
     """Refuse numbers that make no sense, before anything is timed."""
     fixed = ClaimsPlan(
         batch_sizes=question.batch_sizes or (1, 2),
@@ -206,7 +231,7 @@ def _checked(workload: Workload, question: ClaimsQuestion) -> Preflight:
     )
     _as_study(fixed, question)
     asked = metric_asked(question.metric)
-    wanted = Wanted(budget_s=question.budget_s, batch_sizes=question.batch_sizes, metric=asked)
+    wanted = Wanted(budget_s=question.budget_s, batch_sizes=question.batch_sizes, metric=asked, until=until)
     preflight = check_task(workload, wanted)
     metric_of(question.metric, preflight)
     return preflight
@@ -218,14 +243,21 @@ def _tried(workload: Workload, smallest: int) -> list[int]:
     return [b for b in _TRIED if smallest <= b <= most] or [most]
 
 
-def _ceiling(workload: Workload, batch_size: int, seed: int) -> float:
-    """The highest learning rate worth a run, the median of several range tests."""
-    return median(
-        measure_rate_range(
-            workload, batch_size=batch_size, micro_batch_size=batch_size, seed=seed + _SEED_OFFSET + i
-        ).highest_lr
-        for i in range(_CEILINGS)
-    )
+def _ceiling(workload: Workload, batch_size: int, seed: int, until: Deadline) -> float:
+    """The highest learning rate worth a run, the median of several range tests, of fewer where time lacks.
+
+    Raises:
+        OutOfTime: no time is left for the first.
+    """
+    until.require()
+    share, found = until.share(_SHARE_FOR_CEILING), list[float]()
+    how: dict[str, Any] = {"batch_size": batch_size, "micro_batch_size": batch_size, "until": share}
+    with until.spending("range tests of the learning rate"):
+        for i in range(_CEILINGS):
+            if found and share.passed:
+                break
+            found.append(measure_rate_range(workload, seed=seed + _SEED_OFFSET + i, **how).highest_lr)
+    return median(found)
 
 
 def _as_study(plan: ClaimsPlan, question: ClaimsQuestion) -> tuple[NamedStudy, StudyQuestion]:
@@ -247,9 +279,9 @@ def _as_study(plan: ClaimsPlan, question: ClaimsQuestion) -> tuple[NamedStudy, S
     return NamedStudy(name="claims", summary="", source="", question=asked, arms=arms), asked
 
 
-def _forecast(planned: Planned, question: ClaimsQuestion) -> Prediction:
+def _forecast(planned: Planned, question: ClaimsQuestion, deadline: Deadline) -> Prediction:
     plan, seconds = planned.plan, planned.seconds
-    return Prediction(
+    predicted = Prediction(
         seconds=seconds,
         low=seconds / 1.5,
         high=2 * seconds,
@@ -258,3 +290,4 @@ def _forecast(planned: Planned, question: ClaimsQuestion) -> Prediction:
         assumption=f"{len(plan.batch_sizes)} batch sizes, {len(plan.lrs)} learning rates, {len(plan.seeds)} seeds, "
         f"{plan.epochs:g} epochs, and what follows from them, at the speed that was just measured",
     )
+    return predicted.after(question.budget_s - deadline.left_s)

@@ -100,6 +100,8 @@ class Bench:
     """Batch sizes, and the time of a step in a training over the measured one, by the clocks of runs; empty: none."""
     in_memory: bool = False
     """Whether batches are cut from tensors in memory, instead of collating one example after another."""
+    cut_short: bool = False
+    """Whether the budget of the command left out larger sizes, or further rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +150,8 @@ class RateRange:
     """One standard deviation of its logarithm, as a factor."""
     tested_batch_size: int | None = None
     """Batch size of the test's steps, ceiling and losses, which is larger than a small one; `None`: the same."""
+    cut_short: bool = False
+    """Whether the budget of the command ended it."""
 
     def __post_init__(self) -> None:
         tested = self.tested_batch_size

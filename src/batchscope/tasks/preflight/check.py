@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...errors import OutOfMemory, TaskError
 from ...hardware.device import is_out_of_memory
 from ...hardware.random_state import preserved_random_state
+from ...hardware.time_limit import NO_LIMIT, TimeLimit
 from ...store.quantities import finite_number, whole_number
 from ...store.records import Metric, Target
 from ..evaluation_values import seen_in_evaluation
@@ -69,6 +70,7 @@ def check(
     target: Target | Metric | None = None,
     lr: float | None = None,
     trying: Callable[[int], AbstractContextManager[object]] = nullcontext,
+    until: TimeLimit = NO_LIMIT,
 ) -> Preflight:
     """Try a task on fresh models before anything is measured; sets `workload.independent`.
 
@@ -78,6 +80,7 @@ def check(
         target: what the user asks for, if anything: a target, or a metric without one.
         lr: the learning rate to try the optimizer at; default 0.001.
         trying: entered around the checks on so many examples; `OutOfMemory` there leads to fewer.
+        until: when it must be over: no loss, batch or evaluation is begun after it.
 
     Returns:
         What a search must know.
@@ -86,6 +89,7 @@ def check(
         TaskError: the task breaks a rule of the protocol; the message holds the measured numbers and what to write.
         TargetError: the target's metric is not there, or the target is met already.
         UsageError: `max_batch_size` or `lr` makes no sense.
+        OutOfTime: the time ended before the checks did.
 
     The random generators are left as they were, and no object of the user's is kept. Cost: two evaluations, about
     fifteen forward passes over at most 64 examples, one backward pass and two optimizer steps.
@@ -93,7 +97,7 @@ def check(
     largest, notes = _largest_batch(workload, max_batch_size)
     if lr is not None:
         lr = finite_number(lr, "the learning rate")
-    with preserved_random_state(0):
+    with preserved_random_state(0), workload.limited(until):
         found = _try_sizes(workload, target, lr or _LR, trying)
     workload.independent = found.independent
     return replace(found, max_batch_size=largest, notes=(*notes, *found.notes))

@@ -27,6 +27,7 @@ from torch import Tensor
 from ...errors import BatchscopeError, TaskError
 from ...hardware.device import Device
 from ...hardware.random_state import RandomState, preserved_random_state
+from ...hardware.time_limit import NO_LIMIT, TimeLimit
 from ..constant_output import Axes, ConstantOutput, NoConstant, Seen, axes_of, seen_calls
 from ..protocol import Batch
 from ..values import member_replaced
@@ -42,7 +43,7 @@ _TOO_MANY_NUMBERS = 1_000_000
 _LOADING_S, _LOSS_S, _FITTING_S = 0.1, 0.005, 0.5
 """Seconds that loading all the examples at once may take, their loss, and the losses of all fits together."""
 _SHARED = 4
-"""Times as long as they work losses may take by the clock, where other programs use the processors too."""
+"""Times as long as they work losses may take by the clock, beside other programs."""
 _TOLD = 64
 _GROUPS = 8
 _SAME = 1e-5
@@ -63,28 +64,30 @@ class ConstantPrediction:
         metrics: of it, those that are finite; empty: it could not be measured.
         examples: training examples that it was fitted to.
         notes: on labels that were all the same, where not all examples were looked at.
+        cut_short: whether it could not be measured in time.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     examples: int = 0
     notes: tuple[str, ...] = ()
+    cut_short: bool = False
 
 
-def best_constant(workload: Workload) -> ConstantPrediction:
+def best_constant(workload: Workload, until: TimeLimit = NO_LIMIT) -> ConstantPrediction:
     """Measure the best constant prediction of a task that passed the preflight.
 
     Returns:
-        Its metrics; none where they cannot be measured.
+        Its metrics; none where they cannot be measured, or not `until` a moment after which nothing is begun.
 
     Raises:
         TaskError: there is nothing to learn: the labels, or the inputs of the model, are the same in all examples.
 
     Cost: one evaluation without its forward passes, and the loss of given outputs with its gradient, about 60 times for
     each kind of constants; a few hundredths of a second on a small task. The examples are at most 5,000, and so many
-    that one loss takes 5 ms, or 16; once the losses of the fits took 0.5 s, it counts as not measurable. The random
-    generators are left as they were.
+    that one loss takes 5 ms, or 16; 0.5 s of losses in the fits, and it counts as not measurable. The random generators
+    are left as they were.
     """
-    with preserved_random_state(0), warnings.catch_warnings():
+    with preserved_random_state(0), warnings.catch_warnings(), workload.limited(until):
         warnings.simplefilter("ignore")
         try:
             return _measured(_Sample(workload))
@@ -92,7 +95,7 @@ def best_constant(workload: Workload) -> ConstantPrediction:
             raise
         except Exception as error:  # nothing rests on this measurement, and what fits into memory is measured later
             logging.getLogger(__name__).debug("the best constant prediction cannot be measured: %r", error)
-            return ConstantPrediction()
+            return ConstantPrediction(cut_short=until.passed)
 
 
 class _Sample:

@@ -34,10 +34,12 @@ def evaluate_twice(workload: Workload, model: nn.Module) -> tuple[dict[str, floa
 
     Raises:
         TaskError: the two disagree, the model has changed, or there is nothing to choose by.
+        OutOfTime: no time is left for the second.
     """
     before, clock = fingerprint(model), workload.device.clock
     started = clock()
     first, middle = workload.all_metrics(model), clock()
+    workload.until.require(middle - started)
     second, ended = workload.all_metrics(model), clock()
     if name := difference(before, fingerprint(model)):
         of = "parameters" if name in dict(model.named_parameters()) else "buffers"
