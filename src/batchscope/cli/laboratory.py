@@ -85,7 +85,7 @@ def study(
         quick=quick,
     )
     question, budget_s = words.question(named), options.budget_s
-    with LiveProgress(stderr()) as progress:
+    with LiveProgress(stderr()) as progress, options.watching():
         progress.stage("loading the task")
         settings = list(options.set)
         if named is not None and spec is None:
@@ -137,7 +137,7 @@ def claims(
     from .views import prediction_in_words
 
     sizes, learning_rates, budget_s = *parsed_numbers(batch_sizes, lrs), options.budget_s
-    with LiveProgress(stderr()) as progress:
+    with LiveProgress(stderr()) as progress, options.watching():
         progress.stage("loading the task")
         loaded, device = options.load(task), options.picked()
         from ..laboratory.claims import run as claims_command

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..store.codec import encode
+from .signals import while_answering
 from .streams import answers
 
 if TYPE_CHECKING:
@@ -18,10 +19,13 @@ __all__ = ["answer"]
 def answer(as_json: bool, data: Any, view: Sequence[RenderableType]) -> None:
     """Write to stdout: the data as valid JSON on one line, without NaN or infinities, or the view."""
     if as_json:
-        stream = answers()
-        stream.write(json.dumps(encode(data), allow_nan=False) + "\n")
-        stream.flush()
+        stream, text = answers(), json.dumps(encode(data), allow_nan=False) + "\n"
+        with while_answering():
+            stream.write(text)
+            stream.flush()
     else:
         from .terminal import show, stdout
 
-        show(stdout(), view)
+        with while_answering():
+            show(stdout(), view)
+            answers().flush()
