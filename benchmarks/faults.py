@@ -32,7 +32,11 @@ from record import RESULTS, write
 
 __all__ = ["KINDS", "faults_of", "main", "table"]
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {
+    "kills": "SIGKILL at random moments of `find`, `study`, `claims`, then the same command again",
+    "signals": "SIGINT, SIGTERM, SIGHUP at random moments of `find`, `study`, `claims`, `bench`",
+    "hanging": "a step, an evaluation, an example, a loader worker, a factory that never comes back",
+}
 """Module of `fault_kinds`, and what it tries."""
 
 
