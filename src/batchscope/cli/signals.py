@@ -82,7 +82,8 @@ class _Signals:
         self._taken = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
         for number in self._taken:
             signal.signal(number, self._arrived)
-        threading.Thread(target=self._guard, daemon=True).start()
+        with suppress(RuntimeError):  # the process may have no more threads
+            threading.Thread(target=self._guard, daemon=True).start()
 
     def ended(self, status: int) -> int:
         """The program's exit status after a command; the signal's, and its sentence, where one arrived."""

@@ -9,6 +9,7 @@ to Python it does not reach, and such a process has to be ended.
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 import threading
@@ -29,7 +30,7 @@ _LOOKS_EVERY_S, _LOOKS = 1.0, 10
 _KNOCK = getattr(signal, "SIGRTMAX", signal.SIGALRM)
 """The signal that interrupts the main thread: one that programs do not use."""
 _KNOCKS_EVERY_S, _GRACE_S = 0.5, 10.0
-"""A hang is interrupted so often, for so long; then it is one in C, and the last resort is called."""
+"""A hang is interrupted so often, and by default for so long; then it is one in C, and the last resort is called."""
 
 
 class _Hang(Interruption):
@@ -37,7 +38,9 @@ class _Hang(Interruption):
 
 
 @contextmanager
-def watching(asked_s: float | None = None, *, last_resort: Callable[[str], object] | None = None) -> Generator[None]:
+def watching(
+    asked_s: float | None = None, *, last_resort: Callable[[str], object] | None = None, grace_s: float = _GRACE_S
+) -> Generator[None]:
     """Context in which a call of the user's code that hangs ends with a `TaskError`.
 
     It works in the main thread alone, where signals arrive; in another one it only bounds how long loader workers may
@@ -48,6 +51,7 @@ def watching(asked_s: float | None = None, *, last_resort: Callable[[str], objec
             the first of its kind 30 min.
         last_resort: called in the watchdog's thread, with the message, where the main thread cannot be interrupted: it
             may end the process. Default: the message is logged.
+        grace_s: for how long it is tried to interrupt the main thread.
 
     Raises:
         TaskError: a call hangs; the message says which, how long it was waited for, and what to change.
@@ -62,7 +66,7 @@ def watching(asked_s: float | None = None, *, last_resort: Callable[[str], objec
             yield
         else:
             with losses_unsaid():
-                yield from _watched(_Watchdog(mine, last_resort))
+                yield from _watched(_Watchdog(mine, last_resort, grace_s))
     finally:
         mine.asked_s = None
 
@@ -86,8 +90,9 @@ class _Watchdog:
         message: on the call that hangs; `None`: none does.
     """
 
-    def __init__(self, watched: Patience, last_resort: Callable[[str], object] | None) -> None:
+    def __init__(self, watched: Patience, last_resort: Callable[[str], object] | None, grace_s: float) -> None:
         self._watched, self._last_resort = watched, last_resort or logging.getLogger(__name__).error
+        self._grace_s = grace_s
         self.message: str | None = None
         self._signs, self._came_back = 0, False
         self._main = threading.get_ident()
@@ -99,7 +104,10 @@ class _Watchdog:
         self._watched.waited_for.clear()  # what an interrupted call may have left
         self._watched.watched = True
         self._before = signal.signal(_KNOCK, self._knocked)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the process may have no more threads
+            self._watched.watched = False
 
     def end(self) -> None:
         """Stop looking; from here on nothing is interrupted."""
@@ -109,8 +117,8 @@ class _Watchdog:
         signal.signal(_KNOCK, self._before)
 
     def _look(self) -> None:
-        limit_s = self._watched.asked_s
-        every_s = _LOOKS_EVERY_S if limit_s is None else min(_LOOKS_EVERY_S, limit_s / _LOOKS)
+        asked_s = self._watched.asked_s
+        every_s = _LOOKS_EVERY_S if asked_s is None else min(_LOOKS_EVERY_S, asked_s / _LOOKS)
         seen, what, waited_s = -1, "", 0.0
         while not self._over.wait(every_s):
             signs, blocks = self._watched.signs, self._watched.waited_for[-1:]
@@ -120,14 +128,14 @@ class _Watchdog:
                 seen, what, waited_s = signs, blocks[0][0] if blocks else "", 0.0
                 continue
             waited_s += every_s
-            if waited_s >= self._watched.limit_s(*blocks[0]) and self._interrupt(what, signs, waited_s):
+            limit_s = self._watched.limit_s(*blocks[0])
+            if waited_s >= limit_s and self._interrupt(signs, self._in_words(what, limit_s)):
                 return
 
-    def _interrupt(self, what: str, signs: int, waited_s: float) -> bool:
+    def _interrupt(self, signs: int, message: str) -> bool:
         """Interrupt the main thread until it has arrived; whether there was anything to interrupt any more."""
-        self._signs, message = signs, self._in_words(what, waited_s)
-        self.message = message
-        for _ in range(round(_GRACE_S / _KNOCKS_EVERY_S)):
+        self._signs, self.message = signs, message
+        for _ in range(math.ceil(self._grace_s / _KNOCKS_EVERY_S)):
             with self._lock:
                 if self._over.is_set():
                     return True
@@ -151,7 +159,7 @@ class _Watchdog:
             self._signs = -1
             raise _Hang(self.message)
 
-    def _in_words(self, what: str, waited_s: float) -> str:
+    def _in_words(self, what: str, limit_s: float) -> str:
         from .user_code import place_in
 
         place = place_in(traceback.extract_stack(sys._current_frames().get(self._main)))  # pyright: ignore[reportPrivateUsage]
@@ -163,9 +171,9 @@ class _Watchdog:
                 f"({duration(FIRST_S)} for the first)"
             )
         return (
-            f"{what} did not come back within {duration(waited_s)}{place}, {why}: it hangs (a lock, a network, a file "
+            f"{what} did not come back within {duration(limit_s)}{place}, {why}: it hangs (a lock, a network, a file "
             f"that never comes), or takes longer than that; finished runs are kept, and --step-timeout "
-            f"{_twice(waited_s)} waits longer"
+            f"{_twice(limit_s)} waits longer"
         )
 
 
