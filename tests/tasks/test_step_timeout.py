@@ -184,7 +184,8 @@ def test_the_limit_follows_from_what_was_measured() -> None:
     known.took("a step", 100.0)
     known.took("a step", 50.0)
     assert known.limit_s("a step") == GENEROUS * 100.0
-    assert Patience(asked_s=7.0).limit_s("a step", expected_s=100.0) == 7.0
+    assert Patience(asked_s=7.0).limit_s("a step", expected_s=1.0) == 7.0
+    assert Patience(asked_s=7.0).limit_s("a batch", expected_s=100.0) == 100.0
 
 
 def test_a_call_that_failed_is_none_that_was_measured() -> None:

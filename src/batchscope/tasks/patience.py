@@ -55,7 +55,7 @@ class Patience:
     def limit_s(self, what: str, expected_s: float = 0.0) -> float:
         """Seconds that a call of a kind may take without a sign of life."""
         if self.asked_s is not None:
-            return self.asked_s
+            return max(self.asked_s, expected_s)
         least = LEAST_S if expected_s or what in self.done else FIRST_S
         return max(least, GENEROUS * max(expected_s, self.longest_s.get(what, 0.0)))
 

@@ -18,6 +18,8 @@ __all__ = ["IsLate", "completed"]
 _A = TypeVar("_A")
 _T = TypeVar("_T")
 _ASKED_EVERY_S = 0.2
+_EXPECTED_S = 120.0
+"""Seconds that a call in another process is expected to take at most, the start of that process included."""
 
 IsLate = Callable[[], bool]
 """Says whether time is up, so that nothing more should be begun."""
@@ -94,7 +96,7 @@ def _elsewhere(
 def _next_done(at_work: Iterable[Future[_T]], late: Callable[[], bool]) -> set[Future[_T]]:
     """The calls that are done, as soon as there are some; none where time is up before."""
     done = set[Future[_T]]()
-    with waiting_for("a measurement in another process"):
+    with waiting_for("a measurement in another process", _EXPECTED_S):
         while not done and not late():
             done, _ = wait(at_work, timeout=_ASKED_EVERY_S, return_when=FIRST_COMPLETED)
     return done
