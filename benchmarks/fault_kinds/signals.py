@@ -46,7 +46,7 @@ class _Trial:
 def faults(quick: bool) -> Iterator[Fault]:
     for number in _NUMBERS:
         if signal.getsignal(number) is signal.SIG_IGN:  # of a job in the background: commands would ignore it too
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     drawn = random.Random(_SEED)
     commands = [COMMANDS["find", 2], COMMANDS["bench", 0]] if quick else list(COMMANDS.values())
     for i in range(_QUICK if quick else _TRIALS):

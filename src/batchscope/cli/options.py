@@ -141,7 +141,7 @@ class Options(ResultOptions):
         """
         from ..tasks.step_timeout import watching
 
-        asked_s = parse_seconds(self.step_timeout, "--step-timeout") if self.step_timeout else None
+        asked_s = parse_seconds(self.step_timeout, "--step-timeout") if self.step_timeout is not None else None
         return watching(asked_s, last_resort=last_resort())
 
     def load(self, task: str) -> LoadedTask:
