@@ -80,7 +80,7 @@ class Command:
 _undisturbed: dict[Command, Ended] = {}
 _WORDS = {
     "find": ("--target", "val_loss<=0.05", "--trainings", "0.5", "--budget", "60s", "--hardware", "machine.json"),
-    "study": ("--batch-sizes", "32,128", "--lrs", "0.03,0.1", "--seeds", "2", "--epochs", "2", "--budget", "60s"),
+    "study": ("--batch-sizes", "32,128", "--lrs", "0.03,0.1", "--seeds", "2", "--epochs", "12", "--budget", "60s"),
     "claims": ("--budget", "15s"),
     "bench": ("--budget", "4s"),
 }

@@ -28,7 +28,7 @@ def faults(quick: bool) -> Iterator[Fault]:
     commands = [COMMANDS[name, workers] for name in names for workers in (0, 2)]
     for i in range(_QUICK if quick else _TRIALS):
         command = commands[i % len(commands)]
-        at = [drawn.uniform(0.05, 0.95) for _ in range(_KILLS)]
+        at = [drawn.uniform(0.3, 0.95) for _ in range(_KILLS)]
         moments = " and ".join(f"{share:.0%}" for share in at)
         yield Fault(what=f"SIGKILL after {moments} of {command.name}", tried=partial(_tried, command, at))
 

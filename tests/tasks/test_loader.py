@@ -132,7 +132,7 @@ def raises() -> None:
         ),
         (lambda: os._exit(3), r"a loader worker \(process \d+\) exited unexpectedly"),
         (raises, r"train_data\(\) raised OSError: no such image \(test_loader.py, line \d+: .*in a loader worker"),
-        (lambda: time.sleep(1e6), r"from its 2 loader workers did not come back within 1 s.* hangs"),
+        (lambda: time.sleep(1e6), r"from its 2 loader workers did not come back within 1 s, .* hangs"),
     ],
 )
 def test_a_worker_that_dies_raises_or_hangs_ends_the_run_with_one_message(at_30: Any, said: str) -> None:

@@ -16,6 +16,7 @@ import threading
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from ..errors import TaskError
@@ -25,6 +26,7 @@ from .patience import FIRST_S, GENEROUS, LEAST_S, Patience, patience
 
 __all__ = ["watching"]
 
+_PACKAGE = str(Path(__file__).parents[1])
 _LOOKS_EVERY_S, _LOOKS = 1.0, 10
 """Seconds from one look to the next at most, and looks within a limit at least."""
 _KNOCK = getattr(signal, "SIGRTMAX", signal.SIGALRM)
@@ -162,7 +164,10 @@ class _Watchdog:
     def _in_words(self, what: str, limit_s: float) -> str:
         from .user_code import place_in
 
-        place = place_in(traceback.extract_stack(sys._current_frames().get(self._main)))  # pyright: ignore[reportPrivateUsage]
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
+        stack = traceback.extract_stack(frames.get(self._main))
+        ours = [i for i, frame in enumerate(stack) if frame.filename.startswith(_PACKAGE)]
+        place = place_in(stack[ours[-1] + 1 :] if ours else stack)
         if self._watched.asked_s is not None:
             why = "all that --step-timeout allows"
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -127,7 +127,7 @@ def _where(error: BaseException) -> str:
     return place_in(traceback.extract_tb(error.__traceback__))
 
 
-def place_in(stack: traceback.StackSummary) -> str:
+def place_in(stack: Sequence[traceback.FrameSummary]) -> str:
     """The file, line and text of the innermost call on a stack that the user wrote; empty for none."""
     theirs = [frame for frame in stack if not _foreign(frame.filename)]
     if not theirs:
