@@ -33,6 +33,9 @@ from record import RESULTS, write
 __all__ = ["KINDS", "faults_of", "main", "table"]
 
 KINDS: dict[str, str] = {
+    "kills": "SIGKILL at random moments of `find`, `study`, `claims`, then the same command again",
+    "signals": "SIGINT, SIGTERM, SIGHUP at random moments of `find`, `study`, `claims`, `bench`",
+    "hanging": "a step, an evaluation, an example, a loader worker, a factory that never comes back",
     "corruption": "record files truncated, emptied, garbage, swapped, deleted, nested deeply, with impossible numbers",
     "questions": "changed modules, lost and foreign questions, other tasks",
     "planted": "planted links, FIFOs, hostile and huge files",

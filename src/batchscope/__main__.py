@@ -1,5 +1,5 @@
 """`python -m batchscope` is `batchscope`."""
 
-from .cli.commands import main
+from .cli import program
 
-main()
+program()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,10 +20,13 @@ from ..errors import BatchscopeError, UsageError
 from ..fits.schedules import WarmUp
 from ..search.question import Question, hardest_first, parse_current, parse_share, parse_within
 from ..search.strategies import SearchName
+from ..tasks.interruption import Interruption
+from . import program
 from .choices import choices_for
 from .laboratory import claims, study
 from .options import Amount, Columns, Flag, Options, Quantity, ResultOptions, Schedule, Targets, Whole
 from .output import UNWRITTEN, answer, hand_over
+from .signals import give_way, in_words, wants_json
 from .streams import answer_lost, answers, only_answers_on_stdout, say
 from .unmeasured import count, init, report, runs
 
@@ -128,7 +132,7 @@ def find(
         evaluation_share=parse_share(evaluation_share, "--evaluation-share"),
     )
     how: dict[str, Any] = {"profile": load_profile(hardware) if hardware else None, "budget_s": options.budget_s}
-    with LiveProgress(stderr()) as progress:
+    with LiveProgress(stderr()) as progress, options.watching():
         progress.stage("loading the task")
         from ..search import find as search_command
 
@@ -169,7 +173,7 @@ def bench(
     from .views import bench_view
 
     budget_s, memory_limit = options.budget_s, options.memory_limit_bytes
-    with LiveProgress(stderr()) as progress:
+    with LiveProgress(stderr()) as progress, options.watching():
         progress.stage("loading the task")
         from ..training import measurements
 
@@ -215,7 +219,7 @@ def noise(
     from .views import noise_view
 
     budget_s = options.budget_s
-    with LiveProgress(stderr()) as progress:
+    with LiveProgress(stderr()) as progress, options.watching():
         progress.stage("loading the task")
         from ..training import measurements
 
@@ -293,21 +297,22 @@ def fit(
     return hand_over(options.json, encode(plan), plan_view(plan), **where, status=plan.status.exit_status)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The program: parses, calls, and turns every ending into an exit status.
+def main(arguments: Sequence[str] | None = None) -> None:
+    """A command line inside another program, whose signals and stdout stay its own; `SystemExit` has the status.
 
     Args:
-        arguments: of the command line; `None`: this process is the program, and those that it was started with.
+        arguments: of the command line; `None`: this process is the program.
     """
-    words = sys.argv[1:] if arguments is None else arguments
-    with only_answers_on_stdout(to_the_end=arguments is None):
-        logging.basicConfig(level=logging.WARNING, format="%(message)s")
-        status = _status(words)
+    if arguments is None:
+        program()
+    with only_answers_on_stdout(to_the_end=False):
+        status = status_of(arguments)
     sys.exit(status)
 
 
-def _status(words: Sequence[str]) -> int:
+def status_of(words: Sequence[str]) -> int:
     """Exit status of a command line, after its answer or one message."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         return _carried_out(words)
     except CycloptsError as error:
@@ -316,12 +321,16 @@ def _status(words: Sequence[str]) -> int:
         say(*f"batchscope: {said}".split("\n"))
         return _failed(error, words, 2, said)
     except BatchscopeError as error:
+        give_way()
         _explain(error, debug="--debug" in words)
         return _failed(error, words, error.exit_status)
     except Exception as error:
+        give_way()
         return _unforeseen(error, words)
+    except Interruption:
+        raise
     except KeyboardInterrupt as error:
-        said = "interrupted; finished runs are kept, and the same command goes on from there"
+        said, _ = in_words(signal.SIGINT)
         say(said)
         return _failed(error, words, 130, said)
 
@@ -385,6 +394,6 @@ def _unforeseen(error: Exception, words: Sequence[str]) -> int:
 
 def _failed(error: BaseException, words: Sequence[str], status: int, said: str = "") -> int:
     """The exit status of an error; whoever asked for JSON gets an object for it too."""
-    if any(word.partition("=")[0] == "--json" for word in words):
+    if wants_json(words):
         answer(True, {"status": "error", "error": type(error).__name__, "message": said or str(error)}, [])
     return status

@@ -85,7 +85,7 @@ def study(
         quick=quick,
     )
     question, budget_s = words.question(named), options.budget_s
-    with LiveProgress(stderr()) as progress:
+    with LiveProgress(stderr()) as progress, options.watching():
         progress.stage("loading the task")
         from ..laboratory import study as study_command
 
@@ -141,7 +141,7 @@ def claims(
     from .views import prediction_in_words
 
     sizes, learning_rates, budget_s = *parsed_numbers(batch_sizes, lrs), options.budget_s
-    with LiveProgress(stderr()) as progress:
+    with LiveProgress(stderr()) as progress, options.watching():
         progress.stage("loading the task")
         from ..laboratory.claims import run as claims_command
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,6 +14,7 @@ from cyclopts import Parameter, Token
 from ..search.question import parse_bytes, parse_seconds
 from ..store.quantities import parse_number, parse_whole
 from ..store.runs import free_folder
+from .signals import last_resort
 
 if TYPE_CHECKING:
     from ..hardware.device import Device
@@ -108,6 +110,9 @@ class Options(ResultOptions):
     """cpu, cuda, cuda:1, mps and so on. Default: the accelerator if there is one."""
     memory_limit: Quantity | None = None
     """Most memory that a training step may take: 8GiB, 500MB. Default: all that the device has."""
+    step_timeout: Quantity | None = None
+    """Longest that one call of the task's code may take: 90s, 10m. Default: 20 times the longest of its kind, and at
+    least 5m; the first of a kind 30m."""
     keep_checkpoints: Annotated[bool | None, Parameter(show_default=False)] = None
     """Keep checkpoints of a search's runs, so that a later command can continue them: all, or none. Default: all up to
     1 GB, then the latest."""
@@ -136,6 +141,17 @@ class Options(ResultOptions):
 
         load_torch()
         return time.monotonic()
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Context in which a call of the task's code that hangs ends with a message.
+
+        Raises:
+            UsageError: the time-out is no length of time.
+        """
+        from ..tasks.step_timeout import watching
+
+        asked_s = parse_seconds(self.step_timeout, "--step-timeout") if self.step_timeout is not None else None
+        return watching(asked_s, last_resort=last_resort())
 
     def load(self, task: str) -> LoadedTask:
         """The task; imports torch.

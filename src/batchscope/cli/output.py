@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreError
 from ..store.codec import encode
+from .signals import while_answering
 from .streams import answer_lost, say, write_object
 
 if TYPE_CHECKING:
@@ -23,11 +24,14 @@ UNWRITTEN = StoreError.exit_status
 def answer(as_json: bool, data: Any, view: Sequence[RenderableType]) -> None:
     """Write to stdout: the data as valid JSON on one line, without NaN or infinities, or the view."""
     if as_json:
-        write_object(json.dumps(encode(data), allow_nan=False))
+        text = json.dumps(encode(data), allow_nan=False)
+        with while_answering():
+            write_object(text)
     else:
         from .terminal import show, stdout
 
-        show(stdout(), view)
+        with while_answering():
+            show(stdout(), view)
 
 
 def hand_over(

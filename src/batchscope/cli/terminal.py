@@ -19,6 +19,7 @@ from ..training.progress import Prediction
 from ..wording import about, elapsed, showable
 from .lines import Lines
 from .run_view import RunView, evaluation_in_words, finished_in_words
+from .signals import before_the_end
 from .streams import answers, messages
 from .views import prediction_in_words, renewed_in_words
 
@@ -98,11 +99,14 @@ class LiveProgress:
 
     def __enter__(self) -> LiveProgress:
         if self._moves:
+            before_the_end.append(self._live.stop)
             self._live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._live.stop()
+        if self._moves:
+            before_the_end.remove(self._live.stop)
 
     def predicted(self, prediction: Prediction) -> None:
         """Show the predicted duration, first of all."""

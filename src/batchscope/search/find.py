@@ -24,6 +24,7 @@ from ..tasks.preflight.check import Preflight
 from ..tasks.preflight.evaluation import judged_by
 from ..tasks.program import program_of
 from ..tasks.protocol import Task
+from ..tasks.step_timeout import watching
 from ..tasks.workload import Workload
 from ..training.checkpoint import Checkpoints
 from ..training.limits import deadline_of, named_out_of_time
@@ -65,6 +66,7 @@ def find(
     keep_checkpoints: bool | None = None,
     page: bool = True,
     unwritten: Hears = logged,
+    step_timeout_s: float | None = None,
 ) -> Plan:
     """Answer which batch size, learning rate and number of steps reach the target soonest.
 
@@ -85,18 +87,21 @@ def find(
         page: whether `report.html` is written.
         unwritten: hears what could not be written once there was an answer: `plan.json`, the model, the page. The
             answer is returned all the same.
+        step_timeout_s: seconds after which a call of the task's code (a step, an evaluation, an example) counts as
+            hanging and is interrupted; default: 20 times the longest of its kind, 5 min at least, 30 min for the first.
+            Only in the main thread can it be; nothing else of this process's signals is touched.
 
     Returns:
         The plan. A refusal is a plan too: `plan.status` says so, and `plan.recipe` is `None`.
 
     Raises:
-        TaskError: the task fails the preflight.
+        TaskError: the task fails the preflight, or a call of its code hangs.
         TargetError: the target cannot be used with this task, or is met before training.
         StoreError: the folder cannot be used.
         UsageError: the search that the question names needs a package that is not installed, or its schedule or
             warm-up cannot be that of the task's runs.
     """
-    with within_memory_of(device):
+    with within_memory_of(device), watching(step_timeout_s):
         loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
         question = with_schedule(question, loaded.task)
         started = begun(device, started)

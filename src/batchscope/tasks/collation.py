@@ -17,6 +17,7 @@ from ..errors import TaskError
 from ..hardware.device import is_out_of_memory
 from ..hardware.random_state import preserved_random_state
 from .batches import MicroBatchSampler
+from .patience import patience
 from .protocol import Batch
 from .user_code import explained, raised_in_worker
 from .values import in_training_data
@@ -122,6 +123,7 @@ class Collation:
         with explained(f"making a batch of {self.name}", lambda: f"{self._named(indices[len(found)])} raises it"):
             for index in indices:
                 found.append(cast(Any, many)([index])[0] if callable(many) else data[index])
+                patience().signs += 1
         return found
 
     def _named(self, index: int) -> str:

@@ -27,6 +27,7 @@ from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from ..wording import duration
 from .batches import MicroBatchSampler
 from .collation import Collation
+from .patience import patience, waiting_for
 from .protocol import Batch
 from .user_code import explained
 
@@ -57,9 +58,9 @@ _SHARE_FOR_EXAMPLES = 0.05
 _CHEAP_S = 2e-4
 """Seconds to load an example, below which sending it from a worker costs as much (about 0.1 ms)."""
 _MOST_WORKERS = 4
-_GENEROUS = 20.0
-"""Times the measured loading time of a batch, after which a worker counts as hanging."""
 _TIMED_OUT = "DataLoader timed out"
+_HERE = "a batch of train_data()"
+"""What is waited for where this process loads."""
 
 _open: WeakSet[Iterator[Batch]] = WeakSet()
 _inherited: list[Iterator[Batch]] = []
@@ -208,27 +209,28 @@ def index_loader(
 
 
 @contextmanager
-def open_loader(loader: DataLoader[Any], *, batch_s: float, patience_s: float) -> Generator[Callable[[], Any]]:
+def open_loader(loader: DataLoader[Any], *, batch_s: float) -> Generator[Callable[[], Any]]:
     """Open a run's loader; its workers are gone when the block is left.
 
     Args:
         loader: endless; a timeout that it has stands.
         batch_s: seconds that loading one batch is expected to take in one process.
-        patience_s: how long a batch of workers may take at least before they count as hanging.
 
     Yields:
-        A function that returns the next batch. It raises `TaskError` where a worker died, or hangs: for 20 times
-        `batch_s` and `patience_s` at least.
+        A function that returns the next batch. It raises `TaskError` where a worker died, or, without a watchdog
+        (`step_timeout`), hangs.
     """
     owner = os.getpid()
-    if loader.num_workers and not loader.timeout:
-        loader.timeout = math.ceil(max(patience_s, _GENEROUS * batch_s))
+    what = f"a batch of train_data() from its {loader.num_workers} loader workers" if loader.num_workers else _HERE
+    if loader.num_workers and not loader.timeout and not patience().watched:
+        loader.timeout = math.ceil(patience().limit_s(what, batch_s))
     stream = iter(loader)
     _open.add(stream)
 
     def next_batch() -> Any:
         try:
-            return next(stream)
+            with waiting_for(what, batch_s):
+                return next(stream)
         except RuntimeError as error:
             if _TIMED_OUT not in str(error):
                 raise

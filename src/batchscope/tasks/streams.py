@@ -32,6 +32,7 @@ from ..hardware.random_state import RandomState, preserved_random_state, seed_ev
 from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from .collation import joined
 from .loader import open_loader
+from .patience import patience
 from .protocol import Batch
 from .user_code import explained
 
@@ -85,6 +86,7 @@ def first_examples(
                 most, clock = _most(example, most_bytes), time.perf_counter()
             examples.append(example)
             until.require()
+            patience().signs += 1
             late = time.perf_counter() - started > most_s and len(examples) >= _FEWEST_EXAMPLES
             if late or len(examples) >= most:
                 ended = False
@@ -178,7 +180,6 @@ def stream_steps(
     collate: Callable[[list[Any]], Batch] | None,
     options: Mapping[str, Any],
     example_s: float,
-    patience_s: float,
 ) -> Generator[list[Batch]]:
     """Each step's micro-batches, each collated by itself, on the host; workers are gone when this is closed.
 
@@ -191,13 +192,12 @@ def stream_steps(
         collate: joins the examples of a micro-batch; `None`: torch's does.
         options: further arguments of `DataLoader`.
         example_s: seconds that an example is expected to take in one process.
-        patience_s: how long a step of workers may take at least before they count as hanging.
 
     Raises:
         TaskError: the stream fails, or ends; a worker died or hangs.
     """
     loader = _loader(_Steps(stream, collate, seed), _Requests(batch_size, parts_of, skip), options, seed)
-    with open_loader(loader, batch_s=example_s * batch_size, patience_s=patience_s) as next_step:
+    with open_loader(loader, batch_s=example_s * batch_size) as next_step:
         for step in itertools.count():
             with explained("making a batch of train_data()"):
                 made = next_step()
@@ -264,7 +264,7 @@ class _Fingerprints(Dataset[Any]):
 
 
 def without_copies(
-    stream: IterableDataset[Any], options: Mapping[str, Any], *, example_s: float, patience_s: float
+    stream: IterableDataset[Any], options: Mapping[str, Any], *, example_s: float
 ) -> tuple[dict[str, Any], str]:
     """Options of a loader whose workers do not yield the same examples: with one worker where several would.
 
@@ -281,7 +281,7 @@ def without_copies(
         return dict(options), ""
     loader = _loader(_Fingerprints(stream), range(workers), options, 0)
     with (
-        open_loader(loader, batch_s=example_s * _COMPARED, patience_s=patience_s) as next_one,
+        open_loader(loader, batch_s=example_s * _COMPARED) as next_one,
         explained("iterating over train_data() in a loader worker"),
     ):
         first, second = next_one(), next_one()

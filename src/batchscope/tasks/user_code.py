@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +14,9 @@ import torch
 from ..errors import BatchscopeError, TaskError
 from ..hardware.device import is_out_of_memory
 from ..hardware.host_memory import mark
+from .patience import waiting_for
 
-__all__ = ["dead_worker_named", "explained", "line_in", "raised_by_user", "raised_in_worker"]
+__all__ = ["dead_worker_named", "explained", "line_in", "place_in", "raised_by_user", "raised_in_worker"]
 
 _PACKAGE = Path(__file__).parents[1]
 _STANDARD_LIBRARY = Path(traceback.__file__).parent
@@ -32,14 +33,16 @@ def explained(what: str, advice: str | Callable[[], str] = "") -> Generator[None
     """Turn an exception of user code into a `TaskError` that names it; the original is its cause.
 
     batchscope's own errors pass through, and so does a lack of memory, with `what` noted on it; torch's report of a
-    dead loader worker may interrupt any line, and is no fault of what was called.
+    dead loader worker may interrupt any line, and is no fault of what was called. What is called here is what a
+    watchdog waits for (`step_timeout`).
 
     Args:
         what: what was called, for example `loss(model, batch)`.
         advice: what to change, appended to the message; a function says it once there is an exception.
     """
     try:
-        yield
+        with waiting_for(what):
+            yield
     except BatchscopeError as error:
         if not raised_in_worker(error):
             raise
@@ -121,7 +124,12 @@ def _where(error: BaseException) -> str:
     """The file, line and text of the innermost call that the user wrote."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({Path(error.filename).name}, line {error.lineno})"
-    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if not _foreign(frame.filename)]
+    return place_in(traceback.extract_tb(error.__traceback__))
+
+
+def place_in(stack: Sequence[traceback.FrameSummary]) -> str:
+    """The file, line and text of the innermost call on a stack that the user wrote; empty for none."""
+    theirs = [frame for frame in stack if not _foreign(frame.filename)]
     if not theirs:
         return ""
     text = f": {theirs[-1].line}" if theirs[-1].line else ""

@@ -33,8 +33,6 @@ from .user_code import explained
 
 __all__ = ["Workload"]
 
-_PATIENCE_S = 60.0
-
 
 class Workload:
     """Task on a device, as the bench and the training loop see it.
@@ -56,7 +54,6 @@ class Workload:
         schedule: the task's, the factor of the learning rate at a share of the run.
         precision: in which loss and metrics are computed: float32, or autocast to bfloat16 or float16.
         ema_decay: of the moving average of the weights that is evaluated beside; `None`: there is none.
-        patience_s: how long loader workers may take for a batch at least, before they count as hanging.
         notes: what a reader should know of the training data.
         until: after which none of the task's members is called any more, and `OutOfTime` is raised; see `limited`.
         metrics_at_start: of fresh models, by their seed and the number of threads, as far as they were evaluated.
@@ -69,7 +66,6 @@ class Workload:
         name: str = "task",
         settings: Mapping[str, Any] | None = None,
         device: Device | None = None,
-        patience_s: float = _PATIENCE_S,
         until: TimeLimit = NO_LIMIT,
     ) -> None:
         self.task = task
@@ -77,7 +73,6 @@ class Workload:
         self.settings = dict(settings or {})
         self.device = device or pick("cpu")
         self.independent = True
-        self.patience_s = patience_s
         self.until = NO_LIMIT
         self.metrics_at_start: dict[tuple[int, int | None], dict[str, float]] = {}
         self._evaluate = getattr(task, "evaluate", None)
@@ -119,8 +114,7 @@ class Workload:
                 workers = 0
             self.loader_workers = workers if self._stream is None else min(1, workers)
         elif self._stream is not None:
-            how = {"example_s": self.example_s, "patience_s": self.patience_s}
-            self._options, note = without_copies(self._stream, self._options, **how)
+            self._options, note = without_copies(self._stream, self._options, example_s=self.example_s)
             self.loader_workers = self._options.get("num_workers", 0)
             self.notes += [note] if note else []
 
@@ -318,7 +312,7 @@ class Workload:
         sampler = MicroBatchSampler(batches, parts_of, skip)
         loader = index_loader(self._data, sampler, self._collate, options, seed + skip)
         batch_s = self.example_s * batch_size / min(parts_of(skip), batch_size)
-        with open_loader(loader, batch_s=batch_s, patience_s=self.patience_s) as next_batch:
+        with open_loader(loader, batch_s=batch_s) as next_batch:
             load = partial(self._collation.loaded, next_batch, sampler, self.loader_workers)
             for step in itertools.count(skip):
                 yield [to_device(load(), self.device.torch_device) for _ in range(parts_of(step))]
@@ -336,7 +330,6 @@ class Workload:
             collate=self._collate,
             options=options,
             example_s=self.example_s,
-            patience_s=self.patience_s,
         )
         with closing(steps):
             for micro_batches in steps:

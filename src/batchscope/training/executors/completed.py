@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import Any, TypeVar
 
+from ...tasks.patience import waiting_for
 from ..limits import CutOff
 from .base import CountedExecutor
 from .in_process import InProcessExecutor
@@ -17,6 +18,8 @@ __all__ = ["IsLate", "completed"]
 _A = TypeVar("_A")
 _T = TypeVar("_T")
 _ASKED_EVERY_S = 0.2
+_EXPECTED_S = 120.0
+"""Seconds that a call in another process is expected to take at most, the start of that process included."""
 
 IsLate = Callable[[], bool]
 """Says whether time is up, so that nothing more should be begun."""
@@ -75,7 +78,7 @@ def _elsewhere(
             at_work[_submitted(executor, function, argument)] = argument
         if not at_work:
             break
-        done, _ = wait(at_work, timeout=_ASKED_EVERY_S, return_when=FIRST_COMPLETED)
+        done = _next_done(at_work, late)
         if late():
             left.clear()
             break
@@ -88,6 +91,15 @@ def _elsewhere(
                 failures_left -= 1
     if at_work or failures_left <= 0:
         executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _next_done(at_work: Iterable[Future[_T]], late: Callable[[], bool]) -> set[Future[_T]]:
+    """The calls that are done, as soon as there are some; none where time is up before."""
+    done = set[Future[_T]]()
+    with waiting_for("a measurement in another process", _EXPECTED_S):
+        while not done and not late():
+            done, _ = wait(at_work, timeout=_ASKED_EVERY_S, return_when=FIRST_COMPLETED)
+    return done
 
 
 def _submitted(executor: CountedExecutor, function: Callable[[_A, IsLate], _T], argument: _A) -> Future[_T]:
