@@ -24,7 +24,15 @@ from .disposable_model import DisposableModel
 from .evaluation import checked_metrics, mean_loss
 from .examples import examples_of, made_data
 from .fresh_model import checked_module, give_sizes
-from .loader import checked_options, example_seconds, index_loader, open_loader, why_not_sent, workers_for
+from .loader import (
+    checked_options,
+    example_seconds,
+    index_loader,
+    open_loader,
+    start_method,
+    why_not_sent,
+    workers_for,
+)
 from .members import autocast, checked_decay, checked_factor, checked_precision, checked_weight, loss_in, wants_model
 from .protocol import Batch, Task
 from .streams import LARGEST_BATCH, stream_steps, without_copies
@@ -122,6 +130,15 @@ class Workload:
         """Load with so many workers where the task does not say how many."""
         if self._options is None and self._tensors is None:
             self.loader_workers = workers
+
+    @property
+    def workers_return(self) -> bool:
+        """Whether the loader workers of a run that pauses had better end.
+
+        Others then start as forks of this process, and go on with the same batches without loading those before. A
+        stream has to be read again up to there, and other ways to start a process import everything anew.
+        """
+        return self.loader_workers > 0 and self._stream is None and start_method(self._options or {}) == "fork"
 
     @property
     def epoch(self) -> int:
