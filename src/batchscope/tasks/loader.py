@@ -27,7 +27,7 @@ from ..hardware.device import cores
 from ..wording import duration
 from .batches import MicroBatchSampler
 from .collation import Collation
-from .loader_workers import end_workers, started
+from .loader_workers import SeededData, begun_as_theirs, end_workers, forget_deaths, started
 from .protocol import Batch
 from .user_code import explained
 
@@ -200,8 +200,8 @@ def index_loader(
     seed: int,
 ) -> DataLoader[Any]:
     """A loader of one micro-batch after another; `seed` is of what its workers draw."""
-    generator = torch.Generator().manual_seed(seed)
-    return DataLoader(data, batch_sampler=sampler, collate_fn=collate, generator=generator, **options)
+    how: dict[str, Any] = {**begun_as_theirs(options), "generator": torch.Generator().manual_seed(seed)}
+    return DataLoader(SeededData(data, seed), batch_sampler=cast(Any, sampler), collate_fn=collate, **how)
 
 
 @contextmanager
@@ -228,6 +228,7 @@ def open_loader(loader: DataLoader[Any], *, batch_s: float, patience_s: float) -
             return next(stream)
         except Exception as error:
             if loader.num_workers and error.__traceback__ is not None:
+                forget_deaths(stream)
                 traceback.clear_frames(error.__traceback__.tb_next)  # torch's, one of which holds the error itself
             if not isinstance(error, RuntimeError) or _TIMED_OUT not in str(error):
                 raise

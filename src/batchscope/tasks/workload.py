@@ -312,7 +312,7 @@ class Workload:
             for step, indices in enumerate(batches(), skip):
                 yield [self.batch(part) for part in indices.split(batch_size // parts_of(step))]
         sampler = MicroBatchSampler(batches, parts_of, skip)
-        loader = index_loader(self._data, sampler, self._collate, options, seed + skip)
+        loader = index_loader(self._data, sampler, self._collate, options, seed)
         batch_s = self._example_s * batch_size / min(parts_of(skip), batch_size)
         with open_loader(loader, batch_s=batch_s, patience_s=self.patience_s) as next_batch:
             load = partial(self._collation.loaded, next_batch, sampler, self.loader_workers)

@@ -2,7 +2,8 @@
 
 It trains a fresh model at one configuration until the target is reached or a stop rule ends it, evaluates on a
 geometric grid of steps, and returns a result for every way to end: a diverged run is a result, not an exception.
-A stop is a pause as long as the `Training` lives: it can go on, and comes to where it would have come in one go.
+A stop is a pause as long as the `Training` lives: it can go on, and comes to where it would have come in one go. No
+loader worker waits for that where others can take its place at little cost (`Workload.workers_return`).
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ class Training:
         return self._batches is not None and self.workload.loader_workers > 0
 
     def close(self) -> None:
-        """End the workers that load for the run; where it goes on all the same, others find their place."""
+        """End the workers that load for the run; others load from there on, if it goes on all the same."""
         if self._batches is not None:
             self._batches.close()
             self._batches = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from .base import CountedExecutor
 
@@ -44,22 +44,16 @@ class InProcessExecutor(CountedExecutor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         future: Future[_T] = Future()
         future.set_running_or_notify_cancel()
-        result, error = _outcome(fn, *args, **kwargs)
-        if error is None:
-            future.set_result(result)
-        else:
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
             future.set_exception(error)
-        return future
+        try:
+            return future
+        finally:
+            del future  # it holds the error, whose traceback holds this frame
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; there is nothing to wait for, and nothing to cancel."""
         del wait, cancel_futures
         self._closed = True
-
-
-def _outcome(call: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> tuple[Any, Exception | None]:
-    """What a call returned or raised; no frame of its traceback knows the future that will hold it."""
-    try:
-        return call(*args, **kwargs), None
-    except Exception as error:
-        return None, error
