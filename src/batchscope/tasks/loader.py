@@ -221,7 +221,6 @@ def open_loader(loader: DataLoader[Any], *, batch_s: float, patience_s: float) -
     if loader.num_workers and not loader.timeout:
         loader.timeout = math.ceil(max(patience_s, _GENEROUS * batch_s))
     stream = started(loader)
-    _open.add(stream)
 
     def next_batch() -> Any:
         try:
@@ -240,6 +239,7 @@ def open_loader(loader: DataLoader[Any], *, batch_s: float, patience_s: float) -
             ) from error
 
     try:
+        _open.add(stream)
         yield next_batch
     finally:
         if os.getpid() == owner:

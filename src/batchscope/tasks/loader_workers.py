@@ -116,8 +116,9 @@ def end_workers(stream: Iterator[Any]) -> None:
 def forget_deaths(stream: Iterator[Any]) -> None:
     """Have torch no longer raise, at whatever line is at work, that a worker of an iterator has died."""
     theirs: Any = stream
-    _forget(id(theirs))
-    theirs._worker_pids_set = False
+    if theirs._worker_pids_set:
+        theirs._worker_pids_set = False
+        _forget(id(theirs))
 
 
 def _end_pinning(stream: Any) -> None:
