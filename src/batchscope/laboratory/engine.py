@@ -35,7 +35,7 @@ from ..wording import about
 from .configuration import rules_of, run_config
 from .outlook import Outlook, Standing
 from .pace import RunTime, run_time
-from .prepare import StudyPrepared
+from .prepare import StudyPrepared, most_at_once
 from .records import EXAMPLES_OF_RUN, TRAIN_PART, Arm, StudyQuestion
 
 __all__ = ["Keep", "Laboratory"]
@@ -60,6 +60,7 @@ class Laboratory:
         cut_off: whether a run that was asked for could not be made in time.
         times: of the runs that were made, not read.
         outlook: says whether what is left fits into the budget; `None`: whoever plans the runs knows.
+        part: training examples of the task as it came, where they are loaded already.
     """
 
     loaded: LoadedTask
@@ -72,6 +73,7 @@ class Laboratory:
     cut_off: bool = False
     times: list[RunTime] = field(default_factory=list[RunTime])
     outlook: Outlook | None = None
+    part: TrainPart | None = None
     _standing: Standing = field(init=False)
     _parts: dict[Workload, TrainPart | None] = field(default_factory=dict[Workload, TrainPart | None])
 
@@ -102,6 +104,7 @@ class Laboratory:
             arms=prepared.arms,
             expected=expected,
             outlook=outlook,
+            part=prepared.part,
         )
 
     @property
@@ -368,7 +371,8 @@ class Laboratory:
         if workload not in self._parts:
             while len(self._parts) > _MOST_PARTS:
                 del self._parts[next(iter(self._parts))]
-            part = TrainPart(workload, chunk=min(1000, max(self.question.batch_sizes)))
+            loaded = self.part if workload is self.workload else None
+            part = loaded or TrainPart(workload, chunk=most_at_once(self.question))
             why = part.why_not()
             self._parts[workload] = part if why is None else None
             if why is not None:

@@ -18,10 +18,19 @@ from .configuration import check_schedule_of
 from .outlook import Outlook
 from .records import Arm, NamedStudy, StudyQuestion
 
-__all__ = ["StudyPrepared", "forecast_of", "metric_asked", "metric_of", "outlook_of", "prepare_study"]
+__all__ = [
+    "StudyPrepared",
+    "forecast_of",
+    "metric_asked",
+    "metric_of",
+    "most_at_once",
+    "outlook_of",
+    "prepare_study",
+]
 
 _TIMING_S = 4.0
 _SPREAD = 1.5
+_MOST_AT_ONCE = 1000
 _STOPS_AT = (0.03, 0.3, 1.0)
 """Where a run that stops early is expected to end, as a share of the most epochs: at least, typically, at most."""
 
@@ -34,6 +43,8 @@ class StudyPrepared:
     arms: tuple[Arm, ...]
     measured: Prepared
     notes: tuple[str, ...]
+    part: TrainPart
+    """Of the task as it came, its examples loaded."""
 
     @property
     def step_time(self) -> StepTime:
@@ -79,7 +90,7 @@ def prepare_study(
         check_schedule_of(arm, workload)
     preflight = check_task(workload, wanted, progress)
     target = metric_of(question.metric, preflight)
-    part = TrainPart(workload, chunk=wanted.batch_sizes[-1])
+    part = TrainPart(workload, chunk=most_at_once(question))
     refusal = part.why_not()
     measured = prepare(
         workload,
@@ -90,7 +101,12 @@ def prepare_study(
         progress=progress,
     )
     notes = [*preflight.notes, *([f"the training part is not evaluated: {refusal.reason}"] if refusal else [])]
-    return StudyPrepared(target=target, arms=arms, measured=measured, notes=tuple(notes))
+    return StudyPrepared(target=target, arms=arms, measured=measured, notes=tuple(notes), part=part)
+
+
+def most_at_once(question: StudyQuestion) -> int:
+    """Examples of the training part in one forward pass."""
+    return min(_MOST_AT_ONCE, max(question.batch_sizes))
 
 
 def metric_of(asked: str | None, preflight: Preflight) -> Target:
