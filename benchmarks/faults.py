@@ -32,7 +32,9 @@ from record import RESULTS, write
 
 __all__ = ["KINDS", "faults_of", "main", "table"]
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {
+    "ended_runs": "runs that end in each way, with and without workers",
+}
 """Module of `fault_kinds`, and what it tries."""
 
 
