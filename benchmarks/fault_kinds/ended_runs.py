@@ -51,7 +51,7 @@ class Data(Dataset):
         return 256
 
     def __getitem__(self, index):
-        if self.how == "example" and late("example", 50 if os.getpid() != MAIN else 4000):
+        if self.how == "example" and (os.getpid() != MAIN or len(MADE) > 8) and late("example", 100):
             raise OSError("no such image")
         if self.how == "slow":
             time.sleep(0.01)
@@ -82,7 +82,7 @@ class Task:
         return torch.optim.SGD(params, lr=lr)
 
     def evaluate(self, model):
-        if self.how == "evaluate" and late("evaluate", 20):
+        if self.how == "evaluate" and len(MADE) > 8 and late("evaluate", 4):
             raise OSError("no such file")
         return {"val_loss": float(F.mse_loss(model(X[256:]), Y[256:]))}
 

@@ -78,7 +78,8 @@ def started(loader: DataLoader[Any]) -> Iterator[Any]:
     except BaseException as error:
         _kill([process for process in multiprocessing.active_children() if process.pid not in before])
         for frame, _ in traceback.walk_tb(error.__traceback__):
-            if hasattr(half_made := frame.f_locals.get("self"), "_shutdown_workers"):
+            half_made: Any = frame.f_locals.get("self")
+            if hasattr(half_made, "_shutdown_workers"):
                 half_made._shutdown = True  # torch, which would end workers that it has not, has nothing left to do
         if not isinstance(error, OSError):
             raise
