@@ -44,6 +44,7 @@ KINDS: dict[str, str] = {
     "disks": "disks that refuse each write in turn, or large files",
     "hostile": "hostile strings in every name and message",
     "budgets": "budgets: 1 s to 60 s over find, study, claims, bench, noise; slow data, slow evaluate, workers",
+    "ended_runs": "runs that end in each way, with and without workers",
 }
 """Module of `fault_kinds`, and what it tries."""
 

@@ -141,18 +141,6 @@ def test_a_worker_that_dies_raises_or_hangs_ends_the_run_with_one_message(at_30:
         training.advance()
 
 
-def test_workers_live_while_a_run_is_paused_and_go_when_it_ends_or_is_dropped() -> None:
-    training = Training(workload(Numbers(), WORKERS), config())
-    assert training.advance([StepLimitRule(steps=8)]).status is RunStatus.PAUSED
-    assert len(multiprocessing.active_children()) == 2
-    assert training.advance().status is RunStatus.OUT_OF_STEPS
-    assert multiprocessing.active_children() == []
-    other = Training(workload(Numbers(), WORKERS), config())
-    other.advance([StepLimitRule(steps=8)])
-    other.close()
-    assert multiprocessing.active_children() == []
-
-
 def test_workers_of_one_run_do_not_end_those_of_another(capfd: pytest.CaptureFixture[str]) -> None:
     """Workers of the second run inherit the first one's stream; what they throw away of it is not theirs to end."""
     first = Training(workload(Numbers(), WORKERS), config())

@@ -175,28 +175,28 @@ def _smallest(runner: _Runner, *, top: int, limit_bytes: int) -> tuple[int, str]
 
     That step makes the gradients and the optimizer state; it loads libraries too, so its time does not count.
     """
-    refusals: dict[int, Exception] = {}
-    for size in (s for s in _SMALL_SIZES if s <= top):
+    refusals, sizes = dict[int, str](), [s for s in _SMALL_SIZES if s <= top]
+    for size in sizes:
         try:
             step = runner.run(size)
         except Exception as error:  # a model may refuse a size with any exception
             if isinstance(error, BatchscopeError) and not isinstance(error, TaskError):
                 raise
-            refusals[size] = error
+            refusals[size] = _first_line(error)
+            if size == sizes[-1]:
+                raise TaskError(
+                    f"a training step fails at micro-batch size {', '.join(map(str, sizes))}: {refusals[size]}; "
+                    "correct the model or loss() so that one step runs"
+                ) from error
             continue
         if step is None:
             raise _nothing_fits(size, runner.seen, limit_bytes)
         runner.device_seconds = 0.0
         if not refusals:
             return size, ""
-        refused, error = list(refusals.items())[-1]
-        return size, f"the smallest micro-batch is {size}: at {refused} the model refuses ({_first_line(error)})"
-    sizes = ", ".join(map(str, refusals))
-    error = list(refusals.values())[-1]
-    raise TaskError(
-        f"a training step fails at micro-batch size {sizes}: {_first_line(error)}; "
-        "correct the model or loss() so that one step runs"
-    ) from error
+        refused, why = list(refusals.items())[-1]
+        return size, f"the smallest micro-batch is {size}: at {refused} the model refuses ({why})"
+    raise AssertionError(f"no micro-batch size was tried up to {top}")
 
 
 @dataclass(kw_only=True)

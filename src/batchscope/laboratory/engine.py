@@ -34,7 +34,7 @@ from ..wording import about
 from .configuration import rules_of, run_config
 from .outlook import Outlook, Standing
 from .pace import RunTime, run_time
-from .prepare import StudyPrepared
+from .prepare import StudyPrepared, most_at_once
 from .records import EXAMPLES_OF_RUN, TRAIN_PART, Arm, StudyQuestion
 
 __all__ = ["Keep", "Laboratory"]
@@ -60,6 +60,7 @@ class Laboratory:
         times: of the runs that were made, not read.
         outlook: says whether what is left fits into the budget; `None`: whoever plans the runs knows.
         evaluation_s: seconds of an evaluation: with fewer left, nothing is begun.
+        part: training examples of the task as it came, where they are loaded already.
     """
 
     loaded: LoadedTask
@@ -73,6 +74,7 @@ class Laboratory:
     times: list[RunTime] = field(default_factory=list[RunTime])
     outlook: Outlook | None = None
     evaluation_s: float = 0.0
+    part: TrainPart | None = None
     _standing: Standing = field(init=False)
     _parts: dict[Workload, TrainPart | None] = field(default_factory=dict[Workload, TrainPart | None])
 
@@ -104,6 +106,7 @@ class Laboratory:
             expected=expected,
             outlook=outlook,
             evaluation_s=prepared.evaluation_s,
+            part=prepared.part,
         )
 
     @property
@@ -370,7 +373,8 @@ class Laboratory:
         if workload not in self._parts:
             while len(self._parts) > _MOST_PARTS:
                 del self._parts[next(iter(self._parts))]
-            part = TrainPart(workload, chunk=min(1000, max(self.question.batch_sizes)))
+            loaded = self.part if workload is self.workload else None
+            part = loaded or TrainPart(workload, chunk=most_at_once(self.question))
             why = part.why_not()
             self._parts[workload] = part if why is None else None
             if why is not None:

@@ -19,10 +19,19 @@ from .configuration import check_schedule_of
 from .outlook import Outlook
 from .records import Arm, NamedStudy, StudyQuestion
 
-__all__ = ["StudyPrepared", "forecast_of", "metric_asked", "metric_of", "outlook_of", "prepare_study"]
+__all__ = [
+    "StudyPrepared",
+    "forecast_of",
+    "metric_asked",
+    "metric_of",
+    "most_at_once",
+    "outlook_of",
+    "prepare_study",
+]
 
 _TIMING_S = 4.0
 _SPREAD = 1.5
+_MOST_AT_ONCE = 1000
 _STOPS_AT = (0.03, 0.3, 1.0)
 """Where a run that stops early is expected to end, as a share of the most epochs: at least, typically, at most."""
 
@@ -35,6 +44,8 @@ class StudyPrepared:
     arms: tuple[Arm, ...]
     measured: Prepared
     notes: tuple[str, ...]
+    part: TrainPart
+    """Of the task as it came, its examples loaded."""
 
     @property
     def step_time(self) -> StepTime:
@@ -84,7 +95,7 @@ def prepare_study(
     preflight = check_task(workload, wanted, progress, store)
     target = metric_of(question.metric, preflight)
     with until.spending("evaluating on training data"), workload.limited(until):
-        part = TrainPart(workload, chunk=wanted.batch_sizes[-1])
+        part = TrainPart(workload, chunk=most_at_once(question))
         refusal = part.why_not()
     measured = prepare(
         workload,
@@ -95,7 +106,12 @@ def prepare_study(
         progress=progress,
     )
     notes = [*preflight.notes, *([f"the training part is not evaluated: {refusal.reason}"] if refusal else [])]
-    return StudyPrepared(target=target, arms=arms, measured=measured, notes=tuple(notes))
+    return StudyPrepared(target=target, arms=arms, measured=measured, notes=tuple(notes), part=part)
+
+
+def most_at_once(question: StudyQuestion) -> int:
+    """Examples of the training part in one forward pass."""
+    return min(_MOST_AT_ONCE, max(question.batch_sizes))
 
 
 def metric_of(asked: str | None, preflight: Preflight) -> Target:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import nn
@@ -58,7 +59,7 @@ class TrainPart:
         workload.until.require(workload.example_s * self.examples)
         parts = [indices] if self._metrics_on is not None else indices.split(max(1, chunk))
         self._batches = [workload.batch(part) for part in parts]
-        self._model: nn.Module | None = None
+        self._model: Callable[[], nn.Module | None] = lambda: None
 
     def why_not(self) -> NotApplicable | None:
         """Reason why the training part cannot be evaluated on this task, if so; tries it on a fresh model."""
@@ -74,20 +75,21 @@ class TrainPart:
         return None
 
     def begin(self, model: nn.Module, optimizer: Optimizer) -> None:
-        """Watch this run from here on."""
-        self._model = model
+        """Watch this run from here on; its model lives no longer for it."""
+        self._model = ref(model)
 
     def after_update(self, step: int) -> Row | None:
         """No row: the training part is evaluated at evaluations."""
 
     def at_evaluation(self, step: int) -> Row | None:
         """Measure the metrics now."""
-        assert self._model is not None
+        model = self._model()
+        assert model is not None
         return {
             "kind": "train_part",
             "step": step,
             "examples": self.examples,
-            "metrics": self.measure(self._model),
+            "metrics": self.measure(model),
         }
 
     def measure(self, model: nn.Module) -> dict[str, float]:

@@ -62,10 +62,12 @@ class FirstLooks:
         size = self._first_batch_size()
         self.runs.deadline.require()
         self.runs.runner.progress.stage(f"range test of the learning rate at batch size {size}")
+        test = None
         try:
             test = self.runs.test_rates(size, self.question.seed)
         except OutOfMemory as error:
             self.shrink(error)
+        if test is None:  # out of the handler, whose error holds the model and all that did not fit
             return self.test_rates()
         self.runs.keep_rate_range(test)
         self.runs.keep_time()

@@ -324,8 +324,9 @@ class Search:
                 run = self.runs.make(config, why, rules, **how)
             except OutOfMemory as error:
                 self._shrink(error)
-                fitted = replace(config, **self.runs.split(config.batch_size))
-                return self._run(fitted, why, share=share, behind=behind, milestone=milestone, limit=limit)
+        if run is None:  # out of the handler, whose error holds the model and all that did not fit
+            fitted = replace(config, **self.runs.split(config.batch_size))
+            return self._run(fitted, why, share=share, behind=behind, milestone=milestone, limit=limit)
         others = [other for other in self.state.runs if other.id != run.id]
         self._update(runs=(*others, run), **settled(self.state, run))
         if aimed(self.state, config) != config:

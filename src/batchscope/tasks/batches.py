@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,15 @@ from ..errors import TaskError
 from ..hardware.live_bytes import tensors_in
 from .protocol import Batch
 
-__all__ = ["MicroBatchSampler", "first_dimension", "index_stream", "subset", "tensors_of", "to_device"]
+__all__ = [
+    "MicroBatchRequest",
+    "MicroBatchSampler",
+    "first_dimension",
+    "index_stream",
+    "subset",
+    "tensors_of",
+    "to_device",
+]
 
 
 def index_stream(
@@ -57,8 +65,16 @@ def _permutations(examples: int, seed: int) -> Iterator[Tensor]:
         yield torch.randperm(examples, generator=generator)
 
 
+class MicroBatchRequest(NamedTuple):
+    """What a loader asks for: the examples of a micro-batch, and which one of a run it is."""
+
+    indices: list[int]
+    step: int
+    part: int
+
+
 class MicroBatchSampler:
-    """Indices of one micro-batch after another, for a `DataLoader`: the batches of `index_stream`, each in equal parts.
+    """Requests for one micro-batch after another, for a `DataLoader`: the batches of `index_stream` in equal parts.
 
     Args:
         batches: makes the batches of indices from the first that is not left out on.
@@ -73,11 +89,11 @@ class MicroBatchSampler:
         self.batches, self.parts_of, self.skip = batches, parts_of, skip
         self.asked: deque[list[int]] = deque()
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[MicroBatchRequest]:
         for step, indices in enumerate(self.batches(), self.skip):
-            for part in indices.split(len(indices) // self.parts_of(step)):
+            for number, part in enumerate(indices.split(len(indices) // self.parts_of(step))):
                 self.asked.append(part.tolist())
-                yield self.asked[-1]
+                yield MicroBatchRequest(self.asked[-1], step, number)
 
 
 def first_dimension(batch: Batch) -> int:

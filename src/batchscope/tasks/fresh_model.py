@@ -55,20 +55,19 @@ def give_sizes(model: nn.Module, compute_loss: Callable[[], object]) -> None:
     """
     if not without_sizes(model):
         return
-    failed: TaskError | None = None
+    failed: tuple[str, BaseException | None] | None = None
     for training in (False, True):
         model.train(training)
         try:
             with torch.no_grad():
                 compute_loss()
         except TaskError as error:
-            failed = error
+            failed = str(error), error.__cause__
         if not (left := without_sizes(model)):
             return
     if failed is not None:
-        raise TaskError(f"{failed}; it was the first call, in which lazy layers learn their input size") from (
-            failed.__cause__
-        )
+        said, cause = failed
+        raise TaskError(f"{said}; it was the first call, in which lazy layers learn their input size") from cause
     several = len(left) > 1
     raise TaskError(
         f"{len(left)} lazy (uninitialized) parameter tensor{'s' if several else ''} of the model "

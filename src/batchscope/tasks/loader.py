@@ -11,6 +11,7 @@ import math
 import multiprocessing
 import os
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.reduction import ForkingPickler
@@ -27,6 +28,7 @@ from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from ..wording import duration
 from .batches import MicroBatchSampler
 from .collation import Collation
+from .loader_workers import SeededData, begun_as_theirs, end_workers, forget_deaths, started
 from .patience import patience, waiting_for
 from .protocol import Batch
 from .user_code import explained
@@ -38,6 +40,7 @@ __all__ = [
     "open_loader",
     "refuse_loader",
     "refuse_validation_loader",
+    "start_method",
     "why_not_sent",
     "workers_for",
 ]
@@ -154,18 +157,21 @@ class _Nowhere(io.RawIOBase):
         return len(data)
 
 
+def start_method(options: Mapping[str, Any]) -> str:
+    """How loader workers are started: `fork`, `spawn` or `forkserver`."""
+    context = options.get("multiprocessing_context")
+    if context is None:
+        return multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    return context if isinstance(context, str) else context.get_start_method()
+
+
 def why_not_sent(data: Any, collate: Any, options: Mapping[str, Any]) -> str:
     """Reason why loader workers cannot be given the data; empty where they can.
 
     Workers that are forked have them as they are. Others (the contexts `spawn` and `forkserver`) get a pickled copy,
     which is tried.
     """
-    context = options.get("multiprocessing_context")
-    if context is None:
-        method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
-    else:
-        method = context if isinstance(context, str) else context.get_start_method()
-    if method == "fork":
+    if (method := start_method(options)) == "fork":
         return ""
     try:
         ForkingPickler(cast(Any, _Nowhere())).dump((data, collate, options.get("worker_init_fn")))
@@ -204,8 +210,8 @@ def index_loader(
     seed: int,
 ) -> DataLoader[Any]:
     """A loader of one micro-batch after another; `seed` is of what its workers draw."""
-    generator = torch.Generator().manual_seed(seed)
-    return DataLoader(data, batch_sampler=sampler, collate_fn=collate, generator=generator, **options)
+    how: dict[str, Any] = {**begun_as_theirs(options), "generator": torch.Generator().manual_seed(seed)}
+    return DataLoader(SeededData(data, seed), batch_sampler=cast(Any, sampler), collate_fn=collate, **how)
 
 
 @contextmanager
@@ -224,15 +230,17 @@ def open_loader(loader: DataLoader[Any], *, batch_s: float) -> Generator[Callabl
     what = f"a batch of train_data() from its {loader.num_workers} loader workers" if loader.num_workers else _HERE
     if loader.num_workers and not loader.timeout and not patience().watched:
         loader.timeout = math.ceil(patience().limit_s(what, batch_s))
-    stream = iter(loader)
-    _open.add(stream)
+    stream = started(loader)
 
     def next_batch() -> Any:
         try:
             with waiting_for(what, batch_s):
                 return next(stream)
-        except RuntimeError as error:
-            if _TIMED_OUT not in str(error):
+        except Exception as error:
+            if loader.num_workers and error.__traceback__ is not None:
+                forget_deaths(stream)
+                traceback.clear_frames(error.__traceback__.tb_next)  # torch's, one of which holds the error itself
+            if not isinstance(error, RuntimeError) or _TIMED_OUT not in str(error):
                 raise
             raise TaskError(
                 f"a batch of train_data() did not come from its {loader.num_workers} loader workers within "
@@ -242,9 +250,9 @@ def open_loader(loader: DataLoader[Any], *, batch_s: float) -> Generator[Callabl
             ) from error
 
     try:
+        _open.add(stream)
         yield next_batch
     finally:
-        end = getattr(stream, "_shutdown_workers", None)
-        if end is not None and os.getpid() == owner:
-            end()
+        if os.getpid() == owner:
+            end_workers(stream)
         _open.discard(stream)

@@ -13,7 +13,6 @@ same ones as a run in one go.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import itertools
@@ -32,6 +31,7 @@ from ..hardware.random_state import RandomState, preserved_random_state, seed_ev
 from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from .collation import joined
 from .loader import open_loader
+from .loader_workers import begun_as_theirs
 from .patience import patience
 from .protocol import Batch
 from .user_code import explained
@@ -124,7 +124,7 @@ class _Steps(Dataset[Any]):
     """Steps of a stream, as a data set that a `DataLoader` asks by requests, in order."""
 
     def __init__(self, stream: IterableDataset[Any], collate: Callable[[list[Any]], Batch] | None, seed: int) -> None:
-        self.stream, self._collate, self._seed = stream, collate, seed
+        self.theirs, self._collate, self._seed = stream, collate, seed
         self._examples: Iterator[Any] | None = None
         self._random: RandomState | None = None
         self._taken = 0
@@ -149,7 +149,7 @@ class _Steps(Dataset[Any]):
             if self._random is None or self._examples is None:
                 worker = get_worker_info()
                 seed_everything(self._seed + (worker.id if worker else 0))
-                self._examples = iter(self.stream)
+                self._examples = iter(self.theirs)
             else:
                 self._random.restore()
             return [list(itertools.islice(self._examples, size)) for size in sizes]
@@ -218,22 +218,12 @@ def _too_short(ended: _Ended, step: int, batch_size: int) -> TaskError:
 
 def _loader(steps: Dataset[Any], requests: Any, options: Mapping[str, Any], seed: int) -> DataLoader[Any]:
     """A loader that hands requests to a data set, in a worker to the copy there, and leaves the answers as they are."""
-    begin = functools.partial(_begin_worker, options.get("worker_init_fn"))
-    how: dict[str, Any] = {**options, "worker_init_fn": begin, "generator": torch.Generator().manual_seed(seed)}
+    how: dict[str, Any] = {**begun_as_theirs(options), "generator": torch.Generator().manual_seed(seed)}
     return DataLoader(steps, sampler=requests, batch_size=None, collate_fn=_itself, **how)
 
 
 def _itself(made: Any) -> Any:
     return made
-
-
-def _begin_worker(theirs: Callable[[int], object] | None, worker: int) -> None:
-    """In a worker: `get_worker_info().dataset` is the stream, as its author expects; then the task's own function."""
-    info = get_worker_info()
-    assert info is not None
-    object.__setattr__(info, "dataset", getattr(info.dataset, "stream"))  # noqa: B009 - of a type of this module
-    if theirs is not None:
-        theirs(worker)
 
 
 class _Content(pickle.Pickler):
@@ -256,11 +246,11 @@ class _Fingerprints(Dataset[Any]):
     """Hashes of the first examples of a stream, all random generators seeded alike, as each worker has them."""
 
     def __init__(self, stream: IterableDataset[Any]) -> None:
-        self.stream = stream
+        self.theirs = stream
 
     def __getitem__(self, request: int) -> list[str]:
         with preserved_random_state(0):
-            return [_fingerprint(example) for example in itertools.islice(self.stream, _COMPARED)]
+            return [_fingerprint(example) for example in itertools.islice(self.theirs, _COMPARED)]
 
 
 def without_copies(

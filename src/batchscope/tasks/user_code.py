@@ -51,8 +51,7 @@ def explained(what: str, advice: str | Callable[[], str] = "") -> Generator[None
         if is_out_of_memory(error):
             mark(error, what)
             raise
-        if (dead := _dead_worker(error)) is not None:
-            raise dead from error
+        _refuse_dead_worker(error)
         raised = _in_a_worker(error) or _here(error)
         advice = advice if isinstance(advice, str) else advice()
         message = f"{what} raised {raised}"
@@ -69,8 +68,7 @@ def dead_worker_named() -> Generator[None]:
     try:
         yield
     except RuntimeError as error:
-        if (dead := _dead_worker(error)) is not None:
-            raise dead from error
+        _refuse_dead_worker(error)
         raise
 
 
@@ -86,16 +84,16 @@ def raised_in_worker(error: BaseException) -> bool:
     return bool(_FROM_WORKER.match(str(error)))
 
 
-def _dead_worker(error: BaseException) -> TaskError | None:
-    """Message on a loader worker that died, where an exception is torch's report of one."""
+def _refuse_dead_worker(error: BaseException) -> None:
+    """Raise a `TaskError` on a loader worker that died, where an exception is torch's report of one."""
     died = _DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
     if died is None:
-        return None
+        return
     how = died[2].replace("is killed by", "was killed by")
-    return TaskError(
+    raise TaskError(
         f"a loader worker (process {died[1]}) {how} while it made batches of train_data(): often memory or shared "
         "memory ran out; fewer num_workers in loader_options need less, and num_workers=0 shows an error of its own"
-    )
+    ) from error
 
 
 def _here(error: BaseException) -> str:

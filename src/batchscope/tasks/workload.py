@@ -25,7 +25,15 @@ from .disposable_model import DisposableModel
 from .evaluation import checked_metrics, mean_loss
 from .examples import examples_of, made_data
 from .fresh_model import checked_module, give_sizes
-from .loader import checked_options, example_seconds, index_loader, open_loader, why_not_sent, workers_for
+from .loader import (
+    checked_options,
+    example_seconds,
+    index_loader,
+    open_loader,
+    start_method,
+    why_not_sent,
+    workers_for,
+)
 from .members import autocast, checked_decay, checked_factor, checked_precision, checked_weight, loss_in, wants_model
 from .protocol import Batch, Task
 from .streams import LARGEST_BATCH, stream_steps, without_copies
@@ -135,6 +143,15 @@ class Workload:
             yield
         finally:
             self.until = before
+
+    @property
+    def workers_return(self) -> bool:
+        """Whether the loader workers of a run that pauses had better end.
+
+        Others then start as forks of this process, and go on with the same batches without loading those before. A
+        stream has to be read again up to there, and other ways to start a process import everything anew.
+        """
+        return self.loader_workers > 0 and self._stream is None and start_method(self._options or {}) == "fork"
 
     @property
     def epoch(self) -> int:
@@ -310,7 +327,7 @@ class Workload:
             for step, indices in enumerate(batches(), skip):
                 yield [self.batch(part) for part in indices.split(batch_size // parts_of(step))]
         sampler = MicroBatchSampler(batches, parts_of, skip)
-        loader = index_loader(self._data, sampler, self._collate, options, seed + skip)
+        loader = index_loader(self._data, sampler, self._collate, options, seed)
         batch_s = self.example_s * batch_size / min(parts_of(skip), batch_size)
         with open_loader(loader, batch_s=batch_s) as next_batch:
             load = partial(self._collation.loaded, next_batch, sampler, self.loader_workers)

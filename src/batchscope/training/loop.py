@@ -2,14 +2,16 @@
 
 It trains a fresh model at one configuration until the target is reached or a stop rule ends it, evaluates on a
 geometric grid of steps, and returns a result for every way to end: a diverged run is a result, not an exception.
-A stop is a pause as long as the `Training` lives: it can go on, and comes to where it would have come in one go.
+A stop is a pause as long as the `Training` lives: it can go on, and comes to where it would have come in one go. No
+loader worker waits for that where others can take its place at little cost (`Workload.workers_return`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -114,11 +116,15 @@ class Training:
             self._clock.go_on(goes_on.evaluations[-1])
             self._evaluations.go_on(goes_on.evaluations)
         self.steps = goes_on.step if goes_on else 0
-        data_seed = config.seed + _DATA_SEED_OFFSET
-        self._batches = workload.micro_batches(config.batch_size, self._parts, data_seed, skip=self.steps)
-        self._watch = LossWatch(workload, config, data_seed, self._parts, self._clock)
+        self._parts = _Parts(config=config, probes=probes)
+        self._batches: Generator[list[Batch]] | None = None
+        self._watch = LossWatch(workload, config, self._data_seed, self._parts, self._clock)
         self._due = self._next_evaluation(self.steps)
         self._moved: list[tuple[Any, Any, torch.device]] = []
+
+    @property
+    def _data_seed(self) -> int:
+        return self.config.seed + _DATA_SEED_OFFSET
 
     @property
     def judged(self) -> nn.Module:
@@ -149,7 +155,7 @@ class Training:
             TaskError: the task failed in the middle, or a loader worker died or hangs.
         """
         self._on_row = on_row or self._on_row
-        over = True
+        status = None
         try:
             with (
                 preserved_random_state(self.config.seed),
@@ -160,15 +166,22 @@ class Training:
                 self._random.restore()
                 result = self._until_stopped(stop_rules, late)
                 self._random = RandomState.capture()
-            over = result.status is not RunStatus.PAUSED
+            status = result.status
         finally:
-            if over:
+            if status is not RunStatus.PAUSED or self.workload.workers_return:
                 self.close()
         return result
 
+    @property
+    def loads(self) -> bool:
+        """Whether loader workers of the run wait for it to go on."""
+        return self._batches is not None and self.workload.loader_workers > 0
+
     def close(self) -> None:
-        """End the workers that load for the run; it cannot go on then."""
-        self._batches.close()
+        """End the workers that load for the run; others load from there on, if it goes on all the same."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
 
     def aim(self, config: RunConfig) -> None:
         """Go on as another configuration of the same course: another end, other rules."""
@@ -208,13 +221,15 @@ class Training:
     def _until_stopped(self, stop_rules: Sequence[StopRule], late: Callable[[], bool]) -> RunResult:
         config, device = self.config, self.workload.device
         loss_sum, loss_steps = torch.zeros((), device=device.torch_device), 0
+        if self._batches is None:
+            self._batches = self.workload.micro_batches(config.batch_size, self._parts, self._data_seed, self.steps)
         self._clock.begin()
         for micro_batches in self._batches:
             with self._watch.step(self.steps, micro_batches):
                 loss = self._step(self.steps, micro_batches)
             loss_sum += loss
             self._watch.see(self.steps, micro_batches, loss)
-            self._clock.step(plain=not any(self._groups(probe, self.steps) for probe in self.probes))
+            self._clock.step(plain=not self._parts.reading(self.steps))
             self.steps, loss_steps = self.steps + 1, loss_steps + 1
             step = self.steps
             if step < self._due and step < config.max_steps and not late():
@@ -234,7 +249,7 @@ class Training:
 
     def _step(self, step: int, micro_batches: list[Batch]) -> torch.Tensor:
         set_schedule(self.workload, self.config, self._update, step)
-        probes = [probe for probe in self.probes if self._groups(probe, step)]
+        probes = self._parts.reading(step)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
 
         def read(share: float, scale: float) -> None:
@@ -257,15 +272,6 @@ class Training:
     def _next_evaluation(self, step: int) -> int:
         return next_evaluation(self.config, step, self._evaluations.made, self.workload.examples_in_epoch)
 
-    def _parts(self, step: int) -> int:
-        """Micro-batches of a step: the configuration's, or as many as the probe that wants most."""
-        configured = self.config.grad_accum_steps * self.config.world_size
-        return max([configured, *(self._groups(probe, step) for probe in self.probes)])
-
-    def _groups(self, probe: Probe, step: int) -> int:
-        config = self.config
-        return probe.groups(step, config.batch_size, config.grad_accum_steps * config.world_size)
-
     def _record(self, step: int, train_loss: float | None, metrics: Mapping[str, float]) -> None:
         self._history.add(step, train_loss, metrics)
         self._on_row(
@@ -281,3 +287,26 @@ class Training:
         )
         for observer in self.observers:
             self._keep(observer.at_evaluation(step))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """Micro-batches of each step of a run. It is asked by the loader, and holds nothing of the training itself."""
+
+    config: RunConfig
+    probes: Sequence[Probe]
+
+    def __call__(self, step: int) -> int:
+        """As many as the configuration has, or as the probe that wants most."""
+        return max([self._configured, *(self._groups(probe, step) for probe in self.probes)])
+
+    def reading(self, step: int) -> list[Probe]:
+        """The probes that read in a step."""
+        return [probe for probe in self.probes if self._groups(probe, step)]
+
+    @property
+    def _configured(self) -> int:
+        return self.config.grad_accum_steps * self.config.world_size
+
+    def _groups(self, probe: Probe, step: int) -> int:
+        return probe.groups(step, self.config.batch_size, self._configured)

@@ -194,7 +194,7 @@ class _Loader:
 def _load_as_before(workload: Workload, store: Store) -> None:
     """Load with as many workers as the first command on the folder did.
 
-    They are chosen by the clock, and what examples draw at random depends on the worker that loads them: only so a run
+    They are chosen by the clock, and what examples draw at random depends on whether workers load them: only so a run
     that goes on in another process comes to the same steps.
     """
     known = store.read_note("loader", _Loader)

@@ -35,6 +35,8 @@ from .weights import save_weights, weights_file
 __all__ = ["Runner"]
 
 _MOST_PAUSED = 8
+_MOST_LOADING = 2
+"""Paused runs whose loader workers wait: those of a stream, which others would have to read again up to there."""
 
 
 @dataclass(kw_only=True)
@@ -145,12 +147,14 @@ class Runner:
                 self._save(writer.id, kept)
                 if at_end is not None:
                     at_end(begun.training.judged, result)
+            run = writer.finish(result)
+            if self.checkpoints is not None:
+                self.checkpoints.save(run, begun.training.state)
         except BaseException:
             writer.close()
+            if begun is not None:
+                begun.training.close()
             raise
-        run = writer.finish(result)
-        if self.checkpoints is not None:
-            self.checkpoints.save(run, begun.training.state)
         if result.status is RunStatus.PAUSED:
             self._wait(run.id, begun)
         return run
@@ -238,6 +242,9 @@ class Runner:
         self._paused[name] = begun
         while len(self._paused) > _MOST_PAUSED:
             self._paused.pop(next(iter(self._paused))).training.close()
+        loading = [each.training for each in self._paused.values() if each.training.loads]
+        for training in loading[:-_MOST_LOADING]:
+            training.close()
 
     def close(self) -> None:
         """Let go of all paused trainings; the workers that load for them end."""

@@ -108,5 +108,5 @@ def _submitted(executor: CountedExecutor, function: Callable[[_A, IsLate], _T], 
         return executor.submit(function, argument, never_late)
     except BrokenExecutor as error:
         future: Future[Any] = Future()
-        future.set_exception(error)
+        future.set_exception(error.with_traceback(None))  # which leads to the frame that holds the future
         return future

@@ -48,7 +48,10 @@ class InProcessExecutor(CountedExecutor):
             future.set_result(fn(*args, **kwargs))
         except Exception as error:
             future.set_exception(error)
-        return future
+        try:
+            return future
+        finally:
+            del future  # it holds the error, whose traceback holds this frame
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; there is nothing to wait for, and nothing to cancel."""

@@ -103,7 +103,7 @@ class ProcessExecutor(CountedExecutor):
             message = pickle.dumps((fn, args, kwargs), pickle.HIGHEST_PROTOCOL)
         except Exception as error:  # pickling runs the arguments' own code
             message = b""
-            future.set_exception(error)
+            future.set_exception(error.with_traceback(None))  # which leads to this frame, and so to the future
         with self._lock:
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -142,6 +142,7 @@ class ProcessExecutor(CountedExecutor):
             while (call := self._calls.get()) is not None:
                 if call.future.set_running_or_notify_cancel() and not worker.do(call):
                     return
+                del call  # nobody else may hold its result, while this waits for the next one
         finally:
             worker.end()
             with self._lock:
@@ -200,7 +201,7 @@ class _Worker:
         try:
             succeeded, found = pickle.loads(answer)
         except Exception as error:  # what cannot be made again here is an error of this call
-            succeeded, found = False, error
+            succeeded, found = False, error.with_traceback(None)
         if succeeded:
             call.future.set_result(found)
         else:

@@ -54,8 +54,8 @@ def measure_all(laboratory: Laboratory) -> None:
         for arm in laboratory.arms:
             keep = _kept(laboratory, arm, seed)
             every = max(1, laboratory.examples // (arm.batch_size * _MEASURED_PER_EPOCH))
-            updates = UpdateSize(examples=laboratory.examples, batch_size=arm.batch_size, every=every)
-            run = laboratory.run(arm, seed, observers=[DistanceFromInit(), updates], keep=keep)
+            how = {"examples": laboratory.examples, "batch_size": arm.batch_size, "every": every}
+            run = laboratory.run(arm, seed, observers=[DistanceFromInit(), UpdateSize(**how)], keep=keep)
             if run is not None and keep:
                 kept.append((arm, run))
     _count_weights(laboratory, sorted(kept, key=lambda pair: (pair[0].lr, pair[0].batch_size)))

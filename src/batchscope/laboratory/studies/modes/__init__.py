@@ -88,9 +88,9 @@ def measure_all(laboratory: Laboratory) -> None:
     ended: list[StoredRun] = []
     for seed, arm in itertools.product(seeds, laboratory.arms):
         every = max(1, laboratory.examples // arm.batch_size // _READINGS_AN_EPOCH)
-        sizes = UpdateSize(examples=laboratory.examples, batch_size=arm.batch_size, every=every)
+        how = {"examples": laboratory.examples, "batch_size": arm.batch_size, "every": every}
         first = seed == seeds[0] and arm.batch_size == mini
-        run = laboratory.run(arm, seed, observers=[sizes], keep=("last",) if first else ())
+        run = laboratory.run(arm, seed, observers=[UpdateSize(**how)], keep=("last",) if first else ())
         if run is not None and first:
             ended.append(run)
     for moment in MOMENTS:
