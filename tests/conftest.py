@@ -77,11 +77,16 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return run
 
 
-@pytest.fixture
-def profile(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def machine() -> str:
     """A machine with a fixed step time, 1 ms x (1 + size / 64), so that nothing depends on this one's clock."""
-    sizes = (1, 8, 64, 512, 4096)
+    table = [[size, 1e-3 * (1 + size / 64)] for size in (1, 8, 64, 512, 4096)]
+    return json.dumps({"name": "machine", "step_time_s": table})
+
+
+@pytest.fixture
+def profile(tmp_path: Path, machine: str) -> Path:
+    """The profile of that machine as a file."""
     path = tmp_path / "machine.json"
-    table = [[size, 1e-3 * (1 + size / 64)] for size in sizes]
-    path.write_text(json.dumps({"name": "machine", "step_time_s": table}), encoding="utf-8")
+    path.write_text(machine, encoding="utf-8")
     return path
