@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,22 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             main([*command.split(), *map(str, words)])
         assert isinstance(ended.value.code, int)
         return Ended(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cli_in() -> Cli:
+    """The command line in this process, in a folder: for a run that several tests look at, and change nothing of."""
+
+    def run(folder: Path, command: str) -> Ended:
+        from batchscope.cli import main
+
+        out, err = StringIO(), StringIO()
+        with contextlib.chdir(folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main(command.split())
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, out.getvalue(), err.getvalue())
 
     return run
 

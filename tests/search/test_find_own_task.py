@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import sys
@@ -14,8 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from batchscope.cli import main
 
 from .folders import Cli
 
@@ -77,22 +74,15 @@ class Searched:
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory, machine: str) -> Searched:
+def own(tmp_path_factory: pytest.TempPathFactory, cli_in: Cli, machine: str) -> Searched:
     """One search for the tests that only look at it."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "own.py").write_text(OWN, encoding="utf-8")
     (folder / "machine.json").write_text(machine, encoding="utf-8")
-
-    def run(command: str) -> None:
-        with pytest.raises(SystemExit) as ended:
-            main(command.split())
-        assert ended.value.code == 0
-
-    with contextlib.chdir(folder):
-        run("count --examples 2 --batch-size 1 --epochs 1")  # imports rich, which draws a number when it is imported
-        before = random_state()
-        run(OWN_FIND)
-        return Searched(folder, sys.modules["own"].Own.made[-1], before, random_state())
+    cli_in(folder, "count --examples 2 --batch-size 1 --epochs 1")  # imports rich, which draws a number then
+    before = random_state()
+    assert cli_in(folder, OWN_FIND).status == 0
+    return Searched(folder, sys.modules["own"].Own.made[-1], before, random_state())
 
 
 def test_f24_the_callers_random_state_is_left_as_it_was(own: Searched) -> None:
