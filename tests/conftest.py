@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +80,32 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return run
 
 
-@pytest.fixture
-def profile(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def cli_in() -> Cli:
+    """The command line in this process, in a folder: for a run that several tests look at, and change nothing of."""
+
+    def run(folder: Path, command: str) -> Ended:
+        from batchscope.cli import main
+
+        out, err = StringIO(), StringIO()
+        with contextlib.chdir(folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main(command.split())
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def machine() -> str:
     """A machine with a fixed step time, 1 ms x (1 + size / 64), so that nothing depends on this one's clock."""
-    sizes = (1, 8, 64, 512, 4096)
+    table = [[size, 1e-3 * (1 + size / 64)] for size in (1, 8, 64, 512, 4096)]
+    return json.dumps({"name": "machine", "step_time_s": table})
+
+
+@pytest.fixture
+def profile(tmp_path: Path, machine: str) -> Path:
+    """The profile of that machine as a file."""
     path = tmp_path / "machine.json"
-    table = [[size, 1e-3 * (1 + size / 64)] for size in sizes]
-    path.write_text(json.dumps({"name": "machine", "step_time_s": table}), encoding="utf-8")
+    path.write_text(machine, encoding="utf-8")
     return path

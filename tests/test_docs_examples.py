@@ -7,12 +7,11 @@ runs those).
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
+from contextlib import redirect_stdout
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -46,17 +45,14 @@ def _split(command: str) -> list[str]:
 @cache
 def read_help(*command: str) -> str:
     """What `batchscope COMMAND --help` prints."""
-    call = [
-        sys.executable,
-        "-c",
-        "import sys; from batchscope.cli import main; sys.exit(main())",
-        *command,
-        "--help",
-    ]
-    wide = {**os.environ, "COLUMNS": "200"}  # so that no option is broken over two lines
-    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False, env=wide)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    from batchscope.cli import main
+
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
+        patch.setenv("COLUMNS", "200")  # so that no option is broken over two lines
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--help"])
+    assert ended.value.code == 0
+    return out.getvalue()
 
 
 @document

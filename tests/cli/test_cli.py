@@ -89,8 +89,17 @@ def test_json_of_an_error(cli: Cli, command: str) -> None:
 # --- find ---------------------------------------------------------------------------------------------------------
 
 
-def test_find(cli: Cli, profile: Path) -> None:
-    ended = cli(FIND, "--hardware", profile)
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory, cli_in: Cli, machine: str) -> tuple[Path, Any]:
+    """One search for the tests that only look at it: its folder, and how it ended."""
+    folder = tmp_path_factory.mktemp("found")
+    (folder / "machine.json").write_text(machine, encoding="utf-8")
+    return folder, cli_in(folder, f"{FIND} --hardware machine.json")
+
+
+def test_find(found: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(found[0])
+    ended = found[1]
     assert ended.status == 0
     folder = Path("batchscope-runs/digits")
     plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
@@ -104,17 +113,17 @@ def test_find(cli: Cli, profile: Path) -> None:
     assert sum(path.name == "result.json" for path in folder.glob("runs/*/*")) == plan["search"]["runs"]
 
 
-def test_the_duration_is_said_before_anything_is_trained(cli: Cli, profile: Path) -> None:
-    lines = cli(FIND, "--hardware", profile).err.splitlines()
+def test_the_duration_is_said_before_anything_is_trained(found: tuple[Path, Any]) -> None:
+    lines = found[1].err.splitlines()
     said = next(i for i, line in enumerate(lines) if re.match("This search (will|would) take about ", line))
     first = next(i for i, line in enumerate(lines) if "range test" in line or line.startswith("run 1"))
     assert said < first
     assert "No training goes on after 10 min (--budget)." in lines[said]
 
 
-def test_progress_in_a_log_has_a_line_for_each_event(cli: Cli, profile: Path) -> None:
+def test_progress_in_a_log_has_a_line_for_each_event(found: tuple[Path, Any]) -> None:
     """What runs, why, and what is left; sentences are not broken where a terminal would end."""
-    lines = cli(FIND, "--hardware", profile).err.splitlines()
+    lines = found[1].err.splitlines()
     begun = [line for line in lines if line.startswith("run ")]
     assert begun
     assert all(

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from batchscope.fits.steps_to_target import Observation, Prior, fit
 from batchscope.testing.simulation import NoisyQuadratic
 
+pytestmark = pytest.mark.slow
+
 SIZES = (4, 16, 64, 256, 1024)
 SEEDS = 16
 CENSORED_AT = 2.5

@@ -170,7 +170,13 @@ def finished(truth: StepsPosterior, pairs: Sequence[tuple[int, float]], rng: np.
     return simulate(truth, pairs, rng, limit=3000.0, outliers=0.03)
 
 
-@pytest.mark.parametrize("made", [finished, half_way], ids=["to the target", "to the milestone only"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(finished, id="to the target"),
+        pytest.param(half_way, id="to the milestone only", marks=pytest.mark.slow),
+    ],
+)
 def test_intervals_of_ninety_percent_hold_nine_times_in_ten(made: Any) -> None:
     """Truths drawn from the prior, runs at pairs that were fixed beforehand.
 

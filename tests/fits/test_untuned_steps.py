@@ -59,6 +59,7 @@ def test_a_draw_is_one_law_whatever_it_is_asked() -> None:
     np.testing.assert_array_equal(again.log_steps(32), belief.log_steps(32))
 
 
+@pytest.mark.slow
 def test_intervals_of_the_critical_batch_size_hold_nine_times_in_ten() -> None:
     inside, total = 0, 60
     rng = np.random.default_rng(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,12 +34,24 @@ def stopped(command: str, how: signal.Signals, runs: int) -> subprocess.Complete
     return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, cli_in: Cli, machine: str) -> Path:
+    """The folder of one search for 8 trainings, for the tests that compare with it."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "machine.json").write_text(machine, encoding="utf-8")
+    assert cli_in(folder, f"{DIGITS} --trainings 8 --out out").status == 0
+    return folder / "out"
+
+
+def plan_in(folder: Path) -> Any:
+    return json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.usefixtures("profile")
-def test_f31_a_search_that_was_stopped_goes_on_and_repeats_nothing(cli: Cli, how: signal.Signals) -> None:
+def test_f31_a_search_that_was_stopped_goes_on_and_repeats_nothing(cli: Cli, whole: Path, how: signal.Signals) -> None:
     command = f"{DIGITS} --trainings 8"
-    whole = answer(cli, f"{command} --out whole")
-    assert whole["search"]["runs"] >= 2
+    assert plan_in(whole)["search"]["runs"] >= 2
     ended = stopped(f"{command} --out out", how, runs=1)
     assert ended.returncode == (-9 if how is signal.SIGKILL else 130), ended.stderr
     assert ended.stdout == ""
@@ -50,8 +63,8 @@ def test_f31_a_search_that_was_stopped_goes_on_and_repeats_nothing(cli: Cli, how
     resumed = answer(cli, f"{command} --out out")
     after = files_of("out")
     assert {path: after[path] for path in before} == before
-    assert curves_of("out") == curves_of("whole")
-    assert without_clock(resumed) == without_clock(whole)
+    assert curves_of("out") == curves_of(str(whole))
+    assert without_clock(resumed) == without_clock(plan_in(whole))
 
 
 @pytest.mark.usefixtures("profile")
@@ -134,10 +147,11 @@ def test_the_largest_batch_allowed(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("profile")
-def test_a_good_recipe_is_kept_and_a_bad_one_is_not(cli: Cli) -> None:
-    found = answer(cli, f"{DIGITS} --trainings 8")["recipe"]
+def test_a_good_recipe_is_kept_and_a_bad_one_is_not(cli: Cli, whole: Path) -> None:
+    found = plan_in(whole)["recipe"]
     own = f"batch_size={found['batch_size']},lr={found['lr']}"
-    kept = answer(cli, f"{DIGITS} --trainings 2 --current {own}")
+    shutil.copytree(whole, "out")
+    kept = answer(cli, f"{DIGITS} --trainings 2 --current {own} --out out")
     assert kept["status"] == "keep-current"
     assert (kept["recipe"]["batch_size"], kept["recipe"]["lr"]) == (found["batch_size"], found["lr"])
     told = cli(f"{DIGITS} --trainings 2 --current batch_size=4,lr=0.001 --out slow")

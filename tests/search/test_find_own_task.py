@@ -6,6 +6,7 @@ import json
 import random
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from .folders import Cli, answer
+from .folders import Cli
 
 OWN = '''
 import copy
@@ -57,19 +58,35 @@ def random_state() -> tuple[bytes, bytes, Any]:
     return torch_state, np.random.get_state()[1].tobytes(), random.getstate()  # noqa: NPY002
 
 
-@pytest.fixture
-def own(cli: Cli, profile: Path) -> Any:
-    """The task above after a search: its object, the plan, and the random states before and after."""
-    Path("own.py").write_text(OWN, encoding="utf-8")
-    cli("count --examples 2 --batch-size 1 --epochs 1")  # imports rich, which draws a number when it is imported
+@dataclass(frozen=True)
+class Searched:
+    """The task above after a search in a folder: its object, and the random states before and after."""
+
+    folder: Path
+    task: Any
+    before: tuple[bytes, bytes, Any]
+    after: tuple[bytes, bytes, Any]
+
+    @property
+    def runs(self) -> list[Path]:
+        """The folders of the finished runs."""
+        return [path.parent for path in self.folder.glob("out/runs/*/result.json")]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory, cli_in: Cli, machine: str) -> Searched:
+    """One search for the tests that only look at it."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "own.py").write_text(OWN, encoding="utf-8")
+    (folder / "machine.json").write_text(machine, encoding="utf-8")
+    cli_in(folder, "count --examples 2 --batch-size 1 --epochs 1")  # imports rich, which draws a number then
     before = random_state()
-    plan = answer(cli, OWN_FIND)
-    return sys.modules["own"].Own.made[-1], plan, before, random_state()
+    assert cli_in(folder, OWN_FIND).status == 0
+    return Searched(folder, sys.modules["own"].Own.made[-1], before, random_state())
 
 
-def test_f24_the_callers_random_state_is_left_as_it_was(own: Any) -> None:
-    _, _, before, after = own
-    assert after == before
+def test_f24_the_callers_random_state_is_left_as_it_was(own: Searched) -> None:
+    assert own.after == own.before
 
 
 @pytest.mark.usefixtures("profile")
@@ -81,29 +98,29 @@ def test_f24_of_bench_and_noise(cli: Cli, command: str) -> None:
     assert random_state() == before
 
 
-def test_f25_f26_the_users_model_keeps_its_weights_attributes_and_mode(own: Any) -> None:
-    task = own[0]
+def test_f25_f26_the_users_model_keeps_its_weights_attributes_and_mode(own: Searched) -> None:
+    task = own.task
     assert task.prototype.counter == 19
     assert not any(module.training for module in task.prototype.modules())
     assert all(p.grad is None for p in task.prototype.parameters())
 
 
-def test_f28_every_run_is_fed_batches_of_its_own_size(own: Any) -> None:
+def test_f28_every_run_is_fed_batches_of_its_own_size(own: Searched) -> None:
     """Of all batches since the range test: as many of each size as steps of it were made; smaller ones for noise."""
-    task, _, _, _ = own
     expected: Counter[int] = Counter()
-    for path in Path("out").glob("runs/*/result.json"):
-        config, result = (json.loads((path.parent / name).read_text()) for name in ("config.json", "result.json"))
-        rows = map(json.loads, (path.parent / "rows.jsonl").read_text().splitlines())
+    for path in own.runs:
+        config, result = (json.loads((path / name).read_text()) for name in ("config.json", "result.json"))
+        rows = map(json.loads, (path / "rows.jsonl").read_text().splitlines())
         noise = [row for row in rows if row["kind"] == "noise"]
         for row in noise:
             expected[row["group_size"]] += row["groups"]
         expected[config["micro_batch_size"]] += (result["steps"] - len(noise)) * config["grad_accum_steps"]
     assert len(expected) > 2
-    assert Counter(task.sizes[-expected.total() :]) == expected
+    assert Counter(own.task.sizes[-expected.total() :]) == expected
 
 
-def test_f29_nothing_temporary_is_left_behind(own: Any, cli: Cli) -> None:
+@pytest.mark.usefixtures("profile")
+def test_f29_nothing_temporary_is_left_behind(own: Searched, cli: Cli) -> None:
     source = OWN.replace("return F.cross_entropy(model(batch[0]), batch[1])", "return self.stop(model, batch)")
     source += """
     def stop(self, model, batch):
@@ -114,8 +131,9 @@ def test_f29_nothing_temporary_is_left_behind(own: Any, cli: Cli) -> None:
 """
     Path("own.py").write_text(source, encoding="utf-8")
     assert cli(OWN_FIND.replace("--out out", "--out broken")).status == 2
-    for out in ("out", "broken"):
-        names = {path.name for path in Path(out).rglob("*") if path.is_file()}
+    for out in (own.folder / "out", Path("broken")):
+        names = {path.name for path in out.rglob("*") if path.is_file()}
+        assert "config.json" in names
         assert names <= {
             *(
                 "question.json",
@@ -158,8 +176,9 @@ def test_f30_a_step_that_does_not_fit_is_said_and_its_run_made_anew_in_parts(cli
         assert json.loads(path.read_text(encoding="utf-8"))["steps"] == rows[-1]["step"]
 
 
-def test_f32_the_chosen_size_is_shown(cli: Cli, own: Any) -> None:
-    plan = own[1]
+def test_f32_the_chosen_size_is_shown(cli: Cli, own: Searched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(own.folder)
+    plan = json.loads(Path("out/plan.json").read_text(encoding="utf-8"))
     shown = cli(OWN_FIND).out.splitlines()
     assert any(
         line.split()[:2] == ["batch", "size"] and line.split()[2] == str(plan["recipe"]["batch_size"]) for line in shown

@@ -53,18 +53,18 @@ def draw(
     """
     rng = np.random.default_rng(seed)
     x = prior_mean + prior_sd * rng.standard_normal((particles, len(prior_mean)))
-    log_like, power = log_likelihood(x), 0.0
 
     def log_prior(points: Array) -> Array:
         return -0.5 * np.sum(((points - prior_mean) / prior_sd) ** 2, axis=1)
 
+    log_like, log_priors, power = log_likelihood(x), log_prior(x), 0.0
     while power < 1.0:
         rise = _largest_rise(log_like, 1.0 - power)
         weights = np.exp(rise * (log_like - log_like.max()))
         chosen = _systematic(weights / weights.sum(), rng)
-        x, log_like, power = x[chosen], log_like[chosen], power + rise
+        x, log_like, log_priors, power = x[chosen], log_like[chosen], log_priors[chosen], power + rise
         for _ in range(_MOVES if power < 1.0 else _FINAL_MOVES):
-            x, log_like = _sweep(x, log_like, power, log_prior, log_likelihood, rng)
+            x, log_like, log_priors = _sweep((x, log_like, log_priors), power, log_prior, log_likelihood, rng)
     return x
 
 
@@ -123,24 +123,24 @@ def _systematic(weights: Array, rng: np.random.Generator) -> NDArray[np.intp]:
 
 
 def _sweep(
-    x: Array,
-    log_like: Array,
+    ensemble: tuple[Array, Array, Array],
     power: float,
     log_prior: Callable[[Array], Array],
     log_likelihood: Callable[[Array], Array],
     rng: np.random.Generator,
-) -> tuple[Array, Array]:
-    order = rng.permutation(len(x))
-    x, log_like = x[order].copy(), log_like[order].copy()
+) -> tuple[Array, Array, Array]:
+    """Move every particle once; an ensemble is its particles with their log likelihoods and log priors."""
+    order = rng.permutation(len(ensemble[0]))
+    x, log_like, log_priors = (part[order] for part in ensemble)
     half, d = len(x) // 2, x.shape[1]
     for own, other in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
         count = len(x[own])
         z = ((_STRETCH - 1) * rng.random(count) + 1) ** 2 / _STRETCH
         anchor = x[other][rng.integers(len(x[other]), size=count)]
         proposal = anchor + z[:, None] * (x[own] - anchor)
-        proposed = log_likelihood(proposal)
-        ratio = (d - 1) * np.log(z) + power * (proposed - log_like[own]) + log_prior(proposal) - log_prior(x[own])
+        proposed, prior = log_likelihood(proposal), log_prior(proposal)
+        ratio = (d - 1) * np.log(z) + power * (proposed - log_like[own]) + prior - log_priors[own]
         accepted = np.log(rng.random(count)) < ratio
-        x[own] = np.where(accepted[:, None], proposal, x[own])
-        log_like[own] = np.where(accepted, proposed, log_like[own])
-    return x, log_like
+        for part, new in ((x, proposal), (log_like, proposed), (log_priors, prior)):
+            part[own][accepted] = new[accepted]
+    return x, log_like, log_priors

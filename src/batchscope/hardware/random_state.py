@@ -17,7 +17,10 @@ __all__ = ["RandomState", "preserved_random_state", "seed_everything"]
 
 def seed_everything(seed: int) -> None:
     """Seed torch, NumPy and Python, which user models and data sets may draw from."""
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # that would put a stack trace by for each device that is not there, in ten times the time of a small step
+        torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - user code may draw from the global generator
     random.seed(seed)
 

@@ -104,6 +104,7 @@ def test_every_statement_has_its_verdict_and_nothing_is_made_twice(small: Cli) -
     assert json.loads(Path("out/claims.json").read_text(encoding="utf-8"))["claims"] == answer["claims"]
 
 
+@pytest.mark.slow
 def test_a_model_with_batch_normalisation_and_few_examples_is_asked_what_it_can_be(small: Cli) -> None:
     ended = small("claims small.py:normalised --batch-sizes 4,16 --lrs 0.03,0.3 --seeds 2 --epochs 1 --out out --json")
     assert ended.status == 0, ended.err

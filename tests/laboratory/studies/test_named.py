@@ -15,9 +15,24 @@ from batchscope.laboratory.studies import named_study, names
 Cli = Callable[..., Any]
 
 
+SMALL = {"batch_norm": "--epochs 1", "modes": "--lrs 0.3"}
+"""What makes the quick forms small whose cost is not that of a wide network."""
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_named_study_answers_in_its_quick_form_on_a_narrow_network(cli: Cli, name: str) -> None:
+    answers(cli, name, f"--set hidden=16 {SMALL.get(name, '')}")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_a_named_study_answers_in_its_quick_form(cli: Cli, name: str) -> None:
-    ended = cli(f"study {name} --quick --json --out out")
+    answers(cli, name)
+
+
+def answers(cli: Cli, name: str, words: str = "") -> None:
+    command = f"study {name} --quick --json --out out {words}"
+    ended = cli(command)
     assert ended.status == 0, ended.err
     answer = json.loads(ended.out)
     assert set(answer) == {"study", "task", "rows", "summary", "findings"}
@@ -33,7 +48,7 @@ def test_a_named_study_answers_in_its_quick_form(cli: Cli, name: str) -> None:
     assert '<section id="published">' in page
     assert cli("report out").status == 0
     assert Path("out/report.html").read_text(encoding="utf-8") == page
-    again = cli(f"study {name} --quick --json --out out")
+    again = cli(command)
     assert json.loads(again.out) == answer
 
 
