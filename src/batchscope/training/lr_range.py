@@ -38,6 +38,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ..errors import TaskError
 from ..hardware.device import lack_of_memory_named
 from ..hardware.random_state import preserved_random_state
 from ..store.records import RateRange
@@ -104,7 +105,7 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
                 climb = _climb(drawn, lr / _LOWER, rose)
     expected_lr, factor = _expected(climb, prior)
     ratio, off = lr_ratio(tested, batch_size, normalised=prior.normalised)
-    return RateRange(
+    found: dict[str, Any] = dict(
         batch_size=batch_size,
         ceiling_lr=climb.lrs[-1 if climb.broke is None else climb.broke],
         broke=climb.broke is not None,
@@ -116,6 +117,13 @@ def measure_rate_range(workload: Workload, *, batch_size: int, micro_batch_size:
         expected_factor=math.exp(math.hypot(math.log(factor), math.log(off))),
         tested_batch_size=tested,
     )
+    try:
+        return RateRange(**found)
+    except ValueError as error:
+        raise TaskError(
+            f"the range test of the learning rate tells nothing: {error}; check the scale of the loss and of the "
+            "weights, and that a step of optimizer(params, lr) at a learning rate of 1e-6 leaves the weights finite"
+        ) from error
 
 
 def _tested_batch_size(workload: Workload, batch_size: int, micro_batch_size: int) -> int:
