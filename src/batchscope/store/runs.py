@@ -3,8 +3,8 @@
 ```
 DIR/question.json                 what the folder is about; anything else is refused (`question`)
 DIR/questions/, plans/            what was asked of it, and earlier answers (`answers`)
-DIR/runs/<id>/config.json         the run's whole configuration, written before it starts
-DIR/runs/<id>/rows.jsonl          one line an evaluation or noise reading, flushed line by line
+DIR/runs/<id>/config.json         the run's whole configuration and its number, written before it starts (`stored`)
+DIR/runs/<id>/rows.jsonl          one line an evaluation or noise reading, flushed line by line (`rows`)
 DIR/runs/<id>/result.json         written by renaming; its presence means the run is finished as far as was asked
 DIR/attempt.json, deaths.json     what is being tried, and what killed a process (`attempts`)
 DIR/lock                          held by flock while a search is at work; it dies with its process

@@ -38,6 +38,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ..errors import TaskError
 from ..hardware.device import lack_of_memory_named
 from ..hardware.random_state import preserved_random_state
 from ..hardware.time_limit import NO_LIMIT, TimeLimit
@@ -108,7 +109,7 @@ def measure_rate_range(
                 climb = _climb(drawn, lr / _LOWER, rose, until)
     expected_lr, factor = _expected(climb, prior)
     ratio, off = lr_ratio(tested, batch_size, normalised=prior.normalised)
-    return RateRange(
+    found: dict[str, Any] = dict(
         batch_size=batch_size,
         ceiling_lr=climb.lrs[-1 if climb.broke is None else climb.broke],
         broke=climb.broke is not None,
@@ -121,6 +122,13 @@ def measure_rate_range(
         tested_batch_size=tested,
         cut_short=climb.cut_short,
     )
+    try:
+        return RateRange(**found)
+    except ValueError as error:
+        raise TaskError(
+            f"the range test of the learning rate tells nothing: {error}; check the scale of the loss and of the "
+            "weights, and that a step of optimizer(params, lr) at a learning rate of 1e-6 leaves the weights finite"
+        ) from error
 
 
 def _tested_batch_size(workload: Workload, batch_size: int, micro_batch_size: int) -> int:

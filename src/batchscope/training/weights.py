@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,8 @@ from ..probes.kept_weights import Keep
 from ..store.files import explained, file_sha256, open_regular, read_record, replaced, write_json
 
 __all__ = ["are_whole", "copy_weights", "load_weights", "save_weights", "weights_file"]
+
+_PART = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +87,12 @@ def copy_weights(source: Path, path: Path) -> None:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as file:
+        digest = hashlib.sha256()
         with explained(source), os.fdopen(open_regular(source), "rb") as saved:
-            shutil.copyfileobj(saved, file)
-        file.seek(0)
-        if hashlib.file_digest(file, "sha256").hexdigest() != read_record(_note(source), _Written).sha256:
+            while part := saved.read(_PART):
+                digest.update(part)
+                file.write(part)
+        if digest.hexdigest() != read_record(_note(source), _Written).sha256:
             raise StoreError(f"{source} is not what was written; run the same command again, which trains it again")
 
 
