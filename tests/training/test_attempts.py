@@ -39,6 +39,16 @@ LONG = 160.0
 """Seconds for timing, so that no step is too long to be run, however busy the machine is."""
 
 
+TESTS = os.getpid()
+
+
+def killed() -> None:
+    """Kill the process, unless it is the one that should have known."""
+    if os.getpid() == TESTS:
+        pytest.fail("this process went into the wall")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Wall:
     """A task that kills its process at so many examples at once, or after so many steps."""
 
@@ -55,13 +65,13 @@ class Wall:
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         if len(batch[0]) >= self.wall:
-            os.kill(os.getpid(), signal.SIGKILL)
+            killed()
         return nn.functional.mse_loss(model(batch[0]), batch[1])
 
     def before_update(self, model: nn.Module) -> None:
         self.steps += 1
         if self.steps >= self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            killed()
 
     def optimizer(self, params: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         return torch.optim.SGD(params, lr=lr)
@@ -69,7 +79,7 @@ class Wall:
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         self.evaluations += 1
         if self.evaluations >= self.evaluation:
-            os.kill(os.getpid(), signal.SIGKILL)
+            killed()
         return {"val_loss": float(next(model.parameters()).detach().square().sum())}
 
 

@@ -34,8 +34,9 @@ from .memory_growth import MemoryGrowth, growth_in_words, is_leak
 __all__ = ["CHECK", "CONSTANT", "Trials"]
 
 _MORE_MEMORY = 1.5
-_SAME_PLACE, _SAME_STEPS = 0.25, 0.05
-"""Shares by which the places of two deaths may differ: with a growth of the memory, and without."""
+_SAME_PLACE, _SAME_STEPS, _NEAR_STEPS = 0.25, 0.05, 64
+"""Shares by which the places of two deaths may differ, with a growth of the memory and without; steps that always may:
+not each is written down."""
 _LEAK_SHARE = 0.25
 """Share of the memory that was free by which it must have grown, for the growth to be why it ran out."""
 _RUN, CHECK, CONSTANT = "a run", "the check of the task", "the evaluation of a constant prediction"
@@ -261,7 +262,7 @@ def _counts(deaths: Sequence[Attempt], *, apart: float | None = None) -> bool:
         return True
     if apart is None:
         return len(deaths) > 1
-    there = [death for death in deaths if abs(death.step - last.step) <= apart * max(death.step, last.step)]
+    there = [death for death in deaths if abs(death.step - last.step) <= max(_NEAR_STEPS, apart * last.step)]
     return len(there) > (1 if last.killed is None else 2)
 
 

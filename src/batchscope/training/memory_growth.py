@@ -20,7 +20,7 @@ __all__ = ["LEAST_LEAK_BYTES", "MemoryGrowth", "growth_in_words", "is_leak"]
 
 LEAST_LEAK_BYTES = 32 * 2**20
 """Growth below it is no leak that anybody need hear of."""
-_EVERY_S, _WRITTEN_EVERY_S, _WRITTEN_EVERY_BYTES = 0.02, 0.25, 16 * 2**20
+_EVERY_S, _WRITTEN_EVERY_S, _WRITTEN_EVERY_BYTES = 0.02, 0.05, 16 * 2**20
 _MOST_SAMPLES = 256
 _FEWEST_SAMPLES = 5
 _WARM = 0.1
@@ -36,7 +36,7 @@ class MemoryGrowth:
 
     Args:
         taken_bytes: what the process has taken now.
-        write: receives the step and the growth so far: four times a second, and whenever memory has grown by 16 MiB.
+        write: receives the step and the growth so far: twenty times a second, and whenever memory has grown by 16 MiB.
         clock: seconds since some moment.
 
     Cost: at most fifty readings a second, and one an evaluation.
