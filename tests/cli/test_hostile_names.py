@@ -119,7 +119,8 @@ def test_find_and_what_it_leaves(cli: Cli, file: str, profile: Path) -> None:
     assert "<img" not in page
     program = re.search(r"<pre><code>(.*?)</code>", page, re.S)
     assert program is not None
-    assert "step" in html.unescape(program[1])
+    compile(html.unescape(program[1]), "program", "exec")
+    assert not re.search(r"^import os", html.unescape(program[1]), re.M)
     clean(cli("runs", out), 0)
     assert json.loads(cli("runs", out, "--json").out)["runs"]
     assert clean(cli("report", out), 0) == f"Wrote {showable(out)}/report.html.\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from keyword import iskeyword
+
 from ...fits.schedules import STABLE_SHARE
 from ...wording import quoted
 from ..summary import threads_in_words
@@ -72,10 +74,16 @@ def _size_lines(facts: Facts) -> list[str]:
 
 
 def _task_lines(facts: Facts) -> list[str]:
-    arguments = ", ".join(f"{name}={text}" for name, text in facts.task.arguments.items())
+    arguments = ", ".join(_argument(name, text) for name, text in facts.task.arguments.items())
     made = ["seed_everything(0)", f"task = make_task({arguments})"] if facts.task.spec else []
     data_seed = facts.data_seed if facts.task.loading == "stream" else "0"
     return [*made, f"seed_everything({data_seed})", "train_data = task.train_data()"]
+
+
+def _argument(name: str, text: str) -> str:
+    """Keyword argument of a call; a factory with `**settings` takes names that are none in Python."""
+    named = name.isidentifier() and not iskeyword(name)
+    return f"{name}={text}" if named else f"**{{{quoted(name)}: {text}}}"
 
 
 def _factor(facts: Facts) -> str:
