@@ -44,10 +44,8 @@ _LOADING_S, _LOSS_S, _FITTING_S = 0.1, 0.005, 0.5
 """Seconds that loading all the examples at once may take, their loss, and the losses of all fits together."""
 _SHARED = 4
 """Times as long as they work losses may take by the clock, beside other programs."""
-_TOLD = 64
-_GROUPS = 8
-_SAME = 1e-5
-"""Losses that differ by less than this share are the same."""
+_TOLD, _GROUPS, _SAME = 64, 8, 1e-5
+"""Examples whose losses are compared, in so many groups; losses that differ by less than this share are the same."""
 _ROUNDS, _ITERATIONS, _EVALUATIONS, _STILL_FALLING = 4, 15, 20, 0.05
 """Of L-BFGS; the share of the whole fall up to which the last round, or going as far again, may add to it."""
 _BEYOND_NUMBERS = 1e12
@@ -83,9 +81,8 @@ def best_constant(workload: Workload, until: TimeLimit = NO_LIMIT) -> ConstantPr
         TaskError: there is nothing to learn: the labels, or the inputs of the model, are the same in all examples.
 
     Cost: one evaluation without its forward passes, and the loss of given outputs with its gradient, about 60 times for
-    each kind of constants; a few hundredths of a second on a small task. The examples are at most 5,000, and so many
-    that one loss takes 5 ms, or 16; 0.5 s of losses in the fits, and it counts as not measurable. The random generators
-    are left as they were.
+    each kind of constants; hundredths of a second on a small task. The examples are at most 5,000, and so many that one
+    loss takes 5 ms, or 16; after 0.5 s of losses in fits it counts as not measurable. Random generators are put back.
     """
     with preserved_random_state(0), warnings.catch_warnings(), workload.limited(until):
         warnings.simplefilter("ignore")
