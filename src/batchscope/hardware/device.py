@@ -20,7 +20,6 @@ from .live_bytes import LiveBytes, unique_bytes
 __all__ = [
     "Device",
     "MemoryWatch",
-    "begun",
     "cores",
     "is_out_of_memory",
     "lack_of_memory_named",
@@ -64,14 +63,6 @@ _KINDS = (RuntimeError, MemoryError, OSError, ImportError)
 def load_torch() -> None:
     """Import what torch leaves until the first optimizer is made: seconds that are no part of a command's budget."""
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-
-
-def begun(device: Device, started: float | None = None) -> float:
-    """When the budget of a command begins, on the device's wall clock: once torch is there, unless it had begun."""
-    if started is None:
-        load_torch()
-        return device.wall_clock()
-    return started
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -159,6 +150,13 @@ class Device:
     def wall_clock(self) -> float:
         """Seconds on a monotonic clock, which waits for nothing: what budgets are counted by."""
         return time.monotonic()
+
+    def begun(self, started: float | None = None) -> float:
+        """When the budget of a command begins, on the wall clock: once torch is there, unless it has begun already."""
+        if started is None:
+            load_torch()
+            return self.wall_clock()
+        return started
 
     def processor_seconds(self) -> float | None:
         """Processor time of this process so far, all threads together; `None` where steps run elsewhere."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutOfTime, TargetError, UsageError
-from ..hardware.device import Device, begun, pick, within_memory_of
+from ..hardware.device import Device, pick, within_memory_of
 from ..hardware.random_state import preserved_random_state
 from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from ..hardware.training_guess import TrainingGuess
@@ -104,7 +104,7 @@ def find(
     with within_memory_of(device), watching(step_timeout_s):
         loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
         question = with_schedule(question, loaded.task)
-        started = begun(device, started)
+        started = device.begun(started)
         require(question.search)
         identity = identity_of(loaded, question, device)
         with preserved_random_state(question.seed), Store(out, identity) as store, ExitStack() as at_end:
@@ -204,7 +204,7 @@ def predict(
     """How long `find` would take; the hardware is measured, and nothing is stored. Arguments and errors as there."""
     with within_memory_of(device):
         device = device or pick()
-        started = begun(device, started)
+        started = device.begun(started)
         deadline = deadline_of(device, budget_s, started)
         require(question.search)
         question = with_schedule(question, loaded.task)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import OutOfTime
-from ..hardware.device import Device, begun
 from ..hardware.time_limit import TimeLimit
 from ..store.records import Row, RunStatus
 from ..wording import about, duration, joined
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
+    from ..hardware.device import Device
     from .stopping import History
 
 __all__ = [
@@ -96,7 +96,7 @@ class SecondsRule:
 
 def deadline_of(device: Device, budget_s: float, started: float | None = None) -> Deadline:
     """The deadline of a command that began at a moment of the device's wall clock; default: now."""
-    deadline = Deadline(begun(device, started) + budget_s, clock=device.wall_clock)
+    deadline = Deadline(device.begun(started) + budget_s, clock=device.wall_clock)
     if started is not None:
         deadline.spent["loading the task"] = deadline.now - started
     return deadline

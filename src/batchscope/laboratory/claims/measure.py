@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...errors import TaskError
+from ...errors import OutOfTime, TaskError
 from ...hardware.random_state import preserved_random_state
 from ...hardware.step_rounds import measure_rounds
 from ...probes.activation_drift import ActivationDrift
@@ -58,6 +58,8 @@ _LOOKED_AT = 256
 """Examples that activations are looked at with."""
 _TIMED = (1, 10, 100, 1000)
 """Beside the batch sizes of the plan; the texts name them."""
+_ROUNDS_S, _SHARE_FOR_ROUNDS = 6.0, 0.25
+"""Seconds of timed steps, and of the time that is left."""
 _SUM_SIZES_FROM = 8
 """The small steps of the sum over the same examples."""
 _SUM_EXAMPLES = 512
@@ -197,7 +199,8 @@ class ClaimsLaboratory:
     def _timing(self) -> None:
         most = self._laboratory.examples
         sizes = sorted({*self.plan.batch_sizes, *(b for b in _TIMED if self.plan.least_batch_size <= b <= most)})
-        self._once("timing", lambda: measure_rounds(self._laboratory.workload, sizes))
+        budget_s = min(_ROUNDS_S, _SHARE_FOR_ROUNDS * self._laboratory.deadline.left_s)
+        self._once("timing", lambda: measure_rounds(self._laboratory.workload, sizes, budget_s=budget_s))
 
     def _gradients(self) -> None:
         checkpoint = self._checkpoint()
@@ -343,7 +346,11 @@ class ClaimsLaboratory:
             self._laboratory.cut_off = True
             return
         try:
-            found = measure()
+            with self._laboratory.workload.limited(self._laboratory.deadline):
+                found = measure()
+        except OutOfTime:
+            self._laboratory.cut_off = True
+            return
         except TaskError as error:  # a task that one measurement does not suit
             found = NotApplicable(reason=str(error))
         self._laboratory.note(name, found)
