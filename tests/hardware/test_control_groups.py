@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class Tree:
 
     group: str
     mounts: tuple[str, ...] = ()
-    files: dict[str, object] = field(default_factory=dict[str, object])
+    files: Mapping[str, object] = field(default_factory=dict[str, object])
     seen: tuple[tuple[int, int], ...] = ()
 
 
