@@ -7,6 +7,7 @@ Where the thing that was planted is removed with what depends on it, the same co
 
 from __future__ import annotations
 
+import atexit
 import functools
 import itertools
 import json
@@ -72,6 +73,7 @@ def _words(target: str, *more: str) -> list[str]:
 def _finished() -> Path:
     """A folder with a finished search and the hardware profile that it counts with."""
     folder = Path(tempfile.mkdtemp(prefix="planted-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "machine.json").write_text(json.dumps(_PROFILE))
     ended = run(_words(_TARGETS[0]), folder, limit_s=_LIMIT_S)
     assert ended.status == 0, ended.stderr
