@@ -100,6 +100,8 @@ class _Signals:
         writing.start()
         writing.join(_SAYING_S)
         self._end_children()
+        if attempts := sys.modules.get("batchscope.store.attempts"):
+            attempts.end_all()
         os._exit(status)
 
     def raise_arrived(self) -> None:

@@ -16,11 +16,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import WeakSet
 
 from ..errors import StoreError
 from .files import explained, json_bytes, read_record, write_json
 
-__all__ = ["ATTEMPT", "DEATHS", "Attempt", "Attempts", "Deaths", "Growth"]
+__all__ = ["ATTEMPT", "DEATHS", "Attempt", "Attempts", "Deaths", "Growth", "end_all"]
 
 ATTEMPT, DEATHS = "attempt.json", "deaths.json"
 _ROOM = 2048
@@ -72,6 +73,16 @@ class Deaths:
     deaths: tuple[Attempt, ...] = ()
 
 
+_held: WeakSet[Attempts] = WeakSet()
+"""Those of the folders that this process holds."""
+
+
+def end_all() -> None:
+    """End every attempt of this process, which is about to end of its own will: that is no death."""
+    for attempts in list(_held):
+        attempts.end()
+
+
 class Attempts:
     """The attempt and the deaths of a results folder that this process holds.
 
@@ -87,6 +98,7 @@ class Attempts:
             with contextlib.suppress(StoreError):  # half a file says nothing, and is no reason to stop
                 self._write((*self._deaths, self._died(read_record(self._path, Attempt))))
             self.end()
+        _held.add(self)
 
     @property
     def deaths(self) -> tuple[Attempt, ...]:

@@ -202,7 +202,7 @@ def _read_on_trial(content: bytes, encoded: Any, reader: Callable[[Any], object]
     Raises:
         KeyError, RecursionError, TypeError, ValueError: it is not.
     """
-    data = json.loads(content)
+    data = parse(content)
     if data != encoded:
         raise ValueError("a name in it is no text, or stands there twice")
     if reader is not None:
