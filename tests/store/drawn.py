@@ -25,7 +25,7 @@ from batchscope.store import records
 from batchscope.store.records import RunConfig, RunStatus
 
 _SOURCES = Path(batchscope.__file__).parent
-_READERS = {"read_note": 1, "read_record": 1, "decode": 0}
+_READERS = {"read_note": 1, "read_record": 1, "read": 1, "decode": 0}
 """Functions that read a record, and which of their arguments is its class."""
 
 

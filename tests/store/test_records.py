@@ -209,7 +209,7 @@ def test_the_error_tree_is_as_drawn() -> None:
         kind = getattr(errors, name)
         assert issubclass(kind, errors.BatchscopeError)
         assert name in drawing
-        assert kind.exit_status == 2
+        assert kind.exit_status == (3 if kind is errors.OutOfTime else 2)
     usage = {"TaskError", "TargetError", "ProfileError", "StoreError", "TableError"}
     assert {kind.__name__ for kind in errors.UsageError.__subclasses__()} == usage
 

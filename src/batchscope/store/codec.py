@@ -8,7 +8,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 __all__ = ["Record", "decode", "encode"]
@@ -31,12 +31,12 @@ def encode(value: Any) -> Any:
         return encode(value.value)
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [encode(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str | int):
         return value
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [encode(item) for item in value]
     plain = _plain_number(value)
     return str(value) if plain is None else encode(plain)
 
