@@ -8,8 +8,8 @@ A fault holds if all that `docs/reliability.md` promises of its kind was true; `
 gone, changed or made again. The same faults are tried in the same order wherever this runs; the moments of kills and
 signals are drawn from a fixed seed, as shares of what the command takes there.
 
-Results with environment: `benchmarks/results/faults.json`, the table of `docs/reliability.md` beside it as
-`faults.md`.
+Results with environment: `benchmarks/results/faults.json` (`faults-quick.json`), the table of `docs/reliability.md`
+beside it as `faults.md`.
 """
 
 from __future__ import annotations
@@ -96,9 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = round(time.monotonic() - began)
     print(table(tried))
     print(json.dumps({"tried": len(tried), "did not hold": len(failed), "seconds": seconds}))
-    if not chosen.quick and chosen.only == list(KINDS):
-        write("faults", {"tried": tried, "seconds": seconds})
-        (RESULTS / "faults.md").write_text(table(tried))
+    if chosen.only == list(KINDS):
+        name = "faults-quick" if chosen.quick else "faults"
+        write(name, {"tried": tried, "seconds": seconds})
+        (RESULTS / f"{name}.md").write_text(table(tried))
     return int(bool(failed))
 
 

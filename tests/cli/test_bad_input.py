@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,7 @@ def test_a_target_never_met(search: Callable[..., Any]) -> None:
 
 def test_no_time_at_all(search: Callable[..., Any]) -> None:
     ended = search("", "--json", "--budget", "0.01s", target="val_loss<=0.001")
-    assert (ended.status, ended.answer["recipe"]) == (3, None)
-    assert "val_loss" in ended.answer["message"]
-    assert "budget" in ended.answer["message"]
+    assert (ended.status, ended.answer["status"], ended.answer["recipe"]) == (3, "insufficient-data", None)
+    assert ended.answer["target"]["metric"] == "val_loss"
+    assert ended.answer["message"].startswith("the budget of 10 ms ended before anything was trained: ")
+    assert re.search(r"loading the task took [\d.]+ m?s\b.* --budget \d+s or more$", ended.answer["message"])

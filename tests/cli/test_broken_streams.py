@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -9,7 +10,9 @@ import pty
 import re
 import subprocess
 import sys
+import termios
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +63,52 @@ def test_an_answer_to_a_stream_that_takes_nothing(tmp_path: Path, where: str, st
     assert bool(ended.stdout) == where.startswith("2>")
 
 
+HANGS = """
+import ctypes
+def task():
+    c, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    c.pthread_mutex_lock(lock)
+    print("here", flush=True)
+    c.pthread_mutex_lock(lock)
+"""
+NOWHERE = ["2>/dev/full", ">&-", "<&- >&- 2>&-", ">/dev/full", "<&-"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a lock of glibc")
+@pytest.mark.parametrize("where", NOWHERE)
+def test_a_process_that_is_ended_from_outside_beside_such_streams(tmp_path: Path, where: str) -> None:
+    """The watchdog ends it from another thread, as `signals` does; what can be said is said, once."""
+    (tmp_path / "hängs–中.py").write_text(HANGS, encoding="utf-8")
+    find = "find hängs–中.py --json --step-timeout 0.3s"
+    environment = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "cp1252"}
+    ended = shell(f"{HEAD} {find} {where}", tmp_path, **environment)
+    assert ended.returncode == 2
+    said = ended.stderr.decode("cp1252")
+    assert said.count("task() in hängs–\\u4e2d.py did not come back") == ("2>" not in where)
+    assert "Traceback" not in said
+    if ">&-" in where or where == ">/dev/full":
+        assert ended.stdout == b""
+    else:
+        assert json.loads(ended.stdout)["error"] == "TaskError"
+
+
+@pytest.mark.parametrize("where", NOWHERE)
+def test_a_signal_beside_such_streams(tmp_path: Path, where: str) -> None:
+    (tmp_path / "ends.py").write_text(
+        "import os, signal, time\ndef task():\n    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(1e6)\n",
+        encoding="utf-8",
+    )
+    ended = shell(f"{HEAD} find ends.py --json {where}", tmp_path)
+    said = ended.stderr.decode()
+    assert ended.returncode == 143, said
+    assert said.count("ended by SIGTERM; ") == ("2>" not in where)
+    assert "Traceback" not in said
+    if ">&-" in where or where == ">/dev/full":
+        assert ended.stdout == b""
+    else:
+        assert json.loads(ended.stdout)["error"] == "SIGTERM"
+
+
 def test_a_search_whose_readers_have_all_gone(tmp_path: Path) -> None:
     """The task prints at every evaluation, into a pipe that nobody reads; all is kept, and the status is the plan's."""
     (tmp_path / "talks.py").write_text(TALKS, encoding="utf-8")
@@ -83,6 +132,26 @@ def test_a_terminal_that_vanishes(tmp_path: Path) -> None:
     os.close(ours)
     assert process.wait(120) == 0
     assert json.loads((tmp_path / "answer").read_text(encoding="utf-8"))["recipe"]
+
+
+def test_a_terminal_of_its_own_that_vanishes_ends_it_as_a_signal(tmp_path: Path) -> None:
+    """Whoever closes the window sends SIGHUP, and takes stdin and stderr along."""
+    (tmp_path / "sleeps.py").write_text(
+        "import time\ndef task():\n    print('here', flush=True)\n    time.sleep(1e6)\n", encoding="utf-8"
+    )
+    ours, theirs = pty.openpty()
+    with open(tmp_path / "answer", "wb") as out:
+        words = [sys.executable, "-m", "batchscope", "find", "sleeps.py", "--json"]
+        take = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # noqa: E731
+        streams: dict[str, Any] = {"stdin": theirs, "stdout": out, "stderr": theirs}
+        process = subprocess.Popen(words, cwd=tmp_path, start_new_session=True, preexec_fn=take, **streams)
+    os.close(theirs)
+    seen = b""
+    while b"here" not in seen:
+        seen += os.read(ours, 1024)
+    os.close(ours)
+    assert process.wait(60) == 129
+    assert json.loads((tmp_path / "answer").read_text(encoding="utf-8"))["error"] == "SIGHUP"
 
 
 def test_what_a_stream_takes_again_is_written_again(capfd: pytest.CaptureFixture[str]) -> None:

@@ -255,6 +255,26 @@ def test_a_signal_that_the_parent_ignores_stays_ignored(start: Start) -> None:
     assert SENTENCE not in ended.err
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_ordinary_way_out_is_no_death(start: Start, tmp_path: Path, interrupted: bool) -> None:
+    """Whatever was announced and not taken back, a process that ends of its own will leaves nothing behind."""
+    body = f"""
+from pathlib import Path
+from batchscope.store.attempts import Attempt, Attempts
+attempts = Attempts(Path({str(tmp_path)!r}))
+attempts.begin(Attempt(what="a step"))
+here()
+time.sleep({1e6 if interrupted else 0.0})
+return 0
+"""
+    program = start(body)
+    program.wait_for("here")
+    if interrupted:
+        program.send(signal.SIGTERM)
+    assert program.ended().status == (128 + signal.SIGTERM if interrupted else 0)
+    assert not (tmp_path / "attempt.json").exists()
+
+
 def test_an_answer_that_was_begun_is_written_whole_and_alone(start: Start) -> None:
     body = """
 with while_answering():

@@ -107,6 +107,28 @@ def test_an_error_of_a_task_that_prints_and_closes_stdout(tmp_path: Path) -> Non
     assert "batchscope: task() in talks.py raised ValueError: broken" in ended.stderr
 
 
+LATE = """
+import atexit, ctypes, sys
+def late():
+    print("printed", end="")
+    sys.__stdout__.write("dunder")
+    if sys.platform == "linux":
+        ctypes.CDLL(None).printf(b"from C")
+atexit.register(late)
+def task():
+    raise ValueError("broken")
+"""
+
+
+def test_what_is_in_buffers_when_the_process_ends_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    ended = run(tmp_path, "find", "talks.py", "--json", code=LATE)
+    assert ended.returncode == 2
+    assert object_of(ended.stdout)["status"] == "error"
+    for said in ("printed", "dunder", *(["from C"] if sys.platform == "linux" else [])):
+        assert ended.stderr.count(said) == 1
+
+
 def test_without_json_the_answer_stands_alone_too(cli: Any) -> None:
     Path("talks.py").write_text("print('loading')\ndef task():\n    raise ValueError('broken')\n", encoding="utf-8")
     ended = cli("find talks.py")

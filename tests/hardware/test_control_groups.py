@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscope.hardware.control_groups import limits
+from batchscope.hardware.control_groups import kills, limits
 from batchscope.hardware.host_memory import available_bytes, total_bytes
 
 MIB = 2**20
@@ -169,3 +169,16 @@ def test_what_the_kernel_gives_up_first_counts_as_free(tmp_path: Path, version: 
     files = {f"{at[1:]}/{names[0]}": 100 * MIB, f"{at[1:]}/{names[1]}": 90 * MIB, f"{at[1:]}/memory.stat": stat}
     root = made(tmp_path, Tree(group=group, mounts=(mount,), files=files))
     assert available_bytes(root) == (100 - 90 + 20 + 4 + 2) * MIB
+
+
+@pytest.mark.parametrize(("version", "file"), [(1, "memory.oom_control"), (2, "memory.events")])
+def test_whom_the_kernel_killed_in_the_own_group(tmp_path: Path, version: int, file: str) -> None:
+    at = "sys/fs/cgroup"
+    mount = (V1 if version == 1 else V2).format(root="/", at=f"/{at}")
+    group = "3:memory:/job\n" if version == 1 else "0::/job\n"
+    files = {f"{at}/{file}": "oom_kill 9\n", f"{at}/job/{file}": "oom_kill_disable 0\noom 5\noom_kill 2\n"}
+    assert kills(made(tmp_path / "told", Tree(group=group, mounts=(mount,), files=files))) == (
+        str(tmp_path / "told" / at / "job"),
+        2,
+    )
+    assert kills(made(tmp_path / "silent", Tree(group=group, mounts=(mount,)))) is None

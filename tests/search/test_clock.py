@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from batchscope.report.outcomes import step_time as step_time_of_the_page
+from batchscope.report.outcomes import step_times
 from batchscope.search.plan import build_plan
 from batchscope.search.state import SearchState
 from batchscope.store.codec import decode, encode
@@ -59,7 +59,7 @@ def test_page_and_plan_have_the_same_corrected_step_times() -> None:
     state = search(runs(lambda b: 1.0 + b / 256))
     plan = build_plan(state)
     for size in (8, 16, 50, 64, 128, 512):
-        assert step_time_of_the_page(plan, size) == pytest.approx(state.seconds_of(size))
+        assert step_times(plan)(size) == pytest.approx(state.seconds_of(size))
     assert state.seconds_of(256) == pytest.approx(2.0 * step_time(256), rel=0.01)
     assert state.seconds_of(512) == pytest.approx(2.0 * step_time(512), rel=0.01), "beyond the runs it is kept"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from batchscope.training.limits import Deadline
 
 from .folders import DIGITS, Cli, answer, files_of
 
-COMMAND = f"{DIGITS} --trainings 2 --out out --budget 10m"
+COMMAND = f"{DIGITS} --trainings 5 --out out --budget 10m"
 
 
 def over_after_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +31,7 @@ def over_after_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("profile")
 def test_a_search_that_is_cut_off_names_its_best_bet_and_goes_on(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[str] = []
+    before: dict[Path, tuple[int, bytes]] = {}
     for _ in range(2):
         with monkeypatch.context() as patched:
             over_after_a_run(patched)

@@ -60,10 +60,11 @@ def test_a_target_is_chosen_only_from_runs_that_came_beyond_their_first_steps(st
     def update(**changes: Any) -> None:
         state["now"] = replace(state["now"], **changes)
 
+    runner = SimpleNamespace(store=SimpleNamespace(runs=tuple))
     looks = FirstLooks(
         question=state["now"].question,
         prepared=SimpleNamespace(preflight=SimpleNamespace(independent=True)),  # type: ignore[arg-type]
-        runs=SimpleNamespace(runner=SimpleNamespace(deadline=SimpleNamespace(passed=False))),  # type: ignore[arg-type]
+        runs=SimpleNamespace(runner=runner, too_late_for=lambda config: False),  # type: ignore[arg-type]
         state=lambda: state["now"],
         update=update,
         config=lambda batch_size, lr, purpose, **more: cut.config,

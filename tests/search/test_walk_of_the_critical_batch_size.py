@@ -27,7 +27,6 @@ TO_THE_FIGURE = [
     "report/sections/steps_and_examples.build",
     "report/page.contents",
     "report/__init__.build",
-    "search/table/fit._write",
     "search/table/fit.fit",
 ]
 """Each function was called by the next. `contents` calls every section alike."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscope.store.attempts import ATTEMPT, DEATHS, Attempt, Attempts, Growth
+from batchscope.store.attempts import ATTEMPT, DEATHS, Attempt, Attempts, Growth, end_all
 from batchscope.store.runs import Store
 
 ABOUT = {"schema": 3, "command": "find", "task": "t"}
@@ -32,7 +32,7 @@ def test_an_attempt_that_is_over_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kills", "boot", "killed"), [(7, "a", False), (8, "a", True), (9, "b", None)], ids=["none", "one", "other boot"]
+    ("kills", "boot", "killed"), [(7, "a", False), (8, "a", None), (9, "b", None)], ids=["none", "one", "other boot"]
 )
 def test_an_attempt_that_was_left_is_a_death(tmp_path: Path, kills: int, boot: str, killed: bool | None) -> None:
     folder = tmp_path / "folder"
@@ -47,6 +47,52 @@ def test_an_attempt_that_was_left_is_a_death(tmp_path: Path, kills: int, boot: s
     ]
     assert not (folder / ATTEMPT).exists()
     assert Attempts(folder, proc).deaths == deaths
+
+
+@pytest.mark.parametrize(
+    ("host", "boot", "group", "kills", "killed"),
+    [
+        (8, "a", "/job", 3, True),
+        (8, "a", "/job", 2, None),
+        (8, "a", "/other", 3, None),
+        (7, "a", "/job", 3, False),
+        (8, "b", "/job", 3, None),
+    ],
+    ids=["its own group", "another group of the machine", "started elsewhere", "nothing at all", "other boot"],
+)
+def test_whose_lack_of_memory_it_was(
+    tmp_path: Path, host: int, boot: str, group: str, kills: int, killed: bool | None
+) -> None:
+    """The kernel's own count is of the whole machine, over the time until the next command."""
+    folder, proc = tmp_path / "folder", kernel(tmp_path / "proc", 7)
+    folder.mkdir()
+    Attempts(folder, proc).begin(replace(STEP, group="/job", group_kills=2))
+    attempts = Attempts(folder, kernel(proc, host, boot))
+    attempts.settle(group, kills)
+    assert [death.killed for death in attempts.deaths] == [killed]
+    later = Attempts(folder, proc)
+    later.settle(group, kills + 1)
+    assert [death.killed for death in later.deaths] == [killed]
+
+
+def test_what_an_attempt_is_part_of_goes_on_after_it(tmp_path: Path) -> None:
+    attempts, outer = Attempts(tmp_path), replace(STEP, what="a study")
+    outer = attempts.begin(outer)
+    attempts.begin(STEP)
+    attempts.end(outer)
+    assert json.loads((tmp_path / ATTEMPT).read_text())["what"] == "a study"
+    attempts.end()
+    assert not (tmp_path / ATTEMPT).exists()
+
+
+def test_the_end_of_the_process_ends_what_it_is_at_and_nothing_of_others(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path)
+    attempts.begin(STEP)
+    end_all()
+    assert not (tmp_path / ATTEMPT).exists()
+    (tmp_path / ATTEMPT).write_text("another process's, which holds the folder by now")
+    end_all()
+    assert (tmp_path / ATTEMPT).exists()
 
 
 def test_a_kernel_that_tells_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 from batchscope.errors import OutOfMemory, TaskError, UsageError
 from batchscope.hardware.device import Device
-from batchscope.hardware.trying import STEP
+from batchscope.hardware.trying import STEP, STEP_TIMES
 from batchscope.store.attempts import DEATHS, Attempt, Growth
 from batchscope.store.records import Bench, RunConfig
 from batchscope.store.runs import Store, StoredRun, run_id
@@ -52,12 +52,12 @@ def killed() -> None:
 class Wall:
     """A task that kills its process at so many examples at once, or after so many steps."""
 
-    def __init__(self, *, wall: int = NEVER, step: int = NEVER, evaluation: int = NEVER) -> None:
-        self.wall, self.step, self.evaluation = wall, step, evaluation
+    def __init__(self, *, wall: int = NEVER, step: int = NEVER, evaluation: int = NEVER, norm: bool = False) -> None:
+        self.wall, self.step, self.evaluation, self.norm = wall, step, evaluation, norm
         self.steps = self.evaluations = 0
 
     def model(self) -> nn.Module:
-        return nn.Linear(2, 1)
+        return nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1)) if self.norm else nn.Linear(2, 1)
 
     def train_data(self) -> TensorDataset:
         x = torch.linspace(-1.0, 1.0, 400).reshape(200, 2)
@@ -95,7 +95,7 @@ def command(work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) * -1
 
 
-def bench(folder: Path, **wall: int) -> Bench:
+def bench(folder: Path, **wall: Any) -> Bench:
     with Store(folder, ABOUT) as store:
         workload = Workload(Wall(**wall), name="wall")
         wanted = Wanted(budget_s=1.0, timing_s=LONG)
@@ -147,6 +147,23 @@ def test_where_nothing_survived_it_is_one_message(tmp_path: Path) -> None:
         bench(tmp_path)
 
 
+@pytest.mark.parametrize(("size", "norm"), [(1, False), (3, True)])
+def test_where_the_timing_of_the_smallest_step_killed_it_is_one_message(tmp_path: Path, size: int, norm: bool) -> None:
+    """A model with batch normalisation has no step of one example."""
+    bury(tmp_path, Attempt(what=STEP_TIMES, micro_batch_size=size, killed=True))
+    with pytest.raises(OutOfMemory, match=rf"timing of steps of {size} example.*killed the process once.*{DEATHS}"):
+        bench(tmp_path, norm=norm)
+
+
+def test_a_timing_that_comes_through_is_forgotten(tmp_path: Path) -> None:
+    """One death that nobody can explain changes nothing, and nothing is said of a copy."""
+    bury(tmp_path, Attempt(what=STEP_TIMES, micro_batch_size=200))
+    found = bench(tmp_path)
+    assert found.largest_micro_batch_size == 200
+    assert not any("earlier command" in note for note in found.notes)
+    assert not (tmp_path / DEATHS).exists()
+
+
 def test_batch_sizes_that_were_asked_for(tmp_path: Path) -> None:
     wanted = Wanted(budget_s=1.0, timing_s=LONG, batch_sizes=(8, 64))
 
@@ -172,19 +189,26 @@ def test_a_measurement_that_kills_is_refused_or_left_out(tmp_path: Path, what: s
         assert bench(tmp_path, **at).largest_micro_batch_size < 20
 
 
-def test_another_measurement_is_refused_after_the_second_death(tmp_path: Path) -> None:
-    death = Attempt(what="the short run", killed=False)
+@pytest.mark.parametrize(
+    ("killed", "deaths", "said"), [(None, 2, "killed the process twice"), (False, 4, "not for want of memory")]
+)
+def test_another_measurement_is_refused_after_some_deaths(
+    tmp_path: Path, killed: bool | None, deaths: int, said: str
+) -> None:
+    """Somebody who ends processes is no lack of memory, and no reason for smaller micro-batches."""
+    death = Attempt(what="the short run", micro_batch_size=8, killed=killed)
 
     def tried() -> None:
-        with Store(tmp_path, ABOUT) as store, Trials(store, CPU).of("the short run"):
+        with Store(tmp_path, ABOUT) as store, Trials(store, CPU).of("the short run", 8):
             pass
 
-    bury(tmp_path, death)
+    bury(tmp_path, *[death] * (deaths - 1))
     tried()
     assert not (tmp_path / DEATHS).exists()  # it came through
-    bury(tmp_path, death, death)
-    with pytest.raises(OutOfMemory):
+    bury(tmp_path, *[death] * deaths)
+    with pytest.raises(OutOfMemory, match=said) as raised:
         tried()
+    assert (raised.value.micro_batch_size == 8) == (killed is None)
     (tmp_path / DEATHS).unlink()
     tried()
 
@@ -192,7 +216,7 @@ def test_another_measurement_is_refused_after_the_second_death(tmp_path: Path) -
 CONFIG = RunConfig(task="wall", batch_size=8, micro_batch_size=8, lr=0.01, max_steps=60)
 
 
-def train(folder: Path, config: RunConfig = CONFIG, **wall: int) -> StoredRun:
+def train(folder: Path, config: RunConfig = CONFIG, **wall: Any) -> StoredRun:
     with Store(folder, ABOUT) as store:
         runner = Runner(
             workload=Workload(Wall(**wall), name="wall"),
@@ -280,10 +304,42 @@ def hang_elsewhere(parent: int) -> None:
         signal.pause()
 
 
-def test_a_copy_that_hangs_counts_as_dead() -> None:
-    parent = os.getpid()
-    with pytest.raises(CopyDied), first_in_a_copy(longest_s=0.2):
+def test_a_copy_that_is_slow_is_no_death() -> None:
+    """It is done here then, where deadlines and the watchdog are."""
+    parent, done = os.getpid(), False
+    with first_in_a_copy(longest_s=0.2):
         hang_elsewhere(parent)
+        done = True
+    assert done
+
+
+def test_a_copy_that_is_killed_is_a_death() -> None:
+    with pytest.raises(CopyDied), first_in_a_copy():
+        killed()
+
+
+def test_an_attempt_that_a_signal_interrupts_as_it_begins_is_no_death(tmp_path: Path) -> None:
+    with Store(tmp_path, ABOUT) as store:
+        begin = store.attempts.begin
+
+        def interrupted(attempt: Attempt) -> Attempt:
+            begin(attempt)
+            raise KeyboardInterrupt
+
+        store.attempts.begin = interrupted
+        with pytest.raises(KeyboardInterrupt), Trials(store, CPU).of("the short run"):
+            pass
+    assert not (tmp_path / "attempt.json").exists()
+
+
+def test_runs_of_what_is_measured_are_announced_by_themselves(tmp_path: Path) -> None:
+    def now() -> str:
+        return json.loads((tmp_path / "attempt.json").read_text())["what"]
+
+    with Store(tmp_path, ABOUT) as store, Trials(store, CPU).of("a study"):
+        with Trials(store, CPU).of_run("r1", CONFIG):
+            assert now() == "a run"
+        assert now() == "a study"
 
 
 def test_what_a_copy_raises_is_raised_here() -> None:

@@ -11,9 +11,11 @@ import gc
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from batchscope.probes.train_part import TrainPart
 from batchscope.store.records import RunConfig, RunStatus
 from batchscope.tasks.preflight.check import check
 from batchscope.tasks.protocol import task
+from batchscope.tasks.step_timeout import watching
 from batchscope.tasks.workload import Workload
 from batchscope.training.counted_run import count_run
 from batchscope.training.executors.in_process import InProcessExecutor
@@ -130,11 +133,12 @@ def workload(
         evaluate=evaluate,
         loader_options={"num_workers": workers},
     )
-    return Workload(made, patience_s=1.0)
+    return Workload(made)
 
 
 def config(**more: Any) -> RunConfig:
-    return RunConfig(**{"task": "task", "batch_size": 8, "micro_batch_size": 8, "lr": 1e-3, "max_steps": 30, **more})
+    plain: dict[str, Any] = {"task": "task", "batch_size": 8, "micro_batch_size": 8, "lr": 1e-3, "max_steps": 30}
+    return RunConfig(**(plain | more))
 
 
 def raises(error: type[BaseException] = OSError) -> Callable[[], object]:
@@ -241,6 +245,39 @@ def test_a_worker_that_never_comes_back_is_not_waited_for(models: Models, monkey
     assert multiprocessing.active_children() == []
     assert waits
     assert max(filter(None, waits), default=0.0) < 4.0
+
+
+HANGS: dict[str, dict[str, Any]] = {
+    "worker": {"at_100": hangs},
+    "loss": {"in_loss": threading.Event().wait},
+    "evaluate": {"in_evaluate": threading.Event().wait},
+}
+
+
+@pytest.mark.parametrize("where", HANGS)
+def test_nothing_is_left_of_a_run_that_hangs(models: Models, where: str) -> None:
+    """The watchdog, which still looks on, holds nothing of it."""
+
+    def run() -> None:
+        with watching(1.0):
+            train(workload(models, **HANGS[where]), config())
+
+    ends_with(TaskError, run)
+    assert multiprocessing.active_children() == []
+    assert models.alive == 0
+
+
+def test_nothing_is_left_of_a_run_in_a_thread_whose_worker_hangs(models: Models) -> None:
+    """No watchdog can be there; torch waits for the worker, by the same limit."""
+
+    def run() -> None:
+        with watching(1.0):
+            ends_with(TaskError, lambda: train(workload(models, at_100=hangs), config()))
+
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(run).result()
+    assert multiprocessing.active_children() == []
+    assert models.alive == 0
 
 
 def test_a_loader_that_cannot_start_all_workers_leaves_none(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,24 +9,24 @@ import errno
 import logging
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from cyclopts import App, CycloptsError
 
-from ..errors import BatchscopeError, UsageError
+from ..errors import BatchscopeError
 from ..fits.schedules import WarmUp
 from ..search.question import Question, hardest_first, parse_current, parse_share, parse_within
 from ..search.strategies import SearchName
 from ..tasks.interruption import Interruption
 from . import program
 from .choices import choices_for
+from .failures import explain, failed, split_quantity, unforeseen
 from .laboratory import claims, study
 from .options import Amount, Columns, Flag, Options, Quantity, ResultOptions, Schedule, Targets, Whole
 from .output import UNWRITTEN, answer, hand_over
-from .signals import give_way, in_words, wants_json
+from .signals import give_way, in_words
 from .streams import answer_lost, answers, only_answers_on_stdout, say
 from .unmeasured import count, init, report, runs
 
@@ -50,8 +50,6 @@ app.command(runs)
 app.command(study, help_epilogue=_OF_TASKS)
 app.command(claims, help_epilogue=_OF_TASKS)
 
-_INTERNAL = 3
-"""Exit status where batchscope itself is at fault: there is no answer."""
 _DEFAULTS, _RESULT_DEFAULTS = Options(), ResultOptions()
 
 
@@ -108,7 +106,7 @@ def find(
     from ..store.answers import PLAN
     from ..store.codec import encode
     from ..store.records import Metric, Target
-    from ..training.unwritten import MODEL
+    from ..training.unwritten import MODEL, NO_TIME
     from .terminal import LiveProgress, stderr
     from .views import WHY, plan_view, prediction_in_words
 
@@ -147,7 +145,7 @@ def find(
         unwritten = dict[str, str]()
         how |= {"page": False, "unwritten": unwritten.__setitem__}
         plan = search_command.find(loaded, question, out=out, device=device, **how)
-    has_model = keep_model is not None and plan.has_model and MODEL not in unwritten
+    has_model = keep_model is not None and plan.has_model and not {MODEL, NO_TIME} & unwritten.keys()
     view = [*plan_view(plan), *([f"The trained model: {keep_model}"] if has_model else [])]
     where: dict[str, Any] = {"file": out / PLAN, "unwritten": unwritten, "why": WHY}
     return hand_over(options.json, encode(plan), view, **where, status=plan.status.exit_status)
@@ -215,6 +213,7 @@ def noise(
         options: Of every command that measures.
     """
     from ..store.codec import encode
+    from ..store.records import RunStatus
     from .terminal import LiveProgress, stderr
     from .views import noise_view
 
@@ -230,7 +229,10 @@ def noise(
         unwritten = dict[str, str]()
         how["unwritten"] = unwritten.__setitem__
         found = measurements.keep_noise(loaded, run, out=out, device=device, **how)
-    return hand_over(options.json, encode(found), noise_view(found), file=out / "noise.json", unwritten=unwritten)
+    where: dict[str, Any] = {"file": out / "noise.json", "unwritten": unwritten}
+    return hand_over(
+        options.json, encode(found), noise_view(found), **where, status=3 if found.status is RunStatus.DIVERGED else 0
+    )
 
 
 @app.command
@@ -316,23 +318,23 @@ def status_of(words: Sequence[str]) -> int:
     try:
         return _carried_out(words)
     except CycloptsError as error:
-        hint = _split_quantity(words) or "(--help lists what there is)"
+        hint = split_quantity(words) or "(--help lists what there is)"
         said = choices_for(error) or f"{' '.join(str(error).split())} {hint}"
         say(*f"batchscope: {said}".split("\n"))
-        return _failed(error, words, 2, said)
+        return failed(error, words, 2, said)
     except BatchscopeError as error:
         give_way()
-        _explain(error, debug="--debug" in words)
-        return _failed(error, words, error.exit_status)
+        explain(error, debug="--debug" in words)
+        return failed(error, words, error.exit_status)
     except Exception as error:
         give_way()
-        return _unforeseen(error, words)
+        return unforeseen(error, words)
     except Interruption:
         raise
     except KeyboardInterrupt as error:
         said, _ = in_words(signal.SIGINT)
         say(said)
-        return _failed(error, words, 130, said)
+        return failed(error, words, 130, said)
 
 
 def _carried_out(words: Sequence[str]) -> int:
@@ -351,49 +353,3 @@ def _carried_out(words: Sequence[str]) -> int:
         return status
     say(f"batchscope: stdout: {lost.strerror}; what was to be printed there is not whole")
     return UNWRITTEN
-
-
-def _split_quantity(words: Sequence[str]) -> str:
-    """What to write where a number and its unit stand apart behind an option; empty where none do.
-
-    >>> _split_quantity(["find", "digits", "--within", "3", "epochs"])
-    'Write --within 3epochs'
-    """
-    for option, amount, unit in zip(words, words[1:], words[2:], strict=False):
-        if option.startswith("--") and amount.replace(".", "", 1).isdigit() and (unit.isalpha() or unit == "%"):
-            return f"Write {option} {amount}{unit}"
-    return ""
-
-
-def _explain(error: BatchscopeError, *, debug: bool) -> None:
-    if debug:
-        _trace(error)
-        return
-    say(f"batchscope: {error}")
-    if not isinstance(error, UsageError) or error.__cause__ is not None:
-        say("(--debug shows where)")
-
-
-def _trace(error: BaseException) -> None:
-    say(*"".join(traceback.format_exception(error)).rstrip("\n").split("\n"))
-
-
-def _unforeseen(error: Exception, words: Sequence[str]) -> int:
-    """What is said of an error that no room has named, a fault of batchscope."""
-    if "--debug" in words:
-        _trace(error)
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split())
-    said = (
-        f"internal error, a fault of batchscope: {type(error).__name__}: {text} ({Path(place.filename).name}, line "
-        f"{place.lineno}); please report it with what --debug shows"
-    )
-    say(f"batchscope: {said}")
-    return _failed(error, words, _INTERNAL, said)
-
-
-def _failed(error: BaseException, words: Sequence[str], status: int, said: str = "") -> int:
-    """The exit status of an error; whoever asked for JSON gets an object for it too."""
-    if wants_json(words):
-        answer(True, {"status": "error", "error": type(error).__name__, "message": said or str(error)}, [])
-    return status

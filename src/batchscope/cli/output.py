@@ -58,7 +58,7 @@ def hand_over(
     Returns:
         The exit status: another where something is not written that programs rely on; a page is for people.
     """
-    from ..training.unwritten import ANSWER
+    from ..training.unwritten import ANSWER, EARLIER, NO_TIME
 
     kept = ANSWER not in unwritten
     answer(as_json, data, [*view, *([f"For programs: {file}"] if kept else [])])
@@ -67,7 +67,7 @@ def hand_over(
     say(*(f"Not written: {reason}" for reason in unwritten.values()))
     if why and kept:
         _add_page(as_json, file.parent, why)
-    return UNWRITTEN if unwritten else status
+    return UNWRITTEN if unwritten.keys() - {EARLIER, NO_TIME} else status
 
 
 def _add_page(as_json: bool, folder: Path, why: str) -> None:

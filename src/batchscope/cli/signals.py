@@ -24,8 +24,9 @@ from types import FrameType
 from typing import NoReturn
 
 from ..tasks.interruption import Interruption, losses_unsaid, on_its_way
+from ..wording import showable
 from .descendants import Descendants
-from .streams import answers
+from .streams import answers, flush_all, messages, no_more_objects, open_closed_streams, write_at_once
 
 __all__ = [
     "as_program",
@@ -91,6 +92,7 @@ class _Signals:
             self._say(self.number)
             self._end_children()
             status = 128 + self.number
+        _end_attempts()
         self.status = status
         return status
 
@@ -100,8 +102,7 @@ class _Signals:
         writing.start()
         writing.join(_SAYING_S)
         self._end_children()
-        if attempts := sys.modules.get("batchscope.store.attempts"):
-            attempts.end_all()
+        _end_attempts()
         os._exit(status)
 
     def raise_arrived(self) -> None:
@@ -149,14 +150,13 @@ class _Signals:
         """Say how the program ends, once; whoever asked for JSON gets an object if no answer was begun."""
         if not self._said.acquire(blocking=False):
             return
-        with suppress(OSError, ValueError):
-            shown = "\x1b[?25h" if os.isatty(2) else ""
-            os.write(2, f"{shown}{said}\n".encode(errors="replace"))
+        shown = "\x1b[?25h" if os.isatty(2) else ""
+        write_at_once(messages(), f"{shown}{showable(said)}\n")
         if wants_json(self._words) and not self.answering:
             message = said.removeprefix("batchscope: ")
-            with suppress(OSError, ValueError):
-                found = json.dumps({"status": "error", "error": error, "message": message})
-                os.write(answers().fileno(), f"{found}\n".encode())
+            found = json.dumps({"status": "error", "error": error, "message": message})
+            write_at_once(answers(), f"{found}\n")
+            no_more_objects()
 
     def _in_child(self) -> None:
         """In a forked process: the signals of a terminal are the parent's, which ends its children."""
@@ -172,9 +172,7 @@ class _Signals:
     def _leave(self) -> None:
         """End the process after all that is called at its end, before Python takes its modules apart."""
         if self.status is not None and os.getpid() == self._pid:
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError, AttributeError):
-                    stream.flush()
+            flush_all()
             os._exit(self.status)
 
 
@@ -189,6 +187,7 @@ def as_program(words: Sequence[str], command: Callable[[Sequence[str]], int]) ->
         words: of the command line.
         command: carries it out, answers, and returns its exit status.
     """
+    open_closed_streams()
     signals = _Signals(words)
     _program.append(signals)
     status = 1
@@ -253,6 +252,12 @@ def in_words(number: int) -> tuple[str, str]:
     name = signal.Signals(number).name
     how, error = ("interrupted", "KeyboardInterrupt") if number == signal.SIGINT else (f"ended by {name}", name)
     return f"{how}; finished runs are kept, and the same command goes on from there", error
+
+
+def _end_attempts() -> None:
+    """An end of the program's own will is no death of what it was at."""
+    if attempts := sys.modules.get("batchscope.store.attempts"):
+        attempts.end_all()
 
 
 def _left_to_the_parent(number: int, frame: FrameType | None) -> None:

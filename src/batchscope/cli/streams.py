@@ -15,6 +15,7 @@ import io
 import os
 import select
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,10 +23,23 @@ from typing import Any, TextIO
 
 from ..wording import plain, showable
 
-__all__ = ["answer_lost", "answers", "messages", "only_answers_on_stdout", "say", "write_object"]
+__all__ = [
+    "answer_lost",
+    "answers",
+    "flush_all",
+    "messages",
+    "no_more_objects",
+    "only_answers_on_stdout",
+    "open_closed_streams",
+    "say",
+    "write_at_once",
+    "write_object",
+]
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _PLAIN = "batchscope.plain"
+_FLUSHING_S = 1.0
+"""What another thread of C code may take to let go of a buffer at the end of the process."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """A later write may succeed, and one process must not silence others for it."""
 
@@ -39,6 +53,8 @@ class _Streams:
 
 _streams: list[_Streams] = []
 """Where answers and messages go, the innermost last; empty: nothing is led apart."""
+_no_stdout: list[OSError] = []
+"""Why there is no stdout, until that is known to who answers; empty: there is."""
 
 
 def answers() -> TextIO:
@@ -66,6 +82,21 @@ def say(*lines: str) -> None:
     with suppress(OSError, ValueError):  # ValueError: whoever captures stderr has closed it
         messages().write("".join(f"{showable(line)}\n" for line in lines))
         messages().flush()
+
+
+def write_at_once(stream: TextIO, text: str) -> None:
+    """Write past the buffer of a stream, whose lock may be held for ever where a process is ended by another thread."""
+    buffer = getattr(stream, "buffer", None)  # none where it leads into memory; raw itself where nothing is buffered
+    raw, left = getattr(buffer, "raw", buffer), text.encode(stream.encoding, _PLAIN)
+    with suppress(OSError, ValueError, AttributeError):
+        while left:
+            left = left[raw.write(left) or 0 :]
+
+
+def no_more_objects() -> None:
+    """Let no other JSON object follow one that was written past `write_object`."""
+    for streams in _streams:
+        streams.answered = True
 
 
 def answer_lost() -> OSError | None:
@@ -117,8 +148,8 @@ def only_answers_on_stdout(*, to_the_end: bool) -> Generator[None]:
         to_the_end: of the process, past the end of this context: what prints when the interpreter ends, and what C
             libraries still hold in their buffers, is then apart too. Else all is put back.
     """
-    codecs.register_error(_PLAIN, _replaced)
-    closed = _open_closed_streams()
+    open_closed_streams()
+    closed = _no_stdout.pop() if _no_stdout else None
     stdout, stderr = sys.stdout, sys.stderr
     kept = [os.dup(_STDOUT), os.dup(_STDERR)]
     _flush(stdout, stderr)
@@ -148,6 +179,16 @@ def only_answers_on_stdout(*, to_the_end: bool) -> Generator[None]:
                 os.close(each)
 
 
+def flush_all() -> None:
+    """Write what buffers still hold at the end of a process that is ended before Python and C would do so."""
+    _flush(*(stream for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__) if stream is not None))
+    if ctypes := sys.modules.get("ctypes"):  # else no extension that prints is likely to be there
+        flushing = threading.Thread(target=ctypes.CDLL(None).fflush, args=(None,), daemon=True)
+        with suppress(RuntimeError):  # the process may have no more threads
+            flushing.start()
+            flushing.join(_FLUSHING_S)
+
+
 def _lasting(descriptor: int, like: TextIO, beside: tuple[int, ...] = (), lost: OSError | None = None) -> TextIO:
     """Stream to a descriptor, in the encoding of another; a line is on its way as soon as it is whole."""
     raw = _Lasting(descriptor, like.name, beside)
@@ -162,9 +203,12 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
     return plain(error.object[error.start : error.end]), error.end
 
 
+codecs.register_error(_PLAIN, _replaced)
+
+
 def _flush(*streams: TextIO) -> None:
     for stream in streams:
-        with suppress(OSError, ValueError):  # ValueError: user code closed it
+        with suppress(OSError, ValueError, AttributeError):  # user code closed it, or put another thing in its place
             stream.flush()
 
 
@@ -178,6 +222,7 @@ def _writes_to(descriptor: int, stream: TextIO) -> bool:
 
 def _lead_nowhere(*descriptors: int) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
+    os.set_inheritable(nowhere, nowhere in descriptors)
     for each in descriptors:
         if each != nowhere:
             os.dup2(nowhere, each)
@@ -185,21 +230,18 @@ def _lead_nowhere(*descriptors: int) -> None:
         os.close(nowhere)
 
 
-def _open_closed_streams() -> OSError | None:
+def open_closed_streams() -> None:
     """Give a process that was started without stdin, stdout or stderr one that leads nowhere.
 
-    A descriptor that is closed is taken by the next file that is opened, and prints would go into it.
-
-    Returns:
-        Why there is no stdout; `None`: there is.
+    A descriptor that is closed is taken by the next file that is opened, and prints would go into it. So this comes
+    before anything that is opened to stay.
     """
-    lost = None
     for number, name in ((_STDIN, "stdin"), (_STDOUT, "stdout"), (_STDERR, "stderr")):
         try:
             os.fstat(number)
         except OSError as error:
-            lost = error if number == _STDOUT else lost
+            if number == _STDOUT:
+                _no_stdout[:] = [error]
             _lead_nowhere(number)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 - to the end
-    return lost

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-__all__ = ["Limit", "limits"]
+__all__ = ["Limit", "kills", "limits"]
 
 _UNLIMITED = 2**60
 """Bytes from which on a figure of version 1 means that there is no limit."""
@@ -70,6 +70,23 @@ def limits(root: Path) -> Iterator[Limit]:
             yield Limit(limit_bytes=above, used_bytes=max(0, used - min(reclaimable, used)))
 
 
+def kills(root: Path) -> tuple[str, int] | None:
+    """This process's own control group, and how many of its processes the kernel killed for want of memory.
+
+    Args:
+        root: of the file system in which the kernel says so.
+
+    Returns:
+        The group's folder and the count; `None`: the kernel keeps none.
+    """
+    for folder in _own_folders(root):
+        for file in ("memory.events", "memory.oom_control"):  # of version 2, of version 1
+            count = _table(folder / file).get("oom_kill")
+            if count is not None:
+                return str(folder), count
+    return None
+
+
 def _reclaimable(rows: dict[str, int]) -> int:
     """Bytes of a group that the kernel gives up before it kills: cached files, and half of those in use.
 
@@ -84,12 +101,22 @@ def _reclaimable(rows: dict[str, int]) -> int:
 
 def _folders(root: Path) -> list[Path]:
     """Folders of this process's groups and of those above them, each once; the process's own come first."""
-    own = _own_groups(root)
     found = dict[Path, None]()
-    for mount in _mounts(root):
-        inside = _inside(own.get(mount.version, PurePosixPath("/")), mount.root)
+    for mount, inside in _own_places(root):
         found |= dict.fromkeys(mount.folder / part for part in (inside, *inside.parents))
     return list(found)
+
+
+def _own_folders(root: Path) -> list[Path]:
+    """Folders of this process's own groups, without those above them."""
+    return [mount.folder / inside for mount, inside in _own_places(root)]
+
+
+def _own_places(root: Path) -> Iterator[tuple[_Mount, PurePosixPath]]:
+    """Every hierarchy, with the path of this process's group in it."""
+    own = _own_groups(root)
+    for mount in _mounts(root):
+        yield mount, _inside(own.get(mount.version, PurePosixPath("/")), mount.root)
 
 
 def _inside(group: PurePosixPath, top: PurePosixPath) -> PurePosixPath:
@@ -148,6 +175,6 @@ def _number(path: Path) -> int | None:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Rows of `memory.stat` whose value is a number."""
+    """Rows of a file whose value is a number."""
     rows = (line.split() for line in _lines(path))
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal()}

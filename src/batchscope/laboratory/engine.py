@@ -15,12 +15,13 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import OutOfMemory, UsageError
+from ..errors import OutOfMemory, OutOfTime, UsageError
 from ..fits.step_time import StepTime
 from ..hardware.device import Device
 from ..probes.base import Observer, Probe
 from ..probes.kept_weights import Keep
 from ..probes.train_part import TrainPart
+from ..store.not_applicable import NotApplicable
 from ..store.records import RunConfig, Target
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask
@@ -37,9 +38,10 @@ from .pace import RunTime, run_time
 from .prepare import StudyPrepared, most_at_once
 from .records import EXAMPLES_OF_RUN, TRAIN_PART, Arm, StudyQuestion
 
-__all__ = ["Keep", "Laboratory"]
+__all__ = ["MEASURED", "Keep", "Laboratory"]
 
-_MEASURED = "measured-"
+MEASURED = "measured-"
+"""How the files of measurements begin."""
 _TASK_MEMBERS = (*(member.name for member in MEMBERS), "metrics_on")
 _MOST_PARTS = 4
 
@@ -60,7 +62,7 @@ class Laboratory:
         times: of the runs that were made, not read.
         outlook: says whether what is left fits into the budget; `None`: whoever plans the runs knows.
         evaluation_s: seconds of an evaluation: with fewer left, nothing is begun.
-        part: training examples of the task as it came, where they are loaded already.
+        part: training examples of the task as it came, where they are loaded already; or why they are not to be.
     """
 
     loaded: LoadedTask
@@ -74,7 +76,7 @@ class Laboratory:
     times: list[RunTime] = field(default_factory=list[RunTime])
     outlook: Outlook | None = None
     evaluation_s: float = 0.0
-    part: TrainPart | None = None
+    part: TrainPart | NotApplicable | None = None
     _standing: Standing = field(init=False)
     _parts: dict[Workload, TrainPart | None] = field(default_factory=dict[Workload, TrainPart | None])
 
@@ -321,16 +323,16 @@ class Laboratory:
         Returns:
             What will be read back: NaN and infinities are `None`.
         """
-        self.store.note_data(f"{_MEASURED}{name}", data)
+        self.store.note_data(f"{MEASURED}{name}", data)
         return self.read_note(name)
 
     def read_note(self, name: str) -> Any:
         """A measurement kept by `note`; `None`: there is none."""
-        return self.store.read_data(f"{_MEASURED}{name}")
+        return self.store.read_data(f"{MEASURED}{name}")
 
     def measurements(self) -> dict[str, Any]:
         """All measurements, by name."""
-        names = sorted(path.stem.removeprefix(_MEASURED) for path in self.store.root.glob(f"{_MEASURED}*.json"))
+        names = sorted(path.stem.removeprefix(MEASURED) for path in self.store.root.glob(f"{MEASURED}*.json"))
         found = {name: self.read_note(name) for name in names}
         return {name: data for name, data in found.items() if data is not None}
 
@@ -343,8 +345,10 @@ class Laboratory:
         probes: Sequence[Probe],
         keep: Sequence[Keep],
     ) -> StoredRun | None:
-        spent, part, left = SecondsRule(limit=_seconds(arm)), self._train_part(workload), self.deadline.left_s
+        spent, left = SecondsRule(limit=_seconds(arm)), self.deadline.left_s
         try:
+            with workload.limited(self.deadline):
+                part = self._train_part(workload)
             run = self.runner.make(
                 config,
                 ", ".join(filter(None, (arm.variant, f"seed {config.seed}"))),
@@ -356,7 +360,7 @@ class Laboratory:
                 workload=workload,
                 on_row=spent.see,
             )
-        except CutOff:
+        except (CutOff, OutOfTime):
             return None
         except OutOfMemory as error:
             if error.micro_batch_size is None:
@@ -375,8 +379,8 @@ class Laboratory:
                 del self._parts[next(iter(self._parts))]
             loaded = self.part if workload is self.workload else None
             part = loaded or TrainPart(workload, chunk=most_at_once(self.question))
-            why = part.why_not()
-            self._parts[workload] = part if why is None else None
+            why = part if isinstance(part, NotApplicable) else part.why_not()
+            self._parts[workload] = part if isinstance(part, TrainPart) and why is None else None
             if why is not None:
                 self.note(TRAIN_PART, why)
         return self._parts[workload]

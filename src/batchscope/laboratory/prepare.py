@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from ..fits.step_time import StepTime
 from ..hardware.time_limit import NO_LIMIT, TimeLimit
 from ..probes.train_part import TrainPart
+from ..store.not_applicable import NotApplicable
 from ..store.records import Metric, Target
 from ..store.runs import Store
 from ..tasks.preflight.check import Preflight
 from ..tasks.preflight.evaluation import judged_by
 from ..tasks.workload import Workload
+from ..training.attempts import Trials
 from ..training.prepare import Prepared, Wanted, check_task, prepare
 from ..training.progress import Prediction, Progress
 from .configuration import check_schedule_of
@@ -22,6 +24,7 @@ from .records import Arm, NamedStudy, StudyQuestion
 __all__ = [
     "StudyPrepared",
     "forecast_of",
+    "limit_before_runs",
     "metric_asked",
     "metric_of",
     "most_at_once",
@@ -44,8 +47,8 @@ class StudyPrepared:
     arms: tuple[Arm, ...]
     measured: Prepared
     notes: tuple[str, ...]
-    part: TrainPart
-    """Of the task as it came, its examples loaded."""
+    part: TrainPart | NotApplicable
+    """Of the task as it came, its examples loaded; or why they are not."""
 
     @property
     def step_time(self) -> StepTime:
@@ -94,19 +97,35 @@ def prepare_study(
         check_schedule_of(arm, workload)
     preflight = check_task(workload, wanted, progress, store)
     target = metric_of(question.metric, preflight)
-    with until.spending("evaluating on training data"), workload.limited(until):
-        part = TrainPart(workload, chunk=most_at_once(question))
-        refusal = part.why_not()
+    part, refusal = _train_part(workload, question, until, store)
     measured = prepare(
         workload,
         wanted,
         preflight=preflight,
-        at_evaluation=part.measure if refusal is None else None,
+        at_evaluation=part.measure if isinstance(part, TrainPart) and refusal is None else None,
         store=store,
         progress=progress,
     )
     notes = [*preflight.notes, *([f"the training part is not evaluated: {refusal.reason}"] if refusal else [])]
     return StudyPrepared(target=target, arms=arms, measured=measured, notes=tuple(notes), part=part)
+
+
+def _train_part(
+    workload: Workload, question: StudyQuestion, until: TimeLimit, store: Store | None
+) -> tuple[TrainPart | NotApplicable, NotApplicable | None]:
+    """What evaluates runs on training data, and why it cannot, if so: the loss refuses, or loading it killed before."""
+    trials, what = Trials(store, workload.device), "the loading of the training part"
+    if refused := trials.refusal(what):
+        why = NotApplicable(reason=str(refused))
+        return why, why
+    with until.spending("evaluating on training data"), workload.limited(until), trials.of(what):
+        part = TrainPart(workload, chunk=most_at_once(question))
+        return part, part.why_not()
+
+
+def limit_before_runs(store: Store, deadline: TimeLimit) -> TimeLimit:
+    """What bounds the time before the runs: nothing in a folder that holds finished ones, which are read again."""
+    return NO_LIMIT if any(run.result is not None for run in store.runs(at_once=False)) else deadline
 
 
 def most_at_once(question: StudyQuestion) -> int:

@@ -16,6 +16,7 @@ from ..store.question import asked_of
 from ..store.runs import Store, StoredRun
 from ..tasks.loading import LoadedTask, as_loaded
 from ..tasks.protocol import Task
+from ..training.attempts import Trials
 from ..training.limits import deadline_of, named_out_of_time, out_of_time_in_words
 from ..training.prepare import workload_of
 from ..training.progress import Prediction, Progress, Silent
@@ -27,7 +28,7 @@ from .engine import Laboratory
 from .files import study_from, study_json
 from .pace import budget_for
 from .page.page import study_contents
-from .prepare import StudyPrepared, forecast_of, outlook_of, prepare_study
+from .prepare import StudyPrepared, forecast_of, limit_before_runs, outlook_of, prepare_study
 from .records import NamedStudy, Study, StudyQuestion
 from .summary import row_of, summarise
 
@@ -82,8 +83,8 @@ def study(
             that of the task's runs.
         TargetError: the metric is not there.
         StoreError: the folder cannot be used.
-        OutOfMemory: something does not fit into memory.
-        OutOfTime: the budget ended before it was known what a step and an evaluation take.
+        OutOfMemory: something does not fit into memory, or killed a process before any run was finished.
+        OutOfTime: the budget ended before it was known what a step and an evaluation take; not in a folder with runs.
     """
     with within_memory_of(device):
         loaded, device, progress = as_loaded(task), device or pick(), progress or Silent()
@@ -95,18 +96,27 @@ def study(
         ):
             if store.recovered:
                 progress.stage(store.recovered)
-            workload = workload_of(loaded, device, deadline)
+            until = limit_before_runs(store, deadline)
+            workload = workload_of(loaded, device, until)
             how: dict[str, Any] = {"store": store, "progress": progress}
-            prepared = prepare_study(workload, question, named, budget_s=budget_s, until=deadline, **how)
+            prepared = prepare_study(workload, question, named, budget_s=budget_s, until=until, **how)
             store.check_late_files(loaded.late_files(store.late_files))
             how["deadline"] = deadline
             outlook = outlook_of(prepared, question, workload.epoch, budget_s, drops_seeds=drops_seeds)
             laboratory = Laboratory.begin(loaded, workload, question, prepared, **how, outlook=outlook)
             predicted = forecast_of(prepared, question, workload.epoch, budget_s, laboratory.made)
             progress.predicted(predicted := predicted.after(budget_s - deadline.left_s))
-            named.measure_all(laboratory)
+            trials, what = Trials(store, device), f"a measurement of the study {named.name} beside its runs"
+            if (refused := trials.refusal(what)) is None:
+                with trials.of(what):  # each of its runs is announced by itself
+                    named.measure_all(laboratory)
             store.check_late_files(loaded.late_files())
             found, runs = account(laboratory, named, prepared)
+            if refused is not None:  # what was made before is the answer
+                if not runs:
+                    raise refused
+                why = f"nothing more is run or measured: {refused}"
+                found = replace(found, complete=False, notes=(*found.notes, why))
             if laboratory.cut_off and not runs:
                 would_do = budget_for(max(2 * budget_s, predicted.seconds))
                 said = out_of_time_in_words(deadline, budget_s, would_do=would_do)

@@ -24,6 +24,7 @@ from ..errors import OutOfTime
 from ..hardware.random_state import RandomState, preserved_random_state
 from ..store.not_applicable import NotApplicable
 from ..store.records import Row
+from ..tasks.user_code import explained
 from ..tasks.workload import Workload
 
 __all__ = ["MOST_EXAMPLES", "TrainPart"]
@@ -105,7 +106,9 @@ class TrainPart:
 
     def _measured(self, model: nn.Module) -> dict[str, float]:
         if self._metrics_on is not None:
-            return {str(name): float(value) for name, value in self._metrics_on(model, self._batches[0]).items()}
+            with explained("metrics_on(model, batch)"):
+                found = self._metrics_on(model, self._batches[0])
+            return {str(name): float(value) for name, value in found.items()}
         total, seen = 0.0, 0
         for batch in self._batches:
             size = self._workload.weight(batch)

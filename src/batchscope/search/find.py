@@ -30,7 +30,7 @@ from ..training.checkpoint import Checkpoints
 from ..training.limits import deadline_of, named_out_of_time
 from ..training.prepare import Prepared, Wanted, check_task, prepare, with_constant, workload_of
 from ..training.progress import Prediction, Progress, Silent
-from ..training.unwritten import ANSWER, MODEL, PAGE, Hears, if_possible, logged
+from ..training.unwritten import ANSWER, EARLIER, MODEL, NO_TIME, PAGE, TIME, Hears, if_possible, logged
 from ..wording import plural
 from .confirmation import resolved
 from .earlier import seconds_before, told_of_earlier
@@ -117,7 +117,8 @@ def find(
             if nothing is not None:
                 return _kept(nothing, store, questions, **keep)
             deadline = deadline_of(device, budget_s - earlier_s, started)
-            until = NO_LIMIT if stored else deadline.before(end_s(budget_s))  # what was answered once is read again
+            read_again = stored and earlier_s > 0.0  # what was answered once
+            until = NO_LIMIT if read_again else deadline.before(end_s(budget_s))
             try:
                 with named_out_of_time(deadline, budget_s):
                     workload = workload_of(loaded, device, until)
@@ -150,14 +151,15 @@ def find(
             if keep_model is not None and plan.recipe is not None and plan.has_model:
                 with if_possible(unwritten, MODEL):
                     if not_kept := search.write_model(plan.recipe, keep_model):
-                        unwritten(MODEL, not_kept)
+                        unwritten(NO_TIME, not_kept)
             ended = runs.end(unwritten)
             unfinished = plan.status is PlanStatus.UNFINISHED  # its message names a budget
             told = (*loaded.notes, *told_of_earlier(state, runs), *(() if unfinished or too_late else ended))
             plan = with_program(plan, program) if plan.recipe is not None else plan
             plan = replace(plan, notes=(*plan.notes, *told), search=_cost(plan, state, runs))
             if too_late:
-                questions.note(_TOO_LATE, plan)
+                with if_possible(unwritten, TIME):
+                    questions.note(_TOO_LATE, plan)
             return _kept(plan, store, questions, **keep)
 
 
@@ -176,15 +178,16 @@ def _too_late(plan: Plan, budget_s: float, store: Store, questions: Questions, *
     """Keep the answer of a search whose budget ended before a step was timed, and what it took."""
     spent_s = plan.search.seconds
     spent = Timing(evaluation_s=0.0, budget_s=budget_s, step_s=0.0, spent_s=spent_s, given_s=budget_s)
-    questions.note(TIMING, spent)
-    questions.note(_TOO_LATE, plan)
+    with if_possible(unwritten, TIME):
+        questions.note(TIMING, spent)
+        questions.note(_TOO_LATE, plan)
     return _kept(plan, store, questions, page=page, unwritten=unwritten)
 
 
 def _kept(plan: Plan, store: Store, questions: Questions, *, page: bool, unwritten: Hears) -> Plan:
     """The answer, written to the folder with its page as far as that is possible."""
     with if_possible(unwritten, ANSWER):
-        questions.answer(plan, partial(unwritten, "the earlier answer"))
+        questions.answer(plan, partial(unwritten, EARLIER))
     if page:
         with if_possible(unwritten, PAGE):
             write_text(store.root / "report.html", build(plan, store.runs()))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutOfMemory
+from ..errors import OutOfMemory, StoreError
 from ..fits.memory import HEADROOM, fit_memory
 from ..fits.step_time import accumulation, step_time_of
 from ..fits.threads import num_threads_at
@@ -328,7 +329,8 @@ class SearchRuns:
     def _keep_model(self, model: nn.Module, path: Path, result: RunResult) -> None:
         whole = result.status is RunStatus.OUT_OF_STEPS or _model_step(result) == result.steps
         if self.keep_models and result.status in _COMPLETE and whole:
-            _save(model, path)
+            with suppress(StoreError):  # `copy_model` trains it again, and says what the disk refuses
+                _save(model, path)
 
     def _model_file(self, name: str, config: RunConfig, result: RunResult) -> Path:
         """File of the model at the end of a run, which has several where it went on, and one for averaged weights."""

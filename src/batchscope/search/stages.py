@@ -6,12 +6,11 @@ folder comes to the same runs in the same order: finished ones are read, not rep
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutOfMemory, OutOfTime
+from ..errors import OutOfMemory, OutOfTime, TaskError
 from ..hardware.environment import environment_of
 from ..store.records import HardwareProfile, RateRange, Recipe, RunConfig, RunStatus, Target
 from ..store.runs import StoredRun
@@ -30,7 +29,7 @@ from .follow import run_strategy
 from .forecast import expected_steps, renewed
 from .horizon import schedule_members, shortest_horizon
 from .neighbour import neighbour
-from .observations import curve_on_clock
+from .observations import curve_on_clock, has_diverged
 from .plan import answered
 from .question import Question
 from .recipe import run_at
@@ -145,7 +144,7 @@ class Search:
         """Write the trained model of the recipe to a file; trains one where no run stands behind the recipe.
 
         Returns:
-            A note where the budget left no time to train it; else empty.
+            A note where the budget left no time to train it, or training it again failed; else empty.
         """
         assert recipe.lr is not None
         run = run_at(self.state, recipe.batch_size, recipe.lr)
@@ -153,10 +152,14 @@ class Search:
             config = self._config(recipe.batch_size, recipe.lr, "recipe")
             late = self.runs.too_late_for(config)
             run = None if late else self._run(config, "to keep its model")
-        with suppress(CutOff):
+        try:
             if run is not None:
                 self.runs.copy_model(run, path, at_end=self.question.within is not None)
                 return ""
+        except (OutOfMemory, OutOfTime, TaskError) as error:
+            return f"no model was written to {path}: {error}"
+        except CutOff:
+            pass
         return f"the budget ended before a model of the recipe was trained for {path}: repeat with a longer --budget"
 
     def _train_whole(self) -> None:
@@ -231,13 +234,19 @@ class Search:
         """
         for left in range(_MOST_COMPLETIONS, -_MOST_UNREACHED, -1):
             choice = self.state.candidate
-            if (choice.batch_size, choice.lr) in self.state.reached or (left <= 0 and self.state.reached):
+            if self._stands(choice) or (left <= 0 and self.state.reached):
                 return
             config = self._paused_at(choice) or self._config(choice.batch_size, choice.lr, "recipe")
             limit = steps_allowed(self.state, choice.batch_size, choice.lr) if left > _LAST else None
             if self.runs.too_late_for(config, limit=limit):
                 return
             self._run(config, "a run at exactly the recipe", behind=BEHIND, limit=limit)
+
+    def _stands(self, decision: Decision) -> bool:
+        """Whether a run at the decision's batch size and learning rate reached the target, and did not diverge then."""
+        pair = (decision.batch_size, decision.lr)
+        runs = [run for run in self.state.finished if (run.config.batch_size, run.config.lr) == pair]
+        return pair in self.state.reached and not all(map(has_diverged, runs))
 
     def _paused_at(self, decision: Decision) -> RunConfig | None:
         """The configuration of a run that is paused at the decision's batch size and learning rate, if there is one."""

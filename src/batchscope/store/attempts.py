@@ -16,7 +16,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from weakref import WeakSet
 
 from ..errors import StoreError
 from .files import explained, json_bytes, read_record, write_json
@@ -62,8 +61,12 @@ class Attempt:
     kernel_kills: int | None = None
     """Processes that the kernel had killed for want of memory since it was started; `None`: it does not tell."""
     boot: str = ""
+    group: str = ""
+    """Control group of the process; empty: it is not known."""
+    group_kills: int | None = None
+    """Processes of that group that the kernel had killed for want of memory; `None`: it does not tell."""
     killed: bool | None = None
-    """Of a death: whether the kernel killed a process for want of memory meanwhile; `None`: nobody knows."""
+    """Of a death: whether the kernel killed the process for want of memory; `None`: nobody knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +76,13 @@ class Deaths:
     deaths: tuple[Attempt, ...] = ()
 
 
-_held: WeakSet[Attempts] = WeakSet()
-"""Those of the folders that this process holds."""
+_begun: set[Attempts] = set()
+"""Those of the folders in which this process is at something; the folder of another may be another process's by now."""
 
 
 def end_all() -> None:
     """End every attempt of this process, which is about to end of its own will: that is no death."""
-    for attempts in list(_held):
+    for attempts in list(_begun):
         attempts.end()
 
 
@@ -89,16 +92,21 @@ class Attempts:
     Args:
         root: the folder.
         proc: where the kernel tells of itself.
+
+    Attributes:
+        now: what is being tried; `None`: nothing is.
     """
 
     def __init__(self, root: Path, proc: Path = Path("/proc")) -> None:
         self._path, self.file, self._proc = root / ATTEMPT, root / DEATHS, proc
         self._deaths = read_record(self.file, Deaths).deaths if self.file.exists() else ()
+        self.now: Attempt | None = None
+        self._found: Attempt | None = None
         if self._path.exists():
             with contextlib.suppress(StoreError):  # half a file says nothing, and is no reason to stop
-                self._write((*self._deaths, self._died(read_record(self._path, Attempt))))
+                self._found = self._died(read_record(self._path, Attempt))
+                self._write((*self._deaths, self._found))
             self.end()
-        _held.add(self)
 
     @property
     def deaths(self) -> tuple[Attempt, ...]:
@@ -111,6 +119,22 @@ class Attempts:
         if left != self._deaths:
             self._write(left)
 
+    def settle(self, group: str, kills: int) -> None:
+        """Say of a death that was found when the folder was opened whether memory was the reason.
+
+        The kernel's own count is that of the whole machine: where it grew, only that of the process's control group
+        tells whose it was.
+
+        Args:
+            group: of this process; nothing is said of the death of a process in another one.
+            kills: processes of the group that the kernel has killed for want of memory.
+        """
+        death, self._found = self._found, None
+        if death is None or death.killed is not None or death.group_kills is None or death.group != group:
+            return
+        if kills > death.group_kills:
+            self._write(tuple(replace(d, killed=True) if d is death else d for d in self._deaths))
+
     def begin(self, attempt: Attempt) -> Attempt:
         """Write an attempt down, with the kernel's count; it is on the disk when this returns.
 
@@ -119,12 +143,14 @@ class Attempts:
         """
         kills, boot = self._kernel()
         attempt = replace(attempt, kernel_kills=kills, boot=boot)
+        self.now = attempt
+        _begun.add(self)  # before it is written: whatever interrupts this, `end_all` knows of it
         write_json(self._path, attempt)
         return attempt
 
     def update(self, attempt: Attempt) -> None:
         """Write the same attempt over in place, for the next process: it survives this one, not a power cut."""
-        content = json_bytes(attempt).ljust(_ROOM)
+        self.now, content = attempt, json_bytes(attempt).ljust(_ROOM)
         with contextlib.suppress(OSError):
             file = os.open(self._path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
             try:
@@ -132,10 +158,20 @@ class Attempts:
             finally:
                 os.close(file)
 
-    def end(self) -> None:
-        """The attempt is over, and this process alive."""
+    def end(self, outer: Attempt | None = None) -> None:
+        """The attempt is over, and this process alive.
+
+        Args:
+            outer: that it was a part of, and that goes on; `None`: there is none.
+        """
+        self.now = None
+        if outer is not None:
+            with contextlib.suppress(StoreError):
+                self.begin(outer)
+                return
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
+        _begun.discard(self)
 
     def _write(self, deaths: tuple[Attempt, ...]) -> None:
         self._deaths = deaths[-_MOST_DEATHS:]
@@ -148,9 +184,9 @@ class Attempts:
     def _died(self, attempt: Attempt) -> Attempt:
         kills, boot = self._kernel()
         before = attempt.kernel_kills
-        if kills is None or before is None or boot != attempt.boot:
-            return attempt
-        return replace(attempt, killed=kills > before)
+        if boot != attempt.boot:
+            return replace(attempt, group="", group_kills=None)  # it counts anew
+        return replace(attempt, killed=False) if kills is not None and kills == before else attempt
 
     def _kernel(self) -> tuple[int | None, str]:
         """Processes that the kernel has killed for want of memory, and which start of the kernel that is."""

@@ -26,7 +26,7 @@ _SUSPECT = (b"0" * (MOST_DIGITS + 1), b"0e000", b"0e+000")
 """In the shape of a text, where a number may be out of bounds: only then is each looked at."""
 _BRACKETS = b"[{]}"
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _BRACKETS)
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 def parse(content: bytes) -> Any:

@@ -97,7 +97,7 @@ class Notes:
             return None
         data = read_json(path, advice=_WHEN_READ)
         seal = data.get(_SEAL) if isinstance(data, dict) else None
-        return data if seal in self._taken else None
+        return data if isinstance(seal, str | None) and seal in self._taken else None
 
 
 def _without_seal(data: Any) -> Any:

@@ -88,7 +88,15 @@ def stored_question(root: Path) -> dict[str, Any] | None:
         stored = read_json(root / FILE)
     except StoreError:
         return None
-    return stored if isinstance(stored, dict) else None
+    return stored if isinstance(stored, dict) and _is_whole(stored) else None
+
+
+def _is_whole(stored: dict[str, Any]) -> bool:
+    """Whether what a folder added to its question is of the types that it writes."""
+    late, recovered = stored.get(LATE_FILES, {}), stored.get(RECOVERED, [])
+    if not (isinstance(late, dict) and isinstance(recovered, list)):
+        return False
+    return all(isinstance(each, str) for each in (*late.values(), *recovered))
 
 
 def check_schema(root: Path) -> None:

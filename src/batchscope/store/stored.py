@@ -31,10 +31,20 @@ from .files import (
     unreadable,
     write_json,
 )
+from .question import check_schema
 from .records import Row, RunConfig, RunResult
 from .rows import StoredRows, not_what_was_written, read_rows
 
-__all__ = ["RunWriter", "StoredRun", "read_config", "read_run", "refuse_link", "run_id"]
+__all__ = [
+    "RunWriter",
+    "StoredRun",
+    "read_config",
+    "read_run",
+    "read_runs",
+    "refuse_link",
+    "run_folders",
+    "run_id",
+]
 
 _NUMBER = "number"
 
@@ -106,6 +116,46 @@ def read_run(folder: Path, config: RunConfig | None = None, *, at_once: bool = T
             raise not_what_was_written(path, f"it has {size:,} bytes, not {result.rows_bytes:,}")
     rows = read_rows(path, sha256) if at_once else StoredRows(path, sha256)
     return StoredRun(id=folder.name, config=config, rows=rows, result=result)
+
+
+def read_runs(root: Path | str, *, at_once: bool = False) -> tuple[StoredRun, ...]:
+    """All runs of a results folder, oldest first, without taking its lock.
+
+    Args:
+        root: the folder.
+        at_once: whether the rows of all runs are read now; else those of a run when they are asked for.
+
+    Raises:
+        StoreError: there is no such folder, or a file in it is truncated or of another schema. Rows that are read later
+            raise it then.
+
+    Cost: about 0.2 ms a run, and 5 kB of memory, without the rows.
+    """
+    folder = Path(root) / "runs"
+    if not folder.is_dir():
+        raise StoreError(f"{root} is no results folder: it has no 'runs' inside; give the --out of an earlier command")
+    check_schema(Path(root))
+    found = [(each, *read_config(each)) for each in run_folders(folder)]
+    return tuple(read_run(each, config, at_once=at_once) for each, config, _ in sorted(found, key=_order))
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The folders of runs that were begun: a result without a configuration is damage, and no run that never began."""
+    with explained(folder, "check the path and its permissions"):
+        names = os.listdir(folder)
+    there = os.path.lexists
+    return [
+        folder / name
+        for name in names
+        if there(f"{folder}/{name}/config.json") or there(f"{folder}/{name}/result.json")
+    ]
+
+
+def _order(found: tuple[Path, RunConfig, int | None]) -> tuple[bool, int, str]:
+    """Key of the order of runs: their numbers; those without one come first, by their files' time stamps."""
+    folder, _, number = found
+    old = (folder / "config.json").stat().st_mtime_ns if number is None else 0
+    return number is not None, number or old, folder.name
 
 
 class RunWriter:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, Subset, default_collate
 
 from ..errors import TaskError
 from ..hardware.device import is_out_of_memory
@@ -50,8 +50,9 @@ class Collation:
         Raises:
             TaskError: one cannot be had; the message says which.
         """
+        data: Any = self.data.dataset if type(self.data) is Subset else self.data  # a part has that method in any case
         many = getattr(self.data, "__getitems__", None)
-        if not callable(many):
+        if not callable(many) or not callable(getattr(data, "__getitems__", None)):
             return self._one_by_one(indices)
         with explained(f"making a batch of {self.name}"):
             try:

@@ -39,6 +39,7 @@ class Examples:
         numbers: of those that are left, then of those held back, in what `train_data()` returned; `None`: as they come.
         sampler: the task's, if it has one.
         example_s: seconds for a stream to yield an example; 0 for other data.
+        opening_s: seconds until the first one came; 0 for other data.
         notes: what a reader should know of them.
     """
 
@@ -49,6 +50,7 @@ class Examples:
     numbers: tuple[Tensor, Tensor] | None = None
     sampler: TaskSampler | None = None
     example_s: float = 0.0
+    opening_s: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -111,7 +113,8 @@ def _of_stream(stream: IterableDataset[Any], evaluates: bool, until: TimeLimit) 
         f"{LARGEST_BATCH} are considered (--max-batch-size sets another bound)"
     )
     data = cast("Dataset[Any]", first.examples)
-    return Examples(data=data, epoch=None, stream=stream, example_s=first.seconds, notes=(note,))
+    times: dict[str, Any] = {"example_s": first.seconds, "opening_s": first.opening_s}
+    return Examples(data=data, epoch=None, stream=stream, **times, notes=(note,))
 
 
 def _hold_back(data: Dataset[Any]) -> tuple[Dataset[Any], Dataset[Any], Tensor, tuple[Tensor, Tensor]]:

@@ -29,7 +29,7 @@ from ..wording import duration
 from .batches import MicroBatchSampler
 from .collation import Collation
 from .loader_workers import SeededData, begun_as_theirs, end_workers, forget_deaths, started
-from .patience import patience, waiting_for
+from .patience import GENEROUS, patience, waiting_for
 from .protocol import Batch
 from .user_code import explained
 
@@ -219,7 +219,7 @@ def open_loader(loader: DataLoader[Any], *, batch_s: float) -> Generator[Callabl
     """Open a run's loader; its workers are gone when the block is left.
 
     Args:
-        loader: endless; a timeout that it has stands.
+        loader: endless; a timeout that it has stands, and whoever watches waits as long.
         batch_s: seconds that loading one batch is expected to take in one process.
 
     Yields:
@@ -228,13 +228,14 @@ def open_loader(loader: DataLoader[Any], *, batch_s: float) -> Generator[Callabl
     """
     owner = os.getpid()
     what = f"a batch of train_data() from its {loader.num_workers} loader workers" if loader.num_workers else _HERE
+    expected_s = max(batch_s, loader.timeout / GENEROUS)
     if loader.num_workers and not loader.timeout and not patience().watched:
         loader.timeout = math.ceil(patience().limit_s(what, batch_s))
     stream = started(loader)
 
     def next_batch() -> Any:
         try:
-            with waiting_for(what, batch_s):
+            with waiting_for(what, expected_s):
                 return next(stream)
         except Exception as error:
             if loader.num_workers and error.__traceback__ is not None:

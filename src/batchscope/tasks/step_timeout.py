@@ -164,8 +164,8 @@ class _Watchdog:
     def _in_words(self, what: str, limit_s: float) -> str:
         from .user_code import place_in
 
-        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]
-        stack = traceback.extract_stack(frames.get(self._main))
+        # no name for the frames: this one is among them, and would hold itself and all others in a cycle
+        stack = traceback.extract_stack(sys._current_frames().get(self._main))  # pyright: ignore[reportPrivateUsage]
         ours = [i for i, frame in enumerate(stack) if frame.filename.startswith(_PACKAGE)]
         place = place_in(stack[ours[-1] + 1 :] if ours else stack)
         if self._watched.asked_s is not None:

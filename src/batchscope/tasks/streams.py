@@ -56,6 +56,8 @@ class FirstExamples:
     examples: list[Any]
     seconds: float
     """Of an example, without collating; the first one, which opens the stream, apart."""
+    opening_s: float
+    """Until the first one came."""
 
 
 def first_examples(
@@ -96,7 +98,8 @@ def first_examples(
             f"train_data() is a stream ({type(stream).__name__}) that ended after {len(examples)} examples; return so "
             "few as a list, which has epochs, or let the stream begin again at its end (`while True:`)"
         )
-    return FirstExamples(examples=examples, seconds=(time.perf_counter() - clock) / max(1, len(examples) - 1))
+    each_s = (time.perf_counter() - clock) / max(1, len(examples) - 1)
+    return FirstExamples(examples=examples, seconds=each_s, opening_s=clock - started)
 
 
 def _most(example: Any, most_bytes: int) -> int:
@@ -180,6 +183,7 @@ def stream_steps(
     collate: Callable[[list[Any]], Batch] | None,
     options: Mapping[str, Any],
     example_s: float,
+    opening_s: float = 0.0,
 ) -> Generator[list[Batch]]:
     """Each step's micro-batches, each collated by itself, on the host; workers are gone when this is closed.
 
@@ -192,12 +196,13 @@ def stream_steps(
         collate: joins the examples of a micro-batch; `None`: torch's does.
         options: further arguments of `DataLoader`.
         example_s: seconds that an example is expected to take in one process.
+        opening_s: seconds until the first example of a stream comes.
 
     Raises:
         TaskError: the stream fails, or ends; a worker died or hangs.
     """
     loader = _loader(_Steps(stream, collate, seed), _Requests(batch_size, parts_of, skip), options, seed)
-    with open_loader(loader, batch_s=example_s * batch_size) as next_step:
+    with open_loader(loader, batch_s=opening_s + example_s * batch_size) as next_step:
         for step in itertools.count():
             with explained("making a batch of train_data()"):
                 made = next_step()
@@ -254,7 +259,12 @@ class _Fingerprints(Dataset[Any]):
 
 
 def without_copies(
-    stream: IterableDataset[Any], options: Mapping[str, Any], *, example_s: float
+    stream: IterableDataset[Any],
+    options: Mapping[str, Any],
+    *,
+    example_s: float,
+    opening_s: float,
+    until: TimeLimit = NO_LIMIT,
 ) -> tuple[dict[str, Any], str]:
     """Options of a loader whose workers do not yield the same examples: with one worker where several would.
 
@@ -262,6 +272,7 @@ def without_copies(
         The options, and a sentence where they are others; else it is empty.
 
     Raises:
+        OutOfTime: the time until then is too short to compare them.
         TaskError: the stream fails in a worker, or cannot be handed to one.
 
     Cost: with several workers, starting them once and taking four examples in each.
@@ -269,9 +280,10 @@ def without_copies(
     workers = options.get("num_workers", 0)
     if workers < 2:
         return dict(options), ""
+    until.require(opening_s + example_s * _COMPARED)
     loader = _loader(_Fingerprints(stream), range(workers), options, 0)
     with (
-        open_loader(loader, batch_s=example_s * _COMPARED) as next_one,
+        open_loader(loader, batch_s=opening_s + example_s * _COMPARED) as next_one,
         explained("iterating over train_data() in a loader worker"),
     ):
         first, second = next_one(), next_one()

@@ -97,12 +97,12 @@ class Workload:
         self._data, self._held_back, self._sampler = there.data, there.held_back, there.sampler
         self._stream, self._numbers = there.stream, there.numbers
         self._sampled = self._sampler.order(0).unique() if self._sampler else None
-        numbers = there.numbers and there.numbers[False]
-        self._collation = Collation(data=self._data, collate=self._collate, numbers=numbers)
+        of_training = there.numbers and there.numbers[False]
+        self._collation = Collation(data=self._data, collate=self._collate, numbers=of_training)
         self._options = checked_options(task, self._stream or self._data, self._collate)
         self.loader_workers = (self._options or {}).get("num_workers", 0)
         self._tensors = None if self._collate or self.loader_workers else tensors_of(self._data)
-        self.example_s = 0.0
+        self.example_s, self._opening_s = 0.0, there.opening_s
         if self._tensors is not None:
             self._tensors = tuple(t.to(self.device.torch_device) for t in self._tensors)
             return
@@ -111,18 +111,19 @@ class Workload:
         if self._sampler is None:  # else what it leaves out may be of any kind
             self._collation.look_through(own_s)
         self.example_s = there.example_s + own_s
-        self._choose_workers()
+        self._choose_workers(until)
 
-    def _choose_workers(self) -> None:
+    def _choose_workers(self, until: TimeLimit) -> None:
         """As many loader workers as the task asks for, or as pay; a note where there are fewer."""
         if self._options is None:
             workers = workers_for(self.example_s)
             if workers and (why := why_not_sent(self._stream or self._data, self._collate, {})):
-                self.notes.append(f"examples are loaded without workers: {why}")
-                workers = 0
+                workers, note = 0, f"examples are loaded without workers: {why}"
+                self.notes.append(note)
             self.loader_workers = workers if self._stream is None else min(1, workers)
         elif self._stream is not None:
-            self._options, note = without_copies(self._stream, self._options, example_s=self.example_s)
+            how = {"example_s": self.example_s, "opening_s": self._opening_s}
+            self._options, note = without_copies(self._stream, self._options, **how, until=until)
             self.loader_workers = self._options.get("num_workers", 0)
             self.notes += [note] if note else []
 
@@ -347,6 +348,7 @@ class Workload:
             collate=self._collate,
             options=options,
             example_s=self.example_s,
+            opening_s=self._opening_s,
         )
         with closing(steps):
             for micro_batches in steps:
@@ -387,19 +389,11 @@ class Workload:
         return self.ema_decay is not None and name_of_own(metric) is not None
 
     def _held_back_loss(self, model: nn.Module) -> float:
-        numbers = self._numbers and self._numbers[True]
         data = cast(Dataset[Any], self._held_back)
         try:
             with preserved_random_state(0):  # a loss that samples (negatives, noise) has the same draws each time
-                return mean_loss(
-                    model,
-                    self.loss,
-                    data,
-                    collate=self._collate,
-                    weight=self.weight,
-                    name="train_data()",
-                    numbers=numbers,
-                )
+                how: dict[str, Any] = {"collate": self._collate, "weight": self.weight, "name": "train_data()"}
+                return mean_loss(model, self.loss, data, numbers=self._numbers and self._numbers[True], **how)
         except Exception as error:
             if is_out_of_memory(error):
                 mark(error, "evaluating on the validation split")

@@ -5,8 +5,10 @@ memory meanwhile, it may have been killed from outside: the next command does wh
 is measured, in a copy of itself first (`forked_trial`), if it can be copied. What follows, by what killed:
 
     a step whose memory is measured    no larger step than the largest that had gone well, or goes well in a copy
+    the timing of steps                half as many examples, where another measurement is refused
     another measurement                refused where its copy dies; without a copy where the kernel killed for want of
-                                       memory, else after the second death
+                                       memory, else after the second death, the fourth where the kernel is known to
+                                       have killed nothing
     a run whose memory grew            refused after the second death at about the same place, and the leak named
     another run                        refused where the kernel killed for want of memory, else after the second death
                                        at the same place, the third where the kernel is known to have killed nothing
@@ -20,8 +22,10 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 from ..errors import OutOfMemory, TaskError
+from ..hardware.control_groups import kills
 from ..hardware.device import Device
 from ..hardware.trying import STEP, STEP_TIMES
 from ..store.attempts import Attempt, Growth
@@ -37,8 +41,11 @@ _MORE_MEMORY = 1.5
 _SAME_PLACE, _SAME_STEPS, _NEAR_STEPS = 0.25, 0.05, 64
 """Shares by which the places of two deaths may differ, with a growth of the memory and without; steps that always may:
 not each is written down."""
+_MOST_FROM_OUTSIDE = 3
+"""Deaths for which the kernel had no reason that are taken for somebody else's doing."""
 _LEAK_SHARE = 0.25
 """Share of the memory that was free by which it must have grown, for the growth to be why it ran out."""
+_ROOT = Path("/")
 _RUN, CHECK, CONSTANT = "a run", "the check of the task", "the evaluation of a constant prediction"
 _COPIED = (CHECK, CONSTANT)
 """Measurements, beside steps, that a copy of the process can do: they change no number of threads."""
@@ -58,19 +65,29 @@ class Trials:
 
     def __init__(self, store: Store | None, device: Device) -> None:
         self._store, self._device = store, device
+        if store is not None and (own := kills(_ROOT)) is not None:
+            store.attempts.settle(*own)
 
     def __call__(self, what: str, micro_batch_size: int, survived: int = 0) -> AbstractContextManager[object]:
         """Announce a part of a bench; see `hardware.trying`. Its deaths are looked at before, in `most`."""
         attempt = Attempt(what=what, micro_batch_size=micro_batch_size, survived=survived)
-        return self._in_a_copy_first(attempt) if what == STEP else self._announced(attempt)
+        return self._in_a_copy_first(attempt) if what == STEP else self._tried(attempt)
 
     @property
     def most(self) -> int | None:
         """The largest micro-batch that a bench may try; `None`: all that are thought to fit."""
-        steps = [death.survived or 0 for death in self._deaths(STEP) if not self._may_be_copied(death)]
+        steps = [death.survived or 0 for death in self._steps_that_kill()]
         timed = self._deaths(STEP_TIMES)
         halved = [(death.micro_batch_size or 1) // 2 for death in timed] if _counts(timed) else []
         return min([*steps, *halved], default=None)
+
+    def _steps_that_kill(self) -> list[Attempt]:
+        """Deaths in steps that are not tried again, not even in a copy."""
+        deaths = self._deaths(STEP)
+        from_outside = [death for death in deaths if death.killed is False]
+        if can_be_copied(self._device) or len(from_outside) <= _MOST_FROM_OUTSIDE:
+            return [death for death in deaths if death.killed is not False]
+        return deaths
 
     @property
     def most_unproven(self) -> int | None:
@@ -83,7 +100,13 @@ class Trials:
         Args:
             bench: name of the file that keeps it.
         """
-        if self._store is None or not (deaths := [d for d in self._store.attempts.deaths if d.what != _RUN]):
+        if self._store is None:
+            return ""
+        if self.most is not None:
+            deaths = [*self._deaths(STEP), *self._deaths(STEP_TIMES)]
+        else:
+            deaths = [d for d in self._store.attempts.deaths if d.what != _RUN and self._may_be_copied(d)]
+        if not deaths:
             return ""
         death = min(deaths, key=lambda death: (death.what != STEP, death.micro_batch_size or 0))
         of = f" of {plural(death.micro_batch_size, 'example')}" if death.micro_batch_size else ""
@@ -96,14 +119,28 @@ class Trials:
             f"{self._store.attempts.file} and {bench}.json beside it)"
         )
 
-    def refuse_all(self) -> None:
+    def refuse_all(self, smallest: int = 1) -> None:
         """Refuse a bench of which no step is left that may be tried.
 
+        Args:
+            smallest: micro-batch that the model can be trained with.
+
         Raises:
-            OutOfMemory: even the smallest step killed a process.
+            OutOfMemory: even the smallest step killed a process, or the timing of it.
         """
-        if self.most == 0:
-            raise self._refusal(STEP, [death for death in self._deaths(STEP) if not death.survived])
+        if self.most is not None and self.most < smallest:
+            steps = [death for death in self._steps_that_kill() if (death.survived or 0) < smallest]
+            raise self._refusal(STEP if steps else STEP_TIMES, steps or self._deaths(STEP_TIMES))
+
+    def refusal(self, what: str, *, kept: str = "") -> OutOfMemory | None:
+        """Why `of` would refuse a measurement without trying it; `None`: it would not.
+
+        Args:
+            what: in words.
+            kept: name of the file, beside the deaths, in which the refusal will stand.
+        """
+        deaths = self._deaths(what)
+        return self._refusal(what, deaths, kept) if _counts(deaths) else None
 
     @contextmanager
     def of(self, what: str, micro_batch_size: int | None = None, *, run: str = "") -> Generator[None]:
@@ -125,6 +162,11 @@ class Trials:
             return
         if _counts(deaths):
             raise self._refusal(what, deaths)
+        with self._tried(attempt):
+            yield
+
+    @contextmanager
+    def _tried(self, attempt: Attempt) -> Generator[None]:
         with self._announced(attempt):
             yield
         self._came_through(attempt)
@@ -187,11 +229,16 @@ class Trials:
             "the run again"
         )
 
-    def _refusal(self, what: str, deaths: Sequence[Attempt]) -> OutOfMemory:
+    def _refusal(self, what: str, deaths: Sequence[Attempt], kept: str = "") -> OutOfMemory:
         last = deaths[-1]
         size = last.micro_batch_size if (last.micro_batch_size or 0) > 1 else None
         of = f" of {plural(last.micro_batch_size, 'example')} at once" if last.micro_batch_size else ""
-        file = self._store.attempts.file if self._store else ""
+        file = f"{self._store.attempts.file if self._store else ''}{f' and {kept} beside it' if kept else ''}"
+        if last.what != _RUN and all(death.killed is False for death in deaths):
+            return OutOfMemory(
+                f"{what}{of}: the process ended here {_times(deaths)}, not for want of memory; see what ends it (a "
+                f"limit of the machine's, a crash in native code), and remove {file} to try it again"
+            )
         return OutOfMemory(
             f"{what}{of} killed the process {_times(deaths)}{_killer(deaths)}; give it more memory, or a task that "
             f"needs less (smaller model, evaluation in smaller parts, fewer loader workers), or remove {file} to try "
@@ -222,8 +269,7 @@ class Trials:
 
     def _came_through(self, attempt: Attempt) -> None:
         if self._store is not None:
-            key = (attempt.what, attempt.micro_batch_size, attempt.run)
-            self._store.attempts.forget(lambda death: (death.what, death.micro_batch_size, death.run) == key)
+            self._store.attempts.forget(lambda death: _shown_harmless(death, attempt))
 
 
 class _Announced:
@@ -231,21 +277,42 @@ class _Announced:
 
     def __init__(self, store: Store | None, attempt: Attempt) -> None:
         self._store, self._attempt = store, attempt
+        self._outer: Attempt | None = None
 
     def __enter__(self) -> _Announced:
         if self._store is not None:
-            self._attempt = self._store.attempts.begin(self._attempt)
+            self._outer = self._store.attempts.now
+            try:
+                self._attempt = self._store.attempts.begin(_counted(self._attempt))
+            except BaseException:  # a signal too: it may be written already
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._store is not None:
-            self._store.attempts.end()
+            self._store.attempts.end(self._outer and _counted(self._outer))
 
     def update(self, step: int, growth: Growth) -> None:
         """Write down how far it is."""
         if self._store is not None:
             self._attempt = replace(self._attempt, step=step, growth=growth)
             self._store.attempts.update(self._attempt)
+
+
+def _counted(attempt: Attempt) -> Attempt:
+    """An attempt with what the kernel counts in this process's control group."""
+    group, count = kills(_ROOT) or ("", None)
+    return replace(attempt, group=group, group_kills=count)
+
+
+def _shown_harmless(death: Attempt, attempt: Attempt) -> bool:
+    """Whether a death is refuted by an attempt that came through: the same, or a step of as many examples or more."""
+    if (death.what, death.run) != (attempt.what, attempt.run):
+        return False
+    if attempt.what in (STEP, STEP_TIMES):
+        return (death.micro_batch_size or 0) <= (attempt.micro_batch_size or 0)
+    return death.micro_batch_size == attempt.micro_batch_size
 
 
 def _counts(deaths: Sequence[Attempt], *, apart: float | None = None) -> bool:
@@ -261,7 +328,8 @@ def _counts(deaths: Sequence[Attempt], *, apart: float | None = None) -> bool:
     if last.killed:
         return True
     if apart is None:
-        return len(deaths) > 1
+        unexplained = [death for death in deaths if death.killed is not False]
+        return len(unexplained) > 1 or len(deaths) > _MOST_FROM_OUTSIDE
     there = [death for death in deaths if abs(death.step - last.step) <= max(_NEAR_STEPS, apart * last.step)]
     return len(there) > (1 if last.killed is None else 2)
 

@@ -25,7 +25,7 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 class CopyDied(Exception):
-    """The copy of this process was killed, or did not come to an end."""
+    """The copy of this process was killed."""
 
 
 def can_be_copied(device: Device) -> bool:
@@ -41,10 +41,11 @@ def first_in_a_copy(longest_s: float = _LONGEST_S) -> Generator[None]:
     memory. What the work raises there is not told: it is raised here too.
 
     Args:
-        longest_s: after which a copy that is still at work counts as dead.
+        longest_s: after which a copy that is still at work is ended: slow is not dead. The work is done here then,
+            where deadlines and the watchdog see it.
 
     Raises:
-        CopyDied: a signal killed the copy, or it took too long; nothing was done here.
+        CopyDied: a signal killed the copy; nothing was done here.
 
     Cost: the work twice, and the fork.
     """
@@ -73,10 +74,10 @@ def _be_a_copy() -> None:
 
 
 def _wait(copy: int, longest_s: float) -> None:
-    """Wait for a copy; it is gone when this returns.
+    """Wait for a copy, and end it where it takes too long; it is gone when this returns.
 
     Raises:
-        CopyDied: a signal ended it, or had to.
+        CopyDied: a signal ended it that was not sent here.
     """
     end, ended, status = time.monotonic() + longest_s, 0, 0
     try:
@@ -87,6 +88,6 @@ def _wait(copy: int, longest_s: float) -> None:
     finally:
         if not ended:
             os.kill(copy, signal.SIGKILL)
-            _, status = os.waitpid(copy, 0)
-    if os.WIFSIGNALED(status):
+            os.waitpid(copy, 0)
+    if ended and os.WIFSIGNALED(status):
         raise CopyDied(signal.Signals(os.WTERMSIG(status)).name)

@@ -13,10 +13,9 @@ from typing import Any
 from torch import nn
 
 from ..errors import OutOfMemory, UsageError
-from ..fits.step_time import StepTime, fit_step_time, step_time_of
-from ..fits.threads import num_threads_at
+from ..fits.step_time import StepTime, fit_step_time
 from ..hardware.bench import measure
-from ..hardware.device import Device, lack_of_memory_named
+from ..hardware.device import Device
 from ..hardware.host_memory import load_libraries
 from ..hardware.profile import bench_from_profile
 from ..hardware.step_memory import measure_step_memory
@@ -33,6 +32,7 @@ from ..tasks.workload import Workload
 from .attempts import CHECK, CONSTANT, Trials
 from .forked_trial import CopyDied
 from .progress import Progress, Silent
+from .timing import PRIOR_CRITICAL_BATCH_SIZE, timing_of
 
 __all__ = [
     "PRIOR_CRITICAL_BATCH_SIZE",
@@ -45,16 +45,9 @@ __all__ = [
     "workload_of",
 ]
 
-PRIOR_CRITICAL_BATCH_SIZE = 128
-"""Where a critical batch size is expected before anything is known of the task."""
-
 _MOST_BENCH_S, _BENCH_SHARE = 16.0, 0.25
-_STEPS_HERE_S = 1.0
-_SHARE_FOR_CONSTANT, _SHARE_FOR_BENCH, _SHARE_FOR_TIMING = 0.1, 0.35, 0.2
-"""Of the time that is left when each begins: for the constant prediction, the bench, and timing evaluations."""
-_EVALUATIONS, _CHEAP_S, _LONG_S = 3, 0.05, 0.5
-"""So many more evaluations are timed where one takes little: a disturbance is a small part of a longer one. Of one that
-takes long none is, even where the runs have another number of threads."""
+_SHARE_FOR_CONSTANT, _SHARE_FOR_BENCH = 0.1, 0.35
+"""Of the time that is left when each begins: for the constant prediction, and the bench."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +94,6 @@ class Prepared:
     def step_time(self) -> StepTime:
         """Seconds of a step by batch size, fitted to those that were timed; a step is one micro-batch."""
         return fit_step_time(self.bench.profile.step_time_s)
-
-
-def typical_batch_size(largest: int) -> int:
-    """Batch size whose step stands for all before anything is known of the task."""
-    return min(largest, PRIOR_CRITICAL_BATCH_SIZE)
 
 
 def workload_of(loaded: LoadedTask, device: Device, until: TimeLimit = NO_LIMIT) -> Workload:
@@ -161,27 +149,19 @@ def prepare(
             workload.limited(wanted.until),
             Trials(store, workload.device).of("the timing of an evaluation"),
         ):
-            timing = _timing(workload, wanted, preflight, bench, at_evaluation)
+            timing = timing_of(
+                workload,
+                preflight,
+                bench,
+                at_evaluation,
+                budget_s=wanted.budget_s,
+                elsewhere=wanted.profile is not None,
+                at_sizes=bool(wanted.batch_sizes),
+                until=wanted.until,
+            )
         if store:
             store.note("timing", timing)
     return Prepared(preflight=preflight, bench=bench, timing=timing)
-
-
-def _timing(
-    workload: Workload,
-    wanted: Wanted,
-    preflight: Preflight,
-    bench: Bench,
-    at_evaluation: Callable[[nn.Module], object] | None,
-) -> Timing:
-    """Seconds of a step and of an evaluation on this machine."""
-    step_s = _step_seconds(workload, wanted, preflight, bench)
-    typical = typical_batch_size(preflight.max_batch_size)
-    of_runs = num_threads_at(bench, min(typical, bench.largest_micro_batch_size))
-    threads = of_runs if wanted.profile is None and not wanted.batch_sizes else None
-    until = wanted.until.share(_SHARE_FOR_TIMING)
-    evaluation_s = _evaluation_seconds(workload, preflight.evaluation_s, at_evaluation, threads, until)
-    return Timing(evaluation_s=evaluation_s, budget_s=wanted.budget_s, step_s=step_s, step_batch_size=typical)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,7 +286,7 @@ def _bench(
     why: str,
 ) -> Bench:
     """Step time and memory over all micro-batches that fit; `why` an earlier process died is noted."""
-    trials.refuse_all()
+    trials.refuse_all(preflight.smallest_micro_batch_size)
     bench = measure(
         workload,
         max_batch_size=preflight.max_batch_size,
@@ -355,57 +335,3 @@ def _bench_at(workload: Workload, sizes: Sequence[int], wanted: Wanted, prefligh
         in_memory=workload.in_memory,
         cut_short=times.short or (wanted.memory and len(memory) < len(sizes)),
     )
-
-
-def _step_seconds(workload: Workload, wanted: Wanted, preflight: Preflight, bench: Bench) -> float:
-    """One step at a typical batch size on this machine: from the bench if it ran here, else from a few steps."""
-    batch_size = typical_batch_size(preflight.max_batch_size)
-    if wanted.profile is None:
-        return step_time_of(bench).of_batch(batch_size)
-    most = min(batch_size, bench.largest_micro_batch_size)
-    smallest = min(most, max(most // 8, preflight.smallest_micro_batch_size))
-    until = wanted.until.share(_SHARE_FOR_TIMING)
-    times = _times_here(workload, sorted({smallest, most}), until) or bench.profile.step_time_s
-    return fit_step_time(times, largest_micro_batch_size=times[-1][0]).of_batch(batch_size)
-
-
-def _times_here(workload: Workload, sizes: Sequence[int], until: TimeLimit) -> tuple[tuple[int, float], ...]:
-    """Seconds of a step at those of the sizes that fit."""
-    times: list[tuple[int, float]] = []
-    for size in sizes:
-        if until.passed:
-            break
-        try:
-            with lack_of_memory_named(workload.device, size):
-                readings = measure_step_times(workload, [size], budget_s=_STEPS_HERE_S, until=until).readings
-        except OutOfMemory:
-            break
-        times += [(size, r.step_time_s) for r in readings if r.step_time_s is not None]
-    return tuple(times)
-
-
-def _evaluation_seconds(
-    workload: Workload,
-    seen_s: float,
-    at_evaluation: Callable[[nn.Module], object] | None,
-    threads: int | None,
-    until: TimeLimit,
-) -> float:
-    """Seconds of one evaluation, with all that is measured there, by as many threads as runs have.
-
-    The shortest of several while they take little, as what disturbs one only adds to it; the preflight has made two,
-    with all threads.
-    """
-    model, device = workload.model(0), workload.device
-    counts = threads in (None, device.threads) or seen_s >= min(_LONG_S, until.left_s)
-    more = _EVALUATIONS if seen_s < min(_CHEAP_S, until.left_s / _EVALUATIONS) else int(not counts)
-    each = [seen_s] if counts else []
-    with device.using_threads(threads):
-        for _ in range(more):
-            started = device.clock()
-            workload.all_metrics(model)
-            each.append(device.clock() - started)
-        started = device.clock()
-        if at_evaluation is not None:
-            at_evaluation(model)
-        return min(each) + device.clock() - started

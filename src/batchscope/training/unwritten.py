@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from ..errors import StoreError
 from ..wording import showable
 
-__all__ = ["ANSWER", "MODEL", "PAGE", "TIME", "Hears", "if_possible", "logged"]
+__all__ = ["ANSWER", "EARLIER", "MODEL", "NO_TIME", "PAGE", "TIME", "Hears", "if_possible", "logged"]
 
 ANSWER, MODEL, PAGE, TIME = "answer", "model", "page", "time"
 """What is written once there is an answer: its file, the trained model, its page, the time that was used."""
+
+EARLIER, NO_TIME = "the earlier answer", "no time for a model"
+"""What is missing though nothing that was asked for failed to be written: a copy of an earlier answer that can be asked
+for again, and a model that there was no time to train."""
 
 Hears = Callable[[str, str], object]
 """Hears what could not be written, and why, in a sentence."""

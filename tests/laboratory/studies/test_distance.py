@@ -18,6 +18,7 @@ from batchscope.laboratory.study import study
 from batchscope.laboratory.travel import ALL, Group, groups_of, travel_of, travelled, update_of, with_travel
 from batchscope.store.runs import read_runs
 
+from ..cut_off import no_time_for_runs
 from .bowl import CURVATURES, EXAMPLES, Bowl, shrunk
 
 
@@ -32,8 +33,7 @@ def asked(**changes: Any) -> StudyQuestion:
 
 
 def made(tmp_path: Path, task: Any = None, **how: Any) -> Study:
-    budget = {"budget_s": how.pop("budget_s")} if "budget_s" in how else {}
-    return study(task or Bowl(), asked(**how), out=tmp_path / "out", named=STUDY, **budget)
+    return study(task or Bowl(), asked(**how), out=tmp_path / "out", named=STUDY)
 
 
 def finding_on(found: Study, words: str) -> Finding:
@@ -177,7 +177,8 @@ def test_histograms_are_those_of_slow_counting() -> None:
 
 
 def test_a_budget_that_ends_leaves_the_rest_for_the_next_call(tmp_path: Path) -> None:
-    cut = made(tmp_path, budget_s=1e-6)
+    with no_time_for_runs():
+        cut = made(tmp_path)
     assert (cut.complete, cut.rows, dict(cut.measurements)) == (False, (), {})
     whole = made(tmp_path)
     assert whole.complete

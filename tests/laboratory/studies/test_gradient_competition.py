@@ -160,7 +160,7 @@ def test_an_interrupted_measurement_keeps_its_pairs_and_goes_on(
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path / "cut")
     kept = json.loads((tmp_path / "cut" / "measured-competition-seed-0-start-b1.json").read_text(encoding="utf-8"))
-    assert len(kept["columns"]["norm_a"]) == 10
+    assert len(kept["data"]["columns"]["norm_a"]) == 10
     resumed = made(tmp_path / "cut")
     assert resumed.measurements == whole.measurements
     assert calls == 3 + 6 * 3 - 2

@@ -135,7 +135,7 @@ def test_an_interrupted_measurement_loses_one_stretch_of_repeats_and_goes_on(
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path / "cut", Bowls(0.5))
     kept = json.loads((tmp_path / "cut" / f"measured-{NOTES[0]}.json").read_text(encoding="utf-8"))
-    assert kept["sums"]["repeats"] == [0, 1, 2]
+    assert kept["data"]["sums"]["repeats"] == [0, 1, 2]
     resumed = made(tmp_path / "cut", Bowls(0.5))
     assert calls == 2 + 1 + 2, "two stretches a checkpoint, of two repeats and of one"
     for name in NOTES:

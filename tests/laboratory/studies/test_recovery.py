@@ -14,6 +14,7 @@ from batchscope.laboratory.studies.recovery import STUDY
 from batchscope.laboratory.study import study
 from batchscope.store.runs import read_runs
 
+from ..cut_off import no_time_for_runs
 from .bowl import CURVATURES, Bowl, shrunk
 
 LR = 0.05
@@ -31,8 +32,7 @@ def asked(**changes: Any) -> StudyQuestion:
 
 
 def made(tmp_path: Path, task: Any = None, **changes: Any) -> Study:
-    budget = {"budget_s": changes.pop("budget_s")} if "budget_s" in changes else {}
-    return study(task or Bowl(), asked(**changes), out=tmp_path / "out", named=STUDY, **budget)
+    return study(task or Bowl(), asked(**changes), out=tmp_path / "out", named=STUDY)
 
 
 def finding_on(found: Study, words: str) -> Finding:
@@ -116,7 +116,8 @@ def test_a_large_batch_that_diverges_has_nothing_to_go_on_from(tmp_path: Path) -
 
 
 def test_a_budget_leaves_runs_for_later_and_nothing_is_made_twice(tmp_path: Path) -> None:
-    assert not made(tmp_path, budget_s=1e-6).complete
+    with no_time_for_runs():
+        assert not made(tmp_path).complete
     found = made(tmp_path)
     assert found.complete
     before = [(path, path.stat().st_mtime_ns) for path in sorted((tmp_path / "out" / "runs").glob("*/*"))]

@@ -36,7 +36,7 @@ def best_lr(batch_size: int) -> float:
 
 SURE, UNSURE = posterior_around(0.01), posterior_around(0.7)
 HARDWARE = on_hardware(100, 1024)
-OFTEN = replace(HARDWARE, trainings=200.0)
+OFTEN = replace(HARDWARE, trainings=1000.0)
 """For a recipe that is used so often that doubt is worth settling."""
 
 

@@ -29,8 +29,9 @@ from ...store.runs import StoredRun
 from ...tasks.batch_norm import Where, has_batch_norm, normalised
 from ...tasks.variants import same_initial_weights, with_few_examples
 from ...tasks.workload import Workload
+from ...training.attempts import Trials
 from ...training.counted_run import count_run
-from ..engine import Laboratory
+from ..engine import MEASURED, Laboratory
 from ..records import Arm, Length
 from ..studies.batch_norm.measure import measured_definition
 from ..summary import row_of, summarise
@@ -244,16 +245,16 @@ class ClaimsLaboratory:
             return
         model = laboratory.model(laboratory.weights(run, "last"))
         box: dict[str, Any] = {"random_starts": 1, "examples": 1000, "seed": seed}
-        laboratory.note(
+        ready = laboratory.workload
+        parts: dict[str, Callable[[], Any]] = {
+            "keskar": lambda: measure_box_sharpness(ready, model, eps=(5e-4, 1e-3), **box),
+            "relative": lambda: measure_box_sharpness(ready, model, neighbourhood="relative", eps=(1e-2,), **box),
+            "curvature": lambda: measure_curvature(ready, model, vectors=10, examples=1000, seed=seed),
+        }
+        self._once(
             name,
-            {
-                "run": run.id,
-                "keskar": measure_box_sharpness(laboratory.workload, model, eps=(5e-4, 1e-3), **box),
-                "relative": measure_box_sharpness(
-                    laboratory.workload, model, neighbourhood="relative", eps=(1e-2,), **box
-                ),
-                "curvature": measure_curvature(laboratory.workload, model, vectors=10, examples=1000, seed=seed),
-            },
+            lambda: {"run": run.id, **{part: measure() for part, measure in parts.items()}},
+            lambda why: {"run": run.id, **dict.fromkeys(parts, why)},
         )
 
     def _robustness(self, seeds: Sequence[int]) -> None:
@@ -272,7 +273,11 @@ class ClaimsLaboratory:
                 if run is None:
                     return
                 name = robustness_note(where, seed)
-                self._once(name, lambda r=run, t=task: self._disturbed(r, t))
+                self._once(
+                    name,
+                    lambda r=run, t=task: self._disturbed(r, t),
+                    lambda why, r=run: {"run": r.id, "found": why},
+                )
 
     def _disturbed(self, run: StoredRun, task: Workload) -> Any:
         model = self._laboratory.model(self._laboratory.weights(run, "last"), task)
@@ -321,7 +326,8 @@ class ClaimsLaboratory:
         run = laboratory.run(arm, self.plan.seeds[0], observers=observers, keep=(when,))
         if run is None:
             return None
-        self._once("checkpoint", lambda: {"run": run.id, "epoch": when})
+        if laboratory.read_note("checkpoint") is None:
+            laboratory.note("checkpoint", {"run": run.id, "epoch": when})
         return laboratory.model(laboratory.weights(run, when)), lr
 
     def _configured(self, where: Where) -> Workload | None:
@@ -339,21 +345,33 @@ class ClaimsLaboratory:
         with preserved_random_state(self.plan.seeds[0]):
             return self._laboratory.workload.model(self.plan.seeds[0])
 
-    def _once(self, name: str, measure: Callable[[], Any]) -> None:
+    def _once(
+        self, name: str, measure: Callable[[], Any], refused: Callable[[NotApplicable], Any] = lambda why: why
+    ) -> None:
+        """Measure and keep something, unless it is there; `refused` makes the record of why it is not measured."""
         if self._laboratory.read_note(name) is not None:
             return
         if self._laboratory.late:
             self._laboratory.cut_off = True
             return
+        found = self._tried(name, measure)
+        if found is not None:
+            self._laboratory.note(name, refused(found) if isinstance(found, NotApplicable) else found)
+
+    def _tried(self, name: str, measure: Callable[[], Any]) -> Any:
+        """What is measured, or why it is not; `None`: there was no time."""
+        laboratory, what = self._laboratory, f"the measurement {name}"
+        trials = Trials(laboratory.store, laboratory.device)
+        if refused := trials.refusal(what, kept=f"{MEASURED}{name}.json"):
+            return NotApplicable(reason=str(refused))
         try:
-            with self._laboratory.workload.limited(self._laboratory.deadline):
-                found = measure()
+            with trials.of(what), laboratory.workload.limited(laboratory.deadline):
+                return measure()
         except OutOfTime:
-            self._laboratory.cut_off = True
-            return
+            laboratory.cut_off = True
+            return None
         except TaskError as error:  # a task that one measurement does not suit
-            found = NotApplicable(reason=str(error))
-        self._laboratory.note(name, found)
+            return NotApplicable(reason=str(error))
 
 
 def _sums(ready: Workload, model: nn.Module, lr: float) -> Any:

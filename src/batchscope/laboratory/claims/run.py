@@ -27,7 +27,7 @@ from ...training.progress import Prediction, Progress, Silent
 from ...training.unwritten import ANSWER, PAGE, Hears, if_possible, logged
 from ..engine import Laboratory
 from ..pace import pace_of
-from ..prepare import metric_asked, metric_of, prepare_study
+from ..prepare import limit_before_runs, metric_asked, metric_of, prepare_study
 from ..records import MOST_SEEDS, Arm, Length, NamedStudy, StudyQuestion
 from ..study import account
 from .costs import runs_of, seconds_of
@@ -120,7 +120,8 @@ def claims(
         ):
             if store.recovered:
                 progress.stage(store.recovered)
-            workload = workload_of(loaded, device, deadline)
+            until = limit_before_runs(store, deadline)
+            workload = workload_of(loaded, device, until)
             planning = store.read_note(PLAN, Planning)
             if planning is None:
                 with Trials(store, device).of("what is measured before the plan"):
@@ -128,7 +129,7 @@ def claims(
                 store.note(PLAN, planning)
             named, asked = _as_study(planning.plan, question)
             how: dict[str, Any] = {"store": store, "progress": progress}
-            prepared = prepare_study(workload, asked, named, budget_s=budget_s, until=deadline, **how)
+            prepared = prepare_study(workload, asked, named, budget_s=budget_s, until=until, **how)
             store.check_late_files(loaded.late_files(store.late_files))
             how["deadline"] = deadline
             laboratory = Laboratory.begin(loaded, workload, asked, prepared, **how, expected=planning.last.runs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...store.not_applicable import not_applicable
 from ..records import Arm, Length
 from ..studies.trial_and_error.sequence import Next, TrialTraining, follow
 from ..summary import row_of
@@ -21,7 +22,10 @@ __all__ = ["follow_advice"]
 def follow_advice(laboratory: Laboratory, plan: ClaimsPlan, lr: float, seeds: Sequence[int]) -> None:
     """Make the trainings that the advice leads to with each seed; times are those of the timing."""
     timing, metric = laboratory.read_note("timing"), laboratory.target
-    step_time = laboratory.step_time if timing is None else step_time_of_rounds(timing)
+    if timing is None or not_applicable(timing) is not None:
+        step_time = laboratory.step_time
+    else:
+        step_time = step_time_of_rounds(timing)
     advice = advice_for(plan, larger_is_better=metric.mode == "max")
     for seed in seeds:
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ...errors import BatchscopeError, TaskError
+from ...errors import OutOfMemory, TaskError
 from ...hardware.device import Device
 from ...hardware.random_state import RandomState, preserved_random_state
 from ...hardware.time_limit import NO_LIMIT, TimeLimit
@@ -146,7 +146,7 @@ class _Sample:
         self._random.restore()
         try:
             return self.workload.loss(self.model, batch)
-        except BatchscopeError as error:
+        except (OutOfMemory, TaskError) as error:
             raise NoConstant(str(error)) from error
 
     def fitting_loss(self, batch: Batch) -> Tensor:
@@ -192,7 +192,7 @@ def _metrics(sample: _Sample, fitted: ConstantOutput) -> dict[str, float]:
     try:
         with fitted.standing_in(sample.model):
             metrics = sample.workload.all_metrics(sample.model)
-    except BatchscopeError as error:
+    except (OutOfMemory, TaskError) as error:
         raise NoConstant(str(error)) from error
     if fitted.calls == before:
         raise NoConstant("evaluate does not call the model")

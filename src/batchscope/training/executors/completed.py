@@ -18,7 +18,7 @@ __all__ = ["IsLate", "completed"]
 _A = TypeVar("_A")
 _T = TypeVar("_T")
 _ASKED_EVERY_S = 0.2
-_EXPECTED_S = 120.0
+_EXPECTED_S = 600.0
 """Seconds that a call in another process is expected to take at most, the start of that process included."""
 
 IsLate = Callable[[], bool]
