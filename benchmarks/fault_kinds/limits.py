@@ -104,7 +104,7 @@ finally:
 def faults(quick: bool) -> Iterator[Fault]:
     """Deaths and leaks; without `quick` real limits too."""
     yield Fault(what="killed by steps of 100 examples", tried=partial(_wall, 100))
-    yield Fault(what="killed after 300 MiB of a leak a step, twice", tried=partial(_leak_that_kills, "step"))
+    yield Fault(what="killed after 1,500 MiB of a leak a step, twice", tried=partial(_leak_that_kills, "step"))
     if quick:
         return
     for wall in (2, 10, 40, 300):
@@ -155,10 +155,10 @@ def _wall(size: int, folder: Path) -> Seen:
 
 def _leak_that_kills(at: str, folder: Path) -> Seen:
     _task(folder)
-    each = 3 if at == "step" else 10
+    each, dies = (3, "dies=1500") if at == "step" else (10, "dies=300")
     words = (*_STUDY, "--steps", "4000", "--budget", "100s", "--set", f"leak={each}", "--set", f"at={at}")
-    statuses = [run((*words, "--set", "dies=300"), folder).status for _ in range(2)]
-    third = run((*words, "--set", "dies=300"), folder)
+    statuses = [run((*words, "--set", dies), folder).status for _ in range(2)]
+    third = run((*words, "--set", dies), folder)
     return _named(third, each, at, f"after {statuses}", held=statuses == [-9, -9])
 
 
