@@ -84,7 +84,8 @@ def find(cli: Cli, profile: Path, out: str = "out") -> Any:
 
 def followed(message: str) -> str:
     """Do what a message says first; the folder in which the command is to go on."""
-    (text,) = [line.removeprefix("batchscope: ") for line in message.splitlines() if line.startswith("batchscope: ")]
+    said = ("batchscope: ", "Not written: ")
+    (text,) = [line.removeprefix(each) for line in message.splitlines() for each in said if line.startswith(each)]
     if found := re.search(r"remove the folder (\S+) and|remove (\S+) to run it again", text):
         remove(Path(found[1] or found[2]))
     elif "; remove it" in text or ": remove it" in text:

@@ -93,7 +93,8 @@ def test_the_same_seed_gives_the_same_plan_and_another_seed_another(cli: Cli) ->
 def test_a_larger_budget_goes_on_where_a_small_one_ended(cli: Cli) -> None:
     cut = cli(f"{DIGITS} --trainings 2 --out out --json --budget 0.02s")
     assert (cut.status, cut.answer["recipe"]) == (3, None)
-    assert cli(f"{DIGITS} --trainings 2 --out out --json --budget 0.02s").answer == cut.answer
+    again = cli(f"{DIGITS} --trainings 2 --out out --json --budget 0.02s")
+    assert (again.status, again.answer["recipe"], again.answer["status"]) == (3, None, cut.answer["status"])
     longer = answer(cli, f"{DIGITS} --trainings 2 --out out --budget 5m")
     assert longer["status"] == "ok"
     assert without_clock(answer(cli, f"{DIGITS} --trainings 2 --out out --budget 5m")) == without_clock(longer)

@@ -89,7 +89,7 @@ def write_at_once(stream: TextIO, text: str) -> None:
     buffer = getattr(stream, "buffer", None)  # none where it leads into memory; raw itself where nothing is buffered
     raw, left = getattr(buffer, "raw", buffer), text.encode(stream.encoding, _PLAIN)
     with suppress(OSError, ValueError, AttributeError):
-        while left:
+        while raw is not None and left:
             left = left[raw.write(left) or 0 :]
 
 

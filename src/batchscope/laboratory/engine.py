@@ -184,8 +184,8 @@ class Laboratory:
                         arm,
                         seed,
                         workload=task,
-                        observers=observers(arm, task) if observers else (),
-                        probes=probes(arm, task) if probes else (),
+                        observers=observers(arm, task) if observers and not self.late else (),
+                        probes=probes(arm, task) if probes and not self.late else (),
                         keep=keep,
                     )
                 )
