@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +38,7 @@ What the environment says already stands: so the answers can be seen in another 
 
 FIND, STUDY = "--budget 100000s --seed 0", "--quick --budget 100000s --seed 0"
 """No run comes near the budget, whatever the machine's speed is."""
+_NO_TIME = ("--budget", "0.000001s")
 
 _STEP_S = 1e-3
 _EVALUATION_S = {"dear evaluations": 4e-3}
@@ -143,11 +145,9 @@ class Case:
         given = words.split()
         more = more[: more.index("--seed")] if "--seed" in given else more
         if self.command == "find":
-            _write_timing(folder / out, _EVALUATION_S.get(name, 0.0))
-        line = [sys.executable, "-m", "batchscope", self.command, *given, *more, "--json", "--out", out]
-        ended = subprocess.run(line, cwd=folder, env=_environment(), capture_output=True, text=True, check=False)
-        if ended.returncode not in (0, 3):
-            raise RuntimeError(f"{' '.join(line[3:])}: exit status {ended.returncode}\n{ended.stderr[-2000:]}")
+            _printed(["find", *given, "--json", *_NO_TIME, "--out", f"{out}-asked"], folder)
+            _write_timing(folder / out, folder / f"{out}-asked" / "question.json", _EVALUATION_S.get(name, 0.0))
+        ended = _printed([self.command, *given, *more, "--json", "--out", out], folder)
         printed = json.loads(ended.stdout)
         answer = {"find": find_answer, "study": study_answer, "fit": fit_answer}[self.command]
         return {"exit_status": ended.returncode, **answer(printed, folder / out)}
@@ -202,9 +202,19 @@ def _write_profiles(folder: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(profile), encoding="utf-8")
 
 
-def _write_timing(folder: Path, evaluation_s: float) -> None:
-    """What a search measured of this machine, and reads when it goes on."""
+def _printed(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command that ended with an answer, or with none to rely on."""
+    line = [sys.executable, "-m", "batchscope", *words]
+    ended = subprocess.run(line, cwd=folder, env=_environment(), capture_output=True, text=True, check=False)
+    if ended.returncode not in (0, 3):
+        raise RuntimeError(f"{' '.join(words)}: exit status {ended.returncode}\n{ended.stderr[-2000:]}")
+    return ended
+
+
+def _write_timing(folder: Path, question: Path, evaluation_s: float) -> None:
+    """What a search with this question measured of this machine, and reads when it goes on."""
     folder.mkdir()
+    shutil.copy(question, folder)
     timing = {"evaluation_s": evaluation_s, "step_s": _STEP_S, "budget_s": 100_000.0}
     (folder / "timing.json").write_text(json.dumps(timing), encoding="utf-8")
 
