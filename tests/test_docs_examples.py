@@ -2,7 +2,8 @@
 
 A fenced `python` block is run, the blocks of one document in order and in one namespace. A block whose first line is
 `# not run: REASON` is only compiled, and so is one that begins with the file it belongs to (`tests/test_added_parts.py`
-runs those).
+runs those). One whose first line is `# needs: LIBRARY` is only compiled where a library is absent, and the test of its
+document is then skipped at its end, with the reason.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import shlex
 from contextlib import redirect_stdout
 from functools import cache
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
@@ -21,6 +23,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`(batchscope [^`]+)`")
 ONLY_COMPILED = ("# not run:", "# src/batchscope/", "# tests/")
+NEEDS = re.compile(r"# needs: ([\w, ]+)\n")
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)[^)]*\)")
 
 document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -55,15 +58,26 @@ def read_help(*command: str) -> str:
     return out.getvalue()
 
 
+def missing_libraries(block: str) -> set[str]:
+    """Libraries that a block says it needs, and that are not installed."""
+    needed = NEEDS.match(block)
+    return {name for name in needed[1].replace(" ", "").split(",") if find_spec(name) is None} if needed else set()
+
+
 @document
 def test_python_blocks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
+    absent: set[str] = set()
     for block in FENCE.finditer(path.read_text(encoding="utf-8")):
         if block[1] == "python":
             code = compile(block[2], f"{path.name}: block at character {block.start()}", "exec")
-            if not block[2].startswith(ONLY_COMPILED):
+            missing = missing_libraries(block[2])
+            absent |= missing
+            if not missing and not block[2].startswith(ONLY_COMPILED):
                 exec(code, namespace)
+    if absent:
+        pytest.skip(f"all its other blocks ran; not installed: {', '.join(sorted(absent))}")
 
 
 @document
@@ -86,3 +100,8 @@ def test_commands_are_found() -> None:
     text = "Try `batchscope count --examples 5`.\n"
     text += "```bash\n$ pip install . && batchscope find digits \\\n  --seed 1 # x\n```\n"
     assert find_commands(text) == [["find", "digits", "--seed", "1"], ["count", "--examples", "5"]]
+
+
+def test_a_block_names_the_libraries_that_it_needs() -> None:
+    assert missing_libraries("# needs: torch, no_such_library\nimport torch\n") == {"no_such_library"}
+    assert missing_libraries("import no_such_library\n") == set()

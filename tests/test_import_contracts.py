@@ -29,7 +29,7 @@ _lowest = frozenset(MAY_IMPORT)
 MAY_IMPORT["report"] = _lowest
 for _number, _room in enumerate(_measuring := ("hardware", "tasks", "probes", "training")):
     MAY_IMPORT[_room] = _lowest | set(_measuring[:_number])
-for _room in ("search", "laboratory", "cli"):
+for _room in ("search", "live", "laboratory", "integrations", "cli"):
     MAY_IMPORT[_room] = frozenset(MAY_IMPORT)
 MAY_IMPORT["testing"] = frozenset(MAY_IMPORT) - {"cli"}
 
@@ -46,10 +46,19 @@ MAY_IMPORT_TORCH = (
     "search/find.py",
     "search/stages.py",
     "search/stages/*.py",
+    "live/**/*.py",
     "laboratory/engine.py",
     "laboratory/study.py",
     "laboratory/**/measure.py",
+    "integrations/**/*.py",
 )
+LIBRARIES = {
+    "lightning": ("lightning", "pytorch_lightning"),
+    "transformers": ("transformers",),
+    "accelerate": ("accelerate",),
+    "tensorboard": ("tensorboard",),
+}
+"""By file or folder of `integrations`, the packages that it alone imports."""
 AT_THE_ROOT = {"__init__.py", "__main__.py", "errors.py", "wording.py", "py.typed"}
 MOST_LINES = 400
 
@@ -108,6 +117,23 @@ def test_torch_is_imported_only_where_something_is_measured_or_trained() -> None
     allowed = {path for pattern in MAY_IMPORT_TORCH for path in PACKAGE.glob(pattern)}
     torch = {path for path in PACKAGE.glob("**/*.py") if "torch" in imported(ast.parse(path.read_bytes()))}
     assert sorted(str(path.relative_to(PACKAGE)) for path in torch - allowed) == []
+
+
+@pytest.mark.parametrize("own", LIBRARIES)
+def test_a_library_is_imported_in_its_own_part_of_integrations_alone(own: str) -> None:
+    places = (PACKAGE / "integrations" / f"{own}.py", *PACKAGE.glob(f"integrations/{own}/**/*.py"))
+    users = {path for path in PACKAGE.glob("**/*.py") if {*LIBRARIES[own]} & {*imported(ast.parse(path.read_bytes()))}}
+    assert sorted(str(path.relative_to(PACKAGE)) for path in users.difference(places)) == []
+    packages = list(LIBRARIES[own])
+    contract = next(each for each in contracts() if each["forbidden_modules"] == packages)
+    assert contract["source_modules"] == ["batchscope"], "no room may import it"
+    around = {f"batchscope.integrations.{own}{below} -> {each}" for below in ("", ".**") for each in packages}
+    assert set(contract["ignore_imports"]) == around, "but its own part"
+
+
+def test_every_part_of_integrations_is_of_a_library_that_is_known() -> None:
+    parts = {path.stem for path in (PACKAGE / "integrations").iterdir() if not path.name.startswith("_")}
+    assert parts <= set(LIBRARIES), "a new library gets a place in LIBRARIES, a contract, and an extra"
 
 
 def test_no_circle_between_rooms() -> None:
