@@ -63,8 +63,9 @@ def test_the_tests_of_integrations_run_in_an_environment_of_their_own(tmp_path: 
     assert ended.status == 0, ended.said
     assert list(ended.calls) == ["plain", "integrations"]
     assert ended.calls["plain"][:2] == ["pip install -c constraints.txt -e .[test]"] * 2, "no library of integrations"
-    installed, *checks = ended.calls["integrations"]
+    installed, removed, *checks = ended.calls["integrations"]
     assert installed == "pip install -c constraints.txt -e .[test,integrations]"
+    assert removed == "pip uninstall --yes torchvision"
     assert any("tests/integrations" in call for call in checks)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()], "what the checks made is taken away"
 
