@@ -6,6 +6,7 @@ sizes, and metric objects of torchmetrics are computed at its end and reset, as 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,6 @@ from ...errors import TaskError
 from ...hardware.random_state import preserved_random_state
 from ...tasks.batches import to_device
 from .hooks import call, moved, trainer_of
-from .library import silenced
 from .loaders import validation_batches
 
 __all__ = ["validated"]
@@ -37,7 +37,8 @@ def validated(model: nn.Module, loaders: Sequence[Any], limit: float) -> dict[st
     trainer = trainer_of(model)
     results = trainer.library.get("trainer.connectors.logger_connector.result", "_ResultCollection")(training=False)
     metrics: dict[str, Any] = {}
-    with preserved_random_state(0), silenced(), trainer.collecting(results):
+    with preserved_random_state(0), warnings.catch_warnings(), trainer.collecting(results):
+        warnings.simplefilter("ignore")
         call(model, "on_validation_start")
         call(model, "on_validation_epoch_start")
         several = len(loaders) > 1

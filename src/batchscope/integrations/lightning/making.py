@@ -155,7 +155,7 @@ class LightningTask:
         """Add the members that there is something for; returns what to say."""
         notes: list[str] = []
         if self.settings.clip_value or needs_update_hook(module):
-            self.before_update = before_step
+            self.before_update = self._before_update
         if self.settings.precision != "float32":
             self.precision = self.settings.precision
         for member in ("collate", "sampler"):
@@ -190,11 +190,18 @@ class LightningTask:
 
     def _make_ready(self, module: Any, *, anew: bool = True) -> None:
         """Give a module its trainer, and let it set itself up as Lightning would."""
-        module.trainer = RunTrainer(self._library, self.settings, self._data, self._epoch)
+        self._attach(module)
         if anew:
             module.prepare_data()
         module.setup("fit")
         module.configure_model()
+
+    def _attach(self, module: Any) -> RunTrainer:
+        """The trainer of a module; a copy, which Lightning leaves without one, gets its own."""
+        if module._trainer is None:
+            module._metric_attributes = None  # names of its metric objects by where these are in memory
+            module.trainer = RunTrainer(self._library, self.settings, self._data, self._epoch)
+        return trainer_of(module)
 
     def _configured(self, module: Any, steps: int = _ANY_LENGTH) -> Configured:
         with trainer_of(module).announcing(steps):
@@ -214,7 +221,7 @@ class LightningTask:
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """What `training_step` returns for a batch, with the hooks around it."""
-        trainer = trainer_of(model)
+        trainer = self._attach(model)
         trainer.training = model.training
         batch = moved(model, batch)
         if not model.training or not torch.is_grad_enabled():
@@ -230,14 +237,21 @@ class LightningTask:
 
     def optimizer(self, model: nn.Module, lr: float) -> Optimizer:
         """The optimizer of `configure_optimizers` at a learning rate; groups with another keep their ratio to it."""
+        trainer = self._attach(model)
         optimizer = set_lr(self._configured(model), lr)
-        trainer_of(model).drives(optimizer)
+        trainer.drives(optimizer)
         optimizer.register_step_post_hook(partial(_stepped, weakref.ref(model)))
         begin_training(model)
         return optimizer
 
+    def _before_update(self, model: nn.Module) -> None:
+        """The module's hooks between gradients and step, and the clipping of its trainer."""
+        self._attach(model)
+        before_step(model)
+
     def _evaluate(self, model: nn.Module) -> dict[str, float]:
         """The metrics that `validation_step` logs over the validation loaders."""
+        self._attach(model)
         return validated(model, self._validation, self.settings.limit_val_batches)
 
 

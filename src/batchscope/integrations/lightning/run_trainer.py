@@ -1,6 +1,6 @@
 """Trainer that a module finds as `self.trainer` in the runs: what it says of them, and a reason for what it cannot say.
 
-It holds what belongs to one model: how many steps it has made, and what it logs. A copy of the model has a copy of it.
+It holds what belongs to one model: how many steps it has made, and what it logs.
 The numbers of a run stand in the first parameter group of the optimizer, so that a run which goes on from a checkpoint
 has them, too.
 """
@@ -102,10 +102,6 @@ class RunTrainer:
         self._accelerator_connector = SimpleNamespace(is_distributed=False)
         self._optimizer: weakref.ref[Optimizer] | None = None
         self._length: int | None = None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> RunTrainer:
-        """For a copy of the model, which has no optimizer."""
-        return RunTrainer(self.library, self.settings, self.datamodule, self.epoch)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
