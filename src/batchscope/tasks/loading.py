@@ -28,7 +28,7 @@ from .settings import bind, near_miss, nearest, plain
 from .unknown_members import refuse_own_update, refuse_unknown_members, refuse_wrong_arguments
 from .user_code import explained
 
-__all__ = ["LoadedTask", "as_loaded", "load_task"]
+__all__ = ["LoadedTask", "as_loaded", "load_named", "load_task"]
 
 _DEFAULT = "task"
 """The factory that is meant where none is named."""
@@ -105,9 +105,13 @@ def load_task(spec: str, settings: Sequence[str] | Mapping[str, Any] = ()) -> Lo
     with preserved_random_state(0):
         factory, name, sources = _factory(spec)
         arguments = bind(factory, settings, name)
+        _named.clear()
         with explained(f"{_call(factory)} in {sources[0].name}"):
             task = factory(**arguments)
     _check_members(task, factory, sources[0])
+    if _named:  # what an integration made the task of: its code is the task's, and the task is called like it
+        name = name if is_users(sources[0]) else "-".join(_named)
+        sources = list(dict.fromkeys([*(path for paths in _named.values() for path in paths), *sources]))
     paths = [value for value in arguments.values() if isinstance(value, Path)]
     files = [path for path in paths if path.is_file()]
     folders = [path for path in paths if path.is_dir()] if spec in BUILT_IN else []  # another's may be for its results
@@ -158,6 +162,26 @@ def as_loaded(task: LoadedTask | Task) -> LoadedTask:
         files=identity.files,
         notes=identity.notes,
     )
+
+
+_named: dict[str, list[Path]] = {}
+"""Files of what `load_named` found while the task at hand was made, by its name."""
+
+
+def load_named(spec: str) -> Callable[..., Any]:
+    """A function or class of the user's by its name, for a factory that makes a task of it.
+
+    The task that is being loaded then counts as made of its file, and of those that the file imports.
+
+    Args:
+        spec: `package.module:name` or `path/to/file.py:name`.
+
+    Raises:
+        TaskError: there is none; the message says what to write.
+    """
+    value, name, sources = _factory(spec)
+    _named[name] = sources
+    return value
 
 
 _run_for: dict[Path, dict[str, Path]] = {}

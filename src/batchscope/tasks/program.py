@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 
 from ..hardware.random_state import preserved_random_state
-from ..store.records import TaskProgram
+from ..store.records import LibraryArguments, TaskProgram
 from ..wording import quoted
 from .fresh_model import without_sizes
 from .loading import LoadedTask
@@ -53,6 +53,7 @@ def program_of(loaded: LoadedTask, workload: Workload, *, seed: int, largest_mic
         loss_at = _loss_at(workload, batches[0], seed)
         lazy = bool(without_sizes(task.model()))
         tokens = sum(map(workload.weight, batches)) / sum(map(workload.count, batches))
+    library = getattr(task, "library", None)
     return TaskProgram(
         spec=loaded.spec,
         arguments={key: text for key, (text, _) in written.items()},
@@ -69,6 +70,7 @@ def program_of(loaded: LoadedTask, workload: Workload, *, seed: int, largest_mic
         seed=seed,
         device=str(workload.device.torch_device),
         tokens_per_example=tokens if workload.loss_weight else None,
+        library=library if isinstance(library, LibraryArguments) else None,
     )
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from ...store.records import Plan, Recipe
 from .data import batches_lines, evaluate_function, indices_function, to_device_function
 from .facts import Facts
+from .library import library_call
 from .loop import last_step, limits_lines, loop_lines
 from .opening import constants_lines, import_lines
 from .randomness import random_functions
 from .update import factor_function, made_lines
 
-__all__ = ["last_step", "program"]
+__all__ = ["last_step", "library_call", "program"]
 
 
 def program(plan: Plan, recipe: Recipe) -> str:

@@ -1,4 +1,4 @@
-"""The recipe as a program to copy."""
+"""The recipe as a program to copy, and as arguments of the library that the task was made of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...store.records import Plan, Recipe
 from ...wording import joined, number, plural
 from ..blocks import Code, Section, Text
-from ..program import program
+from ..program import library_call, program
 
 if TYPE_CHECKING:
     from ...store.runs import StoredRun
@@ -32,7 +32,12 @@ def build(plan: Plan, runs: Sequence[StoredRun]) -> Section:
     if plan.recipe is None:
         return Section("apply", TITLE, (Text(("Without a recommendation there is nothing to apply.",)),))
     notes = [*_what_it_is(plan), *_what_is_left(plan, plan.recipe)]
-    return Section("apply", TITLE, (Text(tuple(notes)), Code(program(plan, plan.recipe))))
+    whole = (Text(tuple(notes)), Code(program(plan, plan.recipe)))
+    library = plan.program.library if plan.program is not None else None
+    if library is None:
+        return Section("apply", TITLE, whole)
+    said = f"In the training that the task was made of, with every other argument of {library.call} as it is:"
+    return Section("apply", TITLE, (Text((said,)), Code(library_call(plan, plan.recipe, library)), *whole))
 
 
 def _what_it_is(plan: Plan) -> list[str]:

@@ -23,7 +23,7 @@ from .plans import (
     SearchCost,
     Verified,
 )
-from .programs import TaskProgram
+from .programs import LibraryArguments, TaskProgram
 from .runs import RUN_PURPOSES, Row, RunConfig, RunResult, RunStatus, ScheduleName
 from .schema import SCHEMA
 
@@ -41,6 +41,7 @@ __all__ = [
     "Estimate",
     "Evidence",
     "HardwareProfile",
+    "LibraryArguments",
     "Measured",
     "MemorySplit",
     "Metric",

@@ -6,7 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["TaskProgram"]
+__all__ = ["LibraryArguments", "TaskProgram"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibraryArguments:
+    """How the trainer of another library is told what a recipe says, where a task was made of one."""
+
+    call: str
+    """What takes the arguments, as Python: `TrainingArguments`."""
+    names: Mapping[str, str]
+    """Its names of members of a recipe: `micro_batch_size`, `grad_accum_steps`, `lr`, `steps`, `schedule`, ..."""
+    schedules: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Its names of the schedules that it has, for those of a recipe."""
+    shares: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Arguments in steps that are a share of the training's own length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +53,5 @@ class TaskProgram:
     device: str = "cpu"
     tokens_per_example: float | None = None
     """Mean of `loss_weight` over examples, measured on some batches; `None`: the task has none."""
+    library: LibraryArguments | None = None
+    """How the library that the task was made of is told the recipe; `None`: it was made of none."""
