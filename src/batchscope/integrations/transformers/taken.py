@@ -13,7 +13,18 @@ import torch
 from ...errors import TaskError
 from ...store.records import LibraryArguments
 
-__all__ = ["arguments_of", "checkpoints", "clips", "not_taken", "overridden", "refuse", "sampling", "schedule_note", "schedule_of", "taken"]
+__all__ = [
+    "arguments_of",
+    "checkpoints",
+    "clips",
+    "not_taken",
+    "overridden",
+    "refuse",
+    "sampling",
+    "schedule_note",
+    "schedule_of",
+    "taken",
+]
 
 _hf: Any = importlib.import_module("transformers")
 
@@ -58,7 +69,9 @@ def refuse(trainer: Any) -> None:
             f"the Trainer runs in {args.world_size} processes, and a search is one process on one device; start it "
             "without torchrun or accelerate launch"
         )
-    if getattr(trainer, "is_model_parallel", False) or getattr(trainer, "is_distributed_loading_by_transformers", False):
+    if getattr(trainer, "is_model_parallel", False) or getattr(
+        trainer, "is_distributed_loading_by_transformers", False
+    ):
         raise TaskError(
             "the model is spread over several devices, and a search trains whole models on one; load it without "
             "device_map or distributed_config"

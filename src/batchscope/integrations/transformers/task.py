@@ -52,7 +52,18 @@ _OF_THE_CLOCK = (
     "_jit_compilation_time",
 )
 """Ends of the names that the Trainer's evaluation adds to the metrics."""
-_NO_PART = ("output_dir", "log", "report_to", "run_name", "save", "hub_", "push_to_hub", "project", "trackio", "disable_")
+_NO_PART = (
+    "output_dir",
+    "log",
+    "report_to",
+    "run_name",
+    "save",
+    "hub_",
+    "push_to_hub",
+    "project",
+    "trackio",
+    "disable_",
+)
 """Beginnings of the arguments that say what becomes of a training, not how it trains."""
 _SAME = 1e-3
 """Relative difference between two losses that are the same but for rounding."""
@@ -85,7 +96,7 @@ def task(
         settings: arguments of the function `trainer`; texts are converted by its annotations.
 
     Raises:
-        TaskError: it is no Trainer, or one that a search on one device cannot stand for; the message says what to change.
+        TaskError: it is no Trainer, or one that a search on one device cannot stand for; it says what to change.
 
     The caller's random state is left as it was. Cost: that of making the Trainer, and a forward pass of two examples.
 
@@ -309,6 +320,7 @@ def _release(trainer: Any) -> None:
     trainer.callback_handler.callbacks = []
     trainer._memory_tracker.skip_memory_metrics = True
     trainer.args._n_gpu = min(1, trainer.args.n_gpu)  # more would each have a share of a batch
+    trainer.args.dataloader_pin_memory &= torch.accelerator.is_available()  # else torch would warn of it
     trainer.is_in_train = True  # an evaluation within a training leaves the model's dtype alone
 
 
