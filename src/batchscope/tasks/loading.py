@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.machinery
-import importlib.util
 import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any, cast
 
 from ..errors import TaskError
@@ -22,13 +20,14 @@ from .builtin import BUILT_IN
 from .imported_files import imported_files, is_users, late_files, run_files, run_since, sha256_of_each
 from .made_in_python import identity_of
 from .members import MEMBERS
+from .named_modules import callables_of, module_of, near_file, sources_of
 from .protocol import Task
 from .protocol import task as task_of_parts
-from .settings import bind, near_miss, nearest, plain
+from .settings import bind, near_miss, plain
 from .unknown_members import refuse_own_update, refuse_unknown_members, refuse_wrong_arguments
 from .user_code import explained
 
-__all__ = ["LoadedTask", "as_loaded", "load_named", "load_task"]
+__all__ = ["LoadedTask", "as_loaded", "load_beside", "load_named", "load_task"]
 
 _DEFAULT = "task"
 """The factory that is meant where none is named."""
@@ -202,6 +201,14 @@ def _files(sources: Sequence[Path], run_before: int) -> dict[str, Path]:
     return {**{source.name: source for source in sources if is_users(source)}, **found, **dict(sorted(known.items()))}
 
 
+def load_beside(spec: str) -> Callable[..., Any]:
+    """As `load_named`, for what belongs to the same task and does not name it."""
+    value, _, sources = _factory(spec)
+    for last in list(_named.values())[-1:]:
+        last += [path for path in sources if path not in last]
+    return value
+
+
 def _module_file(module: ModuleType) -> str | None:
     file = getattr(module, "__file__", None)
     return file if isinstance(file, str) else None
@@ -217,18 +224,15 @@ def _factory(spec: str) -> tuple[Callable[..., Any], str, list[Path]]:
     where, colon, attribute = spec.rpartition(":")
     if not colon:
         where, attribute = spec, ""
-    if where.endswith(".py") or "/" in where:
-        module = _module_of_file(Path(where))
-    elif not colon and "." not in where:
+    if not colon and "." not in where and "/" not in where:
         raise _misspelt(spec)
-    else:
-        module = _module_of_name(where)
+    module = module_of(where)
     if not attribute and not _has_default(module):
         raise TaskError(f"{spec} does not say which factory to call: {_offer(module, where)}")
     attribute = attribute or _DEFAULT
     factory, offer = getattr(module, attribute, None), _offer(module, where)
     if factory is None:
-        raise TaskError(f"{where} has no {attribute!r}{near_miss(attribute, _callables(module))}; {offer}")
+        raise TaskError(f"{where} has no {attribute!r}{near_miss(attribute, callables_of(module))}; {offer}")
     if isinstance(factory, Task) and not inspect.isclass(factory):
         raise TaskError(
             f"{attribute} in {where} is a task, and a factory is called for, which makes one anew for every process: "
@@ -237,68 +241,21 @@ def _factory(spec: str) -> tuple[Callable[..., Any], str, list[Path]]:
     if not callable(factory):
         raise TaskError(f"{attribute} in {where} is {type(factory).__name__}, which cannot be called; {offer}")
     stem = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
-    sources = [Path(file) for file in (getattr(module, "__file__", None), _file_of(factory)) if file]
+    own = getattr(module, "__file__", None)
+    sources = [*([Path(own)] if own else []), *sources_of(factory)]
     return factory, stem if attribute in (_DEFAULT, stem) else f"{stem}-{attribute}", list(dict.fromkeys(sources))
 
 
 def _misspelt(spec: str) -> TaskError:
-    hint = near_miss(spec, BUILT_IN) or _near_file(Path(spec))
+    hint = near_miss(spec, BUILT_IN) or near_file(Path(spec))
     return TaskError(
         f"there is no task {spec!r}{hint}; built in are {', '.join(BUILT_IN)}, your own is path/to/file.py:factory or "
         "package.module:factory (`batchscope init FILE.py` writes an example)"
     )
 
 
-def _module_of_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise TaskError(f"there is no file {path}{_near_file(path)}; give a task as path/to/file.py:factory")
-    folder, name = str(path.parent.resolve()), path.stem
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) != str(path.resolve()):
-        name = f"batchscope_task_{name}"
-    loader = _AlwaysFromSource(name, str(path.resolve()))
-    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, loader, origin=loader.path))
-    module.__file__ = loader.path
-    sys.modules[name] = module
-    with explained(f"importing {path}", "what a file does when it is run belongs under `if __name__ == '__main__':`"):
-        loader.exec_module(module)
-    return module
-
-
-def _near_file(path: Path) -> str:
-    """Hint at a Python file of the same folder, by the name without the suffix, which all of them share."""
-    there = {p.stem: p for p in sorted(path.parent.glob("*.py")) if p.is_file()} if path.parent.is_dir() else {}
-    close = nearest(path.stem, list(there))
-    return f"; did you mean {str(there[close])!r}?" if close is not None else ""
-
-
-class _AlwaysFromSource(importlib.machinery.SourceFileLoader):
-    """Loader without cached bytecode, which is stale when a file is edited twice within a second at one length."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_data(self.path), self.path)
-
-
-def _module_of_name(name: str) -> ModuleType:
-    if "" not in sys.path and str(Path().resolve()) not in sys.path:
-        sys.path.insert(0, str(Path().resolve()))
-    try:
-        with explained(f"importing {name}"):
-            return importlib.import_module(name)
-    except TaskError as error:
-        missing = error.__cause__
-        if isinstance(missing, ModuleNotFoundError) and missing.name and f"{name}.".startswith(f"{missing.name}."):
-            raise TaskError(
-                f"there is no module {missing.name!r} to import; run from the folder that holds it, "
-                "install it, or give the file: path/to/file.py:factory"
-            ) from missing
-        raise
-
-
 def _offer(module: ModuleType, where: str) -> str:
-    names = _callables(module)
+    names = callables_of(module)
     if not names:
         return f"{where} defines no function or class; `batchscope init FILE.py` writes an example of a factory"
     makers = [name for name in names if _makes_tasks(getattr(module, name), module)]
@@ -310,18 +267,6 @@ def _offer(module: ModuleType, where: str) -> str:
     chosen = (without or likely)[0]
     settings = "".join(f" --set {name}=VALUE" for name in _required(getattr(module, chosen)))
     return f"it defines {', '.join(names)}; write for example {where}:{chosen}{settings}"
-
-
-def _callables(module: ModuleType) -> list[str]:
-    """The public functions and classes that the module itself defines, in the order of the file."""
-    members = vars(module).items()
-    return [
-        name
-        for name, value in members
-        if (inspect.isfunction(value) or inspect.isclass(value))
-        and value.__module__ == module.__name__
-        and not name.startswith("_")
-    ]
 
 
 def _has_default(module: ModuleType) -> bool:
@@ -369,13 +314,6 @@ def _check_members(task: Any, factory: Callable[..., Any], source: Path) -> None
 
 def _call(factory: Callable[..., Any]) -> str:
     return f"{getattr(factory, '__name__', type(factory).__name__)}()"
-
-
-def _file_of(factory: Callable[..., Any]) -> str | None:
-    try:
-        return inspect.getsourcefile(inspect.unwrap(factory))
-    except TypeError:
-        return None
 
 
 def _sha256(files: Sequence[Path], folders: Sequence[Path]) -> str:

@@ -24,6 +24,7 @@ def library_call(plan: Plan, recipe: Recipe, library: LibraryArguments) -> str:
         told["warmup_steps"] = str(recipe.warmup_steps)
     else:
         above.append(f"# learning rate: {schedule_in_words(recipe)}")
+    above += [f"# {form.format(told[member])}" for member, form in library.elsewhere.items() if member in told]
     if recipe.optimizer_changes:
         above.append(f"# in the optimizer: {changes_in_words(recipe)}")
     if recipe.world_size > 1:

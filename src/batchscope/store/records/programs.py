@@ -21,6 +21,8 @@ class LibraryArguments:
     """Its names of the schedules that it has, for those of a recipe."""
     shares: Mapping[str, float] = field(default_factory=dict[str, float])
     """Arguments in steps that are a share of the training's own length."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Members of a recipe that are no arguments of it, and where they are set, `{}` for the value."""
 
 
 @dataclass(frozen=True, kw_only=True)
