@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from batchscope.fits.schedules import lr_factor
+from batchscope.report.blocks import Code
 from batchscope.report.program import program
 from batchscope.report.sections.how_to_apply import build
 from batchscope.store.codec import decode, encode
-from batchscope.store.records import Plan, RunConfig, Target, TaskProgram
+from batchscope.store.records import LibraryArguments, Plan, RunConfig, Target, TaskProgram
 from batchscope.tasks.loading import load_task
 from batchscope.tasks.workload import Workload, mean_loss
 from batchscope.training.loop import Training
@@ -249,3 +250,43 @@ def test_every_program_is_clean(tmp_path: Path) -> None:
         command = [*ruff, words[0], "--isolated", "--no-cache", "--line-length", "100", *words[1:], str(tmp_path)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[:3000] + done.stderr
+
+
+LIBRARY = LibraryArguments(
+    call="TrainingArguments",
+    names={
+        "micro_batch_size": "per_device_train_batch_size",
+        "grad_accum_steps": "gradient_accumulation_steps",
+        "lr": "learning_rate",
+        "steps": "max_steps",
+        "schedule": "lr_scheduler_type",
+        "warmup_steps": "warmup_steps",
+    },
+    schedules={"cosine": "cosine"},
+    shares={"warmup_steps": 0.25},
+)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told", "above"),
+    [
+        ({"schedule": "task", "steps": 40}, {"max_steps": 40, "warmup_steps": 10}, ""),
+        ({"schedule": "cosine", "steps": 40}, {"max_steps": 40, "lr_scheduler_type": "cosine", "warmup_steps": 0}, ""),
+        ({"schedule": "wsd", "steps": 40}, {"max_steps": 40}, "# learning rate: constant for four fifths"),
+    ],
+)
+def test_a_task_of_another_librarys_trainer_says_its_arguments(
+    recipe: dict[str, Any], told: dict[str, Any], above: str
+) -> None:
+    plan = plan_of(changed(library=LIBRARY), lr=0.0125, grad_accum_steps=2, micro_batch_size=16, **recipe)
+    code = [block.text for block in build(plan, []).blocks if isinstance(block, Code)]
+    assert len(code) == 2
+    assert code[0].startswith(above or "TrainingArguments(")
+    given = eval(code[0], {"TrainingArguments": lambda _, **named: named})
+    assert given == {
+        "per_device_train_batch_size": 16,
+        "gradient_accumulation_steps": 2,
+        "learning_rate": 0.0125,
+        **told,
+    }
+    assert decode(Plan, encode(plan)) == plan

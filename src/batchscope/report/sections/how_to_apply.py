@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...store.records import Plan, Recipe
+from ...store.records import Plan, Recipe, TaskProgram
 from ...wording import joined, number, plural
 from ..blocks import Code, Section, Text
 from ..program import library_call, program
@@ -65,7 +65,7 @@ def _what_is_left(plan: Plan, recipe: Recipe) -> list[str]:
     said: list[str] = []
     if plan.program is not None and not plan.program.spec:
         said.append("Fill in the line that imports the task: it was made in Python, and the page cannot see where.")
-    elif plan.program is not None and (plan.program.spec.rpartition(":")[0] or plan.program.spec).endswith(".py"):
+    elif plan.program is not None and _names_a_file(plan.program):
         said.append("Save it and run it in the folder where the command was run.")
     if recipe.world_size > 1:
         said.append(
@@ -73,3 +73,9 @@ def _what_is_left(plan: Plan, recipe: Recipe) -> list[str]:
             "DistributedDataParallel, and give each process its own examples, as a DistributedSampler does."
         )
     return said
+
+
+def _names_a_file(task: TaskProgram) -> bool:
+    """Whether the task, or what an integration makes it of, is called by the path of a file."""
+    named = [task.spec, *(text.strip("'\"") for text in task.arguments.values() if task.library is not None)]
+    return any((each.rpartition(":")[0] or each).endswith(".py") for each in named)
