@@ -57,7 +57,15 @@ class Kept(Workload):
 
 def run(workload: Workload, *, lr: float = 0.1, micro: int = SIZE, steps: int = STEPS) -> Training:
     schedule = "constant" if workload.schedule is None else "task"
-    config = {"batch_size": SIZE, "micro_batch_size": micro, "grad_accum_steps": SIZE // micro, "lr": lr, "seed": 3, "max_steps": steps, "target": NEVER}
+    config = {
+        "batch_size": SIZE,
+        "micro_batch_size": micro,
+        "grad_accum_steps": SIZE // micro,
+        "lr": lr,
+        "seed": 3,
+        "max_steps": steps,
+        "target": NEVER,
+    }
     training = Training(workload, RunConfig(task="task", schedule=schedule, **config))
     training.advance()
     return training
@@ -129,7 +137,9 @@ def test_a_run_ends_in_the_weights_of_a_task_written_by_hand() -> None:
     assert_equal(*constant)
 
 
-@pytest.mark.parametrize("more", [{}, {"gradient_clip_algorithm": "value", "gradient_clip_val": 0.01}, {"precision": "bf16-mixed"}])
+@pytest.mark.parametrize(
+    "more", [{}, {"gradient_clip_algorithm": "value", "gradient_clip_val": 0.01}, {"precision": "bf16-mixed"}]
+)
 def test_a_run_ends_in_the_weights_of_the_trainer(more: dict[str, Any]) -> None:
     workload = Kept(task(Classifier, Data, lambda: make_trainer(**more)))
     training = run(workload)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 SHARED = Path(os.environ.get("BATCHSCOPE_SHARED", Path(__file__).resolve().parents[4] / "shared"))
-TRAIN, VAL = 10_000, 1000
+TRAIN, VAL = 10_000, 500
 
 
 class Images(L.LightningDataModule):

@@ -65,7 +65,7 @@ def validate(model, data):
 
 
 def train(*, batch_size=8, lr=1e-3, seed=0, steps=3000, every=50, watch):
-    data, val = load("train", 12_000), load("val", 300)
+    data, val = load("train", 12_000), load("val", 100)
     torch.manual_seed(seed)
     model = GPT()
     optimizer = make_optimizer(model, lr)
@@ -86,3 +86,17 @@ def train(*, batch_size=8, lr=1e-3, seed=0, steps=3000, every=50, watch):
                     return
             if step == steps:
                 return
+
+
+def task():
+    import batchscope
+
+    val = load("val", 100)
+    return batchscope.task(
+        model=GPT,
+        train=load("train", 12_000),
+        loss=loss_of,
+        optimizer=make_optimizer,
+        before_update=lambda model: nn.utils.clip_grad_norm_(model.parameters(), CLIP),
+        evaluate=lambda model: {"val_loss": validate(model, val)},
+    )

@@ -34,7 +34,7 @@ def metrics(prediction):
     }
 
 
-def make_trainer(*, batch_size=32, lr=1e-3, seed=0, steps=1200, every=50, callbacks=()):
+def make_trainer(*, batch_size=16, lr=1e-3, seed=0, steps=1500, every=50, callbacks=()):
     arguments = TrainingArguments(
         output_dir=tempfile.gettempdir(),
         per_device_train_batch_size=batch_size,
@@ -56,7 +56,7 @@ def make_trainer(*, batch_size=32, lr=1e-3, seed=0, steps=1200, every=50, callba
         model_init=make_model,
         args=arguments,
         train_dataset=load("train", 10_000),
-        eval_dataset=load("val", 1000),
+        eval_dataset=load("val", 500),
         compute_metrics=metrics,
         callbacks=list(callbacks),
     )

@@ -60,7 +60,7 @@ def make_trainer(*, batch_size=8, lr=1e-3, seed=0, steps=2000, every=50, callbac
         model_init=make_model,
         args=arguments,
         train_dataset=load("train", 12_000),
-        eval_dataset=load("val", 600),
+        eval_dataset=load("val", 200),
         data_collator=collate,
         callbacks=list(callbacks),
     )
