@@ -1,3 +1,5 @@
-"""Beside a training that is the user's own: gradient noise read along the way, without changing a step of it."""
+"""Inside a training of the user's own: the gradient noise scale of a run that batchscope neither starts nor changes.
 
-__all__: list[str] = []
+From here: `monitor.NoiseMonitor` (public as `batchscope.NoiseMonitor`) and `reading.Reading`. A source of readings is
+one file of `sources/`, listed in `sources/__init__`.
+"""
