@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE / "scripts"), str(HERE.parent / "real")]
+sys.path += [str(HERE / "scripts"), str(HERE.parent / "real")]
 
 from loop import first_at_target, parse_target  # noqa: E402
 
