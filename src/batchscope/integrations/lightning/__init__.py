@@ -7,6 +7,20 @@ Both import names, `lightning` and `pytorch_lightning`, are taken; neither is im
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .making import LightningTask, task
 
-__all__ = ["LightningTask", "task"]
+if TYPE_CHECKING:
+    from .noise_callback import NoiseMonitorCallback
+
+__all__ = ["LightningTask", "NoiseMonitorCallback", "task"]
+
+
+def __getattr__(name: str) -> Any:
+    """The callback, whose class is derived from one of Lightning's."""
+    if name == "NoiseMonitorCallback":
+        from .noise_callback import NoiseMonitorCallback
+
+        return NoiseMonitorCallback
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

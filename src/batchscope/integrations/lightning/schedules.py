@@ -6,7 +6,7 @@ training:
 * of the user's own, where a `Trainer` says how long that is: share `p` of a run then has the factor of step
   `p · steps` (between two steps linearly), or of epoch `⌊p · epochs⌋` where it steps by epochs;
 * else of one of 1,000 and one of 2,000 steps, which `estimated_stepping_batches` announces: the factor is one of the
-  share alone where both agree.
+  share alone where both agree within 1 % of the largest, as schedules do that end one step sooner or later.
 
 What a run with the user's number of steps has is then exactly what the scheduler would have set.
 """
@@ -30,6 +30,8 @@ __all__ = ["Schedule", "schedule_of"]
 _TRIED = 1000
 _MOST_STEPS = 200_000
 _SAME = 1e-6
+_OFF_BY_ONE = 0.01
+"""Share of the largest factor by which two lengths may differ: a schedule that ends at the last step or after it."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ def _of_share(made_for: Callable[[int], Configured], made: Configured) -> Schedu
         return short
     if isinstance(long, _Refused):
         return long
-    if all(abs(a - b) <= _SAME for a, b in zip(short.factors, long.factors[::2], strict=True)):
+    allowed = _OFF_BY_ONE * max(short.factors)
+    if all(abs(a - b) <= allowed for a, b in zip(short.factors, long.factors[::2], strict=True)):
         return long
     warmup = _warmup(short.factors)
     if warmup is not None and warmup == _warmup(long.factors):
