@@ -1,0 +1,144 @@
+"""Callback of the Trainer that reads the gradient noise scale of the training that goes on.
+
+`on_step_end` of the Trainer comes when gradients are gone, and `on_pre_optimizer_step` when they are clipped. The monitor
+therefore has hooks of its own on the parameters; the callback puts them on, tells it the micro-batches of each step, and
+hands its readings to `Trainer.log`. A micro-batch weighs as many tokens as the Trainer counts in it, where its loss is
+divided by the tokens of the whole step (`num_items_in_batch`), else as much as any other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...live.monitor import NoiseMonitor
+from ...live.reading import Reading
+from ...tasks.batches import first_dimension
+
+__all__ = ["NoiseCallback"]
+
+_TrainerCallback: Any = importlib.import_module("transformers").TrainerCallback
+_KEPT = "noise_monitor.json"
+"""Beside the Trainer's own files in a checkpoint."""
+
+
+class NoiseCallback(_TrainerCallback):
+    """Noise monitor of a Trainer: `trainer.add_callback(NoiseCallback(trainer))`.
+
+    What it reads is logged whenever the Trainer logs, by the Trainer's own logging (TensorBoard, `log_history`, the
+    progress bar): `gradient_noise_scale` in examples with its 90 % interval `_low` and `_high`, and
+    `noise_monitor_overhead`, a share of the training's time. A checkpoint keeps the readings, and a training that is
+    resumed from it goes on with them.
+
+    Args:
+        trainer: whose training is watched.
+        options: arguments of `NoiseMonitor`: `layers`, `share`, `source`, `data_set_size`, ...
+
+    Attributes:
+        monitor: of the latest training; `None` before the first.
+
+    Cost: as for `NoiseMonitor`; besides, one transfer of the numbers of tokens a step, where steps are accumulated.
+    """
+
+    def __init__(self, trainer: Any, **options: Any) -> None:
+        super().__init__()
+        self.monitor: NoiseMonitor | None = None
+        self._trainer, self._options = trainer, options
+
+    def read(self) -> Reading | None:
+        """The reading of now, or the last one of a training that has ended; `None` before the first."""
+        return None if self.monitor is None else self.monitor.read()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Put the monitor beside the model and the optimizer."""
+        self._end()
+        optimizer = given["optimizer"]
+        how: dict[str, Any] = {"scaler": getattr(optimizer, "scaler", None), **self._options}
+        size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self.monitor = NoiseMonitor(given["model"], optimizer, batch_size=size, **how)
+        kept = _checkpoint(args, state) / _KEPT
+        if state.global_step and kept.is_file():
+            self.monitor.load_state_dict(json.loads(kept.read_text(encoding="utf-8")))
+        self._watch_batches()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Log the reading where the Trainer logs this step."""
+        if control.should_log and self.monitor is not None and (logged := _logged(self.monitor.read())):
+            self._trainer.log(logged)
+
+    def on_save(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Keep the readings beside the checkpoint."""
+        folder = _checkpoint(args, state)
+        if self.monitor is not None and args.should_save and folder.is_dir():
+            (folder / _KEPT).write_text(json.dumps(self.monitor.state_dict()), encoding="utf-8")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Take everything off again."""
+        self._end()
+
+    def _end(self) -> None:
+        if self.monitor is not None:
+            self.monitor.close()
+        vars(self._trainer).pop("get_batch_samples", None)
+
+    def _watch_batches(self) -> None:
+        """See the micro-batches of each step when the Trainer has them all, before the first backward pass."""
+        trainer, taken = self._trainer, self._trainer.get_batch_samples
+
+        def get_batch_samples(*given: Any, **named: Any) -> Any:
+            batches, items = taken(*given, **named)
+            try:
+                self._tell(batches, items)
+            except Exception as error:
+                self._end()
+                warnings.warn(
+                    f"the noise monitor has switched itself off, and the training goes on without it: "
+                    f"{type(error).__name__}: {error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            return batches, items
+
+        trainer.get_batch_samples = get_batch_samples
+
+    def _tell(self, batches: Sequence[Any], items: Any) -> None:
+        if self.monitor is None:
+            return
+        weights = _weights(self._trainer, batches, items)
+        for batch, weight in zip(batches, weights, strict=True):
+            self.monitor.micro_batch(first_dimension(batch), weight, batch)
+
+
+def _weights(trainer: Any, batches: Sequence[Any], items: Any) -> list[float]:
+    """Weight of each micro-batch in the gradient of a step, up to a common factor.
+
+    Counted as the Trainer counts (`_get_num_items_in_batch`), which gathers over all processes and cannot be asked here.
+    """
+    if len(batches) < 2 or items is None or trainer.loss_is_scaled_for_ga is False:
+        return [1.0] * len(batches)
+    shifts = getattr(trainer, "_loss_shifts_labels", False)
+    counts: list[torch.Tensor] = []
+    for batch in batches:
+        labels = batch["shift_labels"] if "shift_labels" in batch else batch["labels"]
+        if shifts and "shift_labels" not in batch:
+            labels = labels[..., 1:]
+        counts.append(labels.ne(-100).sum())
+    return [float(count) for count in torch.stack(counts).tolist()]
+
+
+def _logged(reading: Reading) -> dict[str, float]:
+    """What of a reading is logged; nothing as long as there is no number."""
+    scale = reading.gradient_noise_scale
+    values = {"": scale.value, "_low": scale.low, "_high": scale.high}
+    found = {f"gradient_noise_scale{end}": value for end, value in values.items() if value is not None}
+    return {**found, "noise_monitor_overhead": reading.overhead} if found else {}
+
+
+def _checkpoint(args: Any, state: Any) -> Path:
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
