@@ -26,6 +26,18 @@ ONLY_COMPILED = ("# not run:", "# src/batchscope/", "# tests/")
 NEEDS = re.compile(r"# needs: ([\w, ]+)\n")
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)[^)]*\)")
 
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{message}")
+    for message in (
+        r".*does not have many workers",  # Lightning, of loaders without workers
+        r".*isinstance\(treespec, LeafSpec\)",  # Lightning on torch 2.13
+        r".*`torch.jit",
+        r".*number of training batches .* is smaller than the logging interval",
+        r".*pin_memory",
+    )
+]
+"""Warnings of the libraries in which people train; ours stay errors."""
+
 document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 

@@ -49,7 +49,8 @@ class Training:
 
 def _lightning(module: str, data: str) -> tuple[str, ...]:
     named = (("module", module), ("data", data), ("trainer", "make_trainer"))
-    return ("batchscope.integrations.lightning:task", "--set", *(f"{key}={{script}}:{name}" for key, name in named))
+    settings = (word for key, name in named for word in ("--set", f"{key}={{script}}:{name}"))
+    return ("batchscope.integrations.lightning:task", *settings)
 
 
 _TRAINER = ("batchscope.integrations.transformers:task", "--set", "trainer={script}:make_trainer")
