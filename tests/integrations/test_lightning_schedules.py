@@ -1,4 +1,4 @@
-"""Optimizer and scheduler of a Lightning module: all that `configure_optimizers` may return, and what runs make of it."""
+"""Optimizer and scheduler of a Lightning module: all that `configure_optimizers` returns, and what runs make of it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from typing import Any
 from torch import nn
 
 from ...errors import TaskError
-from ...live import NoiseMonitor, Reading
+from ...live.monitor import NoiseMonitor
+from ...live.reading import Reading
 from ...tasks.batches import first_dimension
 
 __all__ = ["NoiseMonitorCallback"]

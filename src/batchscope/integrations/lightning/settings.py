@@ -12,8 +12,18 @@ from ...wording import joined
 __all__ = ["TrainerSettings", "settings_of"]
 
 _PRECISIONS = {"32-true": "float32", "16-mixed": "float16", "bf16-mixed": "bfloat16"}
-_WITHOUT_EFFECT = frozenset({"ModelSummary", "RichModelSummary", "TQDMProgressBar", "RichProgressBar", "Timer"})
-"""Callbacks that only write to the terminal."""
+_WITHOUT_EFFECT = frozenset(
+    {
+        "LearningRateMonitor",
+        "ModelCheckpoint",
+        "ModelSummary",
+        "NoiseMonitorCallback",
+        "RichModelSummary",
+        "RichProgressBar",
+        "TQDMProgressBar",
+    }
+)
+"""Callbacks that change nothing in a training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +119,7 @@ def _ours(trainer: Any) -> Iterator[str]:
 def _dropped(trainer: Any) -> Iterator[str]:
     """What runs do without."""
     callbacks = [type(each).__name__ for each in trainer.callbacks]
-    others = [name for name in callbacks if name not in _WITHOUT_EFFECT and name != "ModelCheckpoint"]
+    others = [name for name in callbacks if name not in _WITHOUT_EFFECT]
     if others:
         yield f"callbacks are not called in the runs: {joined(others)}"
     loggers = [type(each).__name__ for each in trainer.loggers]
