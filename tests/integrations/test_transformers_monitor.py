@@ -24,6 +24,11 @@ from .trainers import make_classifier_trainer, make_language_trainer
 PARTS, STEPS = 4, 4
 
 
+def always() -> float:
+    """A clock that stands still: every step is measured."""
+    return 0.0
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -37,7 +42,7 @@ def small(**changes: Any) -> Trainer:
 
 
 def watched(trainer: Trainer, **options: Any) -> tuple[NoiseCallback, Reading]:
-    callback = NoiseCallback(trainer, **{"share": 1.0, **options})
+    callback = NoiseCallback(trainer, **{"clock": always, **options})
     trainer.add_callback(callback)
     trainer.train()
     reading = callback.read()
@@ -122,7 +127,7 @@ def test_a_training_that_is_resumed_goes_on_with_its_readings(here: Path) -> Non
     watched(small(save_strategy="steps", save_steps=2))
     assert (here / "out" / "checkpoint-2" / "noise_monitor.json").is_file()
     trainer = small()
-    callback = NoiseCallback(trainer, share=1.0)
+    callback = NoiseCallback(trainer, clock=always)
     trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=str(here / "out" / "checkpoint-2"))
     reading = callback.read()

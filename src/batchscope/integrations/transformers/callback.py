@@ -124,7 +124,7 @@ class NoiseCallback(_TrainerCallback):
 def _weights(trainer: Any, batches: Sequence[Any], items: Any) -> list[float]:
     """Weight of each micro-batch in the gradient of a step, up to a common factor.
 
-    Counted as the Trainer's `_get_num_items_in_batch` counts, which gathers over all processes and cannot be asked here.
+    Counted as by the Trainer's `_get_num_items_in_batch`, which gathers over all processes and cannot be asked here.
     """
     if len(batches) < 2 or items is None or trainer.loss_is_scaled_for_ga is False:
         return [1.0] * len(batches)
