@@ -1,15 +1,16 @@
 """Callback of the Trainer that reads the gradient noise scale of the training that goes on.
 
-`on_step_end` of the Trainer comes when gradients are gone, and `on_pre_optimizer_step` when they are clipped. The monitor
-therefore has hooks of its own on the parameters; the callback puts them on, tells it the micro-batches of each step, and
-hands its readings to `Trainer.log`. A micro-batch weighs as many tokens as the Trainer counts in it, where its loss is
-divided by the tokens of the whole step (`num_items_in_batch`), else as much as any other.
+`on_step_end` of the Trainer comes when gradients are gone, and `on_pre_optimizer_step` when they are clipped. The
+monitor therefore has hooks of its own on the parameters; the callback puts them on, tells it the micro-batches of each
+step, and hands its readings to `Trainer.log`. A micro-batch weighs as many tokens as the Trainer counts in it, where
+its loss is divided by the tokens of the whole step (`num_items_in_batch`), else as much as any other.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ class NoiseCallback(_TrainerCallback):
         options: arguments of `NoiseMonitor`: `layers`, `share`, `source`, `data_set_size`, ...
 
     Attributes:
-        monitor: of the latest training; `None` before the first.
+        monitor: of the training that goes on; `None`: none does.
 
     Cost: as for `NoiseMonitor`; besides, one transfer of the numbers of tokens a step, where steps are accumulated.
     """
@@ -50,10 +51,11 @@ class NoiseCallback(_TrainerCallback):
         super().__init__()
         self.monitor: NoiseMonitor | None = None
         self._trainer, self._options = trainer, options
+        self._last: Reading | None = None
 
     def read(self) -> Reading | None:
         """The reading of now, or the last one of a training that has ended; `None` before the first."""
-        return None if self.monitor is None else self.monitor.read()
+        return self._last if self.monitor is None else self.monitor.read()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Put the monitor beside the model and the optimizer."""
@@ -79,12 +81,16 @@ class NoiseCallback(_TrainerCallback):
             (folder / _KEPT).write_text(json.dumps(self.monitor.state_dict()), encoding="utf-8")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """Take everything off again."""
+        """Take everything off again; say why where nothing could be read."""
         self._end()
+        if self._last is not None and not self._last.gradient_noise_scale.n:
+            logging.getLogger("batchscope").warning("no gradient noise scale was read: %s", self._last.reason)
 
     def _end(self) -> None:
         if self.monitor is not None:
+            self._last = self.monitor.read()
             self.monitor.close()
+        self.monitor = None
         vars(self._trainer).pop("get_batch_samples", None)
 
     def _watch_batches(self) -> None:
@@ -118,7 +124,7 @@ class NoiseCallback(_TrainerCallback):
 def _weights(trainer: Any, batches: Sequence[Any], items: Any) -> list[float]:
     """Weight of each micro-batch in the gradient of a step, up to a common factor.
 
-    Counted as the Trainer counts (`_get_num_items_in_batch`), which gathers over all processes and cannot be asked here.
+    Counted as by the Trainer's `_get_num_items_in_batch`, which gathers over all processes and cannot be asked here.
     """
     if len(batches) < 2 or items is None or trainer.loss_is_scaled_for_ga is False:
         return [1.0] * len(batches)
