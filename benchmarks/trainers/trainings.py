@@ -77,7 +77,7 @@ _ALL = (
     Training(
         name="trainer_bert",
         task=_TRAINER,
-        target="eval_loss<=2",
+        target="eval_loss<=2.4",
         batch_size=16,
         lr=1e-3,
         evaluate_every=800,
