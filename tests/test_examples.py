@@ -7,6 +7,7 @@ import importlib
 import io
 import math
 import re
+import subprocess
 import sys
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
@@ -154,6 +155,22 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
     assert one.keys() == other.keys()
     for key, value in one.items():
         torch.testing.assert_close(value, other[key], rtol=0.0, atol=1e-6, msg=key)
+
+
+def test_the_data_parallel_script_trains_alike_alone_and_in_two_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    importlib.import_module("data_parallel").main(["--epochs", "2"])
+    alone = capsys.readouterr().out
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, str(FOLDER / "data_parallel.py"), "--epochs", "2"]
+    together = subprocess.run(command, capture_output=True, text=True, timeout=170, check=True).stdout
+
+    def losses(said: str) -> list[float]:
+        return [float(value) for value in re.findall(r"val_loss ([\d.]+)", said)]
+
+    assert len(losses(alone)) == 2
+    assert losses(together) == pytest.approx(losses(alone), abs=2e-4), "the same batches, shared out"
+    assert re.search(r"gradient noise scale \d.* from accumulated micro-batches\n", alone), alone
+    assert re.search(r"gradient noise scale \d.* from data-parallel ranks\n", together), together
 
 
 def test_every_fine_tuning_begins_at_the_loaded_weights(weights: Path) -> None:
