@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 import batchscope
 from batchscope.live.csv_file import CsvFile
+from batchscope.wording import with_interval
 from pretraining import digits
 
 
@@ -78,9 +79,9 @@ def main(words=None):
             print(f"epoch {epoch + 1}: val_loss {metrics['val_loss']:.4f}, val_accuracy {metrics['val_accuracy']:.4f}")
     reading = monitor.read()
     if rank == 0:
-        scale = reading.gradient_noise_scale
-        print(f"gradient noise scale {scale.value} examples ({scale.low} to {scale.high}), from {reading.source}")
-        print(f"twice the batch: at most {reading.max_speedup(2 * args.batch_size).value} times fewer steps")
+        gain = reading.max_speedup(2 * args.batch_size)
+        print(f"gradient noise scale {with_interval(reading.gradient_noise_scale)} examples, from {reading.source}")
+        print(f"twice the batch: at most {with_interval(gain)} times fewer steps")
     if parallel:
         distributed.destroy_process_group()
 

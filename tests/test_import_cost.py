@@ -33,6 +33,7 @@ MODULES = (
     *("training.count", "training.glossary", "training.stopping", "training.limits", "training.progress"),
     *("cli.commands", "laboratory.records", "laboratory.files", "laboratory.page.page", "laboratory.studies"),
     *("laboratory.claims.decide", "laboratory.claims.files", "laboratory.claims.page.page"),
+    *("live.reading", "live.csv_file"),
 )
 EACH_FROM_NOTHING = f"""
 import importlib
