@@ -196,3 +196,13 @@ def test_the_other_import_name_takes_the_callback() -> None:
 def test_the_runs_of_a_search_do_without_it_and_need_not_say_so() -> None:
     notes = " ".join(task(Plain, Data, make_trainer(callbacks=[NoiseMonitorCallback()])).data_notes)
     assert "callbacks are not called" not in notes
+
+
+def test_a_step_of_one_batch_says_what_it_needs(caplog: pytest.LogCaptureFixture) -> None:
+    callback = NoiseMonitorCallback(clock=still, source="micro-batches")
+    torch.manual_seed(0)
+    make_trainer(callbacks=[callback], gradient_clip_val=None, max_steps=5).fit(Plain(), train_dataloaders=batches())
+    reading = callback.read()
+    assert reading is not None
+    assert "one backward pass in the step" in reading.reason
+    assert "no gradient noise scale was read: one backward pass" in caplog.text

@@ -73,6 +73,11 @@ class AsksForMore(Plain):
         self.trainer.save_checkpoint("here.ckpt")
 
 
+class OwnBatches(Plain):
+    def training_step(self, dataloader_iter: Any) -> Any:
+        return next(dataloader_iter)
+
+
 class Needy(Plain):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -105,6 +110,7 @@ class LoaderOfItsOwn(Data):
         (SilentValidation, Data, r"logged no metric of an epoch: add self.log\('val_loss', loss\)"),
         (AsksItsLength, Data, "asks for trainer.estimated_stepping_batches, which a run does not know"),
         (AsksForMore, Data, "asks for trainer.save_checkpoint.*no Trainer of Lightning"),
+        (OwnBatches, Data, r"training_step\(dataloader_iter\) of OwnBatches.*define training_step\(batch, batch_idx\)"),
         (Needy, Data, "Needy needs width.*def make_module"),
         (Plain, WholeBatches, "batch_size=None: its Whole yields whole batches"),
         (Plain, Two, "a dict of 2 loaders, each with a batch size of its own"),

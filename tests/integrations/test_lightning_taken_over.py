@@ -11,6 +11,8 @@ import pytest
 pytest.importorskip("lightning", reason="lightning is not installed: pip install -e '.[integrations]'")
 
 
+import torch
+
 from batchscope.errors import TaskError
 from batchscope.integrations.lightning import task
 from batchscope.tasks.loading import as_loaded, load_task
@@ -47,7 +49,7 @@ def test_what_is_not_taken_over_is_named() -> None:
         "precision '64-true' is not taken over, runs compute in float32",
         "callbacks are not called in the runs: EarlyStopping",
         "limit_train_batches=0.5",
-        "on_save_checkpoint() of Saves are not called",
+        "not called in the runs: on_save_checkpoint() of Saves",
         "CosineAnnealingLR is taken over as the task's schedule, over the 3 steps of the Trainer",
         '--current "batch_size=64,lr=0.1"',
     ):
@@ -115,3 +117,33 @@ def test_settings_are_spoken_of_by_name(tmp_path: Path, monkeypatch: pytest.Monk
     ):
         with pytest.raises(TaskError, match=message):
             load_task("batchscope.integrations.lightning:task", given)
+
+
+class Talks(Plain):
+    """Writes to the terminal and to its logger, and looks at its scheduler."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.print("one more")
+        self.logger.experiment.add_histogram("x", batch[0])
+        self.logger.log_metrics({"x": 1.0})
+        self.log("lr", self.lr_schedulers().get_last_lr()[0])
+        self.log("gathered", self.all_gather(torch.ones(2)).sum())
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_logger_that_needs_a_network_is_not_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    from lightning.pytorch.loggers.logger import Logger
+
+    class Remote(Logger):
+        name, version = "remote", 0
+
+        def log_metrics(self, *given: Any, **named: Any) -> None:
+            raise ConnectionError
+
+        log_hyperparams = experiment = log_metrics
+
+    made = task(Talks, Data, make_trainer(logger=Remote()))
+    assert "nothing is sent to Remote" in " ".join(made.data_notes)
+    capfd.readouterr()
+    assert run(Workload(made), steps=3).steps == 3
+    assert capfd.readouterr() == ("", "")
