@@ -1,15 +1,34 @@
-"""Modules and data modules as people write them, tiny."""
+"""Modules and data modules as people write them, tiny, and runs of their tasks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
+
+pytest.importorskip("lightning", reason="lightning is not installed: pip install -e '.[integrations]'")
 
 import lightning as L
 import torch
 import torchmetrics
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from batchscope.store.records import RunConfig, Target
+from batchscope.tasks.workload import Workload
+from batchscope.training.loop import Training
+
+STEPS, SIZE = 12, 16
+QUIET = [
+    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings(r"ignore:.*isinstance.treespec, LeafSpec.*"),
+    pytest.mark.filterwarnings(r"ignore:.*`torch.jit.*"),
+    pytest.mark.filterwarnings(r"ignore:.*max_epochs.*"),
+    pytest.mark.filterwarnings(r"ignore:.*no `val_dataloader`.*"),
+]
+"""Marks that keep Lightning's own warnings from failing a test."""
 
 
 def table(examples: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,3 +93,78 @@ class Classifier(L.LightningModule):
 def make_trainer(**more: Any) -> Any:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     return L.Trainer(**{**quiet, "enable_model_summary": False, "gradient_clip_val": 0.5, "max_steps": 12} | more)
+
+
+class Plain(Classifier):
+    """Without batch normalisation and scheduler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 8), nn.Tanh())
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+
+
+NEVER = Target(metric="val_loss", value=-1.0, mode="min")
+
+
+class Unvalidated(Plain):
+    validation_step = L.LightningModule.validation_step
+
+
+class Kept(Workload):
+    """A task on its device that keeps the batches which it hands out."""
+
+    def __init__(self, made: Any) -> None:
+        super().__init__(made)
+        self.batches: list[Any] = []
+
+    def micro_batches(self, *given: Any, **named: Any) -> Iterator[list[Any]]:
+        for parts in super().micro_batches(*given, **named):
+            self.batches += parts
+            yield parts
+
+
+def run(workload: Workload, *, lr: float = 0.1, micro: int = SIZE, steps: int = STEPS) -> Training:
+    schedule = "constant" if workload.schedule is None else "task"
+    config = {
+        "batch_size": SIZE,
+        "micro_batch_size": micro,
+        "grad_accum_steps": SIZE // micro,
+        "lr": lr,
+        "seed": 3,
+        "max_steps": steps,
+        "target": NEVER,
+    }
+    training = Training(workload, RunConfig(task="task", schedule=schedule, **config))
+    training.advance()
+    return training
+
+
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], atol: float = 0.0) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=0.0, atol=atol, msg=name)
+
+
+class Whole(Dataset[Any]):
+    """Batches in the order in which they came, the next ones in each epoch."""
+
+    def __init__(self, batches: list[Any], epoch: int) -> None:
+        self.batches, self.epoch, self.given = batches, epoch, 0
+
+    def __len__(self) -> int:
+        return self.epoch
+
+    def __getitem__(self, index: int) -> Any:
+        self.given += 1
+        return self.batches[self.given - 1]
+
+
+def as_they_came(batches: list[Any], epoch: int) -> DataLoader[Any]:
+    return DataLoader(Whole(batches, epoch), batch_size=None)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,89 +11,32 @@ import pytest
 
 pytest.importorskip("lightning", reason="lightning is not installed: pip install -e '.[integrations]'")
 
-import lightning as L
 import torch
 import torchmetrics
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, TensorDataset
 
 import batchscope
-from batchscope.errors import TaskError
 from batchscope.integrations.lightning import task
-from batchscope.store.records import RunConfig, Target
-from batchscope.tasks.loading import as_loaded, load_task
-from batchscope.tasks.preflight.check import check
 from batchscope.tasks.workload import Workload
-from batchscope.training.loop import Training
 
-from .lightning_modules import Classifier, Data, make_trainer, table
+from .lightning_modules import (
+    QUIET,
+    STEPS,
+    Classifier,
+    Data,
+    Kept,
+    Plain,
+    as_they_came,
+    assert_equal,
+    make_trainer,
+    run,
+    table,
+    weights,
+)
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
-    pytest.mark.filterwarnings(r"ignore:.*isinstance.treespec, LeafSpec.*"),
-    pytest.mark.filterwarnings(r"ignore:.*`torch.jit.*"),
-    pytest.mark.filterwarnings(r"ignore:.*max_epochs.*"),
-]
-STEPS, SIZE = 12, 16
-NEVER = Target(metric="val_loss", value=-1.0, mode="min")
-
-
-class Kept(Workload):
-    """A task on its device that keeps the batches which it hands out."""
-
-    def __init__(self, made: Any) -> None:
-        super().__init__(made)
-        self.batches: list[Any] = []
-
-    def micro_batches(self, *given: Any, **named: Any) -> Iterator[list[Any]]:
-        for parts in super().micro_batches(*given, **named):
-            self.batches += parts
-            yield parts
-
-
-def run(workload: Workload, *, lr: float = 0.1, micro: int = SIZE, steps: int = STEPS) -> Training:
-    schedule = "constant" if workload.schedule is None else "task"
-    config = {
-        "batch_size": SIZE,
-        "micro_batch_size": micro,
-        "grad_accum_steps": SIZE // micro,
-        "lr": lr,
-        "seed": 3,
-        "max_steps": steps,
-        "target": NEVER,
-    }
-    training = Training(workload, RunConfig(task="task", schedule=schedule, **config))
-    training.advance()
-    return training
-
-
-def weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], atol: float = 0.0) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(value, other[name], rtol=0.0, atol=atol, msg=name)
-
-
-class Whole(Dataset[Any]):
-    """Batches in the order in which they came, the next ones in each epoch."""
-
-    def __init__(self, batches: list[Any], epoch: int) -> None:
-        self.batches, self.epoch, self.given = batches, epoch, 0
-
-    def __len__(self) -> int:
-        return self.epoch
-
-    def __getitem__(self, index: int) -> Any:
-        self.given += 1
-        return self.batches[self.given - 1]
-
-
-def as_they_came(batches: list[Any], epoch: int) -> DataLoader[Any]:
-    return DataLoader(Whole(batches, epoch), batch_size=None)
+pytestmark = QUIET
 
 
 def by_hand() -> Any:
@@ -155,17 +96,6 @@ def test_micro_batches_are_those_of_accumulation() -> None:
     module = Plain()
     make_trainer(accumulate_grad_batches=4).fit(module, train_dataloaders=as_they_came(workload.batches, 4 * STEPS))
     assert_equal(weights(training.model), weights(module), atol=1e-6)
-
-
-class Plain(Classifier):
-    """Without batch normalisation and scheduler."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(6, 8), nn.Tanh())
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
 
 def test_the_metrics_are_those_of_the_trainer() -> None:
@@ -298,283 +228,3 @@ def test_what_a_module_logs_in_training_goes_nowhere_and_says_nothing(capfd: pyt
     training = run(Workload(task(Classifier, Data)))
     assert capfd.readouterr() == ("", "")
     assert training.model.trainer.callback_metrics.keys() == {"val_loss", "val_accuracy"}
-
-
-class Manual(Plain):
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-
-
-class TwoOptimizers(Plain):
-    def configure_optimizers(self) -> Any:
-        return [torch.optim.SGD(self.body.parameters(), 0.1), torch.optim.Adam(self.head.parameters(), 0.1)], []
-
-
-class OwnStep(Plain):
-    def optimizer_step(self, *given: Any, **named: Any) -> None:
-        super().optimizer_step(*given, **named)
-
-
-class OwnBackward(Plain):
-    def backward(self, loss: Any) -> None:
-        loss.backward()
-
-
-class Nothing(Plain):
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        super().training_step(batch, batch_idx)
-
-
-class SilentValidation(Plain):
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self(batch[0])
-
-
-class NoOptimizer(Plain):
-    def configure_optimizers(self) -> None:
-        return None
-
-
-class AsksItsLength(Plain):
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        share = self.global_step / self.trainer.estimated_stepping_batches
-        return super().training_step(batch, batch_idx)["loss"] * (1.0 + share)
-
-
-class AsksForMore(Plain):
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        self.trainer.save_checkpoint("here.ckpt")
-
-
-class Needy(Plain):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-
-
-class WholeBatches(Data):
-    def train_dataloader(self) -> Any:
-        return as_they_came([torch.zeros(16, 6)], 4)
-
-
-class Two(Data):
-    def train_dataloader(self) -> Any:
-        return {"one": super().train_dataloader(), "other": super().train_dataloader()}
-
-
-class LoaderOfItsOwn(Data):
-    def train_dataloader(self) -> Any:
-        return iter([])
-
-
-@pytest.mark.parametrize(
-    ("module", "data", "message"),
-    [
-        (Manual, Data, "Manual has automatic_optimization=False.*return one loss from training_step"),
-        (TwoOptimizers, Data, r"2 optimizers \(SGD, Adam\).*a parameter group for each part"),
-        (NoOptimizer, Data, r"configure_optimizers\(\) returned None.*return the optimizer"),
-        (OwnStep, Data, r"optimizer_step\(\) of OwnStep makes the optimizer's step itself.*--warmup"),
-        (OwnBackward, Data, r"backward\(\) of OwnBackward makes the backward pass itself"),
-        (Nothing, Data, r"training_step\(\) returned None"),
-        (SilentValidation, Data, r"logged no metric of an epoch: add self.log\('val_loss', loss\)"),
-        (AsksItsLength, Data, "asks for trainer.estimated_stepping_batches, which a run does not know"),
-        (AsksForMore, Data, "asks for trainer.save_checkpoint.*no Trainer of Lightning"),
-        (Needy, Data, "Needy needs width.*def make_module"),
-        (Plain, WholeBatches, "batch_size=None: its Whole yields whole batches"),
-        (Plain, Two, "a dict of 2 loaders, each with a batch size of its own"),
-        (Plain, LoaderOfItsOwn, "returned list_iterator, which alone holds the data"),
-        (Plain, None, r"Plain makes no loader itself: give its LightningDataModule, --set data="),
-        (nn.Linear(2, 2), Data, r"is one Linear, and every run begins with a fresh one: .*lambda: Linear"),
-        (lambda: nn.Linear(2, 2), Data, "an object of type Linear, which is no LightningModule"),
-        (Plain, dict, "an object of type dict, which has no train_dataloader"),
-    ],
-)
-def test_what_cannot_be_trained_is_refused_with_what_to_change(module: Any, data: Any, message: str) -> None:
-    with pytest.raises(TaskError, match=message):
-        check(Workload(task(module, data)))
-
-
-class OwnLoaders(Plain):
-    """Makes its loaders itself, as small scripts do."""
-
-    def setup(self, stage: str) -> None:
-        self.held = Data()
-        self.held.setup(stage)
-
-    def train_dataloader(self) -> Any:
-        return self.held.train_dataloader()
-
-    def val_dataloader(self) -> Any:
-        return self.held.val_dataloader()
-
-
-class Unvalidated(Plain):
-    validation_step = L.LightningModule.validation_step
-
-
-class WithoutValidationData(Data):
-    val_dataloader = L.LightningDataModule.val_dataloader
-
-
-def test_a_module_with_loaders_needs_no_data_module() -> None:
-    found = check(Workload(task(OwnLoaders)))
-    assert found.metrics.keys() == {"val_loss", "val_accuracy"}
-    assert_equal(weights(run(Workload(task(OwnLoaders))).model), weights(run(Workload(task(Plain, Data))).model))
-
-
-@pytest.mark.parametrize(("module", "data"), [(Unvalidated, Data), (Plain, WithoutValidationData)])
-def test_without_validation_a_part_of_the_training_data_is_held_back(module: Any, data: Any) -> None:
-    workload = Workload(task(module, data))
-    assert workload.held_back == 6
-    assert check(workload).metrics.keys() == {"val_loss"}
-    said = " ".join(workload.notes)
-    assert ("validation_step() of Plain is not used" in said) is (module is Plain)
-
-
-class Numbered(Dataset[Any]):
-    def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        self.x, self.y = x, y
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def __getitem__(self, index: int) -> Any:
-        return {"x": self.x[index], "y": self.y[index]}
-
-
-def joined(examples: list[Any]) -> Any:
-    return [torch.stack([each[name] for each in examples]) for name in ("x", "y")]
-
-
-class Weighted(Data):
-    """A collate, workers and a sampler; the batches are changed on their way to the device."""
-
-    def train_dataloader(self) -> Any:
-        x, y = table()
-        sampler = WeightedRandomSampler([1.0] * 32 + [0.0] * 32, 48, generator=torch.Generator())
-        data = Numbered(x[:64], y[:64])
-        return DataLoader(data, 8, sampler=sampler, collate_fn=joined, num_workers=1, persistent_workers=True)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        return [2.0 * batch[0] if self.trainer.training else batch[0], batch[1]]
-
-
-def test_the_loader_is_taken_apart() -> None:
-    made = task(Plain, Weighted)
-    assert made.loader_options == {"num_workers": 1, "persistent_workers": True, "prefetch_factor": 2}
-    assert made.collate is joined
-    assert made.sampler(1) == made.sampler(1) != made.sampler(2)
-    assert max(made.sampler(0)) < 32
-    del made.loader_options
-    workload = Workload(made)
-    assert (workload.epoch, len(workload.drawable)) == (48, len(set(made.sampler(0))))
-    model, batch = workload.model(0), workload.batch(torch.arange(8))
-    doubled = F.cross_entropy(model(2.0 * batch[0]), batch[1])
-    assert workload.loss(model, batch).item() == pytest.approx(doubled.item())
-
-
-class Unending(IterableDataset[Any]):
-    def __iter__(self) -> Iterator[Any]:
-        while True:
-            x = torch.randn(6)
-            yield x, (x[0] > 0).long()
-
-
-class Streamed(Data):
-    def train_dataloader(self) -> Any:
-        return DataLoader(Unending(), batch_size=8)
-
-
-def test_a_stream_is_one() -> None:
-    workload = Workload(task(Plain, Streamed))
-    assert workload.examples_in_epoch is None
-    assert check(workload).metrics["val_loss"] > 0
-    assert run(workload, steps=3).steps == 3
-
-
-def test_what_is_not_taken_over_is_named() -> None:
-    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-
-    def trainer() -> Any:
-        stops = [EarlyStopping("val_loss"), ModelCheckpoint()]
-        more = {"accumulate_grad_batches": 4, "precision": "64-true", "callbacks": stops, "limit_train_batches": 0.5}
-        return make_trainer(enable_checkpointing=True, max_steps=-1, max_epochs=3, **more)
-
-    class Saves(Classifier):
-        def on_save_checkpoint(self, checkpoint: Any) -> None: ...
-
-    notes = " ".join(task(Saves, Data, trainer()).data_notes)
-    for part in (
-        "accumulate_grad_batches=4 is not taken over",
-        "max_epochs=3",
-        "precision '64-true' is not taken over, runs compute in float32",
-        "callbacks are not called in the runs: EarlyStopping",
-        "limit_train_batches=0.5",
-        "on_save_checkpoint() of Saves are not called",
-        "CosineAnnealingLR is taken over as the task's schedule, over the 3 steps of the Trainer",
-        '--current "batch_size=64,lr=0.1"',
-    ):
-        assert part in notes, part
-    assert "ModelCheckpoint" not in notes
-
-
-@pytest.mark.parametrize(
-    ("precision", "member"), [("16-mixed", "float16"), ("bf16-mixed", "bfloat16"), ("32-true", None)]
-)
-def test_mixed_precision_is_that_of_the_task(precision: str, member: str | None, monkeypatch: Any) -> None:
-    class Given:
-        gradient_clip_val = gradient_clip_algorithm = None
-        max_epochs, max_steps, accumulate_grad_batches, limit_val_batches, world_size = 1, -1, 1, 1.0, 1
-        callbacks: tuple[()] = ()
-        loggers: tuple[()] = ()
-
-    given: Any = Given()
-    given.precision = precision
-    made = task(Plain, Data, given)
-    assert getattr(made, "precision", None) == member
-    assert run(Workload(made), steps=3).steps == 3
-
-
-def test_the_identity_follows_the_users_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = (Path(__file__).parent / "lightning_modules.py").read_text()
-    (tmp_path / "own_training.py").write_text(source + "\nfrom own_widths import WIDTH\n")
-    (tmp_path / "own_widths.py").write_text("WIDTH = 4\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    names = {"module": "Classifier", "data": "Data", "trainer": "make_trainer"}
-
-    def identity() -> Any:
-        settings = [f"{key}=own_training.py:{name}" for key, name in names.items()]
-        found = load_task("batchscope.integrations.lightning:task", settings)
-        assert isinstance(found.task.model(), sys.modules["own_training"].Classifier)
-        return found
-
-    try:
-        first = identity()
-        assert first.name == "own_training-Classifier"
-        assert "own_widths.py" in first.files
-        assert identity().identity("cpu") == first.identity("cpu")
-        (tmp_path / "own_widths.py").write_text("WIDTH = 5\n")
-        assert identity().identity("cpu") != first.identity("cpu")
-    finally:
-        for name in ("own_training", "own_widths"):
-            sys.modules.pop(name, None)
-
-
-def test_a_task_made_in_python_is_told_apart_by_its_code() -> None:
-    one, other, again = (as_loaded(task(module, Data)) for module in (Plain, Unvalidated, Plain))
-    assert one.source_sha256 != other.source_sha256
-    assert (one.name, one.source_sha256) == (again.name, again.source_sha256)
-    assert one.notes == ()
-
-
-def test_settings_are_spoken_of_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("mine.py").write_text("class Model: ...\n")
-    for given, message in (
-        (["module=mine.py:Modle"], "has no 'Modle'; did you mean 'Model'"),
-        ([], "needs --set module=VALUE"),
-        (["module=mine.py:Model"], "an object of type Model, which is no LightningModule"),
-    ):
-        with pytest.raises(TaskError, match=message):
-            load_task("batchscope.integrations.lightning:task", given)

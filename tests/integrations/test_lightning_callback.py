@@ -21,27 +21,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from batchscope import NoiseMonitor
 from batchscope.integrations.lightning import NoiseMonitorCallback, task
 
-from .lightning_modules import Classifier, Data, make_trainer, table
+from .lightning_modules import QUIET, Data, Plain, make_trainer, table
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
-    pytest.mark.filterwarnings(r"ignore:.*isinstance.treespec, LeafSpec.*"),
-    pytest.mark.filterwarnings(r"ignore:.*`torch.jit.*"),
-    pytest.mark.filterwarnings(r"ignore:.*max_epochs.*"),
-    pytest.mark.filterwarnings(r"ignore:.*no `val_dataloader`.*"),
-]
+pytestmark = QUIET
 SIZE, PARTS = 8, 4
 
 
-class Plain(Classifier):
-    """Without batch normalisation and scheduler."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(6, 8), nn.Tanh())
-
-    def configure_optimizers(self) -> Any:
-        return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
+def still() -> float:
+    """A clock by which nothing takes any time, so that each window is measured."""
+    return 0.0
 
 
 def batches(uneven: bool = False) -> Any:
@@ -62,7 +50,7 @@ def by_hand(steps: int) -> Any:
     torch.manual_seed(0)
     module = Plain()
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
-    with NoiseMonitor(module, optimizer, batch_size=SIZE * PARTS, share=1.0) as monitor:
+    with NoiseMonitor(module, optimizer, batch_size=SIZE * PARTS, clock=still) as monitor:
         parts = iter(batches())
         for _ in range(steps):
             for _ in range(PARTS):
@@ -75,7 +63,7 @@ def by_hand(steps: int) -> Any:
 
 
 def test_readings_are_those_of_a_plain_loop_and_the_training_is_the_same() -> None:
-    callback = NoiseMonitorCallback(share=1.0)
+    callback = NoiseMonitorCallback(clock=still)
     module, _ = fitted([callback], gradient_clip_val=0.05, max_steps=12)
     alone, _ = fitted([], gradient_clip_val=0.05, max_steps=12)
     for name, value in module.state_dict().items():
@@ -92,7 +80,7 @@ def test_readings_are_those_of_a_plain_loop_and_the_training_is_the_same() -> No
 def test_readings_in_float16_are_unscaled() -> None:
     found = []
     for plugins in ([], [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))]):
-        callback = NoiseMonitorCallback(share=1.0)
+        callback = NoiseMonitorCallback(clock=still)
         fitted([callback], plugins=plugins, gradient_clip_val=None, max_steps=12)
         reading = callback.read()
         assert reading is not None
@@ -102,7 +90,7 @@ def test_readings_in_float16_are_unscaled() -> None:
 
 
 def test_the_short_last_window_of_an_epoch_is_told_of() -> None:
-    callback = NoiseMonitorCallback(share=1.0)
+    callback = NoiseMonitorCallback(clock=still)
     _, trainer = fitted([callback], loader=batches(uneven=True), max_epochs=2, max_steps=-1)
     reading = callback.read()
     assert reading is not None
@@ -112,7 +100,7 @@ def test_the_short_last_window_of_an_epoch_is_told_of() -> None:
 
 
 def test_readings_go_to_the_loggers(tmp_path: Path) -> None:
-    callback = NoiseMonitorCallback(share=1.0, prefix="noise/", layers=True)
+    callback = NoiseMonitorCallback(clock=still, prefix="noise/", layers=True)
     logger = CSVLogger(tmp_path, name="run", version=0)
     fitted([callback], logger=logger, max_steps=6)
     with open(tmp_path / "run" / "version_0" / "metrics.csv", encoding="utf-8") as file:
@@ -125,10 +113,10 @@ def test_readings_go_to_the_loggers(tmp_path: Path) -> None:
 
 
 def test_it_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
-    first = NoiseMonitorCallback(share=1.0)
+    first = NoiseMonitorCallback(clock=still)
     _, trainer = fitted([first], max_steps=6)
     trainer.save_checkpoint(tmp_path / "half.ckpt")
-    again = NoiseMonitorCallback(share=1.0)
+    again = NoiseMonitorCallback(clock=still)
     module = Plain()
     resumed = make_trainer(callbacks=[again], accumulate_grad_batches=PARTS, max_steps=10)
     resumed.fit(module, train_dataloaders=batches(), ckpt_path=tmp_path / "half.ckpt")
@@ -163,7 +151,7 @@ class Advised(Manual):
     """Follows the advice for manual optimization."""
 
     def on_train_start(self) -> None:
-        self.monitor = NoiseMonitor(self, self.trainer.optimizers[0], batch_size=SIZE, share=1.0)
+        self.monitor = NoiseMonitor(self, self.trainer.optimizers[0], batch_size=SIZE, clock=still)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         optimizer = self.optimizers()
@@ -194,7 +182,7 @@ def test_the_other_import_name_takes_the_callback() -> None:
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    callback = NoiseMonitorCallback(share=1.0)
+    callback = NoiseMonitorCallback(clock=still)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -208,3 +196,13 @@ def test_the_other_import_name_takes_the_callback() -> None:
 def test_the_runs_of_a_search_do_without_it_and_need_not_say_so() -> None:
     notes = " ".join(task(Plain, Data, make_trainer(callbacks=[NoiseMonitorCallback()])).data_notes)
     assert "callbacks are not called" not in notes
+
+
+def test_a_step_of_one_batch_says_what_it_needs(caplog: pytest.LogCaptureFixture) -> None:
+    callback = NoiseMonitorCallback(clock=still, source="micro-batches")
+    torch.manual_seed(0)
+    make_trainer(callbacks=[callback], gradient_clip_val=None, max_steps=5).fit(Plain(), train_dataloaders=batches())
+    reading = callback.read()
+    assert reading is not None
+    assert "one backward pass in the step" in reading.reason
+    assert "no gradient noise scale was read: one backward pass" in caplog.text

@@ -1,4 +1,4 @@
-"""The example script in Lightning: it trains, its module and data are a task, and `--find` finds what it trains with."""
+"""The example script in Lightning: it trains, its module and data are a task, and `--find` finds how it trains."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ from batchscope.tasks.loading import load_task
 from batchscope.tasks.preflight.check import check
 from batchscope.tasks.workload import Workload
 
+from .lightning_modules import QUIET
+
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "lightning_classifier.py"
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
-    pytest.mark.filterwarnings(r"ignore:.*isinstance.treespec, LeafSpec.*"),
-    pytest.mark.filterwarnings(r"ignore:.*`torch.jit.*"),
-]
+pytestmark = QUIET
 
 
 @pytest.fixture

@@ -25,14 +25,9 @@ from batchscope.integrations.lightning.optimizers import configured, set_lr
 from batchscope.tasks.preflight.check import check
 from batchscope.tasks.workload import Workload
 
-from .lightning_modules import Classifier, Data, make_trainer
+from .lightning_modules import QUIET, Classifier, Data, make_trainer
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
-    pytest.mark.filterwarnings(r"ignore:.*isinstance.treespec, LeafSpec.*"),
-    pytest.mark.filterwarnings(r"ignore:.*`torch.jit.*"),
-    pytest.mark.filterwarnings(r"ignore:.*max_epochs.*"),
-]
+pytestmark = QUIET
 
 
 def made_with(make: Any, **trainer: Any) -> Any:

@@ -9,6 +9,7 @@ steps when as many examples were seen as there are in an epoch.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ __all__ = [
 _WORK = ("training_step", "validation_step", "configure_optimizers", "configure_gradient_clipping")
 """What is called whoever defines it."""
 _IN_UPDATE = ("on_after_backward", "on_before_optimizer_step", "configure_gradient_clipping")
+_ONCE_A_STEP = ("on_after_backward", "on_train_batch_end")
 _LEFT_OUT = (
     "on_train_end",
     "on_fit_end",
@@ -86,6 +88,12 @@ def checked_module(made: Any, library: Library | None) -> Library:
         )
     if not overridden(made, "training_step"):
         raise TaskError(f"{name} has no training_step(batch, batch_idx), which returns the loss; add it")
+    for step in ("training_step", "validation_step"):
+        if "dataloader_iter" in inspect.signature(getattr(made, step)).parameters:
+            raise TaskError(
+                f"{step}(dataloader_iter) of {name} takes its batches from the loader itself, and find cuts batches of "
+                f"any size: define {step}(batch, batch_idx)"
+            )
     if not overridden(made, "configure_optimizers"):
         raise TaskError(f"{name} has no configure_optimizers(), which returns the optimizer; add it")
     for hook, why in _REFUSED.items():
@@ -97,9 +105,9 @@ def checked_module(made: Any, library: Library | None) -> Library:
 def left_out(module: Any) -> list[str]:
     """What to say of the module's hooks that no run calls."""
     names = [f"{hook}()" for hook in _LEFT_OUT if overridden(module, hook)]
-    notes = [f"{joined(names)} of {type(module).__name__} are not called in the runs"] if names else []
-    if overridden(module, "on_after_backward"):
-        notes.append("on_after_backward() is called once a step, not once for each micro-batch")
+    notes = [f"not called in the runs: {joined(names)} of {type(module).__name__}"] if names else []
+    if each := [f"{hook}()" for hook in _ONCE_A_STEP if overridden(module, hook)]:
+        notes.append(f"{joined(each)} of {type(module).__name__} come once a step, not once for each micro-batch")
     return notes
 
 

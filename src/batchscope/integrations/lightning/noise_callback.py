@@ -7,6 +7,7 @@ whatever their sizes; the monitor is told so. Noise is read before clipping and 
 from __future__ import annotations
 
 import importlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -47,7 +48,7 @@ class NoiseMonitorCallback(_Callback):
         more: arguments of `NoiseMonitor`, such as `layers=True` or `share=0.02`.
 
     Attributes:
-        monitor: the `NoiseMonitor` of the training; `None`: none has begun, or it cannot be read.
+        monitor: the `NoiseMonitor` of the training that goes on; `None`: none does, or it cannot be read.
         reason: why not; empty where it can.
     """
 
@@ -63,17 +64,19 @@ class NoiseMonitorCallback(_Callback):
         self.prefix, self._loss, self._batch_size, self._more = prefix, loss, batch_size, more
         self.monitor: NoiseMonitor | None = None
         self.reason = ""
+        self._last: Reading | None = None
+        self._kept: dict[str, Any] | None = None
         self._state: dict[str, Any] | None = None
         self._new: Reading | None = None
 
     def read(self) -> Reading | None:
-        """The reading of now; `None`: there is no monitor, see `reason`."""
-        return None if self.monitor is None else self.monitor.read()
+        """The reading of now, or the last one of a training that has ended; `None`: there is none, see `reason`."""
+        return self._last if self.monitor is None else self.monitor.read()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """See whether the training can be read; the monitor begins with the first batch, which has its size."""
         self._close()
-        self.monitor, self.reason = None, _unreadable(trainer, pl_module)
+        self._last, self.reason = None, _unreadable(trainer, pl_module)
         if self.reason:
             warnings.warn(f"NoiseMonitorCallback reads nothing: {self.reason}", RuntimeWarning, stacklevel=2)
 
@@ -96,8 +99,10 @@ class NoiseMonitorCallback(_Callback):
             logger.log_metrics(values, step=trainer.global_step)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Take all hooks off the model."""
+        """Take all hooks off the model; say why where nothing could be read."""
         self._close()
+        if self._last is not None and not self._last.gradient_noise_scale.n:
+            logging.getLogger("batchscope").warning("no gradient noise scale was read: %s", self._last.reason)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Take all hooks off the model."""
@@ -105,7 +110,8 @@ class NoiseMonitorCallback(_Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint of the training."""
-        return {} if self.monitor is None else {"monitor": self.monitor.state_dict()}
+        kept = self._kept if self.monitor is None else self.monitor.state_dict()
+        return {} if kept is None else {"monitor": kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Of a checkpoint that is resumed."""
@@ -113,7 +119,10 @@ class NoiseMonitorCallback(_Callback):
 
     def _close(self) -> None:
         if self.monitor is not None:
+            self._last = self.monitor.read()
+            self._kept = self.monitor.state_dict()
             self.monitor.close()
+        self.monitor = None
 
     def _examples(self, batch: Any) -> int | None:
         try:

@@ -39,7 +39,6 @@ _CONSTANTS: Mapping[str, Any] = {
     "node_rank": 0,
     "is_global_zero": True,
     "log_dir": None,
-    "progress_bar_callback": None,
     "ckpt_path": None,
 }
 _OF_THE_LENGTH = ("estimated_stepping_batches", "num_training_batches")
@@ -182,9 +181,13 @@ class RunTrainer:
     @property
     def strategy(self) -> Any:
         """What modules ask a strategy for."""
-        return SimpleNamespace(
-            reduce=_itself, broadcast=_itself, barrier=_itself, _lightning_optimizers=self.optimizers
-        )
+        of_one = dict.fromkeys(("reduce", "broadcast", "barrier", "all_gather"), _itself)
+        return SimpleNamespace(**of_one, _lightning_optimizers=self.optimizers)
+
+    @property
+    def progress_bar_callback(self) -> Any:
+        """What `self.print` writes to: nowhere, as the terminal is the search's."""
+        return SimpleNamespace(is_enabled=True, print=self.print)
 
     @property
     def evaluating(self) -> bool:
@@ -203,8 +206,8 @@ class RunTrainer:
 
     @property
     def lr_scheduler_configs(self) -> list[Any]:
-        """None: learning rates are set by the run."""
-        return []
+        """What `self.lr_schedulers()` returns: it knows the learning rates, which the run sets."""
+        return [SimpleNamespace(scheduler=_Rates(optimizer)) for optimizer in self.optimizers]
 
     @property
     def logged_metrics(self) -> dict[str, Any]:
@@ -242,6 +245,20 @@ class RunTrainer:
     def device_of(self, module: torch.nn.Module) -> torch.device:
         """Where a module is."""
         return next((p.device for p in module.parameters()), torch.device("cpu"))
+
+
+class _Rates:
+    """Scheduler that says the learning rates of an optimizer, and changes none."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def get_last_lr(self) -> list[float]:
+        """Learning rates of the groups, as they are."""
+        return [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def step(self, *given: Any) -> None:
+        """Nothing: the run sets them."""
 
 
 def _itself(value: Any = None, *given: Any, **named: Any) -> Any:

@@ -118,6 +118,9 @@ def _ours(trainer: Any) -> Iterator[str]:
 
 def _dropped(trainer: Any) -> Iterator[str]:
     """What runs do without."""
+    strategy = type(getattr(trainer, "strategy", None)).__name__
+    if trainer.world_size == 1 and strategy not in ("SingleDeviceStrategy", "NoneType"):
+        yield f"the Trainer's strategy {strategy} is not taken over: runs hold the whole model on one device"
     callbacks = [type(each).__name__ for each in trainer.callbacks]
     others = [name for name in callbacks if name not in _WITHOUT_EFFECT]
     if others:
@@ -133,6 +136,8 @@ def _dropped(trainer: Any) -> Iterator[str]:
             ("overfit_batches", 0.0),
             ("fast_dev_run", False),
             ("reload_dataloaders_every_n_epochs", 0),
+            ("val_check_interval", 1.0),
+            ("check_val_every_n_epoch", 1),
             ("_detect_anomaly", False),
         )
         if (value := getattr(trainer, name, default)) not in (default, None)
