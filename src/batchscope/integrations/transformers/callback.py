@@ -8,11 +8,10 @@ its loss is divided by the tokens of the whole step (`num_items_in_batch`), else
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,11 @@ from ...tasks.batches import first_dimension
 
 __all__ = ["NoiseCallback"]
 
-_TrainerCallback: Any = importlib.import_module("transformers").TrainerCallback
 _KEPT = "noise_monitor.json"
 """Beside the Trainer's own files in a checkpoint."""
 
 
-class NoiseCallback(_TrainerCallback):
+class NoiseCallback:
     """Noise monitor of a Trainer: `trainer.add_callback(NoiseCallback(trainer))`.
 
     What it reads is logged whenever the Trainer logs, by the Trainer's own logging (TensorBoard, `log_history`, the
@@ -48,7 +46,6 @@ class NoiseCallback(_TrainerCallback):
     """
 
     def __init__(self, trainer: Any, **options: Any) -> None:
-        super().__init__()
         self.monitor: NoiseMonitor | None = None
         self._trainer, self._options = trainer, options
         self._last: Reading | None = None
@@ -56,6 +53,12 @@ class NoiseCallback(_TrainerCallback):
     def read(self) -> Reading | None:
         """The reading of now, or the last one of a training that has ended; `None` before the first."""
         return self._last if self.monitor is None else self.monitor.read()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """An event that is not looked at: a callback has a method for each of them."""
+        if not name.startswith("on_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return _nothing
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Put the monitor beside the model and the optimizer."""
@@ -119,6 +122,10 @@ class NoiseCallback(_TrainerCallback):
         weights = _weights(self._trainer, batches, items)
         for batch, weight in zip(batches, weights, strict=True):
             self.monitor.micro_batch(first_dimension(batch), weight, batch)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
 
 
 def _weights(trainer: Any, batches: Sequence[Any], items: Any) -> list[float]:
