@@ -234,11 +234,18 @@ class TrainerTask:
         finally:
             trainer.accelerator._models.clear()
             trainer.state.log_history.clear()
-        return {
+        metrics = {
             key: float(value)
             for key, value in found.items()
             if isinstance(value, int | float) and key != "epoch" and not key.endswith(_OF_THE_CLOCK)
         }
+        if not metrics:
+            raise TaskError(
+                f"the Trainer's evaluate() gave no metric: the labels that it looks for in a batch of eval_dataset are "
+                f"{', '.join(trainer.label_names) or 'none'}; name those of your data, "
+                "TrainingArguments(label_names=[...]), or return a metric from compute_metrics"
+            )
+        return metrics
 
     def _items(self, batch: Batch) -> float:
         """Tokens that the Trainer counts in a batch."""
