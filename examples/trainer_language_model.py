@@ -10,6 +10,8 @@ import torch
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
+from batchscope.integrations.transformers import NoiseCallback
+
 LETTERS, LONGEST = 32, 48
 
 
@@ -56,7 +58,8 @@ def make_trainer(steps: int = 300, examples: int = 2000):
         weight_decay=0.1,
         max_grad_norm=1.0,
         eval_strategy="steps",
-        eval_steps=0.1,
+        eval_steps=50,
+        logging_steps=50,
         save_strategy="no",
         seed=0,
     )
@@ -73,8 +76,11 @@ def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=300)
     trainer = make_trainer(parser.parse_args(words).steps)
+    noise = NoiseCallback(trainer)
+    trainer.add_callback(noise)
     trainer.train()
     print(f"eval_loss {trainer.evaluate()['eval_loss']:.4f}")
+    print(f"gradient noise scale {noise.read().gradient_noise_scale.value}, from {noise.read().source}")
 
 
 if __name__ == "__main__":

@@ -34,8 +34,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
 def test_the_script_trains(capsys: pytest.CaptureFixture[str]) -> None:
     importlib.import_module("trainer_language_model").main(["--steps", "20"])
-    (loss,) = re.findall(r"^eval_loss ([\d.]+)", capsys.readouterr().out, re.MULTILINE)
+    said = capsys.readouterr().out
+    (loss,) = re.findall(r"^eval_loss ([\d.]+)", said, re.MULTILINE)
     assert float(loss) < 3.4  # a model that knows nothing of 31 letters is at 3.43
+    assert re.search(r"^gradient noise scale .*, from accumulated micro-batches$", said, re.MULTILINE)
 
 
 def test_its_task_passes_the_preflight_and_writes_nothing(here: Path) -> None:

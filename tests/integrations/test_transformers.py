@@ -73,7 +73,10 @@ def test_token_weights_schedule_and_clipping_are_the_trainers(parts: int, optim:
     assert_moved(ours, Workload(made).model(SEED))
 
 
-@pytest.mark.parametrize("changes", [{}, {"label_smoothing_factor": 0.1}, {"bf16": True}, {"optim": "sgd"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"label_smoothing_factor": 0.1}, {"bf16": True}, {"optim": "sgd"}, {"activation_checkpointing": True}],
+)
 def test_a_classifier_that_is_handed_over_makes_the_trainers_steps(changes: dict[str, Any]) -> None:
     own = trained_by_itself(make_classifier_trainer(**changes))
     made = task(lambda: make_classifier_trainer(**changes))
@@ -177,6 +180,19 @@ def test_a_task_of_parts_is_that_of_the_trainer_of_these_parts() -> None:
     made = task(model_init=language_model, args=trainer.args, **parts)
     assert_same(trained(made, batch_size=8), trained(task(make_language_trainer), batch_size=8), tolerance=0.0)
     assert trainer.args.learning_rate == 1e-2  # of the user's own arguments nothing is changed
+
+
+def test_checkpointing_and_precision_are_the_trainers() -> None:
+    def in_float16() -> Trainer:
+        trainer = make_classifier_trainer(activation_checkpointing=True)
+        trainer.args.fp16 = True  # the library refuses it without an accelerator, when a training begins
+        return trainer
+
+    made = task(in_float16)
+    assert made.precision == "float16"
+    model: Any = made.model()
+    assert model.is_activation_checkpointing
+    assert "fp16, gradient_checkpointing" in " ".join(made.data_notes)
 
 
 def test_the_schedule_keeps_the_share_of_its_warm_up() -> None:

@@ -16,10 +16,11 @@ from transformers import Trainer, TrainerCallback
 
 from batchscope.fits.noise_scale import estimate
 from batchscope.integrations.transformers import NoiseCallback
+from batchscope.live.monitor import NoiseMonitor
 from batchscope.live.reading import Reading
 from batchscope.live.window import Window, noise_row
 
-from .trainers import make_classifier_trainer, make_language_trainer
+from .trainers import make_classifier_trainer, make_language_trainer, padded, sequences
 
 PARTS, STEPS = 4, 4
 
@@ -107,10 +108,12 @@ def test_readings_are_logged_with_the_trainers_own_log_and_to_tensorboard(here: 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     trainer = small(logging_steps=2, report_to="tensorboard", disable_tqdm=True)
-    _, reading = watched(trainer)
+    _, reading = watched(trainer, layers=True)
     logged = [entry for entry in trainer.state.log_history if "noise_monitor_overhead" in entry]
     assert [entry["step"] for entry in logged] == [2, 4]
     assert logged[-1].get("gradient_noise_scale") == reading.gradient_noise_scale.value
+    assert logged[-1]["gradient_noise"] == reading.noise.value
+    assert "gradient_noise_scale/transformer.wte" in logged[-1]
     (folder,) = {path.parent for path in here.rglob("events.out.tfevents*")}
     events = EventAccumulator(str(folder)).Reload()
     assert [event.step for event in events.Scalars("train/noise_monitor_overhead")] == [2, 4]
@@ -121,6 +124,36 @@ def test_with_one_micro_batch_a_step_it_is_said_why_there_is_none(caplog: pytest
     assert callback.monitor is None
     assert reading.gradient_noise_scale.n == 0
     assert "no gradient noise scale was read: one backward pass in the step" in caplog.text
+
+
+def test_the_loss_of_a_split_batch_is_the_trainers_unless_it_is_overridden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[Any] = []
+
+    class Spied(NoiseMonitor):
+        def __init__(self, *args: Any, **how: Any) -> None:
+            given.append(how["loss"])
+            super().__init__(*args, **how)
+
+    class Own(Trainer):
+        def compute_loss(self, *args: Any, **named: Any) -> Any:
+            return super().compute_loss(*args, **named)
+
+    monkeypatch.setattr("batchscope.integrations.transformers.callback.NoiseMonitor", Spied)
+    trainer = small()
+    watched(trainer)
+    watched(small(kind=Own))
+    loss, none = given
+    assert none is None
+    batch = padded(sequences(6))
+    model = trainer.model
+    assert isinstance(model, nn.Module)
+    parts = [{key: value[rows] for key, value in batch.items()} for rows in (slice(0, 2), slice(2, 6))]
+    tokens = [float(part["labels"].ne(-100).sum()) for part in parts]
+    whole = sum(n * loss(model, part).item() for n, part in zip(tokens, parts, strict=True)) / sum(tokens)
+    assert loss(model, batch).item() == pytest.approx(whole, rel=1e-5)
+    assert "labels" in batch
 
 
 def test_a_training_that_is_resumed_goes_on_with_its_readings(here: Path) -> None:

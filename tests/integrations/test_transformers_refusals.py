@@ -208,6 +208,17 @@ def test_a_wrapped_model_with_frozen_weights_trains_what_is_left() -> None:
     assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == 16 * 2 + 2
 
 
+def test_an_evaluation_without_labels_says_how_they_are_named() -> None:
+    def make(**named: Any) -> Trainer:
+        data: dict[str, Any] = {"train_dataset": sentences(32), "eval_dataset": sentences(16)}
+        return Trainer(model=Adapter(), args=arguments(**named), **data)
+
+    wrong, right = (Workload(task(lambda given=given: make(**given))) for given in ({"label_names": ["y"]}, {}))
+    with pytest.raises(TaskError, match=r"are y; name those of your data, TrainingArguments\(label_names"):
+        wrong.evaluate(wrong.model(0))
+    assert right.evaluate(right.model(0)).keys() == {"eval_loss"}
+
+
 class Weighed(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -228,6 +239,16 @@ def test_an_own_compute_loss_is_the_one_that_is_trained_on() -> None:
     assert workload.loss(model, batch).item() == pytest.approx(expected.item())
     assert "labels" in batch
     assert "compute_loss()" in said_of(made)
+
+
+def test_workers_load_training_and_validation_data(capfd: pytest.CaptureFixture[str]) -> None:
+    workload = Workload(task(lambda: make_classifier_trainer(dataloader_num_workers=1)))
+    assert workload.loader_workers == 1
+    stream = workload.micro_batches(4, 1, 0)
+    assert next(stream)[0]["input_ids"].shape == (4, 8)
+    stream.close()
+    assert workload.evaluate(workload.model(0)).keys() == {"eval_loss", "eval_accuracy"}
+    assert capfd.readouterr() == ("", "")
 
 
 def test_nothing_is_pushed_or_written(here: Path) -> None:

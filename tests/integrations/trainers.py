@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+pytest.importorskip("transformers", reason="the tests of the Trainer need transformers; install the extra integrations")
+
 from transformers import (
     BertConfig,
     BertForSequenceClassification,

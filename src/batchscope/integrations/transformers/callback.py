@@ -8,11 +8,10 @@ its loss is divided by the tokens of the whole step (`num_items_in_batch`), else
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,26 @@ import torch
 from ...live.monitor import NoiseMonitor
 from ...live.reading import Reading
 from ...tasks.batches import first_dimension
+from .taken import overridden
 
 __all__ = ["NoiseCallback"]
 
-_TrainerCallback: Any = importlib.import_module("transformers").TrainerCallback
 _KEPT = "noise_monitor.json"
 """Beside the Trainer's own files in a checkpoint."""
 
 
-class NoiseCallback(_TrainerCallback):
+class NoiseCallback:
     """Noise monitor of a Trainer: `trainer.add_callback(NoiseCallback(trainer))`.
 
     What it reads is logged whenever the Trainer logs, by the Trainer's own logging (TensorBoard, `log_history`, the
-    progress bar): `gradient_noise_scale` in examples with its 90 % interval `_low` and `_high`, and
-    `noise_monitor_overhead`, a share of the training's time. A checkpoint keeps the readings, and a training that is
-    resumed from it goes on with them.
+    progress bar): `gradient_noise_scale` in examples with its 90 % interval `_low` and `_high`, `gradient_signal`,
+    `gradient_noise`, and `noise_monitor_overhead`, a share of the training's time. A checkpoint keeps the readings, and
+    a training that is resumed from it goes on with them.
 
     Args:
         trainer: whose training is watched.
-        options: arguments of `NoiseMonitor`: `layers`, `share`, `source`, `data_set_size`, ...
+        options: arguments of `NoiseMonitor`: `layers`, `share`, `source`, `data_set_size`, `loss`, ...; `loss` is the
+            Trainer's own where it is not overridden, so that a batch can be split where steps are not accumulated.
 
     Attributes:
         monitor: of the training that goes on; `None`: none does.
@@ -48,7 +48,6 @@ class NoiseCallback(_TrainerCallback):
     """
 
     def __init__(self, trainer: Any, **options: Any) -> None:
-        super().__init__()
         self.monitor: NoiseMonitor | None = None
         self._trainer, self._options = trainer, options
         self._last: Reading | None = None
@@ -57,11 +56,17 @@ class NoiseCallback(_TrainerCallback):
         """The reading of now, or the last one of a training that has ended; `None` before the first."""
         return self._last if self.monitor is None else self.monitor.read()
 
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """An event that is not looked at: a callback has a method for each of them."""
+        if not name.startswith("on_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return _nothing
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Put the monitor beside the model and the optimizer."""
         self._end()
         optimizer = given["optimizer"]
-        how: dict[str, Any] = {"scaler": getattr(optimizer, "scaler", None), **self._options}
+        how: dict[str, Any] = {"scaler": getattr(optimizer, "scaler", None), "loss": self._loss(), **self._options}
         size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         self.monitor = NoiseMonitor(given["model"], optimizer, batch_size=size, **how)
         kept = _checkpoint(args, state) / _KEPT
@@ -85,6 +90,20 @@ class NoiseCallback(_TrainerCallback):
         self._end()
         if self._last is not None and not self._last.gradient_noise_scale.n:
             logging.getLogger("batchscope").warning("no gradient noise scale was read: %s", self._last.reason)
+
+    def _loss(self) -> Callable[[Any, Any], Any] | None:
+        """The Trainer's loss of a batch alone, for the source that splits it; the user's own may do more than that."""
+        trainer = self._trainer
+        if overridden(trainer, "compute_loss") or trainer.compute_loss_func is not None:
+            return None
+
+        def loss(model: Any, batch: Any) -> Any:
+            items = None
+            if trainer.model_accepts_loss_kwargs and "labels" in batch:
+                items = _counts(trainer, [batch])[0]
+            return trainer.compute_loss(model, dict(batch), num_items_in_batch=items)
+
+        return loss
 
     def _end(self) -> None:
         if self.monitor is not None:
@@ -121,6 +140,10 @@ class NoiseCallback(_TrainerCallback):
             self.monitor.micro_batch(first_dimension(batch), weight, batch)
 
 
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
 def _weights(trainer: Any, batches: Sequence[Any], items: Any) -> list[float]:
     """Weight of each micro-batch in the gradient of a step, up to a common factor.
 
@@ -128,6 +151,11 @@ def _weights(trainer: Any, batches: Sequence[Any], items: Any) -> list[float]:
     """
     if len(batches) < 2 or items is None or trainer.loss_is_scaled_for_ga is False:
         return [1.0] * len(batches)
+    return [float(count) for count in torch.stack(_counts(trainer, batches)).tolist()]
+
+
+def _counts(trainer: Any, batches: Sequence[Any]) -> list[torch.Tensor]:
+    """Number of terms in the loss of each batch, on its device."""
     shifts = getattr(trainer, "_loss_shifts_labels", False)
     counts: list[torch.Tensor] = []
     for batch in batches:
@@ -135,15 +163,24 @@ def _weights(trainer: Any, batches: Sequence[Any], items: Any) -> list[float]:
         if shifts and "shift_labels" not in batch:
             labels = labels[..., 1:]
         counts.append(labels.ne(-100).sum())
-    return [float(count) for count in torch.stack(counts).tolist()]
+    return counts
 
 
 def _logged(reading: Reading) -> dict[str, float]:
     """What of a reading is logged; nothing as long as there is no number."""
     scale = reading.gradient_noise_scale
-    values = {"": scale.value, "_low": scale.low, "_high": scale.high}
-    found = {f"gradient_noise_scale{end}": value for end, value in values.items() if value is not None}
-    return {**found, "noise_monitor_overhead": reading.overhead} if found else {}
+    if not scale.n:
+        return {}
+    values = {
+        "gradient_noise_scale": scale.value,
+        "gradient_noise_scale_low": scale.low,
+        "gradient_noise_scale_high": scale.high,
+        "gradient_signal": reading.signal.value,
+        "gradient_noise": reading.noise.value,
+        "noise_monitor_overhead": reading.overhead,
+    }
+    values |= {f"gradient_noise_scale/{name}": estimate.value for name, estimate in reading.layers.items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _checkpoint(args: Any, state: Any) -> Path:

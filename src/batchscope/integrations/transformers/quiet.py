@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["quiet", "without_traces"]
+from .library import transformers
 
-_hf: Any = importlib.import_module("transformers")
+__all__ = ["quiet", "without_traces"]
 
 
 @contextmanager
 def quiet() -> Generator[None]:
     """Of the library, only errors are logged inside, and no progress bar is drawn."""
-    logging = _hf.utils.logging
+    logging = transformers().utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -30,7 +29,7 @@ def quiet() -> Generator[None]:
 @contextmanager
 def without_traces() -> Generator[None]:
     """A Trainer that is made inside makes neither its `output_dir` nor, for `push_to_hub`, a repository."""
-    arguments, trainer = _hf.TrainingArguments, _hf.Trainer
+    arguments, trainer = transformers().TrainingArguments, transformers().Trainer
     should_save, init_repo = arguments.should_save, trainer.init_hf_repo
     arguments.should_save = property(_no)
     trainer.init_hf_repo = _nothing

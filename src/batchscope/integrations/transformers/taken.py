@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import torch
 
 from ...errors import TaskError
 from ...store.records import LibraryArguments
+from .library import transformers
 
 __all__ = [
     "arguments_of",
@@ -25,8 +25,6 @@ __all__ = [
     "schedule_of",
     "taken",
 ]
-
-_hf: Any = importlib.import_module("transformers")
 
 _OWN_LOOP = (
     "train",
@@ -43,7 +41,9 @@ _NO_PLAIN_STEP = ("lomo", "adalomo", "layerwise", "schedule_free")
 
 def overridden(trainer: Any, name: str) -> bool:
     """Whether the Trainer's class has a method of its own in the place of the library's."""
-    return inspect.getattr_static(type(trainer), name, None) is not inspect.getattr_static(_hf.Trainer, name, None)
+    return inspect.getattr_static(type(trainer), name, None) is not inspect.getattr_static(
+        transformers().Trainer, name, None
+    )
 
 
 def refuse(trainer: Any) -> None:
@@ -52,7 +52,7 @@ def refuse(trainer: Any) -> None:
     Raises:
         TaskError: it is none, has no training data, spreads a model over devices, or was given an optimizer object.
     """
-    if not isinstance(trainer, _hf.Trainer):
+    if not isinstance(trainer, transformers().Trainer):
         what = "None" if trainer is None else f"an object of type {type(trainer).__name__}"
         raise TaskError(f"the trainer's factory returned {what}; end it with `return Trainer(...)`")
     args = trainer.args

@@ -27,6 +27,7 @@ from ...tasks.loading import load_named
 from ...tasks.protocol import Batch
 from ...tasks.settings import bind
 from ...tasks.user_code import explained
+from .library import transformers
 from .quiet import quiet, without_traces
 from .taken import (
     arguments_of,
@@ -42,8 +43,6 @@ from .taken import (
 )
 
 __all__ = ["TrainerTask", "task"]
-
-_hf: Any = importlib.import_module("transformers")
 
 _OF_THE_CLOCK = (
     "_runtime",
@@ -112,11 +111,13 @@ def task(
                 "and compute_metrics="
             )
         parts = {"train_dataset": data, "eval_dataset": eval_data, "data_collator": collator}
-        make = partial(_hf.Trainer, model_init=model_init, args=args, compute_metrics=compute_metrics, **parts)
+        make = partial(
+            transformers().Trainer, model_init=model_init, args=args, compute_metrics=compute_metrics, **parts
+        )
         known = {} if args is None else {k: v for k, v in args.to_dict().items() if not k.startswith(_NO_PART)}
         made_from = (model_init, known, data, eval_data, collator, compute_metrics)
         return TrainerTask(_made(make, "Trainer(...)"), name=name or _name_of(model_init), made_from=made_from)
-    if isinstance(trainer, _hf.Trainer):
+    if isinstance(trainer, transformers().Trainer):
         raise TaskError(
             "the trainer is a Trainer object, which a search would change; give the function that makes it: "
             "task(make_trainer)"
@@ -233,11 +234,18 @@ class TrainerTask:
         finally:
             trainer.accelerator._models.clear()
             trainer.state.log_history.clear()
-        return {
+        metrics = {
             key: float(value)
             for key, value in found.items()
             if isinstance(value, int | float) and key != "epoch" and not key.endswith(_OF_THE_CLOCK)
         }
+        if not metrics:
+            raise TaskError(
+                f"the Trainer's evaluate() gave no metric: the labels that it looks for in a batch of eval_dataset are "
+                f"{', '.join(trainer.label_names) or 'none'}; name those of your data, "
+                "TrainingArguments(label_names=[...]), or return a metric from compute_metrics"
+            )
+        return metrics
 
     def _items(self, batch: Batch) -> float:
         """Tokens that the Trainer counts in a batch."""
@@ -309,7 +317,7 @@ class TrainerTask:
 def _data_and_collator(trainer: Any) -> tuple[Any, Callable[[list[Any]], Any]]:
     """Training data and collator as the Trainer's own loader has them, columns removed."""
     data = trainer.train_dataset
-    if _hf.utils.is_datasets_available() and isinstance(data, importlib.import_module("datasets").Dataset):
+    if transformers().utils.is_datasets_available() and isinstance(data, importlib.import_module("datasets").Dataset):
         return trainer._remove_unused_columns(data, description="Training"), trainer.data_collator
     return data, trainer._get_collator_with_removed_columns(trainer.data_collator, description="Training")
 
