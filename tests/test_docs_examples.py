@@ -117,3 +117,12 @@ def test_commands_are_found() -> None:
 def test_a_block_names_the_libraries_that_it_needs() -> None:
     assert missing_libraries("# needs: torch, no_such_library\nimport torch\n") == {"no_such_library"}
     assert missing_libraries("import no_such_library\n") == set()
+
+
+def test_a_script_becomes_a_task_in_ten_lines_at_most() -> None:
+    text = (ROOT / "docs" / "inside-a-training.md").read_text(encoding="utf-8")
+    section = text.partition("## A task of what the script has")[2].partition("\n## ")[0]
+    blocks = [block[2] for block in FENCE.finditer(section) if block[1] == "python"]
+    tasks = [block for block in blocks if re.search(r"^def \w*task\(|import task as", block, re.MULTILINE)]
+    lines = [sum(bool(line.strip()) and not line.startswith("#") for line in block.splitlines()) for block in tasks]
+    assert lines == [10, 10, 2, 2], "a plain loop, Accelerate, Lightning, the Trainer"

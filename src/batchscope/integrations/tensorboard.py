@@ -52,6 +52,6 @@ def _writer(folder: str) -> Any:
     except ImportError as error:
         raise UsageError(
             f"readings for TensorBoard need the package tensorboard, which is not installed here ({error}); install "
-            'the extra: pip install -c constraints.txt ".[tensorboard]", or "batchscope[tensorboard]", or write them with '
-            "batchscope.live.csv_file.CsvFile"
+            'the extra: pip install -c constraints.txt ".[tensorboard]", or "batchscope[tensorboard]", or write them '
+            "with batchscope.live.csv_file.CsvFile"
         ) from error

@@ -39,7 +39,7 @@ class CsvFile:
 
     The header is written once. An existing file of the same columns is gone on with, so that a training which is
     resumed adds to it: lines are never taken away, and one that was cut off when a run was killed gets its line end and
-    nothing else. Each reading is one write at the end of the file, about 0.1 ms, and there at once for whoever reads it.
+    nothing else. Each reading is one write at the end of the file, about 0.1 ms, and is there at once to be read.
 
     Args:
         path: of the file; its folder must exist.
