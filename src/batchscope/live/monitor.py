@@ -6,6 +6,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from torch.optim import Optimizer
 from ..errors import UsageError
 from ..fits.noise_scale import estimate, estimate_layers, estimate_parts, recent
 from ..store.quantities import whole_number
-from ..store.records import Row
+from ..store.records import Estimate, Row
 from ..tasks.batch_norm import has_batch_norm
 from ..tasks.batches import first_dimension
 from .choice import Choice
@@ -32,6 +33,12 @@ _KEPT = 4096
 """Rows in memory: twice as many as are looked back at."""
 _READINGS_IN_WINDOW = 64
 """Calls of `on_reading` while the readings that count for the present are replaced once."""
+
+
+_HINT = (
+    "the numbers come from the optimizer's moving averages: they are biased, by what the gradient has moved in the "
+    "steps that these remember, and have no interval"
+)
 
 
 class NoiseMonitor:
@@ -157,10 +164,12 @@ class NoiseMonitor:
         """Reading of now, over the readings that count for the present (`fits.noise_scale.recent`)."""
         rows, n = recent(self._rows), self._data_set_size
         signal, noise = estimate_parts(rows, examples=n)
+        biased = any(row.get("biased", False) for row in rows)
+        known = _hint if biased else _unchanged
         return Reading(
-            gradient_noise_scale=estimate(rows, examples=n),
-            signal=signal,
-            noise=noise,
+            gradient_noise_scale=known(estimate(rows, examples=n)),
+            signal=known(signal),
+            noise=known(noise),
             source=self._rows_from,
             overhead=self._overhead.ratio,
             step=self._steps,
@@ -168,8 +177,8 @@ class NoiseMonitor:
             batch_size=self.batch_size,
             reason=self._off or self._reason,
             passed_over=dict(self._choice.passed_over),
-            notes=self._notes,
-            layers=estimate_layers(rows, examples=n),
+            notes=(*self._notes, _HINT) if biased else self._notes,
+            layers={name: known(each) for name, each in estimate_layers(rows, examples=n).items()},
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -304,6 +313,15 @@ class NoiseMonitor:
         if self._quiet >= len(recent(self._rows)) // _READINGS_IN_WINDOW:
             self._quiet = 0
             self._on_reading(self.read())
+
+
+def _unchanged(found: Estimate) -> Estimate:
+    return found
+
+
+def _hint(found: Estimate) -> Estimate:
+    """The same without an interval, which rows of a biased source do not have."""
+    return replace(found, low=None, high=None, method=f"{found.method}; biased, without an interval")
 
 
 def _notes(model: nn.Module) -> tuple[str, ...]:

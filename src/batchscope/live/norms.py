@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["any_nonzero", "by_layer", "norm", "square_norms"]
+__all__ = ["any_nonzero", "by_layer", "norm", "numbers", "square_norms"]
 
 
 def norm(gradient: Tensor) -> Tensor:
@@ -56,3 +56,12 @@ def any_nonzero(gradients: Sequence[Tensor]) -> bool:
     """Whether one of the gradients has an element other than 0; one synchronisation with the device."""
     found = square_norms([dict(enumerate(map(norm, gradients)))], range(len(gradients)), 1.0)[0]
     return any(value != 0 for value in found)
+
+
+def numbers(tensors: Sequence[Tensor]) -> list[float]:
+    """Numbers of tensors without dimensions, on whatever devices they are, with one transfer."""
+    if not tensors:
+        return []
+    device = tensors[0].device
+    precise = torch.float32 if device.type == "mps" else torch.float64
+    return torch.stack([each.to(device, precise) for each in tensors]).tolist()

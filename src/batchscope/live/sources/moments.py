@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...store.records import Row
-from ..norms import by_layer
+from ..norms import by_layer, norm, numbers
 from ..window import Window, watched_parameters
 
 __all__ = ["MomentSource", "has_moments"]
@@ -40,7 +40,7 @@ class MomentSource:
     and every former, larger gradient counts as noise: read early, or after a fall of the loss, it is far too high. The
     moments are of what the optimizer was given: after clipping, and with weight decay added in `Adam(weight_decay=)`;
     the batch size must not have changed meanwhile. Consecutive rows repeat one another, so that their scatter is no
-    interval: `biased` tells the monitor to give none, and to use this source where there is no other.
+    interval: rows are marked `biased`, and the monitor gives none.
 
     Args:
         layers: also give the two norms of each module that has parameters of its own.
@@ -51,7 +51,6 @@ class MomentSource:
     """
 
     name = "Adam's moments (free, biased: a hint without an interval)"
-    biased = True
 
     def __init__(self, *, layers: bool = False) -> None:
         self.reason = ""
@@ -88,6 +87,7 @@ class MomentSource:
             "group_size": 1,
             "mean_square_norm": signal + noise,
             "square_norm_of_mean": signal + noise / batch,
+            "biased": True,
         }
         if self._layers:
             of_signal = by_layer(list(signals), list(signals.values()))
@@ -103,34 +103,43 @@ class MomentSource:
         if self._optimizer is None:
             return "no optimizer is attached"
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
-        found: dict[str, tuple[float, float]] = {}
+        betas: dict[str, tuple[float, float]] = {}
+        read: list[Tensor] = []
         for name, parameter in self._watched.items():
-            state: Mapping[str, Any] = self._optimizer.state.get(parameter, {})
             group = groups[id(parameter)]
-            first, second = state.get("exp_avg"), state.get("exp_avg_sq")
-            if not isinstance(first, Tensor) or not isinstance(second, Tensor) or len(group.get("betas", ())) != 2:
+            moments = _state(self._optimizer.state.get(parameter, {}), group)
+            if moments is None:
                 continue
-            steps = state.get("step", group.get("step"))
-            if second.shape != first.shape or steps is None:
-                continue
-            beta1, beta2 = (float(beta) for beta in group["betas"])
-            corrected = _corrected(first, second, int(steps), beta1, beta2)
-            if isinstance(corrected, str):
-                return corrected
-            found[name] = corrected
-        if found:
-            return found
-        return f"{type(self._optimizer).__name__} keeps no exp_avg and exp_avg_sq of the parameters"
+            beta1, beta2 = map(float, group["betas"])
+            if not 0 < beta1 < 1 or not 0 < beta2 < 1:
+                return f"the betas are ({beta1:g}, {beta2:g}); without an average of each moment there is no comparison"
+            betas[name] = beta1, beta2
+            read += moments
+        if not betas:
+            return f"{type(self._optimizer).__name__} keeps no exp_avg and exp_avg_sq of whole parameters"
+        values = iter(numbers(read))
+        found: dict[str, tuple[float, float]] = {}
+        for name, (beta1, beta2) in betas.items():
+            first, second, steps = next(values), next(values), next(values)
+            if steps < 2:
+                return "the optimizer has made one step; its moments tell signal from noise from the second on"
+            found[name] = _corrected(first, second, steps, beta1, beta2)
+        return found
 
 
-def _corrected(first: Tensor, second: Tensor, steps: int, beta1: float, beta2: float) -> tuple[float, float] | str:
+def _state(state: Mapping[str, Any], group: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Norm of the first moment, sum of the second, and updates made; `None` where a parameter has no such moments."""
+    first, second = state.get("exp_avg"), state.get("exp_avg_sq")
+    steps = state.get("step", group.get("step"))
+    if not isinstance(first, Tensor) or not isinstance(second, Tensor) or hasattr(first, "device_mesh"):
+        return None
+    if steps is None or first.shape != second.shape or len(group.get("betas", ())) != 2:
+        return None
+    return norm(first), second.sum(dtype=torch.promote_types(second.dtype, torch.float32)), torch.as_tensor(steps)
+
+
+def _corrected(first: float, second: float, steps: float, beta1: float, beta2: float) -> tuple[float, float]:
     """`|G|²` and `tr(Σ)/B` of one parameter after `steps` updates."""
-    if not 0 < beta1 < 1 or not 0 < beta2 < 1:
-        return f"the betas are ({beta1:g}, {beta2:g}); without a moving average of each moment there is no comparison"
-    if steps < 2:
-        return "the optimizer has made one step; its moments tell signal from noise from the second on"
-    precise = torch.promote_types(first.dtype, torch.float32)
-    square_of_mean = float(torch.linalg.vector_norm(first, dtype=precise)) ** 2 / (1 - beta1**steps) ** 2
-    mean_of_squares = float(second.to(precise).sum()) / (1 - beta2**steps)
+    square_of_mean, mean_of_squares = first**2 / (1 - beta1**steps) ** 2, second / (1 - beta2**steps)
     k = (1 - beta1) * (1 + beta1**steps) / ((1 + beta1) * (1 - beta1**steps))
     return (square_of_mean - k * mean_of_squares) / (1 - k), (mean_of_squares - square_of_mean) / (1 - k)

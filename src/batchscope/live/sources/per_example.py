@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ...store.records import Row
 from ..guard import Guard
-from ..norms import any_nonzero, by_layer, norm
+from ..norms import any_nonzero, by_layer, norm, numbers
 from ..passes import Passes
 from ..window import Window, noise_row, watched_parameters
 from .covered_layers import Place, places, unseen, unsuitable
@@ -73,6 +73,7 @@ class PerExampleSource:
     also used by a function, changed by a hook, or penalised in the loss is left out, from then on.
 
     Args:
+        guard: keeps what the hooks raise.
         layers: also give the two norms of each module that has covered parameters.
         norm_layers_only: LayerNorm, GroupNorm and RMSNorm alone: next to no cost. Their noise scale is another number
             than the model's, which it follows over a training of a transformer, up to a constant factor (Gray et al.
@@ -89,12 +90,12 @@ class PerExampleSource:
     Source: Goodfellow 2015 (arXiv 1510.01799); Li et al. 2021 (arXiv 2110.05679); Gray et al. 2024 (arXiv 2411.00999).
     """
 
-    def __init__(self, *, layers: bool = False, norm_layers_only: bool = False) -> None:
+    def __init__(self, *, guard: Guard | None = None, layers: bool = False, norm_layers_only: bool = False) -> None:
         self.reason = ""
         self.left_out: dict[str, str] = {}
-        self.covered_share = 0.0
+        self.name = _words(norm_layers_only)
         self._layers, self._norm_layers_only = layers, norm_layers_only
-        self._guard = Guard()
+        self._guard = guard or Guard()
         self._signs: dict[tuple[Any, ...], Signs] = {}
         self._terms: list[float] = []
         self._weighed = 0
@@ -102,15 +103,6 @@ class PerExampleSource:
         self._handles: list[RemovableHandle] = []
         self._passes: Passes | None = None
         self.detach()
-
-    @property
-    def name(self) -> str:
-        """Words for `Reading.source`, with the share of the trained parameters that the last row is of."""
-        what = "per-example norms of norm layers" if self._norm_layers_only else "per-example norms"
-        share = 100 * self.covered_share
-        return (
-            f"{what} ({share:.0f} % of the parameters)" if share >= 1 else f"{what} ({share:.1g} % of the parameters)"
-        )
 
     def attach(self, model: nn.Module, optimizer: Optimizer) -> None:
         """Put hooks on the layers that have a rule, and on their parameters."""
@@ -309,7 +301,7 @@ class PerExampleSource:
             [f.projection for _, f in found],
             [f.norm.square() + f.arrived.square_norms.sum() for _, f in found],
         ]
-        examples, whole, sizes = (_numbers(column) for column in columns)
+        examples, whole, sizes = (numbers(column) for column in columns)
         if not all(map(math.isfinite, [*examples, *whole, *sizes])):
             return "a gradient of the step was not finite"
         names = [self._names[i] for i, _ in found]
@@ -326,7 +318,7 @@ class PerExampleSource:
 
     def _row(self, window: Window, sizes: Sequence[int], covered: Sequence[int]) -> Row | None:
         names = [self._names[i] for i in covered]
-        whole = [value / window.loss_scale**2 for value in _numbers([self._whole[i].square() for i in covered])]
+        whole = [value / window.loss_scale**2 for value in numbers([self._whole[i].square() for i in covered])]
         squares = {
             name: self._square_norms(i, sizes, window.loss_scale) for i, name in zip(covered, names, strict=True)
         }
@@ -339,9 +331,9 @@ class PerExampleSource:
         if row is None:
             self.reason = "a gradient of the step was not finite"
         else:
-            self.covered_share = sum(self._parameters[i].numel() for i in covered) / sum(
-                p.numel() for p in self._parameters
-            )
+            whole_model = sum(p.numel() for p in self._parameters)
+            share = sum(self._parameters[i].numel() for i in covered) / whole_model
+            self.name = _words(self._norm_layers_only, share)
         return row
 
     def _square_norms(self, index: int, sizes: Sequence[int], scale: float) -> Tensor:
@@ -353,6 +345,19 @@ class PerExampleSource:
         return torch.cat([part.cpu().double() for part in parts]) / scale**2
 
 
+def _words(norm_layers_only: bool, share: float | None = None) -> str:
+    """Name of the source, with the share of the trained parameters that it covers, rounded down.
+
+    >>> _words(False, 0.996), _words(True, 0.0021)
+    ('per-example norms (99 % of the parameters)', 'per-example norms of norm layers (0.2 % of the parameters)')
+    """
+    what = "per-example norms of norm layers" if norm_layers_only else "per-example norms"
+    if share is None:
+        return what
+    percent = 100 * share
+    return f"{what} ({math.floor(percent) if percent >= 1 else f'{percent:.1g}'} % of the parameters)"
+
+
 def _by_layer(squares: Mapping[str, Tensor], whole: Sequence[float]) -> dict[str, tuple[list[float], float]]:
     """Squared norms of examples and of their sum for each module."""
     totals = by_layer(list(squares), whole)
@@ -361,12 +366,6 @@ def _by_layer(squares: Mapping[str, Tensor], whole: Sequence[float]) -> dict[str
         layer = name.rpartition(".")[0] or "(model)"
         layers[layer] = layers.get(layer, torch.zeros(())) + values
     return {layer: (values.tolist(), totals[layer]) for layer, values in layers.items()}
-
-
-def _numbers(tensors: Sequence[Tensor]) -> list[float]:
-    """Numbers of tensors without dimensions, with one transfer for each device."""
-    device = tensors[0].device
-    return torch.stack([t.to(device) for t in tensors]).cpu().double().tolist()
 
 
 def _most_common(reasons: Mapping[str, str]) -> str:
