@@ -16,7 +16,7 @@ from batchscope.live.window import Window
 
 pytest.importorskip("opacus", reason="needs opacus: pip install 'batchscope[integrations]'")
 
-from opacus.grad_sample import GradSampleModule  # noqa: E402
+from opacus.grad_sample import GradSampleModule
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),
@@ -28,7 +28,7 @@ pytestmark = [
 class Sequences(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.words, self.norm = nn.Embedding(9, 6, padding_idx=0), nn.LayerNorm(6)
+        self.words, self.norm = nn.Embedding(9, 6), nn.LayerNorm(6)
         self.conv, self.scale, self.head = nn.Conv1d(6, 4, 3, padding=1), nn.RMSNorm(4), nn.Linear(4, 9)
 
     def forward(self, ids: Tensor) -> Tensor:
