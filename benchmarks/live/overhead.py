@@ -80,7 +80,7 @@ class Transformer(nn.Module):
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, words)
 
     def forward(self, ids: Tensor) -> Tensor:
-        x = self.words(ids) + self.places(torch.arange(ids.shape[1]).expand_as(ids))
+        x = self.words(ids) + self.places(torch.arange(ids.shape[1]).expand_as(ids).contiguous())
         return self.head(self.norm(self.blocks(x)))
 
 

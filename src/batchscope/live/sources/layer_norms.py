@@ -90,23 +90,23 @@ def rule_of(module: nn.Module) -> Rule | str:
 
 def _linear(layer: nn.Linear, x: Tensor, g: Tensor, signs: Mapping[str, Signs]) -> dict[str, Contribution]:
     g = g.reshape(g.shape[0], -1, g.shape[-1])
-    found = _bias(g, signs)
+    found = {"bias": _explicit(g.sum(1), signs["bias"])} if "bias" in signs else {}
     if "weight" in signs:
         x = x.reshape(*g.shape[:2], -1)
-        found["weight"] = _in_parts(
-            lambda part: (x[part].unsqueeze(1), g[part].unsqueeze(1)), x.shape[-1], g, signs["weight"]
-        )
+        sizes = _Sizes(examples=len(g), groups=1, positions=g.shape[1], width=x.shape[-1], height=g.shape[-1])
+        found["weight"] = _in_parts(lambda part: (x[part].unsqueeze(1), g[part].unsqueeze(1)), sizes, signs["weight"])
     return found
 
 
 def _conv(layer: _Conv, x: Tensor, g: Tensor, signs: Mapping[str, Signs]) -> dict[str, Contribution]:
-    g = g.flatten(2).transpose(1, 2)  # (examples, positions, out)
-    found = _bias(g, signs)
+    g = g.flatten(2)
+    found = {"bias": _explicit(g.sum(2), signs["bias"])} if "bias" in signs else {}
     if "weight" in signs:
-        groups = layer.groups
-        by_group = g.unflatten(2, (groups, -1)).transpose(1, 2)
-        width = layer.weight[0].numel() * groups
-        found["weight"] = _in_parts(lambda part: (_unfolded(layer, x[part]), by_group[part]), width, g, signs["weight"])
+        by_group = g.unflatten(1, (layer.groups, -1)).mT
+        _, groups, positions, height = by_group.shape
+        width = layer.weight[0].numel()
+        sizes = _Sizes(examples=len(g), groups=groups, positions=positions, width=width, height=height)
+        found["weight"] = _in_parts(lambda part: (_unfolded(layer, x[part]), by_group[part]), sizes, signs["weight"])
     return found
 
 
@@ -116,6 +116,11 @@ def _unfolded(layer: _Conv, x: Tensor) -> Tensor:
     padding = layer._reversed_padding_repeated_twice  # pyright: ignore[reportPrivateUsage]
     if any(padding):
         x = F.pad(x, padding, mode="constant" if layer.padding_mode == "zeros" else layer.padding_mode)
+    if dimensions < 3:
+        flat = (1,) * (2 - dimensions)
+        kernel, dilation, stride = ((*flat, *each) for each in (layer.kernel_size, layer.dilation, layer.stride))
+        columns = F.unfold(x if dimensions == 2 else x.unsqueeze(2), kernel, dilation=dilation, stride=stride)
+        return columns.unflatten(1, (layer.groups, -1)).mT
     for i in range(dimensions):
         dilation = layer.dilation[i]
         x = x.unfold(2 + i, dilation * (layer.kernel_size[i] - 1) + 1, layer.stride[i])[..., ::dilation]
@@ -126,47 +131,71 @@ def _unfolded(layer: _Conv, x: Tensor) -> Tensor:
     return x.reshape(examples, layer.groups, positions, -1)
 
 
-def _in_parts(operands: Callable[[slice], tuple[Tensor, Tensor]], width: int, g: Tensor, signs: Signs) -> Contribution:
+@dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """Sizes of a linear map that is applied at several positions, in groups of its channels."""
+
+    examples: int
+    groups: int
+    positions: int
+    width: int
+    """Inputs of a group."""
+    height: int
+    """Outputs of a group."""
+
+    @property
+    def gram(self) -> bool:
+        """Whether the Gram form has fewer operations."""
+        return self.positions * (self.width + self.height) < self.width * self.height
+
+    @property
+    def at_once(self) -> int:
+        """Examples whose intermediate tensors are small enough."""
+        products = self.positions**2 if self.gram else self.width * self.height
+        largest = self.groups * max(self.positions * max(self.width, self.height), products)
+        return max(1, _AT_ONCE // max(1, largest))
+
+
+def _in_parts(operands: Callable[[slice], tuple[Tensor, Tensor]], sizes: _Sizes, signs: Signs) -> Contribution:
     """Contribution to a weight of shape (out, in ÷ groups), a few examples at a time.
 
-    Args:
-        operands: of some examples, inputs and output gradients, shapes (examples, groups, positions, in ÷ groups) and
-            (examples, groups, positions, out ÷ groups).
-        width: numbers that an example's input has at one position.
-        g: output gradients, shape (examples, positions, out).
-        signs: of the weight.
+    `operands` gives inputs and output gradients of some examples, shapes (examples, groups, positions, in ÷ groups) and
+    (examples, groups, positions, out ÷ groups).
     """
-    examples, positions, height = g.shape
-    largest = max(positions * max(width, height), min(positions**2, height * signs.columns.numel()))
-    at_once = max(1, _AT_ONCE // max(1, largest))
     norms: list[Tensor] = []
     projections: list[Tensor] = []
-    for start in range(0, examples, at_once):
-        a, b = operands(slice(start, start + at_once))
-        norms.append(_of_products(a, b))
-        rows = signs.rows.view(b.shape[1], 1, -1)
-        projections.append(((b * rows).sum(-1) * (a @ signs.columns)).sum())
+    rows = signs.rows.view(sizes.groups, -1, 1)
+    for start in range(0, sizes.examples, sizes.at_once):
+        a, g = operands(slice(start, start + sizes.at_once))
+        if sizes.positions == 1 or sizes.gram:
+            norms.append(_by_gram(a, g))
+            projections.append((g @ rows).flatten() @ (a @ signs.columns).flatten())
+        else:
+            each = g.mT @ a
+            norms.append(_square(each.flatten(1)))
+            projections.append(((each @ signs.columns).sum(0) * rows.squeeze(2)).sum())
+    if len(norms) == 1:
+        return Contribution(square_norms=norms[0], projection=projections[0])
     return Contribution(square_norms=torch.cat(norms), projection=torch.stack(projections).sum())
 
 
-def _of_products(a: Tensor, g: Tensor) -> Tensor:
-    """`Σ_groups |Σ_t g_t a_tᵀ|²` of each example; shapes (examples, groups, positions, in) and (…, out)."""
-    positions, width, height = a.shape[2], a.shape[3], g.shape[3]
-    if positions == 1:
-        return (a.square().sum((2, 3)) * g.square().sum((2, 3))).sum(1)
-    if positions * (width + height) < width * height:
+def _by_gram(a: Tensor, g: Tensor) -> Tensor:
+    """`Σ_groups Σ_t,t' (a_t · a_t') (g_t · g_t')` of each example."""
+    if a.shape[2] > 1:
         return ((a @ a.mT) * (g @ g.mT)).sum((1, 2, 3)).clamp_min(0)
-    return (g.mT @ a).square().sum((1, 2, 3))
+    if a.shape[1] == 1:
+        return _square(a.flatten(1)) * _square(g.flatten(1))
+    return (_square(a.flatten(2)) * _square(g.flatten(2))).sum(1)
 
 
-def _bias(g: Tensor, signs: Mapping[str, Signs]) -> dict[str, Contribution]:
-    """Contribution to what is added at every position; `g` has shape (examples, positions, out)."""
-    return {"bias": _explicit(g.sum(1), signs["bias"])} if "bias" in signs else {}
+def _square(rows: Tensor) -> Tensor:
+    """Squared norms over the last dimension."""
+    return torch.linalg.vector_norm(rows, dim=-1).square()
 
 
 def _explicit(each: Tensor, signs: Signs) -> Contribution:
     """Contribution of examples whose gradients are there, shape (examples, elements)."""
-    return Contribution(square_norms=each.square().sum(1), projection=each.sum(0) @ signs.rows)
+    return Contribution(square_norms=_square(each), projection=each.sum(0) @ signs.rows)
 
 
 def _embedding(layer: nn.Embedding, x: Tensor, g: Tensor, signs: Mapping[str, Signs]) -> dict[str, Contribution]:
@@ -179,7 +208,7 @@ def _embedding(layer: nn.Embedding, x: Tensor, g: Tensor, signs: Mapping[str, Si
     keys, places = torch.unique(owner * layer.num_embeddings + ids, return_inverse=True)
     rows = g.new_zeros(len(keys), g.shape[-1]).index_add_(0, places.flatten(), g.flatten(0, 1))
     owners = keys.div(layer.num_embeddings, rounding_mode="floor")
-    squares = g.new_zeros(examples).index_add_(0, owners, rows.square().sum(1))
+    squares = g.new_zeros(examples).index_add_(0, owners, _square(rows))
     sign = signs["weight"]
     projection = (sign.rows[ids] * (g @ sign.columns)).sum()
     return {"weight": Contribution(square_norms=squares, projection=projection)}

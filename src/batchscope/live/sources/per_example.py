@@ -48,7 +48,6 @@ class _Found:
 
     arrived: _Arrived
     projection: Tensor
-    norm: Tensor
 
 
 @dataclass(kw_only=True)
@@ -213,7 +212,7 @@ class PerExampleSource:
             self._leave_out(index, uses if arrived else _PASS)
             return
         projection = self._signs_of(index).project(gradient)
-        self._arriving.found[index] = _Found(arrived=arrived[0], projection=projection, norm=norm(gradient))
+        self._arriving.found[index] = _Found(arrived=arrived[0], projection=projection)
 
     def _end(self) -> None:
         self._done.append(self._arriving)
@@ -299,9 +298,11 @@ class PerExampleSource:
         columns = [
             [f.arrived.projection for _, f in found],
             [f.projection for _, f in found],
-            [f.norm.square() + f.arrived.square_norms.sum() for _, f in found],
+            [f.arrived.square_norms.sum() for _, f in found],
         ]
         examples, whole, sizes = (numbers(column) for column in columns)
+        squares = dict(zip(self._whole, (value**2 for value in numbers([*self._whole.values()])), strict=True))
+        sizes = [size + squares.get(i, 0.0) for size, (i, _) in zip(sizes, found, strict=True)]
         if not all(map(math.isfinite, [*examples, *whole, *sizes])):
             return "a gradient of the step was not finite"
         names = [self._names[i] for i, _ in found]
@@ -317,16 +318,14 @@ class PerExampleSource:
         return ""
 
     def _row(self, window: Window, sizes: Sequence[int], covered: Sequence[int]) -> Row | None:
-        names = [self._names[i] for i in covered]
-        whole = [value / window.loss_scale**2 for value in numbers([self._whole[i].square() for i in covered])]
-        squares = {
-            name: self._square_norms(i, sizes, window.loss_scale) for i, name in zip(covered, names, strict=True)
-        }
+        names, scale = [self._names[i] for i in covered], window.loss_scale
+        whole = [(value / scale) ** 2 for value in numbers([self._whole[i] for i in covered])]
+        squares = self._square_norms(covered, sizes) / scale**2
         row = noise_row(
             window,
-            torch.stack([*squares.values()]).sum(0).tolist(),
+            squares.sum(0).tolist(),
             math.fsum(whole),
-            layers=_by_layer(squares, whole) if self._layers else None,
+            layers=_by_layer(names, squares, whole) if self._layers else None,
         )
         if row is None:
             self.reason = "a gradient of the step was not finite"
@@ -336,13 +335,14 @@ class PerExampleSource:
             self.name = _words(self._norm_layers_only, share)
         return row
 
-    def _square_norms(self, index: int, sizes: Sequence[int], scale: float) -> Tensor:
-        """`|c_i|²` of one parameter, unscaled, shape (examples of the step,); 0 where a pass did not reach it."""
-        parts = [
-            each.found[index].arrived.square_norms if index in each.found else torch.zeros(size)
-            for each, size in zip(self._done, sizes, strict=True)
-        ]
-        return torch.cat([part.cpu().double() for part in parts]) / scale**2
+    def _square_norms(self, covered: Sequence[int], sizes: Sequence[int]) -> Tensor:
+        """`|c_i|²` of each parameter, shape (parameters, examples of the step); 0 where a pass did not reach it."""
+        parts: list[Tensor] = []
+        for each, size in zip(self._done, sizes, strict=True):
+            rows = [each.found[i].arrived.square_norms if i in each.found else torch.zeros(size) for i in covered]
+            device = rows[0].device
+            parts.append(torch.stack([row.to(device) for row in rows]).cpu().double())
+        return torch.cat(parts, dim=1)
 
 
 def _words(norm_layers_only: bool, share: float | None = None) -> str:
@@ -358,13 +358,13 @@ def _words(norm_layers_only: bool, share: float | None = None) -> str:
     return f"{what} ({math.floor(percent) if percent >= 1 else f'{percent:.1g}'} % of the parameters)"
 
 
-def _by_layer(squares: Mapping[str, Tensor], whole: Sequence[float]) -> dict[str, tuple[list[float], float]]:
+def _by_layer(names: Sequence[str], squares: Tensor, whole: Sequence[float]) -> dict[str, tuple[list[float], float]]:
     """Squared norms of examples and of their sum for each module."""
-    totals = by_layer(list(squares), whole)
     layers: dict[str, Tensor] = {}
-    for name, values in squares.items():
+    for name, values in zip(names, squares, strict=True):
         layer = name.rpartition(".")[0] or "(model)"
-        layers[layer] = layers.get(layer, torch.zeros(())) + values
+        layers[layer] = layers[layer] + values if layer in layers else values
+    totals = by_layer(names, whole)
     return {layer: (values.tolist(), totals[layer]) for layer, values in layers.items()}
 
 
