@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,16 +32,16 @@ class Place:
 def unsuitable(model: nn.Module, *, norm_layers_only: bool = False) -> str:
     """Why no layer of a model gives per-example norms; empty where one may."""
     normalisation = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
-    kinds = 0
+    found = False
     for name, module in model.named_modules():
         called = name or "the model"
         if isinstance(module, normalisation) and module.training:
             return f"{called} is batch normalisation: no example has a gradient of its own (GroupNorm or LayerNorm do)"
         if _compiled(module) and not name:
             return f"{called} is compiled: its layers cannot be watched one by one; give the model before torch.compile"
-        trained = any(p.requires_grad for p in module.parameters(recurse=False))
-        kinds += trained and not isinstance(_rule(module, norm_layers_only), str)
-    if kinds:
+        if not found and not isinstance(_rule(module, norm_layers_only), str):
+            found = any(p.requires_grad for p in module.parameters(recurse=False))
+    if found:
         return ""
     wanted = "norm layer" if norm_layers_only else "linear, embedding, convolution or norm layer of PyTorch"
     return f"the model has no trained {wanted}"
@@ -60,23 +60,24 @@ def places(
     """
     index = {id(p): i for i, p in enumerate(watched.values())}
     names = list(watched)
-    owned = {
-        name: {
-            key: index[id(p)]
-            for key, p in module.named_parameters(recurse=False, remove_duplicate=False)
-            if id(p) in index
-        }
-        for name, module in model.named_modules()
-    }
+    owned: dict[str, dict[str, int]] = {}
     owners: dict[int, list[str]] = {}
-    for name, own in owned.items():
+    above: dict[str, str] = {}
+    modules = dict(model.named_modules())
+    for name, module in modules.items():
+        each = module.named_parameters(recurse=False, remove_duplicate=False)
+        own = {key: index[id(p)] for key, p in each if id(p) in index}
         for key, i in own.items():
             owners.setdefault(i, []).append(f"{name}.{key}" if name else key)
+        if own:
+            owned[name] = own
+        above[name] = (above.get(name.rpartition(".")[0], "") if name else "") or _reason_inside(module, name)
     found: list[Place] = []
-    for name, module in model.named_modules():
-        rule = _outer_reason(model, name) or _rule(module, norm_layers_only)
+    for name, own in owned.items():
+        module = modules[name]
+        rule = above[name] or _rule(module, norm_layers_only)
         indices: dict[str, int] = {}
-        for key, i in owned[name].items():
+        for key, i in own.items():
             if isinstance(rule, str):
                 left_out.setdefault(names[i], rule)
             elif len(owners[i]) > 1:
@@ -119,25 +120,13 @@ def _rule(module: nn.Module, norm_layers_only: bool) -> Rule | str:
     return rule_of(module)
 
 
-def _outer_reason(model: nn.Module, name: str) -> str:
-    """Why a layer is not covered because of a module that it lies in, or itself."""
-    for outer in _outer(name):
-        module = model.get_submodule(outer)
-        if getattr(module, "batch_first", None) is False:
-            return f"{outer or 'the model'} has batch_first=False: examples are not its first dimension"
-        if _compiled(module):
-            return f"{outer or 'the model'} is compiled: what lies in it cannot be watched"
+def _reason_inside(module: nn.Module, name: str) -> str:
+    """Why no layer inside a module is covered, or it itself; empty where they may be."""
+    if getattr(module, "batch_first", None) is False:
+        return f"{name or 'the model'} has batch_first=False: examples are not its first dimension"
+    if _compiled(module):
+        return f"{name or 'the model'} is compiled: what lies in it cannot be watched"
     return ""
-
-
-def _outer(name: str) -> Sequence[str]:
-    """Names of the modules that a module lies in, and its own.
-
-    >>> _outer("blocks.0.norm")
-    ['', 'blocks', 'blocks.0', 'blocks.0.norm']
-    """
-    parts = name.split(".") if name else []
-    return [".".join(parts[:n]) for n in range(len(parts) + 1)]
 
 
 def _compiled(module: nn.Module) -> bool:
