@@ -56,8 +56,15 @@ def take(model: nn.Module, optimizer: Optimizer, **options: Any) -> tuple[Moment
     return source, source.take(window())
 
 
-@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam])
-@pytest.mark.parametrize(("betas", "steps"), [((0.9, 0.999), 60), ((0.8, 0.9), 12), ((0.9, 0.99), 3)])
+@pytest.mark.parametrize(
+    ("kind", "betas", "steps"),
+    [
+        (torch.optim.Adam, (0.9, 0.999), 30),
+        (torch.optim.AdamW, (0.8, 0.9), 12),
+        (torch.optim.NAdam, (0.9, 0.99), 3),
+        (torch.optim.RAdam, (0.9, 0.99), 2),
+    ],
+)
 def test_gradients_that_do_not_move(kind: Any, betas: tuple[float, float], steps: int) -> None:
     torch.manual_seed(0)
     found: list[Row] = []

@@ -417,6 +417,35 @@ def test_compiled_model_is_refused() -> None:
     assert "compiled" in source.left_out["0.0.weight"]
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_compiled_function_runs_on_undisturbed(before: bool) -> None:
+    """Compiled before the hooks were put on or with them: no graph is broken, and no layer is taken for measured."""
+    torch._dynamo.reset()
+    model, (x, y) = make_mlp(), vectors(8)
+    step: Any = torch.compile(lambda: cross_entropy(model, x, y), backend="eager", fullgraph=True)
+    plain = copy.deepcopy(model)
+    cross_entropy(plain, x, y).backward()
+    if before:
+        step()
+    source, _ = prepare(model)
+    step().backward()
+    assert source.take(window(8)) is None
+    assert "the pass is compiled" in source.reason
+    for a, b in zip(plain.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_reentrant_checkpointing_is_refused() -> None:
+    class Reentrant(Twice):
+        def forward(self, x: Tensor) -> Tensor:
+            inner: Any = checkpoint(self.inner, x.requires_grad_(), use_reentrant=True)
+            return self.head(inner)
+
+    source, row = leave_out(Reentrant(), vectors(8))
+    assert row is None
+    assert "use_reentrant=False" in source.reason
+
+
 @pytest.mark.parametrize(
     ("passes", "facts", "why"),
     [

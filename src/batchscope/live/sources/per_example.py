@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,7 +28,9 @@ _TOLERANCE = {torch.float64: 1e-7, torch.float32: 5e-3}
 """Of the difference between what the examples add up to and the gradient, by the type of the output's gradient (float32
 allows for TF32)."""
 _TOLERANCE_OF_HALF = 5e-2
-_PASS = "the gradient of it came from elsewhere than one forward pass of its module (its weight is used by a function)"
+_PASS = (
+    "its gradient came from elsewhere than one forward pass of its module (a function uses it, or the pass is compiled)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,7 @@ class PerExampleSource:
         watched = watched_parameters(model, optimizer)
         self._names, self._parameters = list(watched), list(watched.values())
         for place in places(model, watched, self.left_out, norm_layers_only=only):
-            hook = self._guard.around(partial(self._forward, place))
+            hook = _outside_of_compilation(self._guard.around(partial(self._forward, place)))
             self._handles.append(place.module.register_forward_hook(hook, with_kwargs=True))
         self._passes = Passes(
             self._parameters,
@@ -343,6 +345,16 @@ class PerExampleSource:
             device = rows[0].device
             parts.append(torch.stack([row.to(device) for row in rows]).cpu().double())
         return torch.cat(parts, dim=1)
+
+
+def _outside_of_compilation(hook: Callable[..., None]) -> Callable[..., None]:
+    """Hook that is nothing to `torch.compile`, so that it neither breaks a graph nor becomes part of one."""
+
+    def called(*args: Any) -> None:
+        if not torch.compiler.is_compiling():
+            hook(*args)
+
+    return called
 
 
 def _words(norm_layers_only: bool, share: float | None = None) -> str:
