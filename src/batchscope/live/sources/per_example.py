@@ -142,6 +142,11 @@ class PerExampleSource:
     def take(self, window: Window) -> Row | None:
         """Noise row of the window, or `None` and `reason`."""
         self._guard.check()
+        if self._passes is not None and self._passes.broken:
+            self._fault = (
+                "a backward pass began before the last one had ended (reentrant checkpointing, or a pass that failed); "
+                "with torch.utils.checkpoint use use_reentrant=False"
+            )
         self.reason = self._unsuitable or self._fault or self._unusable(window)
         if self.reason:
             return None
@@ -235,11 +240,6 @@ class PerExampleSource:
 
     def _unusable(self, window: Window) -> str:
         n, told = len(self._done), window.examples
-        if self._passes is not None and self._passes.broken:
-            return (
-                "a backward pass began before the last one had ended (reentrant checkpointing, or a pass that failed); "
-                "with torch.utils.checkpoint use use_reentrant=False"
-            )
         if n == 0:
             return "no backward pass in the step reached the parameters"
         if told and len(told) != n:
