@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from batchscope import NoiseMonitor
 from batchscope.fits.noise_scale import Readings
 from batchscope.live.sources.per_example import PerExampleSource
 from batchscope.live.window import Window
@@ -219,6 +221,48 @@ def test_gradients_stay_bit_for_bit() -> None:
     assert torch.equal(state, torch.get_rng_state())
     for a, b in zip(plain.parameters(), watched.parameters(), strict=True):
         assert torch.equal(a.grad, b.grad)  # pyright: ignore
+
+
+@pytest.mark.filterwarnings("ignore:backward hook:UserWarning")
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_of_a_watched_model_are_not_watched(copied: Callable[[nn.Module], nn.Module]) -> None:
+    model, (x, y) = make_mlp().double(), vectors(8)
+    source, _ = prepare(model)
+    other = copied(model)
+    cross_entropy(other, x.double(), y).backward()
+    cross_entropy(model, x.double(), y).backward()
+    assert_row(source.take(window(8)), exact(other, x, y, covered(model, source)))
+
+
+def test_monitor_leaves_a_training_bit_for_bit_as_it_is() -> None:
+    def train(*, watched: bool, sets_to_none: bool) -> tuple[list[Tensor], list[Row]]:
+        torch.manual_seed(0)
+        model = nn.Sequential(make_cnn(), nn.Dropout(0.2))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        rows: list[Row] = []
+        options: dict[str, Any] = {"batch_size": 8, "scaler": scaler, "source": "per-example", "clock": lambda: 0.0}
+        monitor = NoiseMonitor(model, optimizer, **options) if watched else None
+        for _ in range(8):
+            x, y = images(8)
+            optimizer.zero_grad(set_to_none=sets_to_none)
+            scaler.scale(cross_entropy(model, x, y)).backward()
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            scaler.step(optimizer)
+            scaler.update()
+        if monitor is not None:
+            rows = monitor.state_dict()["rows"]
+            assert monitor.read().source == "per-example norms (100 % of the parameters)"
+        return [*model.parameters(), torch.get_rng_state()], rows
+
+    for sets_to_none in (True, False):
+        plain, _ = train(watched=False, sets_to_none=sets_to_none)
+        watched, rows = train(watched=True, sets_to_none=sets_to_none)
+        assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
+        assert len(rows) == 8
+        assert rows[0]["square_norm_of_mean"] > 0.1**2  # before clipping, and not 2²⁰ times as much
+        assert rows[0]["square_norm_of_mean"] < 100
 
 
 def test_estimates_are_unbiased_over_many_steps() -> None:

@@ -60,6 +60,23 @@ class _Pass:
     found: dict[int, _Found] = field(default_factory=dict[int, _Found])
 
 
+class _ForwardHook:
+    """Forward hook that is nothing to `torch.compile` (no graph is broken), and nothing in a copy of its module.
+
+    A whole model that is pickled or copied while a window is measured takes its hooks along: there they do nothing.
+    """
+
+    def __init__(self, hook: Callable[..., None] | None = None) -> None:
+        self._hook = hook
+
+    def __call__(self, *args: Any) -> None:
+        if self._hook is not None and not torch.compiler.is_compiling():
+            self._hook(*args)
+
+    def __reduce__(self) -> tuple[type[_ForwardHook], tuple[()]]:
+        return _ForwardHook, ()
+
+
 class PerExampleSource:
     """Squared norms of the gradients of single examples, from hooks on layers, without these gradients.
 
@@ -116,7 +133,7 @@ class PerExampleSource:
         watched = watched_parameters(model, optimizer)
         self._names, self._parameters = list(watched), list(watched.values())
         for place in places(model, watched, self.left_out, norm_layers_only=only):
-            hook = _outside_of_compilation(self._guard.around(partial(self._forward, place)))
+            hook = _ForwardHook(self._guard.around(partial(self._forward, place)))
             self._handles.append(place.module.register_forward_hook(hook, with_kwargs=True))
         self._passes = Passes(
             self._parameters,
@@ -345,16 +362,6 @@ class PerExampleSource:
             device = rows[0].device
             parts.append(torch.stack([row.to(device) for row in rows]).cpu().double())
         return torch.cat(parts, dim=1)
-
-
-def _outside_of_compilation(hook: Callable[..., None]) -> Callable[..., None]:
-    """Hook that is nothing to `torch.compile`, so that it neither breaks a graph nor becomes part of one."""
-
-    def called(*args: Any) -> None:
-        if not torch.compiler.is_compiling():
-            hook(*args)
-
-    return called
 
 
 def _words(norm_layers_only: bool, share: float | None = None) -> str:
