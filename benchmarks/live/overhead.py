@@ -46,7 +46,7 @@ from batchscope.live.sources.per_example import PerExampleSource
 from batchscope.live.window import Window
 from record import RESULTS, write
 
-SECONDS, BLOCK_SECONDS = 8.0, 0.15
+SECONDS, BLOCK_SECONDS = 7.0, 0.15
 QUICK_SECONDS, QUICK_BLOCK_SECONDS = 0.5, 0.03
 FEWEST_PAIRS = 3
 CLASSES = 10

@@ -158,6 +158,7 @@ def test_monitor_measures_per_example_norms_and_names_what_they_cover() -> None:
             optimizer.step()
         reading = monitor.read()
     assert reading.source == "per-example norms (98 % of the parameters)"
+    assert reading.notes == ("per-example norms leave out 1.weight (there is no rule for PReLU)",)
     assert reading.passed_over.keys() >= {"micro-batches"}
     assert reading.gradient_noise_scale.low is not None
     assert reading.reason == ""

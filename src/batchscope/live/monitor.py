@@ -125,6 +125,7 @@ class NoiseMonitor:
         )
         self._choice = Choice.of(situation, only=source)
         self._notes = _notes(model)
+        self._notes_of_source: tuple[str, ...] = ()
         self._rows: deque[Row] = deque(maxlen=_KEPT)
         self._rows_from = ""
         self._reason, self._off = "no step has ended yet", ""
@@ -187,7 +188,7 @@ class NoiseMonitor:
             batch_size=self.batch_size,
             reason=self._off or self._reason,
             passed_over=dict(self._choice.passed_over),
-            notes=(*self._notes, _HINT) if biased else self._notes,
+            notes=(*self._notes, *self._notes_of_source, *((_HINT,) if biased else ())),
             layers={name: known(each) for name, each in estimate_layers(rows, examples=n).items()},
         )
 
@@ -308,6 +309,7 @@ class NoiseMonitor:
             self._rows.clear()
             self._rows_from = self._choice.source.name
         self._rows.append(row)
+        self._notes_of_source = tuple(getattr(self._choice.source, "notes", ()))
         self._report()
 
     def _report(self) -> None:

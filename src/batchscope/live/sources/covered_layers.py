@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .layer_norms import NORM_LAYERS, Rule, rule_of
 
-__all__ = ["Place", "places", "unseen", "unsuitable"]
+__all__ = ["Place", "listed", "places", "unseen", "unsuitable", "words"]
 
 _autograd: Any = torch._C._autograd  # pyright: ignore
 _task_id: Any = getattr(torch._C, "_current_graph_task_id", lambda: -1)  # pyright: ignore[reportPrivateUsage]
@@ -109,6 +109,32 @@ def unseen(place: Place, x: object, output: Tensor) -> str:
     if embedding and x.ndim == 1 and _counts_up(x):
         return "its input counts from 0: positions, which all examples share"
     return ""
+
+
+def words(norm_layers_only: bool, share: float | None = None) -> str:
+    """Name of the source, with the share of the trained parameters that it covers, rounded down.
+
+    >>> words(False, 0.996), words(True, 0.0021)
+    ('per-example norms (99 % of the parameters)', 'per-example norms of norm layers (0.2 % of the parameters)')
+    """
+    what = "per-example norms of norm layers" if norm_layers_only else "per-example norms"
+    if share is None:
+        return what
+    percent = 100 * share
+    return f"{what} ({math.floor(percent) if percent >= 1 else f'{percent:.1g}'} % of the parameters)"
+
+
+def listed(reasons: Mapping[str, str]) -> str:
+    """Parameters by the reason that they are left out for, at most two of each.
+
+    >>> listed({"a": "it is shared", "b.0": "no rule", "b.1": "no rule", "b.2": "no rule"})
+    'a (it is shared); b.0, b.1 and 1 more (no rule)'
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    more = {reason: f" and {len(each) - 2} more" if len(each) > 2 else "" for reason, each in names.items()}
+    return "; ".join(f"{', '.join(each[:2])}{more[reason]} ({reason})" for reason, each in names.items())
 
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

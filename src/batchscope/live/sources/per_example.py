@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +18,7 @@ from ..guard import Guard
 from ..norms import any_nonzero, by_layer, norm, numbers
 from ..passes import Passes
 from ..window import Window, noise_row, watched_parameters
-from .covered_layers import Place, places, unseen, unsuitable
+from .covered_layers import Place, listed, places, unseen, unsuitable, words
 from .layer_norms import Signs
 
 __all__ = ["PerExampleSource"]
@@ -111,7 +110,7 @@ class PerExampleSource:
     def __init__(self, *, guard: Guard | None = None, layers: bool = False, norm_layers_only: bool = False) -> None:
         self.reason = ""
         self.left_out: dict[str, str] = {}
-        self.name = _words(norm_layers_only)
+        self.name = words(norm_layers_only)
         self._layers, self._norm_layers_only = layers, norm_layers_only
         self._guard = guard or Guard()
         self._signs: dict[tuple[Any, ...], Signs] = {}
@@ -121,6 +120,11 @@ class PerExampleSource:
         self._handles: list[RemovableHandle] = []
         self._passes: Passes | None = None
         self.detach()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers leave out, for `Reading.notes`."""
+        return (f"per-example norms leave out {listed(self.left_out)}",) if self.left_out else ()
 
     def attach(self, model: nn.Module, optimizer: Optimizer) -> None:
         """Put hooks on the layers that have a rule, and on their parameters."""
@@ -172,7 +176,7 @@ class PerExampleSource:
         self.reason = self._rows_unlike(sizes) or self._compare()
         covered = sorted({i for each in self._done for i in each.found if self._names[i] not in self.left_out})
         if not self.reason and not covered:
-            self.reason = "no parameter is covered: " + _most_common(self.left_out)
+            self.reason = f"no parameter is covered: {listed(self.left_out) or 'no backward pass reached one'}"
         return None if self.reason else self._row(window, sizes, covered)
 
     def _leave_out(self, index: int, reason: str) -> None:
@@ -351,7 +355,7 @@ class PerExampleSource:
         else:
             whole_model = sum(p.numel() for p in self._parameters)
             share = sum(self._parameters[i].numel() for i in covered) / whole_model
-            self.name = _words(self._norm_layers_only, share)
+            self.name = words(self._norm_layers_only, share)
         return row
 
     def _square_norms(self, covered: Sequence[int], sizes: Sequence[int]) -> Tensor:
@@ -364,19 +368,6 @@ class PerExampleSource:
         return torch.cat(parts, dim=1)
 
 
-def _words(norm_layers_only: bool, share: float | None = None) -> str:
-    """Name of the source, with the share of the trained parameters that it covers, rounded down.
-
-    >>> _words(False, 0.996), _words(True, 0.0021)
-    ('per-example norms (99 % of the parameters)', 'per-example norms of norm layers (0.2 % of the parameters)')
-    """
-    what = "per-example norms of norm layers" if norm_layers_only else "per-example norms"
-    if share is None:
-        return what
-    percent = 100 * share
-    return f"{what} ({math.floor(percent) if percent >= 1 else f'{percent:.1g}'} % of the parameters)"
-
-
 def _by_layer(names: Sequence[str], squares: Tensor, whole: Sequence[float]) -> dict[str, tuple[list[float], float]]:
     """Squared norms of examples and of their sum for each module."""
     layers: dict[str, Tensor] = {}
@@ -385,12 +376,3 @@ def _by_layer(names: Sequence[str], squares: Tensor, whole: Sequence[float]) -> 
         layers[layer] = layers[layer] + values if layer in layers else values
     totals = by_layer(names, whole)
     return {layer: (values.tolist(), totals[layer]) for layer, values in layers.items()}
-
-
-def _most_common(reasons: Mapping[str, str]) -> str:
-    """Reason that most parameters have, with one of them."""
-    if not reasons:
-        return "no backward pass reached one"
-    reason, _ = Counter(reasons.values()).most_common(1)[0]
-    name = next(name for name, each in reasons.items() if each == reason)
-    return f"{name}: {reason}"
