@@ -7,6 +7,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from torch.optim import Optimizer
 from ..errors import TaskError, UsageError
 from ..fits.noise_scale import estimate, estimate_layers, estimate_parts, recent
 from ..store.quantities import whole_number
-from ..store.records import Row
+from ..store.records import Estimate, Row
 from ..tasks.batch_norm import has_batch_norm
 from ..tasks.batches import first_dimension
 from .choice import Choice
@@ -34,6 +35,12 @@ _KEPT = 4096
 """Rows in memory: twice as many as are looked back at."""
 _READINGS_IN_WINDOW = 64
 """Calls of `on_reading` while the readings that count for the present are replaced once."""
+
+
+_HINT = (
+    "the numbers come from the optimizer's moving averages: they are biased, by what the gradient has moved in the "
+    "steps that these remember, and have no interval"
+)
 
 
 class NoiseMonitor:
@@ -118,6 +125,7 @@ class NoiseMonitor:
         )
         self._choice = Choice.of(situation, only=source)
         self._notes = _notes(model)
+        self._notes_of_source: tuple[str, ...] = ()
         self._rows: deque[Row] = deque(maxlen=_KEPT)
         self._rows_from = ""
         self._reason, self._off = "no step has ended yet", ""
@@ -167,10 +175,12 @@ class NoiseMonitor:
         """Reading of now, over the readings that count for the present (`fits.noise_scale.recent`)."""
         rows, n = recent(self._rows), self._data_set_size
         signal, noise = estimate_parts(rows, examples=n)
+        biased = any(row.get("biased", False) for row in rows)
+        known = _hint if biased else _unchanged
         return Reading(
-            gradient_noise_scale=estimate(rows, examples=n),
-            signal=signal,
-            noise=noise,
+            gradient_noise_scale=known(estimate(rows, examples=n)),
+            signal=known(signal),
+            noise=known(noise),
             source=self._rows_from,
             overhead=self._overhead.ratio,
             step=self._steps,
@@ -178,8 +188,8 @@ class NoiseMonitor:
             batch_size=self.batch_size,
             reason=self._off or self._reason,
             passed_over=dict(self._choice.passed_over),
-            notes=self._notes,
-            layers=estimate_layers(rows, examples=n),
+            notes=(*self._notes, *self._notes_of_source, *((_HINT,) if biased else ())),
+            layers={name: known(each) for name, each in estimate_layers(rows, examples=n).items()},
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -299,6 +309,7 @@ class NoiseMonitor:
             self._rows.clear()
             self._rows_from = self._choice.source.name
         self._rows.append(row)
+        self._notes_of_source = tuple(getattr(self._choice.source, "notes", ()))
         self._report()
 
     def _report(self) -> None:
@@ -308,6 +319,15 @@ class NoiseMonitor:
         if self._quiet >= len(recent(self._rows)) // _READINGS_IN_WINDOW:
             self._quiet = 0
             self._on_reading(self.read())
+
+
+def _unchanged(found: Estimate) -> Estimate:
+    return found
+
+
+def _hint(found: Estimate) -> Estimate:
+    """The same without an interval, which rows of a biased source do not have."""
+    return replace(found, low=None, high=None, method=f"{found.method}; biased, without an interval")
 
 
 def _examples_in(batch: Any) -> int:

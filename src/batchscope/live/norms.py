@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..probes.base import square_norm
 
-__all__ = ["any_nonzero", "by_layer", "norm", "square_norms"]
+__all__ = ["any_nonzero", "by_layer", "norm", "numbers", "square_norms"]
 
 _LARGE = 2**16
 
@@ -26,6 +26,15 @@ def norm(gradient: Tensor) -> Tensor:
         return square_norm(values).sqrt()
     precise = torch.promote_types(values.dtype, torch.float32)
     return torch.linalg.vector_norm(values, dtype=precise)
+
+
+def numbers(tensors: Sequence[Tensor]) -> list[float]:
+    """Numbers of tensors without dimensions, on whatever devices they are, with one transfer."""
+    if not tensors:
+        return []
+    device = tensors[0].device
+    precise = torch.float32 if device.type == "mps" else torch.float64
+    return torch.stack([each.to(device, precise) for each in tensors]).tolist()
 
 
 def square_norms(groups: Sequence[Mapping[int, Tensor]], indices: Sequence[int], scale: float) -> list[list[float]]:

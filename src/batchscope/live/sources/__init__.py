@@ -12,7 +12,10 @@ from torch.optim import Optimizer
 
 from ..guard import Guard
 from ..window import Source
+from .covered_layers import unsuitable
 from .micro_batches import MicroBatchSource
+from .moments import MomentSource, has_moments
+from .per_example import PerExampleSource
 
 __all__ = ["CANDIDATES", "Candidate", "Situation", "world_size"]
 
@@ -57,11 +60,37 @@ def _one_process(situation: Situation) -> str:
     return ""
 
 
+def _per_example(situation: Situation, *, norm_layers_only: bool = False) -> str:
+    if situation.geometry not in (None, "euclidean"):
+        return f"the {situation.geometry} norm needs gradients of groups, and this source has Euclidean norms alone"
+    return _one_process(situation) or unsuitable(situation.model, norm_layers_only=norm_layers_only)
+
+
+def _moments(situation: Situation) -> str:
+    if situation.geometry not in (None, "euclidean"):
+        return f"the {situation.geometry} norm needs gradients of groups, and this source has Euclidean norms alone"
+    if not has_moments(situation.optimizer):
+        return f"{type(situation.optimizer).__name__} has no betas, as Adam has, and keeps no two moments"
+    return ""
+
+
 CANDIDATES: tuple[Candidate, ...] = (
     Candidate(
         name="micro-batches",
         suits=_one_process,
         make=lambda situation: MicroBatchSource(guard=situation.guard, layers=situation.layers),
     ),
+    Candidate(
+        name="per-example",
+        suits=_per_example,
+        make=lambda situation: PerExampleSource(guard=situation.guard, layers=situation.layers),
+    ),
+    Candidate(name="moments", suits=_moments, make=lambda situation: MomentSource(layers=situation.layers)),
+    Candidate(
+        name="norm-layers",
+        suits=lambda situation: _per_example(situation, norm_layers_only=True),
+        make=lambda situation: PerExampleSource(guard=situation.guard, layers=situation.layers, norm_layers_only=True),
+    ),
 )
-"""In the order in which they are tried: ranks, sharded, micro-batches, split, per-example norms, Adam's moments."""
+"""In the order in which they are tried: ranks, sharded, micro-batches, split, per-example norms, Adam's moments.
+Last is what measures another number (the noise scale of the norm layers alone): it is for those who name it."""
