@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import UsageError
 from ..store.records import Row
+from .overhead import Overhead
 from .sources import CANDIDATES, Candidate, Situation
 from .window import Source, Window
 
@@ -60,6 +61,11 @@ class Choice:
     def wants_batch(self) -> bool:
         """Whether it needs the micro-batches themselves."""
         return bool(self._sources) and getattr(self.source, "wants_batch", False)
+
+    def may_measure(self, step: int, overhead: Overhead) -> bool:
+        """Whether the window that begins now is measured: as the cost allows, or as the ranks have agreed."""
+        agreed: Callable[[int, int], bool] | None = getattr(self.source, "may_measure", None)
+        return overhead.may_measure() if agreed is None else agreed(step, overhead.interval)
 
     def take(self, window: Window) -> Row | None:
         """Row of the source in use; after some windows without one the next source is in use."""

@@ -38,6 +38,8 @@ class MicroBatchSource:
     """
 
     name = "accumulated micro-batches"
+    fewest = 2
+    """Backward passes of a step."""
 
     def __init__(self, *, guard: Guard, layers: bool = False) -> None:
         self.reason = ""
@@ -97,7 +99,7 @@ class MicroBatchSource:
                 "a backward pass began before the last one had ended (reentrant checkpointing, or a pass that failed); "
                 "with torch.utils.checkpoint use use_reentrant=False"
             )
-        if n < 2:
+        if n < self.fewest:
             return f"{n} backward passes in the step" if n == 0 else "one backward pass in the step"
         if any(not (a.keys() & b.keys()) for a, b in zip(self._added, self._added[1:], strict=False)):
             return "two backward passes of the step have no parameter in common"
