@@ -31,7 +31,7 @@ class Choice:
         self.passed_over = passed_over
         self._at = 0
         self._empty, self._gave = 0, False
-        self.reason = ""
+        self.reason = "" if sources else "; ".join(f"{name}: {reason}" for name, reason in passed_over.items())
 
     @classmethod
     def of(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...store.records import Row
+from ..forwards import Forwards
 from ..guard import Guard
 from ..norms import any_nonzero, by_layer, norm, square_norms
 from ..passes import Passes
@@ -24,9 +25,9 @@ class MicroBatchSource:
     itself at the end of the last pass: before unscaling and before clipping. The estimators are those of
     `fits.noise_scale`; micro-batches of unequal size or weight need `monitor.micro_batch(...)`.
 
-    A window gives no row where what was accumulated is not the sum of the passes: gradients were there before the first
-    of them, were changed between two, or the parameters were. Gradients that were zeroed without a step (a gradient
-    scaler skips a step on overflow) begin the window anew.
+    A window gives no row where what was accumulated is not the sum of the passes (gradients were there before the first
+    of them, were changed between two, or the parameters were), and where two passes belong to one forward pass.
+    Gradients that were zeroed without a step (a gradient scaler skips a step on overflow) begin the window anew.
 
     Args:
         guard: keeps what a hook raises.
@@ -47,6 +48,7 @@ class MicroBatchSource:
         self._usual: int | None = None
         self._guard = guard
         self._passes: Passes | None = None
+        self._forwards: Forwards | None = None
         self._names: list[str] = []
         self._forget()
 
@@ -55,6 +57,7 @@ class MicroBatchSource:
         self.detach()
         watched = watched_parameters(model, optimizer)
         self._names, self._parameters = list(watched), list(watched.values())
+        self._forwards = Forwards(model, self._guard)
         self._passes = Passes(
             self._parameters,
             on_begin=self._begin,
@@ -67,14 +70,16 @@ class MicroBatchSource:
         """Remove the hooks and forget all tensors."""
         if self._passes is not None:
             self._passes.remove()
-        self._passes = None
+        if self._forwards is not None:
+            self._forwards.remove()
+        self._passes = self._forwards = None
         self._names = []
         self._forget()
 
     def take(self, window: Window) -> Row | None:
         """Noise row of the window, or `None` and `reason`."""
         window = self._without_skipped(window)
-        self.reason = self._fault or self._unusable(window)
+        self.reason = self._broken() or self._fault or self._unusable(window)
         if self.reason:
             return None
         *groups, whole = square_norms([*self._added, self._sum], range(len(self._names)), window.loss_scale)
@@ -91,14 +96,17 @@ class MicroBatchSource:
             self.reason = "a gradient of the step was not finite"
         return row
 
-    def _unusable(self, window: Window) -> str:
-        """Why the passes of the window say nothing; empty where they do."""
-        n, told = len(self._added), len(window.examples)
+    def _broken(self) -> str:
         if self._passes is not None and self._passes.broken:
             return (
                 "a backward pass began before the last one had ended (reentrant checkpointing, or a pass that failed); "
                 "with torch.utils.checkpoint use use_reentrant=False"
             )
+        return ""
+
+    def _unusable(self, window: Window) -> str:
+        """Why the passes of the window say nothing; empty where they do."""
+        n, told = len(self._added), len(window.examples)
         if n < self.fewest:
             return f"{n} backward passes in the step" if n == 0 else "one backward pass in the step"
         if any(not (a.keys() & b.keys()) for a, b in zip(self._added, self._added[1:], strict=False)):
@@ -107,10 +115,12 @@ class MicroBatchSource:
             return f"micro_batch() was called {told} times, and the step had {n} backward passes; call it before each"
         if window.weights and len(window.weights) != n:
             return "micro_batch() had a weight for some micro-batches of the step only; give it for all or for none"
+        if window.weights and sum(weight > 0 for weight in window.weights) < self.fewest:
+            return "too few micro-batches of the step have a weight above 0"
         if told:
             return ""
         if window.batch_size < n:
-            return f"batch_size is {window.batch_size}, less than a step's {n} backward passes; give the examples of a step"
+            return f"batch_size is {window.batch_size}, and the step had {n} backward passes; give that of a whole step"
         return self._unlike_the_others(n, window.batch_size)
 
     def _unlike_the_others(self, n: int, batch_size: int) -> str:
@@ -138,7 +148,7 @@ class MicroBatchSource:
     def _without_skipped(self, window: Window) -> Window:
         """Window without what was told of backward passes whose gradients were zeroed without a step."""
         k = self._skipped
-        if not k or len(window.examples) != k + len(self._added):
+        if not k or max(len(window.examples), len(window.weights)) != k + len(self._added):
             return window
         return replace(window, examples=window.examples[k:], weights=window.weights[k:])
 
@@ -149,6 +159,8 @@ class MicroBatchSource:
             skipped = self._skipped + len(self._added)
             self._restart()
             self._skipped = skipped
+            if self._forwards is not None:
+                self._forwards.restart()
         versions = [p._version for p in self._parameters]
         if not self._added:
             self._versions = versions
@@ -160,6 +172,10 @@ class MicroBatchSource:
             self._fault = (
                 "gradients were changed between two backward passes of one step; clip or unscale them after the last"
             )
+        if self._forwards is not None:
+            if self._forwards.missing(len(self._added) + 1):
+                self._fault = "two backward passes of the step went through one forward pass; add their losses up"
+            self._forwards.paused = True
         self._before = _marks(gradients)
         self._added.append({})
 
@@ -170,6 +186,8 @@ class MicroBatchSource:
         self._added[-1][index] = norm(gradient)
 
     def _end(self) -> None:
+        if self._forwards is not None:
+            self._forwards.paused = False
         gradients = [p.grad for p in self._parameters]
         self._marks = _marks(gradients)
         if self._marks == self._before:  # torch.autograd.grad: nothing was added

@@ -101,7 +101,7 @@ class RankSource(MicroBatchSource):
         """Hand over this rank's numbers, or why there are none; raise its own error once all ranks know of it."""
         values: list[float] = []
         mean, failure = 0.0, self._guard.error
-        skipped = self._fault or self._unusable(window)
+        skipped = self._broken() or self._fault or self._unusable(window)
         if not (failure or skipped):
             try:
                 values, mean = self._local(window)
