@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp._fully_shard._fsdp_collectives import DefaultReduceScatter
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from batchscope.live.guard import Guard
+from batchscope.live.monitor import NoiseMonitor
 from batchscope.live.sources.ranks import RankSource
-from batchscope.live.window import Window
+from batchscope.live.sources.sharded import ShardedSource
+from batchscope.live.window import Source, Window
 from batchscope.store.records import Row
 
 EXAMPLES, WIDTH = 48, 5
@@ -76,7 +81,8 @@ class Population:
         self.y = torch.randn(EXAMPLES, 1, dtype=torch.float64, generator=draw)
 
     def loss(self, model: nn.Module, index: Sequence[int]) -> Tensor:
-        return F.mse_loss(model(self.x[list(index)]), self.y[list(index)])
+        kind = next(model.parameters()).dtype
+        return F.mse_loss(model(self.x[list(index)].to(kind)), self.y[list(index)].to(kind))
 
     def per_example(self, model: nn.Module) -> Tensor:
         """Gradient of each example by itself, shape (examples, parameters)."""
@@ -107,8 +113,19 @@ class Plan:
         ]
 
 
+def whole(tensor: Any) -> Tensor:
+    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach()
+
+
 def weights_of(model: nn.Module) -> list[float]:
-    return torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
+    return torch.cat([whole(p).flatten() for p in model.parameters()]).tolist()
+
+
+@contextmanager
+def held_back(model: Any) -> Iterator[None]:
+    model.set_requires_gradient_sync(False)
+    yield
+    model.set_requires_gradient_sync(True)
 
 
 def true_row(step: int, gradients: list[Tensor], micro: list[list[list[int]]], before: int) -> Row:
@@ -131,19 +148,20 @@ def true_row(step: int, gradients: list[Tensor], micro: list[list[list[int]]], b
     }
 
 
-Wrap = Callable[[nn.Module], DistributedDataParallel]
+Wrap = Callable[[nn.Module], Any]
 Loop = Callable[["Training", list[list[int]]], None]
 
 
 class Training:
-    """A plain loop under DDP, with a source beside it or without."""
+    """A plain loop under DDP or FSDP2, with a source beside it or without."""
 
     def __init__(
         self, wrap: Wrap, sizes: Sequence[Sequence[int]], *, source: RankSource | None, model: Callable[[], nn.Module]
     ) -> None:
         self.population, self.plan, self.source = Population(), Plan(sizes), source
-        self.wrapped = wrap(model())
-        self.model = self.wrapped.module
+        self.wrapped: Any = wrap(model())
+        self.model: nn.Module = getattr(self.wrapped, "module", self.wrapped)
+        self.reference = model().double()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
         self.rank, self.seen = dist.get_rank(), 0
         self.rows: list[Row] = []
@@ -153,13 +171,17 @@ class Training:
 
     def true_row(self, step: int, micro: list[list[list[int]]]) -> Row:
         found: list[Tensor] = []
+        with torch.no_grad():
+            for p, now in zip(self.reference.parameters(), self.model.parameters(), strict=True):
+                p.copy_(whole(now))
         for rank in range(len(micro)):
-            if isinstance(self.model, Partly):
-                self.model.rank = rank
-            found.append(self.population.per_example(self.model))
-        if isinstance(self.model, Partly):
-            self.model.rank = self.rank
+            if isinstance(self.reference, Partly):
+                self.reference.rank = rank
+            found.append(self.population.per_example(self.reference))
         return true_row(step, found, micro, self.seen)
+
+    def quiet(self) -> AbstractContextManager[None]:
+        return self.wrapped.no_sync() if hasattr(self.wrapped, "no_sync") else held_back(self.wrapped)
 
     def backward(self, index: list[int], parts: int, scale: float = 1.0) -> None:
         (self.population.loss(self.wrapped, index) * scale / parts).backward()
@@ -168,7 +190,8 @@ class Training:
         micro = self.plan.step()
         mine = micro[self.rank]
         if self.source is not None:
-            self.truth.append(self.true_row(k, micro))
+            held = self.wrapped is self.model and loop is None  # one reduction of all that a rank has
+            self.truth.append(self.true_row(k, [[sum(of_rank, [])] for of_rank in micro] if held else micro))
             self.source.attach(self.wrapped, self.optimizer)
         self.optimizer.zero_grad()
         if loop is not None:
@@ -176,8 +199,7 @@ class Training:
         else:
             for j, index in enumerate(mine):
                 last = j == len(mine) - 1
-                quiet: AbstractContextManager[None] = nullcontext() if last else self.wrapped.no_sync()
-                with quiet:
+                with nullcontext() if last else self.quiet():
                     self.backward(index, len(mine), scale)
         for p in self.model.parameters():
             if p.grad is not None:
@@ -185,16 +207,16 @@ class Training:
         if clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         self.optimizer.step()
-        whole = sum(len(index) for of_rank in micro for index in of_rank)
+        batch = sum(len(index) for of_rank in micro for index in of_rank)
         if self.source is not None:
             examples = tuple(map(len, mine)) if self.told else ()
-            window = Window(step=k, examples_before=self.seen, batch_size=whole, examples=examples, loss_scale=scale)
+            window = Window(step=k, examples_before=self.seen, batch_size=batch, examples=examples, loss_scale=scale)
             row = self.source.take(window)
             self.source.detach()
             self.reasons.append(self.source.reason)
             if row is not None:
                 self.rows.append(row)
-        self.seen += whole
+        self.seen += batch
 
 
 def synced_every_time(training: Training, mine: list[list[int]]) -> None:
@@ -265,12 +287,18 @@ def under_ddp() -> dict[str, Any]:
         "PowerSGD": (hooked(powerSGD_hook.powerSGD_hook, state), [[4], [4]], {}),
         "never reduced": (plain, [[4], [4]], {"loop": never_synced}),
     }
+    return compared(cases, lambda: RankSource(guard=Guard()))
+
+
+def compared(
+    cases: dict[str, tuple[Wrap, list[list[int]], dict[str, Any]]], source: Callable[[], Source]
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, (wrap, sizes, how) in cases.items():
         told, model = how.pop("told", False), how.pop("model", make_model)
         pair: list[Training] = []
-        for source in (RankSource(guard=Guard()), None):
-            training = Training(wrap, sizes, source=source, model=model)
+        for each in (source(), None):
+            training = Training(wrap, sizes, source=each, model=model)
             training.told = told
             for k in range(5):
                 training.step(k, **how)
@@ -283,6 +311,56 @@ def under_ddp() -> dict[str, Any]:
             "unchanged": weights_of(watched.model) == weights_of(free.model),
         }
     return found
+
+
+def sharding(*, parts: Sequence[int] = (0, 2), root: bool = True, kind: torch.dtype = torch.float64, **options: Any) -> Wrap:
+    def wrap(model: nn.Module) -> nn.Module:
+        mesh, model = init_device_mesh("cpu", (dist.get_world_size(),)), model.to(kind)
+        for part in parts:
+            fully_shard(model[part], mesh=mesh, **options)  # type: ignore[index]
+        return fully_shard(model, mesh=mesh, **options) if root else model
+
+    return wrap
+
+
+def divided(model: nn.Module) -> nn.Module:
+    wrapped = sharding()(model)
+    for module in wrapped.modules():
+        if hasattr(module, "set_gradient_divide_factor"):
+            module.set_gradient_divide_factor(1.0)
+    return wrapped
+
+
+def with_own_scatter(model: nn.Module) -> nn.Module:
+    class Own(DefaultReduceScatter):
+        pass
+
+    wrapped: Any = sharding(parts=())(model)
+    wrapped.set_custom_reduce_scatter(Own())
+    return wrapped
+
+
+def under_fsdp() -> dict[str, Any]:
+    """Rows of the source under `fully_shard`, the truth for each, and weights with and without the source."""
+    single = {"kind": torch.float32}
+    bfloat16 = MixedPrecisionPolicy(reduce_dtype=torch.bfloat16)
+    float16 = MixedPrecisionPolicy(reduce_dtype=torch.float16)
+    cases: dict[str, tuple[Wrap, list[list[int]], dict[str, Any]]] = {
+        "one micro-batch": (sharding(), [[4], [4]], {}),
+        "reduced every time": (sharding(), [[2, 2], [2, 2]], {"loop": synced_every_time}),
+        "reductions held back": (sharding(), [[4, 4], [4, 4]], {}),
+        "uneven": (sharding(), [[5], [2]], {"told": True}),
+        "scaled and clipped": (sharding(), [[3], [3]], {"scale": 1024.0, "clip": 1e-3}),
+        "the whole at once": (sharding(parts=()), [[4], [4]], {}),
+        "float32": (sharding(**single), [[4], [4]], {}),
+        "bfloat16 reduction": (sharding(**single, mp_policy=bfloat16), [[4], [4]], {}),
+        "summed": (divided, [[2, 2], [2, 2]], {"loop": synced_every_time}),
+        "float16 reduction": (sharding(**single, mp_policy=float16), [[4], [4]], {}),
+        "own reduce-scatter": (with_own_scatter, [[4], [4]], {}),
+        "two roots": (sharding(root=False), [[4], [4]], {}),
+        "sharded in part": (sharding(parts=[0], root=False), [[4], [4]], {}),
+    }
+    return compared(cases, lambda: ShardedSource(guard=Guard()))
 
 
 def main(name: str, folder: Path) -> None:
