@@ -6,14 +6,17 @@ the program returned on each rank, and leaves no process behind.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from batchscope.live.guard import Guard
 from batchscope.live.monitor import NoiseMonitor
+from batchscope.live.reading import Reading
 from batchscope.live.sources.ranks import RankSource
 from batchscope.live.sources.sharded import ShardedSource
 from batchscope.live.window import Source, Window
@@ -191,7 +195,9 @@ class Training:
         mine = micro[self.rank]
         if self.source is not None:
             held = self.wrapped is self.model and loop is None  # one reduction of all that a rank has
-            self.truth.append(self.true_row(k, [[sum(of_rank, [])] for of_rank in micro] if held else micro))
+            self.truth.append(
+                self.true_row(k, [[[*itertools.chain(*of_rank)]] for of_rank in micro] if held else micro)
+            )
             self.source.attach(self.wrapped, self.optimizer)
         self.optimizer.zero_grad()
         if loop is not None:
@@ -313,7 +319,9 @@ def compared(
     return found
 
 
-def sharding(*, parts: Sequence[int] = (0, 2), root: bool = True, kind: torch.dtype = torch.float64, **options: Any) -> Wrap:
+def sharding(
+    *, parts: Sequence[int] = (0, 2), root: bool = True, kind: torch.dtype = torch.float64, **options: Any
+) -> Wrap:
     def wrap(model: nn.Module) -> nn.Module:
         mesh, model = init_device_mesh("cpu", (dist.get_world_size(),)), model.to(kind)
         for part in parts:
@@ -361,6 +369,133 @@ def under_fsdp() -> dict[str, Any]:
         "sharded in part": (sharding(parts=[0], root=False), [[4], [4]], {}),
     }
     return compared(cases, lambda: ShardedSource(guard=Guard()))
+
+
+class Ticks:
+    """Clock that moves by a step at each look, as fast on each rank as it is told."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def monitored(
+    *,
+    steps: int = 12,
+    on_ranks: Sequence[int] = (0, 1),
+    wrap: Wrap = DistributedDataParallel,
+    before_wrap: bool = False,
+    lr: float = 0.05,
+    at_step: Callable[[int, NoiseMonitor | None, list[Reading]], None] = lambda *_: None,
+    parts: int = 2,
+    **options: Any,
+) -> dict[str, Any]:
+    """A training with the monitor: what it reads on this rank, its rows, what it warned of, and the weights."""
+    population, rank, model = Population(), dist.get_rank(), make_model()
+    plan, wrapped = Plan([[4] * parts, [4] * parts]), None if before_wrap else wrap(model)
+    optimizer = torch.optim.SGD((wrapped or model).parameters(), lr=lr)
+    monitor: NoiseMonitor | None = None
+    readings: list[Reading] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if rank in on_ranks:
+            options = {"share": 1.0, **options}
+            monitor = NoiseMonitor(wrapped or model, optimizer, batch_size=8 * parts, **options)
+        called: Any = wrapped or wrap(model)
+        for k in range(steps):
+            optimizer.zero_grad()
+            for index in plan.step()[rank]:
+                (population.loss(called, index) / parts).backward()
+            optimizer.step()
+            if monitor is not None:
+                readings.append(monitor.read())
+            at_step(k, monitor, readings)
+    said = [str(each.message) for each in caught if "noise monitor" in str(each.message)]
+    rows = monitor.state_dict()["rows"] if monitor else []
+    if monitor is not None:
+        monitor.close()
+    return {
+        "readings": [{**asdict(each), "overhead": None} for each in readings],
+        "rows": rows,
+        "warnings": said,
+        "weights": weights_of(called),
+    }
+
+
+def fails_at(step: int) -> Callable[..., None]:
+    """On the second rank the hooks of the source raise from a step on."""
+
+    def break_it(k: int, monitor: NoiseMonitor | None, _: object) -> None:
+        if k == step and monitor is not None and dist.get_rank() == 1:
+            monitor._choice.source._gradient = None  # type: ignore[attr-defined]
+
+    return break_it
+
+
+def closes_at(step: int) -> Callable[..., None]:
+    def close(k: int, monitor: NoiseMonitor | None, _: object) -> None:
+        if k == step and monitor is not None and dist.get_rank() == 1:
+            monitor.close()
+
+    return close
+
+
+def raises_on_the_second_rank(reading: Reading) -> None:
+    if dist.get_rank() == 1 and reading.step == 6:
+        raise OSError("the disk is full")
+
+
+def monitors() -> dict[str, Any]:
+    """The monitor on all ranks, on one, failing on one, closed on one; and a training without."""
+    slow = Ticks(1.0) if dist.get_rank() else Ticks(0.125)
+    return {
+        "none": monitored(on_ranks=()),
+        "all": monitored(),
+        "layers": monitored(layers=True),
+        "sharded": monitored(wrap=sharding(), steps=8),
+        "before the wrapper": monitored(before_wrap=True),
+        "one micro-batch": monitored(parts=1),
+        "thinned": monitored(steps=200, share=0.1, clock=slow, parts=1),
+        "only the first": monitored(on_ranks=[0]),
+        "only the second": monitored(on_ranks=[1]),
+        "hooks fail": monitored(at_step=fails_at(4)),
+        "closed": monitored(at_step=closes_at(5)),
+        "reader fails": monitored(on_reading=raises_on_the_second_rank),
+        "uneven with join": joined(with_monitor=True) == joined(with_monitor=False),
+    }
+
+
+def long() -> dict[str, Any]:
+    """Many steps at the same weights."""
+    return {**monitored(steps=150, lr=0.0), "truth": signal_and_noise()}
+
+
+def signal_and_noise() -> list[float]:
+    """`|G|²` and `tr(Σ)` of the population at the first weights."""
+    gradients = Population().per_example(make_model())
+    mean = gradients.mean(0)
+    return [float(mean.square().sum()), float((gradients - mean).square().sum(1).mean())]
+
+
+def joined(*, with_monitor: bool) -> list[float]:
+    """Weights after two epochs in which the first rank has more batches than the second."""
+    wrapped, population, rank = DistributedDataParallel(make_model()), Population(), dist.get_rank()
+    optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.05)
+    monitor = NoiseMonitor(wrapped, optimizer, batch_size=8, share=1.0) if with_monitor else nullcontext()
+    with monitor:
+        for epoch in range(2):
+            with wrapped.join():
+                for k in range(6 - 2 * rank):
+                    optimizer.zero_grad()
+                    population.loss(wrapped, [k, k + epoch + 1, k + 7, rank]).backward()
+                    optimizer.step()
+        if isinstance(monitor, NoiseMonitor):
+            assert "join()" in monitor.read().reason, monitor.read()
+            assert monitor.read().gradient_noise_scale.n == 0
+    return weights_of(wrapped)
 
 
 def main(name: str, folder: Path) -> None:
