@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from ..errors import UsageError
@@ -84,8 +85,14 @@ class Choice:
             self._empty, self._gave = 0, False
         return None
 
+    def detach(self) -> None:
+        """Take off what the source in use has put on."""
+        if self._sources:
+            self.source.detach()
+
     def close(self) -> None:
         """Detach all."""
-        for _, source in self._sources:
-            source.detach()
-        self._sources = []
+        sources, self._sources = self._sources, []
+        for _, source in sources:
+            with contextlib.suppress(Exception):  # what it raised before has switched the monitor off, and was said
+                source.detach()

@@ -260,7 +260,7 @@ class NoiseMonitor:
         window = self._window()
         if self._measuring:
             self._measure(window)
-            self._choice.source.detach()
+            self._choice.detach()
         self._steps += 1
         self._examples += window.batch_size
         self._told, self._batches = [], []

@@ -142,7 +142,7 @@ class MicroBatchSource:
         self._marks: list[tuple[int, int] | None] = []
         self._versions: list[int] = []
         self._before: list[tuple[int, int] | None] = []
-        self._fault = ""
+        self._fault = self._suspected = ""
         self._skipped = 0
 
     def _without_skipped(self, window: Window) -> Window:
@@ -161,21 +161,23 @@ class MicroBatchSource:
             self._skipped = skipped
             if self._forwards is not None:
                 self._forwards.restart()
+        fault = ""
         versions = [p._version for p in self._parameters]
         if not self._added:
             self._versions = versions
             if any_nonzero([g for g in gradients if g is not None]):
-                self._fault = "gradients were there before the step's first backward pass; zero them after each step"
+                fault = "gradients were there before the step's first backward pass; zero them after each step"
         elif versions != self._versions:
-            self._fault = "parameters changed between two backward passes of one step"
+            fault = "parameters changed between two backward passes of one step"
         elif self._changed(gradients):
-            self._fault = (
+            fault = (
                 "gradients were changed between two backward passes of one step; clip or unscale them after the last"
             )
         if self._forwards is not None:
             if self._forwards.missing(len(self._added) + 1):
-                self._fault = "two backward passes of the step went through one forward pass; add their losses up"
+                fault = "two backward passes of the step went through one forward pass; add their losses up"
             self._forwards.paused = True
+        self._suspected = fault
         self._before = _marks(gradients)
         self._added.append({})
 
@@ -193,6 +195,7 @@ class MicroBatchSource:
         if self._marks == self._before:  # torch.autograd.grad: nothing was added
             self._added.pop()
             return
+        self._fault = self._fault or self._suspected
         self._sum = {i: norm(g) for i, g in enumerate(gradients) if g is not None}
 
     def _by_layer(
