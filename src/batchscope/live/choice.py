@@ -78,7 +78,8 @@ class Choice:
             return row
         self.reason = source.reason
         self._empty += 1
-        if self._empty >= (_PATIENCE_AFTER_ROWS if self._gave else _PATIENCE):
+        patience = _PATIENCE_AFTER_ROWS if self._gave else _PATIENCE
+        if self._empty >= patience + getattr(source, "late", 0):  # windows by which its rows are late
             source.detach()
             self.passed_over[name] = source.reason
             self._at = 0 if self._gave else (self._at + 1) % len(self._sources)

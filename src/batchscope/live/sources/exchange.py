@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-__all__ = ["Exchange", "KeyValueStore", "Post", "Total"]
+__all__ = ["SLOTS", "Exchange", "KeyValueStore", "Post", "Total"]
 
-_SLOTS = 2
+SLOTS = 2
+"""Windows by which a total is late: it is read, and its keys are used again, so many windows later."""
 _counts: Iterator[int] = itertools.count()
 """Exchanges that this process has made. Every rank makes the same ones in the same order, so they share their keys."""
 
@@ -89,7 +90,7 @@ class Exchange:
         name: of the group and the model, equal on all ranks.
 
     Cost: a window costs a rank one write and one read of about 200 bytes, the first rank `size` reads more; measured
-    on one machine 0.1 to 0.2 ms. Two values a rank stay in the store.
+    with two ranks on one machine 0.35 ms and 0.45 ms. Two values a rank stay in the store.
 
     Valid when: each measured window holds a reduction in which all ranks take part. It does not under `join()`.
     """
@@ -109,9 +110,9 @@ class Exchange:
         self._write(self._slot("post", window, self._rank), window, asdict(post))
         if self._rank == 0 and window >= 1:
             self._write(self._slot("total", window - 1), window - 1, asdict(self._sum(window - 1)))
-        if window < _SLOTS:
+        if window < SLOTS:
             return None
-        return self._total(window - _SLOTS, post.step)
+        return self._total(window - SLOTS, post.step)
 
     def _sum(self, window: int) -> Total:
         posts: list[Post] = []
@@ -129,7 +130,7 @@ class Exchange:
         return Total(**found)
 
     def _slot(self, kind: str, window: int, *rank: int) -> str:
-        return "/".join(map(str, (self._key, kind, window % _SLOTS, *rank)))
+        return "/".join(map(str, (self._key, kind, window % SLOTS, *rank)))
 
     def _write(self, key: str, window: int, content: dict[str, Any]) -> None:
         self._store.set(key, json.dumps({"window": window, **content}))

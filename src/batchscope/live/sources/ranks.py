@@ -18,6 +18,7 @@ from ...store.records import Row
 from ..guard import Guard
 from ..norms import by_layer, square_norms
 from ..window import Window
+from .exchange import SLOTS
 from .micro_batches import MicroBatchSource
 from .rank_rows import SHARES, row_of, shares_of
 from .rank_sums import RankSums, Sums
@@ -56,6 +57,8 @@ class RankSource(MicroBatchSource):
 
     name = "data-parallel ranks"
     fewest = 1
+    late = SLOTS
+    """Measured windows by which a row is late."""
 
     def __init__(self, *, guard: Guard, layers: bool = False) -> None:
         super().__init__(guard=Guard(guard.own), layers=layers)

@@ -16,6 +16,7 @@ from ...store.records import Row
 from ..guard import Guard
 from ..norms import any_nonzero, norm, square_norms
 from ..window import Window, watched_parameters
+from .exchange import SLOTS
 from .rank_rows import SHARES, row_of, shares_of
 from .rank_sums import RankSums, Sums
 
@@ -61,6 +62,8 @@ class ShardedSource:
     """
 
     name = "data-parallel ranks of a sharded model"
+    late = SLOTS
+    """Measured windows by which a row is late."""
 
     def __init__(self, *, guard: Guard) -> None:
         self.reason = ""
