@@ -41,6 +41,7 @@ __all__ = [
     "Readings",
     "effective_batch_size",
     "equal_groups",
+    "equal_groups_from_sums",
     "estimate",
     "estimate_layers",
     "estimate_parts",
@@ -132,16 +133,27 @@ def equal_groups(square_norms: Sequence[float], shares: Sequence[float], square_
         6.0
     """
     n, total = len(shares), math.fsum(square_norms)
-    if len(set(shares)) == 1:
-        return n * total if n > 1 else _one_group()
-    together = math.fsum(share**2 for share in shares)
-    if not together < 1:
-        return _one_group()
-    return (total * (n - 1) + square_norm_of_mean * (1 - n * together)) / (1 - together)
+    together = 1 / n if len(set(shares)) == 1 else math.fsum(share**2 for share in shares)
+    return equal_groups_from_sums(total, groups=n, together=together, square_norm_of_mean=square_norm_of_mean)
 
 
-def _one_group() -> float:
-    raise ValueError("a single group says nothing about noise; there must be two, each with a share")
+def equal_groups_from_sums(total: float, *, groups: int, together: float, square_norm_of_mean: float) -> float:
+    """`equal_groups` where the groups are known by their sums only, as those of several ranks are.
+
+    Args:
+        total: `Σ |s_j g_j|²`.
+        groups: n.
+        together: `Σ s_j²`; `1 / n` where all shares are equal.
+        square_norm_of_mean: `T`, of the step's gradient.
+
+    Raises:
+        ValueError: as for `equal_groups`.
+    """
+    if groups < 2 or not together < 1:
+        raise ValueError("a single group says nothing about noise; there must be two, each with a share")
+    if together == 1 / groups:
+        return groups * total
+    return (total * (groups - 1) + square_norm_of_mean * (1 - groups * together)) / (1 - together)
 
 
 def effective_batch_size(shares: Sequence[float], examples: Sequence[float]) -> float:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import UsageError
 from ..store.records import Row
+from .overhead import Overhead
 from .sources import CANDIDATES, Candidate, Situation
 from .window import Source, Window
 
@@ -62,6 +63,11 @@ class Choice:
         """Whether it needs the micro-batches themselves."""
         return bool(self._sources) and getattr(self.source, "wants_batch", False)
 
+    def may_measure(self, step: int, overhead: Overhead) -> bool:
+        """Whether the window that begins now is measured: as the cost allows, or as the ranks have agreed."""
+        agreed: Callable[[int, int], bool] | None = getattr(self.source, "may_measure", None)
+        return overhead.may_measure() if agreed is None else agreed(step, overhead.interval)
+
     def take(self, window: Window) -> Row | None:
         """Row of the source in use; after some windows without one the next source is in use."""
         name, source = self._sources[self._at]
@@ -72,7 +78,8 @@ class Choice:
             return row
         self.reason = source.reason
         self._empty += 1
-        if self._empty >= (_PATIENCE_AFTER_ROWS if self._gave else _PATIENCE):
+        patience = _PATIENCE_AFTER_ROWS if self._gave else _PATIENCE
+        if self._empty >= patience + getattr(source, "late", 0):  # windows by which its rows are late
             source.detach()
             self.passed_over[name] = source.reason
             self._at = 0 if self._gave else (self._at + 1) % len(self._sources)

@@ -17,6 +17,9 @@ class Guard:
     Args:
         own: context in which hooks run; the monitor's measures their time.
 
+    Attributes:
+        error: what a hook has raised.
+
     Example:
         >>> guard = Guard()
         >>> hook = guard.around(lambda gradient: 1 / 0)
@@ -28,24 +31,24 @@ class Guard:
     """
 
     def __init__(self, own: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        self._own = own
-        self._error: Exception | None = None
+        self.own = own
+        self.error: Exception | None = None
 
     def around(self, hook: Callable[P, object]) -> Callable[P, None]:
         """Hook that returns nothing and raises nothing."""
 
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-            if self._error is None:
+            if self.error is None:
                 try:
-                    with self._own():
+                    with self.own():
                         hook(*args, **kwargs)
                 except Exception as error:
-                    self._error = error
+                    self.error = error
 
         return guarded
 
     def check(self) -> None:
         """Raise what a hook has raised since the last check, if anything."""
-        error, self._error = self._error, None
+        error, self.error = self.error, None
         if error is not None:
             raise error

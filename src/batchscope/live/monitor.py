@@ -245,7 +245,7 @@ class NoiseMonitor:
         self.close()
 
     def _begin(self) -> None:
-        self._measuring = self._overhead.may_measure()
+        self._measuring = self._choice.may_measure(self._steps, self._overhead)
         self._calls = 0
         if self._measuring and self._model is not None and self._optimizer is not None:
             self._choice.source.attach(self._model, self._optimizer)

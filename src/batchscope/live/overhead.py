@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import deque
@@ -81,3 +82,12 @@ class Overhead:
         if self._measured < _FIRST or self._share >= 1:
             return True
         return self._spent + self._own + statistics.median(self._costs) <= self._share * self._trained
+
+    @property
+    def interval(self) -> int:
+        """Every how many windows one may be measured, for ranks that agree ahead; twice that after overspending."""
+        times = self._plain or self._with
+        if self._share >= 1 or not self._costs or not times:
+            return 1
+        affordable = math.ceil(statistics.median(self._costs) / (self._share * statistics.median(times)))
+        return max(1, affordable) * (2 if self.ratio > self._share else 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ..guard import Guard
@@ -16,6 +17,8 @@ from .covered_layers import unsuitable
 from .micro_batches import MicroBatchSource
 from .moments import MomentSource, has_moments
 from .per_example import PerExampleSource
+from .ranks import RankSource
+from .sharded import ShardedSource, is_sharded
 
 __all__ = ["CANDIDATES", "Candidate", "Situation", "world_size"]
 
@@ -54,9 +57,23 @@ def world_size() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def _replicated(situation: Situation) -> str:
+    if situation.world_size == 1 and not any(isinstance(m, DistributedDataParallel) for m in situation.model.modules()):
+        return "there is one process"
+    return "the parameters are sharded over the processes" if is_sharded(situation.model) else ""
+
+
+def _sharded(situation: Situation) -> str:
+    if not is_sharded(situation.model):
+        return "the parameters are not sharded"
+    return "there is one process" if situation.world_size == 1 else ""
+
+
 def _one_process(situation: Situation) -> str:
     if situation.world_size > 1:
         return f"gradients are reduced over {situation.world_size} processes"
+    if any(isinstance(module, DistributedDataParallel) for module in situation.model.modules()):
+        return "gradients are reduced by DistributedDataParallel"
     return ""
 
 
@@ -75,6 +92,16 @@ def _moments(situation: Situation) -> str:
 
 
 CANDIDATES: tuple[Candidate, ...] = (
+    Candidate(
+        name="ranks",
+        suits=_replicated,
+        make=lambda situation: RankSource(guard=situation.guard, layers=situation.layers),
+    ),
+    Candidate(
+        name="sharded",
+        suits=_sharded,
+        make=lambda situation: ShardedSource(guard=situation.guard),
+    ),
     Candidate(
         name="micro-batches",
         suits=_one_process,

@@ -39,6 +39,8 @@ class MicroBatchSource:
     """
 
     name = "accumulated micro-batches"
+    fewest = 2
+    """Backward passes of a step."""
 
     def __init__(self, *, guard: Guard, layers: bool = False) -> None:
         self.reason = ""
@@ -105,7 +107,7 @@ class MicroBatchSource:
     def _unusable(self, window: Window) -> str:
         """Why the passes of the window say nothing; empty where they do."""
         n, told = len(self._added), len(window.examples)
-        if n < 2:
+        if n < self.fewest:
             return f"{n} backward passes in the step" if n == 0 else "one backward pass in the step"
         if any(not (a.keys() & b.keys()) for a, b in zip(self._added, self._added[1:], strict=False)):
             return "two backward passes of the step have no parameter in common"
@@ -113,8 +115,8 @@ class MicroBatchSource:
             return f"micro_batch() was called {told} times, and the step had {n} backward passes; call it before each"
         if window.weights and len(window.weights) != n:
             return "micro_batch() had a weight for some micro-batches of the step only; give it for all or for none"
-        if window.weights and sum(weight > 0 for weight in window.weights) < 2:
-            return "fewer than two micro-batches of the step have a weight above 0"
+        if window.weights and sum(weight > 0 for weight in window.weights) < self.fewest:
+            return "too few micro-batches of the step have a weight above 0"
         if told:
             return ""
         if window.batch_size < n:
