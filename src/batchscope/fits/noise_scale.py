@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from ..store.records import Estimate, Row
 from . import intervals
 
-__all__ = ["NoiseBlock", "Readings", "estimate", "trace"]
+__all__ = ["NoiseBlock", "Readings", "estimate", "ratio_of_sums", "trace"]
 
 _METHOD = "micro-batch groups, sums divided; Fieller interval from second differences"
 _FEWEST = 5
@@ -153,14 +153,28 @@ def _block(readings: Readings) -> NoiseBlock:
 
 def _interval(readings: Readings) -> tuple[float | None, float | None, float | None]:
     """Ratio of the weighted sums and the two ends of its interval; `None` for what is open."""
-    terms = readings.weight * np.stack([readings.trace, readings.square])
+    return ratio_of_sums(readings.weight * np.stack([readings.trace, readings.square]))
+
+
+def ratio_of_sums(terms: Array) -> tuple[float | None, float | None, float | None]:
+    """Ratio of the sums of two series that drift, and the two ends of its 90 % Fieller interval.
+
+    The sampling covariance of the two sums is taken from second differences of consecutive terms; see `estimate`.
+
+    Args:
+        terms: shape (2, readings): of the numerator, and of the denominator.
+
+    Returns:
+        The ratio (`None`: the denominator's sum is not positive) and the ends, not below 0; `None` for an open one.
+    """
     numerator, denominator = map(float, terms.sum(axis=1))
+    n = terms.shape[1]
     value = numerator / denominator if denominator > 0 else None
-    if readings.n < _FEWEST:
+    if n < _FEWEST:
         return value, None, None
     differences = np.diff(terms, 2)
-    covariance = differences @ differences.T / 6 * readings.n / (readings.n - 2)
-    t = intervals.t_quantile(18 / 35 * (readings.n - 2))
+    covariance = differences @ differences.T / 6 * n / (n - 2)
+    t = intervals.t_quantile(18 / 35 * (n - 2))
     return value, *_fieller(numerator, max(denominator, 0.0), t**2 * covariance)
 
 

@@ -1,0 +1,1 @@
+"""Where the noise rows of a running training come from: one file a source."""
