@@ -6,7 +6,7 @@ copies of its buffers. So `p.grad`, hooks on parameters, DDP's reduction and run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -22,12 +22,16 @@ from ...tasks.members import loss_in
 from ...tasks.protocol import Batch
 from ..window import watched_parameters
 
-__all__ = ["SidePass", "is_on_the_side"]
+__all__ = ["SidePass", "SidePassError", "is_on_the_side"]
 
 Loss = Callable[[Any, Batch], Any]
 
 _ON_THE_SIDE: ContextVar[bool] = ContextVar("on_the_side", default=False)
 _HALF = (torch.float16, torch.bfloat16)
+
+
+class SidePassError(RuntimeError):
+    """A gradient cannot be computed beside the training; the message is a reason, in a sentence."""
 
 
 def is_on_the_side() -> bool:
@@ -75,7 +79,8 @@ class SidePass:
             scale: factor on the loss while its gradient is computed, against too small numbers in float16.
 
         Raises:
-            RuntimeError: the loss is no scalar, or does not depend on a parameter. Whatever the loss raises is handed on.
+            SidePassError: the model hides parameters from autograd (reentrant checkpoints).
+            RuntimeError: the loss is no scalar, or depends on no parameter. Whatever the loss raises is handed on.
 
         Cost: a forward and a backward pass over the batch, a copy of the buffers and one of the gradients.
         """
@@ -129,7 +134,23 @@ class _Call(nn.Module):
         loss = loss_in(self._loss[0](self.model, batch))
         if self.wanted is None:
             return loss
+        if any("CheckpointFunction" in node.name() for node in _nodes(loss)):
+            raise SidePassError(
+                "the model has reentrant checkpoints, which hide the gradients of their parameters from "
+                "torch.autograd.grad; give torch.utils.checkpoint use_reentrant=False"
+            )
         return torch.autograd.grad(loss * self.scale, self.wanted, allow_unused=True)
+
+
+def _nodes(loss: Tensor) -> Iterator[Any]:
+    """Every operation that a loss was made by, once."""
+    open_, seen = [loss.grad_fn], set[Any]()
+    while open_:
+        node = open_.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            open_ += [before for before, _ in node.next_functions]
 
 
 class _HalfSeen(TorchDispatchMode):

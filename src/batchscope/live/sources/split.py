@@ -20,7 +20,7 @@ from ...tasks.protocol import Batch
 from ...tasks.values import rows_of
 from ..geometry import DualNorms
 from ..window import Window, noise_row
-from .side_pass import Loss, SidePass
+from .side_pass import Loss, SidePass, SidePassError
 
 __all__ = ["SplitSource"]
 
@@ -96,7 +96,8 @@ class SplitSource:
         if self._pass is None or self.reason or self._found is not None:
             return
         self._seed += 1
-        parts = self._parts(batch)
+        with torch.no_grad():  # parts of a batch that needs a gradient lead to none of its own
+            parts = self._parts(batch)
         if isinstance(parts, str):
             self.reason = parts
             return
@@ -104,7 +105,10 @@ class SplitSource:
             self.reason = reason
             return
         self._is_mean = True
-        self._found = self._measure(self._pass, parts)
+        try:
+            self._found = self._measure(self._pass, parts)
+        except SidePassError as error:
+            self.reason = str(error)
 
     def take(self, window: Window) -> Row | None:
         """Noise row of the window, or `None` and `reason`."""
