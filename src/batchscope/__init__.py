@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TaskError,
         UsageError,
     )
+    from .live.monitor import NoiseMonitor
     from .search.find import find
     from .search.question import CurrentRecipe, Question
     from .search.table.fit import fit
@@ -39,6 +40,7 @@ __all__ = [
     "HardwareProfile",
     "LoadedTask",
     "Metric",
+    "NoiseMonitor",
     "OutOfMemory",
     "Plan",
     "PlanStatus",
@@ -62,6 +64,7 @@ __all__ = [
 ]
 
 _NAMES_OF_MODULE = {
+    "live.monitor": ("NoiseMonitor",),
     "training.count": ("Count", "count"),
     "errors": (
         "BatchscopeError",

@@ -93,14 +93,14 @@ def estimate_dual(rows: Sequence[Row], *, geometry: str) -> DualNoise:
     noise, upper, lower = np.array([[float(row[key]) for key in keys] for row in found]).reshape(-1, 3).T
     ones = np.ones(len(found))
     reason = _reason(geometry, upper, lower)
-    of_noise, most, least = (_ratio(series, ones) for series in (noise, upper, lower))
+    of_noise, most, least = (_ratio(series, ones, upper) for series in (noise, upper, lower))
     squared = None if reason else float(upper.mean() * lower.mean())
     own = float(noise.mean() ** 2) if found else None
     return DualNoise(
         gradient_noise_scale=_estimate(
             None if squared is None or own is None else own / squared,
-            low=_ratio(noise, upper)[0],
-            high=_ratio(noise, lower)[1],
+            low=_ratio(noise, upper, upper)[0],
+            high=_ratio(noise, lower, upper)[1],
             n=len(found),
             unit="examples",
         ),
@@ -110,9 +110,9 @@ def estimate_dual(rows: Sequence[Row], *, geometry: str) -> DualNoise:
     )
 
 
-def _ratio(numerator: Array, denominator: Array) -> tuple[float | None, float | None]:
+def _ratio(numerator: Array, denominator: Array, size: Array) -> tuple[float | None, float | None]:
     """The two ends of the interval of a ratio of sums."""
-    return ratio_of_sums(np.stack([numerator, denominator]))[1:]
+    return ratio_of_sums(np.stack([numerator, denominator]), size)[1:]
 
 
 def _estimate(value: float | None, *, low: float | None, high: float | None, n: int, unit: str = "") -> Estimate:

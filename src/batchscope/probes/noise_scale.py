@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..fits.noise_scale import equal_groups
 from ..store.records import Row, RunConfig
 from .base import square_norm
 
@@ -26,12 +27,9 @@ class NoiseScale:
     |mean_j g_j|²`; `fits.noise_scale` makes tr(Σ) and |G|² of them, unbiased. Nothing is divided or clipped here: the
     ratio of one step is useless (McCandlish et al. 2018, appendix A.1), the sums are not.
 
-    Groups of unequal weight (the task has `loss_weight`; `s_j` is a group's share, `g = Σ s_j g_j` the step's gradient)
-    satisfy `E|g|² = |G|² + Σ s_j² v_j` and `E Σ |s_j g_j|² = Σ s_j² (|G|² + v_j)`, whatever the variances `v_j` of the
-    groups, so that `(|g|² - Σ |s_j g_j|²) ÷ (1 - Σ s_j²)` estimates |G|² without bias. A row then holds `|g|²` as
-    `square_norm_of_mean`, and as `mean_square_norm` what `n` equal groups with the same two estimates would have:
-
-        L = (Σ |s_j g_j|² (n - 1) + |g|² (1 - n Σ s_j²)) ÷ (1 - Σ s_j²)
+    Of groups of unequal weight (the task has `loss_weight`) a row holds `|g|²` of the step's gradient as
+    `square_norm_of_mean`, and as `mean_square_norm` what equal groups with the same estimates would have
+    (`fits.noise_scale.equal_groups`).
 
     Args:
         groups: the number of groups aimed at. Two are the cheapest: |G|² costs a number of *examples* whatever the
@@ -95,10 +93,7 @@ class NoiseScale:
         whole = torch.stack([square_norm(total) for total in self._sums if total is not None]).sum()
         *squares, square_of_mean = (torch.stack([*self._square_norms, whole]) / self._scale**2).tolist()
         self._sums, self._square_norms, self._shares = [], [], []
-        mean_square = n * math.fsum(squares)  # each group's gradient came divided by n
-        if len(set(shares)) > 1:
-            together = math.fsum(share**2 for share in shares)
-            mean_square = (math.fsum(squares) * (n - 1) + square_of_mean * (1 - n * together)) / (1 - together)
+        mean_square = equal_groups(squares, shares, square_of_mean)
         if not (math.isfinite(mean_square) and math.isfinite(square_of_mean)):
             return None
         return {

@@ -1,0 +1,85 @@
+"""Which source a monitor reads: the first in order that gives a number, and why those before it give none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import UsageError
+from ..store.records import Row
+from .sources import CANDIDATES, Candidate, Situation
+from .window import Source, Window
+
+__all__ = ["Choice"]
+
+_PATIENCE = 3
+"""Windows without a row before the next source is tried."""
+_PATIENCE_AFTER_ROWS = 16
+"""The same for a source that has given rows; then the choice begins anew."""
+
+
+class Choice:
+    """Source in use, of those that suit the situation.
+
+    Args:
+        sources: that may be tried, in order, with the names of their candidates.
+        passed_over: why other candidates do not suit.
+    """
+
+    def __init__(self, sources: Sequence[tuple[str, Source]], passed_over: dict[str, str]) -> None:
+        self._sources = list(sources)
+        self.passed_over = passed_over
+        self._at = 0
+        self._empty, self._gave = 0, False
+        self.reason = ""
+
+    @classmethod
+    def of(
+        cls, situation: Situation, *, only: str | None = None, candidates: Sequence[Candidate] = CANDIDATES
+    ) -> Choice:
+        """Make the sources that suit.
+
+        Raises:
+            UsageError: no candidate is called `only`, or the one that is does not suit.
+        """
+        names = [candidate.name for candidate in candidates]
+        if only is not None and only not in names:
+            raise UsageError(f"source is {only!r}; there are {', '.join(names)}")
+        chosen = [candidate for candidate in candidates if only in (None, candidate.name)]
+        against = {candidate.name: candidate.suits(situation) for candidate in chosen}
+        if only is not None and against[only]:
+            raise UsageError(f"the source {only!r} can give no number here: {against[only]}")
+        sources = [(each.name, each.make(situation)) for each in chosen if not against[each.name]]
+        return cls(sources, {name: reason for name, reason in against.items() if reason})
+
+    @property
+    def source(self) -> Source:
+        """The source in use."""
+        return self._sources[self._at][1]
+
+    @property
+    def wants_batch(self) -> bool:
+        """Whether it needs the micro-batches themselves."""
+        return bool(self._sources) and getattr(self.source, "wants_batch", False)
+
+    def take(self, window: Window) -> Row | None:
+        """Row of the source in use; after some windows without one the next source is in use."""
+        name, source = self._sources[self._at]
+        row = source.take(window)
+        if row is not None:
+            self._empty, self._gave, self.reason = 0, True, ""
+            self.passed_over.pop(name, None)
+            return row
+        self.reason = source.reason
+        self._empty += 1
+        if self._empty >= (_PATIENCE_AFTER_ROWS if self._gave else _PATIENCE):
+            source.detach()
+            self.passed_over[name] = source.reason
+            self._at = 0 if self._gave else (self._at + 1) % len(self._sources)
+            self._empty, self._gave = 0, False
+        return None
+
+    def close(self) -> None:
+        """Detach all."""
+        for _, source in self._sources:
+            source.detach()
+        self._sources = []

@@ -1,0 +1,187 @@
+"""Noise from the micro-batches that a training accumulates: the gradient of each, and their sum, at no further pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ...store.records import Row
+from ..guard import Guard
+from ..norms import any_nonzero, by_layer, norm, square_norms
+from ..passes import Passes
+from ..window import Window, noise_row, watched_parameters
+
+__all__ = ["MicroBatchSource"]
+
+
+class MicroBatchSource:
+    """Two squared norms of a step of `n >= 2` backward passes: of what each pass adds, and of their sum.
+
+    What a pass adds to a parameter comes from a tensor hook, before anything is added to `.grad`; the sum is `.grad`
+    itself at the end of the last pass: before unscaling and before clipping. The estimators are those of
+    `fits.noise_scale`; micro-batches of unequal size or weight need `monitor.micro_batch(...)`.
+
+    A window gives no row where what was accumulated is not the sum of the passes: gradients were there before the first
+    of them, were changed between two, or the parameters were. Gradients that were zeroed without a step (a gradient
+    scaler skips a step on overflow) begin the window anew.
+
+    Args:
+        guard: keeps what a hook raises.
+        layers: also give the two norms of each module that has parameters of its own.
+
+    Cost: one norm of each gradient a pass and one of the sum; no copy of gradients.
+
+    Valid when: examples of different micro-batches are independent (no BatchNorm) and drawn at random.
+    """
+
+    name = "accumulated micro-batches"
+
+    def __init__(self, *, guard: Guard, layers: bool = False) -> None:
+        self.reason = ""
+        self._layers = layers
+        self._usual: int | None = None
+        self._guard = guard
+        self._passes: Passes | None = None
+        self._names: list[str] = []
+        self._forget()
+
+    def attach(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """Put a hook on each parameter that the optimizer changes."""
+        self.detach()
+        watched = watched_parameters(model, optimizer)
+        self._names, self._parameters = list(watched), list(watched.values())
+        self._passes = Passes(
+            self._parameters,
+            on_begin=self._begin,
+            on_gradient=self._gradient,
+            on_end=self._end,
+            guard=self._guard,
+        )
+
+    def detach(self) -> None:
+        """Remove the hooks and forget all tensors."""
+        if self._passes is not None:
+            self._passes.remove()
+        self._passes = None
+        self._names = []
+        self._forget()
+
+    def take(self, window: Window) -> Row | None:
+        """Noise row of the window, or `None` and `reason`."""
+        window = self._without_skipped(window)
+        self.reason = self._fault or self._unusable(window)
+        if self.reason:
+            return None
+        *groups, whole = square_norms([*self._added, self._sum], range(len(self._names)), window.loss_scale)
+        shares = window.weights or window.examples
+        row = noise_row(
+            window,
+            [sum(values) for values in groups],
+            sum(whole),
+            shares=shares,
+            examples=window.examples,
+            layers=self._by_layer(groups, whole) if self._layers else None,
+        )
+        if row is None:
+            self.reason = "a gradient of the step was not finite"
+        return row
+
+    def _unusable(self, window: Window) -> str:
+        """Why the passes of the window say nothing; empty where they do."""
+        n, told = len(self._added), len(window.examples)
+        if self._passes is not None and self._passes.broken:
+            return (
+                "a backward pass began before the last one had ended (reentrant checkpointing, or a pass that failed); "
+                "with torch.utils.checkpoint use use_reentrant=False"
+            )
+        if n < 2:
+            return f"{n} backward passes in the step" if n == 0 else "one backward pass in the step"
+        if any(not (a.keys() & b.keys()) for a, b in zip(self._added, self._added[1:], strict=False)):
+            return "two backward passes of the step have no parameter in common"
+        if told and told != n:
+            return f"micro_batch() was called {told} times, and the step had {n} backward passes; call it before each"
+        if window.weights and len(window.weights) != n:
+            return "micro_batch() had a weight for some micro-batches of the step only; give it for all or for none"
+        if told:
+            return ""
+        if window.batch_size < n:
+            return f"batch_size is {window.batch_size}, less than a step's {n} backward passes; give the examples of a step"
+        return self._unlike_the_others(n, window.batch_size)
+
+    def _unlike_the_others(self, n: int, batch_size: int) -> str:
+        self._usual = self._usual or n
+        if n == self._usual:
+            return ""
+        return (
+            f"the step had {n} backward passes where {self._usual} make the {batch_size} examples of batch_size; call "
+            "micro_batch(examples=...) before each backward pass to have it measured"
+        )
+
+    def _forget(self) -> None:
+        self._parameters: list[nn.Parameter] = []
+        self._restart()
+
+    def _restart(self) -> None:
+        self._added: list[dict[int, Tensor]] = []
+        self._sum: dict[int, Tensor] = {}
+        self._marks: list[tuple[int, int] | None] = []
+        self._versions: list[int] = []
+        self._before: list[tuple[int, int] | None] = []
+        self._fault = ""
+        self._skipped = 0
+
+    def _without_skipped(self, window: Window) -> Window:
+        """Window without what was told of backward passes whose gradients were zeroed without a step."""
+        k = self._skipped
+        if not k or len(window.examples) != k + len(self._added):
+            return window
+        return replace(window, examples=window.examples[k:], weights=window.weights[k:])
+
+    def _begin(self) -> None:
+        """Before the first gradient of a pass: what has happened since the last one?"""
+        gradients = [p.grad for p in self._parameters]
+        if self._added and self._changed(gradients) and not any_nonzero([g for g in gradients if g is not None]):
+            skipped = self._skipped + len(self._added)
+            self._restart()
+            self._skipped = skipped
+        versions = [p._version for p in self._parameters]
+        if not self._added:
+            self._versions = versions
+            if any_nonzero([g for g in gradients if g is not None]):
+                self._fault = "gradients were there before the step's first backward pass; zero them after each step"
+        elif versions != self._versions:
+            self._fault = "parameters changed between two backward passes of one step"
+        elif self._changed(gradients):
+            self._fault = (
+                "gradients were changed between two backward passes of one step; clip or unscale them after the last"
+            )
+        self._before = _marks(gradients)
+        self._added.append({})
+
+    def _changed(self, gradients: Sequence[Tensor | None]) -> bool:
+        return _marks(gradients) != self._marks
+
+    def _gradient(self, index: int, gradient: Tensor) -> None:
+        self._added[-1][index] = norm(gradient)
+
+    def _end(self) -> None:
+        gradients = [p.grad for p in self._parameters]
+        self._marks = _marks(gradients)
+        if self._marks == self._before:  # torch.autograd.grad: nothing was added
+            self._added.pop()
+            return
+        self._sum = {i: norm(g) for i, g in enumerate(gradients) if g is not None}
+
+    def _by_layer(
+        self, groups: Sequence[Sequence[float]], whole: Sequence[float]
+    ) -> dict[str, tuple[list[float], float]]:
+        parts = [by_layer(self._names, values) for values in groups]
+        return {name: ([part[name] for part in parts], total) for name, total in by_layer(self._names, whole).items()}
+
+
+def _marks(gradients: Sequence[Tensor | None]) -> list[tuple[int, int] | None]:
+    """Which tensors the gradients are, and how often each has been written to."""
+    return [None if g is None else (id(g), g._version) for g in gradients]
