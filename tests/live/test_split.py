@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -34,7 +35,7 @@ def make_batch(size: int, seed: int = 0, *, dtype: torch.dtype = torch.float64) 
     return x, x[:, :1] + 0.5 * torch.randn(size, 1, generator=generator, dtype=dtype)
 
 
-def make_model(*extra: nn.Module) -> nn.Module:
+def make_model(*extra: nn.Module) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), *extra, nn.Linear(6, 1)).double()
 
@@ -65,7 +66,7 @@ def per_example(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def test_against_per_example_gradients() -> None:
-    """Over random halves of the same batch the estimates are those of the batch's own examples (without replacement)."""
+    """Over random halves of one batch the estimates are those of its own examples (without replacement)."""
     model, batch = make_model(), make_batch(32)
     exact = per_example(model, batch)
     trace, square = float(exact.var(0).sum()), float(exact.mean(0).square().sum())
@@ -118,7 +119,7 @@ class Trained:
         self.gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
         self.optimizer = copy.deepcopy(optimizer.state_dict())
         self.modes = [m.training for m in model.modules()]
-        self.random = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+        self.random = torch.get_rng_state(), str(np.random.get_state()), random.getstate()  # noqa: NPY002
         self.hooks = [len(p._backward_hooks or ()) for p in model.parameters()]
         self.autocast = torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()
 
@@ -138,7 +139,9 @@ class Trained:
 
 
 class Counting(nn.Module):
-    """A layer with a buffer that each forward pass changes, in place and anew."""
+    """A layer with buffers that each forward pass changes, in place and anew."""
+
+    passes: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -230,7 +233,7 @@ def test_autocast_of_the_training_counts_and_its_cache_does_not() -> None:
 
 def test_only_the_gradients_of_what_the_optimizer_changes_count() -> None:
     model = make_model()
-    first, last = model[0], model[2]
+    first, last = (module for module in model if isinstance(module, nn.Linear))
     first.bias.requires_grad_(False)
     optimizer = torch.optim.SGD([first.weight, first.bias, last.weight], lr=0.1)
     source = SplitSource(mean_square, layers=True)
@@ -309,7 +312,8 @@ def test_reentrant_checkpoints_are_refused() -> None:
     assert all(p.grad is None for p in model.parameters())
 
 
-@pytest.mark.parametrize("wrap",
+@pytest.mark.parametrize(
+    "wrap",
     [
         lambda model: torch.compile(model, backend="eager"),
         lambda model: (model.compile(backend="eager"), model)[1],
@@ -323,9 +327,9 @@ def test_compiled_models(wrap: Callable[[nn.Module], Any]) -> None:
 
 
 def test_a_compiled_training_goes_on_without_compiling_again() -> None:
-    counted = torch._dynamo.testing.CompileCounter()
+    counted = CompileCounter()
     model = make_model()
-    compiled = torch.compile(model, backend=counted)
+    compiled: Any = torch.compile(model, backend=counted)
     batch = make_batch(8)
     optimizer = sgd(model)
     source = SplitSource(mean_square)
@@ -424,8 +428,8 @@ def test_gradients_that_are_not_finite() -> None:
     source = SplitSource(lambda model, batch: (model(batch[0]) - batch[1]).abs().mean().sqrt())
     source.attach(model, sgd(model))
     with torch.no_grad():
-        model[2].weight.zero_()
-        model[2].bias.zero_()
+        for p in model[2].parameters():
+            p.zero_()
     source.micro_batch((x, y * 0))
     assert source.take(window(8)) is None
     assert "not finite" in source.reason

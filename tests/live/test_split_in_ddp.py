@@ -46,7 +46,7 @@ def train(rank: int, *, measured: bool, wrapped: bool) -> tuple[list[float], lis
 
 
 def work(rank: int, folder: str) -> None:
-    store = dist.FileStore(f"{folder}/store", 2)
+    store = dist.FileStore(f"{folder}/store", 2)  # pyright: ignore[reportPrivateImportUsage]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     plain, _ = train(rank, measured=False, wrapped=False)
     for wrapped in (False, True):
@@ -60,5 +60,5 @@ def work(rank: int, folder: str) -> None:
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
 def test_two_processes(tmp_path: Path) -> None:
-    mp.spawn(work, args=(str(tmp_path),), nprocs=2)
+    mp.spawn(work, args=(str(tmp_path),), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
     assert sorted(path.name for path in tmp_path.glob("done-*")) == ["done-0", "done-1"]

@@ -43,9 +43,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..store.records import Estimate, Row
-from .noise_scale import ratio_of_sums
+from .noise_scale import estimate, estimate_parts, ratio_of_sums
 
-__all__ = ["DualNoise", "estimate_dual"]
+__all__ = ["DualNoise", "Measured", "estimate_dual", "in_geometry"]
 
 Array = NDArray[np.float64]
 
@@ -110,6 +110,51 @@ def estimate_dual(rows: Sequence[Row], *, geometry: str) -> DualNoise:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Noise scale in the geometry in which there is one."""
+
+    geometry: str
+    gradient_noise_scale: Estimate
+    signal: Estimate
+    noise: Estimate
+    reason: str = ""
+    """Why the geometry that was asked for has no value."""
+    notes: tuple[str, ...] = ()
+    """Why it is not in the optimizer's own geometry."""
+
+
+def in_geometry(rows: Sequence[Row], geometry: str, *, asked: bool, examples: int | None = None) -> Measured:
+    """Gradient noise scale of one run in a geometry, or in the Euclidean one where that has no value.
+
+    Args:
+        rows: one run's rows in the order of its steps.
+        geometry: `"euclidean"`, or one of `estimate_dual`.
+        asked: whether the geometry was asked for; then there is no other in its place.
+        examples: as for `fits.noise_scale.estimate`; dual norms take batches as independent.
+    """
+    reason = ""
+    if geometry != "euclidean":
+        dual = estimate_dual(rows, geometry=geometry)
+        if asked or not dual.reason:
+            return Measured(
+                geometry=geometry,
+                gradient_noise_scale=dual.gradient_noise_scale,
+                signal=dual.signal,
+                noise=dual.noise,
+                reason=dual.reason,
+            )
+        reason = f"the noise scale is Euclidean, and not in the optimizer's own geometry ({geometry}): {dual.reason}"
+    signal, noise = estimate_parts(rows, examples=examples)
+    return Measured(
+        geometry="euclidean",
+        gradient_noise_scale=estimate(rows, examples=examples),
+        signal=signal,
+        noise=noise,
+        notes=(reason,) if reason and rows else (),
+    )
+
+
 def _ratio(numerator: Array, denominator: Array, size: Array) -> tuple[float | None, float | None]:
     """The two ends of the interval of a ratio of sums."""
     return ratio_of_sums(np.stack([numerator, denominator]), size)[1:]
@@ -130,7 +175,7 @@ def _reason(geometry: str, upper: Array, lower: Array) -> str:
     if least * _WIDEST >= most:
         return ""
     return (
-        f"noise hides the gradient: the sum of its {_NORMS[geometry]} is known to lie between {max(0.0, least):.3g} and "
-        f"{most:.3g} only, and more readings do not narrow that; measure over more examples a step (a larger batch, or "
-        'more accumulated micro-batches), or take geometry="euclidean"'
+        f"noise hides the gradient: the sum of its {_NORMS[geometry]} is from {max(0.0, least):.3g} to {most:.3g}, "
+        "which more readings do not narrow; measure over more examples a step (a larger batch, or more accumulated "
+        'micro-batches), or take geometry="euclidean"'
     )

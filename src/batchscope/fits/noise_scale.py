@@ -327,9 +327,9 @@ def covariance_of_sums(terms: Array, size: Array) -> tuple[Array, float] | None:
 
     A run's gradients fall, and with them the spread of its readings, so that the first ones may make up most of a sum.
     The variance of each reading is therefore taken from around it: the mean square of the 9 nearest second differences
-    (÷ 6) of the terms in units of `size`, smoothed over 5 readings, times `size²`. With `ω_j` the weight that difference
-    `j` has in the sum of those variances there are `18/35 (Σ ω_j)² ÷ Σ ω_j²` degrees of freedom (Satterthwaite 1946, and
-    the relative efficiency of second differences, Gasser et al. 1986).
+    (÷ 6) of the terms in units of `size`, smoothed over 5 readings, times `size²`. With `ω_j` the weight of difference
+    `j` in the sum of those variances there are `18/35 (Σ ω_j)² ÷ Σ ω_j²` degrees of freedom (Satterthwaite 1946; the
+    factor is the relative efficiency of second differences, Gasser et al. 1986).
 
     Args:
         terms: shape (sums, readings).

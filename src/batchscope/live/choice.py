@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import UsageError
 from ..store.records import Row
@@ -56,10 +57,10 @@ class Choice:
         """The source in use."""
         return self._sources[self._at][1]
 
-    @property
-    def wants_batch(self) -> bool:
-        """Whether it needs the micro-batches themselves."""
-        return bool(self._sources) and getattr(self.source, "wants_batch", False)
+    def micro_batch(self, batch: Any) -> None:
+        """Hand a micro-batch to the source in use before its backward pass, if it takes any."""
+        if self._sources and (hand := getattr(self.source, "micro_batch", None)) is not None:
+            hand(batch)
 
     def take(self, window: Window) -> Row | None:
         """Row of the source in use; after some windows without one the next source is in use."""

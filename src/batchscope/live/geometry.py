@@ -15,7 +15,7 @@ since what Muon does not take is trained by Adam or Lion. Parameters of more tha
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -24,11 +24,24 @@ from torch.optim import Optimizer
 
 from ..errors import UsageError
 from ..store.records import Row
+from .scalers import unwrapped
 
-__all__ = ["GEOMETRIES", "DualNorms", "Geometry", "geometry_of"]
+__all__ = [
+    "GEOMETRIES",
+    "DualNorms",
+    "Geometry",
+    "NormsOf",
+    "checked_geometry",
+    "euclidean_only",
+    "geometry_of",
+    "norms_in",
+]
 
 Geometry = Literal["euclidean", "sign", "spectral"]
 GEOMETRIES: tuple[Geometry, ...] = get_args(Geometry)
+
+NormsOf = Callable[[Sequence[nn.Parameter], Optimizer], "DualNorms | None"]
+"""What makes the norms of some parameters that an optimizer changes; `None`: the Euclidean ones are enough."""
 
 _SPECTRAL = ("muon", "shampoo", "spectral")
 _SIGN = ("sign", "lion", "adam", "rmsprop", "adagrad", "adadelta", "adafactor", "adopt", "lamb", "sophia")
@@ -36,7 +49,7 @@ _NULL = 1e-6
 """Share of the largest singular value below which a direction counts as none."""
 
 
-def geometry_of(optimizer: Optimizer) -> Geometry:
+def geometry_of(optimizer: Any) -> Geometry:
     """Geometry of an optimizer, by the names of its class and the classes it derives from; Euclidean where none tells.
 
     A wrapper that holds the optimizer as `optimizer` (Accelerate) counts as that.
@@ -46,13 +59,33 @@ def geometry_of(optimizer: Optimizer) -> Geometry:
     >>> geometry_of(torch.optim.SGD([torch.zeros(1)]))
     'euclidean'
     """
-    inner: Any = optimizer
-    while isinstance(held := getattr(inner, "optimizer", None), Optimizer) and held is not inner:
-        inner = held
-    names = [kind.__name__.lower() for kind in type(inner).__mro__]
+    names = [kind.__name__.lower() for kind in type(unwrapped(optimizer)).__mro__]
     if any(part in name for name in names for part in _SPECTRAL):
         return "spectral"
     return "sign" if any(part in name for name in names for part in _SIGN) else "euclidean"
+
+
+def norms_in(geometry: str) -> NormsOf:
+    """What makes the norms of a geometry for some parameters; of the Euclidean one, none."""
+    if (checked := checked_geometry(geometry)) == "euclidean":
+        return euclidean_only
+    return lambda parameters, optimizer: DualNorms(checked, parameters, optimizer)
+
+
+def euclidean_only(parameters: Sequence[nn.Parameter], optimizer: Optimizer) -> None:
+    """No norms beside the Euclidean ones."""
+
+
+def checked_geometry(name: str) -> Geometry:
+    """A geometry by its name.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    for known in GEOMETRIES:
+        if name == known:
+            return known
+    raise UsageError(f"geometry is {name!r}; write one of {', '.join(map(repr, GEOMETRIES))}")
 
 
 class DualNorms:
@@ -62,6 +95,10 @@ class DualNorms:
         geometry: `"sign"` or `"spectral"`.
         parameters: of the model, in the order of the gradients that are handed over.
         optimizer: a group of it with `use_muon=False` is left out of the matrices.
+
+    Attributes:
+        geometry: as given.
+        count: of the parameters.
 
     Raises:
         UsageError: there is no such geometry, or it is Euclidean, for which the rows of squared norms are enough.
@@ -73,11 +110,12 @@ class DualNorms:
     def __init__(
         self, geometry: Geometry, parameters: Sequence[nn.Parameter], optimizer: Optimizer | None = None
     ) -> None:
-        if geometry not in GEOMETRIES[1:]:
-            raise UsageError(f"geometry is {geometry!r}; write one of {', '.join(map(repr, GEOMETRIES))}")
+        if checked_geometry(geometry) == "euclidean":
+            raise UsageError("the Euclidean geometry needs no norms beside the squared ones of a noise row")
         self.geometry = geometry
         groups = [] if optimizer is None else optimizer.param_groups
         plain = {id(p) for group in groups if not group.get("use_muon", True) for p in group["params"]}
+        self.count = len(parameters)
         self._is_matrix = [
             geometry == "spectral" and p.ndim >= 2 and not p.is_complex() and id(p) not in plain for p in parameters
         ]
@@ -118,7 +156,9 @@ class DualNorms:
 
     def row_of(self, against: Tensor, mean: Sequence[Tensor | None], sizes: Sequence[float]) -> Row:
         """Row of what `against` found for each group, shape (groups, 2), and of the mean over the batch."""
-        norms = [_norm(_dense(m), is_matrix) for is_matrix, m in zip(self._is_matrix, mean, strict=True) if m is not None]
+        norms = [
+            _norm(_dense(m), is_matrix) for is_matrix, m in zip(self._is_matrix, mean, strict=True) if m is not None
+        ]
         weights = against.new_tensor(list(sizes)) / math.fsum(sizes)
         noise, aligned = against[:, 0].mean(), (weights * against[:, 1]).sum()
         numbers = torch.stack([noise, _total(norms, mean).to(noise), aligned]).tolist()

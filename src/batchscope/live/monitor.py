@@ -13,12 +13,15 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..errors import UsageError
-from ..fits.noise_scale import estimate, estimate_layers, estimate_parts, recent
+from ..fits.dual_noise import in_geometry
+from ..fits.noise_scale import estimate_layers, recent
+from ..hardware.live_bytes import tensors_in
 from ..store.quantities import whole_number
 from ..store.records import Row
 from ..tasks.batch_norm import has_batch_norm
 from ..tasks.batches import first_dimension
 from .choice import Choice
+from .geometry import checked_geometry, geometry_of
 from .guard import Guard
 from .overhead import Overhead
 from .reading import Reading
@@ -46,8 +49,11 @@ class NoiseMonitor:
         optimizer: that changes it; a *window* is what happens between two of its steps.
         batch_size: examples of one optimizer step, over all micro-batches and devices.
         scaler: the `torch.amp.GradScaler` of a float16 training: noise is measured unscaled.
-        loss: `(model, batch) -> mean loss`, for the source that splits a batch (`micro_batch(batch=...)` gives it).
-        geometry: norm in which noise is measured, for the sources that have others; default: the optimizer's own.
+        loss: `(model, batch) -> mean loss`, for the source that splits a batch (`micro_batch(batch=...)` gives it); see
+            `sources.split`.
+        loss_weight: `(batch) -> terms in the mean that loss returns`, such as tokens; default: its examples.
+        geometry: `"euclidean"`, `"sign"` or `"spectral"`: norm in which noise is measured (`live.geometry`); default:
+            the optimizer's own, or the Euclidean one as long as there is no number in that, which `reading.notes` says.
         source: name of the one source to use; default: the first that gives a number.
         layers: also keep the noise scale of each layer.
         share: of the training's time that it may take.
@@ -58,7 +64,8 @@ class NoiseMonitor:
         clock: seconds, for the measured overhead.
 
     Raises:
-        UsageError: `batch_size` is no positive number, `share` is not in (0, 1], or there is no such `source`.
+        UsageError: `batch_size` is no positive number, `share` is not in (0, 1], or there is no such `source` or
+            `geometry`.
 
     Cost: a step that is not measured costs two calls of a Python function; a measured one what its source says. The
     first two windows are always measured.
@@ -87,6 +94,7 @@ class NoiseMonitor:
         batch_size: int,
         scaler: Any = None,
         loss: Callable[[nn.Module, Any], Any] | None = None,
+        loss_weight: Callable[[Any], float] | None = None,
         geometry: str | None = None,
         source: str | None = None,
         layers: bool = False,
@@ -101,6 +109,8 @@ class NoiseMonitor:
         self._model: nn.Module | None = model
         self._optimizer: Optimizer | None = unwrapped(optimizer)
         self._scaler, self._data_set_size, self._on_reading = scaler, data_set_size, on_reading
+        self._geometry = geometry_of(optimizer) if geometry is None else checked_geometry(geometry)
+        self._geometry_asked = geometry is not None
         compare = any(p.device.type != "cpu" for p in model.parameters())
         self._overhead = Overhead(share, clock=clock, compare=compare)
         self._guard = Guard(self._overhead.own)
@@ -108,7 +118,9 @@ class NoiseMonitor:
             model=model,
             optimizer=self._optimizer,
             loss=loss,
-            geometry=geometry,
+            loss_weight=loss_weight,
+            loss_scale=lambda: loss_scale(self._scaler),
+            geometry=self._geometry,
             layers=layers,
             guard=self._guard,
             world_size=world_size(),
@@ -122,7 +134,6 @@ class NoiseMonitor:
         self._measuring = False
         self._calls = 0
         self._told: list[tuple[int | None, float | None]] = []
-        self._batches: list[Any] = []
         self._handles = [
             self._optimizer.register_step_pre_hook(self._before_step),
             self._optimizer.register_step_post_hook(self._after_step),
@@ -147,28 +158,35 @@ class NoiseMonitor:
         """
         if self._off:
             return
-        if examples is None and batch is not None:
+        if batch is not None:
+            self._guarded(lambda: self._take_batch(examples, weight, batch))
+        else:
+            self._told.append((examples, weight))
+
+    def _take_batch(self, examples: int | None, weight: float | None, batch: Any) -> None:
+        if examples is None and next(tensors_in(batch), None) is not None:
             examples = first_dimension(batch)
         self._told.append((examples, weight))
-        if self._measuring and batch is not None and self._choice.wants_batch:
-            self._batches.append(batch)
+        if self._measuring:
+            self._choice.micro_batch(batch)
 
     def read(self) -> Reading:
         """Reading of now, over the readings that count for the present (`fits.noise_scale.recent`)."""
         rows, n = recent(self._rows), self._data_set_size
-        signal, noise = estimate_parts(rows, examples=n)
+        measured = in_geometry(rows, self._geometry, asked=self._geometry_asked, examples=n)
         return Reading(
-            gradient_noise_scale=estimate(rows, examples=n),
-            signal=signal,
-            noise=noise,
+            gradient_noise_scale=measured.gradient_noise_scale,
+            signal=measured.signal,
+            noise=measured.noise,
+            geometry=measured.geometry,
             source=self._rows_from,
             overhead=self._overhead.ratio,
             step=self._steps,
             examples=self._examples,
             batch_size=self.batch_size,
-            reason=self._off or self._reason,
+            reason=self._off or self._reason or measured.reason,
             passed_over=dict(self._choice.passed_over),
-            notes=self._notes,
+            notes=(*self._notes, *measured.notes),
             layers=estimate_layers(rows, examples=n),
         )
 
@@ -195,7 +213,7 @@ class NoiseMonitor:
         self._choice.close()
         self._measuring = False
         self._model = self._optimizer = self._scaler = None
-        self._told, self._batches = [], []
+        self._told = []
         self._off = self._off or "the monitor was closed"
 
     def __enter__(self) -> Self:
@@ -259,7 +277,7 @@ class NoiseMonitor:
             self._choice.source.detach()
         self._steps += 1
         self._examples += window.batch_size
-        self._told, self._batches = [], []
+        self._told = []
 
     def _window(self) -> Window:
         sizes = tuple(size for size, _ in self._told if size is not None)
@@ -272,7 +290,6 @@ class NoiseMonitor:
             batch_size=sum(sizes) if sizes and world_size() == 1 else self.batch_size,
             examples=sizes,
             weights=weights,
-            batches=tuple(self._batches),
             loss_scale=loss_scale(self._scaler) if self._measuring else 1.0,
         )
 

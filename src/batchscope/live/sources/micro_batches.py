@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...store.records import Row
+from ..geometry import NormsOf, euclidean_only
 from ..guard import Guard
 from ..norms import any_nonzero, by_layer, norm, square_norms
 from ..passes import Passes
 from ..window import Window, noise_row, watched_parameters
+from .halves import Halves
 
 __all__ = ["MicroBatchSource"]
 
@@ -31,16 +33,19 @@ class MicroBatchSource:
     Args:
         guard: keeps what a hook raises.
         layers: also give the two norms of each module that has parameters of its own.
+        norms: makes what a row holds in the geometry of the optimizer, of the parameters.
 
-    Cost: one norm of each gradient a pass and one of the sum; no copy of gradients.
+    Cost: one norm of each gradient a pass and one of the sum; no copy of gradients. With `norms` three copies, and what
+    these cost: the passes are taken as two groups, every other one in each.
 
     Valid when: examples of different micro-batches are independent (no BatchNorm) and drawn at random.
     """
 
     name = "accumulated micro-batches"
 
-    def __init__(self, *, guard: Guard, layers: bool = False) -> None:
+    def __init__(self, *, guard: Guard, layers: bool = False, norms: NormsOf = euclidean_only) -> None:
         self.reason = ""
+        self._norms_of = norms
         self._layers = layers
         self._usual: int | None = None
         self._guard = guard
@@ -53,6 +58,8 @@ class MicroBatchSource:
         self.detach()
         watched = watched_parameters(model, optimizer)
         self._names, self._parameters = list(watched), list(watched.values())
+        norms = self._norms_of(self._parameters, optimizer)
+        self._halves = None if norms is None else Halves(norms)
         self._passes = Passes(
             self._parameters,
             on_begin=self._begin,
@@ -87,7 +94,8 @@ class MicroBatchSource:
         )
         if row is None:
             self.reason = "a gradient of the step was not finite"
-        return row
+            return None
+        return row if self._halves is None else {**row, **self._halves.row(window, shares)}
 
     def _unusable(self, window: Window) -> str:
         """Why the passes of the window say nothing; empty where they do."""
@@ -108,7 +116,7 @@ class MicroBatchSource:
         if told:
             return ""
         if window.batch_size < n:
-            return f"batch_size is {window.batch_size}, less than a step's {n} backward passes; give the examples of a step"
+            return f"batch_size is {window.batch_size}, less than a step's {n} backward passes; give its examples"
         return self._unlike_the_others(n, window.batch_size)
 
     def _unlike_the_others(self, n: int, batch_size: int) -> str:
@@ -121,6 +129,7 @@ class MicroBatchSource:
         )
 
     def _forget(self) -> None:
+        self._halves: Halves | None = None
         self._parameters: list[nn.Parameter] = []
         self._restart()
 
@@ -132,6 +141,8 @@ class MicroBatchSource:
         self._before: list[tuple[int, int] | None] = []
         self._fault = ""
         self._skipped = 0
+        if self._halves is not None:
+            self._halves.clear()
 
     def _without_skipped(self, window: Window) -> Window:
         """Window without what was told of backward passes whose gradients were zeroed without a step."""
@@ -166,13 +177,19 @@ class MicroBatchSource:
 
     def _gradient(self, index: int, gradient: Tensor) -> None:
         self._added[-1][index] = norm(gradient)
+        if self._halves is not None:
+            self._halves.add(index, gradient)
 
     def _end(self) -> None:
         gradients = [p.grad for p in self._parameters]
         self._marks = _marks(gradients)
         if self._marks == self._before:  # torch.autograd.grad: nothing was added
             self._added.pop()
+            if self._halves is not None:
+                self._halves.drop()
             return
+        if self._halves is not None:
+            self._halves.keep()
         self._sum = {i: norm(g) for i, g in enumerate(gradients) if g is not None}
 
     def _by_layer(

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...errors import TaskError
-from ...probes.base import square_norm
 from ...store.records import Row
 from ...tasks.batches import first_dimension
 from ...tasks.members import checked_weight
 from ...tasks.preflight.coupling import differ, find_batch_norm, rounding_of, without_dropout
 from ...tasks.protocol import Batch
 from ...tasks.values import rows_of
-from ..geometry import DualNorms
+from ..geometry import DualNorms, NormsOf, euclidean_only
+from ..norms import by_layer, norm, square_norms
 from ..window import Window, noise_row
 from .side_pass import Loss, SidePass, SidePassError
 
@@ -66,14 +66,14 @@ class SplitSource:
         loss_weight: Callable[[Batch], float] | None = None,
         scale: Callable[[], float] = lambda: 1.0,
         layers: bool = False,
-        norms: Callable[[list[nn.Parameter], Optimizer], DualNorms | None] = lambda parameters, optimizer: None,
+        norms: NormsOf = euclidean_only,
     ) -> None:
         if groups < 2:
             raise ValueError(f"groups is {groups}; a batch is split in at least 2")
         self.name = f"batches split in {groups}"
         self.reason = ""
         self._loss, self._groups, self._weight, self._scale = loss, groups, loss_weight, scale
-        self._layers, self._norms = layers, norms
+        self._layers, self._norms_of = layers, norms
         self._pass: SidePass | None = None
         self._dual: DualNorms | None = None
         self._is_mean = False
@@ -83,7 +83,7 @@ class SplitSource:
     def attach(self, model: nn.Module, optimizer: Optimizer) -> None:
         """Take the next batch."""
         self._pass = SidePass(model, optimizer, self._loss)
-        self._dual = self._norms(list(self._pass.parameters.values()), optimizer)
+        self._dual = self._norms_of(list(self._pass.parameters.values()), optimizer)
         self._found = None
         self.reason = self._pass.refusal or _coupled(self._pass.model)
 
@@ -169,7 +169,7 @@ class SplitSource:
             if self._weight is None
             else "the examples of a batch depend on one another, or loss_weight is not the number of terms in the mean"
         )
-        return f"the loss of {used} examples is {one:.6g} as one batch and {apart:.6g} as the mean over its parts: {advice}"
+        return f"the loss of {used} examples is {one:.6g}, and {apart:.6g} as the mean over parts of them: {advice}"
 
     def _measure(self, side: SidePass, parts: list[tuple[Batch, int]]) -> dict[str, Any]:
         weights = self._weights(parts)
@@ -179,22 +179,24 @@ class SplitSource:
             side.gradients(part, seed=self._seed * self._groups + i, scale=scale) for i, (part, _) in enumerate(parts)
         ]
         mean = [_mean(members, shares) for members in zip(*gradients, strict=True)]
-        names = list(side.parameters)
-        *of_groups, of_mean = (_squares(tensors) for tensors in (*gradients, mean))
-        of_groups = [[s**2 * value for value in squares] for s, squares in zip(shares, of_groups, strict=True)]
-        norms: dict[str, Any] = {
+        norms = [{i: norm(g) for i, g in enumerate(group) if g is not None} for group in (*gradients, mean)]
+        *found, of_mean = square_norms(norms, range(len(mean)), 1.0)
+        of_groups = [[share**2 * value for value in squares] for share, squares in zip(shares, found, strict=True)]
+        row: dict[str, Any] = {
             "square_norms": [math.fsum(squares) for squares in of_groups],
             "square_norm_of_mean": math.fsum(of_mean),
             "shares": weights,
             "examples": [float(size) for _, size in parts],
         }
         if self._layers:
-            norms["layers"] = _by_layer(names, of_groups, of_mean)
+            names = list(side.parameters)
+            layers, whole = [by_layer(names, squares) for squares in of_groups], by_layer(names, of_mean)
+            row["layers"] = {name: ([group[name] for group in layers], whole[name]) for name in whole}
         used = sum(size for _, size in parts)
         dual: Row = {}
-        if self._dual is not None and math.isfinite(math.fsum([*norms["square_norms"], norms["square_norm_of_mean"]])):
+        if self._dual is not None and all(map(math.isfinite, of_mean)) and math.isfinite(sum(row["square_norms"])):
             dual = self._dual.row(gradients, [share * used for share in shares])
-        return {"norms": norms, "dual": dual}
+        return {"norms": row, "dual": dual}
 
 
 def _coupled(model: nn.Module) -> str:
@@ -210,24 +212,3 @@ def _coupled(model: nn.Module) -> str:
 def _mean(members: tuple[Tensor | None, ...], shares: list[float]) -> Tensor | None:
     there = [g * share for g, share in zip(members, shares, strict=True) if g is not None]
     return torch.stack(there).sum(0) if there else None
-
-
-def _squares(gradients: list[Tensor | None]) -> list[float]:
-    """Squared norm of each gradient, with one transfer from the device."""
-    there = {i: square_norm(g) for i, g in enumerate(gradients) if g is not None}
-    values = torch.stack(list(there.values())).tolist() if there else []
-    found = dict(zip(there, values, strict=True))
-    return [found.get(i, 0.0) for i in range(len(gradients))]
-
-
-def _by_layer(
-    names: list[str], of_groups: list[list[float]], of_mean: list[float]
-) -> dict[str, tuple[list[float], float]]:
-    """The two norms of each module with parameters of its own."""
-    layers: dict[str, list[int]] = {}
-    for i, name in enumerate(names):
-        layers.setdefault(name.rpartition(".")[0] or name, []).append(i)
-    return {
-        layer: ([math.fsum(g[i] for i in mine) for g in of_groups], math.fsum(of_mean[i] for i in mine))
-        for layer, mine in layers.items()
-    }
