@@ -44,7 +44,7 @@ class Known:
     noise: float = 1.0
     start: float = 2.0
     batch_size: int = 32
-    steps: int = 60
+    steps: int = 40
 
     @property
     def curvature(self) -> Tensor:
