@@ -32,7 +32,7 @@ from batchscope.live.geometry import DualNorms
 from batchscope.live.sources import CANDIDATES
 from batchscope.testing.known_noise import KNOWN, Read, read_by_command, read_by_monitor
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 from record import write
 
 SEEDS = 200
@@ -80,6 +80,10 @@ def row_of(name: str, source: str, found: Sequence[Read]) -> dict[str, Any]:
     return row
 
 
+def line_of(row: dict[str, Any]) -> str:
+    return "  ".join(f"{key} {v:.3g}" if isinstance(v, float) else f"{key} {v}" for key, v in row.items())
+
+
 def sign_rows(repeats: int) -> list[dict[str, Any]]:
     """The estimator of the sign geometry, by the distribution of the coordinates and the batch size."""
     generator, size, rows = torch.Generator().manual_seed(0), 2000, list[dict[str, Any]]()
@@ -123,10 +127,10 @@ def main() -> int:
     began, rows = time.process_time(), list[dict[str, Any]]()
     for name, source in rows_to_measure():
         rows.append(row_of(name, source, [read(name, source, seed) for seed in range(seeds)]))
-        print("  ".join(f"{key} {v:.3g}" if isinstance(v, float) else str(v) for key, v in rows[-1].items()), flush=True)
+        print(line_of(rows[-1]), flush=True)
     sign = sign_rows(5 if seeds < SEEDS else 40)
     for row in sign:
-        print("  ".join(f"{key} {v:.3g}" if isinstance(v, float) else f"{key} {v}" for key, v in row.items()))
+        print(line_of(row))
     seconds = time.process_time() - began
     if seeds == SEEDS:
         write("coverage", {"cpu_seconds": seconds, "bounds": BOUNDS, "rows": rows, "sign": sign})

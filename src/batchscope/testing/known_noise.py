@@ -1,7 +1,7 @@
 """Trainings whose gradient noise is known exactly at every step: linear regression and a noisy quadratic.
 
-A reading of a run is held against `Σ_t tr(Σ_t) ÷ Σ_t |G_t|²` over the steps that it was made of, with the exact mean and
-covariance of one example's gradient at the weights of each.
+A reading of a run is held against `Σ_t tr(Σ_t) ÷ Σ_t |G_t|²` over the steps that it was made of, with the exact mean
+and covariance of one example's gradient at the weights of each.
 """
 
 from __future__ import annotations
