@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchscope.fits.noise_scale import Readings, estimate, trace
+from batchscope.fits.noise_scale import (
+    Readings,
+    effective_batch_size,
+    equal_groups,
+    estimate,
+    estimate_layers,
+    estimate_parts,
+    recent,
+    trace,
+)
 
 DIMENSIONS = 40
 
@@ -196,3 +205,81 @@ def test_the_unit_of_the_loss_does_not_matter(scale: float, seed: int) -> None:
     for a, b in ((first.value, second.value), (first.low, second.low), (first.high, second.high)):
         assert (a is None) == (b is None)
         assert a is None or a == pytest.approx(b, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shares", "sizes"), [((0.25, 0.75), (1, 3)), ((0.5, 0.5), (1, 3)), ((0.2, 0.3, 0.5), (2, 1, 1))]
+)
+def test_unequal_groups_are_unbiased_by_enumeration(shares: tuple[float, ...], sizes: tuple[int, ...]) -> None:
+    """Over all ordered draws with replacement; in the last case shares and sizes have nothing to do with each other."""
+    population = np.random.default_rng(4).standard_normal((4, 2)) + 0.5
+    mean = population.mean(axis=0)
+    rows = []
+    for order in itertools.product(range(4), repeat=sum(sizes)):
+        groups = [part.mean(axis=0) for part in np.split(population[list(order)], np.cumsum(sizes)[:-1])]
+        pieces = np.array([share * group for share, group in zip(shares, groups, strict=True)])
+        whole = float((pieces.sum(axis=0) ** 2).sum())
+        row = make_row(pieces, 1) | {
+            "square_norm_of_mean": whole,
+            "mean_square_norm": equal_groups([float((piece**2).sum()) for piece in pieces], shares, whole),
+            "group_size": effective_batch_size(shares, sizes) / len(shares),
+        }
+        rows.append(row)
+    readings = Readings.of(rows)
+    assert readings.trace.mean() == pytest.approx(((population - mean) ** 2).sum(axis=1).mean(), rel=1e-9)
+    assert readings.square.mean() == pytest.approx((mean**2).sum(), rel=1e-9)
+
+
+def test_one_group_is_no_noise() -> None:
+    for shares in ([1.0], [1.0, 0.0]):
+        with pytest.raises(ValueError, match="two"):
+            equal_groups([1.0] * len(shares), shares, 1.0)
+
+
+@pytest.mark.parametrize("case", [{"readings": 12}, {"readings": 60}, {"readings": 60, "fall": 5.0}], ids=str)
+def test_intervals_of_signal_and_noise_cover_nine_times_of_ten(case: dict[str, Any]) -> None:
+    generator = np.random.default_rng(12)
+    size = np.linspace(0, 1, case["readings"])
+    truth = float(np.mean(case.get("fall", 1.0) ** (-2 * size)))
+    hits = np.zeros(2)
+    for _ in range(400):
+        rows, _ = simulate(generator, noise_scale=40, **case)
+        for i, (part, true) in enumerate(zip(estimate_parts(rows), (truth, 40.0), strict=True)):
+            assert part.low is not None
+            assert part.high is not None
+            hits[i] += part.low <= true <= part.high
+    assert (hits / 400 >= 0.85).all()
+    assert (hits / 400 <= 0.95).all()
+
+
+def test_the_parts_have_the_ratio_of_the_whole() -> None:
+    rows, _ = simulate(np.random.default_rng(1), noise_scale=40, readings=30)
+    signal, noise = estimate_parts(rows, examples=500)
+    assert signal.value is not None
+    assert noise.value is not None
+    assert noise.value / signal.value == pytest.approx(estimate(rows, examples=500).value)
+    assert estimate_parts(rows[:4])[0].low is None
+    assert estimate_parts([])[0].value is None
+
+
+def test_layers_are_estimated_each_by_itself() -> None:
+    first, _ = simulate(np.random.default_rng(1), noise_scale=40, readings=30)
+    second, _ = simulate(np.random.default_rng(2), noise_scale=4, readings=30)
+    keys = ("mean_square_norm", "square_norm_of_mean")
+    rows = [
+        a | {"layers": {"a": [a[key] for key in keys], "b": [b[key] for key in keys]}}
+        for a, b in zip(first, second, strict=True)
+    ]
+    assert estimate_layers([first[0], *rows]) == {"a": estimate(rows), "b": estimate(second)}
+    assert estimate_layers(first) == {}
+
+
+def test_readings_far_back_do_not_dominate() -> None:
+    """A noise scale that rises fiftyfold half-way: what is said at the end is the present."""
+    generator = np.random.default_rng(6)
+    early, _ = simulate(generator, noise_scale=5, readings=300)
+    late, _ = simulate(generator, noise_scale=250, readings=300, group_size=128)
+    found = estimate(recent([*early, *late]))
+    assert found.low is not None
+    assert found.value == pytest.approx(250, rel=0.2)
+    assert found.low > 150

@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from batchscope.fits.noise_scale import Readings
+from batchscope.live.beside import is_beside
 from batchscope.live.geometry import DualNorms
-from batchscope.live.sources.side_pass import SidePass, is_on_the_side
+from batchscope.live.sources.side_pass import SidePass
 from batchscope.live.sources.split import SplitSource
 from batchscope.live.window import Window
 from batchscope.store.records import Row
@@ -346,7 +347,7 @@ def test_a_compiled_training_goes_on_without_compiling_again() -> None:
 
 def test_hooks_of_others_can_tell_a_pass_beside() -> None:
     model, seen = make_model(), list[bool]()
-    model[0].register_forward_hook(lambda module, args, output: seen.append(is_on_the_side()))
+    model[0].register_forward_hook(lambda module, args, output: seen.append(is_beside()))
     row_of(SplitSource(mean_square), model, make_batch(8), 8)
     assert seen
     assert all(seen)
@@ -462,7 +463,7 @@ def test_a_loss_that_fails_leaves_the_training_as_it_was() -> None:
     with pytest.raises(RuntimeError, match="no"):
         source.micro_batch(make_batch(8))
     assert before.same_as(Trained(model, optimizer))
-    assert not is_on_the_side()
+    assert not is_beside()
 
 
 def test_a_sharded_model_is_refused() -> None:

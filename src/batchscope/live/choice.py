@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ class Choice:
         self.passed_over = passed_over
         self._at = 0
         self._empty, self._gave = 0, False
-        self.reason = ""
+        self.reason = "" if sources else "; ".join(f"{name}: {reason}" for name, reason in passed_over.items())
 
     @classmethod
     def of(
@@ -79,8 +80,14 @@ class Choice:
             self._empty, self._gave = 0, False
         return None
 
+    def detach(self) -> None:
+        """Take off what the source in use has put on."""
+        if self._sources:
+            self.source.detach()
+
     def close(self) -> None:
         """Detach all."""
-        for _, source in self._sources:
-            source.detach()
-        self._sources = []
+        sources, self._sources = self._sources, []
+        for _, source in sources:
+            with contextlib.suppress(Exception):  # what it raised before has switched the monitor off, and was said
+                source.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections import deque
@@ -12,10 +13,9 @@ from typing import Any, Self
 from torch import nn
 from torch.optim import Optimizer
 
-from ..errors import UsageError
+from ..errors import TaskError, UsageError
 from ..fits.dual_noise import in_geometry
 from ..fits.noise_scale import estimate_layers, recent
-from ..hardware.live_bytes import tensors_in
 from ..store.quantities import whole_number
 from ..store.records import Row
 from ..tasks.batch_norm import has_batch_norm
@@ -27,6 +27,7 @@ from .overhead import Overhead
 from .reading import Reading
 from .scalers import loss_scale, stepping_scaler, unwrapped
 from .sources import Situation, world_size
+from .step_hooks import StepHooks
 from .window import Window, watched_parameters
 
 __all__ = ["NoiseMonitor"]
@@ -56,7 +57,7 @@ class NoiseMonitor:
             the optimizer's own, or the Euclidean one as long as there is no number in that, which `reading.notes` says.
         source: name of the one source to use; default: the first that gives a number.
         layers: also keep the noise scale of each layer.
-        share: of the training's time that it may take.
+        share: of the training's time that it may take; 1 measures every step.
         data_set_size: examples of the training set where batches are drawn without replacement and are no small part
             of it; default: independent draws.
         on_reading: receives a reading after a measured window: each of the first 64, then 64 a stretch of
@@ -73,7 +74,8 @@ class NoiseMonitor:
     Valid when: examples are independent of one another and drawn at random.
 
     Example:
-        >>> model = nn.Linear(3, 1)
+        >>> import torch
+        >>> model = torch.nn.Linear(3, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> with NoiseMonitor(model, optimizer, batch_size=8, share=1.0) as monitor:
         ...     for _ in range(6):
@@ -134,12 +136,11 @@ class NoiseMonitor:
         self._measuring = False
         self._calls = 0
         self._told: list[tuple[int | None, float | None]] = []
-        self._handles = [
-            self._optimizer.register_step_pre_hook(self._before_step),
-            self._optimizer.register_step_post_hook(self._after_step),
-        ]
+        self._hooks = StepHooks(self._optimizer, before=self._before_step, after=self._after_step)
         if not watched_parameters(model, self._optimizer):
             self._switch_off("the optimizer has no parameter of this model that requires a gradient")
+        elif self._choice.reason:
+            self._switch_off(self._choice.reason)
         self._guarded(self._begin)
 
     def micro_batch(self, examples: int | None = None, weight: float | None = None, batch: Any = None) -> None:
@@ -152,23 +153,25 @@ class NoiseMonitor:
                 their size; default: the examples.
             batch: the micro-batch itself, for a source that needs it.
 
+        Raises:
+            UsageError: `examples` is no positive whole number, `weight` is negative or not finite, or `batch` holds no
+                tensor by which to count its examples.
+
         Example:
             >>> import inspect; list(inspect.signature(NoiseMonitor.micro_batch).parameters)[1:]
             ['examples', 'weight', 'batch']
         """
         if self._off:
             return
-        if batch is not None:
-            self._guarded(lambda: self._take_batch(examples, weight, batch))
-        else:
-            self._told.append((examples, weight))
-
-    def _take_batch(self, examples: int | None, weight: float | None, batch: Any) -> None:
-        if examples is None and next(tensors_in(batch), None) is not None:
-            examples = first_dimension(batch)
+        if examples is None and batch is not None:
+            examples = _examples_in(batch)
+        if examples is not None:
+            examples = whole_number(examples, "micro_batch(examples=)")
+        if weight is not None and not 0 <= weight < math.inf:
+            raise UsageError(f"micro_batch(weight=) is {weight}; it is a number of terms, 0 or more")
         self._told.append((examples, weight))
-        if self._measuring:
-            self._choice.micro_batch(batch)
+        if self._measuring and batch is not None:
+            self._guarded(lambda: self._choice.micro_batch(batch))
 
     def read(self) -> Reading:
         """Reading of now, over the readings that count for the present (`fits.noise_scale.recent`)."""
@@ -204,12 +207,11 @@ class NoiseMonitor:
         self._steps, self._examples = int(state["step"]), int(state["examples"])
         self._rows_from = str(state["source"])
         self._rows = deque((dict(row) for row in state["rows"]), maxlen=_KEPT)
+        self._reason = "" if self._rows else self._reason
 
     def close(self) -> None:
         """End: take all hooks off and drop model and optimizer. What was read stays; `read()` works on."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        self._hooks.remove()
         self._choice.close()
         self._measuring = False
         self._model = self._optimizer = self._scaler = None
@@ -249,23 +251,18 @@ class NoiseMonitor:
         if self._measuring and self._model is not None and self._optimizer is not None:
             self._choice.source.attach(self._model, self._optimizer)
 
-    def _before_step(self, _: Optimizer, args: Any, kwargs: Any) -> Any:
-        """Count how often the step calls its closure, where it has one."""
-        place = args if len(args) > 1 else kwargs
-        key: Any = 1 if len(args) > 1 else "closure"
-        closure = place[key] if key == 1 else kwargs.get(key)
-        if not self._measuring or not callable(closure):
-            return None
+    def _before_step(self, closure: Callable[[], Any] | None) -> Callable[[], Any] | None:
+        """Closure that counts its calls, in a window that is measured."""
+        if closure is None or not self._measuring:
+            return closure
 
         def counted() -> Any:
             self._calls += 1
             return closure()
 
-        if key == 1:
-            return (args[0], counted, *args[2:]), kwargs
-        return args, {**kwargs, "closure": counted}
+        return counted
 
-    def _after_step(self, *_: Any) -> None:
+    def _after_step(self) -> None:
         self._guarded(self._end)
         self._overhead.window_ended(measured=self._measuring)
         self._guarded(self._begin)
@@ -274,7 +271,7 @@ class NoiseMonitor:
         window = self._window()
         if self._measuring:
             self._measure(window)
-            self._choice.source.detach()
+            self._choice.detach()
         self._steps += 1
         self._examples += window.batch_size
         self._told = []
@@ -321,6 +318,15 @@ class NoiseMonitor:
         if self._quiet >= len(recent(self._rows)) // _READINGS_IN_WINDOW:
             self._quiet = 0
             self._on_reading(self.read())
+
+
+def _examples_in(batch: Any) -> int:
+    try:
+        return first_dimension(batch)
+    except TaskError as error:
+        raise UsageError(
+            f"micro_batch(batch=) is a {type(batch).__name__} without a tensor to count examples by; give examples= too"
+        ) from error
 
 
 def _notes(model: nn.Module) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ class Overhead:
     time of all windows; the first two always. Windows in which the training paused count as four typical ones.
 
     Args:
-        share: of the training's time, at most.
+        share: of the training's time, at most; 1: every window is measured.
         clock: seconds.
         compare: whether measured and other windows are compared; for accelerators, where hooks only launch work.
     """
@@ -78,6 +78,6 @@ class Overhead:
 
     def may_measure(self) -> bool:
         """Whether the window that begins now may be measured."""
-        if self._measured < _FIRST:
+        if self._measured < _FIRST or self._share >= 1:
             return True
         return self._spent + self._own + statistics.median(self._costs) <= self._share * self._trained

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import sys
 from typing import Any
 
 import torch
@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 
 __all__ = ["loss_scale", "stepping_scaler", "unwrapped"]
 
-_DEEPEST = 12
+_STEP = torch.amp.GradScaler.step.__code__
+_DEEPEST = 24
 """Calls from a scaler's `step` down to the optimizer's hooks, at most; schedulers and profilers wrap some."""
 
 
@@ -20,14 +21,18 @@ def loss_scale(scaler: Any) -> float:
 
 
 def stepping_scaler() -> Any:
-    """The enabled `GradScaler` whose `step` is under way, found among the callers; `None`: there is none."""
-    frame = inspect.currentframe()
+    """The enabled `GradScaler` whose `step` is under way, found among the callers; `None`: there is none.
+
+    Local variables are asked of the scaler's own call only: to ask those of a training's would keep its batch, its loss
+    and its model alive until its function ends.
+    """
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     for _ in range(_DEEPEST):
-        if frame is None:
+        if frame.f_code is _STEP:
+            scaler = frame.f_locals["self"]
+            return scaler if scaler.is_enabled() else None
+        if frame.f_back is None:
             break
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, torch.amp.GradScaler):
-            return owner if owner.is_enabled() else None
         frame = frame.f_back
     return None
 

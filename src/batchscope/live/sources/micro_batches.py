@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...store.records import Row
+from ..forwards import Forwards
 from ..geometry import NormsOf, euclidean_only
 from ..guard import Guard
 from ..norms import any_nonzero, by_layer, norm, square_norms
@@ -26,9 +27,9 @@ class MicroBatchSource:
     itself at the end of the last pass: before unscaling and before clipping. The estimators are those of
     `fits.noise_scale`; micro-batches of unequal size or weight need `monitor.micro_batch(...)`.
 
-    A window gives no row where what was accumulated is not the sum of the passes: gradients were there before the first
-    of them, were changed between two, or the parameters were. Gradients that were zeroed without a step (a gradient
-    scaler skips a step on overflow) begin the window anew.
+    A window gives no row where what was accumulated is not the sum of the passes (gradients were there before the first
+    of them, were changed between two, or the parameters were), and where two passes belong to one forward pass.
+    Gradients that were zeroed without a step (a gradient scaler skips a step on overflow) begin the window anew.
 
     Args:
         guard: keeps what a hook raises.
@@ -50,6 +51,7 @@ class MicroBatchSource:
         self._usual: int | None = None
         self._guard = guard
         self._passes: Passes | None = None
+        self._forwards: Forwards | None = None
         self._names: list[str] = []
         self._forget()
 
@@ -60,6 +62,7 @@ class MicroBatchSource:
         self._names, self._parameters = list(watched), list(watched.values())
         norms = self._norms_of(self._parameters, optimizer)
         self._halves = None if norms is None else Halves(norms)
+        self._forwards = Forwards(model, self._guard)
         self._passes = Passes(
             self._parameters,
             on_begin=self._begin,
@@ -72,14 +75,16 @@ class MicroBatchSource:
         """Remove the hooks and forget all tensors."""
         if self._passes is not None:
             self._passes.remove()
-        self._passes = None
+        if self._forwards is not None:
+            self._forwards.remove()
+        self._passes = self._forwards = None
         self._names = []
         self._forget()
 
     def take(self, window: Window) -> Row | None:
         """Noise row of the window, or `None` and `reason`."""
         window = self._without_skipped(window)
-        self.reason = self._fault or self._unusable(window)
+        self.reason = self._broken() or self._fault or self._unusable(window)
         if self.reason:
             return None
         *groups, whole = square_norms([*self._added, self._sum], range(len(self._names)), window.loss_scale)
@@ -97,14 +102,17 @@ class MicroBatchSource:
             return None
         return row if self._halves is None else {**row, **self._halves.row(window, shares)}
 
-    def _unusable(self, window: Window) -> str:
-        """Why the passes of the window say nothing; empty where they do."""
-        n, told = len(self._added), len(window.examples)
+    def _broken(self) -> str:
         if self._passes is not None and self._passes.broken:
             return (
                 "a backward pass began before the last one had ended (reentrant checkpointing, or a pass that failed); "
                 "with torch.utils.checkpoint use use_reentrant=False"
             )
+        return ""
+
+    def _unusable(self, window: Window) -> str:
+        """Why the passes of the window say nothing; empty where they do."""
+        n, told = len(self._added), len(window.examples)
         if n < 2:
             return f"{n} backward passes in the step" if n == 0 else "one backward pass in the step"
         if any(not (a.keys() & b.keys()) for a, b in zip(self._added, self._added[1:], strict=False)):
@@ -113,10 +121,12 @@ class MicroBatchSource:
             return f"micro_batch() was called {told} times, and the step had {n} backward passes; call it before each"
         if window.weights and len(window.weights) != n:
             return "micro_batch() had a weight for some micro-batches of the step only; give it for all or for none"
+        if window.weights and sum(weight > 0 for weight in window.weights) < 2:
+            return "fewer than two micro-batches of the step have a weight above 0"
         if told:
             return ""
         if window.batch_size < n:
-            return f"batch_size is {window.batch_size}, less than a step's {n} backward passes; give its examples"
+            return f"batch_size is {window.batch_size}, and the step had {n} backward passes; give that of a whole step"
         return self._unlike_the_others(n, window.batch_size)
 
     def _unlike_the_others(self, n: int, batch_size: int) -> str:
@@ -139,7 +149,7 @@ class MicroBatchSource:
         self._marks: list[tuple[int, int] | None] = []
         self._versions: list[int] = []
         self._before: list[tuple[int, int] | None] = []
-        self._fault = ""
+        self._fault = self._suspected = ""
         self._skipped = 0
         if self._halves is not None:
             self._halves.clear()
@@ -147,7 +157,7 @@ class MicroBatchSource:
     def _without_skipped(self, window: Window) -> Window:
         """Window without what was told of backward passes whose gradients were zeroed without a step."""
         k = self._skipped
-        if not k or len(window.examples) != k + len(self._added):
+        if not k or max(len(window.examples), len(window.weights)) != k + len(self._added):
             return window
         return replace(window, examples=window.examples[k:], weights=window.weights[k:])
 
@@ -158,17 +168,25 @@ class MicroBatchSource:
             skipped = self._skipped + len(self._added)
             self._restart()
             self._skipped = skipped
+            if self._forwards is not None:
+                self._forwards.restart()
+        fault = ""
         versions = [p._version for p in self._parameters]
         if not self._added:
             self._versions = versions
             if any_nonzero([g for g in gradients if g is not None]):
-                self._fault = "gradients were there before the step's first backward pass; zero them after each step"
+                fault = "gradients were there before the step's first backward pass; zero them after each step"
         elif versions != self._versions:
-            self._fault = "parameters changed between two backward passes of one step"
+            fault = "parameters changed between two backward passes of one step"
         elif self._changed(gradients):
-            self._fault = (
+            fault = (
                 "gradients were changed between two backward passes of one step; clip or unscale them after the last"
             )
+        if self._forwards is not None:
+            if self._forwards.missing(len(self._added) + 1):
+                fault = "two backward passes of the step went through one forward pass; add their losses up"
+            self._forwards.paused = True
+        self._suspected = fault
         self._before = _marks(gradients)
         self._added.append({})
 
@@ -181,6 +199,8 @@ class MicroBatchSource:
             self._halves.add(index, gradient)
 
     def _end(self) -> None:
+        if self._forwards is not None:
+            self._forwards.paused = False
         gradients = [p.grad for p in self._parameters]
         self._marks = _marks(gradients)
         if self._marks == self._before:  # torch.autograd.grad: nothing was added
@@ -188,6 +208,7 @@ class MicroBatchSource:
             if self._halves is not None:
                 self._halves.drop()
             return
+        self._fault = self._fault or self._suspected
         if self._halves is not None:
             self._halves.keep()
         self._sum = {i: norm(g) for i, g in enumerate(gradients) if g is not None}

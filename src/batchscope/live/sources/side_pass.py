@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -20,23 +19,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ...hardware.random_state import preserved_random_state
 from ...tasks.members import loss_in
 from ...tasks.protocol import Batch
+from ..beside import pass_beside
 from ..window import watched_parameters
 
-__all__ = ["SidePass", "SidePassError", "is_on_the_side"]
+__all__ = ["SidePass", "SidePassError"]
 
 Loss = Callable[[Any, Batch], Any]
 
-_ON_THE_SIDE: ContextVar[bool] = ContextVar("on_the_side", default=False)
 _HALF = (torch.float16, torch.bfloat16)
 
 
 class SidePassError(RuntimeError):
     """A gradient cannot be computed beside the training; the message is a reason, in a sentence."""
-
-
-def is_on_the_side() -> bool:
-    """Whether a side pass runs now, so that hooks on modules leave it out."""
-    return _ON_THE_SIDE.get()
 
 
 class SidePass:
@@ -106,9 +100,8 @@ class SidePass:
 
     @contextmanager
     def _beside(self, seed: int) -> Generator[None]:
-        token = _ON_THE_SIDE.set(True)
         with ExitStack() as stack:
-            stack.callback(_ON_THE_SIDE.reset, token)
+            stack.enter_context(pass_beside())
             stack.enter_context(preserved_random_state(seed))
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(_uncached_autocast(next(iter(self.parameters.values())).device.type))
