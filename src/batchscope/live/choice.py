@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..errors import UsageError
 from ..store.records import Row
@@ -58,10 +59,10 @@ class Choice:
         """The source in use."""
         return self._sources[self._at][1]
 
-    @property
-    def wants_batch(self) -> bool:
-        """Whether it needs the micro-batches themselves."""
-        return bool(self._sources) and getattr(self.source, "wants_batch", False)
+    def micro_batch(self, batch: Any) -> None:
+        """Hand a micro-batch to the source in use before its backward pass, if it takes any."""
+        if self._sources and (hand := getattr(self.source, "micro_batch", None)) is not None:
+            hand(batch)
 
     def may_measure(self, step: int, overhead: Overhead) -> bool:
         """Whether the window that begins now is measured: as the cost allows, or as the ranks have agreed."""

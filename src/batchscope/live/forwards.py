@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from .beside import is_beside
 from .guard import Guard
 
 __all__ = ["Forwards"]
@@ -34,7 +35,7 @@ class Forwards:
         self._handles: list[RemovableHandle] = [module.register_forward_pre_hook(hook) for module in modules]
 
     def _called(self, module: nn.Module, _: object) -> None:
-        if torch.is_grad_enabled() and not self.paused:
+        if torch.is_grad_enabled() and not self.paused and not is_beside():
             self._calls[id(module)] = self._calls.get(id(module), 0) + 1
             self._since_backward += 1
 

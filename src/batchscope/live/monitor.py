@@ -15,12 +15,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..errors import TaskError, UsageError
-from ..fits.noise_scale import estimate, estimate_layers, estimate_parts, recent
+from ..fits.dual_noise import in_geometry
+from ..fits.noise_scale import estimate_layers, recent
 from ..store.quantities import whole_number
 from ..store.records import Estimate, Row
 from ..tasks.batch_norm import has_batch_norm
 from ..tasks.batches import first_dimension
 from .choice import Choice
+from .geometry import checked_geometry, geometry_of
 from .guard import Guard
 from .overhead import Overhead
 from .reading import Reading
@@ -55,8 +57,11 @@ class NoiseMonitor:
         optimizer: that changes it; a *window* is what happens between two of its steps.
         batch_size: examples of one optimizer step, over all micro-batches and devices.
         scaler: the `torch.amp.GradScaler` of a float16 training: noise is measured unscaled.
-        loss: `(model, batch) -> mean loss`, for the source that splits a batch (`micro_batch(batch=...)` gives it).
-        geometry: norm in which noise is measured, for the sources that have others; default: the optimizer's own.
+        loss: `(model, batch) -> mean loss`, for the source that splits a batch (`micro_batch(batch=...)` gives it); see
+            `sources.split`.
+        loss_weight: `(batch) -> terms in the mean that loss returns`, such as tokens; default: its examples.
+        geometry: `"euclidean"`, `"sign"` or `"spectral"`: norm in which noise is measured (`live.geometry`); default:
+            the optimizer's own, or the Euclidean one as long as there is no number in that, which `reading.notes` says.
         source: name of the one source to use; default: the first that gives a number.
         layers: also keep the noise scale of each layer.
         share: of the training's time that it may take; 1 measures every step.
@@ -67,7 +72,8 @@ class NoiseMonitor:
         clock: seconds, for the measured overhead.
 
     Raises:
-        UsageError: `batch_size` is no positive number, `share` is not in (0, 1], or there is no such `source`.
+        UsageError: `batch_size` is no positive number, `share` is not in (0, 1], or there is no such `source` or
+            `geometry`.
 
     Cost: a step that is not measured costs two calls of a Python function; a measured one what its source says. The
     first two windows are always measured.
@@ -97,6 +103,7 @@ class NoiseMonitor:
         batch_size: int,
         scaler: Any = None,
         loss: Callable[[nn.Module, Any], Any] | None = None,
+        loss_weight: Callable[[Any], float] | None = None,
         geometry: str | None = None,
         source: str | None = None,
         layers: bool = False,
@@ -111,6 +118,8 @@ class NoiseMonitor:
         self._model: nn.Module | None = model
         self._optimizer: Optimizer | None = unwrapped(optimizer)
         self._scaler, self._data_set_size, self._on_reading = scaler, data_set_size, on_reading
+        self._geometry = geometry_of(optimizer) if geometry is None else checked_geometry(geometry)
+        self._geometry_asked = geometry is not None
         compare = any(p.device.type != "cpu" for p in model.parameters())
         self._overhead = Overhead(share, clock=clock, compare=compare)
         self._guard = Guard(self._overhead.own)
@@ -118,7 +127,9 @@ class NoiseMonitor:
             model=model,
             optimizer=self._optimizer,
             loss=loss,
-            geometry=geometry,
+            loss_weight=loss_weight,
+            loss_scale=lambda: loss_scale(self._scaler),
+            geometry=self._geometry,
             layers=layers,
             guard=self._guard,
             world_size=world_size(),
@@ -133,7 +144,6 @@ class NoiseMonitor:
         self._measuring = False
         self._calls = 0
         self._told: list[tuple[int | None, float | None]] = []
-        self._batches: list[Any] = []
         self._hooks = StepHooks(self._optimizer, before=self._before_step, after=self._after_step)
         if not watched_parameters(model, self._optimizer):
             self._switch_off("the optimizer has no parameter of this model that requires a gradient")
@@ -168,27 +178,28 @@ class NoiseMonitor:
         if weight is not None and not 0 <= weight < math.inf:
             raise UsageError(f"micro_batch(weight=) is {weight}; it is a number of terms, 0 or more")
         self._told.append((examples, weight))
-        if self._measuring and batch is not None and self._choice.wants_batch:
-            self._batches.append(batch)
+        if self._measuring and batch is not None:
+            self._guarded(lambda: self._choice.micro_batch(batch))
 
     def read(self) -> Reading:
         """Reading of now, over the readings that count for the present (`fits.noise_scale.recent`)."""
         rows, n = recent(self._rows), self._data_set_size
-        signal, noise = estimate_parts(rows, examples=n)
+        measured = in_geometry(rows, self._geometry, asked=self._geometry_asked, examples=n)
         biased = any(row.get("biased", False) for row in rows)
         known = _hint if biased else _unchanged
         return Reading(
-            gradient_noise_scale=known(estimate(rows, examples=n)),
-            signal=known(signal),
-            noise=known(noise),
+            gradient_noise_scale=known(measured.gradient_noise_scale),
+            signal=known(measured.signal),
+            noise=known(measured.noise),
+            geometry=measured.geometry,
             source=self._rows_from,
             overhead=self._overhead.ratio,
             step=self._steps,
             examples=self._examples,
             batch_size=self.batch_size,
-            reason=self._off or self._reason,
+            reason=self._off or self._reason or measured.reason,
             passed_over=dict(self._choice.passed_over),
-            notes=(*self._notes, *self._notes_of_source, *((_HINT,) if biased else ())),
+            notes=(*self._notes, *measured.notes, *self._notes_of_source, *((_HINT,) if biased else ())),
             layers={name: known(each) for name, each in estimate_layers(rows, examples=n).items()},
         )
 
@@ -214,7 +225,7 @@ class NoiseMonitor:
         self._choice.close()
         self._measuring = False
         self._model = self._optimizer = self._scaler = None
-        self._told, self._batches = [], []
+        self._told = []
         self._off = self._off or "the monitor was closed"
 
     def __enter__(self) -> Self:
@@ -273,7 +284,7 @@ class NoiseMonitor:
             self._choice.detach()
         self._steps += 1
         self._examples += window.batch_size
-        self._told, self._batches = [], []
+        self._told = []
 
     def _window(self) -> Window:
         sizes = tuple(size for size, _ in self._told if size is not None)
@@ -286,7 +297,6 @@ class NoiseMonitor:
             batch_size=sum(sizes) if sizes and world_size() == 1 else self.batch_size,
             examples=sizes,
             weights=weights,
-            batches=tuple(self._batches),
             loss_scale=loss_scale(self._scaler) if self._measuring else 1.0,
         )
 

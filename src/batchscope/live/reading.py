@@ -34,6 +34,8 @@ class Reading:
     """`tr(Σ)`: variance of one example's gradient, summed over the parameters."""
     source: str
     """What the numbers were read from; empty: nothing yet."""
+    geometry: str = "euclidean"
+    """Norm in which signal and noise are measured: squared Euclidean, or squared dual norms (`fits.dual_noise`)."""
     overhead: float
     """Measured share of the training's time that the monitor took."""
     step: int

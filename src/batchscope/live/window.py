@@ -30,8 +30,6 @@ class Window:
     """Examples of each micro-batch of this process, as `micro_batch()` told; empty: not told, taken as equal."""
     weights: tuple[float, ...] = ()
     """Weight of each micro-batch in the step's gradient, as told; empty: as the examples."""
-    batches: tuple[object, ...] = ()
-    """What `micro_batch(batch=)` was given, as long as the source has `wants_batch`."""
     loss_scale: float = 1.0
     """Factor that all gradients have, from the gradient scaler."""
 
@@ -43,7 +41,8 @@ class Source(Protocol):
     right after that (and at any other time: it must be harmless when nothing is attached). A hook that the source
     leaves in the training must not raise: it goes through the situation's `Guard`, which keeps the exception for the
     monitor and counts the time as overhead. Nothing that it reads may
-    change parameters, gradients, buffers or random streams, and after `detach` it holds no reference to any.
+    change parameters, gradients, buffers or random streams, and after `detach` it holds no reference to any. A source
+    that has a method `micro_batch(batch)` is handed each micro-batch of a measured window before its backward pass.
     """
 
     name: str

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from ..geometry import NormsOf, geometry_of, norms_in
 from ..guard import Guard
 from ..window import Source
 from .covered_layers import unsuitable
@@ -19,6 +20,7 @@ from .moments import MomentSource, has_moments
 from .per_example import PerExampleSource
 from .ranks import RankSource
 from .sharded import ShardedSource, is_sharded
+from .split import SplitSource
 
 __all__ = ["CANDIDATES", "Candidate", "Situation", "world_size"]
 
@@ -38,6 +40,15 @@ class Situation:
     """For the source's hooks: keeps what they raise, and measures their time."""
     world_size: int
     """Processes of the data-parallel training; 1 where torch.distributed is not initialised."""
+    loss_weight: Callable[[Any], float] | None = None
+    """`loss_weight=` of the monitor."""
+    loss_scale: Callable[[], float] = lambda: 1.0
+    """Factor of the gradient scaler, as it is when it is asked for."""
+
+    @property
+    def norms(self) -> NormsOf:
+        """What a source that has the gradients of groups adds to its rows, in the geometry."""
+        return norms_in(geometry_of(self.optimizer) if self.geometry is None else self.geometry)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +102,21 @@ def _moments(situation: Situation) -> str:
     return ""
 
 
+def _with_loss(situation: Situation) -> str:
+    return "" if situation.loss is not None else "no loss= was given, with which a part of a batch could be computed"
+
+
+def _split(situation: Situation) -> Source:
+    assert situation.loss is not None
+    return SplitSource(
+        situation.loss,
+        loss_weight=situation.loss_weight,
+        scale=situation.loss_scale,
+        layers=situation.layers,
+        norms=situation.norms,
+    )
+
+
 CANDIDATES: tuple[Candidate, ...] = (
     Candidate(
         name="ranks",
@@ -105,8 +131,9 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate(
         name="micro-batches",
         suits=_one_process,
-        make=lambda situation: MicroBatchSource(guard=situation.guard, layers=situation.layers),
+        make=lambda situation: MicroBatchSource(guard=situation.guard, layers=situation.layers, norms=situation.norms),
     ),
+    Candidate(name="split", suits=_with_loss, make=_split),
     Candidate(
         name="per-example",
         suits=_per_example,

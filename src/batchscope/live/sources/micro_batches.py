@@ -10,10 +10,12 @@ from torch.optim import Optimizer
 
 from ...store.records import Row
 from ..forwards import Forwards
+from ..geometry import NormsOf, euclidean_only
 from ..guard import Guard
 from ..norms import any_nonzero, by_layer, norm, square_norms
 from ..passes import Passes
 from ..window import Window, noise_row, watched_parameters
+from .halves import Halves
 
 __all__ = ["MicroBatchSource"]
 
@@ -32,8 +34,10 @@ class MicroBatchSource:
     Args:
         guard: keeps what a hook raises.
         layers: also give the two norms of each module that has parameters of its own.
+        norms: makes what a row holds in the geometry of the optimizer, of the parameters.
 
-    Cost: one norm of each gradient a pass and one of the sum; no copy of gradients.
+    Cost: one norm of each gradient a pass and one of the sum; no copy of gradients. With `norms` three copies, and what
+    these cost: the passes are taken as two groups, every other one in each.
 
     Valid when: examples of different micro-batches are independent (no BatchNorm) and drawn at random.
     """
@@ -42,8 +46,9 @@ class MicroBatchSource:
     fewest = 2
     """Backward passes of a step."""
 
-    def __init__(self, *, guard: Guard, layers: bool = False) -> None:
+    def __init__(self, *, guard: Guard, layers: bool = False, norms: NormsOf = euclidean_only) -> None:
         self.reason = ""
+        self._norms_of = norms
         self._layers = layers
         self._usual: int | None = None
         self._guard = guard
@@ -57,6 +62,8 @@ class MicroBatchSource:
         self.detach()
         watched = watched_parameters(model, optimizer)
         self._names, self._parameters = list(watched), list(watched.values())
+        norms = self._norms_of(self._parameters, optimizer)
+        self._halves = None if norms is None else Halves(norms)
         self._forwards = Forwards(model, self._guard)
         self._passes = Passes(
             self._parameters,
@@ -94,7 +101,8 @@ class MicroBatchSource:
         )
         if row is None:
             self.reason = "a gradient of the step was not finite"
-        return row
+            return None
+        return row if self._halves is None else {**row, **self._halves.row(window, shares)}
 
     def _broken(self) -> str:
         if self._passes is not None and self._passes.broken:
@@ -133,6 +141,7 @@ class MicroBatchSource:
         )
 
     def _forget(self) -> None:
+        self._halves: Halves | None = None
         self._parameters: list[nn.Parameter] = []
         self._restart()
 
@@ -144,6 +153,8 @@ class MicroBatchSource:
         self._before: list[tuple[int, int] | None] = []
         self._fault = self._suspected = ""
         self._skipped = 0
+        if self._halves is not None:
+            self._halves.clear()
 
     def _without_skipped(self, window: Window) -> Window:
         """Window without what was told of backward passes whose gradients were zeroed without a step."""
@@ -186,6 +197,8 @@ class MicroBatchSource:
 
     def _gradient(self, index: int, gradient: Tensor) -> None:
         self._added[-1][index] = norm(gradient)
+        if self._halves is not None:
+            self._halves.add(index, gradient)
 
     def _end(self) -> None:
         if self._forwards is not None:
@@ -194,8 +207,12 @@ class MicroBatchSource:
         self._marks = _marks(gradients)
         if self._marks == self._before:  # torch.autograd.grad: nothing was added
             self._added.pop()
+            if self._halves is not None:
+                self._halves.drop()
             return
         self._fault = self._fault or self._suspected
+        if self._halves is not None:
+            self._halves.keep()
         self._sum = {i: norm(g) for i, g in enumerate(gradients) if g is not None}
 
     def _by_layer(
