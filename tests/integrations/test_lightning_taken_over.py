@@ -152,7 +152,7 @@ def test_a_logger_that_needs_a_network_is_not_asked(capfd: pytest.CaptureFixture
 
 
 def test_the_recipe_is_told_in_the_words_of_lightning() -> None:
-    plan, recipe = plans.plan(), plans.recipe(128, lr=0.25, micro=32)
+    plan, recipe = plans.ok(), plans.recipe(128, lr=0.25, micro=32)
     told = library_call(plan, recipe, task(Plain, Data).library)
     steps = last_step(plan, recipe)
     for line in (
