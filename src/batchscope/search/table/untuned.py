@@ -5,6 +5,7 @@ The law over learning rates is not identified then, and `fits.untuned_steps` is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +55,8 @@ class OneLrPosterior:
         return self.steps.log_steps(batch_size)
 
     def spread(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
-        """Standard deviation of the logarithm of the steps over repeats, the same everywhere."""
-        return np.full((len(self.steps.draws), *np.shape(batch_size)), self.steps.seed_spread)
+        """Standard deviation of the logarithm of the steps of a training, whatever the learning rate."""
+        return self.steps.spread(batch_size)
 
     def critical_batch_size(self) -> Estimate:
         """Critical batch size, in examples."""
@@ -81,7 +82,7 @@ class UntunedFit:
     within_reach: tuple[int, ...]
 
     @classmethod
-    def of(cls, runs: Runs, within_reach: tuple[int, ...], *, grain: float, seed: int) -> UntunedFit:
+    def of(cls, runs: Runs, within_reach: tuple[int, ...], *, grain: float | Mapping[int, float], seed: int) -> UntunedFit:
         """The fit to runs of which at least one reached the target; `grain` and `seed` as for `fit_untuned`."""
         steps = fit_untuned(runs.steps, UntunedPrior.for_rates(runs.lrs.slope), grain=grain, seed=seed)
         posterior = OneLrPosterior(steps=steps, lrs=runs.lrs)
