@@ -13,19 +13,17 @@ equation 1),
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
-__all__ = ["Repeats", "grid_of", "repeats_of"]
+__all__ = ["censored_means", "grid_of"]
 
 Array = NDArray[np.float64]
 
-_SPREAD, _SPREAD_WEIGHT = 0.15, 4.0
-"""Of log steps over repeats, before any were seen, and the number of repeats that this counts for."""
 _SPREADS = np.geomspace(0.003, 1.5, 48)
 _MEANS = 161
 _WIDEST = 8.0
@@ -36,21 +34,6 @@ _FEWEST = 4
 """Different values from which it is no accident that they are."""
 _MATTERS = 0.01
 """Share of the least value: known to less than that, a value is known exactly."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Repeats:
-    """Log examples to the target at some batch sizes.
-
-    Attributes:
-        mean: of each batch size.
-        error: variance of that mean.
-        spread: standard deviation over repeats, one for all batch sizes, evaluations left out.
-    """
-
-    mean: Array
-    error: Array
-    spread: float
 
 
 def grid_of(values: Sequence[float]) -> float:
@@ -80,41 +63,32 @@ def grid_of(values: Sequence[float]) -> float:
     return 0.0
 
 
-def repeats_of(logs: Mapping[int, Array], grain: Mapping[int, float]) -> Repeats:
-    """Means of log examples to the target, with their errors, and the spread over repeats.
-
-    Before any repeats were seen the spread is taken to be 0.15, as by four repeats.
+def censored_means(
+    runs: Sequence[Sequence[float]], grain: Sequence[float], *, spread: float, weight: float
+) -> tuple[Array, Array, float]:
+    """Means of log examples to the target at some batch sizes, and their spread over repeats.
 
     Args:
-        logs: of the examples of the runs at each batch size, none of them empty.
+        runs: examples to the target of the runs at each batch size, none of them empty.
         grain: examples from one evaluation to the next at each batch size; 0: the way to the target is known exactly.
+        spread: of log examples over repeats, before any were seen.
+        weight: the number of repeats that this counts for.
 
     Returns:
-        One entry a batch size, in the order of `logs`.
+        Mean of each batch size, shape (sizes,); variance of that mean, shape (sizes,); standard deviation over repeats,
+        one for all batch sizes, what evaluations add left out.
 
-    Cost: microseconds without evaluations, up to about 0.1 s with them. Valid where g is below twice the least v.
+    Cost: up to about 0.1 s. Valid where g is below twice the least v.
     """
-    if not any(grain[size] for size in logs):
-        return _exact(logs)
-    intervals = [_Intervals.of(own, grain[size]) for size, own in logs.items()]
-    by_size = np.array([[own.log_evidence(spread) for spread in _SPREADS] for own in intervals])
-    prior = -_SPREAD_WEIGHT * (np.log(_SPREADS) + 0.5 * (_SPREAD / _SPREADS) ** 2)
-    weight = by_size.sum(axis=0) + prior
-    weight = np.exp(weight - weight.max())
-    spread = float((weight.sum() / (weight / _SPREADS**2).sum()) ** 0.5)
-    moments = np.array([own.moments(spread) for own in intervals])
-    return Repeats(mean=moments[:, 0], error=moments[:, 1], spread=spread)
-
-
-def _exact(logs: Mapping[int, Array]) -> Repeats:
-    squares = sum(float(((own - own.mean()) ** 2).sum()) for own in logs.values())
-    freedom = sum(len(own) - 1 for own in logs.values())
-    variance = (_SPREAD_WEIGHT * _SPREAD**2 + squares) / (_SPREAD_WEIGHT + freedom)
-    return Repeats(
-        mean=np.array([own.mean() for own in logs.values()]),
-        error=variance / np.array([len(own) for own in logs.values()]),
-        spread=float(np.sqrt(variance)),
-    )
+    intervals = [_Intervals.of(own, every) for own, every in zip(runs, grain, strict=True)]
+    log_weight = np.sum([[own.log_evidence(each) for each in _SPREADS] for own in intervals], axis=0)
+    log_weight -= weight * (np.log(_SPREADS) + 0.5 * (spread / _SPREADS) ** 2)
+    share = np.exp(log_weight - log_weight.max())
+    found = float((share.sum() / (share / _SPREADS**2).sum()) ** 0.5)
+    share /= share.sum()
+    moments = np.array([[own.moments(each) for each in _SPREADS] for own in intervals])
+    mean = moments[..., 0] @ share
+    return mean, (moments[..., 1] + (moments[..., 0] - mean[:, None]) ** 2) @ share, found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +100,8 @@ class _Intervals:
     count: Array
 
     @classmethod
-    def of(cls, logs: Array, grain: float) -> _Intervals:
-        value, count = np.unique(np.exp(logs), return_counts=True)
+    def of(cls, examples: Sequence[float], grain: float) -> _Intervals:
+        value, count = np.unique(np.asarray(examples, dtype=float), return_counts=True)
         half = np.minimum(max(0.5 * grain, 1e-6 * float(value[0])), 0.999 * value)
         return cls(low=np.log(value - half), high=np.log(value + half), count=count.astype(float))
 

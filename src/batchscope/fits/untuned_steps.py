@@ -27,21 +27,22 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr, ndtri
 
 from ..store.records import Estimate
-from .evaluation_grid import Repeats, repeats_of
 from .posterior import credible_interval, draw
 
-__all__ = ["UntunedPosterior", "UntunedPrior", "fit_untuned"]
+__all__ = ["SPREAD", "SPREAD_WEIGHT", "Repeats", "UntunedPosterior", "UntunedPrior", "fit_untuned"]
 
 Array = NDArray[np.float64]
 
 _LEVEL_SD = 10.0
 """Prior standard deviation of log E_min: none to speak of."""
-_MISFIT_SD, _MISFIT_OCTAVES, _OWN_SD = 0.04, 1.5, 0.04
+_MISFIT_SD, _MISFIT_OCTAVES, _OWN_SD = 0.03, 1.5, 0.03
 """Standard deviations of the two parts of δ where κ is 1: of that which near sizes share, and of each size's own."""
 _FREQUENCIES = 32
-_SCALES = np.exp(1.3 * ndtri((np.arange(7) + 0.5) / 7))
-"""Quantiles of the prior of κ: log-normal, one standard deviation being a factor of 3.7 (chosen on four industrial
+_SCALES = np.exp(1.6 * ndtri((np.arange(9) + 0.5) / 9))
+"""Quantiles of the prior of κ: log-normal, one standard deviation being a factor of 5 (chosen on four industrial
 trainings and checked on three others, `benchmarks/mlperf.py`)."""
+SPREAD, SPREAD_WEIGHT = 0.15, 4.0
+"""Of log steps over repeats, before any were seen, and the number of repeats that this counts for."""
 _PATIENCE = 3.0
 """A run that never got there is taken to have been given this many times the examples of the longest that did."""
 _DEAD, _IMPOSSIBLE = 60.0, -1e4
@@ -81,33 +82,66 @@ class UntunedPrior:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """Log examples to the target at the batch sizes at which a run reached it, ascending.
+
+    Attributes:
+        mean: of each batch size.
+        error: variance of that mean.
+        spread: standard deviation over repeats, one for all batch sizes, what evaluations add left out.
+        grain: examples between two evaluations, where steps are known to whole evaluations only; 0: exactly.
+    """
+
+    mean: tuple[float, ...]
+    error: tuple[float, ...]
+    spread: float
+    grain: float = 0.0
+
+    @classmethod
+    def exactly(cls, runs: Sequence[Sequence[float]]) -> Repeats:
+        """Of the examples of the runs at each batch size, known exactly."""
+        logs = [np.log(own) for own in runs]
+        squares = sum(float(((own - own.mean()) ** 2).sum()) for own in logs)
+        freedom = sum(len(own) - 1 for own in logs)
+        variance = (SPREAD_WEIGHT * SPREAD**2 + squares) / (SPREAD_WEIGHT + freedom)
+        return cls(
+            mean=tuple(float(own.mean()) for own in logs),
+            error=tuple(variance / len(own) for own in logs),
+            spread=float(np.sqrt(variance)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Groups:
     """Runs of each batch size at which one reached the target, and the batch sizes at which one did not."""
 
     size: Array
-    repeats: Repeats
-    """Mean of log examples over the runs that reached the target, and its error."""
+    mean: Array
+    """Of log examples over the runs that reached the target."""
+    error: Array
+    """Variance of that mean."""
     missed: Array
     """Batch sizes at which some run never reached it."""
+    spread: float
     log_given: float
     """What a run that never reached it is taken to have read, log examples."""
     runs: int
     grain: float
-    """Examples between two evaluations, where steps are known to whole evaluations only."""
 
     @classmethod
-    def of(cls, steps: Mapping[int, Sequence[float | None]], grain: float | Mapping[int, float]) -> _Groups:
-        known = {b: np.log([s * b for s in runs if s is not None]) for b, runs in sorted(steps.items())}
-        known = {b: logs for b, logs in known.items() if len(logs)}
-        every = {b: grain[b] if isinstance(grain, Mapping) else grain for b in known}
-        repeats = repeats_of(known, every)
+    def of(cls, steps: Mapping[int, Sequence[float | None]], repeats: Repeats | None) -> _Groups:
+        known = {b: [s * b for s in runs if s is not None] for b, runs in sorted(steps.items())}
+        known = {b: examples for b, examples in known.items() if examples}
+        repeats = repeats or Repeats.exactly(list(known.values()))
         return cls(
             size=np.array(list(known), dtype=float),
-            repeats=repeats,
+            mean=np.array(repeats.mean),
+            error=np.array(repeats.error),
             missed=np.array([b for b, runs in sorted(steps.items()) if None in runs], dtype=float),
-            log_given=float(np.log(_PATIENCE)) + max(float(logs.max()) for logs in known.values()),
+            spread=repeats.spread,
+            log_given=float(np.log(_PATIENCE * max(map(max, known.values())))),
             runs=sum(map(len, steps.values())),
-            grain=float(np.median(list(every.values()))),
+            grain=repeats.grain,
         )
 
 
@@ -144,10 +178,10 @@ class UntunedPosterior:
         groups, factor = self._groups, _SCALES[self._scale][:, None]
         same = (flat[:, None] == groups.size).astype(float)
         count = len(groups.size)
-        noise = np.sqrt(groups.repeats.error) * self._weights[:, -2 * count : -count]
+        noise = np.sqrt(groups.error) * self._weights[:, -2 * count : -count]
         own = _OWN_SD * factor * self._weights[:, -count:]
         seen = _law(self.draws, groups.size, self.smallest)[0] + _waves(self._weights, groups.size, factor) + own
-        missing = groups.repeats.mean - seen - noise
+        missing = groups.mean - seen - noise
         log_examples = law + _waves(self._weights, flat, factor) + own @ same.T
         for index in np.unique(self._scale):
             draws, scale = self._scale == index, float(_SCALES[index])
@@ -185,7 +219,7 @@ def fit_untuned(
     steps: Mapping[int, Sequence[float | None]],
     prior: UntunedPrior,
     *,
-    grain: float | Mapping[int, float] = 0.0,
+    repeats: Repeats | None = None,
     particles: int = 512,
     seed: int = 0,
 ) -> UntunedPosterior:
@@ -197,8 +231,8 @@ def fit_untuned(
     Args:
         steps: to target, of each run at each batch size; `None`: never reached. At least one run reached it.
         prior: of the four parameters, before the runs.
-        grain: examples between two evaluations, of each batch size where they differ, where steps are known to whole
-            evaluations only (`evaluation_grid`); 0: exactly.
+        repeats: what the runs that reached it say, where it is known to evaluations only (`evaluation_grid`); `None`:
+            each is known exactly.
         particles: number of draws.
         seed: the result is a function of the arguments.
 
@@ -212,7 +246,7 @@ def fit_untuned(
     """
     if not any(s is not None for runs in steps.values() for s in runs):
         raise ValueError(f"no run at the batch sizes {sorted(steps)} reached the target: there is nothing to fit")
-    groups, smallest = _Groups.of(steps, grain), float(min(steps))
+    groups, smallest = _Groups.of(steps, repeats), float(min(steps))
     mean, sd = prior.arrays()
     likelihood = _Likelihood(groups, smallest)
     draws = draw(mean, sd, likelihood, particles=particles, seed=seed)
@@ -221,7 +255,7 @@ def fit_untuned(
     return UntunedPosterior(
         draws=draws,
         smallest=smallest,
-        seed_spread=groups.repeats.spread,
+        seed_spread=groups.spread,
         observations=groups.runs,
         _groups=groups,
         _scale=_drawn(likelihood.by_scale(draws), rng.random(particles)),
@@ -253,7 +287,7 @@ class _Likelihood:
 
     def _by_scale(self, points: Array, law: Array) -> Array:
         groups = self._groups
-        residual = groups.repeats.mean - law
+        residual = groups.mean - law
         there, beyond = _law(points, groups.missed, self._smallest)
         total = np.empty((len(points), len(self._parts)))
         for column, part in enumerate(self._parts):
@@ -276,15 +310,15 @@ class _AtScale:
     @classmethod
     def of(cls, groups: _Groups, scale: float) -> _AtScale:
         noisy = _noisy(groups, scale)
-        inverse = np.linalg.inv(noisy)
+        inverse: Array = np.linalg.inv(noisy).astype(np.float64)
         to_missed = _covariance(groups.missed, groups.size, scale)
         left = np.diag(_covariance(groups.missed, groups.missed, scale) - to_missed @ inverse @ to_missed.T)
         own = (_OWN_SD * scale) ** 2
         return cls(
             inverse=inverse,
             log_determinant=float(np.linalg.slogdet(noisy)[1]),
-            gain=to_missed @ inverse,
-            missed_sd=np.sqrt(np.maximum(left, 0.0) + own + groups.repeats.spread**2),
+            gain=np.asarray(to_missed @ inverse, dtype=np.float64),
+            missed_sd=np.sqrt(np.maximum(left, 0.0) + own + groups.spread**2),
         )
 
     def log_density(self, residual: Array) -> Array:
@@ -314,7 +348,7 @@ def _covariance(one: Array, other: Array, scale: float) -> Array:
 
 def _noisy(groups: _Groups, scale: float) -> Array:
     """Covariance of the means of the groups."""
-    return _covariance(groups.size, groups.size, scale) + np.diag(groups.repeats.error + (_OWN_SD * scale) ** 2)
+    return _covariance(groups.size, groups.size, scale) + np.diag(groups.error + (_OWN_SD * scale) ** 2)
 
 
 def _waves(weights: Array, size: Array, factor: Array) -> Array:

@@ -22,6 +22,7 @@ from .plans import (
     RunEvaluations,
     SearchCost,
     Verified,
+    WhatIf,
 )
 from .programs import TaskProgram
 from .runs import RUN_PURPOSES, Row, RunConfig, RunResult, RunStatus, ScheduleName
@@ -62,4 +63,5 @@ __all__ = [
     "TaskProgram",
     "Timing",
     "Verified",
+    "WhatIf",
 ]
