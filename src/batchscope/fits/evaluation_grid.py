@@ -81,12 +81,11 @@ def censored_means(
     Cost: up to about 0.1 s. Valid where g is below twice the least v.
     """
     intervals = [_Intervals.of(own, every) for own, every in zip(runs, grain, strict=True)]
-    log_weight = np.sum([[own.log_evidence(each) for each in _SPREADS] for own in intervals], axis=0)
-    log_weight -= weight * (np.log(_SPREADS) + 0.5 * (spread / _SPREADS) ** 2)
-    share = np.exp(log_weight - log_weight.max())
-    found = float((share.sum() / (share / _SPREADS**2).sum()) ** 0.5)
-    share /= share.sum()
     moments = np.array([[own.moments(each) for each in _SPREADS] for own in intervals])
+    log_weight = moments[..., 2].sum(axis=0) - weight * (np.log(_SPREADS) + 0.5 * (spread / _SPREADS) ** 2)
+    share = np.exp(log_weight - log_weight.max())
+    share /= share.sum()
+    found = float((share / _SPREADS**2).sum() ** -0.5)
     mean = moments[..., 0] @ share
     return mean, (moments[..., 1] + (moments[..., 0] - mean[:, None]) ** 2) @ share, found
 
@@ -113,20 +112,13 @@ class _Intervals:
         upper, lower = log_ndtr(high), log_ndtr(low)
         return self.count @ (upper + np.log1p(-np.exp(np.minimum(lower - upper, -1e-12))))
 
-    def _means(self, spread: float) -> Array:
+    def moments(self, spread: float) -> tuple[float, float, float]:
+        """Mean and variance of the mean, and the log likelihood of the spread, the mean integrated out."""
         around = _WIDEST * spread / math.sqrt(self.count.sum())
-        return np.linspace(self.low[0] - around, self.high[-1] + around, _MEANS)
-
-    def log_evidence(self, spread: float) -> float:
-        """Logarithm of the likelihood of a spread, the mean integrated out."""
-        means = self._means(spread)
-        values = self._log_likelihood(means, spread)
-        return float(np.logaddexp.reduce(values) + math.log(means[1] - means[0]))
-
-    def moments(self, spread: float) -> tuple[float, float]:
-        """Mean and variance of the mean."""
-        means = self._means(spread)
+        means = np.linspace(self.low[0] - around, self.high[-1] + around, _MEANS)
         values = self._log_likelihood(means, spread)
         weight = np.exp(values - values.max())
-        mean = float(weight @ means / weight.sum())
-        return mean, float(weight @ (means - mean) ** 2 / weight.sum())
+        total = float(weight.sum())
+        mean = float(weight @ means / total)
+        evidence = float(values.max()) + math.log(total * (means[1] - means[0]))
+        return mean, float(weight @ (means - mean) ** 2 / total), evidence
