@@ -1,6 +1,6 @@
 """How well the law of steps holds on trainings of industrial size, and how well its intervals say so.
 
-    python benchmarks/mlperf.py            # every triple of every workload, what was left out in turn, the tables of the docs
+    python benchmarks/mlperf.py            # every triple, what is left out in turn, the tables of the docs
     python benchmarks/mlperf.py --quick    # a dozen triples a workload, no ablations, nothing written
     python benchmarks/mlperf.py --hardware PROFILE.json    # the gain from doubling the devices, on that device
 
