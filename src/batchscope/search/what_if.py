@@ -68,7 +68,7 @@ def _one_size(state: SearchState, size: int) -> str:
 def _outside(state: SearchState, size: int) -> str:
     sizes = _run_sizes(state)
     over, under = size / sizes[-1], sizes[0] / size
-    if max(over, under) <= 1.0:
+    if max(over, under) <= 1.0 or len(sizes) == 1:
         return ""
     which = "largest" if over > 1.0 else "smallest"
     how = times(over) if over > 1.0 else f"1/{times(under).removesuffix(' times')}"
