@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError
 
 from ..errors import BatchscopeError
 from ..fits.schedules import WarmUp
-from ..search.question import Question, hardest_first, parse_current, parse_share, parse_within
+from ..search.question import Question, hardest_first, parse_at, parse_current, parse_share, parse_within
 from ..search.strategies import SearchName
 from ..tasks.interruption import Interruption
 from . import program
@@ -72,6 +72,7 @@ def find(
     trainings: Amount = Question.trainings,
     evaluation_share: Quantity = "10%",
     confirm: Whole | None = None,
+    at: Quantity | None = None,
     keep_model: Path | None = None,
     dry_run: Flag = False,
     options: Options = _DEFAULTS,
@@ -98,6 +99,7 @@ def find(
         trainings: How many trainings you will make with the recipe. The more, the longer the search goes on.
         evaluation_share: Share of a run's time to spend on evaluations; at least 8 are made in any case.
         confirm: How many evaluations in a row must meet the target. Default: chosen from how noisy they are.
+        at: Batch sizes to say of what training would take there, "64,512,4096"; also far from those that are run.
         keep_model: Save the state_dict of a model trained with the recipe to this file.
         dry_run: Print how long it will take, and stop before any training.
         options: Of every command that measures.
@@ -128,6 +130,7 @@ def find(
         seed=options.seed,
         trainings=trainings,
         evaluation_share=parse_share(evaluation_share, "--evaluation-share"),
+        at=parse_at(at) if at is not None else (),
     )
     how: dict[str, Any] = {"profile": load_profile(hardware) if hardware else None, "budget_s": options.budget_s}
     with LiveProgress(stderr()) as progress, options.watching():
@@ -246,6 +249,7 @@ def fit(
     max_batch_size: Whole | None = None,
     hardware: Path | None = None,
     target: str | None = None,
+    at: Quantity | None = None,
     column: Columns = (),
     options: ResultOptions = _RESULT_DEFAULTS,
 ) -> int:
@@ -264,6 +268,7 @@ def fit(
         hardware: Profile of the machine that the answer is for, from `bench --save`. Default: the times of the table.
         target: The target that the runs of the table had, "val_accuracy>=0.97": what is looked for where each row is an
             evaluation, else to name it on the page.
+        at: Batch sizes to say of what training would take there, "64,512,4096"; also far from those of the table.
         column: Which column is meant, ROLE=NAME, such as "lr=config.optimizer.lr"; repeatable.
         options: Of every command that leaves results.
     """
@@ -289,10 +294,11 @@ def fit(
     }
     if column:
         how["columns"] = chosen_of(column)
+    asked_at = parse_at(at) if at is not None else ()
     out = options.folder(table.stem, question_of(table, how)) if table.is_file() else options.out
     with LiveProgress(stderr()) as progress:
         unwritten = dict[str, str]()
-        how |= {"tell": progress.stage, "page": False, "unwritten": unwritten.__setitem__}
+        how |= {"at": asked_at, "tell": progress.stage, "page": False, "unwritten": unwritten.__setitem__}
         plan = fitted(table, **how, out=out)
     assert out is not None
     where: dict[str, Any] = {"file": out / PLAN, "unwritten": unwritten, "why": WHY}

@@ -24,7 +24,7 @@ from ..report.summary import (
     what_to_set,
 )
 from ..store.endings import ending_of
-from ..store.records import Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe, Target
+from ..store.records import Bench, EasierTarget, Estimate, Plan, PlanStatus, Predicted, Recipe, Target, WhatIf
 from ..store.runs import StoredRun
 from ..training.count import Count
 from ..training.glossary import CheckedTerm
@@ -130,6 +130,8 @@ def plan_view(plan: Plan) -> list[RenderableType]:
         parts += ["", _easier_table(plan.easier_targets)]
     if plan.alternatives:
         parts += ["", _alternatives_table(plan)]
+    if plan.what_if:
+        parts += ["", _what_if_table(plan), *_doubts_of(plan.what_if)]
     return [*parts, "", *(f"Note: {sentence(note)}" for note in plan.notes), cost_in_words(plan)]
 
 
@@ -222,6 +224,31 @@ def _alternatives_table(plan: Plan) -> Table:
     for other in plan.alternatives:
         table.add_row(*_alternative_cells(other.recipe, other.predicted, memory), other.why)
     return table
+
+
+def _what_if_table(plan: Plan) -> Table:
+    """What training would take at the batch sizes that were asked about."""
+    table = Table(box=None, pad_edge=False)
+    timed = any(asked.predicted and asked.predicted.step_time_s.value is not None for asked in plan.what_if)
+    for column in (*SIZE_AND_RATE, "steps", *(("time",) if timed else ()), "examples"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for asked in plan.what_if:
+        if (predicted := asked.predicted) is None or predicted.steps_to_target.value is None:
+            table.add_row(count(asked.batch_size), "" if asked.lr is None else number(asked.lr), "not predicted")
+            continue
+        table.add_row(
+            count(asked.batch_size),
+            number(asked.lr) if asked.lr is not None else "",
+            with_interval(predicted.steps_to_target, whole),
+            *((with_interval(predicted.time_to_target_s, duration),) if timed else ()),
+            number(predicted.examples_to_target.value),
+        )
+    return table
+
+
+def _doubts_of(answers: Iterable[WhatIf]) -> list[str]:
+    """Why answers at other batch sizes are to be doubted, a sentence each."""
+    return [f"At {count(asked.batch_size)}: {sentence(asked.doubt)}" for asked in answers if asked.doubt]
 
 
 def _alternative_cells(recipe: Recipe, predicted: Predicted, memory: bool) -> tuple[str, ...]:

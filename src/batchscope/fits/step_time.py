@@ -198,10 +198,10 @@ def accumulation(batch_size: int, largest_micro_batch_size: int) -> tuple[int, i
         raise ValueError(
             f"batch_size {batch_size} and largest micro-batch {largest_micro_batch_size} must be at least 1"
         )
-    parts = -(-batch_size // largest_micro_batch_size)
-    while batch_size % parts:
-        parts += 1
-    return batch_size // parts, parts
+    small = [part for part in range(1, math.isqrt(batch_size) + 1) if batch_size % part == 0]
+    divisors = [*small, *(batch_size // part for part in small)]
+    micro = max(size for size in divisors if size <= largest_micro_batch_size)
+    return micro, batch_size // micro
 
 
 def step_time_of(bench: Bench) -> StepTime:

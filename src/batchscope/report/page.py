@@ -35,6 +35,7 @@ from .sections import (
     search_cost,
     steps_and_examples,
     time_to_target,
+    what_if,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ SECTIONS: tuple[Callable[[Plan, Sequence[StoredRun]], Section], ...] = (
     recipe.build,
     easier_targets.build,
     alternatives.build,
+    what_if.build,
     ends.build,
     time_to_target.build,
     steps_and_examples.build,

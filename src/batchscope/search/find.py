@@ -48,6 +48,8 @@ from .too_late import before_first_run, nothing_measured
 __all__ = ["find", "identity_of", "predict"]
 
 _ANY_TARGET = Question()
+_NOT_BESIDE = ("seed", "at")
+"""Members of a question that are part of the folder's identity, or change no run."""
 _TOO_LATE = "too-late"
 """Note of the answer to a question whose budget ended before its first run."""
 
@@ -302,7 +304,7 @@ def identity_of(loaded: LoadedTask, question: Question, device: Device) -> dict[
 
 def _beside(question: Question, profile: HardwareProfile | None) -> dict[str, Any]:
     """What is asked beyond the folder's identity: another such question reuses the folder's runs."""
-    return {"profile": profile, **{name: value for name, value in vars(question).items() if name != "seed"}}
+    return {"profile": profile, **{name: value for name, value in vars(question).items() if name not in _NOT_BESIDE}}
 
 
 def _fresh(timing: Timing) -> Timing:

@@ -50,6 +50,7 @@ from .recipe import (
 from .refusal import lost_afterwards, no_target, not_finished, not_reached, nothing_trained, untrained
 from .state import SearchState
 from .strategies.space import Pair
+from .what_if import what_if
 from .whole_runs import better_than, end_in_words
 
 __all__ = ["answered", "build_plan", "clear_gain", "with_program", "without_recipe"]
@@ -318,6 +319,7 @@ def without_recipe(state: SearchState, status: PlanStatus, message: str) -> Plan
         examples_in_training_set=state.examples or 0,
         within=str(state.question.within) if state.question.within else None,
         rests_on=rests_on(state),
+        what_if=what_if(state),
     )
 
 

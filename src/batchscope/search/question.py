@@ -21,11 +21,13 @@ __all__ = [
     "Within",
     "as_option",
     "hardest_first",
+    "parse_at",
     "parse_bytes",
     "parse_current",
     "parse_seconds",
     "parse_share",
     "parse_within",
+    "sizes_asked",
 ]
 
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -37,6 +39,7 @@ _BYTES = _ONLY_BYTES | {
 }
 _FEWEST_BYTES = 2**20
 """Fewer bytes without another unit are no limit that anybody means."""
+_LARGEST_SIZE, _MOST_SIZES = 2**30, 64
 _QUANTITY = re.compile(r"\s*((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Z]*)\s*")
 
 
@@ -95,6 +98,7 @@ class Question:
             them.
         search: what chooses the runs; `anchors` is ours, the others are what people would use instead.
         evaluation_share: of a run's time that evaluations may take at most; a training gets at least 8 all the same.
+        at: batch sizes to say of what training would take there; they change no run and no recipe.
     """
 
     target: Target | None = None
@@ -113,6 +117,7 @@ class Question:
     trainings: float = 12.0
     search: SearchName = "anchors"
     evaluation_share: float = 0.1
+    at: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         limits = {"max_batch_size": "--max-batch-size", "memory_limit": "--memory-limit", "confirm": "--confirm"}
@@ -125,6 +130,12 @@ class Question:
             raise UsageError(
                 f"--evaluation-share is {100 * self.evaluation_share:g}%; it must be above 0 and at most 100%: a run "
                 "is evaluated to see when it reaches its target"
+            )
+        object.__setattr__(self, "at", sizes_asked(self.at))
+        if self.at and self.within is not None:
+            raise UsageError(
+                f"--at asks how long training takes to a target, and --within {self.within} gives its length; leave "
+                "one of them out"
             )
         if self.within is not None and self.target is not None:
             raise UsageError(
@@ -211,6 +222,34 @@ def hardest_first(targets: Sequence[Target]) -> tuple[Target, ...]:
             "reaches the hardest has passed the others; ask about another metric in a search of its own"
         )
     return tuple(sorted(targets, key=lambda t: t.value if t.mode == "min" else -t.value))
+
+
+def sizes_asked(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Batch sizes that somebody asks about: each once, ascending.
+
+    Raises:
+        UsageError: one is not a whole number from 1 to 2**30, or there are more than fit on a page.
+    """
+    found = tuple(sorted({whole_number(size, "a batch size of --at", most=_LARGEST_SIZE) for size in sizes}))
+    if len(found) > _MOST_SIZES:
+        raise UsageError(f"--at names {len(found)} batch sizes; ask about at most {_MOST_SIZES} at once")
+    return found
+
+
+def parse_at(text: str) -> tuple[int, ...]:
+    """Batch sizes, `64,512,4096`.
+
+    Raises:
+        UsageError: a part is no whole number from 1 to 2**30.
+
+    Example:
+        >>> parse_at("512, 64,1e3")
+        (64, 512, 1000)
+    """
+    parts = [part for part in text.split(",") if part.strip()]
+    if not parts:
+        raise UsageError(f"--at {text!r} names no batch size; write for example --at 64,512,4096")
+    return sizes_asked([parse_whole(part, "a batch size of --at", most=_LARGEST_SIZE) for part in parts])
 
 
 def parse_within(text: str) -> Within:

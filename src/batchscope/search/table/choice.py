@@ -33,6 +33,12 @@ _NO_METRIC = {
     **dict.fromkeys(POSITIONS, "where in a run a row was evaluated"),
 }
 """What a column of each role says, for a target on it."""
+_GOALS = (
+    *("target", "target_value", "target_metric", "target_loss", "target_accuracy", "target_quality"),
+    *("goal", "goal_metric", "goal_value", "quality_target"),
+)
+"""Columns that say what a run was after."""
+_LAST_PART = re.compile(r".*[./:]")
 _DONE = ("complete", "completed", "finished", "done", "success", "succeeded", "ok")
 
 
@@ -81,6 +87,14 @@ def state_of_run(cell: str) -> str:
     return cell.strip().lower().rpartition(".")[2].replace(" ", "_").replace("-", "_")
 
 
+def _value(cell: str) -> float | str:
+    """A number as one, so that 0.75 and 0.750 are alike; anything else as it is written."""
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
 def _check_chosen(names: Names, target: Target | None) -> None:
     metric = target.metric if target is not None else None
     wrong = [role for role in names.chosen if role not in ROLES and role != metric]
@@ -100,8 +114,11 @@ class _Chooser:
 
     def choice(self) -> Choice:
         found = self._candidates()
-        self._cells = self._sheet.cells(sorted({each.index for some in found.values() for each in some}))
+        needed = {each.index for some in found.values() for each in some}
+        goals = [i for i, name in enumerate(self._sheet.names) if _LAST_PART.sub("", plain(name)) in _GOALS]
+        self._cells = self._sheet.cells(sorted({*needed, *goals}))
         self._settle(found)
+        self._check_goals(goals)
         return Choice(used=self._used, cells=self._cells, ignored=self._ignored(), notes=tuple(self._notes))
 
     def _given_columns(self) -> dict[int, str]:
@@ -251,6 +268,26 @@ class _Chooser:
     def _keep_one_position(self) -> None:
         for role in [role for role in POSITIONS if role in self._used][1:]:
             del self._used[role]
+
+    def _check_goals(self, columns: Sequence[int]) -> None:
+        """Whether all runs were after one target, where columns say which.
+
+        Raises:
+            TableError: they were not.
+        """
+        if not any(role in self._used for role in TARGETS):
+            return
+        taken = {each.index for each in self._used.values()}
+        for index in (i for i in columns if i not in taken):
+            cells = list(zip(self._cells.lines, self._cells.columns[index], strict=True))
+            told = [(line, cell.strip()) for line, cell in cells if cell.strip()]
+            other = next((each for each in told if _value(each[1]) != _value(told[0][1])), None)
+            if other is not None:
+                name, (first, goal) = self._sheet.names[index].strip(), told[0]
+                raise TableError(
+                    f"{self._sheet.where(other[0])}: {name} is {other[1]!r}, and in line {first} {goal!r}: ways to "
+                    "different targets do not make one law; keep the rows of one target"
+                )
 
     def _keep_known_states(self) -> None:
         """A column of that name that says anything else is none."""

@@ -51,6 +51,7 @@ def fit(
     target: Target = TARGET_OF_TABLE,
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
+    at: Sequence[int] = (),
     out: Path | str | None = None,
     tell: Callable[[str], None] = lambda stage: None,
     page: bool = True,
@@ -82,6 +83,7 @@ def fit(
         columns: which column is meant, by what it is taken for: `{"lr": "config.optim.lr"}`; also for the target's
             metric. Default: they are found by their names, and the choice is among the plan's notes.
         seed: of the draws that carry the intervals.
+        at: batch sizes to say of what training would take there, also far from those of the table.
         out: results folder for `plan.json`, `report.html` and the runs; default: nothing is written.
         tell: is told what begins, where a table is so large that it takes long.
         page: whether `report.html` is written.
@@ -112,7 +114,7 @@ def fit(
     large = len(table.rows) > _SLOW
     if large:
         tell(f"fitting the law to {plural(len(table.rows), 'run')}")
-    answered = _answered(pooled(table), Question(**asked), examples, profile, current)
+    answered = _answered(pooled(table), Question(**asked, at=tuple(at)), examples, profile, current)
     plan = _plan(answered)
     if out is not None:
         if large:

@@ -22,6 +22,7 @@ from .plans import (
     RunEvaluations,
     SearchCost,
     Verified,
+    WhatIf,
 )
 from .programs import LibraryArguments, TaskProgram
 from .runs import RUN_PURPOSES, Row, RunConfig, RunResult, RunStatus, ScheduleName
@@ -63,4 +64,5 @@ __all__ = [
     "TaskProgram",
     "Timing",
     "Verified",
+    "WhatIf",
 ]

@@ -159,6 +159,19 @@ class EasierTarget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WhatIf:
+    """What training would take at a batch size that was asked about, also far from those that were run."""
+
+    batch_size: int
+    lr: float | None
+    """`None`: no learning rate is known."""
+    predicted: Predicted | None
+    """`None`: nothing is known to predict it from."""
+    doubt: str = ""
+    """Why to doubt it beyond its intervals, as clauses without a full stop; empty: not at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchCost:
     """Cost of a search in time, examples and runs."""
 
@@ -243,6 +256,8 @@ class Plan:
     bench: Bench | None = None
     curves: Curves | None = None
     easier_targets: tuple[EasierTarget, ...] = ()
+    what_if: tuple[WhatIf, ...] = ()
+    """At the batch sizes of `--at`."""
     within: str | None = None
     """The length of training that was asked for; the target is then the value at which the run at the recipe ended."""
     expected_end: Estimate | None = None
