@@ -78,6 +78,11 @@ class OwnBatches(Plain):
         return next(dataloader_iter)
 
 
+class FailsToPrepare(Data):
+    def prepare_data(self) -> None:
+        raise OSError("no network")
+
+
 class Needy(Plain):
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -111,6 +116,12 @@ class LoaderOfItsOwn(Data):
         (AsksItsLength, Data, "asks for trainer.estimated_stepping_batches, which a run does not know"),
         (AsksForMore, Data, "asks for trainer.save_checkpoint.*no Trainer of Lightning"),
         (OwnBatches, Data, r"training_step\(dataloader_iter\) of OwnBatches.*define training_step\(batch, batch_idx\)"),
+        (
+            Plain,
+            FailsToPrepare,
+            r"setup\('fit'\) of FailsToPrepare raised OSError: no network \(test_",
+        ),
+        ("train.Model", Data, "module=train.Model names no class or function; write package.module:NAME or file"),
         (Needy, Data, "Needy needs width.*def make_module"),
         (Plain, WholeBatches, "batch_size=None: its Whole yields whole batches"),
         (Plain, Two, "a dict of 2 loaders, each with a batch size of its own"),

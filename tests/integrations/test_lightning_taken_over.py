@@ -15,9 +15,11 @@ import torch
 
 from batchscope.errors import TaskError
 from batchscope.integrations.lightning import task
+from batchscope.report.program import last_step, library_call
 from batchscope.tasks.loading import as_loaded, load_task
 from batchscope.tasks.workload import Workload
 
+from ..report import plans
 from .lightning_modules import (
     QUIET,
     Classifier,
@@ -147,3 +149,17 @@ def test_a_logger_that_needs_a_network_is_not_asked(capfd: pytest.CaptureFixture
     capfd.readouterr()
     assert run(Workload(made), steps=3).steps == 3
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_recipe_is_told_in_the_words_of_lightning() -> None:
+    plan, recipe = plans.ok(), plans.recipe(128, lr=0.25, micro=32)
+    told = library_call(plan, recipe, task(Plain, Data).library)
+    steps = last_step(plan, recipe)
+    for line in (
+        "# train_dataloader(): batch_size=32",
+        "# configure_optimizers(): lr=0.25, the peak of the scheduler, if there is one",
+        "Trainer(",
+        "    accumulate_grad_batches=4,",
+        f"    max_steps={steps},",
+    ):
+        assert line in told.splitlines(), line

@@ -21,6 +21,7 @@ from torch.utils.data import (
 
 from ...errors import TaskError
 from ...tasks.batches import tensors_of
+from ...tasks.user_code import explained
 
 __all__ = ["TrainingData", "training_data", "validation_batches", "validation_loaders"]
 
@@ -57,7 +58,8 @@ def training_data(datamodule: Any) -> TrainingData:
     Raises:
         TaskError: there are several loaders, or the loader alone knows its data.
     """
-    loader = datamodule.train_dataloader()
+    with explained("train_dataloader()"):
+        loader = datamodule.train_dataloader()
     loader = _only(loader)
     if not isinstance(loader, DataLoader):
         raise TaskError(
@@ -163,7 +165,8 @@ def _options(loader: DataLoader[Any]) -> dict[str, Any]:
 
 def validation_loaders(datamodule: Any) -> list[Any]:
     """The validation loaders of a data module."""
-    loaders = datamodule.val_dataloader()
+    with explained("val_dataloader()"):
+        loaders = datamodule.val_dataloader()
     held = _held(loaders)
     return [each for each in ([loaders] if held is None else held) if each is not None]
 

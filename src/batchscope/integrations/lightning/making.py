@@ -19,6 +19,7 @@ from ...store.records import LibraryArguments
 from ...tasks.batches import first_dimension
 from ...tasks.loading import load_beside, load_named
 from ...tasks.named_modules import files_run_once
+from ...tasks.user_code import explained
 from ...wording import joined
 from .evaluation import validated
 from .hooks import (
@@ -79,11 +80,16 @@ def task(module: Named, data: Named | None = None, trainer: Named | None = None)
     batchscope find batchscope.integrations.lightning:task --set module=train.py:Classifier --set data=train.py:Digits
     ```
     """
+    for what, each in (("module", module), ("data", data), ("trainer", trainer)):
+        if isinstance(each, str) and ":" not in each:
+            raise TaskError(f"{what}={each} names no class or function; write package.module:NAME or file.py:NAME")
     with files_run_once():
         make_module: Any = load_named(module) if isinstance(module, str) else module
         make_data, given = (load_beside(each) if isinstance(each, str) else each for each in (data, trainer))
     with preserved_random_state(0), silenced():
-        return LightningTask(make_module, make_data, settings_of(given() if callable(given) else given))
+        with explained("the function that makes the Trainer"):
+            made = given() if callable(given) else given
+        return LightningTask(make_module, make_data, settings_of(made))
 
 
 class LightningTask:
@@ -125,7 +131,8 @@ class LightningTask:
                 f"{self.module_factory.__name__} needs {joined(needed)}, and a module is made without arguments: give "
                 "a function that makes it, `def make_module(): return ...`"
             )
-        made: Any = self.module_factory()
+        with explained(f"{getattr(self.module_factory, '__name__', 'the function that makes the module')}()"):
+            made: Any = self.module_factory()
         if hasattr(made, "_orig_mod") and (library := library_of(made._orig_mod)) is not None:
             return library.get("utilities.compile", "from_compiled")(made)
         return made
@@ -139,16 +146,17 @@ class LightningTask:
                 )
             return module
         data = self.datamodule_factory
-        if callable(data):
-            data = cast("Callable[[], Any]", data)()
+        with explained(f"{getattr(data, '__name__', 'the function that makes the data module')}()"):
+            data = cast("Callable[[], Any]", data)() if callable(data) else data
         if not callable(getattr(data, "train_dataloader", None)):
             raise TaskError(
                 f"the data given are an object of type {type(data).__name__}, which has no train_dataloader(); give a "
                 "LightningDataModule"
             )
         data.trainer = RunTrainer(self._library, self.settings, data, None)
-        data.prepare_data()
-        data.setup("fit")
+        with explained(f"prepare_data() and setup('fit') of {type(data).__name__}"):
+            data.prepare_data()
+            data.setup("fit")
         return data
 
     def _add_members(self, module: Any) -> list[str]:
@@ -191,10 +199,11 @@ class LightningTask:
     def _make_ready(self, module: Any, *, anew: bool = True) -> None:
         """Give a module its trainer, and let it set itself up as Lightning would."""
         self._attach(module)
-        if anew:
-            module.prepare_data()
-        module.setup("fit")
-        module.configure_model()
+        with explained(f"setup('fit') of {type(module).__name__}"):
+            if anew:
+                module.prepare_data()
+            module.setup("fit")
+            module.configure_model()
 
     def _attach(self, module: Any) -> RunTrainer:
         """The trainer of a module; a copy, which Lightning leaves without one, gets its own."""
@@ -205,7 +214,9 @@ class LightningTask:
 
     def _configured(self, module: Any, steps: int = _ANY_LENGTH) -> Configured:
         with trainer_of(module).announcing(steps):
-            return configured(call(module, "configure_optimizers"))
+            with explained("configure_optimizers()"):
+                returned = call(module, "configure_optimizers")
+            return configured(returned)
 
     def model(self) -> nn.Module:
         """A fresh module, set up and with a trainer that knows of the run."""
