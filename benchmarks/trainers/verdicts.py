@@ -58,7 +58,7 @@ def _cells(row: Row, descriptions: Mapping[str, str]) -> list[str]:
     told = (row["predicted"] or {}).get("time_to_target_s") or {}
     numbers = [told.get(end) for end in ("value", "low", "high")]
     recipe = _settings(row["recipe"]) if row["recipe"] else "none"
-    ends = f"{_number(numbers[0])} ({_number(numbers[1])}–{_number(numbers[2])})"
+    ends = f"{_number(numbers[0])} ({_number(numbers[1])}–{_number(numbers[2])})" if told else "–"
     fit = {True: "yes", False: "no", None: "–"}[within(row)]
     return [
         descriptions.get(row["training"], row["training"]),

@@ -126,6 +126,7 @@ def test_a_search_without_a_recipe_meets_nothing(script: Script) -> None:
     assert not verdicts.fast_enough(failed)
     text = verdicts.table([row([4.0], [8.0]), failed], {"plain_gpt": "a small GPT"})
     assert "| a small GPT | 8, 0.001 | 32, 0.004 | 4 (3–5) | 4 | 8 | yes | 50 |" in text
+    assert "| a small GPT | 8, 0.001 | none | – | – | 5 | – | 50 |" in text
     assert "interval: 1 of 2" in text
     assert "or kept: 1 of 2" in text
 
