@@ -80,7 +80,7 @@ class Transformer(nn.Module):
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, words)
 
     def forward(self, ids: Tensor) -> Tensor:
-        x = self.words(ids) + self.places(torch.arange(ids.shape[1]).expand_as(ids).contiguous())
+        x = self.words(ids) + self.places(torch.arange(ids.shape[1]).repeat(len(ids), 1))
         return self.head(self.norm(self.blocks(x)))
 
 
@@ -107,7 +107,7 @@ def images(examples: int) -> Batch:
 
 def texts(examples: int) -> Batch:
     ids = torch.randint(256, (examples, 33))
-    return ids[:, :-1], ids[:, 1:]
+    return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:

@@ -55,10 +55,3 @@ def test_clock_of_the_monitor_stands_still_while_the_other_copy_trains(script: d
     script["compare"](plain, other, seconds=0.1, block=0.1, stopped=stopped)
     warm_up = 5 * 0.02 + 10 * 0.01
     assert stopped() == pytest.approx(warm_up + 3 * 10 * 0.02)
-
-
-def test_opacus_and_our_source_have_the_same_two_norms(script: dict[str, Any]) -> None:
-    pytest.importorskip("opacus", reason="needs opacus: pip install 'batchscope[integrations]'")
-    ways = script["opacus_ways"]()
-    cost = script["by_opacus"](script["CASES"][0], ways["Opacus, ghost norms"], seconds=0.0, block=0.0)
-    assert cost.pairs == 3

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,3 +72,12 @@ def test_same_statistic_as_per_sample_gradients_of_opacus(case: str) -> None:
     assert source.left_out == {}
     assert row["mean_square_norm"] == pytest.approx(float(each.square().sum(1).mean()), rel=1e-5)
     assert row["square_norm_of_mean"] == pytest.approx(float(each.mean(0).square().sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("way", ["Opacus, per-sample gradients", "Opacus, ghost norms"])
+def test_benchmark_times_the_same_two_norms_in_both(way: str) -> None:
+    """It compares them before it times anything, and raises where they differ."""
+    script = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "live" / "overhead.py"))
+    for case in script["CASES"]:
+        cost = script["by_opacus"](case, script["opacus_ways"]()[way], seconds=0.0, block=0.0)
+        assert cost.pairs == 3
