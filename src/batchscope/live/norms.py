@@ -8,17 +8,24 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..probes.base import square_norm
+
 __all__ = ["any_nonzero", "by_layer", "norm", "square_norms"]
+
+_LARGE = 2**16
 
 
 def norm(gradient: Tensor) -> Tensor:
-    """Euclidean norm of a dense or sparse gradient, without dimensions, in float32 at least; nothing is synchronised.
+    """Euclidean norm of a dense or sparse gradient, without dimensions; nothing is synchronised.
 
-    A float32 norm of `k` numbers is right to about `1e-7 · log2(k)` (pairwise sums).
+    One float32 norm is right to 1e-7 over some ten thousand numbers, and was measured 1e-4 off over 5 million, as much
+    as what the norms of a group and of the mean may differ by: large gradients are summed in short stretches.
     """
-    values = gradient.coalesce().values() if gradient.is_sparse else gradient
+    values = _values(gradient)
+    if values.numel() > _LARGE:
+        return square_norm(values).sqrt()
     precise = torch.promote_types(values.dtype, torch.float32)
-    return torch.linalg.vector_norm(values, dtype=None if values.is_complex() else precise)
+    return torch.linalg.vector_norm(values, dtype=precise)
 
 
 def square_norms(groups: Sequence[Mapping[int, Tensor]], indices: Sequence[int], scale: float) -> list[list[float]]:
@@ -54,5 +61,11 @@ def by_layer(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
 
 def any_nonzero(gradients: Sequence[Tensor]) -> bool:
     """Whether one of the gradients has an element other than 0; one synchronisation with the device."""
-    found = square_norms([dict(enumerate(map(norm, gradients)))], range(len(gradients)), 1.0)[0]
-    return any(value != 0 for value in found)
+    if not gradients:
+        return False
+    device = gradients[0].device
+    return bool(torch.stack([_values(each).any().to(device) for each in gradients]).any())
+
+
+def _values(gradient: Tensor) -> Tensor:
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
