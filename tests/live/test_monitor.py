@@ -93,6 +93,7 @@ def test_a_training_is_bit_for_bit_what_it_is_without(monitors: int) -> None:
 
     assert_same(train(lambda model, optimizer: []), train(watched))
     assert len(readings) == 20 * monitors
+    assert [reading.step for reading in readings[::monitors]] == list(range(1, 21))
     assert readings[-1].notes[0].startswith("batch normalisation")
 
 
@@ -338,6 +339,27 @@ def test_a_compiled_model_is_measured_and_not_compiled_again() -> None:
         assert 2 <= len(rows(monitor)) < 6
     assert counter.frame_count == frames
     torch.compiler.reset()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_a_compiled_step_of_the_optimizer() -> None:
+    def run(watched: bool) -> tuple[Any, int]:
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        monitor = watch(model, optimizer) if watched else None
+        update: Any = torch.compile(optimizer.step, backend="aot_eager")
+        for _ in range(3):
+            for part in PARTS:
+                (mean_loss(model, part) / 3).backward()
+            update()
+            optimizer.zero_grad()
+        torch.compiler.reset()
+        return model.state_dict(), 0 if monitor is None else len(rows(monitor))
+
+    plain, _ = run(False)
+    left, measured = run(True)
+    assert_same(plain, left)
+    assert measured == 3
 
 
 def test_a_resumed_training_goes_on_with_its_readings() -> None:

@@ -35,7 +35,8 @@ class Overhead:
     def __init__(self, share: float, *, clock: Callable[[], float] = time.perf_counter, compare: bool = False) -> None:
         self._share, self._clock, self._compare = share, clock, compare
         self._began: float | None = None
-        self._measured = 0
+        self._measured = self._windows = 0
+        self._typical = self._cost = 0.0
         self._own = self._spent = self._trained = 0.0
         self._in: float | None = None
         self._costs: deque[float] = deque(maxlen=_REMEMBERED)
@@ -66,28 +67,30 @@ class Overhead:
         took = 0.0 if self._began is None else now - self._began
         self._began = now
         if took:
-            typical = statistics.median(self._plain or self._with or [took])
-            self._trained += min(took, _PAUSE * typical) if typical else took
             (self._with if measured else self._plain).append(took)
+            self._windows += 1
+            if measured or not self._typical or self._windows % _REMEMBERED == 0:
+                self._typical = statistics.median(self._plain or self._with)
+            self._trained += min(took, _PAUSE * self._typical) if self._typical else took
         cost, self._own = self._own, 0.0
         if measured:
             self._measured += 1
             if self._compare and self._plain and self._with:
                 cost = max(cost, statistics.median(self._with) - statistics.median(self._plain))
             self._costs.append(cost)
+            self._cost = statistics.median(self._costs)
         self._spent += cost
 
     def may_measure(self) -> bool:
         """Whether the window that begins now may be measured."""
         if self._measured < _FIRST or self._share >= 1:
             return True
-        return self._spent + self._own + statistics.median(self._costs) <= self._share * self._trained
+        return self._spent + self._own + self._cost <= self._share * self._trained
 
-    @property
     def interval(self) -> int:
         """Every how many windows one may be measured, for ranks that agree ahead; twice that after overspending."""
         times = self._plain or self._with
         if self._share >= 1 or not self._costs or not times:
             return 1
-        affordable = math.ceil(statistics.median(self._costs) / (self._share * statistics.median(times)))
+        affordable = math.ceil(self._cost / (self._share * statistics.median(times)))
         return max(1, affordable) * (2 if self.ratio > self._share else 1)
