@@ -66,7 +66,7 @@ class Choice:
 
     def may_measure(self, step: int, overhead: Overhead) -> bool:
         """Whether the window that begins now is measured: as the cost allows, or as the ranks have agreed."""
-        agreed: Callable[[int, int], bool] | None = getattr(self.source, "may_measure", None)
+        agreed: Callable[[int, Callable[[], int]], bool] | None = getattr(self.source, "may_measure", None)
         return overhead.may_measure() if agreed is None else agreed(step, overhead.interval)
 
     def take(self, window: Window) -> Row | None:

@@ -87,7 +87,6 @@ class Overhead:
             return True
         return self._spent + self._own + self._cost <= self._share * self._trained
 
-    @property
     def interval(self) -> int:
         """Every how many windows one may be measured, for ranks that agree ahead; twice that after overspending."""
         times = self._plain or self._with

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch.distributed as dist
@@ -51,15 +51,17 @@ class RankSums:
         self._wish, self._next = 1, 0
         self._exchange = Exchange(store, rank=dist.get_rank(group), size=self.size, name=name)
 
-    def may_measure(self, step: int, wish: int) -> bool:
+    def may_measure(self, step: int, interval: Callable[[], int]) -> bool:
         """Whether all ranks measure the window that begins now.
 
         Args:
             step: optimizer steps before it.
-            wish: every how many steps this rank can afford to measure.
+            interval: every how many steps this rank can afford to measure; asked where it measures.
         """
-        self._wish = wish
-        return not self.ended and step >= self._next
+        if self.ended or step < self._next:
+            return False
+        self._wish = interval()
+        return True
 
     def end_window(
         self, window: Window, values: Sequence[float], *, same: float = 0.0, skipped: str = "", failure: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -76,9 +76,9 @@ class RankSource(MicroBatchSource):
         super().detach()
         self._model = None
 
-    def may_measure(self, step: int, wish: int) -> bool:
+    def may_measure(self, step: int, interval: Callable[[], int]) -> bool:
         """Whether all ranks measure the window that begins now; see `RankSums.may_measure`."""
-        return self._sums is None or self._sums.may_measure(step, wish)
+        return self._sums is None or self._sums.may_measure(step, interval)
 
     def take(self, window: Window) -> Row | None:
         """Row of the measured window before the last, the same on all ranks, or `None` and `reason`."""

@@ -100,9 +100,9 @@ class ShardedSource:
         self._model = None
         self._forget()
 
-    def may_measure(self, step: int, wish: int) -> bool:
+    def may_measure(self, step: int, interval: Callable[[], int]) -> bool:
         """Whether all ranks measure the window that begins now; see `RankSums.may_measure`."""
-        return self._sums is None or self._sums.may_measure(step, wish)
+        return self._sums is None or self._sums.may_measure(step, interval)
 
     def take(self, window: Window) -> Row | None:
         """Row of the measured window before the last, the same on all ranks, or `None` and `reason`."""
