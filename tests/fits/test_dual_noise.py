@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from batchscope.fits import intervals
 from batchscope.fits.dual_noise import DualNoise, estimate_dual
-from batchscope.fits.noise_scale import ratio_of_sums
 
 SIZE = 400
 
@@ -155,4 +155,4 @@ def test_few_other_or_empty_rows() -> None:
 
 
 def test_ratio_of_sums_of_a_constant() -> None:
-    assert ratio_of_sums(np.array([[6.0] * 6, [2.0] * 6]), np.ones(6)) == (3.0, 3.0, 3.0)
+    assert intervals.ratio_of_sums(np.array([[6.0] * 6, [2.0] * 6]), np.ones(6)) == (3.0, 3.0, 3.0)

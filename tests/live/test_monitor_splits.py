@@ -127,7 +127,8 @@ def test_where_noise_hides_the_gradient_the_default_is_euclidean_and_says_so() -
     assert "noise hides the gradient" in asked.reason
     assert asked.gradient_noise_scale.low is not None
 
-    followed, _ = train(**{**hidden, "batch_size": 20_000}, geometry="sign")  # the advice: more examples a step
+    hidden["batch_size"] = 20_000
+    followed, _ = train(**hidden, geometry="sign")  # the advice: more examples a step
     assert followed is not None
     assert followed.gradient_noise_scale.value is not None
 

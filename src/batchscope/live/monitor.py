@@ -15,7 +15,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..errors import TaskError, UsageError
-from ..fits.dual_noise import in_geometry
 from ..fits.noise_scale import estimate_layers, recent
 from ..store.quantities import whole_number
 from ..store.records import Estimate, Row
@@ -24,6 +23,7 @@ from ..tasks.batches import first_dimension
 from .choice import Choice
 from .geometry import checked_geometry, geometry_of
 from .guard import Guard
+from .measured import in_geometry
 from .overhead import Overhead
 from .reading import Reading
 from .scalers import loss_scale, stepping_scaler, unwrapped

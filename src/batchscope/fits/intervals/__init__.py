@@ -17,6 +17,7 @@ where they are needed: they take most of a second.
 """
 
 from .counts import poisson_mean, ratio_of_counts, share
+from .drifting_sums import covariance_of_sums, ratio_of_sums
 from .means import (
     difference_of_independent_means,
     geometric_mean,
@@ -35,6 +36,7 @@ from .spreads import (
 )
 
 __all__ = [
+    "covariance_of_sums",
     "difference_of_independent_means",
     "geometric_mean",
     "geometric_ratio",
@@ -49,6 +51,7 @@ __all__ = [
     "ratio_of_paired_means",
     "ratio_of_relative_standard_deviations",
     "ratio_of_standard_deviations",
+    "ratio_of_sums",
     "share",
     "slope",
     "standard_deviation",
