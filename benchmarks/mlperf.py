@@ -24,9 +24,11 @@ import argparse
 import csv
 import itertools
 import math
+import multiprocessing
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -129,16 +131,21 @@ def predictions(workload: Workload, sizes: tuple[int, ...], folder: Path) -> Ite
         }
 
 
-def all_predictions(quick: bool) -> dict[str, list[dict[str, Any]]]:
-    """Of every workload, from every triple; or from some, evenly spaced."""
-    found: dict[str, list[dict[str, Any]]] = {}
+def _from(name: str, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        for name in EXAMPLES:
-            workload = Workload(name)
-            triples = workload.triples()
-            if quick:
-                triples = triples[:: max(1, len(triples) // QUICK)]
-            found[name] = [row for sizes in triples for row in predictions(workload, sizes, Path(folder))]
+        return list(predictions(Workload(name), sizes, Path(folder)))
+
+
+def all_predictions(quick: bool, workers: int) -> dict[str, list[dict[str, Any]]]:
+    """Of every workload, from every triple; or from some, evenly spaced."""
+    jobs: list[tuple[str, tuple[int, ...]]] = []
+    for name in EXAMPLES:
+        triples = Workload(name).triples()
+        jobs += [(name, sizes) for sizes in (triples[:: max(1, len(triples) // QUICK)] if quick else triples)]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in EXAMPLES}
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:  # with what is patched
+        for (name, _), rows in zip(jobs, pool.map(_from, *zip(*jobs, strict=True)), strict=True):
+            found[name] += rows
     return found
 
 
@@ -195,12 +202,12 @@ ABLATIONS: dict[str, Mapping[str, Any]] = {
 """What is left out of the law's doubt, by constants of `fits.untuned_steps`, or how repeats count."""
 
 
-def ablation(changes: Mapping[str, Any]) -> dict[str, Any]:
+def ablation(changes: Mapping[str, Any], workers: int) -> dict[str, Any]:
     """Figures from a dozen triples a workload, with something left out."""
     with ExitStack() as stack:
         for name, value in changes.items():
             stack.enter_context(mock.patch.object(untuned if name == "repeats_of" else untuned_steps, name, value))
-        return summary(all_predictions(quick=True))
+        return summary(all_predictions(True, workers))
 
 
 def of_all_repeats(step_time: Callable[[float], float]) -> dict[str, Any]:
@@ -286,20 +293,24 @@ def main() -> None:
     """Measure, write, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a dozen triples a workload, nothing written")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--hardware", type=Path, help="profile of a device, from batchscope bench --save")
     asked = parser.parse_args()
     step_time: Callable[[float], float] = lambda examples: 1.0 + examples / _KNEE  # noqa: E731
     if asked.hardware is not None:
         model = fit_step_time(load_profile(asked.hardware).step_time_s)
         step_time = lambda examples: model.seconds(max(1, math.ceil(examples)))  # noqa: E731
-    found = all_predictions(asked.quick)
+    found = all_predictions(asked.quick, asked.workers)
     results: dict[str, Any] = {"law": summary(found), "whole": of_all_repeats(step_time), "without": {}}
     print(tables(results), flush=True)
     if asked.quick:
         return
-    results["without"] = {name: ablation(changes) for name, changes in ABLATIONS.items()}
+    data = {"device": str(asked.hardware or f"1 + m/{_KNEE}"), "figures": results, "rows": found}
+    write("mlperf", data)
+    for name, changes in ABLATIONS.items():
+        results["without"][name] = ablation(changes, asked.workers)
+        write("mlperf", data)
     print(tables(results))
-    write("mlperf", {"device": str(asked.hardware or f"1 + m/{_KNEE}"), "figures": results, "rows": found})
 
 
 if __name__ == "__main__":
