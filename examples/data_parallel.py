@@ -52,6 +52,9 @@ def main(words=None):
     parser.add_argument("--batch-size", type=int, default=64, help="of a step, over all processes and micro-batches")
     parser.add_argument("--accumulate", type=int, default=2)
     parser.add_argument("--lr", type=float, default=0.05)
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the time, for the monitor; 0.01 in a long training"
+    )
     args = parser.parse_args(words)
 
     parallel = "RANK" in os.environ
@@ -65,7 +68,8 @@ def main(words=None):
     sampler = DistributedSampler(train, world, rank, drop_last=True)
     loader = DataLoader(train, args.batch_size // world // args.accumulate, sampler=sampler, drop_last=True)
     kept = CsvFile("data_parallel.csv") if rank == 0 else None
-    monitor = batchscope.NoiseMonitor(model, optimizer, batch_size=args.batch_size, on_reading=kept)
+    how = {"batch_size": args.batch_size, "on_reading": kept, "share": args.share}
+    monitor = batchscope.NoiseMonitor(model, optimizer, **how)
 
     for epoch in range(args.epochs):
         sampler.set_epoch(epoch)

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import batchscope
-from batchscope.integrations.lightning import NoiseMonitorCallback, task
+from batchscope.integrations.lightning import NoiseCallback, task
 
 DIGITS = Path(__file__).resolve().parents[1] / "src" / "batchscope" / "tasks" / "builtin" / "digits.npz"
 TRAINED = 1437
@@ -107,7 +107,7 @@ def main(words=None):
         args.batch_size, args.lr, args.steps = recipe.batch_size, recipe.lr, recipe.steps
 
     L.seed_everything(args.seed)
-    monitor = NoiseMonitorCallback(loss=lambda module, batch: F.cross_entropy(module(batch[0]), batch[1]))
+    monitor = NoiseCallback(loss=lambda module, batch: F.cross_entropy(module(batch[0]), batch[1]))
     trainer = make_trainer(args.epochs, args.steps, callbacks=[monitor], logger=CSVLogger("."))
     trainer.fit(Classifier(args.lr), Digits(args.batch_size))
     print(", ".join(f"{name} {float(value):.4f}" for name, value in trainer.callback_metrics.items()))

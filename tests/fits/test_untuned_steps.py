@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from batchscope.fits.untuned_steps import Repeats, UntunedPosterior, UntunedPrior, fit_untuned
+from batchscope.fits.untuned_steps import UntunedPosterior, UntunedPrior, fit_untuned
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -88,7 +87,7 @@ def test_a_size_that_never_got_there_is_slow_or_beyond_a_wall() -> None:
         slow = belief.log_steps(size) + math.log(size) > longest + math.log(1.3)
         assert slow.mean() > 0.9
         assert slow.mean() > (free.log_steps(size) + math.log(size) > longest + math.log(1.3)).mean() + 0.1
-        assert never(belief, size) > 1.25 * never(free, size)
+        assert never(belief, size) > 1.5 * never(free, size)
     assert np.median(above.log_steps(256)) > np.median(free.log_steps(256))
     assert never(below, 16) == never(above, 64) == 0
     assert never(below, 256) <= never(above, 256)
@@ -110,27 +109,10 @@ def test_rates_far_from_the_square_root_rule_bring_the_walls_nearer() -> None:
     assert UntunedPrior.for_rates(None) == UntunedPrior()
 
 
-def test_steps_known_to_whole_evaluations_are_known_less_well() -> None:
+def test_steps_known_to_whole_epochs_are_known_less_well() -> None:
     steps = repeats((16, 32, 64), number=8)
-    exact = fit_untuned(steps, UntunedPrior())
-    means = Repeats.exactly([[s * b for s in runs] for b, runs in steps.items()])
-    coarse = fit_untuned(
-        steps, UntunedPrior(), repeats=replace(means, error=tuple(10 * e for e in means.error), grain=1e5)
-    )
+    exact, coarse = (fit_untuned(steps, UntunedPrior(), grain=grain) for grain in (0.0, 1e5))
     assert coarse.log_steps(32).std() > 1.3 * exact.log_steps(32).std()
-    assert coarse.spread(32).mean() > 1.5 * exact.spread(32).mean()
-
-
-def test_a_size_that_was_not_run_has_a_recipe_of_its_own() -> None:
-    """What sizes differ by shows in how sure the law is of others, and not at those that were run."""
-    alike = repeats((8, 16, 32, 64, 128, 256), noise=0.02, number=5)
-    jumping = {b: [s * (1.5 if i % 2 else 1.0) for s in runs] for i, (b, runs) in enumerate(alike.items())}
-    calm, wild = (fit_untuned(steps, UntunedPrior()) for steps in (alike, jumping))
-    assert (calm.misfit(32) == 0).all()
-    assert np.median(wild.misfit(48)) > 3 * np.median(calm.misfit(48))
-    assert np.median(calm.misfit(48)) < 0.06
-    assert math.exp(float(np.median(wild.log_steps(32)))) == pytest.approx(float(np.mean(jumping[32])), rel=0.1)
-    assert calm.spread(np.array([32, 48])).shape == (512, 2)
 
 
 def test_one_size_is_enough_to_fit_and_none_is_not() -> None:

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -21,6 +20,8 @@ def make_model() -> nn.Module:
 
 
 def main(folder: Path) -> None:
+    from accelerate import Accelerator  # here, as pytest reads this file for doctests where there is no accelerate
+
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
     draw = torch.Generator().manual_seed(1)
     x, y = (torch.randn(96, width, dtype=torch.float64, generator=draw) for width in (4, 1))

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from batchscope import NoiseMonitor
-from batchscope.integrations.lightning import NoiseMonitorCallback, task
+from batchscope.integrations.lightning import NoiseCallback, task
 
 from .lightning_modules import QUIET, Data, Plain, make_trainer, table
 
@@ -63,7 +63,7 @@ def by_hand(steps: int) -> Any:
 
 
 def test_readings_are_those_of_a_plain_loop_and_the_training_is_the_same() -> None:
-    callback = NoiseMonitorCallback(clock=still)
+    callback = NoiseCallback(clock=still)
     module, _ = fitted([callback], gradient_clip_val=0.05, max_steps=12)
     alone, _ = fitted([], gradient_clip_val=0.05, max_steps=12)
     for name, value in module.state_dict().items():
@@ -80,7 +80,7 @@ def test_readings_are_those_of_a_plain_loop_and_the_training_is_the_same() -> No
 def test_readings_in_float16_are_unscaled() -> None:
     found = []
     for plugins in ([], [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))]):
-        callback = NoiseMonitorCallback(clock=still)
+        callback = NoiseCallback(clock=still)
         fitted([callback], plugins=plugins, gradient_clip_val=None, max_steps=12)
         reading = callback.read()
         assert reading is not None
@@ -90,7 +90,7 @@ def test_readings_in_float16_are_unscaled() -> None:
 
 
 def test_the_short_last_window_of_an_epoch_is_told_of() -> None:
-    callback = NoiseMonitorCallback(clock=still)
+    callback = NoiseCallback(clock=still)
     _, trainer = fitted([callback], loader=batches(uneven=True), max_epochs=2, max_steps=-1)
     reading = callback.read()
     assert reading is not None
@@ -100,7 +100,7 @@ def test_the_short_last_window_of_an_epoch_is_told_of() -> None:
 
 
 def test_readings_go_to_the_loggers(tmp_path: Path) -> None:
-    callback = NoiseMonitorCallback(clock=still, prefix="noise/", layers=True)
+    callback = NoiseCallback(clock=still, prefix="noise/", layers=True)
     logger = CSVLogger(tmp_path, name="run", version=0)
     fitted([callback], logger=logger, max_steps=6)
     with open(tmp_path / "run" / "version_0" / "metrics.csv", encoding="utf-8") as file:
@@ -113,10 +113,10 @@ def test_readings_go_to_the_loggers(tmp_path: Path) -> None:
 
 
 def test_it_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
-    first = NoiseMonitorCallback(clock=still)
+    first = NoiseCallback(clock=still)
     _, trainer = fitted([first], max_steps=6)
     trainer.save_checkpoint(tmp_path / "half.ckpt")
-    again = NoiseMonitorCallback(clock=still)
+    again = NoiseCallback(clock=still)
     module = Plain()
     resumed = make_trainer(callbacks=[again], accumulate_grad_batches=PARTS, max_steps=10)
     resumed.fit(module, train_dataloaders=batches(), ckpt_path=tmp_path / "half.ckpt")
@@ -138,7 +138,7 @@ class Manual(Plain):
 
 
 def test_manual_optimization_is_left_alone_with_a_reason() -> None:
-    callback = NoiseMonitorCallback()
+    callback = NoiseCallback()
     with pytest.warns(RuntimeWarning, match="automatic_optimization=False and makes its own backward passes"):
         make_trainer(callbacks=[callback], gradient_clip_val=None, max_steps=3).fit(
             Manual(), train_dataloaders=batches()
@@ -182,7 +182,7 @@ def test_the_other_import_name_takes_the_callback() -> None:
         def configure_optimizers(self) -> Any:
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    callback = NoiseMonitorCallback(clock=still)
+    callback = NoiseCallback(clock=still)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -194,12 +194,12 @@ def test_the_other_import_name_takes_the_callback() -> None:
 
 
 def test_the_runs_of_a_search_do_without_it_and_need_not_say_so() -> None:
-    notes = " ".join(task(Plain, Data, make_trainer(callbacks=[NoiseMonitorCallback()])).data_notes)
+    notes = " ".join(task(Plain, Data, make_trainer(callbacks=[NoiseCallback()])).data_notes)
     assert "callbacks are not called" not in notes
 
 
 def test_a_step_of_one_batch_says_what_it_needs(caplog: pytest.LogCaptureFixture) -> None:
-    callback = NoiseMonitorCallback(clock=still, source="micro-batches")
+    callback = NoiseCallback(clock=still, source="micro-batches")
     torch.manual_seed(0)
     make_trainer(callbacks=[callback], gradient_clip_val=None, max_steps=5).fit(Plain(), train_dataloaders=batches())
     reading = callback.read()

@@ -133,7 +133,7 @@ def test_the_loss_of_a_split_batch_is_the_trainers_unless_it_is_overridden(
 
     class Spied(NoiseMonitor):
         def __init__(self, *args: Any, **how: Any) -> None:
-            given.append(how["loss"])
+            given.append(how.get("loss"))
             super().__init__(*args, **how)
 
     class Own(Trainer):
@@ -154,6 +154,20 @@ def test_the_loss_of_a_split_batch_is_the_trainers_unless_it_is_overridden(
     whole = sum(n * loss(model, part).item() for n, part in zip(tokens, parts, strict=True)) / sum(tokens)
     assert loss(model, batch).item() == pytest.approx(whole, rel=1e-5)
     assert "labels" in batch
+
+
+def test_a_token_mean_without_accumulation_is_split_by_its_tokens() -> None:
+    for changes in ({}, {"label_smoothing_factor": 0.1}):
+        _, reading = watched(small(gradient_accumulation_steps=1, **changes), source="split")
+        assert (reading.source, reading.reason) == ("batches split in 2", "")
+        assert reading.gradient_noise_scale.n == STEPS
+    _, refused = watched(small(gradient_accumulation_steps=1), source="split", loss_weight=None)
+    assert "if it is a mean over terms such as tokens, give loss_weight=" in refused.reason
+
+
+def test_a_classifiers_batch_is_split_by_its_examples() -> None:
+    _, reading = watched(make_classifier_trainer(), source="split")
+    assert (reading.source, reading.reason) == ("batches split in 2", "")
 
 
 def test_a_training_that_is_resumed_goes_on_with_its_readings(here: Path) -> None:

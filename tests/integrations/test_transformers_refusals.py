@@ -19,7 +19,7 @@ pytest.importorskip("transformers", reason="the tests of the Trainer need transf
 from transformers import BertConfig, BertForSequenceClassification, EarlyStoppingCallback, Trainer, TrainerCallback
 
 from batchscope.errors import TaskError
-from batchscope.integrations.transformers import TrainerTask, task
+from batchscope.integrations.transformers import NoiseCallback, TrainerTask, task
 from batchscope.tasks.loading import as_loaded, load_task
 from batchscope.tasks.preflight.check import check
 from batchscope.tasks.workload import Workload
@@ -138,9 +138,10 @@ def test_what_is_not_taken_over_is_named(changes: dict[str, Any], named: str) ->
     assert math.isfinite(Workload(made).evaluate(made.model())["eval_loss"])
 
 
-def test_callbacks_are_named_but_for_those_of_the_library_itself() -> None:
+def test_callbacks_are_named_but_for_those_of_the_library_and_the_noise_monitor() -> None:
     def make() -> Trainer:
         trainer = make_classifier_trainer()
+        trainer.add_callback(NoiseCallback(trainer))
         trainer.add_callback(Watching())
         trainer.add_callback(EarlyStoppingCallback(3))
         return trainer

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import io
-import json
 import random
-import warnings
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -17,13 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from batchscope import NoiseMonitor, UsageError
-from batchscope.live.choice import Choice
-from batchscope.live.guard import Guard
-from batchscope.live.sources import Candidate, Situation
-from batchscope.live.sources.micro_batches import MicroBatchSource
+from batchscope import NoiseMonitor
 
-from .trainings import assert_equal_groups, cut, examples, group_gradients, mean_loss, mlp, rows, step, watch
+from .trainings import (
+    PARTS,
+    assert_equal_groups,
+    assert_same,
+    cut,
+    examples,
+    group_gradients,
+    mean_loss,
+    mlp,
+    rows,
+    rows_after,
+    step,
+    watch,
+)
 
 
 def train(watched: Callable[[nn.Module, torch.optim.Optimizer], list[NoiseMonitor]]) -> dict[str, Any]:
@@ -63,24 +67,6 @@ def train(watched: Callable[[nn.Module, torch.optim.Optimizer], list[NoiseMonito
         assert monitor.read().reason == ""
         monitor.close()
     return left
-
-
-def assert_same(first: Any, second: Any) -> None:
-    assert type(first) is type(second)
-    if isinstance(first, Tensor):
-        assert torch.equal(first, second)
-    elif isinstance(first, np.ndarray):
-        assert np.array_equal(first, second)
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            assert_same(first[key], second[key])
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second)
-        for a, b in zip(first, second, strict=True):
-            assert_same(a, b)
-    else:
-        assert first == second
 
 
 @pytest.mark.parametrize("monitors", [1, 2])
@@ -301,261 +287,3 @@ def test_parameters_that_are_thawed_later() -> None:
         model[0].requires_grad_(True)  # pyright: ignore
         step(model, optimizer, PARTS)  # its hooks were put on before
         assert_equal_groups(rows_after(monitor, model, optimizer), group_gradients(model, PARTS), 4)
-
-
-PARTS = cut(examples(12), [4, 4, 4])
-
-
-def rows_after(monitor: NoiseMonitor, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Last row after a step that changes nothing."""
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
-    step(model, optimizer, PARTS)
-    return rows(monitor)[-1]
-
-
-def test_a_compiled_model_is_measured_and_not_compiled_again() -> None:
-    import torch._dynamo.testing as dynamo
-
-    counter: Any = dynamo.CompileCounterWithBackend("aot_eager")
-    model = mlp()
-    compiled: Any = torch.compile(model, backend=counter)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for part in PARTS:
-        mean_loss(compiled, part).backward()
-    optimizer.zero_grad()
-    frames = counter.frame_count
-    ticks = iter(range(10_000))
-    with watch(model, optimizer, share=0.3, clock=lambda: float(next(ticks))) as monitor:
-        for _ in range(6):
-            truth = group_gradients(model, PARTS)
-            for part in PARTS:
-                (mean_loss(compiled, part) / 3).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            if len(rows(monitor)) == 1:
-                assert_equal_groups(rows(monitor)[0], truth, 4)
-                model.zero_grad()
-        assert 2 <= len(rows(monitor)) < 6
-    assert counter.frame_count == frames
-    torch.compiler.reset()
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-def test_a_compiled_step_of_the_optimizer() -> None:
-    def run(watched: bool) -> tuple[Any, int]:
-        model = mlp()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        monitor = watch(model, optimizer) if watched else None
-        update: Any = torch.compile(optimizer.step, backend="aot_eager")
-        for _ in range(3):
-            for part in PARTS:
-                (mean_loss(model, part) / 3).backward()
-            update()
-            optimizer.zero_grad()
-        torch.compiler.reset()
-        return model.state_dict(), 0 if monitor is None else len(rows(monitor))
-
-    plain, _ = run(False)
-    left, measured = run(True)
-    assert_same(plain, left)
-    assert measured == 3
-
-
-def test_a_resumed_training_goes_on_with_its_readings() -> None:
-    def run(parts: range, monitor: NoiseMonitor, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        for number in parts:
-            step(model, optimizer, cut(examples(12, seed=number), [4, 4, 4]))
-
-    model = mlp()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with watch(model, optimizer, layers=True) as monitor:
-        run(range(8), monitor, model, optimizer)
-        saved = io.BytesIO()
-        torch.save({"model": model.state_dict(), "monitor": monitor.state_dict()}, saved)
-        run(range(8, 12), monitor, model, optimizer)
-        whole = monitor.read()
-    saved.seek(0)
-    loaded = torch.load(saved, weights_only=True)
-    assert json.loads(json.dumps(loaded["monitor"])) == loaded["monitor"]
-    model = mlp()
-    model.load_state_dict(loaded["model"])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with watch(model, optimizer, layers=True) as monitor:
-        monitor.load_state_dict(loaded["monitor"])
-        assert monitor.read().gradient_noise_scale.n == 8
-        run(range(8, 12), monitor, model, optimizer)
-        again = monitor.read()
-    assert again.gradient_noise_scale == whole.gradient_noise_scale
-    assert (again.step, again.examples, again.layers) == (whole.step, whole.examples, whole.layers)
-
-
-class TestOwnErrors:
-    """What goes wrong in the monitor switches it off, with one warning, and the training goes on unchanged."""
-
-    def plain(self) -> Any:
-        model = mlp()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        for _ in range(4):
-            step(model, optimizer, PARTS)
-        return model.state_dict()
-
-    @pytest.mark.parametrize("place", ["attach", "_begin", "_gradient", "_end", "take", "detach"])
-    def test_in_a_source(self, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        model = mlp()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        sound = getattr(MicroBatchSource, place)
-
-        def fail(*args: Any) -> Any:
-            sound(*args)
-            raise ValueError("the source is broken")
-
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            monkeypatch.setattr(MicroBatchSource, place, fail)
-            monitor = watch(model, optimizer)
-            for _ in range(4):
-                step(model, optimizer, PARTS)
-        assert [w.category for w in caught] == [RuntimeWarning]
-        assert "the training goes on" in str(caught[0].message)
-        assert "the source is broken" in monitor.read().reason
-        assert_same(model.state_dict(), self.plain())
-        assert not model[0].weight._backward_hooks  # pyright: ignore
-
-    def test_in_what_is_called_with_readings(self) -> None:
-        model = mlp()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-
-        def fail(_: Any) -> None:
-            raise OSError("no disk")
-
-        monitor = watch(model, optimizer, on_reading=fail)
-        second = watch(model, optimizer)
-        with pytest.warns(RuntimeWarning, match="no disk"):
-            step(model, optimizer, PARTS)
-        for _ in range(3):
-            step(model, optimizer, PARTS)
-        assert monitor.read().gradient_noise_scale.n == 1
-        assert second.read().gradient_noise_scale.n == 4
-        assert_same(model.state_dict(), self.plain())
-
-    def test_closing_it_from_inside_a_step(self) -> None:
-        model = mlp()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        first = watch(model, optimizer, on_reading=lambda _: first.close())
-        second = watch(model, optimizer)
-        for _ in range(4):
-            step(model, optimizer, PARTS)
-        assert (first.read().gradient_noise_scale.n, second.read().gradient_noise_scale.n) == (1, 4)
-        first.close()
-        second.close()
-        assert len(optimizer._optimizer_step_post_hooks) == 0  # pyright: ignore
-
-
-def left_behind(share: float | None) -> list[bool]:
-    """Whether model, a gradient, the optimizer and the monitor outlive a training whose monitor was closed."""
-    model = mlp()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    monitor = None if share is None else NoiseMonitor(model, optimizer, batch_size=12, share=share, layers=True)
-    for _ in range(4):
-        step(model, optimizer, PARTS)
-    mean_loss(model, PARTS[0]).backward()
-    if monitor is not None:
-        monitor.close()
-        assert monitor.read().step == 4
-    first: Any = next(model.parameters())
-    left = [weakref.ref(each) for each in (model, first.grad, optimizer, monitor) if each is not None]
-    model.zero_grad()
-    del model, first, optimizer, monitor
-    return [each() is not None for each in left]
-
-
-@pytest.mark.parametrize("share", [1.0, 1e-9])
-def test_nothing_is_left_after_close(share: float) -> None:
-    """With the garbage collector off: no cycle that a closed monitor is part of; an optimizer has cycles of its own."""
-    gc.collect()
-    gc.disable()
-    try:
-        plain = left_behind(None)
-        assert left_behind(share) == [*plain, False]
-        assert plain[:2] == [False, False]
-    finally:
-        gc.enable()
-
-
-def test_the_whole_model_can_be_saved_meanwhile() -> None:
-    model = mlp()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with watch(model, optimizer):
-        torch.save({"state": model.state_dict(), "optimizer": optimizer.state_dict()}, io.BytesIO())
-
-
-def test_numbers_that_make_no_sense_are_refused() -> None:
-    model = mlp()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for wrong in ({"batch_size": 0}, {"share": 0.0}, {"share": 1.5}, {"source": "rank"}):
-        with pytest.raises(UsageError):
-            watch(model, optimizer, **wrong)
-    assert len(optimizer._optimizer_step_post_hooks) == 0  # pyright: ignore
-    with watch(model, optimizer) as monitor:
-        for wrong in ({"examples": 0}, {"weight": -1.0}, {"weight": float("nan")}, {"batch": "text"}):
-            with pytest.raises(UsageError):
-                monitor.micro_batch(**wrong)
-        monitor.micro_batch(batch="text", examples=4)
-
-
-class TestChoice:
-    """Sources in order: the first that gives a number."""
-
-    class Fixed:
-        """A source that gives rows from its `first` window on."""
-
-        def __init__(self, name: str, first: int) -> None:
-            self.name, self.reason, self._left = name, "", first
-
-        def attach(self, *_: Any) -> None:
-            pass
-
-        def detach(self) -> None:
-            pass
-
-        def take(self, window: Any) -> Any:
-            self._left -= 1
-            self.reason = "not yet" if self._left >= 0 else ""
-            return None if self._left >= 0 else {"kind": "noise", "step": window.step}
-
-    def situation(self) -> Situation:
-        model = mlp()
-        return Situation(
-            model=model,
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-            loss=None,
-            geometry=None,
-            layers=False,
-            guard=Guard(),
-            world_size=1,
-        )
-
-    def candidate(self, name: str, first: int, against: str = "") -> Candidate:
-        return Candidate(name=name, suits=lambda _: against, make=lambda _: self.Fixed(name, first))
-
-    def test_one_that_gives_nothing_is_passed_over(self) -> None:
-        candidates = [self.candidate("a", 0, "no"), self.candidate("b", 10**9), self.candidate("c", 1)]
-        choice = Choice.of(self.situation(), candidates=candidates)
-        window: Any = type("W", (), {"step": 0})
-        found = [choice.take(window) is not None for _ in range(6)]
-        assert found == [False] * 4 + [True] * 2
-        assert choice.source.name == "c"
-        assert choice.passed_over == {"a": "no", "b": "not yet"}
-
-    def test_one_that_was_slow_is_tried_again(self) -> None:
-        choice = Choice.of(self.situation(), candidates=[self.candidate("a", 4), self.candidate("b", 10**9)])
-        window: Any = type("W", (), {"step": 0})
-        assert [choice.take(window) is not None for _ in range(8)] == [False] * 7 + [True]
-        assert choice.source.name == "a"
-
-    def test_one_that_does_not_suit_cannot_be_forced(self) -> None:
-        candidates = [self.candidate("a", 0, "there is one process"), self.candidate("b", 0)]
-        with pytest.raises(UsageError, match="there is one process"):
-            Choice.of(self.situation(), only="a", candidates=candidates)
-        assert Choice.of(self.situation(), only="b", candidates=candidates).source.name == "b"

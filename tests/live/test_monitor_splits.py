@@ -54,7 +54,7 @@ def test_a_step_of_one_pass_is_split() -> None:
     reading, state = train(loss=loss_of)
     assert reading is not None
     assert reading.source == "batches split in 2"
-    assert reading.passed_over == {"micro-batches": "one backward pass in the step"}
+    assert reading.passed_over["micro-batches"] == "one backward pass in the step"
     assert reading.gradient_noise_scale.n == 9  # three windows were tried without
     assert reading.gradient_noise_scale.value is not None
     assert state == train(monitored=False)[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import random
 from collections.abc import Callable
@@ -19,51 +18,10 @@ from torch.utils.checkpoint import checkpoint
 from batchscope.fits.noise_scale import Readings
 from batchscope.live.beside import is_beside
 from batchscope.live.geometry import DualNorms
-from batchscope.live.sources.side_pass import SidePass
 from batchscope.live.sources.split import SplitSource
-from batchscope.live.window import Window
-from batchscope.store.records import Row
 from batchscope.tasks.model_state import fingerprint
 
-
-def mean_square(model: Any, batch: Any) -> Tensor:
-    return F.mse_loss(model(batch[0]), batch[1])
-
-
-def make_batch(size: int, seed: int = 0, *, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(size, 4, generator=generator, dtype=dtype)
-    return x, x[:, :1] + 0.5 * torch.randn(size, 1, generator=generator, dtype=dtype)
-
-
-def make_model(*extra: nn.Module) -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), *extra, nn.Linear(6, 1)).double()
-
-
-def sgd(model: nn.Module) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), lr=0.1)
-
-
-def window(size: int, step: int = 0) -> Window:
-    return Window(step=step, examples_before=step * size, batch_size=size)
-
-
-def row_of(source: SplitSource, model: nn.Module, batch: Any, size: int) -> Row:
-    source.attach(model, sgd(model))
-    source.micro_batch(batch)
-    row = source.take(window(size))
-    source.detach()
-    assert row is not None, source.reason
-    return row
-
-
-def per_example(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    found = [
-        torch.cat([g.flatten() for g in torch.autograd.grad(mean_square(model, (x, y)), list(model.parameters()))])
-        for x, y in zip(batch[0].split(1), batch[1].split(1), strict=True)
-    ]
-    return torch.stack(found)
+from .split_batches import Trained, make_batch, make_model, mean_square, per_example, row_of, sgd, window
 
 
 def test_against_per_example_gradients() -> None:
@@ -110,33 +68,6 @@ def test_token_weights() -> None:
     plain.micro_batch(batch)
     assert plain.take(window(12)) is None
     assert "give loss_weight=" in plain.reason  # and the advice works, as above
-
-
-class Trained:
-    """All of a training that a pass beside it could move."""
-
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.state = copy.deepcopy(model.state_dict())
-        self.gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
-        self.optimizer = copy.deepcopy(optimizer.state_dict())
-        self.modes = [m.training for m in model.modules()]
-        self.random = torch.get_rng_state(), str(np.random.get_state()), random.getstate()  # noqa: NPY002
-        self.hooks = [len(p._backward_hooks or ()) for p in model.parameters()]
-        self.autocast = torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()
-
-    def same_as(self, other: Trained) -> bool:
-        def same(a: Any, b: Any) -> bool:
-            return torch.equal(a, b) if isinstance(a, Tensor) else a == b
-
-        return (
-            all(map(same, self.state.values(), other.state.values()))
-            and all(map(same, self.gradients, other.gradients))
-            and str(self.optimizer) == str(other.optimizer)
-            and self.modes == other.modes
-            and torch.equal(self.random[0], other.random[0])
-            and self.random[1:] == other.random[1:]
-            and (self.hooks, self.autocast) == (other.hooks, other.autocast)
-        )
 
 
 class Counting(nn.Module):
@@ -367,110 +298,3 @@ def test_dual_norms_stand_in_the_row(geometry: Any) -> None:
     assert row["geometry"] == geometry
     assert row["norm_of_mean"] == pytest.approx(expected, rel=1e-9)
     assert row["aligned"] < row["norm_of_mean"]
-
-
-def contrastive(model: Any, batch: Any) -> Tensor:
-    made = F.normalize(model[:1](batch[0]))
-    return F.cross_entropy(made @ made.T / 0.1, torch.arange(len(made)))
-
-
-def test_in_batch_negatives_are_refused() -> None:
-    model = make_model()
-    source = SplitSource(contrastive)
-    source.attach(model, sgd(model))
-    source.micro_batch(make_batch(16))
-    assert source.take(window(16)) is None
-    assert "examples of a batch depend on one another" in source.reason
-
-
-def test_batch_normalisation_is_refused_and_group_normalisation_is_not() -> None:
-    for norm, refused in ((nn.BatchNorm1d(6), True), (nn.GroupNorm(2, 6), False)):
-        model = make_model(norm)
-        source = SplitSource(mean_square)
-        source.attach(model, sgd(model))
-        source.micro_batch(make_batch(8))
-        assert (source.take(window(8)) is None) is refused
-        assert ("2 is batch normalisation" in source.reason) is refused
-
-
-@pytest.mark.parametrize(
-    ("batch", "said"),
-    [
-        (make_batch(1), "a batch of 1 cannot be split in 2"),
-        ((*make_batch(8), 3.0), "member without one entry for each of its 8"),
-        ({"n": 3}, "holds no tensor"),
-    ],
-)
-def test_batches_that_cannot_be_split(batch: Any, said: str) -> None:
-    model = make_model()
-    source = SplitSource(mean_square)
-    source.attach(model, sgd(model))
-    source.micro_batch(batch)
-    assert source.take(window(8)) is None
-    assert said in source.reason
-
-
-def test_nothing_handed_over_and_nothing_to_train() -> None:
-    model = make_model()
-    source = SplitSource(mean_square)
-    source.attach(model, sgd(model))
-    assert source.take(window(8)) is None
-    assert "call micro_batch(batch=batch) before the backward pass" in source.reason
-    optimizer = sgd(model)
-    model.requires_grad_(False)
-    source.attach(model, optimizer)
-    source.micro_batch(make_batch(8))
-    assert source.take(window(8)) is None
-    assert "no parameter of the model that needs a gradient" in source.reason
-
-
-def test_gradients_that_are_not_finite() -> None:
-    model, (x, y) = make_model(), make_batch(8)
-    source = SplitSource(lambda model, batch: (model(batch[0]) - batch[1]).abs().mean().sqrt())
-    source.attach(model, sgd(model))
-    with torch.no_grad():
-        for p in model[2].parameters():
-            p.zero_()
-    source.micro_batch((x, y * 0))
-    assert source.take(window(8)) is None
-    assert "not finite" in source.reason
-    source = SplitSource(mean_square)
-    source.attach(model, sgd(model))
-    source.micro_batch((x * math.nan, y))
-    assert source.take(window(8)) is None
-    assert "loss of a batch is nan" in source.reason
-
-
-def test_a_scale_keeps_small_gradients_of_half_precision() -> None:
-    model = make_model()
-    batch = make_batch(8)
-    plain = row_of(SplitSource(mean_square), model, batch, 8)
-    scaled = row_of(SplitSource(mean_square, scale=lambda: 1024.0), model, batch, 8)
-    assert scaled["mean_square_norm"] == pytest.approx(plain["mean_square_norm"], rel=1e-12)
-
-
-def test_a_loss_that_fails_leaves_the_training_as_it_was() -> None:
-    model = make_model(nn.Dropout(0.5))
-    optimizer = sgd(model)
-
-    def broken(model: Any, batch: Any) -> Tensor:
-        torch.rand(3)
-        raise RuntimeError("no")
-
-    source = SplitSource(broken)
-    source.attach(model, optimizer)
-    before = Trained(model, optimizer)
-    with pytest.raises(RuntimeError, match="no"):
-        source.micro_batch(make_batch(8))
-    assert before.same_as(Trained(model, optimizer))
-    assert not is_beside()
-
-
-def test_a_sharded_model_is_refused() -> None:
-    class Sharded(nn.Parameter):
-        def full_tensor(self) -> Tensor:
-            return self.data
-
-    model = nn.Linear(4, 1)
-    model.weight = Sharded(model.weight.data)
-    assert "sharded" in SidePass(model, sgd(model), mean_square).refusal

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -79,3 +80,32 @@ def step(
     optimizer.step()
     optimizer.zero_grad()
     return truth
+
+
+def assert_same(first: Any, second: Any) -> None:
+    assert type(first) is type(second)
+    if isinstance(first, Tensor):
+        assert torch.equal(first, second)
+    elif isinstance(first, np.ndarray):
+        assert np.array_equal(first, second)
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same(first[key], second[key])
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second)
+        for a, b in zip(first, second, strict=True):
+            assert_same(a, b)
+    else:
+        assert first == second
+
+
+PARTS = cut(examples(12), [4, 4, 4])
+
+
+def rows_after(monitor: NoiseMonitor, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Last row after a step that changes nothing."""
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    step(model, optimizer, PARTS)
+    return rows(monitor)[-1]

@@ -47,7 +47,7 @@ class Choice:
         names = [candidate.name for candidate in candidates]
         if only is not None and only not in names:
             raise UsageError(f"source is {only!r}; there are {', '.join(names)}")
-        chosen = [candidate for candidate in candidates if only in (None, candidate.name)]
+        chosen = [each for each in candidates if each.name == only or (only is None and not each.by_name_only)]
         against = {candidate.name: candidate.suits(situation) for candidate in chosen}
         if only is not None and against[only]:
             raise UsageError(f"the source {only!r} can give no number here: {against[only]}")

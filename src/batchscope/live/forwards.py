@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from .beside import is_beside
-from .guard import Guard
+from .guard import Guard, ModuleHook
 
 __all__ = ["Forwards"]
 
@@ -31,11 +30,11 @@ class Forwards:
         self._since_backward = 0
         self.paused = False
         modules = [m for m in model.modules() if any(True for _ in m.parameters(recurse=False))]
-        hook = guard.around(self._called)
+        hook = ModuleHook(guard.around(self._called))
         self._handles: list[RemovableHandle] = [module.register_forward_pre_hook(hook) for module in modules]
 
     def _called(self, module: nn.Module, _: object) -> None:
-        if torch.is_grad_enabled() and not self.paused and not is_beside():
+        if torch.is_grad_enabled() and not self.paused:
             self._calls[id(module)] = self._calls.get(id(module), 0) + 1
             self._since_backward += 1
 

@@ -1,12 +1,17 @@
-"""Hooks inside somebody else's training: what they raise is kept, and never reaches the training."""
+"""Hooks inside somebody else's training: what they raise is kept, and never reaches the training or its copies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
-__all__ = ["Guard"]
+import torch
+from torch.utils.hooks import unserializable_hook
+
+from .beside import is_beside
+
+__all__ = ["Guard", "ModuleHook"]
 
 P = ParamSpec("P")
 
@@ -35,7 +40,7 @@ class Guard:
         self.error: Exception | None = None
 
     def around(self, hook: Callable[P, object]) -> Callable[P, None]:
-        """Hook that returns nothing and raises nothing."""
+        """Hook that returns nothing and raises nothing; a tensor that has it can be saved, without it and silently."""
 
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             if self.error is None:
@@ -45,6 +50,7 @@ class Guard:
                 except Exception as error:
                     self.error = error
 
+        unserializable_hook(guarded)
         return guarded
 
     def check(self) -> None:
@@ -52,3 +58,25 @@ class Guard:
         error, self.error = self.error, None
         if error is not None:
             raise error
+
+
+class ModuleHook:
+    """Hook of a module that is nothing in a copy of it, to `torch.compile`, and in a pass beside the training.
+
+    A whole model that is pickled or copied while a window is measured takes its hooks along: there they do nothing. A
+    compiled graph is neither broken by it nor has it in.
+
+    Args:
+        hook: guarded; `None`: nothing.
+    """
+
+    def __init__(self, hook: Callable[..., None] | None = None) -> None:
+        self._hook = hook
+
+    def __call__(self, *args: Any) -> None:
+        """Call the hook where it is the training that calls it."""
+        if self._hook is not None and not torch.compiler.is_compiling() and not is_beside():
+            self._hook(*args)
+
+    def __reduce__(self) -> tuple[type[ModuleHook], tuple[()]]:
+        return ModuleHook, ()

@@ -64,7 +64,8 @@ class NoiseMonitor:
             the optimizer's own, or the Euclidean one as long as there is no number in that, which `reading.notes` says.
         source: name of the one source to use; default: the first that gives a number.
         layers: also keep the noise scale of each layer.
-        share: of the training's time that it may take; 1 measures every step.
+        share: of the training's time that it may take; 1 measures every step. The first two steps are measured whatever
+            they cost, so that a short training may end above it; `reading.overhead` is what was in fact taken.
         data_set_size: examples of the training set where batches are drawn without replacement and are no small part
             of it; default: independent draws.
         on_reading: receives a reading after a measured window: each of the first 64, then 64 a stretch of
@@ -129,7 +130,7 @@ class NoiseMonitor:
             loss=loss,
             loss_weight=loss_weight,
             loss_scale=lambda: loss_scale(self._scaler),
-            geometry=self._geometry,
+            geometry=self._geometry if self._geometry_asked else None,
             layers=layers,
             guard=self._guard,
             world_size=world_size(),
@@ -144,6 +145,7 @@ class NoiseMonitor:
         self._measuring = self._fresh = False
         self._calls = 0
         self._told: list[tuple[int | None, float | None]] = []
+        self._scale_told = 1.0
         self._hooks = StepHooks(self._optimizer, before=self._before_step, after=self._after_step)
         if not watched_parameters(model, self._optimizer):
             self._switch_off("the optimizer has no parameter of this model that requires a gradient")
@@ -177,6 +179,7 @@ class NoiseMonitor:
             examples = whole_number(examples, "micro_batch(examples=)")
         if weight is not None and not 0 <= weight < math.inf:
             raise UsageError(f"micro_batch(weight=) is {weight}; it is a number of terms, 0 or more")
+        self._forget_skipped()
         self._told.append((examples, weight))
         if self._measuring and batch is not None:
             self._guarded(lambda: self._choice.micro_batch(batch))
@@ -292,6 +295,13 @@ class NoiseMonitor:
         sizes = tuple(size for size, _ in self._told if size is not None)
         return sizes if len(sizes) == len(self._told) else ()
 
+    def _forget_skipped(self) -> None:
+        """Drop what was told of a step that the gradient scaler has skipped since: it lowers its scale after one."""
+        scale = loss_scale(self._scaler)
+        if self._told and scale < self._scale_told:
+            self._told = []
+        self._scale_told = scale
+
     def _window(self) -> Window:
         sizes = self._sizes()
         weights = tuple(weight for _, weight in self._told if weight is not None)
@@ -316,6 +326,8 @@ class NoiseMonitor:
             self._choice.detach()
             self._reason = "a GradScaler made the step, so its gradients are scaled; give it to the monitor as scaler="
             return
+        if (accumulated := getattr(self._choice.source, "accumulation", None)) is not None:
+            self._told = self._told[accumulated.in_vain(len(self._told)) :]
         row = self._choice.take(self._window())
         self._choice.detach()
         self._reason = self._choice.reason

@@ -50,8 +50,8 @@ class Passes:
         self._guard = guard
         self._open: int | None = None
         self.broken = False
-        hook = guard.around(self._gradient)
-        self._handles: list[RemovableHandle] = [p.register_hook(partial(hook, i)) for i, p in enumerate(parameters)]
+        hooks = [guard.around(partial(self._gradient, i)) for i in range(len(parameters))]
+        self._handles: list[RemovableHandle] = [p.register_hook(h) for p, h in zip(parameters, hooks, strict=True)]
 
     def _gradient(self, index: int, gradient: Tensor) -> None:
         task = _task_id()

@@ -13,8 +13,6 @@ import pytest
 from batchscope import fit
 from batchscope.errors import TableError
 from batchscope.report import build
-from batchscope.search.table.measurement import Table
-from batchscope.search.table.reading import read_table
 from batchscope.store.records import HardwareProfile, Plan, PlanStatus, WhatIf
 
 EXAMPLES = 50_000
@@ -93,20 +91,6 @@ def test_targets_that_differ_are_refused_with_the_lines(tmp_path: Path, goal: st
     with pytest.raises(TableError, match=rf"runs.csv line 3: target is '0.75', and in line 2 '{goal}'.*one target"):
         fit(write(tmp_path, extra=goal), objective="examples")
     assert fit(write(tmp_path, extra="0.750"), objective="examples").recipe is not None  # the advice followed
-
-
-def test_steps_that_are_multiples_of_an_evaluation_are_seen(tmp_path: Path) -> None:
-    def table(unit: str, rows: list[tuple[int, float]]) -> Table:
-        path = tmp_path / "grid.csv"
-        path.write_text("\n".join([f"batch_size,{unit}_to_target", *(f"{b},{v}" for b, v in rows)]) + "\n")
-        return read_table(path)
-
-    steps = [(32, 1000), (32, 1100), (64, 600), (64, 700), (128, 400)]
-    assert table("steps", steps).evaluated_every(None) == pytest.approx({32: 3200, 64: 6400, 128: 12800})
-    epochs = [(32, 7), (32, 8), (64, 9), (64, 9)]
-    assert table("epochs", epochs).evaluated_every(500) == {32: 500, 64: 500}
-    exact = [(32, 1013.2), (32, 1137.9), (64, 644.4), (64, 707.7), (128, 433.3)]
-    assert set(table("steps", exact).evaluated_every(None).values()) == {0}
 
 
 def test_the_command_the_page_and_the_folder_tell_it(tmp_path: Path) -> None:

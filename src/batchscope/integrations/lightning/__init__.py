@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from .making import LightningTask, task
 
 if TYPE_CHECKING:
-    from .noise_callback import NoiseMonitorCallback
+    from .noise_callback import NoiseCallback
 
-__all__ = ["LightningTask", "NoiseMonitorCallback", "task"]
+__all__ = ["LightningTask", "NoiseCallback", "task"]
 
 
 def __getattr__(name: str) -> Any:
     """The callback, whose class is derived from one of Lightning's."""
-    if name == "NoiseMonitorCallback":
-        from .noise_callback import NoiseMonitorCallback
+    if name == "NoiseCallback":
+        from .noise_callback import NoiseCallback
 
-        return NoiseMonitorCallback
+        return NoiseCallback
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

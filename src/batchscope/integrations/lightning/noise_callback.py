@@ -7,9 +7,8 @@ whatever their sizes; the monitor is told so. Noise is read before clipping and 
 from __future__ import annotations
 
 import importlib
-import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -18,8 +17,9 @@ from ...errors import TaskError
 from ...live.monitor import NoiseMonitor
 from ...live.reading import Reading
 from ...tasks.batches import first_dimension
+from ..trainers import logged, say_why_none
 
-__all__ = ["NoiseMonitorCallback"]
+__all__ = ["NoiseCallback"]
 
 
 def _callback_class() -> Any:
@@ -33,10 +33,10 @@ def _callback_class() -> Any:
 _Callback: Any = _callback_class()
 
 
-class NoiseMonitorCallback(_Callback):
+class NoiseCallback(_Callback):
     """Gradient noise scale of a Lightning training, logged by the loggers of the Trainer.
 
-    `Trainer(callbacks=[NoiseMonitorCallback()])`. The readings go to every logger as `gradient_noise_scale`, with the
+    `Trainer(callbacks=[NoiseCallback()])`. The readings go to every logger as `gradient_noise_scale`, with the
     ends of its 90 % interval, its two parts and the measured share of the time; `callback.read()` has the newest, also
     after the training. It goes on after a checkpoint is resumed. Where it cannot read a training it warns once, and
     leaves it alone: with manual optimization or several optimizers, where a step is not one gradient.
@@ -78,7 +78,7 @@ class NoiseMonitorCallback(_Callback):
         self._close()
         self._last, self.reason = None, _unreadable(trainer, pl_module)
         if self.reason:
-            warnings.warn(f"NoiseMonitorCallback reads nothing: {self.reason}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"NoiseCallback reads nothing: {self.reason}", RuntimeWarning, stacklevel=2)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Tell the monitor of the micro-batch that comes."""
@@ -94,15 +94,14 @@ class NoiseMonitorCallback(_Callback):
         reading, self._new = self._new, None
         if reading is None:
             return
-        values = {f"{self.prefix}{name}": value for name, value in _values(reading)}
+        values = {f"{self.prefix}{name}": value for name, value in logged(reading).items()}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Take all hooks off the model; say why where nothing could be read."""
         self._close()
-        if self._last is not None and not self._last.gradient_noise_scale.n:
-            logging.getLogger("batchscope").warning("no gradient noise scale was read: %s", self._last.reason)
+        say_why_none(self._last)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Take all hooks off the model."""
@@ -160,18 +159,3 @@ def _unreadable(trainer: Any, module: Any) -> str:
     if len(trainer.optimizers) != 1:
         return f"the training has {len(trainer.optimizers)} optimizers, and the noise scale is that of one loss"
     return ""
-
-
-def _values(reading: Reading) -> Iterator[tuple[str, float]]:
-    """Numbers of a reading by the names under which they are logged; an open end of an interval has none."""
-    scale = reading.gradient_noise_scale
-    found = {
-        "gradient_noise_scale": scale.value,
-        "gradient_noise_scale_low": scale.low,
-        "gradient_noise_scale_high": scale.high,
-        "gradient_signal": reading.signal.value,
-        "gradient_noise": reading.noise.value,
-        "noise_monitor_overhead": reading.overhead,
-    }
-    found |= {f"gradient_noise_scale/{name}": estimate.value for name, estimate in reading.layers.items()}
-    yield from ((name, value) for name, value in found.items() if value is not None)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import TaskError
 from ...wording import joined
+from ..trainers import own_steps, with_effect
 
 __all__ = ["TrainerSettings", "settings_of"]
 
@@ -17,13 +18,12 @@ _WITHOUT_EFFECT = frozenset(
         "LearningRateMonitor",
         "ModelCheckpoint",
         "ModelSummary",
-        "NoiseMonitorCallback",
         "RichModelSummary",
         "RichProgressBar",
         "TQDMProgressBar",
     }
 )
-"""Callbacks that change nothing in a training."""
+"""Callbacks of Lightning that change nothing in a training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +52,7 @@ class TrainerSettings:
 
     def own_steps(self, batches: int | None) -> int | None:
         """Optimizer steps of the user's own training, of so many batches an epoch; `None`: they are not known."""
-        if self.max_steps > 0:
-            return self.max_steps
-        if self.max_epochs > 0 and batches:
-            return self.max_epochs * -(-batches // self.accumulate)
-        return None
+        return own_steps(self.max_steps, self.max_epochs, batches, self.accumulate)
 
 
 def settings_of(trainer: Any) -> TrainerSettings:
@@ -121,9 +117,7 @@ def _dropped(trainer: Any) -> Iterator[str]:
     strategy = type(getattr(trainer, "strategy", None)).__name__
     if trainer.world_size == 1 and strategy not in ("SingleDeviceStrategy", "NoneType"):
         yield f"the Trainer's strategy {strategy} is not taken over: runs hold the whole model on one device"
-    callbacks = [type(each).__name__ for each in trainer.callbacks]
-    others = [name for name in callbacks if name not in _WITHOUT_EFFECT]
-    if others:
+    if others := with_effect(trainer.callbacks, lambda kind: kind.__name__ in _WITHOUT_EFFECT):
         yield f"callbacks are not called in the runs: {joined(others)}"
     loggers = [type(each).__name__ for each in trainer.loggers]
     kept = [name for name in loggers if name not in ("TensorBoardLogger", "CSVLogger")]

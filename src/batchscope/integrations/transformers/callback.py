@@ -9,9 +9,9 @@ its loss is divided by the tokens of the whole step (`num_items_in_batch`), else
 from __future__ import annotations
 
 import json
-import logging
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from ...live.monitor import NoiseMonitor
 from ...live.reading import Reading
 from ...tasks.batches import first_dimension
+from ..trainers import logged, say_why_none
 from .taken import overridden
 
 __all__ = ["NoiseCallback"]
@@ -39,7 +40,8 @@ class NoiseCallback:
     Args:
         trainer: whose training is watched.
         options: arguments of `NoiseMonitor`: `layers`, `share`, `source`, `data_set_size`, `loss`, ...; `loss` is the
-            Trainer's own where it is not overridden, so that a batch can be split where steps are not accumulated.
+            Trainer's own where it is not overridden, with its own count of a batch's terms (`loss_weight`), so that a
+            batch can be split where steps are not accumulated.
 
     Attributes:
         monitor: of the training that goes on; `None`: none does.
@@ -66,7 +68,7 @@ class NoiseCallback:
         """Put the monitor beside the model and the optimizer."""
         self._end()
         optimizer = given["optimizer"]
-        how: dict[str, Any] = {"scaler": getattr(optimizer, "scaler", None), "loss": self._loss(), **self._options}
+        how: dict[str, Any] = {"scaler": getattr(optimizer, "scaler", None), **self._own_loss(), **self._options}
         size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         self.monitor = NoiseMonitor(given["model"], optimizer, batch_size=size, **how)
         kept = _checkpoint(args, state) / _KEPT
@@ -76,8 +78,8 @@ class NoiseCallback:
 
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Log the reading where the Trainer logs this step."""
-        if control.should_log and self.monitor is not None and (logged := _logged(self.monitor.read())):
-            self._trainer.log(logged)
+        if control.should_log and self.monitor is not None and (values := logged(self.monitor.read())):
+            self._trainer.log(values)
 
     def on_save(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Keep the readings beside the checkpoint."""
@@ -88,14 +90,13 @@ class NoiseCallback:
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Take everything off again; say why where nothing could be read."""
         self._end()
-        if self._last is not None and not self._last.gradient_noise_scale.n:
-            logging.getLogger("batchscope").warning("no gradient noise scale was read: %s", self._last.reason)
+        say_why_none(self._last)
 
-    def _loss(self) -> Callable[[Any, Any], Any] | None:
-        """The Trainer's loss of a batch alone, for the source that splits it; the user's own may do more than that."""
+    def _own_loss(self) -> dict[str, Any]:
+        """The Trainer's loss of a batch alone and its number of terms; empty where the user has another."""
         trainer = self._trainer
-        if overridden(trainer, "compute_loss") or trainer.compute_loss_func is not None:
-            return None
+        if "loss" in self._options or overridden(trainer, "compute_loss") or trainer.compute_loss_func is not None:
+            return {}
 
         def loss(model: Any, batch: Any) -> Any:
             items = None
@@ -103,7 +104,7 @@ class NoiseCallback:
                 items = _counts(trainer, [batch])[0]
             return trainer.compute_loss(model, dict(batch), num_items_in_batch=items)
 
-        return loss
+        return {"loss": loss, "loss_weight": partial(_terms, trainer)}
 
     def _end(self) -> None:
         if self.monitor is not None:
@@ -154,6 +155,12 @@ def _weights(trainer: Any, batches: Sequence[Any], items: Any) -> list[float]:
     return [float(count) for count in torch.stack(_counts(trainer, batches)).tolist()]
 
 
+def _terms(trainer: Any, batch: Any) -> float:
+    """Number of terms in the mean that the loss of a batch is: its labels that count, else its examples."""
+    counted = isinstance(batch.get("labels"), torch.Tensor)
+    return float(_counts(trainer, [batch])[0]) if counted else float(first_dimension(batch))
+
+
 def _counts(trainer: Any, batches: Sequence[Any]) -> list[torch.Tensor]:
     """Number of terms in the loss of each batch, on its device."""
     shifts = getattr(trainer, "_loss_shifts_labels", False)
@@ -164,23 +171,6 @@ def _counts(trainer: Any, batches: Sequence[Any]) -> list[torch.Tensor]:
             labels = labels[..., 1:]
         counts.append(labels.ne(-100).sum())
     return counts
-
-
-def _logged(reading: Reading) -> dict[str, float]:
-    """What of a reading is logged; nothing as long as there is no number."""
-    scale = reading.gradient_noise_scale
-    if not scale.n:
-        return {}
-    values = {
-        "gradient_noise_scale": scale.value,
-        "gradient_noise_scale_low": scale.low,
-        "gradient_noise_scale_high": scale.high,
-        "gradient_signal": reading.signal.value,
-        "gradient_noise": reading.noise.value,
-        "noise_monitor_overhead": reading.overhead,
-    }
-    values |= {f"gradient_noise_scale/{name}": estimate.value for name, estimate in reading.layers.items()}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _checkpoint(args: Any, state: Any) -> Path:

@@ -11,6 +11,7 @@ import torch
 
 from ...errors import TaskError
 from ...store.records import LibraryArguments
+from ..trainers import own_steps, with_effect
 from .library import transformers
 
 __all__ = [
@@ -92,13 +93,12 @@ def refuse(trainer: Any) -> None:
 
 def _steps_of(trainer: Any) -> int:
     """Optimizer steps of the Trainer's own training, by its arguments."""
-    args = trainer.args
-    if args.max_steps > 0:
-        return args.max_steps
-    examples = len(trainer.train_dataset)
-    batches = examples // args.train_batch_size if args.dataloader_drop_last else 0
-    batches = batches or math.ceil(examples / args.train_batch_size)
-    return max(1, math.ceil(args.num_train_epochs * max(1, math.ceil(batches / args.gradient_accumulation_steps))))
+    args, batches = trainer.args, None
+    if args.max_steps <= 0:  # else the data set need not know its length
+        examples = len(trainer.train_dataset)
+        batches = examples // args.train_batch_size if args.dataloader_drop_last else 0
+        batches = batches or math.ceil(examples / args.train_batch_size)
+    return own_steps(args.max_steps, args.num_train_epochs, batches, args.gradient_accumulation_steps) or 1
 
 
 def schedule_of(trainer: Any) -> Callable[[float], float] | None:
@@ -202,16 +202,14 @@ def not_taken(trainer: Any) -> Iterator[str]:
     for name in _OWN_LOOP:
         if overridden(trainer, name):
             yield f"{type(trainer).__name__}.{name}()"
-    for callback in _callbacks(trainer):
+    for callback in with_effect(trainer.callback_handler.callbacks, _harmless):
         yield f"the callback {callback}"
 
 
-def _callbacks(trainer: Any) -> list[str]:
-    """Classes of the callbacks that are the user's own, or change the training."""
-    kinds = [type(each) for each in trainer.callback_handler.callbacks]
+def _harmless(callback: type[Any]) -> bool:
+    """Whether a callback is of the library and changes nothing in a training."""
     silent = "transformers.integrations", "transformers.trainer_callback", "transformers.utils"
-    changing = {"EarlyStoppingCallback"}
-    return [kind.__name__ for kind in kinds if not kind.__module__.startswith(silent) or kind.__name__ in changing]
+    return callback.__module__.startswith(silent) and callback.__name__ != "EarlyStoppingCallback"
 
 
 def _name(value: Any) -> str:

@@ -34,7 +34,7 @@ class Situation:
     loss: Callable[[nn.Module, Any], Any] | None
     """`loss=` of the monitor."""
     geometry: str | None
-    """`geometry=` of the monitor; `None`: the optimizer's own."""
+    """`geometry=` of the monitor; `None`: the optimizer's own where the source has it, or else the Euclidean one."""
     layers: bool
     guard: Guard
     """For the source's hooks: keeps what they raise, and measures their time."""
@@ -60,6 +60,8 @@ class Candidate:
     suits: Callable[[Situation], str]
     """Why it can give no number here; empty: it may. What only a window can show is said by the source's `reason`."""
     make: Callable[[Situation], Source]
+    by_name_only: bool = False
+    """Whether only a monitor whose `source=` names it has it: it measures another number."""
 
 
 def world_size() -> int:
@@ -71,13 +73,15 @@ def world_size() -> int:
 def _replicated(situation: Situation) -> str:
     if situation.world_size == 1 and not any(isinstance(m, DistributedDataParallel) for m in situation.model.modules()):
         return "there is one process"
-    return "the parameters are sharded over the processes" if is_sharded(situation.model) else ""
+    if is_sharded(situation.model):
+        return "the parameters are sharded over the processes"
+    return _other_geometry(situation)
 
 
 def _sharded(situation: Situation) -> str:
     if not is_sharded(situation.model):
         return "the parameters are not sharded"
-    return "there is one process" if situation.world_size == 1 else ""
+    return "there is one process" if situation.world_size == 1 else _other_geometry(situation)
 
 
 def _one_process(situation: Situation) -> str:
@@ -88,15 +92,21 @@ def _one_process(situation: Situation) -> str:
     return ""
 
 
+def _other_geometry(situation: Situation) -> str:
+    """Why a source of Euclidean norms alone cannot do what was asked; a default geometry asks for nothing."""
+    if situation.geometry in (None, "euclidean"):
+        return ""
+    return f"the {situation.geometry} norm needs gradients of groups, and this source has Euclidean norms alone"
+
+
 def _per_example(situation: Situation, *, norm_layers_only: bool = False) -> str:
-    if situation.geometry not in (None, "euclidean"):
-        return f"the {situation.geometry} norm needs gradients of groups, and this source has Euclidean norms alone"
-    return _one_process(situation) or unsuitable(situation.model, norm_layers_only=norm_layers_only)
+    refused = _other_geometry(situation) or _one_process(situation)
+    return refused or unsuitable(situation.model, norm_layers_only=norm_layers_only)
 
 
 def _moments(situation: Situation) -> str:
-    if situation.geometry not in (None, "euclidean"):
-        return f"the {situation.geometry} norm needs gradients of groups, and this source has Euclidean norms alone"
+    if refused := _other_geometry(situation):
+        return refused
     if not has_moments(situation.optimizer):
         return f"{type(situation.optimizer).__name__} has no betas, as Adam has, and keeps no two moments"
     return ""
@@ -144,7 +154,8 @@ CANDIDATES: tuple[Candidate, ...] = (
         name="norm-layers",
         suits=lambda situation: _per_example(situation, norm_layers_only=True),
         make=lambda situation: PerExampleSource(guard=situation.guard, layers=situation.layers, norm_layers_only=True),
+        by_name_only=True,
     ),
 )
 """In the order in which they are tried: ranks, sharded, micro-batches, split, per-example norms, Adam's moments.
-Last is what measures another number (the noise scale of the norm layers alone): it is for those who name it."""
+Last is what measures another number, the noise scale of the norm layers alone: it must be named."""

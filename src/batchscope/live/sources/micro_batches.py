@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...store.records import Row
+from ..accumulation import Accumulation
 from ..forwards import Forwards
 from ..geometry import NormsOf, euclidean_only
 from ..guard import Guard
-from ..norms import any_nonzero, by_layer, norm, square_norms
+from ..norms import by_layer, norm, square_norms
 from ..passes import Passes
 from ..window import Window, noise_row, watched_parameters
 from .halves import Halves
@@ -50,7 +51,7 @@ class MicroBatchSource:
         self.reason = ""
         self._norms_of = norms
         self._layers = layers
-        self._usual: int | None = None
+        self._counts: Counter[int] = Counter()
         self._guard = guard
         self._passes: Passes | None = None
         self._forwards: Forwards | None = None
@@ -62,6 +63,7 @@ class MicroBatchSource:
         self.detach()
         watched = watched_parameters(model, optimizer)
         self._names, self._parameters = list(watched), list(watched.values())
+        self.accumulation = Accumulation(self._parameters)
         norms = self._norms_of(self._parameters, optimizer)
         self._halves = None if norms is None else Halves(norms)
         self._forwards = Forwards(model, self._guard)
@@ -85,7 +87,6 @@ class MicroBatchSource:
 
     def take(self, window: Window) -> Row | None:
         """Noise row of the window, or `None` and `reason`."""
-        window = self._without_skipped(window)
         self.reason = self._broken() or self._fault or self._unusable(window)
         if self.reason:
             return None
@@ -132,68 +133,40 @@ class MicroBatchSource:
         return self._unlike_the_others(n, window.batch_size)
 
     def _unlike_the_others(self, n: int, batch_size: int) -> str:
-        self._usual = self._usual or n
-        if n == self._usual:
+        self._counts[n] += 1
+        usual = max(self._counts, key=lambda k: self._counts[k])  # the first one of equals
+        if n == usual:
             return ""
         return (
-            f"the step had {n} backward passes where {self._usual} make the {batch_size} examples of batch_size; call "
+            f"the step had {n} backward passes where {usual} make the {batch_size} examples of batch_size; call "
             "micro_batch(examples=...) before each backward pass to have it measured"
         )
 
     def _forget(self) -> None:
         self._halves: Halves | None = None
         self._parameters: list[nn.Parameter] = []
+        self.accumulation = Accumulation(())
         self._restart()
 
     def _restart(self) -> None:
         self._added: list[dict[int, Tensor]] = []
         self._sum: dict[int, Tensor] = {}
-        self._marks: list[tuple[int, int] | None] = []
-        self._versions: list[int] = []
-        self._before: list[tuple[int, int] | None] = []
         self._fault = self._suspected = ""
-        self._skipped = 0
         if self._halves is not None:
             self._halves.clear()
 
-    def _without_skipped(self, window: Window) -> Window:
-        """Window without what was told of backward passes whose gradients were zeroed without a step."""
-        k = self._skipped
-        if not k or max(len(window.examples), len(window.weights)) != k + len(self._added):
-            return window
-        return replace(window, examples=window.examples[k:], weights=window.weights[k:])
-
     def _begin(self) -> None:
         """Before the first gradient of a pass: what has happened since the last one?"""
-        gradients = [p.grad for p in self._parameters]
-        if self._added and self._changed(gradients) and not any_nonzero([g for g in gradients if g is not None]):
-            skipped = self._skipped + len(self._added)
+        if self.accumulation.begin():
             self._restart()
-            self._skipped = skipped
             if self._forwards is not None:
                 self._forwards.restart()
-        fault = ""
-        versions = [p._version for p in self._parameters]
-        if not self._added:
-            self._versions = versions
-            if any_nonzero([g for g in gradients if g is not None]):
-                fault = "gradients were there before the step's first backward pass; zero them after each step"
-        elif versions != self._versions:
-            fault = "parameters changed between two backward passes of one step"
-        elif self._changed(gradients):
-            fault = (
-                "gradients were changed between two backward passes of one step; clip or unscale them after the last"
-            )
+        self._suspected = ""
         if self._forwards is not None:
             if self._forwards.missing(len(self._added) + 1):
-                fault = "two backward passes of the step went through one forward pass; add their losses up"
+                self._suspected = "two backward passes of the step went through one forward pass; add their losses up"
             self._forwards.paused = True
-        self._suspected = fault
-        self._before = _marks(gradients)
         self._added.append({})
-
-    def _changed(self, gradients: Sequence[Tensor | None]) -> bool:
-        return _marks(gradients) != self._marks
 
     def _gradient(self, index: int, gradient: Tensor) -> None:
         self._added[-1][index] = norm(gradient)
@@ -203,25 +176,18 @@ class MicroBatchSource:
     def _end(self) -> None:
         if self._forwards is not None:
             self._forwards.paused = False
-        gradients = [p.grad for p in self._parameters]
-        self._marks = _marks(gradients)
-        if self._marks == self._before:  # torch.autograd.grad: nothing was added
+        if not self.accumulation.end():
             self._added.pop()
             if self._halves is not None:
                 self._halves.drop()
             return
-        self._fault = self._fault or self._suspected
+        self._fault = self._fault or self.accumulation.fault or self._suspected
         if self._halves is not None:
             self._halves.keep()
-        self._sum = {i: norm(g) for i, g in enumerate(gradients) if g is not None}
+        self._sum = {i: norm(p.grad) for i, p in enumerate(self._parameters) if p.grad is not None}
 
     def _by_layer(
         self, groups: Sequence[Sequence[float]], whole: Sequence[float]
     ) -> dict[str, tuple[list[float], float]]:
         parts = [by_layer(self._names, values) for values in groups]
         return {name: ([part[name] for part in parts], total) for name, total in by_layer(self._names, whole).items()}
-
-
-def _marks(gradients: Sequence[Tensor | None]) -> list[tuple[int, int] | None]:
-    """Which tensors the gradients are, and how often each has been written to."""
-    return [None if g is None else (id(g), g._version) for g in gradients]

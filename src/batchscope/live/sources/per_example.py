@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,8 +14,9 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from ...store.records import Row
-from ..guard import Guard
-from ..norms import any_nonzero, by_layer, norm, numbers
+from ..accumulation import Accumulation
+from ..guard import Guard, ModuleHook
+from ..norms import by_layer, norm, numbers
 from ..passes import Passes
 from ..window import Window, noise_row, watched_parameters
 from .covered_layers import Place, listed, places, unseen, unsuitable, words
@@ -23,6 +24,7 @@ from .layer_norms import Signs
 
 __all__ = ["PerExampleSource"]
 
+_task_id: Any = getattr(torch._C, "_current_graph_task_id", lambda: 0)  # pyright: ignore[reportPrivateUsage]
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 5e-3}
 """Of the difference between what the examples add up to and the gradient, by the type of the output's gradient (float32
 allows for TF32)."""
@@ -57,23 +59,12 @@ class _Pass:
 
     arrived: dict[int, list[_Arrived]] = field(default_factory=dict[int, list[_Arrived]])
     found: dict[int, _Found] = field(default_factory=dict[int, _Found])
-
-
-class _ForwardHook:
-    """Forward hook that is nothing to `torch.compile` (no graph is broken), and nothing in a copy of its module.
-
-    A whole model that is pickled or copied while a window is measured takes its hooks along: there they do nothing.
-    """
-
-    def __init__(self, hook: Callable[..., None] | None = None) -> None:
-        self._hook = hook
-
-    def __call__(self, *args: Any) -> None:
-        if self._hook is not None and not torch.compiler.is_compiling():
-            self._hook(*args)
-
-    def __reduce__(self) -> tuple[type[_ForwardHook], tuple[()]]:
-        return _ForwardHook, ()
+    strange: dict[int, str] = field(default_factory=dict[int, str])
+    """Why a parameter's gradient did not come as a covered one's does."""
+    inputs: list[list[Tensor]] = field(default_factory=list[list[Tensor]])
+    """Of the layers that it went through."""
+    task: int = -1
+    """Of the autograd engine."""
 
 
 class PerExampleSource:
@@ -97,7 +88,7 @@ class PerExampleSource:
             2024, section 4: literature).
 
     Cost: of a measured window, for each linear map at most the operations that its part of the backward pass takes, and
-    inputs of layers are held for as long as autograd holds them.
+    inputs of layers are held until a backward pass has used them.
 
     Valid when: the first dimension of every covered layer's input is the examples, each with the same weight in the
     loss of its micro-batch; an example's output does not depend on the others (no BatchNorm, no negatives from the
@@ -117,6 +108,7 @@ class PerExampleSource:
         self._terms: list[float] = []
         self._weighed = 0
         self._window = 0
+        self._none_covered = False
         self._handles: list[RemovableHandle] = []
         self._passes: Passes | None = None
         self.detach()
@@ -130,14 +122,17 @@ class PerExampleSource:
         """Put hooks on the layers that have a rule, and on their parameters."""
         self.detach()
         only = self._norm_layers_only
+        if self._none_covered:  # what kept parameters out may be over
+            self.left_out, self._none_covered = {}, False
         self._unsuitable = unsuitable(model, norm_layers_only=only)
         if self._unsuitable:
             return
         self._window += 1
         watched = watched_parameters(model, optimizer)
         self._names, self._parameters = list(watched), list(watched.values())
+        self.accumulation = Accumulation(self._parameters)
         for place in places(model, watched, self.left_out, norm_layers_only=only):
-            hook = _ForwardHook(self._guard.around(partial(self._forward, place)))
+            hook = ModuleHook(self._guard.around(partial(self._forward, place)))
             self._handles.append(place.module.register_forward_hook(hook, with_kwargs=True))
         self._passes = Passes(
             self._parameters,
@@ -158,6 +153,7 @@ class PerExampleSource:
         self._names: list[str] = []
         self._parameters: list[nn.Parameter] = []
         self._unsuitable = ""
+        self.accumulation = Accumulation(())
         self._restart()
 
     def take(self, window: Window) -> Row | None:
@@ -168,7 +164,7 @@ class PerExampleSource:
                 "a backward pass began before the last one had ended (reentrant checkpointing, or a pass that failed); "
                 "with torch.utils.checkpoint use use_reentrant=False"
             )
-        self.reason = self._unsuitable or self._fault or self._unusable(window)
+        self.reason = self._unsuitable or self._fault or self.accumulation.fault or self._unusable(window)
         if self.reason:
             return None
         n = len(self._done)
@@ -176,6 +172,7 @@ class PerExampleSource:
         self.reason = self._rows_unlike(sizes) or self._compare()
         covered = sorted({i for each in self._done for i in each.found if self._names[i] not in self.left_out})
         if not self.reason and not covered:
+            self._none_covered = True
             self.reason = f"no parameter is covered: {listed(self.left_out) or 'no backward pass reached one'}"
         return None if self.reason else self._row(window, sizes, covered)
 
@@ -200,7 +197,10 @@ class PerExampleSource:
     def _output_gradient(self, place: Place, window: int, kept: list[Tensor], gradient: Tensor) -> None:
         if self._passes is None or window != self._window or not kept:
             return
-        x = kept.pop()
+        x = kept[0]
+        if self._arriving.task != (task := _task_id()):  # what came before was of a pass that reached no parameter
+            self._arriving = _Pass(task=task)
+        self._arriving.inputs.append(kept)
         indices = {name: i for name, i in place.indices.items() if self._names[i] not in self.left_out}
         if not indices:
             return
@@ -222,14 +222,12 @@ class PerExampleSource:
         return self._signs[key]
 
     def _begin(self) -> None:
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        there = any_nonzero(gradients)
-        if self._done and not there and self._whole:  # zeroed without a step: the window begins anew
+        if self._arriving.task != (task := _task_id()):
+            self._arriving = _Pass(task=task)
+        if self.accumulation.begin():
             arriving = self._arriving
             self._restart()
             self._arriving = arriving
-        elif there and not self._done:
-            self._fault = "gradients were there before the first backward pass of the step; zero them after each step"
 
     def _gradient(self, index: int, gradient: Tensor) -> None:
         if self._names[index] in self.left_out:
@@ -237,14 +235,21 @@ class PerExampleSource:
         arrived = self._arriving.arrived.pop(index, [])
         if len(arrived) != 1:
             uses = f"its module is used {len(arrived)} times in one backward pass"
-            self._leave_out(index, uses if arrived else _PASS)
+            self._arriving.strange[index] = uses if arrived else _PASS
             return
         projection = self._signs_of(index).project(gradient)
         self._arriving.found[index] = _Found(arrived=arrived[0], projection=projection)
 
     def _end(self) -> None:
-        self._done.append(self._arriving)
-        self._arriving = _Pass()
+        ended, self._arriving = self._arriving, _Pass()
+        if not self.accumulation.end():  # torch.autograd.grad: the same layers may go backward once more
+            return
+        for kept in ended.inputs:
+            kept.clear()
+        for i, why in ended.strange.items():
+            self._leave_out(i, why)
+        ended.arrived, ended.inputs = {}, []
+        self._done.append(ended)
         self._whole = {
             i: norm(p.grad)
             for i, p in enumerate(self._parameters)
@@ -262,7 +267,7 @@ class PerExampleSource:
     def _unusable(self, window: Window) -> str:
         n, told = len(self._done), window.examples
         if n == 0:
-            return "no backward pass in the step reached the parameters"
+            return "no backward pass in the step added to the gradients of the parameters"
         if told and len(told) != n:
             return (
                 f"micro_batch() was called {len(told)} times, and the step had {n} backward passes; call it before each"

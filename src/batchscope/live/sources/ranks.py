@@ -82,7 +82,6 @@ class RankSource(MicroBatchSource):
 
     def take(self, window: Window) -> Row | None:
         """Row of the measured window before the last, the same on all ranks, or `None` and `reason`."""
-        window = self._without_skipped(window)
         wrappers = self._ddp()
         self.reason = _reason_against(wrappers)
         if self.reason or self._model is None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from ...errors import TableError
-from ...fits.evaluation_grid import grid_of
 from .names import Unit
 
 __all__ = ["Measurement", "Table"]
@@ -95,19 +93,6 @@ class Table:
         if row.seconds is None or self.time_of == "step" or examples is None:
             return row.seconds
         return row.seconds * row.batch_size / examples
-
-    def evaluated_every(self, examples: int | None) -> Mapping[int, float]:
-        """Examples from one evaluation to the next at each batch size, by the ways to the target; 0: not known.
-
-        They are whole epochs, or multiples of one amount of examples, or of one number of steps.
-        """
-        sizes = sorted({row.batch_size for row in self.rows})
-        if self.counts_whole_epochs:
-            return dict.fromkeys(sizes, float(examples or 1))
-        reached = [(steps, row.batch_size) for row in self.rows if (steps := self.steps(row, examples)) is not None]
-        if self.unit == "steps" and (every := grid_of([steps for steps, _ in reached])):
-            return {size: every * size for size in sizes}
-        return dict.fromkeys(sizes, grid_of([steps * size for steps, size in reached]))
 
     @property
     def counts_whole_epochs(self) -> bool:

@@ -94,14 +94,6 @@ def _of_assumptions(answered: TableState) -> list[Evidence]:
                 source="all epochs in the table are whole numbers",
             )
         )
-    elif answered.untuned is not None and any(answered.table.evaluated_every(answered.state.examples).values()):
-        found.append(
-            Evidence(
-                statement="the target was looked for every so often only, so steps are known to an evaluation",
-                tag="assumption",
-                source="all ways to the target in the table are multiples of one amount",
-            )
-        )
     if any(None in runs for runs in answered.runs.steps.values()):
         found.append(
             Evidence(

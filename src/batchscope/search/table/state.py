@@ -114,8 +114,9 @@ def state_of(
     bench = bench or bench_of(table.name, _NOT_TIMED)
     untuned = None
     if reached and not runs.tuned:
+        grain = float(examples or 1) if table.counts_whole_epochs else 0.0
         reach = _batch_sizes(runs, question, examples, _WIDE)
-        untuned = UntunedFit.of(runs, reach, grain=table.evaluated_every(examples), seed=question.seed)
+        untuned = UntunedFit.of(runs, reach, grain=grain, seed=question.seed)
     parts = Parts(
         observations=runs.observed,
         batch_sizes=_batch_sizes(runs, question, examples, _EXTRAPOLATED) if reached else (),

@@ -5,46 +5,26 @@ The law over learning rates is not identified then, and `fits.untuned_steps` is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...fits.evaluation_grid import censored_means
 from ...fits.posterior import credible_interval
-from ...fits.untuned_steps import SPREAD, SPREAD_WEIGHT, Repeats, UntunedPosterior, UntunedPrior, fit_untuned
+from ...fits.untuned_steps import UntunedPosterior, UntunedPrior, fit_untuned
 from ...store.records import Estimate, Evidence
 from ...wording import with_interval
 from ..law import Law
 from ..strategies.anchors import Choices, Decision
 from .runs import LrRule, Runs
 
-__all__ = ["OneLrPosterior", "UntunedFit", "repeats_of"]
+__all__ = ["OneLrPosterior", "UntunedFit"]
 
 Array = NDArray[np.float64]
 
 _NAME = "law of steps against batch size, learning rates as they were, fitted to the table"
 _REGRET_CUT = 5.0
 _RUN_PREFERRED = 0.02
-
-
-def repeats_of(steps: Mapping[int, Sequence[float | None]], grain: Mapping[int, float]) -> Repeats | None:
-    """What repeats say that are known to evaluations only; `None`: they are known exactly.
-
-    Args:
-        steps: to target, of each run at each batch size; `None`: never reached.
-        grain: examples from one evaluation to the next at each batch size.
-    """
-    known = {b: [s * b for s in runs if s is not None] for b, runs in sorted(steps.items())}
-    known = {b: examples for b, examples in known.items() if examples}
-    every = [grain[b] for b in known]
-    if not any(every):
-        return None
-    mean, error, spread = censored_means(list(known.values()), every, spread=SPREAD, weight=SPREAD_WEIGHT)
-    return Repeats(
-        mean=tuple(map(float, mean)), error=tuple(map(float, error)), spread=spread, grain=float(np.median(every))
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +54,8 @@ class OneLrPosterior:
         return self.steps.log_steps(batch_size)
 
     def spread(self, batch_size: ArrayLike, lr: ArrayLike) -> Array:
-        """Standard deviation of the logarithm of the steps of a training, whatever the learning rate."""
-        return self.steps.spread(batch_size)
+        """Standard deviation of the logarithm of the steps over repeats, the same everywhere."""
+        return np.full((len(self.steps.draws), *np.shape(batch_size)), self.steps.seed_spread)
 
     def critical_batch_size(self) -> Estimate:
         """Critical batch size, in examples."""
@@ -101,17 +81,9 @@ class UntunedFit:
     within_reach: tuple[int, ...]
 
     @classmethod
-    def of(cls, runs: Runs, within_reach: tuple[int, ...], *, grain: Mapping[int, float], seed: int) -> UntunedFit:
-        """The fit to runs of which at least one reached the target.
-
-        Args:
-            runs: of the table.
-            within_reach: batch sizes among which the best one may lie.
-            grain: examples from one evaluation to the next at each batch size; 0: not known, so steps count as exact.
-            seed: of the draws.
-        """
-        prior = UntunedPrior.for_rates(runs.lrs.slope)
-        steps = fit_untuned(runs.steps, prior, repeats=repeats_of(runs.steps, grain), seed=seed)
+    def of(cls, runs: Runs, within_reach: tuple[int, ...], *, grain: float, seed: int) -> UntunedFit:
+        """The fit to runs of which at least one reached the target; `grain` and `seed` as for `fit_untuned`."""
+        steps = fit_untuned(runs.steps, UntunedPrior.for_rates(runs.lrs.slope), grain=grain, seed=seed)
         posterior = OneLrPosterior(steps=steps, lrs=runs.lrs)
         return cls(posterior=posterior, runs=runs, within_reach=runs.without_failure(within_reach))
 
