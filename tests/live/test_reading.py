@@ -72,3 +72,11 @@ def test_a_batch_size_below_one_is_refused() -> None:
 def test_a_reading_needs_no_torch() -> None:
     code = "import sys, batchscope.live.reading; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_reading_is_told_in_three_lines_and_its_lack_in_one() -> None:
+    lines = str(make_reading(200.0, 100.0, 900.0)).splitlines()
+    assert lines[0].startswith("gradient noise scale 200 (100–900) examples")
+    assert lines[1].startswith("batch size 128 instead of 64: at most 1.61 (1.44–1.87) times fewer steps")
+    assert len(lines) == 3
+    assert str(make_reading(None, None, None, n=0)) == "no gradient noise scale after 1 steps: "

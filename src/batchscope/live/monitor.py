@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 import warnings
 from collections import deque
@@ -35,6 +36,8 @@ __all__ = ["NoiseMonitor"]
 
 _KEPT = 4096
 """Rows in memory: twice as many as are looked back at."""
+_LATEST = 32
+"""Steps of which the most frequent batch size is the present one."""
 _READINGS_IN_WINDOW = 64
 """Calls of `on_reading` while the readings that count for the present are replaced once."""
 
@@ -79,7 +82,9 @@ class NoiseMonitor:
     Cost: a step that is not measured costs some 20 µs of Python; a measured one what its source says. The
     first two windows are always measured.
 
-    Valid when: examples are independent of one another and drawn at random.
+    Valid when: examples are independent of one another and drawn at random, and the backward passes of a step are over
+    different examples with one loss. Losses of several kinds that are passed back one after another (a discriminator's
+    on real and on generated examples) look like micro-batches, and are none.
 
     Example:
         >>> import torch
@@ -142,6 +147,7 @@ class NoiseMonitor:
         self._rows_from = ""
         self._reason, self._off = "no step has ended yet", ""
         self._steps = self._examples = self._quiet = 0
+        self._sizes_of_steps: deque[int] = deque(maxlen=_LATEST)
         self._measuring = self._fresh = False
         self._calls = 0
         self._told: list[tuple[int | None, float | None]] = []
@@ -199,7 +205,7 @@ class NoiseMonitor:
             overhead=self._overhead.ratio,
             step=self._steps,
             examples=self._examples,
-            batch_size=self.batch_size,
+            batch_size=statistics.mode(self._sizes_of_steps) if self._sizes_of_steps else self.batch_size,
             reason=self._off or self._reason or measured.reason,
             passed_over=dict(self._choice.passed_over),
             notes=(*self._notes, *measured.notes, *self._notes_of_source, *((_HINT,) if biased else ())),
@@ -287,7 +293,8 @@ class NoiseMonitor:
     def _count(self) -> None:
         sizes = self._sizes()
         self._steps += 1
-        self._examples += sum(sizes) if sizes and world_size() == 1 else self.batch_size
+        self._sizes_of_steps.append(sum(sizes) if sizes and world_size() == 1 else self.batch_size)
+        self._examples += self._sizes_of_steps[-1]
         self._told = []
 
     def _sizes(self) -> tuple[int, ...]:

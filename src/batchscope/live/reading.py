@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..store.records import Estimate
+from ..wording import percent, with_interval
 
 __all__ = ["Reading", "StepSeconds"]
 
@@ -43,7 +44,7 @@ class Reading:
     examples: int
     """Examples of these steps."""
     batch_size: int
-    """Examples of the latest step."""
+    """Examples of a step: the most frequent number of the latest steps."""
     reason: str = ""
     """Why there is no number, or why the latest window that was measured gave none; empty: nothing stood against it."""
     passed_over: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -52,6 +53,18 @@ class Reading:
     """What to bear in mind."""
     layers: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
     """Gradient noise scale of each layer by itself; empty where it was not asked for, or the source has none."""
+
+    def __str__(self) -> str:
+        """Three lines: the noise scale with its interval and source, the gain of twice the batch, what it took."""
+        if self.gradient_noise_scale.n == 0:
+            return f"no gradient noise scale after {self.step:,} steps: {self.reason}"
+        double = self.max_speedup(2 * self.batch_size)
+        return (
+            f"gradient noise scale {with_interval(self.gradient_noise_scale)} examples, from {self.source} "
+            f"({self.gradient_noise_scale.n} readings, {self.step:,} steps)\n"
+            f"batch size {2 * self.batch_size} instead of {self.batch_size}: at most {with_interval(double)} times "
+            f"fewer steps\nthe monitor took {percent(self.overhead)} of the training's time"
+        )
 
     def max_speedup(self, batch_size: int, step_time: Callable[[int], float] | StepSeconds | None = None) -> Estimate:
         """By what factor another batch size lowers the steps to the same loss, or the time, at most.
