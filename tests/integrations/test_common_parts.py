@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from torch.utils.data import IterableDataset
 
 from batchscope.integrations.tensorboard import TensorBoard
-from batchscope.integrations.trainers import logged, own_steps, say_why_none, with_effect
+from batchscope.integrations.trainers import Repeated, logged, own_steps, say_why_none, with_effect
 from batchscope.live.reading import Reading
 from batchscope.store.records import Estimate
 
@@ -45,11 +48,13 @@ def test_numbers_that_a_reading_has_are_logged_and_no_others() -> None:
 
 
 def test_a_training_without_a_reading_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    for each in (None, reading(2), reading(0, reason="one backward pass in the step")):
+    why, tried = "one backward pass in the step", {"ranks": "there is one process"}
+    for each in (None, reading(2), reading(0, reason=why, passed_over=tried)):
         say_why_none(each)
-    assert [record.message for record in caplog.records] == [
-        "no gradient noise scale was read: one backward pass in the step"
-    ]
+    (said,) = [record.message for record in caplog.records]
+    assert why in said
+    assert "ranks: there is one process" in said
+    assert "loss=(model, batch)" in said
 
 
 def test_callbacks_with_an_effect_are_neither_harmless_nor_of_batchscope() -> None:
@@ -61,3 +66,22 @@ def test_callbacks_with_an_effect_are_neither_harmless_nor_of_batchscope() -> No
 
     callbacks = [Stops(), Draws(), TensorBoard(object())]
     assert with_effect(callbacks, lambda kind: kind is Draws) == ["Stops"]
+
+
+def test_a_stream_that_ends_with_its_epoch_begins_again() -> None:
+    class Stream(IterableDataset[int]):
+        epoch = 0
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epoch = epoch
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(10 * self.epoch, 10 * self.epoch + 3))
+
+    assert list(itertools.islice(Repeated(Stream()), 7)) == [0, 1, 2, 10, 11, 12, 20]
+
+    class Empty(IterableDataset[int]):
+        def __iter__(self) -> Iterator[int]:
+            return iter(())
+
+    assert list(Repeated(Empty())) == []

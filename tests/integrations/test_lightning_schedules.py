@@ -143,7 +143,7 @@ def test_the_learning_rate_of_one_cycle_is_its_largest() -> None:
     notes = " ".join(made.data_notes)
     assert max(made.schedule(step / 1000) for step in range(1001)) == pytest.approx(1.0, abs=1e-4)
     assert made.schedule(0.0) == pytest.approx(1 / 25, abs=1e-4)
-    assert "lr is the largest learning rate of OneCycleLR" in notes
+    assert "the learning rate is the largest one of OneCycleLR" in notes
     assert "lr=0.4" in notes
     assert "momentum that OneCycleLR changes" in notes
 
@@ -213,3 +213,25 @@ def test_the_other_import_name_is_taken(tmp_path: Any) -> None:
     found = check(Workload(made))
     assert found.metrics.keys() == {"val_loss"}
     assert made.before_update is not None
+
+
+def test_epochs_of_a_trainer_that_names_its_steps_alone_are_counted() -> None:
+    made = made_with(lambda module, o: ([o], [ExponentialLR(o, 0.5)]), max_epochs=4, max_steps=-1)
+    batches = made._training.batches
+    same = made_with(lambda module, o: ([o], [ExponentialLR(o, 0.5)]), max_steps=4 * batches, max_epochs=-1)
+    shares = [share / 20 for share in range(20)]
+    assert [same.schedule(share) for share in shares] == [made.schedule(share) for share in shares]
+    assert "over the 4 epochs" in " ".join(same.data_notes)
+
+
+def test_a_trainer_that_takes_a_part_of_each_epoch_has_fewer_steps() -> None:
+    seen: list[int] = []
+
+    def make(module: Any, optimizer: Any) -> Any:
+        seen.append(int(module.trainer.estimated_stepping_batches))
+        return [optimizer], [by_step(CosineAnnealingLR(optimizer, seen[-1]))]
+
+    made = made_with(make, max_epochs=3, max_steps=-1, limit_train_batches=2)
+    assert seen[0] == 6
+    assert "over the 6 steps" in " ".join(made.data_notes)
+    assert "limit_train_batches=2 is not taken over" in " ".join(made.data_notes)

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+from torch.utils.data import Dataset, IterableDataset
 
 from ..live.reading import Reading
 
-__all__ = ["logged", "own_steps", "say_why_none", "with_effect"]
+__all__ = ["Repeated", "logged", "own_steps", "say_why_none", "with_effect"]
 
 _OURS = __name__.partition(".")[0]
+
+
+class Repeated(IterableDataset[Any]):
+    """A stream that ends after each epoch, as trainers have it, without that end: it begins again.
+
+    Args:
+        stream: a data set whose every iteration is one epoch; where it has `set_epoch`, it is told which.
+    """
+
+    def __init__(self, stream: Dataset[Any]) -> None:
+        self._stream: Any = stream
+
+    def __iter__(self) -> Iterator[Any]:
+        """Examples of one epoch after another; an epoch without any is the end."""
+        for epoch in itertools.count():
+            if epoch and callable(tell := getattr(self._stream, "set_epoch", None)):
+                tell(epoch)
+            empty = True
+            for example in self._stream:
+                empty = False
+                yield example
+            if empty:
+                return
 
 
 def logged(reading: Reading) -> dict[str, float]:
@@ -54,9 +80,20 @@ def own_steps(max_steps: int, epochs: float, batches: int | None, accumulate: in
 
 
 def say_why_none(reading: Reading | None) -> None:
-    """At the end of a training in which no window was read, log why; `None`: the callback has said so itself."""
-    if reading is not None and not reading.gradient_noise_scale.n:
-        logging.getLogger(_OURS).warning("no gradient noise scale was read: %s", reading.reason)
+    """At the end of a training in which no window was read, log why, and what would help.
+
+    Args:
+        reading: the last one; `None`: the callback has said so itself.
+    """
+    if reading is None or reading.gradient_noise_scale.n:
+        return
+    tried = "; ".join(f"{name}: {why}" for name, why in reading.passed_over.items())
+    logging.getLogger(_OURS).warning(
+        "no gradient noise scale was read: %s%s. Two or more micro-batches a step can always be read; with one, give "
+        "the callback loss=(model, batch) -> mean loss",
+        reading.reason,
+        f" ({tried})" if tried else "",
+    )
 
 
 def with_effect(callbacks: Iterable[object], harmless: Callable[[type[Any]], bool]) -> list[str]:

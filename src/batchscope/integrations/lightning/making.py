@@ -21,6 +21,7 @@ from ...tasks.loading import load_beside, load_named
 from ...tasks.named_modules import files_run_once
 from ...tasks.user_code import explained
 from ...wording import joined
+from ..trainers import Repeated
 from .evaluation import validated
 from .hooks import (
     after_step,
@@ -180,12 +181,17 @@ class LightningTask:
                 f"validation_step() of {type(module).__name__} is not used: there is no val_dataloader(), so a part of "
                 "the training data is held back"
             )
+        elif self._validation:
+            notes.append(
+                f"val_dataloader() is not used: {type(module).__name__} has no validation_step(), so the metric is "
+                "val_loss, training_step()'s loss on a part of the training data that is held back"
+            )
         return notes
 
     def _schedule_of(self, module: Any) -> list[str]:
         """Add the module's scheduler as the task's schedule; returns what to say of it, and of the user's recipe."""
         own_steps = self.settings.own_steps(self._training.batches)
-        own_epochs = self.settings.max_epochs if self.settings.max_epochs > 0 else None
+        own_epochs = self.settings.own_epochs(self._training.batches)
         trainer_of(module).epoch = self._epoch
         schedule, lr, notes = schedule_of(partial(self._configured, module), own_steps, own_epochs)
         if schedule is not None:
@@ -225,9 +231,9 @@ class LightningTask:
         return module
 
     def train_data(self) -> Dataset[Any]:
-        """The data set of the training loader; a stream is made anew in every call."""
+        """The data set of the training loader; a stream is made anew in every call, and begins again at its end."""
         if isinstance(self._training.data, IterableDataset):
-            return training_data(self._data).data
+            return Repeated(training_data(self._data).data)
         return self._training.data
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:

@@ -85,12 +85,12 @@ def schedule_of(
     said = "as a share of a run"
     if (refused := _refused_at_once(first)) is not None:
         found: Schedule | _Refused = refused
+    elif by_epoch and own_epochs is None:
+        found = _Refused("it counts epochs, and no Trainer says how many there are: give trainer=... with max_epochs")
     elif own_steps is not None:
         units = own_epochs or 0 if by_epoch else own_steps
         found = _read(first, units)
         said = f"over the {plural(units, 'epoch' if by_epoch else 'step')} of the Trainer, as a share of a run"
-    elif by_epoch:
-        found = _Refused("it counts epochs, and no Trainer says how many there are: give trainer=... with max_epochs")
     else:
         found = _of_share(made_for, first)
     if not isinstance(found, Schedule):
@@ -102,7 +102,7 @@ def schedule_of(
     peak = max(found.factors)
     notes = [f"the scheduler {kind} is taken over as the task's schedule, {said}"]
     if peak > 1.0 + _SAME:
-        notes.append(f"lr is the largest learning rate of {kind}, {count(peak)} times the one that it begins from")
+        notes.append(f"the learning rate is the largest one of {kind}, {count(peak)} times the one that it begins from")
         found = Schedule(tuple(factor / peak for factor in found.factors), found.by_epoch)
     else:
         peak = 1.0
@@ -153,7 +153,7 @@ def _warmup(factors: Sequence[float]) -> int | None:
 def _read(made: Configured, units: int) -> Schedule | _Refused:
     """Step a scheduler through a training of so many units, steps or epochs."""
     if not 0 < units <= _MOST_STEPS:
-        return _Refused(f"the Trainer's training has {units} of its units, and at most {_MOST_STEPS} are looked at")
+        return _Refused(f"it would have to be stepped {units:,} times, and at most {_MOST_STEPS:,} steps are looked at")
     groups, scheduler = made.optimizer.param_groups, made.schedulers[0]
     own = [float(group.get("initial_lr", group["lr"])) for group in groups]
     factors: list[float] = []

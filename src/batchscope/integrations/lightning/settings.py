@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,7 @@ class TrainerSettings:
         max_steps: of the user's own training; -1: it has no such end.
         accumulate: `accumulate_grad_batches`.
         limit_val_batches: how many validation batches (a whole number), or which share of them.
+        limit_train_batches: the same of an epoch's training batches; `overfit_batches` and `fast_dev_run` set it, too.
         notes: what is not taken over, in sentences.
     """
 
@@ -48,11 +50,33 @@ class TrainerSettings:
     max_steps: int = -1
     accumulate: int = 1
     limit_val_batches: float = 1.0
+    limit_train_batches: float = 1.0
     notes: tuple[str, ...] = ()
 
     def own_steps(self, batches: int | None) -> int | None:
-        """Optimizer steps of the user's own training, of so many batches an epoch; `None`: they are not known."""
-        return own_steps(self.max_steps, self.max_epochs, batches, self.accumulate)
+        """Optimizer steps of the user's own training, of so many batches an epoch; `None`: they are not known.
+
+        It ends at what comes first, its steps or its epochs.
+        """
+        ends = [
+            own_steps(-1, self.max_epochs, self._in_epoch(batches), self.accumulate),
+            self.max_steps if self.max_steps > 0 else None,
+        ]
+        return min((end for end in ends if end is not None), default=None)
+
+    def own_epochs(self, batches: int | None) -> int | None:
+        """Epochs of the user's own training, begun ones included; `None`: they are not known."""
+        steps, in_epoch = self.own_steps(batches), own_steps(-1, 1, self._in_epoch(batches), self.accumulate)
+        if steps is None or in_epoch is None:
+            return self.max_epochs if self.max_epochs > 0 else None
+        return math.ceil(steps / in_epoch)
+
+    def _in_epoch(self, batches: int | None) -> int | None:
+        """Training batches of an epoch of the user's own training."""
+        limit = self.limit_train_batches
+        if isinstance(limit, int):
+            return limit if batches is None else min(limit, batches)
+        return None if batches is None else int(batches * limit)
 
 
 def settings_of(trainer: Any) -> TrainerSettings:
@@ -87,6 +111,7 @@ def settings_of(trainer: Any) -> TrainerSettings:
         max_steps=int(trainer.max_steps),
         accumulate=int(trainer.accumulate_grad_batches),
         limit_val_batches=trainer.limit_val_batches,
+        limit_train_batches=1.0 if (limit := getattr(trainer, "limit_train_batches", None)) is None else limit,
         notes=tuple(notes),
     )
 
@@ -137,4 +162,5 @@ def _dropped(trainer: Any) -> Iterator[str]:
         if (value := getattr(trainer, name, default)) not in (default, None)
     ]
     if changed:
-        yield f"the Trainer's {joined([text.removeprefix('_') for text in changed])} are not taken over"
+        verb = "is" if len(changed) == 1 else "are"
+        yield f"the Trainer's {joined([text.removeprefix('_') for text in changed])} {verb} not taken over"

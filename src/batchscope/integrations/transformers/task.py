@@ -27,6 +27,7 @@ from ...tasks.loading import load_named
 from ...tasks.protocol import Batch
 from ...tasks.settings import bind
 from ...tasks.user_code import explained
+from ..trainers import Repeated
 from .library import transformers
 from .quiet import quiet, without_traces
 from .taken import (
@@ -191,7 +192,7 @@ class TrainerTask:
 
     def train_data(self) -> Dataset[Any]:
         """The Trainer's `train_dataset`, without the columns that the model does not take."""
-        return self._data
+        return Repeated(self._data) if isinstance(self._data, IterableDataset) else self._data
 
     def collate(self, examples: list[Any]) -> Batch:
         """A batch by the Trainer's `data_collator`, without the columns that the model does not take."""
