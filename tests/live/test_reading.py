@@ -77,6 +77,6 @@ def test_a_reading_needs_no_torch() -> None:
 def test_a_reading_is_told_in_three_lines_and_its_lack_in_one() -> None:
     lines = str(make_reading(200.0, 100.0, 900.0)).splitlines()
     assert lines[0].startswith("gradient noise scale 200 (100–900) examples")
-    assert lines[1].startswith("batch size 128 instead of 64: at most 1.61 (1.44–1.87) times fewer steps")
+    assert lines[1].startswith("batch size 128 instead of 64: at most 1.61 (1.44–1.88) times fewer steps")
     assert len(lines) == 3
     assert str(make_reading(None, None, None, n=0)) == "no gradient noise scale after 1 steps: "

@@ -17,6 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from batchscope.live.sources.split import SplitSource
 from batchscope.live.window import Window
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def loss_of(model: Any, batch: Any) -> Tensor:
     return (model(batch[0]) - batch[1]).square().mean()
@@ -59,6 +61,7 @@ def work(rank: int, folder: str) -> None:
 
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
-def test_two_processes(tmp_path: Path) -> None:
+def test_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))  # the processes import this file by its name
     mp.spawn(work, args=(str(tmp_path),), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
     assert sorted(path.name for path in tmp_path.glob("done-*")) == ["done-0", "done-1"]
