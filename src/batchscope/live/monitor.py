@@ -7,7 +7,7 @@ import statistics
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -293,7 +293,7 @@ class NoiseMonitor:
     def _count(self) -> None:
         sizes = self._sizes()
         self._steps += 1
-        self._sizes_of_steps.append(sum(sizes) if sizes and world_size() == 1 else self.batch_size)
+        self._sizes_of_steps.append(self._batch_size(sizes))
         self._examples += self._sizes_of_steps[-1]
         self._told = []
 
@@ -301,6 +301,10 @@ class NoiseMonitor:
         """Examples of each micro-batch; empty where they were told of some only, or by their weights."""
         sizes = tuple(size for size, _ in self._told if size is not None)
         return sizes if len(sizes) == len(self._told) else ()
+
+    def _batch_size(self, sizes: Sequence[int]) -> int:
+        """Examples of a step over all devices: the sum of its micro-batches where a single process was told of them."""
+        return sum(sizes) if sizes and world_size() == 1 else self.batch_size
 
     def _forget_skipped(self) -> None:
         """Drop what was told of a step that the gradient scaler has skipped since: it lowers its scale after one."""
@@ -315,7 +319,7 @@ class NoiseMonitor:
         return Window(
             step=self._steps,
             examples_before=self._examples,
-            batch_size=sum(sizes) if sizes and world_size() == 1 else self.batch_size,
+            batch_size=self._batch_size(sizes),
             examples=sizes,
             weights=weights,
             loss_scale=loss_scale(self._scaler),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..probes.base import square_norm
 
-__all__ = ["any_nonzero", "by_layer", "norm", "numbers", "square_norms"]
+__all__ = ["any_nonzero", "by_layer", "layer_of", "norm", "numbers", "square_norms"]
 
 _LARGE = 2**16
 
@@ -46,13 +46,14 @@ def square_norms(groups: Sequence[Mapping[int, Tensor]], indices: Sequence[int],
         scale: is divided out before squaring, so that nothing overflows.
     """
     flat = list(itertools.chain.from_iterable(group.values() for group in groups))
-    if not flat:
-        return [[0.0] * len(indices) for _ in groups]
-    device = flat[0].device
-    precise = torch.float32 if device.type == "mps" else torch.float64
-    numbers = iter(torch.stack([each.to(device, precise) for each in flat]).tolist())
-    by_group = [{index: (next(numbers) / scale) ** 2 for index in group} for group in groups]
+    values = iter(numbers(flat))
+    by_group = [{index: (next(values) / scale) ** 2 for index in group} for group in groups]
     return [[group.get(index, 0.0) for index in indices] for group in by_group]
+
+
+def layer_of(name: str) -> str:
+    """Name of the module that a parameter belongs to."""
+    return name.rpartition(".")[0] or "(model)"
 
 
 def by_layer(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
@@ -63,7 +64,7 @@ def by_layer(names: Sequence[str], values: Sequence[float]) -> dict[str, float]:
     """
     sums: dict[str, float] = {}
     for name, value in zip(names, values, strict=True):
-        layer = name.rpartition(".")[0] or "(model)"
+        layer = layer_of(name)
         sums[layer] = sums.get(layer, 0.0) + value
     return sums
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .engine import backward_pass, when_it_ends
 from .guard import Guard
 
 __all__ = ["Passes"]
-
-_engine: Any = torch.autograd.Variable._execution_engine  # pyright: ignore
-_task_id: Any = getattr(torch._C, "_current_graph_task_id", lambda: 0)  # pyright: ignore[reportPrivateUsage]
 
 
 class Passes:
@@ -54,13 +51,13 @@ class Passes:
         self._handles: list[RemovableHandle] = [p.register_hook(h) for p, h in zip(parameters, hooks, strict=True)]
 
     def _gradient(self, index: int, gradient: Tensor) -> None:
-        task = _task_id()
+        task = backward_pass()
         if self._open != task:
             self.broken |= self._open is not None
             self._open = task
             with torch.no_grad():
                 self._on_begin()
-            _engine.queue_callback(self._guard.around(self._end))
+            when_it_ends(self._guard.around(self._end))
         with torch.no_grad():
             self._on_gradient(index, gradient)
 
@@ -69,6 +66,16 @@ class Passes:
         if self._handles:
             with torch.no_grad():
                 self._on_end()
+
+    @property
+    def fault(self) -> str:
+        """Why the passes cannot be told apart; empty where they can."""
+        if not self.broken:
+            return ""
+        return (
+            "a backward pass began before the last one had ended (reentrant checkpointing, or a pass that failed); "
+            "with torch.utils.checkpoint use use_reentrant=False"
+        )
 
     def remove(self) -> None:
         """Take the hooks off; a pass that is under way is not told of any more."""

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..engine import backward_pass
 from .layer_norms import NORM_LAYERS, Rule, rule_of
 
 __all__ = ["Place", "listed", "places", "unseen", "unsuitable", "words"]
 
 _autograd: Any = torch._C._autograd  # pyright: ignore
-_task_id: Any = getattr(torch._C, "_current_graph_task_id", lambda: -1)  # pyright: ignore[reportPrivateUsage]
 _saving: Any = getattr(_autograd, "_top_saved_tensors_default_hooks", lambda _: None)
 
 
@@ -94,7 +94,7 @@ def places(
 
 def unseen(place: Place, x: object, output: Tensor) -> str:
     """Why a forward pass of a layer, inside its forward hook, cannot be measured; empty where it can."""
-    if _task_id() >= 0:
+    if backward_pass() >= 0:
         return "its forward pass runs again in the backward pass (activation checkpointing)"
     if _saving(True) is not None:
         return "what it saves for the backward pass is recomputed or moved away (activation checkpointing, offloading)"

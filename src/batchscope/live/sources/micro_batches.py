@@ -106,12 +106,7 @@ class MicroBatchSource:
         return row if self._halves is None else {**row, **self._halves.row(window, shares)}
 
     def _broken(self) -> str:
-        if self._passes is not None and self._passes.broken:
-            return (
-                "a backward pass began before the last one had ended (reentrant checkpointing, or a pass that failed); "
-                "with torch.utils.checkpoint use use_reentrant=False"
-            )
-        return ""
+        return "" if self._passes is None else self._passes.fault
 
     def _unusable(self, window: Window) -> str:
         """Why the passes of the window say nothing; empty where they do."""

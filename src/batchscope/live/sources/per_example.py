@@ -15,8 +15,9 @@ from torch.utils.hooks import RemovableHandle
 
 from ...store.records import Row
 from ..accumulation import Accumulation
+from ..engine import backward_pass
 from ..guard import Guard, ModuleHook
-from ..norms import by_layer, norm, numbers
+from ..norms import by_layer, layer_of, norm, numbers
 from ..passes import Passes
 from ..window import Window, noise_row, watched_parameters
 from .covered_layers import Place, listed, places, unseen, unsuitable, words
@@ -24,7 +25,6 @@ from .layer_norms import Signs
 
 __all__ = ["PerExampleSource"]
 
-_task_id: Any = getattr(torch._C, "_current_graph_task_id", lambda: 0)  # pyright: ignore[reportPrivateUsage]
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 5e-3}
 """Of the difference between what the examples add up to and the gradient, by the type of the output's gradient (float32
 allows for TF32)."""
@@ -159,12 +159,8 @@ class PerExampleSource:
     def take(self, window: Window) -> Row | None:
         """Noise row of the window, or `None` and `reason`."""
         self._guard.check()
-        if self._passes is not None and self._passes.broken:
-            self._fault = (
-                "a backward pass began before the last one had ended (reentrant checkpointing, or a pass that failed); "
-                "with torch.utils.checkpoint use use_reentrant=False"
-            )
-        self.reason = self._unsuitable or self._fault or self.accumulation.fault or self._unusable(window)
+        broken = "" if self._passes is None else self._passes.fault
+        self.reason = self._unsuitable or broken or self.accumulation.fault or self._unusable(window)
         if self.reason:
             return None
         n = len(self._done)
@@ -198,7 +194,7 @@ class PerExampleSource:
         if self._passes is None or window != self._window or not kept:
             return
         x = kept[0]
-        if self._arriving.task != (task := _task_id()):  # what came before was of a pass that reached no parameter
+        if self._arriving.task != (task := backward_pass()):  # what came before was of a pass that reached no parameter
             self._arriving = _Pass(task=task)
         self._arriving.inputs.append(kept)
         indices = {name: i for name, i in place.indices.items() if self._names[i] not in self.left_out}
@@ -222,7 +218,7 @@ class PerExampleSource:
         return self._signs[key]
 
     def _begin(self) -> None:
-        if self._arriving.task != (task := _task_id()):
+        if self._arriving.task != (task := backward_pass()):
             self._arriving = _Pass(task=task)
         if self.accumulation.begin():
             arriving = self._arriving
@@ -260,7 +256,6 @@ class PerExampleSource:
         self._arriving = _Pass()
         self._done: list[_Pass] = []
         self._whole: dict[int, Tensor] = {}
-        self._fault = ""
 
     # After the step
 
@@ -336,7 +331,7 @@ class PerExampleSource:
         names = [self._names[i] for i, _ in found]
         of_layer = by_layer(names, sizes)
         for (i, f), a, b in zip(found, examples, whole, strict=True):
-            size = math.sqrt(of_layer[self._names[i].rpartition(".")[0] or "(model)"])
+            size = math.sqrt(of_layer[layer_of(self._names[i])])
             if abs(a - b) > f.arrived.tolerance * size:
                 self._leave_out(
                     i,
@@ -377,7 +372,7 @@ def _by_layer(names: Sequence[str], squares: Tensor, whole: Sequence[float]) -> 
     """Squared norms of examples and of their sum for each module."""
     layers: dict[str, Tensor] = {}
     for name, values in zip(names, squares, strict=True):
-        layer = name.rpartition(".")[0] or "(model)"
+        layer = layer_of(name)
         layers[layer] = layers[layer] + values if layer in layers else values
     totals = by_layer(names, whole)
     return {layer: (values.tolist(), totals[layer]) for layer, values in layers.items()}

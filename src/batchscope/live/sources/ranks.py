@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ...store.records import Row
+from ..engine import when_it_ends
 from ..guard import Guard
 from ..norms import by_layer, square_norms
 from ..window import Window
@@ -24,8 +25,6 @@ from .rank_rows import SHARES, row_of, shares_of
 from .rank_sums import RankSums, Sums
 
 __all__ = ["RankSource"]
-
-_engine: Any = torch.autograd.Variable._execution_engine  # pyright: ignore
 
 
 class RankSource(MicroBatchSource):
@@ -143,7 +142,7 @@ class RankSource(MicroBatchSource):
 
     def _end(self) -> None:
         """At the end of a backward pass, before DDP has put the reduced gradients into place."""
-        _engine.queue_callback(self._guard.around(self._reduced))
+        when_it_ends(self._guard.around(self._reduced))
 
     @torch.no_grad()
     def _reduced(self) -> None:

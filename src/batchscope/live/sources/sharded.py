@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...store.records import Row
+from ..engine import backward_pass, when_it_ends
 from ..guard import Guard
 from ..norms import any_nonzero, norm, square_norms
 from ..window import Window, watched_parameters
@@ -22,8 +23,6 @@ from .rank_sums import RankSums, Sums
 
 __all__ = ["ShardedSource", "is_sharded"]
 
-_engine: Any = torch.autograd.Variable._execution_engine  # pyright: ignore
-_task_id: Any = torch._C._current_graph_task_id  # pyright: ignore
 
 _PRECISE = (torch.float32, torch.float64, torch.bfloat16)
 """Data types in which a sum over ranks neither overflows nor underflows."""
@@ -135,11 +134,11 @@ class ShardedSource:
             self._fault += "or torch.bfloat16 they can be read"
         if op not in (dist.ReduceOp.SUM, dist.ReduceOp.AVG):
             self._fault = "set_gradient_divide_factor() gave a factor other than the number of ranks"
-        task = _task_id()
+        task = backward_pass()
         if self._task != task:
             self._task = task
             self._begin()
-            _engine.queue_callback(self._guard.around(self._pass_over))
+            when_it_ends(self._guard.around(self._pass_over))
         if index in self._given[-1]:
             self._fault = "a sharded module reduced its gradient twice in one backward pass (it ran twice); "
             self._fault += "call fully_shard on the module that holds both uses instead"
@@ -161,7 +160,7 @@ class ShardedSource:
 
     def _pass_over(self) -> None:
         """At the end of a backward pass; FSDP's own callback, which ends the last reductions, was queued before."""
-        _engine.queue_callback(self._guard.around(self._reduced))
+        when_it_ends(self._guard.around(self._reduced))
 
     @torch.no_grad()
     def _reduced(self) -> None:
